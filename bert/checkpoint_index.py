@@ -1,0 +1,123 @@
+"""Say what a checkpoint holds without TensorFlow: names and shapes. Stdlib only.
+
+A TensorFlow V2 index is a LevelDB table (leveldb/doc/table_format.md) whose values are BundleEntryProto
+messages (tensorflow/core/protobuf/tensor_bundle.proto); a safetensors file begins with a JSON header.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+from typing import Dict, Iterator, List, Optional, Tuple
+
+Shape = Tuple[int, ...]
+_MAGIC = 0xDB4775248B80FB57
+_FOOTER = 48
+_HEADER_LIMIT = 100 << 20
+
+
+def find(path: str) -> Optional[str]:
+    """Give the file that describes the checkpoint `path` names; None when there is none."""
+    if os.path.isdir(path):
+        names = sorted(name for name in os.listdir(path) if name.endswith(".safetensors"))
+        return os.path.join(path, names[0]) if names else None
+    candidates = [path] if path.endswith((".safetensors", ".index")) else []
+    candidates.append(path + ".index")
+    return next((name for name in candidates if os.path.isfile(name)), None)
+
+
+def describe(path: str) -> Dict[str, Shape]:
+    """Read names and shapes. ValueError: the file is damaged or of another kind."""
+    found = find(path)
+    if found is None:
+        raise ValueError("no checkpoint; give a prefix (PREFIX.index exists) or safetensors")
+    return _safetensors(found) if found.endswith(".safetensors") else _tensor_bundle(found)
+
+
+def _safetensors(path: str) -> Dict[str, Shape]:
+    with open(path, "rb") as stream:
+        size = struct.unpack("<Q", stream.read(8).ljust(8, b"\xff"))[0]
+        if size > _HEADER_LIMIT:
+            raise ValueError("not a safetensors file")
+        try:
+            header = json.loads(stream.read(size).decode())
+            return {k: tuple(v["shape"]) for k, v in header.items() if k != "__metadata__"}
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise ValueError("damaged safetensors header") from None
+
+
+def _tensor_bundle(path: str) -> Dict[str, Shape]:
+    with open(path, "rb") as stream:
+        data = stream.read()
+    if len(data) < _FOOTER or struct.unpack("<Q", data[-8:])[0] != _MAGIC:
+        raise ValueError("damaged or not a TensorFlow checkpoint index")
+    try:
+        footer = data[-_FOOTER:]
+        _, position = _varint(footer, 0)
+        _, position = _varint(footer, position)
+        offset, position = _varint(footer, position)
+        size, _ = _varint(footer, position)
+        result: Dict[str, Shape] = {}
+        for _, handle in _entries(data[offset : offset + size]):
+            start, position = _varint(handle, 0)
+            length, _ = _varint(handle, position)
+            for key, value in _entries(data[start : start + length]):
+                if key:
+                    result[key.decode()] = _shape(value)
+        return result
+    except (IndexError, struct.error, UnicodeDecodeError):
+        raise ValueError("damaged TensorFlow checkpoint index") from None
+
+
+def _varint(data: bytes, position: int) -> Tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = data[position]
+        position += 1
+        value |= (byte & 127) << shift
+        if byte < 128:
+            return value, position
+        shift += 7
+
+
+def _entries(block: bytes) -> Iterator[Tuple[bytes, bytes]]:
+    """Walk a block: each key shares a prefix with the one before."""
+    restarts = struct.unpack("<I", block[-4:])[0]
+    end, position, key = len(block) - 4 - 4 * restarts, 0, b""
+    while position < end:
+        shared, position = _varint(block, position)
+        fresh, position = _varint(block, position)
+        size, position = _varint(block, position)
+        key = key[:shared] + block[position : position + fresh]
+        position += fresh
+        yield key, block[position : position + size]
+        position += size
+
+
+def _fields(message: bytes) -> Iterator[Tuple[int, object]]:
+    position = 0
+    while position < len(message):
+        tag, position = _varint(message, position)
+        kind = tag & 7
+        value: object
+        if kind == 0:
+            value, position = _varint(message, position)
+        elif kind == 2:
+            size, position = _varint(message, position)
+            value, position = message[position : position + size], position + size
+        else:
+            width = {1: 8, 5: 4}[kind]
+            value, position = message[position : position + width], position + width
+        yield tag >> 3, value
+
+
+def _shape(entry: bytes) -> Shape:
+    """Read field 2 (TensorShapeProto) of a BundleEntryProto: its dims' sizes."""
+    sizes: List[int] = []
+    for number, value in _fields(entry):
+        if number == 2 and isinstance(value, bytes):
+            for inner, dim in _fields(value):
+                if inner == 2 and isinstance(dim, bytes):
+                    sizes.append(next((int(v) for n, v in _fields(dim) if n == 1 and isinstance(v, int)), 0))
+    return tuple(sizes)

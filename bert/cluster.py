@@ -1,0 +1,46 @@
+"""A rank's place in the job, from RANK_TABLE_FILE and RANK_ID alone."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Mapping, Tuple
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Hold a rank's own number, its peers, and the folders that the launcher gave it."""
+
+    rank: int = 0
+    size: int = 1
+    device_id: int = 0  # physical
+    servers: Tuple[str, ...] = ("localhost",)  # server_id of each rank
+    run_id: str = ""
+    run_dir: str = ""
+    rank_dir: str = ""
+    attempt: int = 0
+    backend: str = "auto"
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str]) -> Cluster:
+        """Look this process up in the rank table; without one it is the only rank.
+
+        Raises:
+            ValueError: the table has no such rank.
+        """
+        common = {
+            "run_id": environ.get("NPU_LAUNCH_RUN_ID", "alone-%d" % os.getpid()),
+            "run_dir": environ.get("NPU_LAUNCH_RUN_DIR", ""),
+            "rank_dir": environ.get("NPU_LAUNCH_RANK_DIR", ""),
+            "backend": environ.get("NPU_LAUNCH_BACKEND", "auto"),
+            "attempt": int(environ.get("NPU_LAUNCH_ATTEMPT", "0")),
+        }
+        if not environ.get("RANK_TABLE_FILE"):
+            return cls(device_id=int(environ.get("DEVICE_ID", "0")), **common)
+        from rank_table.table import RankTable
+
+        table = RankTable.load(environ["RANK_TABLE_FILE"])
+        rank = int(environ["RANK_ID"])
+        mine = table.by_rank(rank)
+        servers = tuple(table.by_rank(peer).server_id for peer in range(table.world_size))
+        return cls(rank=rank, size=table.world_size, device_id=int(mine.device_id), servers=servers, **common)

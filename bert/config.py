@@ -1,0 +1,54 @@
+"""The shape of a BERT, read from Google's bert_config.json or HF's config.json. Stdlib only."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from typing import Any, Mapping
+
+
+@dataclass(frozen=True)
+class BertConfig:
+    """Hold the sizes of a model; names and defaults are google-research/bert's."""
+
+    vocab_size: int
+    hidden_size: int = 768
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 12
+    intermediate_size: int = 3072
+    hidden_act: str = "gelu"
+    hidden_dropout_prob: float = 0.1
+    attention_probs_dropout_prob: float = 0.1
+    max_position_embeddings: int = 512
+    type_vocab_size: int = 16
+    initializer_range: float = 0.02
+    layer_norm_eps: float = 1e-12
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> BertConfig:
+        """Take the known keys. ValueError: vocab_size is missing, or heads do not divide the size."""
+        known = {field.name for field in dataclasses.fields(cls)}
+        if "vocab_size" not in values:
+            raise ValueError("no vocab_size; give a BERT configuration")
+        config = cls(**{key: value for key, value in values.items() if key in known})
+        if config.hidden_size % config.num_attention_heads:
+            raise ValueError(
+                "hidden_size %d is no multiple of num_attention_heads %d"
+                % (config.hidden_size, config.num_attention_heads)
+            )
+        return config
+
+    @classmethod
+    def from_file(cls, path: str) -> BertConfig:
+        """Read a JSON file. ValueError: broken JSON (line and column), or not a BERT configuration."""
+        with open(path, encoding="utf-8") as stream:
+            try:
+                values = json.load(stream)
+            except json.JSONDecodeError as error:
+                raise ValueError(
+                    "line %d column %d: broken JSON: %s" % (error.lineno, error.colno, error.msg)
+                ) from None
+        if not isinstance(values, dict):
+            raise ValueError("not a JSON object; give a BERT configuration")
+        return cls.from_dict(values)

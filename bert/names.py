@@ -1,0 +1,106 @@
+"""Names of BERT's variables: Google's, HF's, NVIDIA's; and what a configuration asks for. Stdlib only."""
+
+from __future__ import annotations
+
+import re
+from typing import Dict, Iterator, List, Mapping, Tuple
+
+from bert.config import BertConfig
+
+Shape = Tuple[int, ...]
+HEAD = ("cls/squad/output_weights", "cls/squad/output_bias")
+_LAYER = (
+    ("attention.self.query.", "attention/self/query/"),
+    ("attention.self.key.", "attention/self/key/"),
+    ("attention.self.value.", "attention/self/value/"),
+    ("attention.output.dense.", "attention/output/dense/"),
+    ("attention.output.LayerNorm.", "attention/output/LayerNorm/"),
+    ("intermediate.dense.", "intermediate/dense/"),
+    ("output.dense.", "output/dense/"),
+    ("output.LayerNorm.", "output/LayerNorm/"),
+)
+_TOP = {
+    "embeddings.word_embeddings.weight": "bert/embeddings/word_embeddings",
+    "embeddings.position_embeddings.weight": "bert/embeddings/position_embeddings",
+    "embeddings.token_type_embeddings.weight": "bert/embeddings/token_type_embeddings",
+    "embeddings.LayerNorm.weight": "bert/embeddings/LayerNorm/gamma",
+    "embeddings.LayerNorm.bias": "bert/embeddings/LayerNorm/beta",
+    "embeddings.LayerNorm.gamma": "bert/embeddings/LayerNorm/gamma",
+    "embeddings.LayerNorm.beta": "bert/embeddings/LayerNorm/beta",
+    "pooler.dense.weight": "bert/pooler/dense/kernel",
+    "pooler.dense.bias": "bert/pooler/dense/bias",
+    "qa_outputs.weight": HEAD[0],
+    "qa_outputs.bias": HEAD[1],
+}
+
+
+def from_hf(name: str) -> Tuple[str, bool]:
+    """Translate an HF name: (Google's name, transposed); ("", False) when BERT has no such variable."""
+    short = name[5:] if name.startswith("bert.") else name
+    if short in _TOP:
+        return _TOP[short], short == "pooler.dense.weight"
+    match = re.match(r"encoder\.layer\.(\d+)\.(.*\.)(\w+)$", short)
+    if not match:
+        return "", False
+    for theirs, ours in _LAYER:
+        if match.group(2) == theirs:
+            norm = "LayerNorm" in ours
+            leaf = {"weight": "gamma" if norm else "kernel", "bias": "beta" if norm else "bias"}
+            last = leaf.get(match.group(3), match.group(3))
+            return "bert/encoder/layer_%s/%s%s" % (match.group(1), ours, last), last == "kernel"
+    return "", False
+
+
+def to_google(held: Mapping[str, Shape]) -> Dict[str, Shape]:
+    """Name a checkpoint's shapes as Google does; names that already are Google's stay."""
+    result: Dict[str, Shape] = {}
+    for name, shape in held.items():
+        if "/" in name or name == "global_step":
+            result[name] = shape
+            continue
+        google, transposed = from_hf(name)
+        if google:
+            result[google] = shape[::-1] if transposed else shape
+    return result
+
+
+def shapes(config: BertConfig, pooler: bool = False) -> Dict[str, Shape]:
+    """List every variable of the span model with its shape."""
+    hidden, inner = config.hidden_size, config.intermediate_size
+    result: Dict[str, Shape] = {
+        "bert/embeddings/word_embeddings": (config.vocab_size, hidden),
+        "bert/embeddings/token_type_embeddings": (config.type_vocab_size, hidden),
+        "bert/embeddings/position_embeddings": (config.max_position_embeddings, hidden),
+        "bert/embeddings/LayerNorm/gamma": (hidden,),
+        "bert/embeddings/LayerNorm/beta": (hidden,),
+        HEAD[0]: (2, hidden),
+        HEAD[1]: (2,),
+    }
+    for layer in range(config.num_hidden_layers):
+        prefix = "bert/encoder/layer_%d/" % layer
+        for _, ours in _LAYER:
+            if "LayerNorm" in ours:
+                result[prefix + ours + "gamma"] = result[prefix + ours + "beta"] = (hidden,)
+                continue
+            rows = inner if ours == "output/dense/" else hidden
+            columns = inner if ours == "intermediate/dense/" else hidden
+            result[prefix + ours + "kernel"], result[prefix + ours + "bias"] = (rows, columns), (columns,)
+    if pooler:
+        result["bert/pooler/dense/kernel"], result["bert/pooler/dense/bias"] = (hidden, hidden), (hidden,)
+    return result
+
+
+def differences(held: Mapping[str, Shape], config: BertConfig) -> Iterator[str]:
+    """Say where a checkpoint does not fit the configuration; a missing head is fine."""
+    missing: List[str] = []
+    for name, shape in shapes(config).items():
+        if name not in held:
+            if name not in HEAD:
+                missing.append(name)
+        elif tuple(held[name]) != shape:
+            yield "%s has shape %s, the configuration says %s" % (name, list(held[name]), list(shape))
+    layers = {int(m.group(1)) for m in (re.match(r"bert/encoder/layer_(\d+)/", n) for n in held) if m}
+    if layers and len(layers) > config.num_hidden_layers:
+        yield "holds %d layers, the configuration says %d" % (len(layers), config.num_hidden_layers)
+    if missing:
+        yield "lacks %d variables that the configuration asks for, first %s" % (len(missing), missing[0])

@@ -1,0 +1,91 @@
+"""Read the files of demo_world and turn their lines into text whose facts have known positions."""
+
+from __future__ import annotations
+
+import random
+import re
+from typing import Callable, Dict, Iterable, List, NamedTuple, Tuple
+
+CHOICE = re.compile(r"\(([^()]*\|[^()]*)\)")
+SLOT = re.compile(r"(\[[^\]]+\]|\{[A-Z]\}|<[a-z]+>)")
+FACT = re.compile(r"\[([^\]]+)\]")
+
+
+class Attribute(NamedTuple):
+    """What can be told about a thing: its type (person, year, count ...) and questions for it."""
+
+    name: str
+    type: str
+    detail: str
+    questions: List[str]
+
+
+class Kind(NamedTuple):
+    """A kind of thing: how it is named, what is told about it and in which sentences."""
+
+    name: str
+    namings: List[Tuple[List[str], List[Tuple[str, str]]]]
+    attributes: Dict[str, Attribute]
+    openers: List[str]
+    sentences: List[str]
+    fillers: List[str]
+
+
+class Span(NamedTuple):
+    """A fact's place in a text: key as written in the brackets, and the characters that hold it."""
+
+    key: str
+    start: int
+    text: str
+
+
+def read_kind(name: str, lines: Iterable[str]) -> Kind:
+    """Parse one file of demo_world (its README says what the lines mean)."""
+    kind = Kind(name, [], {}, [], [], [])
+    shelves = {">": kind.openers, "-": kind.sentences, "+": kind.fillers}
+    for line in filter(None, (raw.strip() for raw in lines)):
+        mark, rest = line.split(" ", 1)
+        if mark == "names:":
+            kind.namings.append((_parts(rest, "|"), []))
+        elif mark == "refs:":
+            kind.namings[-1][1].extend(tuple(ref.split("/")) for ref in _parts(rest, "|"))  # type: ignore
+        elif mark == "@":
+            words = [*rest.split(" ", 2), ""]
+            kind.attributes[words[0]] = Attribute(words[0], words[1], words[2], [])
+        elif mark == "?":
+            list(kind.attributes.values())[-1].questions.append(rest)
+        else:
+            shelves[mark].append(rest)
+    return kind
+
+
+def _parts(text: str, separator: str) -> List[str]:
+    return [part.strip() for part in text.split(separator)]
+
+
+def choose(rng: random.Random, template: str) -> str:
+    """Settle every (a|b) of a template."""
+    while True:
+        found = CHOICE.search(template)
+        if not found:
+            return template
+        template = template[: found.start()] + rng.choice(found.group(1).split("|")) + template[found.end() :]
+
+
+def facts_of(template: str) -> List[str]:
+    """List the bracketed keys of a template in order: `x`, `!x` or `other.x`."""
+    return FACT.findall(template)
+
+
+def fill(template: str, value_of: Callable[[str], str]) -> Tuple[str, List[Span]]:
+    """Replace each slot by its value; return the sentence, capitalised, and where its facts stand."""
+    text, spans = "", []
+    for piece in SLOT.split(template):
+        if SLOT.match(piece):
+            value = value_of(piece)
+            value = value if text else value[:1].upper() + value[1:]
+            if piece.startswith("["):
+                spans.append(Span(piece[1:-1], len(text), value))
+            piece = value
+        text += piece if text else piece[:1].upper() + piece[1:]
+    return text, spans

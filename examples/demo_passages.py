@@ -1,0 +1,206 @@
+"""Write one passage about an invented thing and the questions on it."""
+
+from __future__ import annotations
+
+import random
+import re
+from typing import Dict, List, NamedTuple, Tuple
+
+from demo_grammar import SLOT, Kind, Span, choose, facts_of, fill
+from demo_names import Names
+
+COUNT_WORDS = "two three four five six seven eight nine ten eleven twelve".split()
+LENGTHS = (34, 40, 46, 52)  # words at which a passage is long enough
+
+
+class Passage(NamedTuple):
+    """A text about the thing `name` that may also mention `other`; spans: every fact and where it stands."""
+
+    kind: Kind
+    name: str
+    other: str
+    text: str
+    spans: List[Span]
+
+
+class Question(NamedTuple):
+    """A question and the span that answers it, or would only seem to."""
+
+    text: str
+    span: Span
+    answered: bool
+
+
+def new_name(forms: List[str], names: Names, rng: random.Random) -> str:
+    """Make a name of one of the given forms."""
+    return SLOT.sub(lambda slot: names.take(slot.group()[1:-1]), rng.choice(forms))
+
+
+class Thing:
+    """Invent the names and values of one passage when they are first needed."""
+
+    def __init__(self, kind: Kind, names: Names, rng: random.Random) -> None:
+        self.kind, self.names, self.rng = kind, names, rng
+        self.base = rng.randrange(1830, 1920)
+        forms, self.refs = rng.choice(kind.namings)
+        self.name, self.other = new_name(forms, names, rng), new_name(forms, names, rng)
+        self.values: Dict[str, str] = {}
+        self.by_name = True  # the next sentence must call the thing by its name
+
+    def value(self, slot: str) -> str:
+        """Return what stands in the text for a slot of a template."""
+        if slot[0] == "<":
+            return self.names.take(slot[1:-1])
+        if slot[0] == "{":
+            return self.other if slot[1] == "O" else self.reference(slot[1])
+        key = slot[1:-1]
+        if key not in self.values:
+            self.values[key] = self.invent(key)
+        return self.values[key]
+
+    def reference(self, letter: str) -> str:
+        """Refer to the thing as the subject (S), possessive (P) or without a pronoun (N)."""
+        refs = [(self.name, self.name + ("'" if self.name.endswith("s") else "'s"))]
+        if not self.by_name:
+            refs += [ref for ref in self.refs if letter != "N" or " " in ref[0]]
+        subject, possessive = self.rng.choice(refs)
+        return possessive if letter == "P" else subject
+
+    def invent(self, key: str) -> str:
+        """Make a value of the attribute's type that this passage does not use yet."""
+        attribute = self.kind.attributes[re.sub(r"^other\.|^!", "", key)]
+        while True:
+            value = self.draw(attribute.type, attribute.detail)
+            if value not in self.values.values():
+                return value
+
+    def draw(self, type_: str, detail: str) -> str:
+        """Draw a value: years keep the order of a life, small counts are words."""
+        if type_ in ("person", "place"):
+            return self.names.take(type_)
+        if type_ == "choice":
+            return self.rng.choice(detail.split("; "))
+        if type_ == "year":
+            return str(self.base + int(detail) + self.rng.randrange(7))
+        bounds, unit = (detail + " ").split(" ", 1)
+        low, high = (int(bound.replace(",", "")) for bound in bounds.split("-"))
+        number = self.rng.randrange(low, high + 1)
+        return ("{:,}".format(number) if number > 12 else COUNT_WORDS[number - 2]) + (" " + unit).rstrip()
+
+
+def write_passage(kind: Kind, names: Names, rng: random.Random) -> Passage:
+    """Put sentences together until the passage is long enough; no fact is told twice."""
+    thing = Thing(kind, names, rng)
+    text, spans = "", []
+    templates = _select(kind, rng)
+    for template in templates:
+        sentence, found = fill(template, thing.value)
+        start = len(text) + 1 if text else 0
+        text = (text + " " + sentence) if text else sentence
+        spans += [Span(span.key, span.start + start, span.text) for span in found]
+        thing.by_name = "{O}" in template
+    return Passage(kind, thing.name, thing.other if "{O}" in " ".join(templates) else "", text, spans)
+
+
+def _select(kind: Kind, rng: random.Random) -> List[str]:
+    """Choose the sentences of a passage: an opener, then a mixture in random order."""
+    opener = choose(rng, rng.choice(kind.openers))
+    plain, wrong, second = _sorted_sentences(kind, rng)
+    pool = [group.pop() for group, share in ((second, 50), (wrong, 40)) if rng.randrange(100) < share]
+    pool += [choose(rng, rng.choice(kind.fillers))] * (rng.randrange(100) < 40) + plain
+    told = set(facts_of(opener))
+    body: List[str] = []
+    words, enough = len(opener.split()), rng.choice(LENGTHS)
+    for template in pool:
+        keys = {key.lstrip("!") for key in facts_of(template)}
+        if words < enough and not keys & told:
+            body.append(template)
+            told |= keys
+            words += len(template.split()) + len(keys) // 2
+    rng.shuffle(body)
+    return [opener, *body]
+
+
+def _sorted_sentences(kind: Kind, rng: random.Random) -> Tuple[List[str], List[str], List[str]]:
+    """Shuffle the sentences into plain ones, ones with a wrong value, and ones about a second thing."""
+    groups: Tuple[List[str], List[str], List[str]] = ([], [], [])
+    for template in kind.sentences:
+        keys = facts_of(template)
+        sort = 1 if any(key.startswith("!") for key in keys) else 2 if "{O}" in template else 0
+        groups[sort].append(choose(rng, template))
+    for group in groups:
+        rng.shuffle(group)
+    return groups
+
+
+class Asker:
+    """Ask about one passage; a wording is used once."""
+
+    def __init__(self, passage: Passage, stranger: str, rng: random.Random) -> None:
+        self.passage, self.stranger, self.rng = passage, stranger, rng
+        self.facts = {span.key: span for span in passage.spans}
+        self.used: List[str] = []
+
+    def word(self, attribute: str, name: str) -> str:
+        """Word the question for an attribute as no earlier question of this passage did."""
+        while True:
+            template = choose(self.rng, self.rng.choice(self.passage.kind.attributes[attribute].questions))
+            text = template.replace("{N}", name)
+            if text not in self.used:
+                self.used.append(text)
+                return text[0].upper() + text[1:]
+
+    def answered(self, number: int) -> List[Question]:
+        """Ask for `number` told facts; the last may be a paraphrase of an earlier one."""
+        keys = [key for key in self.facts if not key.startswith("!")]
+        self.rng.shuffle(keys)
+        keys = keys[: number - self.rng.randrange(2)]
+        again = keys * (number // len(keys))  # an attribute has three wordings or more
+        return [self._about(key) for key in (keys + again)[:number]]
+
+    def _about(self, key: str) -> Question:
+        other, attribute = key.startswith("other."), key.split(".")[-1]
+        name = self.passage.other if other else self.passage.name
+        return Question(self.word(attribute, name), self.facts[key], True)
+
+    def unanswered(self, number: int) -> List[Question]:
+        """Ask `number` questions that the passage does not answer though it seems to."""
+        questions: List[Question] = []
+        while len(questions) < number:
+            sorts = [self._untold()] * 11 + [self._swapped()] * 5 + [self._foreign()] * 4
+            attribute, name, span = self.rng.choice(self.rng.choice([sort for sort in sorts if sort]))
+            if all(question.span != span for question in questions):
+                questions.append(Question(self.word(attribute, name), span, False))
+        return questions
+
+    def _untold(self) -> List[Tuple[str, str, Span]]:
+        """List attributes that are not told, each with a span of its type; wrong values come first."""
+        found = []
+        for attribute in self.passage.kind.attributes.values():
+            if attribute.name in self.facts:
+                continue
+            tempting = ("!" + attribute.name, "other." + attribute.name)
+            near = [span for span in self.passage.spans if span.key in tempting]
+            alike = [span for span in self.passage.spans if self._type(span.key) == attribute.type]
+            if near:
+                found += [(attribute.name, self.passage.name, near[0])] * 4
+            elif alike:
+                found.append((attribute.name, self.passage.name, self.rng.choice(alike)))
+        return found
+
+    def _swapped(self) -> List[Tuple[str, str, Span]]:
+        """List facts of the thing that are not told of the second one, to be asked of that."""
+        if not self.passage.other:
+            return []
+        return [
+            (key, self.passage.other, span)
+            for key, span in self.facts.items()
+            if key.isalpha() and "other." + key not in self.facts
+        ]
+
+    def _foreign(self) -> List[Tuple[str, str, Span]]:
+        """List facts of the thing, to be asked of one that the passage does not mention."""
+        return [(key, self.stranger, span) for key, span in self.facts.items() if key.isalpha()]
+
+    def _type(self, key: str) -> str:
+        return self.passage.kind.attributes[re.sub(r"^other\.|^!", "", key)].type

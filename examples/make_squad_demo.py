@@ -1,0 +1,106 @@
+"""Make the demo's data set: train.json and dev.json in SQuAD 2.0 format, about an invented world.
+
+    python examples/make_squad_demo.py --output build/demo [--seed 0]
+
+Every passage is about one thing (a ship, a museum, a scholar ...) and holds several facts of the same
+type, often also wrong values that it denies and facts of a second thing, so that a question has to be
+read. One question in three has no answer: its attribute is not told, or told only of the other thing, or
+its thing is not the passage's. Train and dev share no name. The same seed gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import random
+from typing import Any, Dict, List, Sequence
+
+from demo_grammar import Kind, Span, read_kind
+from demo_names import Names, two_sets
+from demo_passages import Asker, Passage, Question, new_name, write_passage
+
+WORLD = os.path.join(os.path.dirname(os.path.abspath(__file__)), "demo_world")
+ANSWERED, UNANSWERED = 4, 2  # questions a passage: one third has no answer
+PASSAGES = {"train": 400, "dev": 70}
+
+Json = Dict[str, Any]
+
+
+def read_world() -> List[Kind]:
+    """Read every kind of thing, in the order of their names."""
+    kinds = []
+    for file in sorted(os.listdir(WORLD)):
+        if file.endswith(".txt"):
+            with open(os.path.join(WORLD, file), encoding="utf-8") as lines:
+                kinds.append(read_kind(file[:-4], lines))
+    return kinds
+
+
+def make_split(split: str, world: Sequence[Kind], names: Names, rng: random.Random) -> Json:
+    """Write the passages and questions of one file; the kinds take turns."""
+    articles = []
+    for number in range(PASSAGES[split]):
+        passage = write_passage(world[number % len(world)], names, rng)
+        stranger = new_name(passage.kind.namings[0][0], names, rng)
+        asker = Asker(passage, stranger, rng)
+        questions = asker.answered(ANSWERED) + asker.unanswered(UNANSWERED)
+        rng.shuffle(questions)
+        tail = "%s-%d" % (split, number)
+        qas = [to_json(q, passage, "%s-%d" % (tail, i), split, rng) for i, q in enumerate(questions)]
+        title = (passage.name[0].upper() + passage.name[1:]).replace(" ", "_")
+        articles.append({"title": title, "paragraphs": [{"context": passage.text, "qas": qas}]})
+    return {"version": "v2.0", "data": articles}
+
+
+def to_json(question: Question, passage: Passage, label: str, split: str, rng: random.Random) -> Json:
+    """Put a question into SQuAD's form; its id is a hash of its place."""
+    spans = [question.span]
+    if split == "dev" and question.answered:
+        spans += [span for span in variants(question.span, passage.text) if rng.randrange(2)]
+    answers = [{"text": span.text, "answer_start": span.start} for span in spans]
+    made = {
+        "question": question.text,
+        "id": hashlib.md5(label.encode()).hexdigest()[:24],
+        "answers": answers if question.answered else [],
+        "is_impossible": not question.answered,
+    }
+    if not question.answered:
+        made["plausible_answers"] = answers
+    return made
+
+
+def variants(span: Span, text: str) -> List[Span]:
+    """List other acceptable answers: a surname alone, a number without its unit, `in` with a year."""
+    words = span.text.split(" ")
+    if span.text.isdigit() and text[: span.start].endswith(" in "):
+        return [Span(span.key, span.start - 3, "in " + span.text)]
+    if len(words) == 2 and words[0][0].isdigit():
+        return [Span(span.key, span.start, words[0])]
+    if len(words) == 2 and words[1][0].isupper():
+        return [Span(span.key, span.start + len(words[0]) + 1, words[1])]
+    return []
+
+
+def main() -> None:
+    """Write both files."""
+    parser = argparse.ArgumentParser(description="make the demo's data set in SQuAD 2.0 format")
+    parser.add_argument("--output", required=True, help="folder for train.json and dev.json")
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    rng = random.Random(arguments.seed)
+    world = read_world()
+    os.makedirs(arguments.output, exist_ok=True)
+    for split, names in zip(("train", "dev"), two_sets(rng, dev_share=0.15)):
+        made = make_split(split, world, names, rng)
+        path = os.path.join(arguments.output, split + ".json")
+        with open(path, "w", encoding="utf-8", newline="\n") as file:
+            json.dump(made, file, ensure_ascii=False)
+            file.write("\n")
+        count = sum(len(p["qas"]) for article in made["data"] for p in article["paragraphs"])
+        print("%s: %d questions on %d passages" % (path, count, len(made["data"])))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,5 @@
+"""`python -m launcher` is `npu-launch`."""
+
+from launcher.cli import main
+
+main()

@@ -1,0 +1,79 @@
+"""The command line: a default command that runs a job, and the named ones, loaded when called."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from typing import Any, List, Optional, Tuple
+
+import click
+
+from launcher.errors import LauncherError
+
+# name -> (module:attribute, one line of help); a module is imported only when its command runs.
+COMMANDS = {
+    "run": ("launcher.commands.run:run", "Run a job (the default: `npu-launch --devices 0-7 train.yaml`)."),
+    "logs": ("launcher.commands.logs:logs", "Merge the ranks' logs by time."),
+    "ps": ("launcher.commands.runs:ps", "List runs and their processes."),
+    "stop": ("launcher.commands.runs:stop", "Stop a run."),
+    "stacks": ("launcher.commands.runs:stacks", "Show where every rank is."),
+    "cases": ("launcher.commands.cases:cases", "Run test cases from a 13-column CSV file."),
+    "rank-table": (
+        "launcher.commands.rank_table:rank_table",
+        "Make, check, show, merge, convert rank tables.",
+    ),
+    "inventory": (
+        "launcher.commands.rank_table:inventory",
+        "Show this host's devices and where each value comes from.",
+    ),
+    "doctor": ("launcher.commands.doctor:doctor", "Check this host: versions, devices, network, limits."),
+}
+
+
+class LazyGroup(click.Group):
+    """Import a command's module only when it runs; what is no command's name is a job to run."""
+
+    def list_commands(self, ctx: click.Context) -> List[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> Optional[click.Command]:
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
+        command: click.Command = getattr(import_module(module), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+    def parse_args(self, ctx: click.Context, args: List[str]) -> List[str]:
+        if args and args[0] not in COMMANDS and args[0] not in ("--help", "-h", "--version"):
+            args = ["run"] + args
+        return super().parse_args(ctx, args)
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().main(*args, **kwargs)
+        except LauncherError as error:
+            click.echo("npu-launch: %s" % error, err=True)
+            sys.exit(error.exit_code)
+
+
+def _version() -> Tuple[str, str]:
+    from launcher import __version__
+
+    return ("npu-launch", __version__)
+
+
+@click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(_version()[1], prog_name=_version()[0])
+def main() -> None:
+    """Launch a training program on Ascend NPUs, or on virtual CPU devices where there are none.
+
+    \b
+      npu-launch --devices 0-7 train.yaml            one process per device
+      npu-launch --devices 0 --debug train.yaml      one process, in the foreground
+      npu-launch --devices 0-3 -- sh -c 'echo $RANK_ID'
+      npu-launch logs                                the last run's lines, merged by time
+    """

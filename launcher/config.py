@@ -1,0 +1,176 @@
+"""train.yaml and the overrides on the command line, as one typed object that knows where values came from."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import os
+from dataclasses import dataclass, field
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
+
+from launcher.errors import ConfigError
+
+
+def _key(default: Any, meaning: str) -> Any:
+    if callable(default):
+        return field(default_factory=default, metadata={"help": meaning})
+    return field(default=default, metadata={"help": meaning})
+
+
+@dataclass(frozen=True)
+class JobConfig:
+    """Hold a job. Times are seconds, sizes bytes; relative paths are taken from the launch directory."""
+
+    job: str = _key("job", "name of the run folder")
+    program: Union[str, List[str]] = _key("", "module, script.py, or a command as a list")
+    args: Dict[str, Any] = _key(dict, "flags of the program: passed as --key=value")
+    check: str = _key("", "module that checks args before the start (squad.check for squad.run_squad)")
+    devices: str = _key("0", "physical devices, such as 0-7 or 0,2,4")
+    backend: str = _key("auto", "cpu, npu or auto")
+    inventory: str = _key("", "YAML file of hosts and devices, instead of asking this host")
+    runs_dir: str = _key("runs", "folder of the run folders")
+    python: str = _key("", "interpreter of the ranks; default: the launcher's own")
+    env: Dict[str, str] = _key(dict, "further environment of every rank")
+    cwd: str = _key("", "rank or launch: default rank for Python programs, launch for commands")
+    grace: float = _key(30.0, "seconds between SIGTERM and SIGKILL")
+    gather: List[str] = _key(list, "patterns of files in the rank folders to collect")
+    show: List[int] = _key(list, "ranks whose lines reach the console; default: all")
+    quiet: bool = _key(False, "nothing of the ranks reaches the console")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Say where values were written: line of the YAML file by key ("args.x" inside args)."""
+
+    file: str = ""
+    lines: Mapping[str, int] = field(default_factory=dict)
+
+    def error(self, key: str, message: str) -> ConfigError:
+        """Make the error of a key."""
+        for name in (key, "args." + key):
+            if name in self.lines:
+                return ConfigError(message, file=self.file, line=self.lines[name], key=key)
+        if self.file and key in ("", None):
+            return ConfigError(message, file=self.file)
+        return ConfigError(message, file="command line", key=key)
+
+
+def load(path: Optional[str], overrides: Sequence[str], options: Mapping[str, Any]) -> Tuple[JobConfig, Source]:
+    """Read a job: the YAML file, then `key=value` overrides, then options of the command line.
+
+    Raises:
+        ConfigError: with file, line, key and what to do.
+    """
+    values, lines = _read_yaml(path) if path else ({}, {})
+    source = Source(path or "", lines)
+    values.setdefault("args", {})
+    if not isinstance(values["args"], dict):
+        raise source.error("args", "not a mapping; write flags as `name: value` below it")
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals or not key:
+            raise ConfigError("%r is no override; write key=value" % override, file="command line")
+        place = values if key in _fields() else values["args"]
+        place[key] = _yaml_value(text, key)
+        lines.pop(key if place is values else "args." + key, None)
+    for key, value in options.items():
+        if value is not None:
+            values[key] = value
+            lines.pop(key, None)
+    return _build(values, source), source
+
+
+def _fields() -> Dict[str, Any]:
+    return {item.name: item for item in dataclasses.fields(JobConfig)}
+
+
+def _read_yaml(path: str) -> Tuple[Dict[str, Any], Dict[str, int]]:
+    """Parse a file: (values, line of each key). Keys that stand twice are an error."""
+    import yaml
+
+    try:
+        with open(path, encoding="utf-8-sig") as stream:
+            text = stream.read()
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        lines = _lines(node, path)
+        values = yaml.safe_load(text)
+    except OSError as error:
+        raise ConfigError("%s; give a job file such as examples/squad2.yaml" % error.strerror, file=path) from None
+    except UnicodeDecodeError:
+        raise ConfigError("not UTF-8; save it as UTF-8", file=path) from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        message = "broken YAML: %s" % (getattr(error, "problem", None) or "cannot be read")
+        raise ConfigError(message, file=path, line=mark.line + 1 if mark else None) from None
+    if not isinstance(values, dict):
+        raise ConfigError("no keys in it; give a job file such as examples/squad2.yaml", file=path)
+    return values, lines
+
+
+def _lines(node: Any, path: str, prefix: str = "") -> Dict[str, int]:
+    lines: Dict[str, int] = {}
+    for key, value in getattr(node, "value", ()) if getattr(node, "id", "") == "mapping" else ():
+        name = prefix + str(key.value)
+        line = key.start_mark.line + 1
+        if name in lines:
+            raise ConfigError("stands twice, first in line %d; keep one" % lines[name], file=path, line=line, key=name)
+        lines[name] = line
+        if name in ("args", "env"):
+            lines.update(_lines(value, path, name + "."))
+    return lines
+
+
+def _yaml_value(text: str, key: str) -> Any:
+    import yaml
+
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise ConfigError("%r cannot be read; quote it" % text, file="command line", key=key) from None
+
+
+def _build(values: Dict[str, Any], source: Source) -> JobConfig:
+    import dacite
+
+    for key in values:
+        if key not in _fields():
+            raise source.error(str(key), "unknown key; %s" % suggest(str(key), _fields()))
+    values = dict(values, devices=str(values.get("devices", "0")))
+    try:
+        config = dacite.from_dict(JobConfig, values, dacite.Config(cast=[float], strict=True))
+    except (dacite.DaciteError, ValueError) as error:
+        key = getattr(error, "field_path", "") or next((k for k in values if k in str(error)), "")
+        wanted = str(_fields()[key.partition(".")[0]].type) if key.partition(".")[0] in _fields() else "another type"
+        given = values.get(key)
+        raise source.error(key, "%r is of a wrong type; give %s" % (given, wanted)) from None
+    return config
+
+
+def suggest(key: str, known: Any) -> str:
+    """Name the nearest known key."""
+    near = difflib.get_close_matches(key, known, n=1)
+    return "did you mean %s?" % near[0] if near else "flags of the program stand below `args:`"
+
+
+def arguments(args: Mapping[str, Any]) -> List[str]:
+    """Write args as flags: lists joined by commas, nothing for an empty value."""
+    words = []
+    for key, value in args.items():
+        if value is None:
+            continue
+        text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+        words.append("--%s=%s" % (key, text))
+    return words
+
+
+def to_yaml(config: JobConfig) -> str:
+    """Render a job as the YAML that would give it."""
+    import yaml
+
+    text: str = yaml.safe_dump(dataclasses.asdict(config), sort_keys=False, allow_unicode=True)
+    return text
+
+
+def launch_dir() -> str:
+    """Give the directory where the user typed the command."""
+    return os.getcwd()

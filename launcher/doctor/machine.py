@@ -1,0 +1,114 @@
+"""What doctor may touch: files below a root, and the vendor's query tools with a time limit."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Callable, Dict, Iterable, Mapping, Optional, Sequence, Tuple
+
+OK, WARNING, ERROR = "ok", "warning", "error"
+TOOL_TIMEOUT = 20.0  # seconds; npu-smi needs one to three on a busy server
+TOOL_FOLDERS = ("/usr/local/Ascend/driver/tools", "/usr/local/bin", "/usr/local/sbin", "/usr/sbin")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Say what one check found; `todo` is empty when there is nothing to do."""
+
+    name: str
+    level: str
+    what: str
+    todo: str = ""
+
+
+@dataclass
+class Machine:
+    """Read files and ask tools; every answer is kept for the bundle.
+
+    `root` stands before absolute paths, so that a test can bring a file system of its own.
+    """
+
+    environ: Mapping[str, str]
+    root: str = "/"
+    folder: str = "."
+    paths: Sequence[str] = ()  # where Python packages are looked for
+    python: Tuple[int, int] = (sys.version_info[0], sys.version_info[1])
+    answers: Dict[str, str] = field(default_factory=dict)
+
+    def at(self, path: str) -> Path:
+        """Put a path under the root."""
+        return Path(self.root, path.lstrip("/"))
+
+    def read(self, path: str) -> str:
+        """Return a file's text, or "" when it cannot be read."""
+        try:
+            text = self.at(path).read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return ""
+        self.answers[path] = text
+        return text
+
+    def newest(self, pattern: str) -> str:
+        """Return the text of the last file that fits a pattern, or ""."""
+        found = sorted(Path(self.root).glob(pattern.lstrip("/")))
+        return self.read("/" + str(found[-1].relative_to(self.root))) if found else ""
+
+    def tool(self, name: str) -> Optional[str]:
+        """Find a tool on PATH or where the driver puts it."""
+        folders = [str(self.at(folder)) for folder in TOOL_FOLDERS]
+        return shutil.which(name, path=os.pathsep.join([self.environ.get("PATH", ""), *folders]))
+
+    def ask(self, name: str, *arguments: str) -> str:
+        """Return what a tool prints, or "" when it is absent, fails or hangs."""
+        command = " ".join((name, *arguments))
+        if command not in self.answers:
+            self.answers[command] = self._run(name, arguments)
+        return self.answers[command]
+
+    def _run(self, name: str, arguments: Sequence[str]) -> str:
+        path = self.tool(name)
+        if path is None:
+            return ""
+        try:
+            done = subprocess.run(
+                [path, *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                timeout=TOOL_TIMEOUT,
+                env={**self.environ, "LC_ALL": "C"},
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            return ""
+        return done.stdout.decode("utf-8", "replace") if done.returncode == 0 else ""
+
+    def packages(self) -> Dict[str, str]:
+        """Map each installed Python package to its version, without importing any.
+
+        Folder names say it: tensorflow-1.15.5.dist-info, npu_bridge-1.15.0.dist-info.
+        """
+        found: Dict[str, str] = {}
+        for folder in reversed(list(self.paths)):
+            for path in Path(folder or ".").glob("*-info"):
+                name, _, version = path.stem.partition("-")
+                found[name.lower().replace("-", "_")] = version.split("-")[0]
+        return found
+
+
+def this_machine(environ: Mapping[str, str], folder: str) -> Machine:
+    """Describe the machine that we run on; the adapter may lie outside the interpreter's own folders."""
+    extra = [environ.get("TFPLUGIN_INSTALL_PATH", "")]
+    return Machine(environ, folder=folder, paths=[path for path in [*sys.path, *extra] if path])
+
+
+def has_npu(machine: Machine) -> bool:
+    """Say whether the machine has an Ascend device or its driver (ray's `davinci?` misses 10 to 15)."""
+    nodes = list(Path(machine.root).glob("dev/davinci[0-9]*"))
+    return bool(nodes) or machine.tool("npu-smi") is not None
+
+
+Check = Callable[[Machine], Iterable[Finding]]

@@ -1,0 +1,82 @@
+"""Read an environment file: KEY=VALUE or `export KEY=VALUE` lines. No shell is run.
+
+Quotes, backslashes, comments and $NAME, ${NAME}, ${NAME:-default} mean what they mean to a shell.
+Anything that a shell would have to execute is refused.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Callable, Dict, List, Mapping, Optional
+
+from launcher.errors import ConfigError
+
+Lookup = Callable[[str], Optional[str]]
+
+_ASSIGNMENT = re.compile(r"(?:export\s+)?([A-Za-z_]\w*)=(.*)", re.ASCII)
+_VARIABLE = re.compile(r"\$(?:\{([A-Za-z_]\w*)(?::-([^}]*))?\}|([A-Za-z_]\w*))", re.ASCII)
+# '...' as it stands | "..." with variables | \x is x | bare text with variables
+_PIECE = re.compile(r"""'([^']*)'|"((?:[^"\\]|\\.)*)"|\\(.)|((?:\$\{[^}'"\\`$]*\}|[^\s'"\\;&|<>])+)""")
+
+
+def read(path: Path, environ: Mapping[str, str]) -> Dict[str, str]:
+    """Give the variables of a file; `environ` is what $NAME refers to. ConfigError: file, line, what."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        raise ConfigError("%s; give a file of KEY=VALUE lines" % reason, file=str(path)) from None
+    found: Dict[str, str] = {}
+
+    def lookup(name: str) -> str:
+        return found.get(name, environ.get(name, ""))
+
+    for number, line in enumerate(lines, 1):
+        line = line.strip()
+        if not line or line.startswith("#"):
+            continue
+        match = _ASSIGNMENT.match(line)
+        try:
+            if match is None:
+                raise ValueError("%r is not KEY=VALUE; no shell is run, so write the values" % line)
+            found[match.group(1)] = _value(match.group(2), lookup)
+        except ValueError as error:
+            raise ConfigError(str(error), file=str(path), line=number) from None
+    return found
+
+
+def expand(text: str, lookup: Lookup) -> str:
+    """Replace $NAME, ${NAME} and ${NAME:-default}. ValueError: no value, or a command to run."""
+
+    def value(match: re.Match[str]) -> str:
+        name = match.group(1) or match.group(3)
+        known = lookup(name)
+        if known is None and match.group(2) is None:
+            raise ValueError("$%s is not set" % name)
+        return known or match.group(2) or ""
+
+    rest = _VARIABLE.sub("", text)
+    if "$(" in rest or "`" in rest or "${" in rest:
+        raise ValueError("%r runs a command; no shell is run, so write the value" % text)
+    return _VARIABLE.sub(value, text)
+
+
+def _value(text: str, lookup: Lookup) -> str:
+    """Read one word as a shell does. ValueError: more than one word, or a quote left open."""
+    parts: List[str] = []
+    place = 0
+    while place < len(text) and not text[place].isspace():
+        piece = _PIECE.match(text, place)
+        if piece is None:
+            raise ValueError("%r cannot be read; put the value in single quotes" % text[place:])
+        literal, quoted, escaped, bare = piece.groups()
+        if quoted is not None:
+            parts.append(re.sub(r'\\([$`"\\])', r"\1", expand(quoted, lookup)))
+        else:
+            parts.append(expand(bare, lookup) if bare is not None else literal or escaped or "")
+        place = piece.end()
+    rest = text[place:].strip()
+    if rest and not rest.startswith("#"):
+        raise ValueError("%r is more than one word; put the value in quotes" % text)
+    return "".join(parts)

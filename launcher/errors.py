@@ -1,0 +1,59 @@
+"""Errors that a user can cause; each class owns its exit code.
+
+LauncherError                 125   our own bug, or nothing more precise fits
+├── UsageError                  2   what the user typed or wrote is wrong
+│   └── ConfigError             2   ... in a YAML file or an override: knows file, line and key
+├── PreflightError             78   the machine is not ready for the plan
+├── NotExecutableError        126   the program exists but cannot be run
+└── NotFoundError             127   the program does not exist
+"""
+
+from __future__ import annotations
+
+from typing import Optional
+
+
+class LauncherError(Exception):
+    """Stop the launcher with one line on stderr and `exit_code`."""
+
+    exit_code = 125
+
+
+class UsageError(LauncherError):
+    """Refuse a command line that cannot be meant."""
+
+    exit_code = 2
+
+
+class ConfigError(UsageError):
+    """Refuse a configuration value; the message reads `file:line: key: what; what to do`."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        file: Optional[str] = None,
+        line: Optional[int] = None,
+        key: Optional[str] = None,
+    ) -> None:
+        place = ":".join(str(part) for part in (file, line) if part is not None)
+        super().__init__(": ".join(part for part in (place, key, message) if part))
+        self.file, self.line, self.key = file, line, key
+
+
+class PreflightError(LauncherError):
+    """Refuse to start on a machine that is not ready."""
+
+    exit_code = 78
+
+
+class NotExecutableError(LauncherError):
+    """Report a program that exists but cannot be executed."""
+
+    exit_code = 126
+
+
+class NotFoundError(LauncherError):
+    """Report a program that does not exist."""
+
+    exit_code = 127

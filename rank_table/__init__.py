@@ -1,0 +1,1 @@
+"""Inventories, HCCL rank tables, and the rules that HCCL checks them by."""

@@ -1,0 +1,1 @@
+"""One module per place that device facts come from."""

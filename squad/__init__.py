@@ -1,0 +1,1 @@
+"""SQuAD: examples, features, batches, predictions, evaluation, and the run_squad program."""

@@ -1,0 +1,148 @@
+"""Check the flags of run_squad before anything starts: files, sizes, shapes. No TensorFlow, no numpy.
+
+`python -m squad.check --flag=value ...` prints {"findings": [{"key", "message"}], "notes": []} and
+exits 0 when there is nothing to say, else 2; npu-launch runs it before it makes a run folder.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import Callable, Iterator, List, Mapping, Optional, Sequence, Tuple
+
+from bert import checkpoint_index, names
+from bert.config import BertConfig
+from squad.flags import Finding, SquadFlags, fields, parse, resolve_paths
+
+
+def check(argv: Sequence[str], environ: Mapping[str, str]) -> Tuple[SquadFlags, List[Finding]]:
+    """Parse and check a command line; the flags come back with every path absolute and filled in."""
+    flags, findings = parse(argv)
+    flags = with_model_files(resolve_paths(flags, environ))
+    if not findings:
+        for rule in (_tasks, _required, _files, _ranges):
+            findings.extend(rule(flags))
+    if not findings:
+        findings.extend(_model(flags))
+    if (
+        not flags.output_dir
+        and not environ.get("NPU_LAUNCH_RANK_DIR")
+        and not environ.get("NPU_LAUNCH_CHECK")
+    ):
+        findings.append(("output_dir", "missing; give the folder for checkpoints and predictions"))
+    return flags, findings
+
+
+def with_model_files(flags: SquadFlags) -> SquadFlags:
+    """Take config and vocabulary from the init_checkpoint's folder where they are not given."""
+    from dataclasses import replace
+
+    folder = flags.init_checkpoint
+    folder = folder if os.path.isdir(folder) else os.path.dirname(folder)
+    changes = {}
+    for flag, candidates in (
+        ("bert_config_file", ("bert_config.json", "config.json")),
+        ("vocab_file", ("vocab.txt",)),
+    ):
+        found = [p for p in (os.path.join(folder, name) for name in candidates) if os.path.isfile(p)]
+        if folder and found and not getattr(flags, flag):
+            changes[flag] = found[0]
+    return replace(flags, **changes)
+
+
+def _tasks(flags: SquadFlags) -> Iterator[Finding]:
+    if not (flags.do_train or flags.do_predict):
+        yield "do_train", "nothing to do; give do_train=True, do_predict=True or both"
+    if flags.do_predict and not flags.do_train and not flags.init_checkpoint:
+        yield "init_checkpoint", "missing; predicting needs a fine-tuned checkpoint"
+
+
+def _required(flags: SquadFlags) -> Iterator[Finding]:
+    needed = [("vocab_file", True), ("bert_config_file", True)]
+    needed += [("train_file", flags.do_train), ("predict_file", flags.do_predict)]
+    for name, wanted in needed:
+        if wanted and not getattr(flags, name):
+            yield name, "missing; give %s" % fields()[name].metadata["help"]
+
+
+def _files(flags: SquadFlags) -> Iterator[Finding]:
+    wanted = {"train_file": flags.do_train, "predict_file": flags.do_predict}
+    for name, field in fields().items():
+        value = getattr(flags, name)
+        if field.metadata["path"] == "in" and value and wanted.get(name, True):
+            if not os.path.isfile(value):
+                yield name, "%s: no such file" % value
+            elif not os.access(value, os.R_OK):
+                yield name, "%s: not readable by you" % value
+    path = flags.init_checkpoint
+    if path and checkpoint_index.find(path) is None:
+        yield (
+            "init_checkpoint",
+            "%s: no checkpoint; give a prefix (PREFIX.index exists) or safetensors" % path,
+        )
+
+
+_AT_LEAST_ONE = (
+    "train_batch_size", "predict_batch_size", "max_seq_length", "doc_stride", "max_query_length",
+    "num_accumulation_steps", "n_best_size", "max_answer_length", "keep_checkpoints",
+    "display_loss_steps", "iterations_per_loop",
+)  # fmt: skip
+
+
+def _ranges(flags: SquadFlags) -> Iterator[Finding]:
+    for name in _AT_LEAST_ONE:
+        if getattr(flags, name) < 1:
+            yield name, "%s is below 1" % getattr(flags, name)
+    for name in ("learning_rate", "num_train_epochs", "num_train_steps", "global_batch_size"):
+        if getattr(flags, name) < 0:
+            yield name, "%s is negative" % getattr(flags, name)
+    if not 0 <= flags.warmup_proportion < 1:
+        yield "warmup_proportion", "%s is outside 0 to 1" % flags.warmup_proportion
+    if flags.max_query_length + 3 >= flags.max_seq_length:
+        yield "max_seq_length", "%d leaves no room for a passage beside a question of %d tokens" % (
+            flags.max_seq_length, flags.max_query_length,
+        )  # fmt: skip
+
+
+def _model(flags: SquadFlags) -> Iterator[Finding]:
+    """Hold vocabulary, configuration and checkpoint against each other."""
+    try:
+        config = BertConfig.from_file(flags.bert_config_file)
+    except (ValueError, KeyError, TypeError) as error:
+        yield "bert_config_file", "%s: %s" % (flags.bert_config_file, error)
+        return
+    with open(flags.vocab_file, "rb") as stream:
+        entries = sum(1 for _ in stream)
+    if entries != config.vocab_size:
+        yield "vocab_file", "%s has %d entries, %s says vocab_size %d; they belong to different models" % (
+            flags.vocab_file, entries, flags.bert_config_file, config.vocab_size,
+        )  # fmt: skip
+    if flags.max_seq_length > config.max_position_embeddings:
+        yield "max_seq_length", "%d is more than the model's %d positions" % (
+            flags.max_seq_length, config.max_position_embeddings,
+        )  # fmt: skip
+    if flags.init_checkpoint:
+        yield from _shapes(flags.init_checkpoint, config)
+
+
+def _shapes(path: str, config: BertConfig) -> Iterator[Finding]:
+    try:
+        held = names.to_google(checkpoint_index.describe(path))
+    except (OSError, ValueError) as error:
+        yield "init_checkpoint", "%s: %s" % (path, error)
+        return
+    for problem in names.differences(held, config):
+        yield "init_checkpoint", "%s: %s" % (path, problem)
+
+
+def main(argv: Optional[Sequence[str]] = None, write: Callable[[str], object] = sys.stdout.write) -> int:
+    """Print the findings as JSON; return the exit code."""
+    environ = dict(os.environ, NPU_LAUNCH_CHECK="1")
+    _, findings = check(sys.argv[1:] if argv is None else argv, environ)
+    write(json.dumps({"findings": [{"key": k, "message": m} for k, m in findings], "notes": []}) + "\n")
+    return 2 if findings else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

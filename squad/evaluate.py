@@ -1,0 +1,352 @@
+"""Score predictions as the official SQuAD scripts do; also a script with their command line.
+
+    python squad/evaluate.py DEV PREDICTIONS [--na-prob-file F] [--na-prob-thresh X] [--out-file O]
+
+A SQuAD 2.0 file gives the figures of evaluate-v2.0.py, a file of version 1.x those of evaluate-v1.1.py.
+Every distinct text is normalised once, which is where the official scripts spend their time.
+Standard library only: it starts fast and runs where nothing is installed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import math
+import os
+import re
+import string
+import sys
+from collections import Counter
+from itertools import compress
+from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+
+if __package__ in (None, ""):  # run as a script: packages are found beside squad/, not inside it
+    sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+from squad.errors import DataError
+
+_ARTICLES = frozenset(["a", "an", "the"])
+_ARTICLE = re.compile(r"\b(a|an|the)\b")
+_NO_PUNCTUATION = dict.fromkeys(map(ord, string.punctuation))
+_SHOWN = 5  # ids named in an error message
+
+
+class Question(NamedTuple):
+    """Hold what scoring needs of one question."""
+
+    id: str
+    answers: List[str]  # texts of the reference answers; empty: the question has no answer
+
+
+class Curve(NamedTuple):
+    """Hold a precision-recall curve."""
+
+    precisions: List[float]
+    recalls: List[float]
+    average: float  # average precision in percent
+
+
+class Scores(NamedTuple):
+    """Hold the scores of each question, by id, in the order of the data set."""
+
+    exact: Dict[str, float]
+    f1: Dict[str, float]
+    has_answer: Dict[str, bool]
+
+
+def evaluate(
+    dataset: Any,
+    predictions: Mapping[str, str],
+    na_probs: Optional[Mapping[str, float]] = None,
+    na_prob_thresh: float = 1.0,
+) -> Dict[str, float]:
+    """Score `predictions` (id to text) against a SQuAD document, as json.load gives it.
+
+    `na_probs` (id to score of "no answer") empties the answers above `na_prob_thresh` and adds the best
+    thresholds. All figures but the totals are percentages. DataError names what does not fit.
+    """
+    questions = read_questions(dataset)
+    first_version = is_version_1(dataset)
+    check_predictions(questions, predictions)
+    if na_probs is not None:
+        check_na_probs(questions, na_probs, first_version)
+    scores = score(questions, predictions, first_version)
+    if first_version:
+        return {"exact_match": _percent(scores.exact.values()), "f1": _percent(scores.f1.values())}
+    result = _summary(scores, na_probs or {}, na_prob_thresh)
+    if na_probs is not None:
+        for name, values in (("exact", scores.exact), ("f1", scores.f1)):
+            best = best_threshold(values, predictions, na_probs, scores.has_answer)
+            result["best_" + name], result["best_%s_thresh" % name] = best
+    return result
+
+
+def headline(result: Mapping[str, float]) -> Tuple[float, float]:
+    """Take exact match and F1 from a result of either version."""
+    return result["exact" if "exact" in result else "exact_match"], result["f1"]
+
+
+def is_version_1(dataset: Any) -> bool:
+    """Tell whether a document says that it is SQuAD 1.x."""
+    return isinstance(dataset, dict) and str(dataset.get("version", "")).lower().lstrip("v").startswith("1.")
+
+
+def read_questions(dataset: Any) -> List[Question]:
+    """List the questions of a document. DataError names the path of what is missing, or an id given twice."""
+    questions: List[Question] = []
+    place = (0, 0, 0)
+    try:
+        for i, article in enumerate(dataset["data"]):
+            for j, paragraph in enumerate(article["paragraphs"]):
+                for k, qa in enumerate(paragraph["qas"]):
+                    place = (i, j, k)
+                    questions.append(Question(qa["id"], [answer["text"] for answer in qa["answers"]]))
+    except (KeyError, TypeError, IndexError) as error:
+        where = "at or after data[%d].paragraphs[%d].qas[%d]" % place
+        raise DataError("not a SQuAD file: %s: %s is missing or of a wrong type" % (where, error)) from None
+    repeated = [key for key, times in Counter(q.id for q in questions).items() if times > 1]
+    if repeated:
+        raise DataError("%d question ids are given more than once: %s" % (len(repeated), _some(repeated)))
+    if not questions:
+        raise DataError("the data set has no questions; give a SQuAD file with some")
+    return questions
+
+
+def check_predictions(questions: Sequence[Question], predictions: Mapping[str, str]) -> None:
+    """Refuse predictions that are not exactly one text for each question."""
+    if not isinstance(predictions, Mapping):
+        raise DataError("predictions are not one JSON object of question id to text")
+    problems = _difference(questions, predictions, "prediction")
+    wrong = [key for key, value in predictions.items() if not isinstance(value, str)]
+    if wrong:
+        problems.append("%d predictions are not strings: %s" % (len(wrong), _some(wrong)))
+    if problems:
+        raise DataError("; ".join(problems))
+
+
+def check_na_probs(questions: Sequence[Question], na_probs: Mapping[str, float], first_version: bool) -> None:
+    """Refuse no-answer scores that are not exactly one number for each question."""
+    if first_version:
+        raise DataError("no-answer scores do not fit a SQuAD 1.x file; leave --na-prob-file out")
+    if not isinstance(na_probs, Mapping):
+        raise DataError("no-answer scores are not one JSON object of question id to number")
+    problems = _difference(questions, na_probs, "no-answer score")
+    wrong = [
+        key
+        for key, value in na_probs.items()
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or math.isnan(value)
+    ]
+    if wrong:
+        problems.append("%d no-answer scores are not numbers: %s" % (len(wrong), _some(wrong)))
+    if problems:
+        raise DataError("; ".join(problems))
+
+
+def _difference(questions: Sequence[Question], given: Mapping[str, Any], noun: str) -> List[str]:
+    """Say which questions have nothing in `given`, and what `given` has for no question."""
+    ids = {question.id for question in questions}
+    problems: List[str] = []
+    if ids == given.keys():
+        return problems
+    missing = [question.id for question in questions if question.id not in given]
+    if missing:
+        problems.append("%d of %d questions have no %s: %s" % (len(missing), len(ids), noun, _some(missing)))
+    extra = [key for key in given if key not in ids]
+    if extra:
+        problems.append("%d %ss are for no question of this file: %s" % (len(extra), noun, _some(extra)))
+    return problems
+
+
+def _some(keys: Sequence[str]) -> str:
+    shown = ", ".join(str(key) for key in keys[:_SHOWN])
+    return shown + (", ..." if len(keys) > _SHOWN else "")
+
+
+def normalize(text: str) -> str:
+    """Lower the case; drop punctuation, the articles and surplus white space (the official rule)."""
+    plain = text.isascii() and text.isprintable()
+    text = text.lower().translate(_NO_PUNCTUATION)
+    if plain:  # only spaces divide words now, so the articles are found without the regular expression
+        return " ".join([word for word in text.split() if word not in _ARTICLES])
+    return " ".join(_ARTICLE.sub(" ", text).split())
+
+
+class _Normalized(Dict[str, str]):
+    """Map a text to its normalised form, worked out once."""
+
+    def __missing__(self, text: str) -> str:
+        value = self[text] = normalize(text)
+        return value
+
+
+def score(questions: Sequence[Question], predictions: Mapping[str, str], first_version: bool) -> Scores:
+    """Score each question by its best reference answer, before any no-answer threshold."""
+    normalized = _Normalized()
+    exact: Dict[str, float] = {}
+    f1: Dict[str, float] = {}
+    for key, answers in questions:
+        references = {normalized[text] for text in answers}
+        if not first_version:  # 2.0 leaves out references that normalise to nothing; 1.1 keeps them
+            references.discard("")
+        predicted = normalized[predictions[key]]
+        same = predicted in references if references else not predicted
+        exact[key] = int(same)
+        if same:
+            f1[key] = 1 if predicted or not first_version else 0
+        else:
+            f1[key] = max([_f1(reference, predicted) for reference in references]) if references else 0
+    return Scores(exact, f1, {key: bool(answers) for key, answers in questions})
+
+
+def _f1(reference: str, predicted: str) -> float:
+    """Give the harmonic mean of the words' precision and recall, for two different normalised texts."""
+    words, guess = reference.split(), predicted.split()
+    rest, same = list(words), 0
+    for word in guess:  # answers are short, so this beats two Counters
+        if word in rest:
+            rest.remove(word)
+            same += 1
+    if same == 0:
+        return 0
+    precision, recall = 1.0 * same / len(guess), 1.0 * same / len(words)
+    return (2 * precision * recall) / (precision + recall)
+
+
+def _percent(values: Iterable[float]) -> float:
+    listed = list(values)
+    return 100.0 * sum(listed) / len(listed)
+
+
+def _summary(scores: Scores, na_probs: Mapping[str, float], threshold: float) -> Dict[str, float]:
+    """Average over all questions, those with an answer and those without, under the official keys."""
+    result: Dict[str, float] = {}
+    answerable = list(scores.has_answer.values())
+    # A question whose no-answer score is above the threshold counts as answered with nothing.
+    kept = [na_probs.get(key, 0.0) <= threshold for key in scores.has_answer]
+    columns = {
+        name: [
+            value if keep else float(not can) for value, keep, can in zip(values.values(), kept, answerable)
+        ]
+        for name, values in (("exact", scores.exact), ("f1", scores.f1))
+    }
+    groups = (("", [True] * len(kept)), ("HasAns_", answerable), ("NoAns_", [not can for can in answerable]))
+    for prefix, members in groups:
+        if any(members):
+            for name, values in columns.items():
+                result[prefix + name] = _percent(compress(values, members))
+            result[prefix + "total"] = sum(members)
+    return result
+
+
+def best_threshold(
+    values: Mapping[str, float],
+    predictions: Mapping[str, str],
+    na_probs: Mapping[str, float],
+    has_answer: Mapping[str, bool],
+) -> Tuple[float, float]:
+    """Find the no-answer threshold with the best average; return (percentage, threshold).
+
+    The official search: start from "nothing is answered" and let the questions in, surest answers first.
+    """
+    current: float = sum(1 for answerable in has_answer.values() if not answerable)
+    best, threshold = current, 0.0
+    for key in sorted(na_probs, key=lambda k: na_probs[k]):
+        if has_answer[key]:
+            current += values[key]
+        elif predictions[key]:
+            current -= 1
+        if current > best:
+            best, threshold = current, na_probs[key]
+    return 100.0 * best / len(values), threshold
+
+
+def precision_recall(
+    values: Mapping[str, float], na_probs: Mapping[str, float], has_answer: Mapping[str, bool]
+) -> Curve:
+    """Trace precision and recall over falling sureness of an answer."""
+    answerable = sum(1 for value in has_answer.values() if value)
+    order = sorted(na_probs, key=lambda k: na_probs[k])
+    precisions, recalls, right, average = [1.0], [0.0], 0.0, 0.0
+    for place, key in enumerate(order):
+        if has_answer[key]:
+            right += values[key]
+        if place + 1 == len(order) or na_probs[key] != na_probs[order[place + 1]]:
+            precision, recall = right / float(place + 1), right / float(answerable)
+            average += precision * (recall - recalls[-1])
+            precisions.append(precision)
+            recalls.append(recall)
+    return Curve(precisions, recalls, 100.0 * average)
+
+
+def curves(scores: Scores, na_probs: Mapping[str, float]) -> Dict[str, Curve]:
+    """Trace the three official curves; none when no question has an answer."""
+    if not any(scores.has_answer.values()):
+        return {}
+    oracle = {key: float(value) for key, value in scores.has_answer.items()}
+    kinds = (("pr_exact", scores.exact), ("pr_f1", scores.f1), ("pr_oracle", oracle))
+    return {name: precision_recall(values, na_probs, scores.has_answer) for name, values in kinds}
+
+
+def read_json(path: str) -> Any:
+    """Read one JSON file. DataError names the file, and the line and column of what is broken."""
+    try:
+        with open(path, encoding="utf-8") as stream:
+            return json.load(stream)
+    except OSError as error:
+        raise DataError("%s: %s" % (path, error.strerror or error)) from None
+    except json.JSONDecodeError as error:
+        raise DataError("%s:%d:%d: not JSON: %s" % (path, error.lineno, error.colno, error.msg)) from None
+    except UnicodeDecodeError as error:
+        raise DataError("%s: not UTF-8: %s" % (path, error)) from None
+
+
+def _arguments(argv: Optional[Sequence[str]]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="evaluate.py", description="Score predictions on a SQuAD file.")
+    parser.add_argument("data_file", metavar="data.json", help="SQuAD file, version 2.0 or 1.1")
+    parser.add_argument("pred_file", metavar="pred.json", help="predictions: question id to text")
+    parser.add_argument("--out-file", "-o", metavar="eval.json", help="write the figures there (else stdout)")
+    parser.add_argument("--na-prob-file", "-n", metavar="na_prob.json", help="no-answer score per question")
+    parser.add_argument("--na-prob-thresh", "-t", type=float, default=1.0, help="no answer above this (1.0)")
+    parser.add_argument("--out-image-dir", "-p", metavar="out_images", help="folder of the plots")
+    parser.add_argument("--verbose", "-v", action="store_true", help="say on stderr what was read")
+    return parser.parse_args(argv)
+
+
+def _run(options: argparse.Namespace) -> None:
+    dataset, predictions = read_json(options.data_file), read_json(options.pred_file)
+    na_probs = read_json(options.na_prob_file) if options.na_prob_file else None
+    if options.verbose:
+        print("evaluate: %d predictions from %s" % (len(predictions), options.pred_file), file=sys.stderr)
+    result = evaluate(dataset, predictions, na_probs, options.na_prob_thresh)
+    traced = {}
+    if na_probs is not None and options.out_image_dir:
+        scores = score(read_questions(dataset), predictions, False)
+        traced = curves(scores, na_probs)
+        result.update({name + "_ap": curve.average for name, curve in traced.items()})
+    if options.out_file:
+        with open(options.out_file, "w", encoding="utf-8") as stream:
+            json.dump(result, stream)
+    else:
+        print(json.dumps(result, indent=None if is_version_1(dataset) else 2))
+    if options.out_image_dir:
+        if na_probs is None:
+            raise DataError("--out-image-dir plots no-answer scores; give them with --na-prob-file")
+        from squad import plots
+
+        plots.write(options.out_image_dir, traced, na_probs, scores.has_answer)
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    """Run the command line; return the exit code."""
+    try:
+        _run(_arguments(argv))
+    except DataError as error:
+        print("evaluate: %s" % error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    gc.disable()  # a short program with a million objects: collecting costs a quarter of its time
+    sys.exit(main())

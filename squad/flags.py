@@ -1,0 +1,230 @@
+"""The flags of run_squad: the seed's names and defaults, typed, parsed without any library.
+
+A flag is a field of `SquadFlags`; its metadata says what it means. Both spellings of a value work
+(`--max_seq_length=384`, `--max_seq_length 384`), a bare boolean means True, `--no<flag>` False.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import os
+import typing
+from dataclasses import dataclass
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+
+Finding = Tuple[str, str]  # (flag, what is wrong and what to do)
+
+
+def _flag(default: Any, meaning: str, path: str = "", choices: Sequence[str] = ()) -> Any:
+    metadata = {"help": meaning, "path": path, "choices": tuple(choices)}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class SquadFlags:
+    """Hold every flag of run_squad. Batch sizes are per device; rates are per step."""
+
+    # Files. path="in" must exist, path="out" is made.
+    vocab_file: str = _flag(
+        "", "WordPiece vocabulary; taken from an init_checkpoint folder if not given", "in"
+    )
+    bert_config_file: str = _flag("", "model JSON; taken from an init_checkpoint folder if not given", "in")
+    init_checkpoint: str = _flag("", "TensorFlow prefix, or folder or file of safetensors", "checkpoint")
+    output_dir: str = _flag("", "checkpoints and predictions; under npu-launch the rank's folder", "out")
+    train_file: str = _flag("", "SQuAD JSON to train on", "in")
+    predict_file: str = _flag("", "SQuAD JSON to predict and evaluate", "in")
+    eval_script: str = _flag("", "the official evaluate-v2.0.py, run as well as our own evaluation", "in")
+    input_files_dir: str = _flag("", "folder of the TFRecord cache of features", "out")
+    use_tfrecord: bool = _flag(False, "reuse the cache in input_files_dir when it fits the flags")
+
+    # What to do.
+    do_train: bool = _flag(False, "fine-tune on train_file")
+    do_predict: bool = _flag(False, "answer predict_file and evaluate the answers")
+    version_2_with_negative: bool = _flag(False, "SQuAD 2.0: a question may have no answer")
+    skip_bad_answers: bool = _flag(False, "skip training answers that do not stand at their offset")
+
+    # Features.
+    do_lower_case: bool = _flag(True, "lower-case the text (uncased vocabulary)")
+    max_seq_length: int = _flag(384, "tokens in a row")
+    doc_stride: int = _flag(128, "tokens between the starts of two windows on a passage")
+    max_query_length: int = _flag(64, "tokens of a question; longer ones are cut")
+
+    # Training.
+    train_batch_size: int = _flag(8, "features per device and step")
+    global_batch_size: int = _flag(0, "features per step over all devices; 0: train_batch_size times devices")
+    learning_rate: float = _flag(5e-6, "peak rate of the schedule")
+    lr_scaling: str = _flag("none", "peak rate over ranks", choices=("none", "linear", "sqrt"))
+    num_train_epochs: float = _flag(3.0, "times that every feature is seen")
+    num_train_steps: int = _flag(0, "steps; 0: as many as num_train_epochs needs")
+    warmup_proportion: float = _flag(0.1, "share of the steps in which the rate rises")
+    num_accumulation_steps: int = _flag(1, "batches summed into one step")
+    optimizer_type: str = _flag("adam", "optimizer", choices=("adam", "lamb"))
+    weight_decay: float = _flag(0.01, "decoupled weight decay (none on biases and LayerNorm)")
+    adam_epsilon: float = _flag(1e-6, "epsilon of the optimizer (the seed used 1e-4)")
+    clip: str = _flag("global", "gradient clipping at norm 1", choices=("global", "per_tensor", "none"))
+    batching: str = _flag(
+        "pad", "rows: padded, of similar length, or packed", choices=("pad", "bucket", "pack")
+    )
+    seed: int = _flag(12345, "seed of the data order, the dropout and new weights")
+    gelu: str = _flag("exact", "activation", choices=("exact", "tanh"))
+    gradient_checkpointing: bool = _flag(False, "recompute activations in the backward pass")
+    amp: Optional[bool] = _flag(None, "mixed precision; default: on for NPU, off for CPU")
+    precision_mode: str = _flag("", "the successor's spelling: allow_mix_precision means --amp")
+
+    # Saving and showing.
+    save_checkpoints_steps: int = _flag(5000, "steps between checkpoints; 0: only at the end")
+    keep_checkpoints: int = _flag(2, "checkpoints kept")
+    display_loss_steps: int = _flag(10, "steps between two lines of progress")
+    iterations_per_loop: int = _flag(1000, "NPU: steps run on the device per call; no effect on CPU")
+
+    # Prediction.
+    predict_batch_size: int = _flag(8, "features per device and call")
+    num_eval_iterations: int = _flag(0, "predict only the first N batches; 0: all")
+    n_best_size: int = _flag(20, "answers kept per question")
+    max_answer_length: int = _flag(30, "tokens of an answer")
+    null_score_diff_threshold: float = _flag(0.0, "no answer when the null score leads by more than this")
+    verbose_logging: bool = _flag(False, "explain answers whose text could not be aligned")
+
+    # NPU additions of the seed.
+    npu_bert_debug: bool = _flag(False, "no dropout, no shuffling: runs can be compared")
+    npu_bert_use_tdt: bool = _flag(True, "NPU: fetch data on the device (enable_data_pre_proc)")
+    npu_bert_fused_gelu: bool = _flag(True, "NPU: the fused gelu; no effect on CPU")
+    npu_bert_npu_dropout: bool = _flag(True, "NPU: the device's dropout; no effect on CPU")
+    npu_bert_clip_by_global_norm: Optional[bool] = _flag(
+        None, "the seed's --clip: True global, False per_tensor"
+    )
+    npu_bert_loss_scale: float = _flag(-1.0, "-1 off, 0 dynamic, 1 or more static")
+    init_loss_scale_value: float = _flag(2.0**32, "first value of the dynamic loss scale")
+    npu_gather: bool = _flag(False, "NPU: embedding gather with a dense gradient; always so on CPU")
+    hcom_parallel: bool = _flag(True, "NPU: all-reduce beside the backward pass; always so on CPU")
+    distributed: bool = _flag(False, "no effect: the number of ranks comes from RANK_TABLE_FILE")
+
+    # Collective of several hosts.
+    collective: str = _flag("auto", "CPU ranks: shared memory on one host", choices=("auto", "shm", "grpc"))
+
+
+REFUSED: Dict[str, str] = {
+    "horovod": "start the program with npu-launch; ranks come from the rank table",
+    "use_trt": "TensorRT is for NVIDIA GPUs; use `npu-launch export` for a SavedModel",
+    "use_xla": "XLA cannot compile for this backend; leave the flag out",
+    "export_triton": "use `npu-launch export` for a SavedModel",
+    "dllog_path": "metrics are written to metrics.jsonl in the rank's folder",
+}
+REFUSED.update(
+    {
+        "triton_" + name: REFUSED["export_triton"]
+        for name in (
+            "model_name", "model_version", "server_url", "model_overwrite",
+            "max_batch_size", "dyn_batching_delay", "engine_count",
+        )
+    }
+)  # fmt: skip
+
+
+def fields() -> Dict[str, Any]:
+    """Map each flag's name to its dataclass field."""
+    return {field.name: field for field in dataclasses.fields(SquadFlags)}
+
+
+def parse(argv: Sequence[str]) -> Tuple[SquadFlags, List[Finding]]:
+    """Read a command line; findings name every flag that is unknown, refused or of a wrong type."""
+    values: Dict[str, Any] = {}
+    findings: List[Finding] = []
+    for name, text in _pairs(argv, findings):
+        try:
+            values[name] = _convert(name, text)
+        except ValueError as error:
+            findings.append((name, str(error)))
+    return SquadFlags(**values), findings
+
+
+def _pairs(argv: Sequence[str], findings: List[Finding]) -> List[Tuple[str, Optional[str]]]:
+    """Split a command line into (known flag, text); text is None for a bare flag."""
+    pairs: List[Tuple[str, Optional[str]]] = []
+    rest = list(argv)
+    while rest:
+        word = rest.pop(0)
+        if not word.startswith("--"):
+            findings.append((word, "not a flag; write --name=value"))
+            continue
+        name, equals, value = word[2:].partition("=")
+        text: Optional[str] = value if equals else None
+        if name not in fields() and name.startswith("no") and name[2:] in fields() and text is None:
+            name, text = name[2:], "False"
+        problem = _unknown(name, text)
+        if problem:
+            findings.append((name, problem))
+        if text is None and rest and not rest[0].startswith("--"):
+            text = rest.pop(0)
+        if name in fields():
+            pairs.append((name, text))
+    return pairs
+
+
+def _unknown(name: str, text: Optional[str]) -> str:
+    """Say why a flag cannot be taken; empty when it can."""
+    if name in fields():
+        return ""
+    if name in REFUSED:
+        harmless = (text or "").lower() in ("false", "0")
+        return "" if harmless else "not supported here; %s" % REFUSED[name]
+    near = difflib.get_close_matches(name, fields(), n=1)
+    return "unknown flag; %s" % ("did you mean %s?" % near[0] if near else "see --help")
+
+
+_TYPES = typing.get_type_hints(SquadFlags)
+_BOOLEANS = {
+    "true": True,
+    "t": True,
+    "1": True,
+    "yes": True,
+    "false": False,
+    "f": False,
+    "0": False,
+    "no": False,
+}
+
+
+def _convert(name: str, text: Optional[str]) -> Any:
+    """Convert a flag's text to its type. ValueError: what is wrong, what to give."""
+    kind = _TYPES[name]
+    if kind in (bool, Optional[bool]):
+        if text is None:
+            return True
+        if text.lower() not in _BOOLEANS:
+            raise ValueError("%r is not a boolean; give True or False" % text)
+        return _BOOLEANS[text.lower()]
+    if text is None:
+        raise ValueError("needs a value")
+    if kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            noun = "an integer" if kind is int else "a number"
+            raise ValueError("%r is not %s" % (text, noun)) from None
+    choices = fields()[name].metadata["choices"]
+    if choices and text not in choices:
+        raise ValueError("%r is none of %s" % (text, ", ".join(choices)))
+    return text
+
+
+def resolve_paths(flags: SquadFlags, environ: Mapping[str, str]) -> SquadFlags:
+    """Make path flags absolute from the directory where the user typed the command."""
+    base = environ.get("NPU_LAUNCH_CWD") or os.getcwd()
+    changes = {
+        name: os.path.join(base, os.path.expanduser(getattr(flags, name)))
+        for name, field in fields().items()
+        if field.metadata["path"] and getattr(flags, name)
+    }
+    return dataclasses.replace(flags, **changes)
+
+
+def usage() -> str:
+    """Render --help: each flag, its default and its meaning."""
+    rows = ["usage: run_squad --vocab_file=F --predict_file=F ... [--flag=value]", ""]
+    for name, field in fields().items():
+        choices = field.metadata["choices"]
+        shown = "|".join(choices) if choices else repr(field.default)
+        rows.append("  --%-30s %s (%s)" % (name, field.metadata["help"], shown))
+    return "\n".join(rows)

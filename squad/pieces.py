@@ -1,0 +1,89 @@
+"""Bring the ranks' shares of a prediction together through files, checked for completeness.
+
+Each rank writes the logits of its features into one folder; after a barrier one rank merges them. A piece
+carries a fingerprint of the features, so that one left over from another file or run is never merged.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import zipfile
+from typing import Any, Dict, Tuple
+
+import numpy as np
+
+from squad.errors import DataError
+
+_SHOWN = 5  # features named in a message
+
+
+def fingerprint(features: Any) -> str:
+    """Hash what the logits were computed from: the rows' tokens, in their order."""
+    digest = hashlib.sha256(str(features.input_ids.shape).encode())
+    digest.update(np.ascontiguousarray(features.input_ids, "<i4").data)
+    return digest.hexdigest()
+
+
+def piece_path(folder: str, rank: int, size: int) -> str:
+    """Name the file of one rank's share."""
+    return os.path.join(folder, "logits_%d_of_%d.npz" % (rank, size))
+
+
+def write_piece(
+    folder: str,
+    rank: int,
+    size: int,
+    features: Any,
+    start_logits: np.ndarray,
+    end_logits: np.ndarray,
+    done: np.ndarray,
+) -> str:
+    """Write the rows of logits [R, L] that are `done` [R]; return the path. Whole or not at all."""
+    path = piece_path(folder, rank, size)
+    rows = np.flatnonzero(done)
+    with open(path + ".tmp", "wb") as stream:
+        np.savez(
+            stream,
+            rows=rows,
+            start_logits=start_logits[rows],
+            end_logits=end_logits[rows],
+            fingerprint=fingerprint(features),
+        )
+    os.replace(path + ".tmp", path)
+    return path
+
+
+def merge(folder: str, size: int, features: Any) -> Tuple[np.ndarray, np.ndarray]:
+    """Put the pieces of all ranks together: (start [R, L], end [R, L]); the pieces are removed.
+
+    Raises:
+        DataError: a piece is missing, broken or of other features; rows are missing or there twice.
+    """
+    shape = features.input_ids.shape
+    start, end = np.empty(shape, np.float32), np.empty(shape, np.float32)
+    times = np.zeros(shape[0], np.int64)
+    expected = fingerprint(features)
+    for rank in range(size):
+        piece = _read(piece_path(folder, rank, size))
+        if str(piece["fingerprint"]) != expected:
+            raise DataError("%s: of other features; predict again" % piece_path(folder, rank, size))
+        start[piece["rows"]], end[piece["rows"]] = piece["start_logits"], piece["end_logits"]
+        times[piece["rows"]] += 1
+    for problem, wrong in (("no rank has predicted", times == 0), ("two ranks have predicted", times > 1)):
+        if wrong.any():
+            shown = ", ".join(map(str, np.flatnonzero(wrong)[:_SHOWN]))
+            raise DataError("%s %d of %d features: %s" % (problem, wrong.sum(), len(times), shown))
+    for rank in range(size):
+        os.unlink(piece_path(folder, rank, size))
+    return start, end
+
+
+def _read(path: str) -> Dict[str, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return {name: stored[name] for name in ("rows", "start_logits", "end_logits", "fingerprint")}
+    except FileNotFoundError:
+        raise DataError("%s: this rank has written no predictions; see its log" % path) from None
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise DataError("%s: not a whole piece of predictions: %s" % (path, error)) from None

@@ -1,0 +1,74 @@
+"""Draw the plots of the official evaluation script; matplotlib is needed for nothing else."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, List, Mapping
+
+from squad.errors import DataError
+
+_TITLES = {
+    "pr_exact": "Precision-Recall curve for Exact Match score",
+    "pr_f1": "Precision-Recall curve for F1 score",
+    "pr_oracle": "Oracle Precision-Recall curve (binary task of HasAns vs. NoAns)",
+}
+
+
+def write(
+    folder: str, curves: Mapping[str, Any], na_probs: Mapping[str, float], has_answer: Mapping[str, bool]
+) -> List[str]:
+    """Write pr_*.png from precision-recall curves and na_prob_hist_*.png; return the paths.
+
+    DataError: matplotlib is not installed.
+    """
+    new_figure = _figure_maker()
+    os.makedirs(folder, exist_ok=True)
+    paths = [_precision_recall(new_figure, folder, name, curve) for name, curve in curves.items()]
+    for name, wanted in (("hasAns", True), ("noAns", False)):
+        values = [na_probs[key] for key, answerable in has_answer.items() if answerable == wanted]
+        if values:
+            paths.append(_histogram(new_figure, folder, name, values))
+    return paths
+
+
+def _figure_maker() -> Any:
+    """Import matplotlib without pyplot, which would look for a screen."""
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise DataError("plots need matplotlib; run `pip install matplotlib`") from None
+
+    def make() -> Any:
+        figure = Figure()
+        FigureCanvasAgg(figure)
+        return figure
+
+    return make
+
+
+def _precision_recall(new_figure: Any, folder: str, name: str, curve: Any) -> str:
+    figure = new_figure()
+    axes = figure.add_subplot(1, 1, 1)
+    axes.step(curve.recalls, curve.precisions, color="b", alpha=0.2, where="post")
+    axes.fill_between(curve.recalls, curve.precisions, step="post", alpha=0.2, color="b")
+    axes.set(xlabel="Recall", ylabel="Precision", xlim=[0.0, 1.05], ylim=[0.0, 1.05])
+    axes.set_title("%s (AP %.2f %%)" % (_TITLES[name], curve.average), fontsize=10)
+    return _save(figure, folder, name)
+
+
+def _histogram(new_figure: Any, folder: str, name: str, values: List[float]) -> str:
+    """Draw 20 bins. The official range is 0 to 1; null odds are no probabilities and reach beyond it."""
+    figure = new_figure()
+    axes = figure.add_subplot(1, 1, 1)
+    limits = (0.0, 1.0) if 0 <= min(values) and max(values) <= 1 else (min(values), max(values))
+    axes.hist(values, weights=[1.0 / len(values)] * len(values), bins=20, range=limits)
+    axes.set(xlabel="Model probability of no-answer", ylabel="Proportion of dataset")
+    axes.set_title("Histogram of no-answer probability: %s" % name)
+    return _save(figure, folder, "na_prob_hist_" + name)
+
+
+def _save(figure: Any, folder: str, name: str) -> str:
+    path = os.path.join(folder, name + ".png")
+    figure.savefig(path)
+    return path

@@ -1,0 +1,179 @@
+"""Decide which features every step reads, whatever the number of ranks.
+
+The sequence of global batches is a pure function of the data, the seed, the epoch and the global batch
+size; a rank takes its share of each. So 1 and 8 ranks see the same batches, and a resumed run continues
+at the exact example.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import List, Optional, Sequence, Tuple
+
+import numpy as np
+
+MODES = ("pad", "bucket", "pack")
+NOTHING = -1  # in place of a feature
+_WINDOW = 64  # global batches whose features are sorted by length together (bucket)
+_SLOTS = 8  # most features in a packed row
+
+
+@dataclass(frozen=True)
+class Share:
+    """Hold what one rank reads in one step: features int64 and weights float32, both [rows, slots]."""
+
+    features: np.ndarray  # NOTHING in slots that stay empty
+    weights: np.ndarray  # 0 where nothing is to be learnt
+    global_weight: float  # sum of the weights of all ranks
+
+
+class GlobalOrder:
+    """Order features into rows, rows into global batches; every feature comes once an epoch.
+
+    A row is one feature (pad, bucket) or several that fit into `row_length` tokens (pack). bucket and pack
+    put rows of like tokens into a batch. The last batch cut from an epoch is filled up with empty rows.
+
+    Args:
+        num_examples: features in all.
+        global_batch: rows in a step over all ranks.
+        lengths: tokens of each feature; bucket and pack need it: they put rows of like tokens into a
+            batch and give every rank as many tokens.
+        row_length: tokens of a packed row.
+    """
+
+    def __init__(
+        self,
+        num_examples: int,
+        global_batch: int,
+        seed: int = 12345,
+        shuffle: bool = True,
+        lengths: Optional[Sequence[int]] = None,
+        mode: str = "pad",
+        row_length: int = 384,
+    ) -> None:
+        if mode not in MODES:
+            raise ValueError("batching %r is none of %s" % (mode, ", ".join(MODES)))
+        if num_examples < 1 or global_batch < 1:
+            raise ValueError("%d features in batches of %d; give 1 or more" % (num_examples, global_batch))
+        if (mode == "pad") != (lengths is None):
+            raise ValueError("batching %s: lengths are for bucket and pack alone, which need them" % mode)
+        self.num_examples, self.global_batch, self.mode = num_examples, global_batch, mode
+        self._seed, self._shuffle = seed, shuffle
+        self._lengths = None if lengths is None else np.asarray(lengths, np.int64)
+        self._rows = np.arange(num_examples)[:, None]
+        if mode == "pack":
+            order = self._random(-1).permutation(num_examples) if shuffle else np.arange(num_examples)
+            self._rows = pack(self._lengths, row_length, order)
+        self._epoch: Tuple[int, np.ndarray] = (-1, self._rows)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Count the global batches of an epoch, the last one filled up among them."""
+        return -(-len(self._rows) // self.global_batch)
+
+    @property
+    def slots(self) -> int:
+        """Count the features that a row can hold."""
+        return int(self._rows.shape[1])
+
+    def batch(self, step: int) -> Tuple[np.ndarray, np.ndarray]:
+        """Give the global batch of a step, counted over all epochs from 0.
+
+        Returns: (features int64, weights float32), both [global_batch, slots]; NOTHING and 0 where empty.
+        """
+        epoch, index = divmod(step, self.steps_per_epoch)
+        if self._epoch[0] != epoch:
+            self._epoch = (epoch, self._epoch_rows(epoch))
+        rows = self._epoch[1][index * self.global_batch : (index + 1) * self.global_batch]
+        return rows, (rows != NOTHING).astype(np.float32)
+
+    def share(self, step: int, rank: int, size: int) -> Share:
+        """Give a rank's share of a global batch: ceil(global_batch / size) rows, whatever the rank."""
+        rows, weights = self.batch(step)
+        loads = None if self._lengths is None else self._loads(rows)
+        picked = deal(loads, len(rows), size)[rank]
+        each = -(-len(rows) // size)
+        mine = np.zeros((each, rows.shape[1]), np.float32)
+        mine[: len(picked)] = weights[picked]
+        # Rows without a feature repeat a real one at weight 0: a row of padding alone would leave the
+        # softmax over its tokens nothing to sum. The first row of a batch always holds a feature.
+        held = np.repeat(rows[:1], each, axis=0)
+        held[: len(picked)] = np.where(mine[: len(picked)].any(axis=1)[:, None], rows[picked], rows[:1])
+        return Share(held, mine, float(weights.sum()))
+
+    def _loads(self, rows: np.ndarray) -> np.ndarray:
+        return np.where(rows == NOTHING, 0, self._lengths[rows]).sum(axis=1)
+
+    def _random(self, epoch: int) -> np.random.RandomState:
+        # RandomState's numbers are frozen for all versions of numpy; default_rng's are not.
+        return np.random.RandomState([self._seed % 2**32, epoch % 2**32])
+
+    def _epoch_rows(self, epoch: int) -> np.ndarray:
+        """Order the rows of an epoch [steps_per_epoch * global_batch, slots]."""
+        random = self._random(epoch)
+        count = len(self._rows)
+        order = random.permutation(count) if self._shuffle else np.arange(count)
+        missing = self.steps_per_epoch * self.global_batch - count
+        if self._lengths is not None:
+            order = _sorted_in_windows(order, self._loads(self._rows), self.global_batch * _WINDOW)
+        filled = np.concatenate([order, np.full(missing, NOTHING, order.dtype)])
+        batches = filled.reshape(-1, self.global_batch)
+        if self._lengths is not None and self._shuffle:
+            batches = batches[random.permutation(len(batches))]
+        flat = batches.reshape(-1)
+        return np.where(flat[:, None] == NOTHING, NOTHING, self._rows[flat])
+
+
+def _sorted_in_windows(order: np.ndarray, loads: np.ndarray, window: int) -> np.ndarray:
+    """Sort rows by load within each run of `window`."""
+    group = np.arange(len(order)) // window
+    return order[np.lexsort((loads[order], group))]
+
+
+def deal(loads: Optional[np.ndarray], count: int, size: int) -> List[List[int]]:
+    """Share rows out to ranks, at most ceil(count / size) each: evenly by load, else in runs.
+
+    The heaviest row goes first, each to the rank with the least so far.
+    """
+    each = -(-count // size)
+    if loads is None:
+        return [list(range(count))[r * each : (r + 1) * each] for r in range(size)]
+    shares: List[List[int]] = [[] for _ in range(size)]
+    sums = [0] * size
+    for row in np.argsort(-loads, kind="stable").tolist():
+        rank = min((r for r in range(size) if len(shares[r]) < each), key=lambda r: (sums[r], len(shares[r])))
+        shares[rank].append(row)
+        sums[rank] += int(loads[row])
+    return [sorted(share) for share in shares]
+
+
+def pack(lengths: np.ndarray, row_length: int, order: np.ndarray, slots: int = _SLOTS) -> np.ndarray:
+    """Put features together into rows of at most row_length tokens: [rows, slots], NOTHING where empty.
+
+    Longest first, each into the row where it leaves the least room (best fit decreasing). The order
+    decides among equal lengths.
+    """
+    if len(lengths) and lengths.max() > row_length:
+        raise ValueError("a feature of %d tokens fits no row of %d" % (lengths.max(), row_length))
+    rows: List[List[int]] = []
+    open_rows: List[List[int]] = [[] for _ in range(row_length + 1)]  # by room left
+    rooms = 0  # bit r is set when open_rows[r] is not empty
+    for feature in order[np.argsort(-lengths[order], kind="stable")].tolist():
+        length = int(lengths[feature])
+        fitting = rooms >> length
+        if fitting:
+            room = length + (fitting & -fitting).bit_length() - 1
+            row = open_rows[room].pop()
+            if not open_rows[room]:
+                rooms ^= 1 << room
+        else:
+            room, row = row_length, len(rows)
+            rows.append([])
+        rows[row].append(feature)
+        if len(rows[row]) < slots and room > length:
+            open_rows[room - length].append(row)
+            rooms |= 1 << (room - length)
+    packed = np.full((len(rows), slots), NOTHING, np.int64)
+    for index, row_features in enumerate(rows):
+        packed[index, : len(row_features)] = row_features
+    return packed

@@ -1,0 +1,1 @@
+"""Every Jinja template of the project, as package data."""

@@ -1,0 +1,256 @@
+"""Doctor on machines made of a folder and fake tools: nothing of the real machine's NPUs is needed."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import stat
+import tarfile
+from pathlib import Path
+from typing import Dict, List, Tuple
+
+import pytest
+from click.testing import CliRunner
+
+from launcher import doctor
+from launcher.commands.doctor import doctor as command
+from launcher.doctor import npu
+from launcher.doctor.bundle import mask_environ, mask_text, write_bundle
+from launcher.doctor.machine import Finding, Machine
+
+DRIVER = (
+    "Version=23.0.7\nInnerversion=V100R001C15SPC012B220\n"
+    "compatible_version=[V100R001C29],[V100R001C13]\ncompatible_version_fw=[7.0.0,7.1.99]\n"
+)
+TOOLKIT = "package_name=Ascend-cann-toolkit\nversion=7.0.T10\ninnerversion=V100R001C13B222\n"
+
+
+def write(root: Path, path: str, text: str = "") -> Path:
+    target = root / path
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(text, encoding="utf-8")
+    return target
+
+
+def tool(root: Path, name: str, cases: Dict[str, str]) -> None:
+    """Make a shell script that prints the text of the first pattern its arguments match."""
+    lines = ["#!/bin/sh", 'case "$*" in']
+    for number, (pattern, text) in enumerate(cases.items()):
+        file = write(root, "answers/%s.%d" % (name, number), text)
+        lines.append('%s) cat "%s" ;;' % (pattern, file))
+    script = write(root, "usr/local/bin/" + name, "\n".join([*lines, "*) exit 1 ;;", "esac", ""]))
+    script.chmod(script.stat().st_mode | stat.S_IXUSR)
+
+
+def packages(root: Path, *names: str) -> List[str]:
+    for name in names:
+        (root / "site" / (name + ".dist-info")).mkdir(parents=True)
+    return [str(root / "site")]
+
+
+def server(root: Path, table: str, devices: int = 8, tls: str = "0", link: str = "UP") -> Machine:
+    """Build a healthy 910A-like server; the last device gets `tls` and `link`."""
+    for number in range(devices):
+        write(root, "dev/davinci%d" % number)
+    write(root, "dev/davinci_manager")
+    write(root, "usr/local/Ascend/driver/version.info", DRIVER)
+    write(root, "usr/local/Ascend/firmware/version.info", "Version=7.1.0.11.220\n")
+    write(root, "usr/local/Ascend/ascend-toolkit/latest/x-linux/ascend_toolkit_install.info", TOOLKIT)
+    write(root, "etc/hccn.conf", "".join("address_%d=192.168.%d.2\n" % (n, n) for n in range(devices)))
+    write(root, "proc/sys/net/ipv4/ip_local_reserved_ports", "60000-60031\n")
+    last = "-i %d " % (devices - 1)
+    answer = "dev_id:0, tls switch[%s](0:disable, 1:enable), tls preconfigured[1]\n"
+    tool(root, "npu-smi", {"info": table})
+    tool(
+        root,
+        "hccn_tool",
+        {
+            '"%s-tls -g"' % last: answer % tls,
+            '*"-tls -g"': answer % "0",
+            '"%s-link -g"' % last: "link status: %s\n" % link,
+            '*"-link -g"': "link status: UP\n",
+            '*"-net_health -g"': "net health status: Success\n",
+        },
+    )
+    paths = packages(root, "tensorflow-1.15.5", "npu_bridge-1.15.0")
+    return Machine({"PATH": "/usr/bin:/bin", "ASCEND_HOME_PATH": "/x"}, str(root), str(root), paths, (3, 7))
+
+
+def by_name(machine: Machine) -> Dict[str, Finding]:
+    """Keep the gravest finding of each name."""
+    found: Dict[str, Finding] = {}
+    for finding in doctor.examine(machine):
+        rank = ("ok", "warning", "error").index
+        if finding.name not in found or rank(finding.level) > rank(found[finding.name].level):
+            found[finding.name] = finding
+    return found
+
+
+def table(devices: int = 8, health: str = "OK", processes: str = "") -> str:
+    rows = ["| Chip                      | Bus-Id        | AICore(%)   Memory-Usage(MB) |"]
+    for number in range(devices):
+        state = health if number == devices - 1 else "OK"
+        rows.append(
+            "| %d     910A                | %-13s | 67.0        38           0    / 0 |" % (number, state)
+        )
+        rows.append(
+            "| 0                         | 0000:%02d:00.0  | 0           0    / 1          0    / 2 |"
+            % number
+        )
+        rows.append("+===========================+===============+=================+")
+    return "\n".join([*rows, processes]) + "\n"
+
+
+def test_a_healthy_server_is_ok_in_every_npu_line(tmp_path: Path) -> None:
+    found = by_name(server(tmp_path, table()))
+    for name in "devices health holders links adapter driver firmware CANN tensorflow".split():
+        assert found[name].level == "ok", found[name]
+    for name in ("device IPs", "net health", "tls switch", "reserved ports"):
+        assert name not in found or found[name].level == "ok", found[name]
+    assert "0-7" in found["devices"].what and "CANN environment" not in found
+
+
+def test_an_ill_device_is_named_with_the_command_that_tells_more(tmp_path: Path) -> None:
+    finding = by_name(server(tmp_path, table(health="Alarm")))["health"]
+    assert (finding.level, finding.what) == ("error", "device 7 is Alarm")
+    assert "-i 7 -c 0" in finding.todo
+
+
+def test_the_process_that_holds_a_device_is_named(tmp_path: Path) -> None:
+    row = "| 3       0                 | 6277          | python3 train.py         | 56485    |"
+    finding = by_name(server(tmp_path, table(processes=row)))["holders"]
+    assert finding.level == "warning" and finding.what == "device 3: python3 train.py (pid 6277)"
+
+
+def test_a_tls_switch_unlike_the_others_and_a_dead_link_are_errors(tmp_path: Path) -> None:
+    found = by_name(server(tmp_path, table(), tls="1", link="DOWN"))
+    assert found["tls switch"].level == "error"
+    assert found["tls switch"].what == "off on device 0-6; on on device 7"
+    assert found["links"].level == "error" and found["links"].what.endswith("device 7")
+
+
+def test_a_missing_and_a_doubled_address_are_errors(tmp_path: Path) -> None:
+    machine = server(tmp_path, table())
+    write(tmp_path, "etc/hccn.conf", "".join("address_%d=192.168.0.%d\n" % (n, n % 6) for n in range(7)))
+    findings = [f for f in npu.check_addresses(machine) if f.level == "error"]
+    assert [f.what for f in findings] == [
+        "device 7 has no IP address",
+        "192.168.0.0 belongs to devices 0,6",
+    ]
+
+
+def test_addresses_come_from_hccn_tool_where_hccn_conf_is_absent(tmp_path: Path) -> None:
+    machine = server(tmp_path, table(), devices=1)
+    os.remove(str(tmp_path / "etc/hccn.conf"))
+    tool(tmp_path, "hccn_tool", {'"-i 0 -ip -g"': "ipaddr:192.1.45.172\nnetmask:255.255.0.0\n"})
+    assert [f.what for f in npu.check_addresses(machine)] == ["192.1.45.172"]
+
+
+@pytest.mark.parametrize(
+    "names, python, level",
+    [
+        (("tensorflow-1.15.5", "npu_bridge-1.15.0"), (3, 7), "ok"),
+        (("tensorflow-1.15.5", "npu_bridge-1.15.0"), (3, 8), "error"),
+        (("tensorflow-2.6.5", "npu_device-2.6.5"), (3, 9), "ok"),
+        (("tensorflow-2.21.0", "npu_device-2.6.5"), (3, 11), "error"),
+        (("npu_bridge-1.15.0",), (3, 7), "error"),
+        (("tensorflow-2.6.5",), (3, 9), "warning"),
+    ],
+)
+def test_adapter_tensorflow_and_python_must_be_a_set_that_exists(
+    tmp_path: Path, names: Tuple[str, ...], python: Tuple[int, int], level: str
+) -> None:
+    write(tmp_path, "dev/davinci0")
+    machine = Machine({"PATH": ""}, str(tmp_path), str(tmp_path), packages(tmp_path, *names), python)
+    assert by_name(machine)["adapter"].level == level
+
+
+def test_firmware_outside_the_drivers_range_and_a_foreign_cann_are_told(tmp_path: Path) -> None:
+    machine = server(tmp_path, table())
+    write(tmp_path, "usr/local/Ascend/firmware/version.info", "Version=6.4.12\n")
+    info = "usr/local/Ascend/ascend-toolkit/latest/x-linux/ascend_toolkit_install.info"
+    write(tmp_path, info, TOOLKIT.replace("C13B222", "C19B137"))
+    found = by_name(machine)
+    assert found["firmware"].level == "error" and "[7.0.0,7.1.99]" in found["firmware"].what
+    assert found["CANN"].level == "warning" and "V100R001C19B137" in found["CANN"].what
+
+
+def test_unreserved_ports_are_counted_and_existing_ones_kept(tmp_path: Path) -> None:
+    machine = server(tmp_path, table())
+    write(tmp_path, "proc/sys/net/ipv4/ip_local_reserved_ports", "8080,60000-60015\n")
+    finding = by_name(machine)["reserved ports"]
+    assert finding.level == "warning" and finding.what.startswith("16 of the ports")
+    assert "8080,60000-60015" in finding.todo
+
+
+def test_a_machine_without_npu_says_so_and_checks_the_rest(tmp_path: Path) -> None:
+    found = by_name(Machine({"PATH": ""}, str(tmp_path), str(tmp_path)))
+    assert "no NPU here" in found["devices"].what and found["devices"].level == "ok"
+    assert {"disk", "limit nofile", "shared memory", "python"} <= set(found)
+    assert not {"driver", "CANN", "adapter", "reserved ports", "device IPs"} & set(found)
+
+
+def test_a_driver_without_devices_is_an_error(tmp_path: Path) -> None:
+    tool(tmp_path, "npu-smi", {"*": ""})
+    found = by_name(Machine({"PATH": "/bin"}, str(tmp_path), str(tmp_path)))
+    assert found["devices"].level == "error" and found["npu-smi"].level == "warning"
+
+
+def test_a_tool_that_hangs_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("launcher.doctor.machine.TOOL_TIMEOUT", 0.2)
+    script = write(tmp_path, "usr/local/bin/npu-smi", "#!/bin/sh\nexec sleep 60\n")
+    script.chmod(0o755)
+    assert (
+        by_name(Machine({"PATH": "/usr/bin:/bin"}, str(tmp_path), str(tmp_path)))["npu-smi"].level
+        == "warning"
+    )
+
+
+@pytest.mark.parametrize(
+    "file, ids",
+    [("npu-smi-info-a2-910B3.txt", list(range(8))), ("npu-smi-info-a3-910C.txt", list(range(16)))],
+)
+def test_real_tables_give_every_device_its_physical_id(shared: Path, file: str, ids: List[int]) -> None:
+    cards = npu.read_cards((shared / "data" / "npu_samples" / file).read_text())
+    assert [card.device_id for card in cards] == ids
+    assert {card.health for card in cards} == {"OK"}
+
+
+def test_the_bundle_holds_the_answers_without_secrets_and_replaces_nothing(tmp_path: Path) -> None:
+    machine = server(tmp_path, table() + "proxy http://me:hunter2@proxy:80/ password=hunter2\n")
+    machine.environ = {**machine.environ, "AWS_SECRET_ACCESS_KEY": "hunter2", "HOME": "/home/me"}
+    write(tmp_path, "run/report.txt", "token: hunter2\nrank 3 failed\n")
+    path = str(tmp_path / "bundle.tar.gz")
+    members = write_bundle(path, machine, doctor.examine(machine), str(tmp_path / "run"))
+    with tarfile.open(path) as tar:
+        texts = {m.name: tar.extractfile(m).read().decode() for m in tar.getmembers()}  # type: ignore[union-attr]
+    assert len(texts) == len(members) and not [name for name, text in texts.items() if "hunter2" in text]
+    assert "rank 3 failed" in texts["npu-launch-doctor/run/report.txt"]
+    assert "/home/me" in texts["npu-launch-doctor/environment.json"]
+    assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
+    with pytest.raises(FileExistsError):
+        write_bundle(path, machine, [])
+
+
+def test_masking_leaves_what_is_no_secret() -> None:
+    assert mask_environ({"RANK_ID": "3", "MY_TOKEN": "x"}) == {"MY_TOKEN": "***", "RANK_ID": "3"}
+    assert mask_text("vocab_file: /data/vocab.txt") == "vocab_file: /data/vocab.txt"
+    assert mask_text("Authorization: Bearer abc.def") == "Authorization: Bearer ***"
+
+
+def test_the_command_prints_json_and_its_exit_code_tells_of_errors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = server(tmp_path, table(health="Critical"))
+    monkeypatch.setattr("launcher.commands.doctor.this_machine", lambda environ, folder: machine)
+    result = CliRunner().invoke(command, ["--json"])
+    assert result.exit_code == 78
+    findings = json.loads(result.output)
+    assert {"name", "level", "what", "todo"} == set(findings[0])
+
+
+def test_the_report_counts_errors_and_says_what_to_do() -> None:
+    out = io.StringIO()
+    doctor.print_report([Finding("a", "ok", "fine"), Finding("links", "error", "down", "plug it in")], out)
+    assert out.getvalue().splitlines()[-2:] == ["                -> plug it in", "1 errors, 0 warnings"]

@@ -1,0 +1,235 @@
+"""Evaluation, against the official script's printed output."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Dict, List, Optional
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from squad import evaluate as program
+from squad.errors import DataError
+from squad.evaluate import evaluate, headline, normalize
+
+SCRIPT = Path(program.__file__)
+
+
+def document(answers: Dict[str, List[str]], version: str = "v2.0") -> Dict[str, Any]:
+    """Make a SQuAD document of one paragraph: question id -> reference answers."""
+    qas = [{"id": key, "answers": [{"text": text} for text in texts]} for key, texts in answers.items()]
+    return {"version": version, "data": [{"paragraphs": [{"qas": qas}]}]}
+
+
+def run(*arguments: object, code: int = 0) -> subprocess.CompletedProcess[str]:
+    """Run the script as a user does, outside any package."""
+    command = [sys.executable, str(SCRIPT)] + [str(argument) for argument in arguments]
+    done = subprocess.run(command, capture_output=True, text=True, cwd="/")
+    assert done.returncode == code, done.stderr
+    return done
+
+
+@pytest.mark.parametrize("case", range(4))
+def test_prints_exactly_what_the_official_script_prints(shared: Path, case: int) -> None:
+    golden = shared / "golden" / "evaluate"
+    dev = shared / "data" / "squad2" / "dev.json"
+    predictions = golden / ("predictions_%d.json" % case)
+    odds = golden / ("null_odds_%d.json" % case)
+    assert run(dev, predictions).stdout == (golden / ("official_%d.json" % case)).read_text()
+    printed = run(dev, predictions, "--na-prob-file", odds, "--na-prob-thresh", 0.25).stdout
+    assert printed == (golden / ("official_%d_odds.json" % case)).read_text()
+
+
+def test_writes_the_figures_to_a_file(tmp_path: Path) -> None:
+    files = _files(tmp_path, {"a": ["x"]}, {"a": "x"})
+    out = tmp_path / "eval.json"
+    assert run(*files, "-o", out).stdout == ""
+    assert json.loads(out.read_text())["exact"] == 100.0
+
+
+def _files(folder: Path, answers: Dict[str, List[str]], predictions: Any) -> List[Path]:
+    paths = [folder / "dev.json", folder / "predictions.json"]
+    for path, value in zip(paths, (document(answers), predictions)):
+        path.write_text(json.dumps(value))
+    return paths
+
+
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        ("The  Quick, brown-fox!", "quick brownfox"),
+        ("An A the", ""),
+        ("a.b", "ab"),
+        ("theory", "theory"),
+        ("ΑΣ «x»", "ας «x»"),
+        ("it's\tthe\u00a0end", "its end"),
+    ],
+)
+def test_normalises_by_the_official_rule(text: str, expected: str) -> None:
+    assert normalize(text) == expected
+
+
+def slow_scores(answers: List[str], predicted: str, first_version: bool) -> List[float]:
+    """State the official rule for one question, one reference at a time."""
+
+    def words(text: str) -> List[str]:
+        kept = "".join(c for c in text.lower() if c not in "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~")
+        return re.sub(r"\b(a|an|the)\b", " ", kept).split()
+
+    references = [words(text) for text in answers]
+    if not first_version:
+        references = [reference for reference in references if reference] or [[]]
+    best = [0.0, 0.0]
+    for reference in references:
+        guess, rest = words(predicted), list(reference)
+        exact = float(guess == reference)
+        same = sum(1 for word in guess if word in rest and not rest.remove(word))  # type: ignore[func-returns-value]
+        f1 = 2.0 * same / (len(guess) + len(reference)) if same else 0.0
+        if not first_version and not (guess and reference):
+            f1 = exact
+        best = [max(best[0], exact), max(best[1], f1)]
+    return best
+
+
+texts = st.text(alphabet="ab the.É\t_\x01", max_size=8)
+
+
+@given(st.lists(texts, max_size=4), texts, st.booleans())
+def test_scores_equal_the_rule_stated_slowly(answers: List[str], predicted: str, first: bool) -> None:
+    if first and not answers:
+        answers = ["x"]
+    result = evaluate(document({"q": answers}, "1.1" if first else "v2.0"), {"q": predicted})
+    exact, f1 = slow_scores(answers, predicted, first)
+    assert headline(result) == (pytest.approx(100 * exact), pytest.approx(100 * f1))
+
+
+@given(
+    st.lists(
+        st.tuples(st.booleans(), st.sampled_from(["x", ""]), st.sampled_from([-1.5, 0.0, 0.5, 2.0])),
+        min_size=1,
+        max_size=12,
+    )
+)
+def test_the_best_threshold_is_the_best_of_all(rows: List[Any]) -> None:
+    keys = ["q%d" % i for i in range(len(rows))]
+    data = document({key: ["x"] if row[0] else [] for key, row in zip(keys, rows)})
+    guesses = {key: row[1] for key, row in zip(keys, rows)}
+    odds = {key: row[2] for key, row in zip(keys, rows)}
+    result = evaluate(data, guesses, odds)
+    reached = [evaluate(data, guesses, odds, t)["exact"] for t in [-9.0, *odds.values()]]
+    # The official search also looks between questions of equal odds, so it may find more.
+    assert result["best_exact"] >= max(reached) - 1e-9
+    if len(set(odds.values())) == len(odds):
+        assert result["best_exact"] == pytest.approx(max(reached))
+
+
+def test_scores_squad_1_with_the_keys_of_its_own_script() -> None:
+    result = evaluate(document({"a": ["cat", "the dog"], "b": ["one two"]}, "1.1"), {"a": "dog", "b": "two"})
+    assert result == {"exact_match": 50.0, "f1": pytest.approx(100 * (1 + 2 / 3) / 2)}
+
+
+def test_prints_squad_1_on_one_line_as_its_own_script_does(tmp_path: Path) -> None:
+    dev, predictions = _files(tmp_path, {}, {"a": "dog"})
+    dev.write_text(json.dumps(document({"a": ["dog"]}, "1.1")))
+    assert run(dev, predictions).stdout == '{"exact_match": 100.0, "f1": 100.0}\n'
+
+
+def test_leaves_out_the_group_that_has_no_question() -> None:
+    assert "NoAns_total" not in evaluate(document({"a": ["x"]}), {"a": "x"})
+    assert "HasAns_total" not in evaluate(document({"a": []}), {"a": ""})
+
+
+@pytest.mark.parametrize(
+    "predictions, message",
+    [
+        ({"a": "x"}, "2 of 3 questions have no prediction: b, c"),
+        ({"a": "x", "b": "", "c": "", "z": ""}, "1 predictions are for no question of this file: z"),
+        ({"a": "x", "b": None, "c": 3}, "2 predictions are not strings: b, c"),
+        (
+            {"a": 1, "z": ""},
+            "2 of 3 .*: b, c; 1 predictions are for no .*: z; 1 predictions are not strings: a",
+        ),
+        (["x"], "not one JSON object"),
+    ],
+)
+def test_counts_and_names_predictions_that_do_not_fit(predictions: Any, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        evaluate(document({"a": ["x"], "b": [], "c": ["y"]}), predictions)
+
+
+@pytest.mark.parametrize(
+    "odds, message",
+    [
+        ({}, "1 of 1 questions have no no-answer score: a"),
+        ({"a": "1"}, "1 no-answer scores are not numbers: a"),
+        ({"a": float("nan")}, "1 no-answer scores are not numbers: a"),
+        ({"a": 1, "b": 2}, "1 no-answer scores are for no question of this file: b"),
+        (3, "not one JSON object"),
+    ],
+)
+def test_counts_and_names_no_answer_scores_that_do_not_fit(odds: Any, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        evaluate(document({"a": ["x"]}), {"a": "x"}, odds)
+
+
+def test_a_long_list_of_missing_questions_is_cut() -> None:
+    answers: Dict[str, List[str]] = {"q%d" % i: [] for i in range(9)}
+    with pytest.raises(DataError, match=r"9 of 9 questions have no prediction: q0, q1, q2, q3, q4, \.\.\.$"):
+        evaluate(document(answers), {})
+
+
+def test_no_answer_scores_do_not_fit_squad_1() -> None:
+    with pytest.raises(DataError, match="leave --na-prob-file out"):
+        evaluate(document({"a": ["x"]}, "1.1"), {"a": "x"}, {"a": 0.0})
+
+
+def _without(key: str) -> Any:
+    data = document({"a": ["x"], "b": ["y"]})
+    del data["data"][0]["paragraphs"][0]["qas"][1][key]
+    return data
+
+
+@pytest.mark.parametrize(
+    "data, message",
+    [
+        (_without("answers"), r"data\[0\].paragraphs\[0\].qas\[1\]: 'answers' is missing"),
+        (_without("id"), r"data\[0\].paragraphs\[0\].qas\[1\]: 'id' is missing"),
+        ([], "not a SQuAD file"),
+        ({"data": 3}, "not a SQuAD file"),
+        ({"data": []}, "no questions"),
+    ],
+)
+def test_names_the_place_where_the_data_set_is_broken(data: Any, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        evaluate(data, {"a": "x", "b": "y"})
+
+
+def test_refuses_an_id_given_twice() -> None:
+    data = document({"a": ["x"]})
+    data["data"] = data["data"] * 2
+    with pytest.raises(DataError, match="1 question ids are given more than once: a"):
+        evaluate(data, {"a": "x"})
+
+
+@pytest.mark.parametrize("broken, message", [('{"a": \n"x",}', ":2:5: not JSON"), (None, "No such file")])
+def test_a_file_that_cannot_be_read_is_one_line(tmp_path: Path, broken: Optional[str], message: str) -> None:
+    dev, predictions = _files(tmp_path, {"a": ["x"]}, {})
+    predictions.unlink()
+    if broken is not None:
+        predictions.write_text(broken)
+    stderr = run(dev, predictions, code=2).stderr
+    assert stderr.startswith("evaluate: %s" % predictions)
+    assert message in stderr
+    assert stderr.count("\n") == 1
+
+
+def test_missing_predictions_are_one_line_and_an_exit_code(tmp_path: Path) -> None:
+    files = _files(tmp_path, {"a": ["x"], "b": []}, {"a": "x"})
+    done = run(*files, code=2)
+    assert done.stderr == "evaluate: 1 of 2 questions have no prediction: b\n"
+    assert done.stdout == ""

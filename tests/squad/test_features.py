@@ -1,0 +1,124 @@
+"""Rows equal to google-research/bert's, on real and on awkward text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import List
+
+import numpy as np
+import pytest
+
+from squad.examples import Example, read_squad
+from squad.features import build_features, main
+from squad.tokenizer import Tokenizer
+
+GOLDEN = {
+    "dev_384_128_64": ("dev", False, 384, 128, 64),
+    "dev_128_32_16": ("dev", False, 128, 32, 16),
+    "train_384_128_64": ("train", True, 384, 128, 64),
+    "odd_0_384_128_64": ("odd", False, 384, 128, 64),
+    "odd_1_384_128_64": ("odd", True, 384, 128, 64),
+}
+
+
+@pytest.mark.parametrize("name", sorted(GOLDEN))
+def test_every_column_equals_the_reference(name: str, shared: Path, minilm: Path) -> None:
+    data, training, length, stride, query = GOLDEN[name]
+    golden = np.load(str(shared / "golden" / ("features_%s.npz" % name)))
+    path = str(shared / "data" / "squad2" / (data + ".json"))
+    # The reference leaves questions with a bad answer out; odd.json has three.
+    examples = read_squad(path, training, True, skip_bad_answers=True)
+    features = build_features(examples, Tokenizer(str(minilm / "vocab.txt")), length, stride, query, training)
+    ids = np.array([example.qas_id for example in examples])[features.example_index]
+    assert np.array_equal(golden["qas_id"], ids)
+    for column in sorted(set(golden.files) - {"qas_id"}):
+        assert np.array_equal(golden[column], getattr(features, column)), column
+
+
+@pytest.fixture
+def tokenizer(vocabulary: Path) -> Tokenizer:
+    return Tokenizer(str(vocabulary))
+
+
+def question(words: str, text: str = "who", answer: str = "", start: int = -1, end: int = -1) -> Example:
+    return Example("q", text, words.split(), answer, start, end, start < 0)
+
+
+def rows(examples: List[Example], tokenizer: Tokenizer, length: int = 10, stride: int = 2, **more):
+    return build_features(examples, tokenizer, length, stride, 4, training=True, **more)
+
+
+def test_a_row_is_cls_question_sep_passage_sep_padding(tokenizer: Tokenizer) -> None:
+    features = rows([question("a b")], tokenizer)
+    names = ["[CLS]", "who", "[SEP]", "a", "b", "[SEP]"]
+    assert features.input_ids[0].tolist() == [tokenizer.vocab[name] for name in names] + [0] * 4
+    assert features.input_mask[0].tolist() == [1] * 6 + [0] * 4
+    assert features.segment_ids[0].tolist() == [0, 0, 0, 1, 1, 1, 0, 0, 0, 0]
+    assert features.token_to_orig_map[0].tolist() == [-1, -1, -1, 0, 1, -1, -1, -1, -1, -1]
+    assert features.lengths.tolist() == [6]
+    assert features.unique_ids.tolist() == [1000000000]
+
+
+def test_an_answer_is_marked_only_in_windows_that_hold_it_whole(tokenizer: Tokenizer) -> None:
+    features = rows([question("a b c d e f g h", answer="c d", start=2, end=3)], tokenizer, stride=3)
+    assert features.doc_span_index.tolist() == [0, 1]  # tokens 0-5, then 3-7
+    assert features.start_positions.tolist() == [5, 0]
+    assert features.end_positions.tolist() == [6, 0]
+    assert features.is_impossible.tolist() == [False, False]
+
+
+def test_an_answer_within_a_word_is_narrowed_to_its_own_tokens(tokenizer: Tokenizer) -> None:
+    features = rows([question("a (b-c). d", answer="b", start=1, end=1)], tokenizer, length=20)
+    assert features.start_positions.tolist() == features.end_positions.tolist() == [5]
+
+
+def test_each_token_has_its_maximum_context_in_exactly_one_window(tokenizer: Tokenizer) -> None:
+    for length in range(1, 9):
+        features = rows([question(" ".join("abcdefgh"[:length]))], tokenizer, length=8, stride=1)
+        best = features.token_is_max_context == 1
+        assert sorted(features.token_to_orig_map[best].tolist()) == list(range(length))
+
+
+def test_a_passage_without_tokens_gets_no_row(tokenizer: Tokenizer) -> None:
+    examples = [question("\x00"), question("a")]
+    assert rows(examples, tokenizer).example_index.tolist() == [1]
+
+
+def test_no_room_beside_the_question_is_an_error(tokenizer: Tokenizer) -> None:
+    with pytest.raises(ValueError, match="no room for a passage beside a question of 4 tokens"):
+        rows([question("a", "who who who who who")], tokenizer, length=7)
+
+
+def test_a_stride_of_nothing_is_an_error(tokenizer: Tokenizer) -> None:
+    with pytest.raises(ValueError, match="doc_stride 0"):
+        rows([question("a")], tokenizer, stride=0)
+
+
+def test_without_maps_the_token_maps_stay_away(tokenizer: Tokenizer) -> None:
+    features = rows([question("a")], tokenizer, maps=False)
+    assert features.token_to_orig_map is None and features.token_is_max_context is None
+
+
+def test_progress_ends_at_the_number_of_rows(tokenizer: Tokenizer) -> None:
+    seen: List[int] = []
+    features = rows([question("a")] * 3, tokenizer, progress=lambda done, total: seen.extend([done, total]))
+    assert seen[-2:] == [len(features), len(features)] == [3, 3]
+
+
+def test_the_program_writes_the_golden_columns(shared: Path, minilm: Path, tmp_path: Path, capsys) -> None:
+    output = tmp_path / "odd.npz"
+    command = [str(shared / "data/squad2/odd.json"), "--vocab_file", str(minilm / "vocab.txt")]
+    command += ["--output", str(output), "--is_training"]
+    assert main(command) == 2
+    assert "3 answers are not at the offset given" in capsys.readouterr().err
+    assert main([*command, "--skip_bad_answers"]) == 0
+    golden = np.load(str(shared / "golden" / "features_odd_1_384_128_64.npz"))
+    written = np.load(str(output))
+    assert sorted(written.files) == sorted(golden.files)
+    assert all(np.array_equal(written[name], golden[name]) for name in golden.files)
+    assert all(written[name].dtype == golden[name].dtype for name in golden.files)
+
+
+def test_the_program_says_what_is_wrong_in_one_line(tmp_path: Path, capsys) -> None:
+    assert main([str(tmp_path / "no.json"), "--vocab_file", "v", "--output", str(tmp_path / "o")]) == 2
+    assert capsys.readouterr().err.count("\n") == 1

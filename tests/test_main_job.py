@@ -1,0 +1,181 @@
+"""The main job, whole: npu-launch, rank table, ranks, training, prediction, evaluation, gathering."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Dict, List, Sequence
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+TINY = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
+    "hidden_act": "gelu",
+    "hidden_dropout_prob": 0.1,
+    "attention_probs_dropout_prob": 0.1,
+    "max_position_embeddings": 128,
+    "type_vocab_size": 2,
+    "initializer_range": 0.05,
+}
+
+
+def launch(*args: object, cwd: Path, timeout: float = 600) -> subprocess.CompletedProcess:
+    """Run npu-launch as a user would; the run folders go below cwd."""
+    command = [sys.executable, "-m", "launcher", *map(str, args)]
+    environ = dict(os.environ, PYTHONPATH=str(ROOT), TF_CPP_MIN_LOG_LEVEL="2")
+    return subprocess.run(
+        command,
+        cwd=str(cwd),
+        env=environ,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=timeout,
+    )
+
+
+def metrics(run: Path, rank: int = 0) -> List[Dict[str, Any]]:
+    """Read a rank's metrics, one dict a line."""
+    path = run / "ranks" / str(rank) / "metrics.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def losses(run: Path, rank: int = 0) -> List[float]:
+    return [line["loss"] for line in metrics(run, rank) if "loss" in line]
+
+
+def latest(folder: Path) -> Path:
+    return (folder / "runs" / "latest").resolve()
+
+
+@pytest.fixture(scope="module")
+def tiny_job(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make a data set, a vocabulary and a small BERT's configuration, and a job over them."""
+    folder = tmp_path_factory.mktemp("tiny")
+    make = [sys.executable, str(ROOT / "examples" / "make_squad_demo.py"), "--output", str(folder)]
+    subprocess.run(make, check=True, stdout=subprocess.DEVNULL)
+    text = (folder / "train.json").read_text(encoding="utf-8").lower()
+    letters = sorted({letter for letter in text if not letter.isspace()})
+    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *("##" + letter for letter in letters)]
+    (folder / "vocab.txt").write_text("\n".join(tokens) + "\n", encoding="utf-8")
+    (folder / "bert_config.json").write_text(json.dumps(dict(TINY, vocab_size=len(tokens))))
+    (folder / "job.yaml").write_text(
+        "job: tiny\nprogram: squad.run_squad\nargs:\n"
+        "  train_file: train.json\n  predict_file: dev.json\n"
+        "  vocab_file: vocab.txt\n  bert_config_file: bert_config.json\n"
+        "  do_train: true\n  version_2_with_negative: true\n"
+        "  max_seq_length: 64\n  doc_stride: 32\n  max_query_length: 24\n"
+        "  global_batch_size: 8\n  learning_rate: 1.0e-3\n  num_train_steps: 30\n"
+        "  display_loss_steps: 1\n  npu_bert_debug: true\n"
+    )
+    return folder
+
+
+def final_weights(run: Path) -> Dict[str, Any]:
+    import tensorflow.compat.v1 as tf
+
+    prefix = run / "checkpoints" / (run / "checkpoints" / "latest").read_text().strip()
+    reader = tf.train.NewCheckpointReader(str(prefix))
+    return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+
+
+@pytest.mark.slow
+def test_one_two_four_and_eight_devices_follow_the_same_losses(tiny_job: Path) -> None:
+    import numpy as np
+
+    curves, weights = {}, {}
+    for devices in ("0", "0-1", "0-3", "0-7"):
+        done = launch("--devices", devices, "--backend", "cpu", "job.yaml", cwd=tiny_job)
+        assert done.returncode == 0, done.stdout + done.stderr
+        curves[devices], weights[devices] = losses(latest(tiny_job)), final_weights(latest(tiny_job))
+    assert [len(curve) for curve in curves.values()] == [30] * 4
+    for devices in ("0-1", "0-3", "0-7"):
+        np.testing.assert_allclose(curves[devices], curves["0"], rtol=1e-4)
+        assert sorted(weights[devices]) == sorted(weights["0"])
+        for name, value in weights["0"].items():
+            np.testing.assert_allclose(weights[devices][name], value, rtol=1e-3, atol=1e-5, err_msg=name)
+
+
+@pytest.mark.slow
+def test_train_predict_and_evaluate_leave_a_complete_run_folder(tiny_job: Path) -> None:
+    done = launch(
+        "--devices", "0-1", "--backend", "cpu", "job.yaml",
+        "num_train_steps=4", "do_predict=True", "gather=[metrics.jsonl]", cwd=tiny_job,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    run = latest(tiny_job)
+    manifest = json.loads((run / "checkpoints" / "manifest.json").read_text())
+    assert "model.ckpt-4" in json.dumps(manifest) and "sha256" in json.dumps(manifest)
+    answers = json.loads((run / "predictions" / "predictions.json").read_text())
+    questions = [
+        question["id"]
+        for article in json.loads((tiny_job / "dev.json").read_text())["data"]
+        for paragraph in article["paragraphs"]
+        for question in paragraph["qas"]
+    ]
+    assert sorted(answers) == sorted(questions)
+    assert {"exact", "f1", "HasAns_f1", "NoAns_f1"} <= set(json.loads((run / "result.json").read_text())["metrics"])
+    assert "F1" in done.stdout and "npu-launch logs" in done.stdout
+    assert len(list(run.glob("gathered/rank_*/metrics.jsonl"))) == 2
+
+
+@pytest.mark.slow
+def test_real_questions_and_pretrained_weights_halve_the_loss(shared: Path, minilm: Path, tmp_path: Path) -> None:
+    done = launch(
+        "--devices", "0-1", "--backend", "cpu", ROOT / "examples" / "squad2.yaml",
+        "init_checkpoint=%s" % minilm,
+        "train_file=%s" % (shared / "data" / "squad2" / "train.json"),
+        "do_predict=False", "predict_file=", "max_seq_length=192", "batching=bucket", "global_batch_size=16",
+        "learning_rate=2e-4", "num_train_steps=60", "display_loss_steps=1", cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    curve = losses(latest(tmp_path))
+    assert len(curve) == 60
+    assert sum(curve[-10:]) / 10 < curve[0] / 2
+
+
+BAD: Sequence[Any] = (
+    (["--devices", "8-3"], "8-3"),
+    (["--devices", "0,0"], "0"),
+    (["--devices", "a"], "a"),
+    (["--devices", ""], "devices"),
+    (["train_file=nowhere.json"], "train_file"),
+    (["max_seq_length=long"], "max_seq_length"),
+    (["lerning_rate=1"], "learning_rate"),
+)
+
+
+@pytest.mark.parametrize(("words", "named"), BAD)
+def test_bad_input_is_one_line_exit_2_and_nothing_written(tiny_job: Path, words: List[str], named: str) -> None:
+    runs_before = sorted(tiny_job.glob("runs/*"))
+    done = launch("--backend", "cpu", *(words if words[0] == "--devices" else ["--devices", "0", *words]),
+                  *(["job.yaml"]), cwd=tiny_job)  # fmt: skip
+    assert done.returncode == 2
+    assert named in done.stderr and "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert sorted(tiny_job.glob("runs/*")) == runs_before
+
+
+def test_missing_files_are_all_listed_at_once(tiny_job: Path) -> None:
+    done = launch("--devices", "0", "job.yaml", "train_file=a.json", "vocab_file=b.txt", cwd=tiny_job)
+    assert done.returncode == 2
+    assert "a.json" in done.stderr and "b.txt" in done.stderr
+
+
+def test_a_vocabulary_of_another_model_is_refused(tiny_job: Path, tmp_path: Path) -> None:
+    vocab = tmp_path / "vocab.txt"
+    vocab.write_text("[PAD]\n[UNK]\n")
+    done = launch("--devices", "0", "job.yaml", "vocab_file=%s" % vocab, cwd=tiny_job)
+    assert done.returncode == 2 and "vocab_size" in done.stderr
+
+
+def test_a_checkpoint_of_another_shape_is_refused(tiny_job: Path, minilm: Path) -> None:
+    done = launch("--devices", "0", "job.yaml", "init_checkpoint=%s" % minilm, cwd=tiny_job)
+    assert done.returncode == 2 and "init_checkpoint" in done.stderr and "shape" in done.stderr
