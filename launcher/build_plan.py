@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 from typing import Any, List, Mapping, Optional, Sequence, Tuple
@@ -67,10 +68,13 @@ def build_plan(
                 cwd=where,
             )
         )
-    policy = Policy(
-        grace=config.grace, gather=tuple(config.gather), show=tuple(config.show), quiet=config.quiet
-    )
+    same = {item.name for item in dataclasses.fields(Policy)} & set(vars(config))
+    policy = Policy(**{name: _frozen(getattr(config, name)) for name in same})
     return Plan(config.job, run_id, run_dir, host, backend, rank_table_json, tuple(specs), policy, notes)
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 def is_command(config: JobConfig, command: Sequence[str]) -> bool:

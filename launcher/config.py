@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import os
+import re
 from dataclasses import dataclass, field
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
@@ -28,11 +29,22 @@ class JobConfig:
     devices: str = _key("0", "physical devices, such as 0-7 or 0,2,4")
     backend: str = _key("auto", "cpu, npu or auto")
     inventory: str = _key("", "YAML file of hosts and devices, instead of asking this host")
+    rank_table_file: str = _key("", "a finished rank table, instead of making one")
+    chip: str = _key("", "910A, A2, A3 or 950, instead of asking the devices")
     runs_dir: str = _key("runs", "folder of the run folders")
     python: str = _key("", "interpreter of the ranks; default: the launcher's own")
     env: Dict[str, str] = _key(dict, "further environment of every rank")
+    ascend_env: str = _key("", "CANN's set_env.sh, run once; the ranks get what it sets")
+    rank_table_free: bool = _key(False, "NPU: let HCCL find its ranks (CM_CHIEF_IP ...), without a rank table")
     cwd: str = _key("", "rank or launch: default rank for Python programs, launch for commands")
     grace: float = _key(30.0, "seconds between SIGTERM and SIGKILL")
+    hang_timeout: float = _key(0.0, "seconds without a heartbeat that mean a hang; 0: never")
+    early_exit_grace: float = _key(60.0, "seconds that a rank may wait for others after one has finished")
+    max_restarts: int = _key(0, "times that a failed run is started again")
+    restart_on: List[str] = _key(list, "what is worth a restart: exit:CODE, signal:NAME, hang; default: all")
+    bind: str = _key("none", "cores of the ranks: none, even or numa")
+    log_max: int = _key(0, "bytes kept of a rank's log, half of them its end; 0: all")
+    skip_preflight: List[str] = _key(list, "checks of the preflight to leave out")
     gather: List[str] = _key(list, "patterns of files in the rank folders to collect")
     show: List[int] = _key(list, "ranks whose lines reach the console; default: all")
     quiet: bool = _key(False, "nothing of the ranks reaches the console")
@@ -55,7 +67,9 @@ class Source:
         return ConfigError(message, file="command line", key=key)
 
 
-def load(path: Optional[str], overrides: Sequence[str], options: Mapping[str, Any]) -> Tuple[JobConfig, Source]:
+def load(
+    path: Optional[str], overrides: Sequence[str], options: Mapping[str, Any]
+) -> Tuple[JobConfig, Source]:
     """Read a job: the YAML file, then `key=value` overrides, then options of the command line.
 
     Raises:
@@ -95,7 +109,8 @@ def _read_yaml(path: str) -> Tuple[Dict[str, Any], Dict[str, int]]:
         lines = _lines(node, path)
         values = yaml.safe_load(text)
     except OSError as error:
-        raise ConfigError("%s; give a job file such as examples/squad2.yaml" % error.strerror, file=path) from None
+        advice = "give a job file such as examples/squad2.yaml"
+        raise ConfigError("%s; %s" % (error.strerror, advice), file=path) from None
     except UnicodeDecodeError:
         raise ConfigError("not UTF-8; save it as UTF-8", file=path) from None
     except yaml.YAMLError as error:
@@ -113,7 +128,8 @@ def _lines(node: Any, path: str, prefix: str = "") -> Dict[str, int]:
         name = prefix + str(key.value)
         line = key.start_mark.line + 1
         if name in lines:
-            raise ConfigError("stands twice, first in line %d; keep one" % lines[name], file=path, line=line, key=name)
+            message = "stands twice, first in line %d; keep one" % lines[name]
+            raise ConfigError(message, file=path, line=line, key=name)
         lines[name] = line
         if name in ("args", "env"):
             lines.update(_lines(value, path, name + "."))
@@ -135,15 +151,48 @@ def _build(values: Dict[str, Any], source: Source) -> JobConfig:
     for key in values:
         if key not in _fields():
             raise source.error(str(key), "unknown key; %s" % suggest(str(key), _fields()))
-    values = dict(values, devices=str(values.get("devices", "0")))
+    devices = values.get("devices", "0")
+    values = dict(values, devices=",".join(map(str, devices)) if isinstance(devices, list) else str(devices))
     try:
         config = dacite.from_dict(JobConfig, values, dacite.Config(cast=[float], strict=True))
     except (dacite.DaciteError, ValueError) as error:
         key = getattr(error, "field_path", "") or next((k for k in values if k in str(error)), "")
-        wanted = str(_fields()[key.partition(".")[0]].type) if key.partition(".")[0] in _fields() else "another type"
-        given = values.get(key)
-        raise source.error(key, "%r is of a wrong type; give %s" % (given, wanted)) from None
+        raise _wrong_type(values, source, key.partition(".")[0]) from None
+    _check_values(config, source)
     return config
+
+
+_NOUNS = {"str": "a text", "int": "a whole number", "float": "a number", "bool": "true or false"}
+
+
+def _wrong_type(values: Mapping[str, Any], source: Source, key: str) -> ConfigError:
+    kind = str(_fields()[key].type) if key in _fields() else ""
+    wanted = _NOUNS.get(kind, "a list" if kind.startswith("List") else kind or "another type")
+    return source.error(key, "%r is of a wrong type; give %s" % (values.get(key), wanted))
+
+
+_CHOICES = {
+    "backend": ("cpu", "npu", "auto"),
+    "bind": ("none", "even", "numa"),
+    "cwd": ("", "rank", "launch"),
+    "chip": ("", "910A", "A2", "A3", "950"),
+}
+_NOT_NEGATIVE = ("grace", "hang_timeout", "early_exit_grace", "max_restarts", "log_max")
+
+
+def _check_values(config: JobConfig, source: Source) -> None:
+    for key, allowed in _CHOICES.items():
+        if getattr(config, key) not in allowed:
+            given = getattr(config, key)
+            raise source.error(key, "%r; give %s" % (given, ", ".join(filter(None, allowed))))
+    for key in _NOT_NEGATIVE:
+        if not 0 <= getattr(config, key) < float("inf"):
+            raise source.error(key, "%s; give 0 or more" % getattr(config, key))
+    for word in config.restart_on:
+        if not re.match(r"(exit:\d{1,3}|signal:[A-Za-z0-9+]+|hang)$", word):
+            raise source.error("restart_on", "%r; give exit:CODE, signal:NAME or hang" % word)
+    if not re.match(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}$", config.job):
+        raise source.error("job", "%r names no folder; use letters, digits, - and _" % config.job)
 
 
 def suggest(key: str, known: Any) -> str:
