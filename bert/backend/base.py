@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, List, Sequence
+from typing import Any, List, Optional, Sequence
 
 
 class Backend:
@@ -11,6 +11,8 @@ class Backend:
     name = ""
     rank = 0
     size = 1
+    static_shapes = False  # True: every batch must have the shapes of the first, and the graph says them
+    steps_per_call = 1  # the most training steps that one run_steps makes on the device
 
     def session_config(self) -> Any:
         """Give the tf.ConfigProto of every session."""
@@ -48,10 +50,33 @@ class Backend:
         """Say (bool) whether the summed gradients, of this norm, hold no overflow; equal on all ranks."""
         raise NotImplementedError
 
-    def run_steps(self, session: Any, train_op: Any, count: int) -> None:
-        """Run `count` training steps."""
+    def gather(self, table: Any, ids: Any) -> Any:
+        """Look rows [len(ids), H] of a table up."""
+        import tensorflow.compat.v1 as tf
+
+        return tf.gather(table, ids)
+
+    def loss_scale_manager(self, scale: float, initial: float) -> Optional[Any]:
+        """Give the device's own manager of the loss scale; None: the trainer uses its own.
+
+        scale: 0 dynamic from `initial` on, 1 or more that value. A manager has get_loss_scale() -> float32
+        tensor, update_loss_scale(finite bool tensor) -> operation, and variables, a list to save and restore.
+        """
+        return None
+
+    def train_op(self, step: Any) -> Any:
+        """Prepare the operation of one training step for run_steps; call it once, when the graph is built."""
+        return step
+
+    def run_steps(self, session: Any, fetches: Any, count: int) -> Any:
+        """Run 1 <= count <= steps_per_call training steps; give the values of `fetches` after the last.
+
+        `fetches` holds what train_op gave, as session.run takes it.
+        """
+        result = None
         for _ in range(count):
-            session.run(train_op)
+            result = session.run(fetches)
+        return result
 
     def close(self) -> None:
         """Release the device."""
