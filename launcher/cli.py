@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from contextlib import suppress
 from importlib import import_module
-from typing import Any, List, Optional, Tuple
+from typing import Any, List, NoReturn, Optional, Sequence
 
 import click
 
+from launcher import __version__
 from launcher.errors import LauncherError
 
 # name -> (module:attribute, one line of help); a module is imported only when its command runs.
@@ -26,6 +29,7 @@ COMMANDS = {
         "launcher.commands.rank_table:inventory",
         "Show this host's devices and where each value comes from.",
     ),
+    "export": ("launcher.commands.export:export", "Write a checkpoint as safetensors or SavedModel."),
     "doctor": ("launcher.commands.doctor:doctor", "Check this host: versions, devices, network, limits."),
 }
 
@@ -49,25 +53,38 @@ class LazyGroup(click.Group):
 
     def parse_args(self, ctx: click.Context, args: List[str]) -> List[str]:
         if args and args[0] not in COMMANDS and args[0] not in ("--help", "-h", "--version"):
-            args = ["run"] + args
+            args = ["run", *args]
         return super().parse_args(ctx, args)
 
-    def main(self, *args: Any, **kwargs: Any) -> Any:
+    def main(self, args: Optional[Sequence[str]] = None, *others: Any, **kwargs: Any) -> Any:
+        """Run, and turn every error into one line and its exit code."""
         try:
-            return super().main(*args, **kwargs)
+            sys.exit(super().main(args, standalone_mode=False))
         except LauncherError as error:
-            click.echo("npu-launch: %s" % error, err=True)
-            sys.exit(error.exit_code)
+            _fail(str(error), error.exit_code)
+        except click.ClickException as error:
+            _fail("%s; see npu-launch --help" % error.format_message().rstrip("."), 2)
+        except (click.Abort, KeyboardInterrupt):
+            _fail("interrupted", 130)
+        except BrokenPipeError:
+            # Python flushes stdout once more at exit; there is nobody to read it.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(141)
+        except Exception:
+            import traceback
+
+            traceback.print_exc()
+            _fail("this is a defect of npu-launch; please report the lines above", 125)
 
 
-def _version() -> Tuple[str, str]:
-    from launcher import __version__
-
-    return ("npu-launch", __version__)
+def _fail(message: str, code: int) -> NoReturn:
+    with suppress(OSError):
+        click.echo("npu-launch: %s" % message, err=True)
+    sys.exit(code)
 
 
 @click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(_version()[1], prog_name=_version()[0])
+@click.version_option(__version__, prog_name="npu-launch")
 def main() -> None:
     """Launch a training program on Ascend NPUs, or on virtual CPU devices where there are none.
 

@@ -35,7 +35,7 @@ class JobConfig:
     python: str = _key("", "interpreter of the ranks; default: the launcher's own")
     env: Dict[str, str] = _key(dict, "further environment of every rank")
     ascend_env: str = _key("", "CANN's set_env.sh, run once; the ranks get what it sets")
-    rank_table_free: bool = _key(False, "NPU: let HCCL find its ranks (CM_CHIEF_IP ...), without a rank table")
+    rank_table_free: bool = _key(False, "NPU: HCCL finds its ranks itself (CM_CHIEF_IP ...), no rank table")
     cwd: str = _key("", "rank or launch: default rank for Python programs, launch for commands")
     grace: float = _key(30.0, "seconds between SIGTERM and SIGKILL")
     hang_timeout: float = _key(0.0, "seconds without a heartbeat that mean a hang; 0: never")
@@ -153,10 +153,12 @@ def _build(values: Dict[str, Any], source: Source) -> JobConfig:
             raise source.error(str(key), "unknown key; %s" % suggest(str(key), _fields()))
     devices = values.get("devices", "0")
     values = dict(values, devices=",".join(map(str, devices)) if isinstance(devices, list) else str(devices))
+    floats = {name for name, item in _fields().items() if item.type == "float"}
+    values.update({k: float(v) for k, v in values.items() if k in floats and type(v) is int})
     try:
-        config = dacite.from_dict(JobConfig, values, dacite.Config(cast=[float], strict=True))
-    except (dacite.DaciteError, ValueError) as error:
-        key = getattr(error, "field_path", "") or next((k for k in values if k in str(error)), "")
+        config = dacite.from_dict(JobConfig, values, dacite.Config(strict=True))
+    except dacite.DaciteError as error:
+        key = getattr(error, "field_path", None) or ""
         raise _wrong_type(values, source, key.partition(".")[0]) from None
     _check_values(config, source)
     return config

@@ -6,7 +6,7 @@ import json
 import os
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Iterable
 
 
 def write_atomic(path: Path, data: bytes) -> None:
@@ -30,12 +30,12 @@ class RunDir:
         self.path = path
 
     @classmethod
-    def create(cls, path: Path, ranks: int) -> RunDir:
-        """Make the folder tree with mode 0700. FileExistsError: never reuses a folder."""
+    def create(cls, path: Path, ranks: Iterable[int]) -> RunDir:
+        """Make the folder tree of this host's ranks with mode 0700. FileExistsError: never reuses one."""
         path.parent.mkdir(parents=True, exist_ok=True)
         path.mkdir(mode=0o700)
         run = cls(path)
-        for folder in [run.logs, run.checkpoints] + [run.rank_dir(r) for r in range(ranks)]:
+        for folder in (run.logs, run.checkpoints, *map(run.rank_dir, ranks)):
             folder.mkdir(mode=0o700, parents=True)
         return run
 
@@ -74,6 +74,14 @@ class RunDir:
     @property
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
+
+    @property
+    def predictions(self) -> Path:
+        return self.path / "predictions"
+
+    @property
+    def gathered(self) -> Path:
+        return self.path / "gathered"
 
     def log(self, rank: int) -> Path:
         return self.logs / ("rank_%d.log" % rank)

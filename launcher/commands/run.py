@@ -1,0 +1,106 @@
+"""`npu-launch [OPTIONS] [JOB.yaml] [key=value ...] [-- COMMAND ...]`: the default command."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from typing import Any, Dict, List, Optional, Sequence, Tuple
+
+import click
+
+from launcher.errors import UsageError
+
+
+class _Run(click.Command):
+    """Keep what follows `--` apart: it is a program and its arguments, whatever they look like."""
+
+    def parse_args(self, ctx: click.Context, args: List[str]) -> List[str]:
+        own, command = list(args), []
+        if "--" in own:
+            cut = own.index("--")
+            own, command = own[:cut], own[cut + 1 :]
+        ctx.meta["command"] = command
+        return super().parse_args(ctx, own)
+
+
+@click.command(cls=_Run)
+@click.argument("words", nargs=-1, metavar="[JOB.yaml] [KEY=VALUE]... [-- COMMAND ...]")
+@click.option("--devices", metavar="LIST", help="physical devices, such as 0-7 or 0,2,4")
+@click.option("--backend", type=click.Choice(["cpu", "npu", "auto"]), help="what the ranks run on")
+@click.option("--inventory", metavar="FILE", help="YAML file of hosts and devices")
+@click.option("--rank-table-file", metavar="FILE", help="a finished rank table, instead of making one")
+@click.option("--chip", metavar="NAME", help="910A, A2, A3 or 950, instead of asking the devices")
+@click.option("--debug", is_flag=True, help="one rank, in this process, with a debugger where it fails")
+@click.option("--dry-run", is_flag=True, help="print the plan; start nothing, write nothing")
+@click.option("--json", "as_json", is_flag=True, help="with --dry-run: the plan as JSON")
+@click.option("--detach", is_flag=True, help="go on without this terminal (attach: npu-launch logs --follow)")
+@click.option("--bind", type=click.Choice(["none", "even", "numa"]), help="cores of the ranks")
+@click.option("--grace", type=float, metavar="S", help="seconds between SIGTERM and SIGKILL (30)")
+@click.option("--hang-timeout", type=float, metavar="S", help="seconds without a heartbeat: a hang (off)")
+@click.option("--max-restarts", type=int, metavar="N", help="times that a failed run is started again (0)")
+@click.option("--restart-on", multiple=True, metavar="WHAT", help="exit:CODE, signal:NAME or hang (all)")
+@click.option("--log-max", type=int, metavar="BYTES", help="most bytes kept of a rank's log (all)")
+@click.option("--show", metavar="RANKS", help="ranks whose lines are printed (all)")
+@click.option("--quiet", is_flag=True, default=None, help="print no line of the ranks")
+@click.option("--no-preflight", multiple=True, metavar="CHECK", help="leave a check of the preflight out")
+def run(
+    words: Tuple[str, ...], debug: bool, dry_run: bool, as_json: bool, detach: bool, **options: Any
+) -> None:
+    """Run a job: one process per device, supervised, its logs and checkpoints gathered."""
+    from launcher import config as configs
+    from launcher.prepare import prepare
+
+    if as_json and not dry_run:
+        raise UsageError("--json goes with --dry-run")
+    command = click.get_current_context().meta["command"]
+    job, overrides = split(words)
+    config, source = configs.load(job, overrides, _values(options))
+    prepared = prepare(config, source, command)
+    if dry_run:
+        _print_plan(prepared.plan, as_json)
+        return
+    from launcher import session
+
+    sys.exit(session.debug(prepared) if debug else session.run(prepared, detach))
+
+
+def split(words: Sequence[str]) -> Tuple[Optional[str], List[str]]:
+    """Tell the job file from the overrides `key=value`. UsageError: two job files."""
+    overrides = [word for word in words if re.match(r"[A-Za-z_][\w.]*=", word) and not os.path.exists(word)]
+    files = [word for word in words if word not in overrides]
+    if len(files) > 1:
+        raise UsageError("%s: a second job file after %s; a command goes after `--`" % (files[1], files[0]))
+    return (files[0] if files else None), overrides
+
+
+def _values(options: Dict[str, Any]) -> Dict[str, Any]:
+    """Turn options into keys of the job; what was not given stays out."""
+    values = {key: value for key, value in options.items() if value is not None}
+    if "show" in values:
+        values["show"] = _ranks(values["show"])
+    for key, name in (("restart_on", "restart_on"), ("no_preflight", "skip_preflight")):
+        given = values.pop(key, ())
+        if given:
+            values[name] = [part for word in given for part in word.split(",")]
+    return values
+
+
+def _ranks(text: str) -> List[int]:
+    from launcher.devices import parse_devices
+
+    try:
+        return list(parse_devices(text))
+    except UsageError as error:
+        raise UsageError(str(error).replace("--devices", "--show")) from None
+
+
+def _print_plan(plan: Any, as_json: bool) -> None:
+    from launcher import dry_run
+
+    if as_json:
+        import json
+
+        click.echo(json.dumps(dry_run.as_dict(plan), indent=2))
+    else:
+        click.echo(dry_run.as_text(plan, os.environ))

@@ -1,0 +1,124 @@
+"""From a command line to a Plan: read the job, ask for the devices, number the ranks.
+
+Asks the machine (inventory, cores, clock) and starts only programs that answer a question: the Ascend tools,
+the job's check. Nothing is written.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from typing import Any, Dict, List, Mapping, Sequence, Tuple
+
+from launcher import build_plan
+from launcher.config import JobConfig, Source, arguments
+from launcher.devices import parse_devices
+from launcher.errors import ConfigError, LauncherError
+from launcher.plan import Plan
+from rank_table.table import RankTable
+
+CHECKS = {"squad.run_squad": "squad.check"}  # programs that can look at their flags before the start
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Hold a plan and what it was made from."""
+
+    config: JobConfig
+    plan: Plan
+    table: RankTable
+
+
+def prepare(config: JobConfig, source: Source, command: Sequence[str]) -> Prepared:
+    """Compute the plan of a job, or refuse it with everything that is wrong with its files.
+
+    Raises:
+        UsageError: the job cannot be meant. PreflightError: the devices cannot be asked.
+        NotFoundError, NotExecutableError: the program.
+    """
+    build_plan.missing_program(config, command, source)
+    launch_dir = _launch_dir()
+    devices = parse_devices(config.devices)
+    notes = check_program(config, source, command)
+    table, logical_ids, backend, more = _ranks(config, devices)
+    run_id = "%s-%s-%s" % (config.job, time.strftime("%Y%m%d-%H%M%S"), secrets.token_hex(2))
+    plan = build_plan.build_plan(
+        config,
+        command=command,
+        table=table,
+        rank_table_json=_render(table),
+        logical_ids=logical_ids,
+        backend=backend,
+        run_dir=os.path.join(launch_dir, os.path.expanduser(config.runs_dir), run_id),
+        run_id=run_id,
+        environ=os.environ,
+        cores=sorted(os.sched_getaffinity(0)),
+        launch_dir=launch_dir,
+        notes=(*notes, *more),
+    )
+    return Prepared(config, plan, table)
+
+
+def _launch_dir() -> str:
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        raise ConfigError("the current directory is gone; cd to one that exists") from None
+
+
+def _ranks(
+    config: JobConfig, devices: Tuple[int, ...]
+) -> Tuple[RankTable, Mapping[Tuple[str, int], int], str, Tuple[str, ...]]:
+    """Give the rank table, the logical id of each (server_id, device_id), the backend, and notes."""
+    from launcher.select import choose_inventory
+
+    selection = choose_inventory(devices, config.backend, config.inventory, os.environ)
+    table = RankTable.from_hosts(selection.inventory.hosts)
+    logical = {
+        (host.server_id, device.device_id): device.logical_id
+        for host in selection.inventory.hosts
+        for device in host.devices
+    }
+    return table, logical, selection.backend, tuple(selection.notes)
+
+
+def _render(table: RankTable) -> str:
+    from rank_table.render import render
+
+    return render(table)
+
+
+def check_program(config: JobConfig, source: Source, command: Sequence[str]) -> List[str]:
+    """Let the program's own check look at its flags; give its notes.
+
+    It runs as a process of its own: what it imports is the trainer's side, not the launcher's.
+
+    Raises:
+        ConfigError: one line for each finding, all at once.
+    """
+    module = config.check or CHECKS.get(str(config.program), "")
+    if command or not module:
+        return []
+    answer = _ask(config.python or sys.executable, module, arguments(config.args))
+    findings = [(str(f["key"]), str(f["message"])) for f in answer.get("findings", ())]
+    if findings:
+        lines = [str(source.error(key, message)) for key, message in findings]
+        raise ConfigError("\nnpu-launch: ".join(lines))
+    return [str(note) for note in answer.get("notes", ())]
+
+
+def _ask(python: str, module: str, flags: Sequence[str]) -> Dict[str, Any]:
+    command = [python, "-m", module, *flags]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=False)
+    try:
+        answer = json.loads(done.stdout.decode())
+    except ValueError:
+        answer = None
+    if not isinstance(answer, dict):
+        raise LauncherError("%s ended with code %d and no answer" % (" ".join(command), done.returncode))
+    return answer
