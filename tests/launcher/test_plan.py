@@ -1,0 +1,133 @@
+"""The plan: a pure function of the job, the table and the environment; and what --dry-run shows of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Dict, Tuple
+
+import pytest
+
+from launcher import dry_run
+from launcher.build_plan import build_plan
+from launcher.config import JobConfig
+from launcher.errors import NotExecutableError, NotFoundError
+from launcher.plan import Plan
+from rank_table.inventory import virtual_cpu
+from rank_table.render import render
+from rank_table.table import RankTable
+
+OUTER = {"PATH": "/usr/bin:/bin", "HOME": "/root", "POD_NAME": "x", "CM_CHIEF_IP": "10.0.0.1", "RANK_ID": "7"}
+
+
+def plan(devices: Tuple[int, ...] = (4, 6), command: Any = ("sh", "-c", "true"), **keys: Any) -> Plan:
+    hosts = virtual_cpu(devices, "10.0.0.9").hosts
+    table = RankTable.from_hosts(hosts)
+    logical = {(h.server_id, d.device_id): d.logical_id for h in hosts for d in h.devices}
+    return build_plan(
+        JobConfig(**keys),
+        command=command,
+        table=table,
+        rank_table_json=render(table),
+        logical_ids=logical,
+        backend="cpu",
+        run_dir="/r/runs/job-1",
+        run_id="job-1",
+        environ=OUTER,
+        cores=(0, 1, 2, 3),
+        launch_dir="/r",
+    )
+
+
+def test_the_same_inputs_give_the_same_plan() -> None:
+    assert plan() == plan()
+
+
+def test_a_rank_has_the_environment_of_the_contract() -> None:
+    env = plan().ranks[1].env
+    expected: Dict[str, str] = {
+        "RANK_TABLE_FILE": "/r/runs/job-1/rank_table.json",
+        "RANK_ID": "1",
+        "RANK_SIZE": "2",
+        "DEVICE_ID": "6",
+        "ASCEND_DEVICE_ID": "1",
+        "DEVICE_INDEX": "1",
+        "LOCAL_RANK": "1",
+        "LOCAL_SIZE": "2",
+        "HCCL_CONNECT_TIMEOUT": "600",
+        "OMP_NUM_THREADS": "2",
+        "PYTHONUNBUFFERED": "1",
+        "NPU_LAUNCH_RUN_DIR": "/r/runs/job-1",
+        "NPU_LAUNCH_RANK_DIR": "/r/runs/job-1/ranks/1",
+        "NPU_LAUNCH_RUN_ID": "job-1",
+        "NPU_LAUNCH_ATTEMPT": "0",
+        "HOME": "/root",
+    }
+    assert {name: env.get(name) for name in expected} == expected
+    assert env["JOB_ID"] and env["ASCEND_PROCESS_LOG_PATH"].startswith("/r/runs/job-1/ranks/1")
+
+
+def test_what_would_mislead_a_rank_is_removed() -> None:
+    assert not {"POD_NAME", "CM_CHIEF_IP", "TF_CONFIG"} & set(plan().ranks[0].env)
+
+
+def test_one_device_gets_the_very_variables_of_eight() -> None:
+    one, eight = plan((0,)).ranks[0].env, plan(tuple(range(8))).ranks[0].env
+    assert set(one) == set(eight) and one["RANK_SIZE"] == "1"
+
+
+def test_the_users_environment_wins() -> None:
+    assert plan(env={"OMP_NUM_THREADS": "1", "X": "y"}).ranks[0].env["OMP_NUM_THREADS"] == "1"
+
+
+def test_policy_takes_every_key_of_the_job_that_it_knows() -> None:
+    policy = plan(grace=3.0, max_restarts=2, restart_on=["hang"], hang_timeout=9.0, log_max=5).policy
+    assert (policy.grace, policy.max_restarts, policy.restart_on) == (3.0, 2, ("hang",))
+    assert (policy.hang_timeout, policy.log_max) == (9.0, 5)
+
+
+def test_a_command_runs_where_the_user_is_and_a_python_program_in_its_rank_folder() -> None:
+    assert plan().ranks[0].cwd == "/r"
+    assert plan(command=(), program="json.tool").ranks[1].cwd == "/r/runs/job-1/ranks/1"
+
+
+def test_flags_and_words_reach_the_program_unchanged() -> None:
+    words = ("sh", "-c", "echo '*' \"$RANK_ID\"", "--x", "a b")
+    assert plan(command=words).ranks[0].argv[1:] == words[1:]
+    assert plan(command=(), program="json.tool", args={"a": "b c", "n": None}).ranks[0].argv[-1] == "--a=b c"
+
+
+def test_a_missing_program_is_not_found(tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError):
+        plan(command=("no-such-program-anywhere",))
+    with pytest.raises(NotFoundError):
+        plan(command=(), program=str(tmp_path / "none.py"))
+
+
+def test_a_program_without_the_right_is_not_executable(tmp_path: Path) -> None:
+    (tmp_path / "plain").write_text("x")
+    with pytest.raises(NotExecutableError):
+        plan(command=(str(tmp_path / "plain"),))
+    with pytest.raises(NotExecutableError):
+        plan(command=(str(tmp_path) + "/",))
+
+
+def test_dry_run_shows_ids_cores_logs_environment_command_and_table() -> None:
+    text = dry_run.as_text(plan(), OUTER)
+    lines = [line.split() for line in text.splitlines()]
+    assert ["1", "10.0.0.9", "6", "1", "any", "logs/rank_1.log"] in lines
+    assert "  RANK_ID=0" in text and "(removed) POD_NAME" in text and "rank 1 differs by" in text
+    assert "sh -c true" in text
+    assert json.loads(text.rpartition("\nrank_table.json\n")[2])["status"] == "completed"
+
+
+def test_dry_run_as_json_holds_the_whole_plan() -> None:
+    value = json.loads(json.dumps(dry_run.as_dict(plan())))
+    assert value["ranks"][1]["env"]["DEVICE_ID"] == "6"
+    assert value["rank_table"]["server_list"][0]["device"][1]["device_id"] == "6"
+    assert value["ranks"][1]["log"].endswith("logs/rank_1.log")
+
+
+@pytest.mark.parametrize(("numbers", "text"), [((), ""), ((3,), "3"), ((0, 1, 2, 5, 7, 8), "0-2,5,7-8")])
+def test_numbers_are_written_as_ranges(numbers: Any, text: str) -> None:
+    assert dry_run.ranges(numbers) == text
