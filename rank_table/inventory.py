@@ -1,10 +1,13 @@
-"""What devices there are: hosts and their NPUs, or virtual devices on a CPU. Stdlib only on this path."""
+"""What devices there are: hosts and their NPUs, or virtual devices on a CPU. Stdlib only."""
 
 from __future__ import annotations
 
+import re
 import socket
-from dataclasses import dataclass
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from dataclasses import dataclass, field, replace
+from typing import Any, Dict, List, Mapping, Sequence, Tuple
+
+CHIPS = ("910A", "A2", "A3", "950")  # generations: 910A; 910B; 910C (910_93); 950
 
 
 class InventoryError(ValueError):
@@ -13,20 +16,60 @@ class InventoryError(ValueError):
 
 @dataclass(frozen=True)
 class Device:
-    """Hold one device: physical id (the N of /dev/davinciN), logical id, address of its network port."""
+    """Hold one device in every numbering space, and what its host's sources say of it.
+
+    `device_id` is physical (the N of /dev/davinciN, what a rank table holds); `logical_id` is what
+    ASCEND_DEVICE_ID takes; `visible_index` is its position in ASCEND_RT_VISIBLE_DEVICES, -1 when that
+    is not set; `npu_id` and `chip_id` are npu-smi's numbers, -1 when unknown. `origin` names the
+    source of each value. `levels` are the network levels of an Ascend 950, as its documents write them.
+    """
 
     device_id: int
     logical_id: int
     device_ip: str = ""
     source: str = ""
+    npu_id: int = -1
+    chip_id: int = -1
+    visible_index: int = -1
+    super_device_id: str = ""
+    health: str = ""
+    cores: str = ""
+    local_id: int = -1
+    levels: Tuple[Mapping[str, Any], ...] = field(default=(), hash=False)
+    origin: Mapping[str, str] = field(default_factory=dict, hash=False, compare=False)
+
+    def know(self, source: str, **values: Any) -> Device:
+        """Add values and note where they come from; what is empty or unknown (-1) is left out."""
+        known = {name: value for name, value in values.items() if value not in ("", -1, ())}
+        return replace(self, origin=dict(self.origin, **dict.fromkeys(known, source)), **known)
 
 
 @dataclass(frozen=True)
 class Host:
-    """Hold a server and its devices, in the order of their physical ids."""
+    """Hold a server and its devices, in the order in which they get their ranks."""
 
     server_id: str
     devices: Tuple[Device, ...]
+    host_ip: str = ""
+    super_pod_id: str = ""
+    chip: str = ""
+    pod_name: str = ""
+    origin: Mapping[str, str] = field(default_factory=dict, hash=False, compare=False)
+
+    def only(self, device_ids: Sequence[int]) -> Host:
+        """Keep the devices asked for, in the order asked for.
+
+        Raises:
+            InventoryError: the host lacks one; the message says which it has.
+        """
+        known = {device.device_id: device for device in self.devices}
+        missing = [number for number in device_ids if number not in known]
+        if missing:
+            raise InventoryError(
+                "no device %s on %s, which has %s; devices are named by their physical id"
+                % (spell(missing), self.server_id, spell(sorted(known)) or "none")
+            )
+        return replace(self, devices=tuple(known[number] for number in device_ids))
 
 
 @dataclass(frozen=True)
@@ -35,53 +78,81 @@ class Inventory:
 
     hosts: Tuple[Host, ...]
     source: str = ""
+    notes: Tuple[str, ...] = ()  # what a person should see: one line each
+
+    @property
+    def chip(self) -> str:
+        """The generation that all hosts share, or ""."""
+        chips = {host.chip for host in self.hosts}
+        return chips.pop() if len(chips) == 1 else ""
+
+    def only(self, device_ids: Sequence[int]) -> Inventory:
+        """Keep the same devices of every host. InventoryError: a host lacks one."""
+        return replace(self, hosts=tuple(host.only(device_ids) for host in self.hosts))
 
 
 def virtual_cpu(device_ids: Sequence[int], server_id: str = "") -> Inventory:
-    """Make virtual CPU devices with the ids asked for, on this host."""
-    devices = tuple(Device(number, index, source="virtual") for index, number in enumerate(device_ids))
-    return Inventory((Host(server_id or socket.gethostname(), devices),), "virtual CPU devices")
+    """Make virtual CPU devices with the ids asked for, on this host.
+
+    The server_id is the kernel's host name, without any lookup: it is there without a network, and a
+    lookup gives 127.x on many hosts, the same on all of them.
+    """
+    devices = tuple(
+        Device(number, index, source="virtual", origin={"device_id": "--devices", "logical_id": "position"})
+        for index, number in enumerate(device_ids)
+    )
+    name = server_id or socket.gethostname()[:64] or "localhost"
+    host = Host(name, devices, origin={"server_id": "host name" if not server_id else "given"})
+    return Inventory((host,), "virtual CPU devices")
 
 
-def from_yaml(path: str) -> Inventory:
-    """Read an inventory file.
+def natural(text: str) -> List[Any]:
+    """Give a sort key by which node2 comes before node10.
 
-        hosts:
-          - server_id: 10.0.0.1
-            devices: [{device_id: 0, device_ip: 192.168.100.1}, {device_id: 1, device_ip: ...}]
+    >>> sorted(["node10", "node2", "10.0.0.9", "10.0.0.10"], key=natural)
+    ['10.0.0.9', '10.0.0.10', 'node2', 'node10']
+    """
+    parts: List[Any] = []
+    for word, digits in re.findall(r"([^0-9]*)([0-9]*)", text):
+        parts.append((word, int(digits[:4000]) if digits else -1))
+    return parts
+
+
+def spell(numbers: Sequence[int]) -> str:
+    """Write numbers the way --devices takes them.
+
+    >>> spell([0, 1, 2, 3, 7])
+    '0-3,7'
+    """
+    runs: List[List[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][1] + 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    return ",".join(str(low) if low == high else "%d-%d" % (low, high) for low, high in runs)
+
+
+def merge(inventories: Sequence[Inventory], order: Sequence[str] = ()) -> Inventory:
+    """Join the hosts of several inventories: in the order given, else by server_id in natural order.
 
     Raises:
-        InventoryError: the file cannot be read, or lacks or repeats something; the message names the place.
+        InventoryError: a server_id stands twice, or the order names another set of servers.
     """
-    import yaml
-
-    try:
-        with open(path, encoding="utf-8") as stream:
-            document = yaml.safe_load(stream)
-    except OSError as error:
-        raise InventoryError("%s: %s" % (path, error.strerror)) from None
-    except yaml.YAMLError as error:
-        raise InventoryError("%s: broken YAML: %s" % (path, " ".join(str(error).split()))) from None
-    hosts = document.get("hosts") if isinstance(document, dict) else None
-    if not isinstance(hosts, list) or not hosts:
-        raise InventoryError("%s: hosts: missing; give a list of {server_id, devices}" % path)
-    return Inventory(tuple(_host(host, "%s: hosts[%d]" % (path, n)) for n, host in enumerate(hosts)), path)
-
-
-def _host(value: Any, place: str) -> Host:
-    if not isinstance(value, dict) or not value.get("server_id") or not isinstance(value.get("devices"), list):
-        raise InventoryError("%s: needs server_id and a list of devices" % place)
-    devices: List[Device] = []
-    seen: Dict[int, int] = {}
-    for index, item in enumerate(value["devices"]):
-        here = "%s.devices[%d]" % (place, index)
-        item = {"device_id": item} if isinstance(item, int) else item
-        number: Optional[int] = item.get("device_id") if isinstance(item, dict) else None
-        if not isinstance(number, int) or number < 0:
-            raise InventoryError("%s: device_id: give a number from 0" % here)
-        if number in seen:
-            raise InventoryError("%s: device_id: %d is also that of devices[%d]" % (here, number, seen[number]))
-        seen[number] = index
-        logical = item.get("logical_id", index)
-        devices.append(Device(number, int(logical), str(item.get("device_ip") or ""), place))
-    return Host(str(value["server_id"]), tuple(devices))
+    hosts: Dict[str, Host] = {}
+    for inventory in inventories:
+        for host in inventory.hosts:
+            if host.server_id in hosts:
+                raise InventoryError(
+                    "server_id %s stands twice; each host needs its own (inventory --server-id)"
+                    % host.server_id
+                )
+            hosts[host.server_id] = host
+    wanted = list(order) or sorted(hosts, key=natural)
+    if sorted(wanted) != sorted(hosts):
+        odd = sorted(set(wanted) ^ set(hosts)) or ["a server twice"]
+        raise InventoryError(
+            "the order names %s, but the servers are %s" % (", ".join(odd), ", ".join(hosts))
+        )
+    notes = tuple(note for inventory in inventories for note in inventory.notes)
+    return Inventory(tuple(hosts[name] for name in wanted), "%d hosts" % len(hosts), notes)

@@ -93,5 +93,8 @@ def _ranks(servers: Sequence[Mapping[str, Any]]) -> Iterator[Rank]:
         for device in server["device"]:
             item: Dict[str, Any] = dict(device)
             yield Rank(
-                int(item["rank_id"]), int(item["device_id"]), str(server["server_id"]), str(item.get("device_ip", ""))
+                int(item["rank_id"]),
+                int(item["device_id"]),
+                str(server["server_id"]),
+                str(item.get("device_ip", "")),
             )

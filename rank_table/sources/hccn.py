@@ -1,0 +1,70 @@
+"""Addresses of the NPUs' network ports: /etc/hccn.conf, then hccn_tool, both by physical id."""
+
+from __future__ import annotations
+
+import re
+import socket
+from typing import Dict, List, Sequence, Tuple
+
+from rank_table.sources.tools import Machine
+
+CONF = "/etc/hccn.conf"
+
+
+def parse_conf(text: str) -> Dict[int, Tuple[str, str]]:
+    """Read hccn.conf: physical id -> (address, key). IPv4 wins over IPv6; other keys are none of ours."""
+    found: Dict[int, Tuple[str, str]] = {}
+    for key in ("IPv6address", "address"):
+        for number, value in re.findall(r"(?m)^[ \t]*%s_(\d{1,5})[ \t]*=[ \t]*(\S+)" % key, text):
+            if is_address(value):
+                found[int(number)] = (value, "%s_%s" % (key, number))
+    return found
+
+
+def parse_ip(text: str) -> str:
+    """Read the address that `hccn_tool -i N -ip [-inet6] -g` prints; "" when it prints none."""
+    match = re.search(r"(?m)^\s*(?:ipaddr|ipv6_address)\s*:\s*(\S+)", text)
+    return match.group(1) if match and is_address(match.group(1)) else ""
+
+
+def is_address(text: str) -> bool:
+    """Tell IPv4 and IPv6 addresses from other text; a `%interface` may follow an IPv6 address.
+
+    >>> is_address("192.168.1.8"), is_address("fe80::1%eth0"), is_address("192.1.*.6"), is_address("-.-.-.-")
+    (True, True, False, False)
+    """
+    family = socket.AF_INET6 if text.count(":") >= 2 else socket.AF_INET
+    try:
+        socket.inet_pton(family, text.split("%")[0] if family == socket.AF_INET6 else text)
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def addresses(machine: Machine, device_ids: Sequence[int]) -> Tuple[Dict[int, Tuple[str, str]], List[str]]:
+    """Find the address of each device: (physical id -> (address, source), problems)."""
+    text = machine.read(CONF)
+    found = {
+        n: (ip, "%s: %s" % (CONF, key)) for n, (ip, key) in parse_conf(text or "").items() if n in device_ids
+    }
+    problems: List[str] = []
+    for flags in ((), ("-inet6",)):
+        missing = [number for number in device_ids if number not in found]
+        if missing:
+            asked, problems = _ask(machine, missing, flags)
+            found.update(asked)
+    return found, problems[:1]
+
+
+def _ask(
+    machine: Machine, device_ids: Sequence[int], flags: Tuple[str, ...]
+) -> Tuple[Dict[int, Tuple[str, str]], List[str]]:
+    calls = [("-i", str(number), "-ip", *flags, "-g") for number in device_ids]
+    found, problems = {}, []
+    for number, call, answer in zip(device_ids, calls, machine.ask_all("hccn_tool", calls)):
+        address = parse_ip(answer.text)
+        if address:
+            found[number] = (address, "hccn_tool %s" % " ".join(call))
+        else:
+            problems.append(answer.problem or "hccn_tool %s: prints no address" % " ".join(call))
+    return found, problems

@@ -1,0 +1,212 @@
+"""This host's NPUs, from every source, in a stated order; each value knows where it came from.
+
+1. Which devices: /dev/davinciN, else npu-smi; then ASCEND_VISIBLE_DEVICES (physical ids) hides some.
+2. Logical ids: the position among the devices a process can open; ASCEND_RT_VISIBLE_DEVICES numbers anew.
+3. NPU, chip, generation, health: npu-smi; the generation else from the PCI ids below /sys.
+4. Addresses: /etc/hccn.conf, else hccn_tool. Super pod (A3): npu-smi. Levels (950): /etc/hccl_rootinfo.json.
+"""
+
+from __future__ import annotations
+
+from typing import Dict, List, Optional, Sequence, Tuple
+
+from rank_table.inventory import Device, Host, Inventory, spell
+from rank_table.sources import dev_nodes, hccn, npu_smi, rootinfo
+from rank_table.sources.npu_smi import SmiChip
+from rank_table.sources.server_id import own_server_id
+from rank_table.sources.tools import Machine
+from rank_table.sources.visible import parse_rt_visible, parse_visible, renumber
+
+
+def discover(machine: Machine, server_id: str = "", chip: str = "", everything: bool = True) -> Inventory:
+    """Ask this host for its devices; without NPUs the host has none, which is no error.
+
+    `chip` overrules what the sources say; `everything` also asks for health and CPU affinity.
+
+    Raises:
+        InventoryError: ASCEND_VISIBLE_DEVICES cannot be meant, or there is no usable server_id.
+    """
+    notes: List[str] = []
+    chips, generation, origin = _npu_smi(machine, notes)
+    devices = _devices(machine, chips)
+    if not devices:
+        notes = notes or ["no /dev/davinci* here"]
+    generation = chip or generation or _pci(machine, chips)
+    devices = _with_chips(devices, chips, generation)
+    devices = _hidden(machine, devices, notes)
+    devices = _with_addresses(machine, devices, notes)
+    if everything:
+        devices = _with_cores(machine, devices, generation)
+    super_pod = ""
+    if generation == "A3" and devices:
+        devices, super_pod = _with_super_pod(machine, devices, notes)
+    if generation == "950" and devices:
+        devices = _with_levels(machine, devices, notes)
+    server, server_from, host_ip = own_server_id(machine, server_id)
+    origins = {
+        "server_id": server_from,
+        "chip": "asked for" if chip else origin,
+        "super_pod_id": "npu-smi -t spod-info",
+    }
+    host = Host(server, tuple(devices), host_ip, super_pod, generation, origin=origins)
+    return Inventory((host,), "this host", tuple(notes))
+
+
+def present(machine: Machine) -> Tuple[Tuple[int, ...], str]:
+    """Tell cheaply whether there are NPUs: (physical ids, where that is known from)."""
+    nodes = dev_nodes.device_ids(machine)
+    if nodes:
+        return nodes, "/dev/davinci%s" % spell(nodes)
+    chips, _, origin = _npu_smi(machine, [])
+    return tuple(sorted(_physical(entry) for entry in chips)), origin
+
+
+def _npu_smi(machine: Machine, notes: List[str]) -> Tuple[List[SmiChip], str, str]:
+    """Join `npu-smi info -m` (logical ids) and `info` (health); -l alone tells how many there are."""
+    if machine.find("npu-smi") is None:
+        notes.append("npu-smi: not found on PATH")
+        return [], "", ""
+    table, mapping = machine.ask_all("npu-smi", [("info",), ("info", "-m")])
+    notes.extend(answer.problem for answer in (table, mapping) if answer.problem)
+    chips, generation = npu_smi.parse_info(table.text)
+    mapped = {(entry.npu_id, entry.chip_id): entry for entry in npu_smi.parse_mapping(mapping.text)}
+    joined = [_join(entry, mapped.pop((entry.npu_id, entry.chip_id), None)) for entry in chips]
+    joined += list(mapped.values())
+    if not joined and not (table.problem and mapping.problem):
+        joined = _listed(machine)
+    if not joined and not (table.problem or mapping.problem):
+        notes.append("npu-smi: its output names no chip")
+    generation = generation or next((g for g in (npu_smi.generation_of(e.name) for e in joined) if g), "")
+    return joined, generation, "npu-smi info"
+
+
+def _listed(machine: Machine) -> List[SmiChip]:
+    text = machine.ask("npu-smi", "info", "-l").text
+    return [SmiChip(npu, index) for npu, count in npu_smi.parse_list(text) for index in range(count)]
+
+
+def _join(first: SmiChip, second: Optional[SmiChip]) -> SmiChip:
+    if second is None:
+        return first
+    phy = first.phy_id if first.phy_id >= 0 else second.phy_id
+    name = second.name or first.name
+    return SmiChip(first.npu_id, first.chip_id, phy, second.logic_id, name, first.health, first.bus)
+
+
+def _physical(entry: SmiChip) -> int:
+    """Give the N of /dev/davinciN: printed on A3; on 910A and A2, one chip an NPU, it is the NPU ID."""
+    return entry.phy_id if entry.phy_id >= 0 else entry.npu_id + entry.chip_id
+
+
+def _pci(machine: Machine, chips: Sequence[SmiChip]) -> str:
+    generation = dev_nodes.generation(machine)
+    if not generation and chips:
+        board = machine.ask("npu-smi", "info", "-t", "board", "-i", str(chips[0].npu_id))
+        generation = npu_smi.parse_board(board.text)
+    return generation
+
+
+def _devices(machine: Machine, chips: Sequence[SmiChip]) -> List[Device]:
+    nodes = dev_nodes.device_ids(machine)
+    if nodes:
+        return [_device(number, index, "/dev/davinci%d" % number) for index, number in enumerate(nodes)]
+    ids = sorted({_physical(entry) for entry in chips})
+    return [_device(number, index, "npu-smi info") for index, number in enumerate(ids)]
+
+
+def _device(number: int, index: int, source: str) -> Device:
+    return Device(
+        number, index, source=source, origin={"device_id": source, "logical_id": "position of " + source}
+    )
+
+
+def _with_chips(devices: Sequence[Device], chips: Sequence[SmiChip], generation: str) -> List[Device]:
+    by_phy = {_physical(entry): entry for entry in chips}
+    joined = []
+    for device in devices:
+        entry = by_phy.get(device.device_id)
+        if entry is not None:
+            device = device.know(
+                "npu-smi info", npu_id=entry.npu_id, chip_id=entry.chip_id, health=entry.health
+            )
+        elif generation == "A3":  # two dies an NPU
+            device = device.know(
+                "A3: two dies an NPU", npu_id=device.device_id // 2, chip_id=device.device_id % 2
+            )
+        joined.append(device)
+    return joined
+
+
+def _hidden(machine: Machine, devices: List[Device], notes: List[str]) -> List[Device]:
+    """Apply the two variables: physical ids first, then logical ids of what a process can open."""
+    rt_visible = machine.environ.get("ASCEND_RT_VISIBLE_DEVICES")
+    if rt_visible:
+        ids, warning = parse_rt_visible(rt_visible, len(devices))
+        devices = renumber(devices, ids)
+        notes.extend([warning] if warning else [])
+    visible = parse_visible(machine.environ.get("ASCEND_VISIBLE_DEVICES", ""))
+    if visible is None:
+        return devices
+    kept = [device for device in devices if device.device_id in visible]
+    if rt_visible is None and devices and not set(visible) <= {device.device_id for device in devices}:
+        gone = sorted(set(visible) - {device.device_id for device in devices})
+        notes.append("ASCEND_VISIBLE_DEVICES names %s, which is not here" % spell(gone))
+    return kept
+
+
+def _with_addresses(machine: Machine, devices: Sequence[Device], notes: List[str]) -> List[Device]:
+    if not devices:
+        return []
+    found, problems = hccn.addresses(machine, [device.device_id for device in devices])
+    if problems:
+        notes.append("device_ip: %s" % problems[0])
+    return [
+        device.know(found[device.device_id][1], device_ip=found[device.device_id][0])
+        if device.device_id in found
+        else device
+        for device in devices
+    ]
+
+
+def _with_cores(machine: Machine, devices: Sequence[Device], generation: str) -> List[Device]:
+    if not devices or machine.find("npu-smi") is None:
+        return list(devices)
+    cores = npu_smi.parse_topo(machine.ask("npu-smi", "info", "-t", "topo").text)
+    done = [device.know("npu-smi -t topo", cores=_cores_of(device, cores, generation)) for device in devices]
+    asked = [device for device in done if not device.health and device.npu_id >= 0]
+    calls = [("info", "-t", "health", "-i", str(d.npu_id), "-c", str(max(0, d.chip_id))) for d in asked]
+    health = {
+        device.device_id: npu_smi.parse_health(answer.text)
+        for device, answer in zip(asked, machine.ask_all("npu-smi", calls))
+    }
+    return [device.know("npu-smi -t health", health=health.get(device.device_id, "")) for device in done]
+
+
+def _cores_of(device: Device, cores: Dict[int, str], generation: str) -> str:
+    """Look the row of a device up: the matrix counts dies on A3 when it has a row for each."""
+    by_die = generation == "A3" and max(cores, default=-1) > max(0, device.npu_id) and len(cores) > 8
+    return cores.get(device.device_id if by_die or device.npu_id < 0 else device.npu_id, "")
+
+
+def _with_super_pod(
+    machine: Machine, devices: Sequence[Device], notes: List[str]
+) -> Tuple[List[Device], str]:
+    calls = [("info", "-t", "spod-info", "-i", str(d.npu_id), "-c", str(d.chip_id)) for d in devices]
+    answers = machine.ask_all("npu-smi", calls)
+    facts = [npu_smi.parse_spod(answer.text) for answer in answers]
+    notes.extend(["super_device_id: %s" % a.problem for a in answers if a.problem][:1])
+    pods = sorted({fact["Super Pod ID"] for fact in facts if "Super Pod ID" in fact})
+    if len(pods) > 1:
+        notes.append("npu-smi -t spod-info: the devices name several super pods: %s" % ", ".join(pods))
+    done = [
+        device.know("npu-smi -t spod-info", super_device_id=fact.get("SDID", ""))
+        for device, fact in zip(devices, facts)
+    ]
+    return done, pods[0] if pods else ""
+
+
+def _with_levels(machine: Machine, devices: Sequence[Device], notes: List[str]) -> List[Device]:
+    facts, problem = rootinfo.levels(machine)
+    if problem:
+        notes.append(problem)
+    return [device.know(rootinfo.PATH, **facts.get(device.device_id, {})) for device in devices]

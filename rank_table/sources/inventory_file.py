@@ -1,0 +1,149 @@
+"""An inventory in a YAML or JSON file: what `npu-launch inventory --json` prints, or written by hand."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Dict, List, Mapping, Tuple
+
+from rank_table.inventory import CHIPS, Device, Host, Inventory, InventoryError
+
+NUMBERS = ("device_id", "logical_id", "npu_id", "chip_id", "visible_index", "local_id")
+TEXTS = ("device_ip", "super_device_id", "health", "cores")
+DEVICE_KEYS = (*NUMBERS, *TEXTS, "levels", "source", "origin")
+HOST_KEYS = ("server_id", "devices", "host_ip", "super_pod_id", "chip", "pod_name", "origin")
+
+
+def read(path: str) -> Inventory:
+    """Read an inventory file.
+
+        hosts:
+          - server_id: 10.0.0.1
+            chip: A2
+            devices: [{device_id: 0, device_ip: 192.168.100.1}, {device_id: 1, device_ip: ...}]
+
+    A bare number is a device without an address.
+
+    Raises:
+        InventoryError: the file cannot be read, or lacks or repeats something; the message names the place.
+    """
+    document = _parse(path)
+    hosts = document.get("hosts") if isinstance(document, dict) else None
+    if not isinstance(hosts, list) or not hosts:
+        raise InventoryError("%s: hosts: missing; give a list of {server_id, devices}" % path)
+    found: Dict[str, Host] = {}
+    for number, value in enumerate(hosts):
+        place = "%s: hosts[%d]" % (path, number)
+        host = _host(value, place)
+        if host.server_id in found:
+            raise InventoryError(
+                "%s: server_id: %s stands twice; give each host its own" % (place, host.server_id)
+            )
+        found[host.server_id] = host
+    notes = document.get("notes") or ()
+    return Inventory(
+        tuple(found.values()), path, tuple(str(n) for n in notes) if isinstance(notes, list) else ()
+    )
+
+
+def _parse(path: str) -> Any:
+    try:
+        with open(path, encoding="utf-8-sig") as stream:
+            text = stream.read()
+    except OSError as error:
+        raise InventoryError("%s: %s" % (path, error.strerror)) from None
+    except UnicodeDecodeError:
+        raise InventoryError("%s: not UTF-8; save it as UTF-8" % path) from None
+    try:
+        return json.loads(text) if text.lstrip().startswith("{") else _yaml(text)
+    except json.JSONDecodeError:
+        return _yaml_or_error(text, path)
+    except RecursionError:
+        raise InventoryError("%s: nested too deeply" % path) from None
+    except ValueError as error:
+        raise InventoryError("%s: broken YAML: %s" % (path, " ".join(str(error).split()))) from None
+
+
+def _yaml(text: str) -> Any:
+    import yaml
+
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from None
+
+
+def _yaml_or_error(text: str, path: str) -> Any:
+    try:
+        return _yaml(text)
+    except ValueError as error:
+        raise InventoryError("%s: broken YAML: %s" % (path, " ".join(str(error).split()))) from None
+
+
+def _host(value: Any, place: str) -> Host:
+    if (
+        not isinstance(value, dict)
+        or not value.get("server_id")
+        or not isinstance(value.get("devices"), list)
+    ):
+        raise InventoryError("%s: needs server_id and a list of devices" % place)
+    _known(value, HOST_KEYS, place)
+    chip = str(value.get("chip") or "")
+    if chip and chip not in CHIPS:
+        raise InventoryError("%s: chip: %s is none of %s" % (place, chip, ", ".join(CHIPS)))
+    devices: List[Device] = []
+    seen: Dict[int, int] = {}
+    for index, item in enumerate(value["devices"]):
+        device = _device(item, index, "%s.devices[%d]" % (place, index))
+        if device.device_id in seen:
+            raise InventoryError(
+                "%s.devices[%d]: device_id: %d is also that of devices[%d]"
+                % (place, index, device.device_id, seen[device.device_id])
+            )
+        seen[device.device_id] = index
+        devices.append(device)
+    texts = {
+        name: str(value[name]) for name in ("host_ip", "super_pod_id", "pod_name") if _given(value, name)
+    }
+    origin = _origin(value, place)
+    return Host(str(value["server_id"]), tuple(devices), chip=chip, origin=origin, **texts)
+
+
+def _device(item: Any, index: int, place: str) -> Device:
+    item = {"device_id": item} if _is_number(item) else item
+    if not isinstance(item, dict) or not _is_number(item.get("device_id")) or item["device_id"] < 0:
+        raise InventoryError("%s: device_id: give a number from 0" % place)
+    _known(item, DEVICE_KEYS, place)
+    for name in NUMBERS:
+        if name in item and not _is_number(item[name]):
+            raise InventoryError("%s: %s: %r is no number" % (place, name, item[name]))
+    numbers = {name: item[name] for name in NUMBERS if name in item}
+    numbers.setdefault("logical_id", index)
+    texts = {name: str(item[name]) for name in TEXTS if _given(item, name)}
+    source = str(item.get("source") or place)
+    return Device(source=source, levels=_levels(item, place), origin=_origin(item, place), **numbers, **texts)
+
+
+def _levels(item: Mapping[str, Any], place: str) -> Tuple[Mapping[str, Any], ...]:
+    levels = item.get("levels") or []
+    if not isinstance(levels, list) or not all(isinstance(level, dict) for level in levels):
+        raise InventoryError("%s: levels: give a list of {net_layer, net_instance_id, ...}" % place)
+    return tuple(levels)
+
+
+def _origin(value: Mapping[str, Any], place: str) -> Dict[str, str]:
+    given = value.get("origin")
+    return {str(k): str(v) for k, v in given.items()} if isinstance(given, dict) else {"device_id": place}
+
+
+def _known(value: Mapping[str, Any], keys: Tuple[str, ...], place: str) -> None:
+    for key in value:
+        if key not in keys:
+            raise InventoryError("%s: %s: unknown key; known are %s" % (place, key, ", ".join(keys)))
+
+
+def _given(value: Mapping[str, Any], name: str) -> bool:
+    return value.get(name) not in (None, "")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)

@@ -1,0 +1,178 @@
+"""What npu-smi prints, in the layouts of 910A, A2 (910B), A3 (910C) and 950."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Dict, Iterator, List, Optional, Tuple
+
+Chip = Tuple[int, int]  # npu-smi's NPU ID, Chip ID
+
+
+@dataclass(frozen=True)
+class SmiChip:
+    """Hold one chip of `npu-smi info` or `info -m`; -1 and "" stand for what was not printed."""
+
+    npu_id: int
+    chip_id: int = 0
+    phy_id: int = -1
+    logic_id: int = -1
+    name: str = ""
+    health: str = ""
+    bus: str = ""
+
+
+def parse_info(text: str) -> Tuple[List[SmiChip], str]:
+    """Read `npu-smi info`: (chips, generation as far as the header tells, else "").
+
+    The header of the chip rows tells the family: `Chip  Phy-ID` is A3, `NPU ID` in the first header a 950,
+    `Chip` alone 910A or A2. Rows are split at `|`, because widths differ between versions.
+    """
+    chips: List[SmiChip] = []
+    head: Optional[List[str]] = None
+    layout, health = "", 1
+    for cells in _rows(text):
+        if cells[0].startswith("NPU") and len(cells) > 1 and cells[1].startswith("Process"):
+            break
+        layout = _layout(cells) or layout
+        health = next((index for index, cell in enumerate(cells) if cell == "Health"), health)
+        if layout and re.match(r"\d+(\s|\Z)", cells[0]):
+            if layout == "950":
+                chips.extend(_one_line_chip(cells, health))
+            elif head is None:
+                head = cells
+            else:
+                chips.extend(_two_line_chip(head, cells))
+                head = None
+    return chips, _generation(layout, chips)
+
+
+def _rows(text: str) -> Iterator[List[str]]:
+    for line in text.splitlines():
+        line = line.strip()
+        if line.startswith("|") and line.endswith("|") and len(line) > 2:
+            yield [cell.strip() for cell in line[1:-1].split("|")]
+
+
+def _layout(cells: List[str]) -> str:
+    words = cells[0].split()
+    if words[:2] == ["NPU", "ID"]:
+        return "950"
+    if words[:1] == ["Chip"] and len(cells) > 1 and cells[1].startswith("Bus-Id"):
+        return "A3" if words[1:2] == ["Phy-ID"] else "chip"
+    return ""
+
+
+def _two_line_chip(head: List[str], row: List[str]) -> List[SmiChip]:
+    first, second = head[0].split(None, 1), row[0].split()
+    if not second or not all(word.isdigit() for word in second) or len(head) < 2 or len(row) < 2:
+        return []
+    phy = int(second[1]) if len(second) > 1 else -1
+    name = first[1] if len(first) > 1 else ""
+    return [SmiChip(int(first[0]), int(second[0]), phy, -1, name, head[1], row[1])]
+
+
+def _one_line_chip(cells: List[str], health: int) -> List[SmiChip]:
+    """Read the row of a 950 that starts with the NPU ID; its second row has no chip id."""
+    words = " ".join(cells[:health]).split(None, 1)
+    if len(cells) <= health:
+        return []
+    return [SmiChip(int(words[0]), 0, name="".join(words[1:]), health=cells[health])]
+
+
+def _generation(layout: str, chips: List[SmiChip]) -> str:
+    if layout in ("A3", "950"):
+        return layout
+    return generation_of(chips[0].name) if chips else ""
+
+
+def generation_of(name: str) -> str:
+    """Tell the generation from a chip name, "" when it does not tell: A3 calls itself Ascend910 too.
+
+    >>> [generation_of(name) for name in ("910A", "Ascend 910B4", "910B3", "Ascend910", "Ascend950PR", "xxx")]
+    ['910A', 'A2', 'A2', '', '950', '']
+    """
+    match = re.search(r"(950|910(?:_93|[A-C])?)", name)
+    return {"950": "950", "910A": "910A", "910B": "A2", "910C": "A3", "910_93": "A3"}.get(
+        match.group(1) if match else "", ""
+    )
+
+
+def parse_mapping(text: str) -> List[SmiChip]:
+    """Read `npu-smi info -m`; columns are known by their titles, rows without a logic id (Mcu) are no chips."""
+    chips: List[SmiChip] = []
+    titles: List[str] = []
+    for line in text.splitlines():
+        cells = [cell.strip() for cell in re.split(r"\t|\s{2,}", line.strip())]
+        if cells[0] == "NPU ID":
+            titles = cells
+        elif titles and cells[0].isdigit() and len(cells) >= len(titles) - 1:
+            row = dict(zip(titles, cells))
+            if any(row.get(key, "").isdigit() for key in ("Chip Logic ID", "Chip Phy-ID")):
+                chips.append(_mapped(row))
+    return chips
+
+
+def _mapped(row: Dict[str, str]) -> SmiChip:
+    def number(key: str, default: int) -> int:
+        return int(row[key]) if row.get(key, "").isdigit() else default
+
+    phy, logic = number("Chip Phy-ID", -1), number("Chip Logic ID", -1)
+    return SmiChip(number("NPU ID", -1), number("Chip ID", 0), phy, logic, row.get("Chip Name", ""))
+
+
+def parse_list(text: str) -> List[Tuple[int, int]]:
+    """Read `npu-smi info -l`: [(NPU ID, Chip Count)]; a 950 prints no Chip Count, which counts as 1."""
+    found: List[Tuple[int, int]] = []
+    for key, value in pairs(text):
+        if key == "NPU ID" and value.isdigit():
+            found.append((int(value), 1))
+        elif key == "Chip Count" and value.isdigit() and found:
+            found[-1] = (found[-1][0], int(value))
+    return found
+
+
+def parse_health(text: str) -> str:
+    """Read `npu-smi info -t health`: OK, Warning, Alarm, Critical ..., "" when it is not said."""
+    return dict(pairs(text)).get("Health Status", "")
+
+
+def parse_spod(text: str) -> Dict[str, str]:
+    """Read `npu-smi info -t spod-info`: SDID, Super Pod ID, Super Pod Size, Server Index, digits each."""
+    wanted = ("SDID", "Super Pod ID", "Super Pod Size", "Server Index")
+    return {key: value for key, value in pairs(text) if key in wanted and value.isdigit()}
+
+
+def parse_board(text: str) -> str:
+    """Read the generation from the PCI Device ID of `npu-smi info -t board`; "" when it is not there."""
+    return pci_generation(dict(pairs(text)).get("PCI Device ID", ""))
+
+
+def pci_generation(device: str) -> str:
+    """Tell the generation from a PCI device id of vendor 19e5.
+
+    >>> pci_generation("0xD801"), pci_generation("0xd803"), pci_generation("0x1234")
+    ('910A', 'A3', '')
+    """
+    return {"0xd801": "910A", "0xd802": "A2", "0xd803": "A3"}.get(device.strip().lower(), "")
+
+
+def parse_topo(text: str) -> Dict[int, str]:
+    """Read the last column of `npu-smi info -t topo`: NPU -> CPU ranges; empty when there is no such column."""
+    found: Dict[int, str] = {}
+    with_cores = False
+    for line in text.splitlines():
+        words = line.split()
+        if words[:1] and re.match(r"NPU\d+\Z", words[0]) and words[-2:] == ["CPU", "Affinity"]:
+            with_cores = True
+        elif with_cores and words and re.match(r"NPU\d+\Z", words[0]) and re.match(r"[\d,-]*\d\Z", words[-1]):
+            found[int(words[0][3:])] = words[-1]
+    return found
+
+
+def pairs(text: str) -> Iterator[Tuple[str, str]]:
+    """Give the `Key : value` lines."""
+    for line in text.splitlines():
+        key, colon, value = line.partition(":")
+        if colon:
+            yield key.strip(), value.strip()

@@ -1,0 +1,142 @@
+"""Run the Ascend tools: found on PATH or where the driver puts them, LC_ALL=C, never longer than a limit."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from dataclasses import dataclass, field
+from typing import IO, Dict, List, Mapping, Optional, Sequence, Tuple
+
+DEFAULT_PLACES = {
+    "npu-smi": ("usr/local/bin/npu-smi", "usr/local/sbin/npu-smi"),
+    "hccn_tool": ("usr/local/Ascend/driver/tools/hccn_tool",),
+}
+MOST_OUTPUT = 4 << 20  # bytes; the tools print some kilobytes
+AT_ONCE = 16
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Hold what a tool printed, or in `problem` why that cannot be used."""
+
+    text: str = ""
+    problem: str = ""
+
+
+@dataclass
+class Machine:
+    """Give access to one machine's files and tools; tests give another root and environment.
+
+    `timeout` is in seconds, for each round of tool calls. A tool that did not answer once is not asked again.
+    """
+
+    environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+    root: str = "/"
+    timeout: float = 10.0
+    silent: Dict[str, str] = field(default_factory=dict)
+
+    def path(self, name: str) -> str:
+        """Place an absolute file name below the root."""
+        return os.path.join(self.root, name.lstrip("/"))
+
+    def read(self, name: str) -> Optional[str]:
+        """Read a text file; None when it is not there or cannot be read."""
+        try:
+            with open(self.path(name), encoding="utf-8", errors="replace") as stream:
+                return stream.read(MOST_OUTPUT)
+        except OSError:
+            return None
+
+    def names(self, folder: str) -> List[str]:
+        """List a folder; empty when it is not there."""
+        try:
+            return os.listdir(self.path(folder))
+        except OSError:
+            return []
+
+    def find(self, tool: str) -> Optional[str]:
+        """Find a tool on PATH, then where the driver installs it."""
+        found = shutil.which(tool, path=self.environ.get("PATH", ""))
+        for place in () if found else DEFAULT_PLACES.get(tool, ()):
+            if os.access(self.path(place), os.X_OK):
+                return self.path(place)
+        return found
+
+    def ask(self, tool: str, *arguments: str) -> Answer:
+        """Run a tool once."""
+        return self.ask_all(tool, [arguments])[0]
+
+    def ask_all(self, tool: str, calls: Sequence[Sequence[str]]) -> List[Answer]:
+        """Run a tool with several argument lists, side by side; the answers come in the order of the calls."""
+        program = self.find(tool)
+        if program is None or tool in self.silent:
+            problem = self.silent.get(tool) or "%s: not found on PATH" % tool
+            return [Answer(problem=problem) for _ in calls]
+        answers: List[Answer] = []
+        for first in range(0, len(calls), AT_ONCE):
+            answers += self._round(tool, program, calls[first : first + AT_ONCE])
+        return answers
+
+    def _round(self, tool: str, program: str, calls: Sequence[Sequence[str]]) -> List[Answer]:
+        env = dict(self.environ, LC_ALL="C")
+        started = [_start([program, *call], env) for call in calls]
+        deadline = time.monotonic() + self.timeout
+        answers = []
+        for call, (process, output) in zip(calls, started):
+            name = " ".join([tool, *call])
+            answer = _finish(process, output, name, max(0.0, deadline - time.monotonic()), self.timeout)
+            if process is not None and process.returncode == -signal.SIGKILL:
+                self.silent[tool] = "%s: not asked again" % answer.problem
+            answers.append(answer)
+        return answers
+
+
+def _start(
+    argv: Sequence[str], env: Mapping[str, str]
+) -> Tuple[Optional[subprocess.Popen[bytes]], IO[bytes]]:
+    output = tempfile.TemporaryFile()  # a file, so that no tool blocks on a full pipe
+    try:
+        process = subprocess.Popen(
+            argv,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    except OSError as error:
+        output.write(("%s" % error.strerror).encode())
+        return None, output
+    return process, output
+
+
+def _finish(
+    process: Optional[subprocess.Popen[bytes]], output: IO[bytes], name: str, wait: float, limit: float
+) -> Answer:
+    with output:
+        if process is None:
+            output.seek(0)
+            return Answer(problem="%s: %s" % (name, output.read().decode(errors="replace")))
+        try:
+            process.wait(wait)
+        except subprocess.TimeoutExpired:
+            _kill(process)
+            return Answer(problem="%s: no answer within %g s" % (name, limit))
+        output.seek(0)
+        text = output.read(MOST_OUTPUT).decode("utf-8", errors="replace")
+    if process.returncode:
+        said = next((line.strip() for line in text.splitlines() if line.strip()), "nothing")
+        return Answer(problem="%s: exit code %d: %s" % (name, process.returncode, said[:200]))
+    return Answer(text)
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        process.kill()
+    process.wait()
