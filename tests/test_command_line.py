@@ -1,0 +1,170 @@
+"""npu-launch as a user types it, on programs that are not ours."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Optional
+
+import pytest
+
+from tests.launching import ROOT, latest, launch
+
+CPU = ("--backend", "cpu")
+
+
+def test_any_command_runs_once_per_device_with_its_rank(tmp_path: Path) -> None:
+    words = ("--", "sh", "-c", "echo rank $RANK_ID of $RANK_SIZE on $DEVICE_ID")
+    done = launch(tmp_path, "--devices", "0,2,5", *CPU, *words)
+    assert done.returncode == 0, done.stderr
+    for rank, device in enumerate((0, 2, 5)):
+        assert "rank %d of 3 on %d" % (rank, device) in done.stdout
+        log = (latest(tmp_path) / "logs" / ("rank_%d.log" % rank)).read_text()
+        assert log == "rank %d of 3 on %d\n" % (rank, device)
+
+
+@pytest.mark.parametrize("program", ["module", "script", "command"])
+def test_a_program_of_the_yaml_is_a_module_a_script_or_a_command(tmp_path: Path, program: str) -> None:
+    (tmp_path / "mine.py").write_text("import os, sys; print('hello', os.environ['RANK_ID'], sys.argv[1:])")
+    value = {"module": "mine", "script": "mine.py", "command": "[%s, mine.py]" % sys.executable}[program]
+    (tmp_path / "job.yaml").write_text("program: %s\nargs: {x: 1}\ndevices: 0-1\n" % value)
+    done = launch(tmp_path, *CPU, "job.yaml", "y=a b")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "hello 1 ['--x=1', '--y=a b']" in done.stdout
+
+
+def test_the_run_folder_holds_plan_table_job_events_and_result(tmp_path: Path) -> None:
+    assert launch(tmp_path, "--devices", "0-1", *CPU, "--", "true").returncode == 0
+    run = latest(tmp_path)
+    assert json.loads((run / "result.json").read_text())["exit_code"] == 0
+    assert json.loads((run / "plan.json").read_text())["ranks"][1]["env"]["RANK_ID"] == "1"
+    assert json.loads((run / "rank_table.json").read_text())["server_count"] == "1"
+    assert "devices: 0-1" in (run / "train.yaml").read_text().replace("'", "")
+    assert all({"time", "event"} <= set(json.loads(line)) for line in (run / "events.jsonl").open())
+    assert run.stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize("code", [1, 29, 124, 255])
+def test_the_exit_code_is_the_culprits_own(tmp_path: Path, code: int) -> None:
+    text = "if [ $RANK_ID = 1 ]; then echo before the end; exit %d; fi; sleep 30" % code
+    done = launch(tmp_path, "--devices", "0-2", *CPU, "--grace", "5", "--", "sh", "-c", text)
+    assert done.returncode == code
+    assert "rank 1" in done.stdout and "before the end" in done.stdout
+    result = json.loads((latest(tmp_path) / "result.json").read_text())
+    assert (result["exit_code"], result["culprit"]) == (code, 1)
+    assert "rank 1" in (latest(tmp_path) / "report.txt").read_text()
+
+
+def test_a_signal_counts_from_128(tmp_path: Path) -> None:
+    text = "if [ $RANK_ID = 1 ]; then kill -KILL $$; fi; sleep 30"
+    assert launch(tmp_path, "--devices", "0-1", *CPU, "--", "sh", "-c", text).returncode == 137
+
+
+@pytest.mark.parametrize(("mode", "code"), [(0o644, 126), (None, 127)])
+def test_a_program_that_cannot_run_starts_nothing(tmp_path: Path, mode: Optional[int], code: int) -> None:
+    program = tmp_path / "program"
+    if mode is not None:
+        program.write_text("x")
+        program.chmod(mode)
+    done = launch(tmp_path, "--devices", "0", *CPU, "--", program)
+    assert done.returncode == code
+    assert len(done.stderr.splitlines()) == 1 and "program" in done.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["--devices"], "--devices"),
+        (["--nonsense"], "--nonsense"),
+        (["a.yaml", "b.yaml"], "second job file"),
+        (["--devices", "0-1"], "program"),
+        (["--backend", "tpu"], "tpu"),
+        (["--json", "--", "true"], "--dry-run"),
+        (["--devices", "0,,1", "--", "true"], "0,,1"),
+        (["--devices", "-1", "--", "true"], "-1"),
+        (["--devices", "0-99999999", "--", "true"], "more than"),
+        (["--show", "x", "--", "true"], "--show"),
+        (["--grace", "soon", "--", "true"], "soon"),
+    ],
+)
+def test_case_71_a_bad_command_line_is_refused_in_one_line(tmp_path: Path, words: Any, named: str) -> None:
+    done = launch(tmp_path, *words)
+    assert done.returncode == 2
+    assert named in done.stderr and len(done.stderr.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_dry_run_starts_and_writes_nothing(tmp_path: Path) -> None:
+    touch = ("touch", str(tmp_path / "started"))
+    done = launch(tmp_path, "--devices", "0-7", *CPU, "--dry-run", "--", *touch)
+    assert done.returncode == 0 and "RANK_ID=0" in done.stdout and "server_list" in done.stdout
+    value = json.loads(launch(tmp_path, "--devices", "0-7", *CPU, "--dry-run", "--json", "--", *touch).stdout)
+    assert [rank["device_id"] for rank in value["ranks"]] == list(range(8))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_auto_says_what_it_chose_and_why(tmp_path: Path) -> None:
+    done = launch(tmp_path, "--devices", "0", "--dry-run", "--", "true")
+    assert any("cpu" in line and "auto" in line for line in done.stdout.splitlines() if "note" in line)
+
+
+def test_debug_runs_in_process_and_gives_traceback_and_code(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "import os, sys\nprint('rank', os.environ['RANK_ID'], 'launcher' in sys.modules)\n1 / 0\n"
+    )
+    done = launch(tmp_path, "--devices", "3", *CPU, "--debug", "job=x", env={"RANK_ID": "9"})
+    assert done.returncode == 2 and "program" in done.stderr
+    done = launch(tmp_path, "--devices", "3", *CPU, "--debug", "program=mine.py")
+    assert done.returncode == 1
+    assert "rank 0 True" in done.stdout and "ZeroDivisionError" in done.stderr
+
+
+def test_debug_refuses_two_devices(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("")
+    done = launch(tmp_path, "--devices", "0-1", *CPU, "--debug", "program=mine.py")
+    assert done.returncode == 2 and "one device" in done.stderr
+
+
+@pytest.mark.parametrize(("text", "code"), [("sys.exit(7)", 7), ("sys.exit()", 0), ("sys.exit('no')", 1)])
+def test_debug_ends_with_the_programs_code(tmp_path: Path, text: str, code: int) -> None:
+    (tmp_path / "mine.py").write_text("import sys\n" + text)
+    assert launch(tmp_path, *CPU, "--debug", "program=mine.py").returncode == code
+
+
+def test_debug_opens_the_debugger_on_a_terminal(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("secret = 6 * 7\nraise RuntimeError('here')\n")
+    master, slave = pty.openpty()
+    words = [sys.executable, "-m", "launcher", "--backend", "cpu", "--debug", "program=mine.py"]
+    environ = dict(os.environ, PYTHONPATH=str(ROOT))
+    process = subprocess.Popen(words, cwd=str(tmp_path), env=environ, stdin=slave, stdout=slave, stderr=slave)
+    os.close(slave)
+    os.write(master, b"p secret\nq\n")
+    seen = b""
+    try:
+        while True:
+            seen += os.read(master, 4096)
+    except OSError:  # the terminal has no writer any more
+        pass
+    assert process.wait(timeout=30) == 1
+    assert b"RuntimeError: here" in seen and b"(Pdb)" in seen and b"42" in seen
+    os.close(master)
+
+
+def test_files_of_every_rank_are_gathered_by_pattern(tmp_path: Path) -> None:
+    text = "echo $RANK_ID > $NPU_LAUNCH_RANK_DIR/w.bin"
+    done = launch(tmp_path, "--devices", "0-1", *CPU, "gather=['*.bin']", "--", "sh", "-c", text)
+    assert done.returncode == 0, done.stderr
+    assert [
+        (latest(tmp_path) / "gathered" / ("rank_%d" % rank) / "w.bin").read_text() for rank in (0, 1)
+    ] == ["0\n", "1\n"]
+
+
+def test_something_of_the_users_named_latest_stays(tmp_path: Path) -> None:
+    (tmp_path / "runs" / "latest").mkdir(parents=True)
+    assert launch(tmp_path, *CPU, "--", "true").returncode == 0
+    assert not (tmp_path / "runs" / "latest").is_symlink()
