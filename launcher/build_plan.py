@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import shutil
+from types import MappingProxyType
 from typing import Any, List, Mapping, Optional, Sequence, Tuple
 
 from launcher import environment
@@ -28,9 +29,13 @@ def build_plan(
     environ: Mapping[str, str],
     cores: Sequence[int],
     launch_dir: str,
+    bound: Mapping[int, Tuple[int, ...]] = MappingProxyType({}),
     notes: Tuple[str, ...] = (),
 ) -> Plan:
-    """Compute every rank of the job. `logical_ids` maps (server_id, device_id) to the logical id."""
+    """Compute every rank of the job.
+
+    `logical_ids` maps (server_id, device_id) to the logical id, `bound` a rank to the cores it is bound to.
+    """
     host = table.ranks[0].server_id
     threads = max(1, len(cores) // max(1, len(table.ranks_of(host))))
     specs: List[RankSpec] = []
@@ -49,7 +54,7 @@ def build_plan(
             run_dir=run_dir,
             run_id=run_id,
             backend=backend,
-            threads=threads,
+            threads=len(bound.get(entry.rank_id, ())) or threads,
             launch_dir=launch_dir,
         )
         env.update(config.env)
@@ -66,6 +71,7 @@ def build_plan(
                 argv=tuple(argv(config, command, environ, launch_dir)),
                 env=env,
                 cwd=where,
+                cores=bound.get(entry.rank_id, ()),
             )
         )
     same = {item.name for item in dataclasses.fields(Policy)} & set(vars(config))

@@ -8,6 +8,7 @@ import os
 import shlex
 from typing import Any, Dict, Iterator, List, Mapping, Sequence, Tuple
 
+from launcher.binding import write_cores
 from launcher.plan import Plan, RankSpec
 from launcher.run_dir import RunDir
 
@@ -57,20 +58,9 @@ def _rank_table(plan: Plan) -> List[str]:
     for spec in plan.ranks:
         log = os.path.relpath(str(run.log(spec.rank)), plan.run_dir)
         ids = (str(spec.rank), spec.server_id, str(spec.device_id), str(spec.ascend_device_id))
-        rows.append((*ids, ranges(spec.cores) or "any", log))
+        rows.append((*ids, write_cores(spec.cores) or "any", log))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
-
-
-def ranges(numbers: Sequence[int]) -> str:
-    """Write numbers as `0-3,8`."""
-    parts: List[List[int]] = []
-    for number in sorted(numbers):
-        if parts and number == parts[-1][1] + 1:
-            parts[-1][1] = number
-        else:
-            parts.append([number, number])
-    return ",".join("%d" % low if low == high else "%d-%d" % (low, high) for low, high in parts)
 
 
 def _environment(spec: RankSpec, outer: Mapping[str, str]) -> Iterator[str]:

@@ -59,6 +59,7 @@ def prepare(config: JobConfig, source: Source, command: Sequence[str]) -> Prepar
         environ=os.environ,
         cores=sorted(os.sched_getaffinity(0)),
         launch_dir=launch_dir,
+        bound=_bound(config, table, backend),
         notes=(*notes, *more),
     )
     return Prepared(config, plan, table)
@@ -85,6 +86,16 @@ def _ranks(
         for device in host.devices
     }
     return table, logical, selection.backend, tuple(selection.notes)
+
+
+def _bound(config: JobConfig, table: RankTable, backend: str) -> Dict[int, Tuple[int, ...]]:
+    """Ask the machine which cores this host's ranks are bound to; nothing is asked without `bind`."""
+    if config.bind == "none":
+        return {}
+    from launcher.binding import cores_for, read_topology
+
+    mine = {rank.rank_id: rank.device_id for rank in table.ranks_of(table.ranks[0].server_id)}
+    return cores_for(config.bind, mine, read_topology(backend, mine.values()))
 
 
 def _render(table: RankTable) -> str:

@@ -22,6 +22,7 @@ from launcher.run_dir import RunDir, write_atomic
 def run(prepared: Prepared, detach: bool = False) -> int:
     """Run a plan and report it; return the exit code."""
     from launcher.capture import Console
+    from launcher.locks import hold, real_devices
     from launcher.supervise import supervise
 
     plan = prepared.plan
@@ -31,7 +32,8 @@ def run(prepared: Prepared, detach: bool = False) -> int:
     for line in (*plan.notes, "run folder %s" % folder.path):
         console.say("npu-launch: " + line)
     started = time.time()
-    outcome = supervise(plan, folder, console)
+    with hold(real_devices(plan), folder):
+        outcome = supervise(plan, folder, console)
     ranks = [spec.rank for spec in plan.local_ranks]
     gathered = gather(folder, ranks, plan.policy.gather)
     code = outcome.exit_code or (1 if gathered.problems else 0)

@@ -20,7 +20,12 @@ from rank_table.table import RankTable
 OUTER = {"PATH": "/usr/bin:/bin", "HOME": "/root", "POD_NAME": "x", "CM_CHIEF_IP": "10.0.0.1", "RANK_ID": "7"}
 
 
-def plan(devices: Tuple[int, ...] = (4, 6), command: Any = ("sh", "-c", "true"), **keys: Any) -> Plan:
+def plan(
+    devices: Tuple[int, ...] = (4, 6),
+    command: Any = ("sh", "-c", "true"),
+    bound: Any = None,
+    **keys: Any,
+) -> Plan:
     hosts = virtual_cpu(devices, "10.0.0.9").hosts
     table = RankTable.from_hosts(hosts)
     logical = {(h.server_id, d.device_id): d.logical_id for h in hosts for d in h.devices}
@@ -36,6 +41,7 @@ def plan(devices: Tuple[int, ...] = (4, 6), command: Any = ("sh", "-c", "true"),
         environ=OUTER,
         cores=(0, 1, 2, 3),
         launch_dir="/r",
+        bound=bound or {},
     )
 
 
@@ -86,6 +92,14 @@ def test_policy_takes_every_key_of_the_job_that_it_knows() -> None:
     assert (policy.hang_timeout, policy.log_max) == (9.0, 5)
 
 
+def test_a_bound_rank_has_its_cores_and_as_many_threads() -> None:
+    first, second = plan(bound={0: (0,), 1: (1, 2, 3)}).ranks
+    assert (first.cores, second.cores) == ((0,), (1, 2, 3))
+    assert (first.env["OMP_NUM_THREADS"], second.env["OMP_NUM_THREADS"]) == ("1", "3")
+    text = dry_run.as_text(plan(bound={1: (1, 2, 3)}), OUTER)
+    assert ["1", "1-3"] in [line.split()[3:5] for line in text.splitlines()]
+
+
 def test_a_command_runs_where_the_user_is_and_a_python_program_in_its_rank_folder() -> None:
     assert plan().ranks[0].cwd == "/r"
     assert plan(command=(), program="json.tool").ranks[1].cwd == "/r/runs/job-1/ranks/1"
@@ -126,8 +140,3 @@ def test_dry_run_as_json_holds_the_whole_plan() -> None:
     assert value["ranks"][1]["env"]["DEVICE_ID"] == "6"
     assert value["rank_table"]["server_list"][0]["device"][1]["device_id"] == "6"
     assert value["ranks"][1]["log"].endswith("logs/rank_1.log")
-
-
-@pytest.mark.parametrize(("numbers", "text"), [((), ""), ((3,), "3"), ((0, 1, 2, 5, 7, 8), "0-2,5,7-8")])
-def test_numbers_are_written_as_ranges(numbers: Any, text: str) -> None:
-    assert dry_run.ranges(numbers) == text
