@@ -1,0 +1,152 @@
+"""Which cores each rank gets. The choice is pure; what it is made from is read by `read_topology`."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Dict, Iterable, List, Mapping, Sequence, Tuple
+
+from launcher.errors import UsageError
+
+MODES = ("none", "even", "numa")
+Cores = Tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Topology:
+    """Hold the cores that this process may use, the NUMA nodes, and the cores near each device."""
+
+    allowed: Cores
+    nodes: Tuple[Cores, ...] = ()
+    near: Mapping[int, Cores] = field(default_factory=dict)  # by physical device id
+
+
+def cores_for(mode: str, local_ranks: Mapping[int, int], topology: Topology) -> Dict[int, Cores]:
+    """Give each local rank (rank -> physical device id) its cores; no rank is named when none are bound.
+
+    even: contiguous shares of the allowed cores. numa: the allowed cores near the rank's device, shared
+    evenly by the ranks that are near the same ones; a rank whose device has no known place (or none that is
+    allowed) gets a NUMA node in turn. With fewer cores than ranks, ranks share one.
+
+    Raises:
+        UsageError: no such mode.
+    """
+    if mode not in MODES:
+        raise UsageError("bind: %r is no mode; give %s" % (mode, ", ".join(MODES)))
+    ranks = sorted(local_ranks)
+    if mode == "none" or not ranks or not topology.allowed:
+        return {}
+    if mode == "even":
+        return _shares(ranks, sorted(topology.allowed))
+    groups: Dict[Cores, List[int]] = {}
+    for place, rank in enumerate(ranks):
+        groups.setdefault(_near(place, len(ranks), local_ranks[rank], topology), []).append(rank)
+    bound: Dict[int, Cores] = {}
+    for cores, mates in groups.items():
+        bound.update(_shares(mates, cores))
+    return bound
+
+
+def _near(place: int, count: int, device: int, topology: Topology) -> Cores:
+    allowed = set(topology.allowed)
+    near = tuple(sorted(allowed & set(topology.near.get(device, ()))))
+    if near:
+        return near
+    nodes = [node for node in (tuple(sorted(allowed & set(node))) for node in topology.nodes) if node]
+    # Neighbours share a node: ranks 0-3 on the first of two, 4-7 on the second.
+    return nodes[place * len(nodes) // count] if nodes else tuple(sorted(allowed))
+
+
+def _shares(ranks: Sequence[int], cores: Sequence[int]) -> Dict[int, Cores]:
+    count, total = len(ranks), len(cores)
+    bounds = [(index * total // count, (index + 1) * total // count) for index in range(count)]
+    return {
+        rank: tuple(cores[first:last]) or (cores[first % total],)
+        for rank, (first, last) in zip(ranks, bounds)
+    }
+
+
+def parse_cores(text: str) -> Cores:
+    """Read a kernel list of cores: `0-3,8` (also with blanks, as npu-smi may write it)."""
+    cores: List[int] = []
+    for part in re.split(r"[,\s]+", text.strip()):
+        first, _, last = part.partition("-")
+        if first.isdigit() and (last or first).isdigit():
+            cores.extend(range(int(first), int(last or first) + 1))
+    return tuple(sorted(set(cores)))
+
+
+def write_cores(cores: Iterable[int]) -> str:
+    """Write cores as the kernel does: 0-3,8.
+
+    >>> write_cores([8, 0, 1, 2, 3])
+    '0-3,8'
+    """
+    parts: List[List[int]] = []
+    for core in sorted(set(cores)):
+        if parts and parts[-1][1] == core - 1:
+            parts[-1][1] = core
+        else:
+            parts.append([core, core])
+    return ",".join(str(low) if low == high else "%d-%d" % (low, high) for low, high in parts)
+
+
+def parse_topo(text: str) -> Dict[int, Cores]:
+    """Read the last column of `npu-smi info -t topo`, CPU Affinity, by NPU; {} when it is missing."""
+    near: Dict[int, Cores] = {}
+    lines = text.splitlines()
+    if not any("CPU Affinity" in line for line in lines):
+        return near
+    for line in lines:
+        words = line.split()
+        match = re.match(r"NPU(\d+)$", words[0]) if len(words) > 1 else None
+        if match and re.match(r"\d+(-\d+)?(,\d+(-\d+)?)*$", words[-1]):
+            near[int(match.group(1))] = parse_cores(words[-1])
+    return near
+
+
+def allowed_cores() -> Cores:
+    """Give the cores that the kernel lets this process use: cpuset and taskset are cut in already."""
+    return tuple(sorted(os.sched_getaffinity(0)))
+
+
+def read_nodes(root: str = "/") -> Tuple[Cores, ...]:
+    """Read the NUMA nodes from sysfs, those with cores."""
+    found = Path(root, "sys/devices/system/node").glob("node[0-9]*/cpulist")
+    lists = sorted(found, key=lambda path: int(path.parent.name[len("node") :]))
+    return tuple(filter(None, (parse_cores(path.read_text()) for path in lists)))
+
+
+def read_topology(backend: str, devices: Iterable[int] = (), root: str = "/") -> Topology:
+    """Ask the host: npu-smi for the cores near each NPU, else the NUMA node of its PCI address in sysfs."""
+    nodes = read_nodes(root)
+    near = _near_npus(devices, nodes, root) if backend == "npu" else {}
+    return Topology(allowed_cores(), nodes, near)
+
+
+def _near_npus(devices: Iterable[int], nodes: Sequence[Cores], root: str) -> Dict[int, Cores]:
+    from launcher.doctor.machine import Machine
+
+    machine = Machine(os.environ, root)
+    topo = parse_topo(machine.ask("npu-smi", "info", "-t", "topo"))
+    near = _by_device(topo, machine.ask("npu-smi", "info"))
+    for device in set(devices) - set(near):
+        board = machine.ask("npu-smi", "info", "-t", "board", "-i", str(device))
+        match = re.search(r"PCIe Bus Info\s*:\s*(\S+)", board)
+        text = machine.read("/sys/bus/pci/devices/%s/numa_node" % match.group(1).lower()) if match else ""
+        node = int(text) if text.strip().isdigit() else -1  # -1: a virtual machine does not know
+        if 0 <= node < len(nodes):
+            near[device] = nodes[node]
+    return near
+
+
+def _by_device(near: Mapping[int, Cores], table: str) -> Dict[int, Cores]:
+    """Give an A3's two devices the cores of their NPU, where the topology counts NPUs, not devices."""
+    from launcher.doctor.npu import read_cards
+
+    cards = read_cards(table)
+    if not cards or len(near) == len(cards):
+        return dict(near)
+    return {card.device_id: near[card.place[0]] for card in cards if card.place[0] in near}
