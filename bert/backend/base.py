@@ -13,6 +13,7 @@ class Backend:
     size = 1
     static_shapes = False  # True: every batch must have the shapes of the first, and the graph says them
     steps_per_call = 1  # the most training steps that one run_steps makes on the device
+    loads_on_every_rank = False  # True: a checkpoint is loaded by all ranks, as all must run the same graphs
 
     def session_config(self) -> Any:
         """Give the tf.ConfigProto of every session."""

@@ -1,0 +1,124 @@
+"""Find the TensorFlow adapter of CANN: npu_bridge for TensorFlow 1.15, npu_device for 2.6.5.
+
+Both are used through the session interface of npu_bridge; npu_device offers it as compat.v1, without
+the loss scale managers. Nothing but bert/backend/npu.py asks for this module.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any, List, Mapping
+
+NAMES = {1: "npu_bridge", 2: "npu_device"}  # by TensorFlow's major version
+_BUILT_FOR = {"npu_bridge": "1.15", "npu_device": "2.6"}
+
+
+class AdapterError(RuntimeError):
+    """Say in one line why the NPU cannot be used."""
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """Hold what both adapters offer under one name each."""
+
+    name: str
+    version: str
+    tensorflow: str
+    npu_ops: Any  # initialize_system, shutdown_system, dropout
+    unary_ops: Any  # gelu
+    hccl_ops: Any  # allreduce, allgather, broadcast
+    util: Any  # IterationPerLoop
+    hccl: Any  # get_rank_id, get_rank_size; valid once the system is initialised
+    float_status: Any  # the generated operations npu_get_float_status and so on
+    inf_nan: Any  # () -> True where an overflow gives inf or nan, as on A2; False where it saturates
+    loss_scale: Any  # module of the loss scale managers, None where there is none
+
+    def __str__(self) -> str:
+        return "%s %s on TensorFlow %s" % (self.name, self.version, self.tensorflow)
+
+
+def available() -> bool:
+    """Say, without importing them, whether one of the adapters is installed."""
+    return any(find_spec(name) is not None for name in NAMES.values())
+
+
+def find() -> Adapter:
+    """Import the adapter that belongs to the installed TensorFlow.
+
+    Raises:
+        AdapterError: it is absent, or it cannot be loaded; the message says what was found.
+    """
+    import tensorflow as tf
+
+    version = tf.__version__
+    name = NAMES.get(int(version.split(".")[0]), "npu_device")
+    try:
+        return _npu_bridge(version) if name == "npu_bridge" else _npu_device(version)
+    except (ImportError, OSError, AttributeError) as error:
+        raise AdapterError(_why(name, version, error)) from error
+
+
+def _why(name: str, version: str, error: BaseException) -> str:
+    if find_spec(name) is not None:
+        return "%s is here but does not load on TensorFlow %s: %s; source CANN's set_env.sh (ascend_env:)" % (
+            name, version, error,
+        )  # fmt: skip
+    other = next(other for other in NAMES.values() if other != name)
+    if find_spec(other) is not None:
+        return "%s is here, but it is for TensorFlow %s, not %s; `npu-launch doctor` shows which sets fit" % (
+            other, _BUILT_FOR[other], version,
+        )  # fmt: skip
+    return "TensorFlow %s needs %s, which is not installed; add it to PYTHONPATH, or use --backend cpu" % (
+        version, name,
+    )  # fmt: skip
+
+
+def _npu_bridge(version: str) -> Adapter:
+    init = import_module("npu_bridge.npu_init")
+    plugin = import_module("npu_bridge.estimator.npu.npu_plugin")
+    managers = import_module("npu_bridge.estimator.npu.npu_loss_scale_manager")
+    generated = import_module("npu_bridge.helper.helper").get_gen_ops()
+    return _adapter("npu_bridge", version, init, generated, plugin, managers)
+
+
+def _npu_device(version: str) -> Adapter:
+    npu_device = import_module("npu_device")
+    init = import_module("npu_device.compat.v1.npu_init")
+    npu_device.compat.enable_v1()
+    return _adapter("npu_device", version, init, npu_device.gen_npu_ops, npu_device, None)
+
+
+def _adapter(name: str, tensorflow: str, init: Any, generated: Any, plugin: Any, managers: Any) -> Adapter:
+    return Adapter(
+        name=name,
+        version=str(getattr(import_module(name), "__version__", "of unknown version")),
+        tensorflow=tensorflow,
+        npu_ops=init.npu_ops,
+        unary_ops=init.npu_unary_ops,
+        hccl_ops=init.hccl_ops,
+        util=init.util,
+        hccl=import_module("hccl.manage.api"),
+        float_status=generated,
+        inf_nan=getattr(plugin, "is_inf_nan_enabled", lambda: False),  # older ones only know saturation
+        loss_scale=managers,
+    )
+
+
+def environment_problems(environ: Mapping[str, str]) -> List[str]:
+    """List what in the environment makes the adapter refuse, or silently train on one device alone."""
+    found = []
+    table = [name for name in ("RANK_TABLE_FILE", "RANK_SIZE", "RANK_ID") if environ.get(name)]
+    free = sorted(name for name in environ if name.startswith("CM_") and environ[name])
+    if table and free:
+        found.append("%s and %s are both set: the adapter would use neither; unset one family" % (
+            table[0], free[0]))  # fmt: skip
+    if "RANK_TABLE_FILE" in table and environ.get("POD_NAME"):
+        found.append("POD_NAME is set: the adapter would look for a pod instead of RANK_ID; unset it")
+    if not environ.get("JOB_ID"):
+        found.append("JOB_ID is not set; start with npu-launch, or export JOB_ID=1")
+    device = environ.get("ASCEND_DEVICE_ID", "0")
+    if not device.isdigit():
+        found.append("ASCEND_DEVICE_ID is %r; it must be a number" % device)
+    return found

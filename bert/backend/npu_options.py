@@ -1,0 +1,125 @@
+"""What the program's flags ask of the NPU, and how the adapter is told. Stdlib only: it is checked early.
+
+Keys and types of the parameter map: the TensorFlow adapter's session configuration (tfmigr1_tfadapi in the
+CANN documentation).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from dataclasses import dataclass
+from typing import Any, Dict, Iterator, Tuple, Union
+
+Parameter = Union[bool, int, str]
+PRECISION_MODES = (
+    "force_fp32", "allow_fp32_to_fp16", "force_fp16", "must_keep_origin_dtype", "allow_mix_precision",
+    "allow_mix_precision_fp16", "allow_mix_precision_bf16", "cube_fp16in_fp32out", "allow_fp32_to_bf16",
+)  # fmt: skip
+_FP_POINT, _BP_POINT = "FP_POINT", "BP_POINT"
+
+
+@dataclass(frozen=True)
+class NpuOptions:
+    """Hold the NPU flags under their names on the command line; on CPU none of them has an effect."""
+
+    amp: bool = True
+    precision_mode: str = ""
+    iterations_per_loop: int = 1
+    npu_bert_use_tdt: bool = True
+    npu_bert_fused_gelu: bool = True
+    npu_bert_npu_dropout: bool = True
+    npu_gather: bool = False
+    hcom_parallel: bool = True
+    profiling: bool = False
+    profiling_options: str = ""
+    data_dump_flag: bool = False
+    data_dump_step: str = ""
+    data_dump_path: str = ""
+    over_dump: bool = False
+    over_dump_path: str = ""
+    enable_exception_dump: int = -1  # below 0: as the adapter does by default
+
+    @classmethod
+    def from_flags(cls, flags: Any) -> NpuOptions:
+        """Take the flags of these names from an object; a flag that is None or absent keeps its default."""
+        values = {field.name: getattr(flags, field.name, None) for field in dataclasses.fields(cls)}
+        return cls(**{name: value for name, value in values.items() if value is not None})
+
+    def problems(self) -> Iterator[Tuple[str, str]]:
+        """Yield (flag, what is wrong and what to do) for values that the adapter would refuse."""
+        if self.precision_mode and self.precision_mode not in PRECISION_MODES:
+            yield "precision_mode", "%r is none of %s" % (self.precision_mode, ", ".join(PRECISION_MODES))
+        if self.iterations_per_loop < 1:
+            yield "iterations_per_loop", "%d is below 1" % self.iterations_per_loop
+        if self.iterations_per_loop > 1 and not self.npu_bert_use_tdt:
+            yield (
+                "iterations_per_loop",
+                (
+                    "%d needs npu_bert_use_tdt=True: a loop on the device fetches its data there; or give 1"
+                    % self.iterations_per_loop
+                ),
+            )
+        if self.data_dump_flag and self.over_dump:
+            yield "over_dump", "the adapter dumps either data or overflows; leave one of the two out"
+        if self.profiling_options and not _is_object(self.profiling_options):
+            yield "profiling_options", 'not a JSON object; give {"training_trace": "on", ...}'
+
+    def parameters(self, rank_dir: str, environ: Any = os.environ) -> Dict[str, Parameter]:
+        """Give the parameter map of a session: bool, int and str values go into .b, .i and .s."""
+        values: Dict[str, Parameter] = {
+            "use_off_line": True,
+            "enable_data_pre_proc": self.npu_bert_use_tdt,
+            "iterations_per_loop": self.iterations_per_loop,
+            "precision_mode": self.precision,
+            "hcom_parallel": self.hcom_parallel,
+            "graph_run_mode": 1,
+        }
+        if self.enable_exception_dump >= 0:
+            values["enable_exception_dump"] = self.enable_exception_dump
+        values.update(self._profiling(rank_dir, environ))
+        values.update(self._dump(rank_dir))
+        return values
+
+    @property
+    def precision(self) -> str:
+        """Mixed precision for --amp; else float32 wherever the device has it (910A has no such products)."""
+        return self.precision_mode or ("allow_mix_precision" if self.amp else "allow_fp32_to_fp16")
+
+    def _profiling(self, rank_dir: str, environ: Any) -> Dict[str, Parameter]:
+        """FP_POINT and BP_POINT are the seed's names of the first forward and the last backward operation."""
+        if not self.profiling:
+            return {}
+        folder = _folder("", rank_dir, "profiling")
+        options = {"output": folder, "training_trace": "on", "task_trace": "on"}
+        options["fp_point"], options["bp_point"] = environ.get(_FP_POINT, ""), environ.get(_BP_POINT, "")
+        if self.profiling_options:
+            options.update(json.loads(self.profiling_options))
+        return {"profiling_mode": True, "profiling_options": json.dumps(options)}
+
+    def _dump(self, rank_dir: str) -> Dict[str, Parameter]:
+        if self.data_dump_flag:
+            values: Dict[str, Parameter] = {"enable_dump": True, "dump_mode": "all"}
+            values["dump_path"] = _folder(self.data_dump_path, rank_dir, "dump")
+            if self.data_dump_step:
+                values["dump_step"] = self.data_dump_step
+            return values
+        if self.over_dump:
+            path = _folder(self.over_dump_path, rank_dir, "overflow")
+            return {"enable_dump_debug": True, "dump_debug_mode": "all", "dump_path": path}
+        return {}
+
+
+def _folder(given: str, rank_dir: str, name: str) -> str:
+    """Make the folder that a dump goes to: the adapter ends the process when it is not there."""
+    path = os.path.abspath(given or os.path.join(rank_dir or ".", name))
+    os.makedirs(path, exist_ok=True)
+    return path
+
+
+def _is_object(text: str) -> bool:
+    try:
+        return isinstance(json.loads(text), dict)
+    except ValueError:
+        return False
