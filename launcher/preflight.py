@@ -131,9 +131,13 @@ def occupied(subject: Subject) -> Messages:
         return
     for device, pids in sorted(_users(subject).items()):
         for pid in sorted(pids - {os.getpid()}):
-            yield ERROR, "device %d is in use by %s; end it, or choose other --devices" % (
-                device,
-                whois.describe(pid),
+            yield (
+                ERROR,
+                "device %d is in use by %s; end it, or choose other --devices"
+                % (
+                    device,
+                    whois.describe(pid),
+                ),
             )
 
 
@@ -197,10 +201,14 @@ def disk(subject: Subject) -> Messages:
         return
     free = status.f_bavail * status.f_frsize
     if free < LEAST_FREE or (status.f_files > 0 and status.f_favail == 0):
-        yield ERROR, "%s: %d MB and %d inodes free; set runs_dir to another disk" % (
-            place,
-            free >> 20,
-            status.f_favail,
+        yield (
+            ERROR,
+            "%s: %d MB and %d inodes free; set runs_dir to another disk"
+            % (
+                place,
+                free >> 20,
+                status.f_favail,
+            ),
         )
     elif free < FEW_FREE:
         yield WARNING, "%s: only %d MB free; checkpoints may not fit" % (place, free >> 20)

@@ -139,3 +139,29 @@ def _session(pid: int) -> int:
 def rank_pids(run: RunDir) -> Dict[int, int]:
     """Map the ranks that live on this host to their pids."""
     return {found.rank: found.pid for found in living_processes(run) if found.rank is not None}
+
+
+def heartbeats(run: RunDir) -> Dict[int, Dict[str, Any]]:
+    """Read the last heartbeat of each rank that has one."""
+    found: Dict[int, Dict[str, Any]] = {}
+    for path in (run.path / "ranks").glob("*/heartbeat.json"):
+        if path.parent.name.isdigit():
+            found[int(path.parent.name)] = read_json(path)
+    return found
+
+
+def listed(runs_dir: str, last: int = 0) -> List[RunDir]:
+    """List what `ps` shows: the last runs of a folder (0: all), and every one that runs on this host."""
+    known = all_runs(runs_dir)
+    shown = {str(run.path): run for run in known[-last:]}
+    for path in sorted(set(_running_folders()) - set(shown)):
+        if is_run(Path(path)):
+            shown[path] = RunDir(Path(path))
+    return sorted(shown.values(), key=lambda run: _started(run.path))
+
+
+def _running_folders() -> Iterator[str]:
+    for pid in whois.pids():
+        folder = whois.environ(pid).get("NPU_LAUNCH_RUN_DIR")
+        if folder:
+            yield os.path.realpath(folder)

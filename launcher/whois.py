@@ -136,3 +136,18 @@ def _inodes(port: int) -> List[str]:
                 rows = [line.split() for line in stream.readlines()[1:]]
             found += [row[9] for row in rows if int(row[1].rpartition(":")[2], 16) == port]
     return found
+
+
+def seconds(pid: int) -> float:
+    """Give the age of a process; 0 when it is gone."""
+    who = identity(pid)
+    return age(who.start) if who else 0.0
+
+
+def memory(pid: int) -> int:
+    """Give the resident memory of a process in bytes (second field of statm, in pages)."""
+    try:
+        with open("/proc/%d/statm" % pid, encoding="ascii") as stream:
+            return int(stream.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        return 0
