@@ -1,28 +1,31 @@
 """Start and end processes. The only module that does.
 
 A rank leads a session of its own; it is killed by the kernel when the launcher dies (PDEATHSIG), and what
-its descendants do to escape (setsid, double fork) leads them to the launcher (subreaper), where the sweep
-finds them by the run's id in their environment, never by name.
+its descendants do to escape (setsid, double fork) leads them to the launcher (subreaper), where
+launcher/processes.py finds them.
 """
 
 from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import json
 import os
+import resource
 import signal
-import sys
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Iterator, Optional, Set, Tuple
+from typing import Any, Dict, List, NoReturn, Optional, Tuple
 
 from launcher.errors import LauncherError, NotExecutableError, NotFoundError
 from launcher.plan import RankSpec
 
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36  # prctl(2)
+_F_SETPIPE_SZ = 1031  # fcntl(2); in Python's fcntl from 3.10 on
+PIPE_BYTES = 1 << 20
 _LIBC = ctypes.CDLL(None, use_errno=True)
-_BLOCKABLE = set(range(1, signal.NSIG)) - {signal.SIGKILL, signal.SIGSTOP}
+BLOCKABLE = set(range(1, signal.NSIG)) - {signal.SIGKILL, signal.SIGSTOP, 32, 33}  # libc keeps 32 and 33
 
 
 @dataclass(frozen=True)
@@ -40,59 +43,80 @@ def become_subreaper() -> None:
     _LIBC.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def spawn(spec: RankSpec, inherit_stdin: bool = False) -> Child:
+def raise_descriptor_limit() -> Tuple[int, int]:
+    """Allow this process as many descriptors as it may have; return the limits that ranks shall get."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limits[1], limits[1]))
+    return limits
+
+
+def spawn(spec: RankSpec, inherit_stdin: bool = False, limits: Optional[Tuple[int, int]] = None) -> Child:
     """Start a rank. Call it from the main thread: PDEATHSIG fires when the forking thread ends.
 
     Raises:
-        NotFoundError, NotExecutableError: exec failed. LauncherError: fork failed.
+        NotFoundError, NotExecutableError: exec failed. LauncherError: pipe or fork failed.
     """
-    out, err, failed = _pipe(), _pipe(), _pipe()
-    parent = os.getpid()
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKABLE)
+    pipes: List[Tuple[int, int]] = []
     try:
+        for _ in range(3):
+            pipes.append(os.pipe2(os.O_CLOEXEC))
+        parent = os.getpid()
         pid = os.fork()
+        if pid == 0:
+            # A signal to the child must not reach the loop of the parent through the shared pipe.
+            signal.set_wakeup_fd(-1)
+            _child(spec, parent, [pipe[1] for pipe in pipes], inherit_stdin, limits)
     except OSError as error:
-        for descriptor in (*out, *err, *failed):
+        for descriptor in (end for pipe in pipes for end in pipe):
             os.close(descriptor)
-        raise LauncherError("rank %d: cannot start a process: %s" % (spec.rank, error.strerror)) from None
-    if pid == 0:
-        _child(spec, parent, out[1], err[1], failed[1], inherit_stdin)
-    for descriptor in (out[1], err[1], failed[1]):
-        os.close(descriptor)
-    with os.fdopen(failed[0], "rb") as stream:
-        problem = stream.read()  # ends when exec closes the other side
+        text = "rank %d: cannot start a process: %s; see ulimit -u and ulimit -n"
+        raise LauncherError(text % (spec.rank, error.strerror)) from None
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)
+    return _started(spec, pid, pipes)
+
+
+def _started(spec: RankSpec, pid: int, pipes: List[Tuple[int, int]]) -> Child:
+    """Wait until exec has closed the pipe of problems, or has written one into it."""
+    for _, writing in pipes:
+        os.close(writing)
+    (out, _), (err, _), (failed, _) = pipes
+    with os.fdopen(failed, "rb") as stream:
+        problem = stream.read()
     if problem:
         os.waitpid(pid, 0)
-        os.close(out[0])
-        os.close(err[0])
+        os.close(out)
+        os.close(err)
         raise _exec_error(spec, json.loads(problem.decode()))
-    return Child(spec.rank, pid, out[0], err[0])
+    for descriptor in (out, err):
+        os.set_blocking(descriptor, False)
+        with suppress(OSError):  # beyond fs.pipe-user-pages-soft the kernel keeps its 64 KB
+            fcntl.fcntl(descriptor, _F_SETPIPE_SZ, PIPE_BYTES)
+    return Child(spec.rank, pid, out, err)
 
 
-def _pipe() -> Tuple[int, int]:
-    return os.pipe2(os.O_CLOEXEC)
-
-
-def _child(spec: RankSpec, parent: int, out: int, err: int, failed: int, inherit_stdin: bool) -> None:
-    """Become the rank; never returns."""
+def _child(
+    spec: RankSpec, parent: int, ends: List[int], inherit_stdin: bool, limits: Optional[Tuple[int, int]]
+) -> NoReturn:
+    """Become the rank."""
+    out, err, failed = ends
     path = spec.argv[0]
     try:
         os.setsid()
         _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         if os.getppid() != parent:  # it died between fork and prctl
             os._exit(0)
-        if not inherit_stdin:
-            os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        os.dup2(out, 1)
-        os.dup2(err, 2)
-        for number in _BLOCKABLE:
-            with suppress(OSError, ValueError):
-                signal.signal(number, signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        _wire(out, err, inherit_stdin)
+        if limits:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
         if spec.cores:
             os.sched_setaffinity(0, spec.cores)
         path = spec.cwd
         os.chdir(spec.cwd)
         path = spec.argv[0]
+        _reset_signals()
         os.execve(path, list(spec.argv), dict(spec.env))
     except BaseException as error:
         number = getattr(error, "errno", None) or errno.EINVAL
@@ -101,8 +125,26 @@ def _child(spec: RankSpec, parent: int, out: int, err: int, failed: int, inherit
         os._exit(127)
 
 
-def _exec_error(spec: RankSpec, problem: dict) -> LauncherError:  # type: ignore[type-arg]
+def _wire(out: int, err: int, inherit_stdin: bool) -> None:
+    if not inherit_stdin:
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(out, 1)
+    os.dup2(err, 2)
+
+
+def _reset_signals() -> None:
+    for number in BLOCKABLE:
+        with suppress(OSError, ValueError):
+            signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def _exec_error(spec: RankSpec, problem: Dict[str, Any]) -> LauncherError:
     text = "rank %d: %s: %s" % (spec.rank, problem["path"], os.strerror(problem["errno"]))
+    if problem["errno"] == errno.E2BIG:
+        return LauncherError(text + "; a variable of the environment or the arguments are too long")
+    if problem["errno"] == errno.EINVAL:
+        text += " (%s)" % problem["text"]
     if problem["errno"] in (errno.ENOENT, errno.ENOTDIR):
         return NotFoundError(text + " (the file, or the interpreter in its first line)")
     if problem["errno"] in (errno.EACCES, errno.ENOEXEC):
@@ -110,52 +152,23 @@ def _exec_error(spec: RankSpec, problem: dict) -> LauncherError:  # type: ignore
     return LauncherError(text)
 
 
-def kill_group(pid: int, number: int) -> None:
-    """Send a signal to a rank's process group, whether or not its leader still lives."""
-    with suppress(ProcessLookupError, PermissionError):
+def kill_group(pid: int, number: int) -> bool:
+    """Send a signal (0: none) to a rank's process group, its leader alive or not; False when it is empty."""
+    try:
         os.killpg(pid, number)
-
-
-def members(run_id: str) -> Iterator[int]:
-    """Find the living processes of a run by their environment."""
-    tag = b"NPU_LAUNCH_RUN_ID=" + run_id.encode()
-    own = os.getpid()
-    for name in os.listdir("/proc") if sys.platform.startswith("linux") else ():
-        if name.isdigit() and int(name) != own and _tagged(name, tag):
-            yield int(name)
-
-
-def _tagged(name: str, tag: bytes) -> bool:
-    with suppress(OSError):
-        with open("/proc/%s/environ" % name, "rb") as stream:
-            if tag not in stream.read().split(b"\0"):
-                return False
-        with open("/proc/%s/stat" % name, "rb") as stream:
-            return stream.read().rpartition(b")")[2].split()[0] not in (b"Z", b"X")
-    return False
-
-
-def sweep(run_id: str, rounds: int = 50) -> Set[int]:
-    """Kill what is left of a run; return the pids. Freezes first, so that nothing can fork away."""
-    killed: Set[int] = set()
-    for _ in range(rounds):
-        left = set(members(run_id))
-        if not left:
-            break
-        for number in (signal.SIGSTOP, signal.SIGKILL):
-            for pid in left:
-                with suppress(ProcessLookupError, PermissionError):
-                    os.kill(pid, number)
-        killed |= left
-    return killed
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # it is there, and it is another user's
+        return True
+    return True
 
 
 def reap() -> Optional[Tuple[int, int]]:
-    """Collect one ended child: (pid, exit code; 128 + n for signal n), None when there is none."""
+    """Collect one ended child: (pid, code; -n for signal n), None when there is none."""
     try:
         pid, status = os.waitpid(-1, os.WNOHANG)
     except ChildProcessError:
         return None
     if pid == 0:
         return None
-    return pid, 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
+    return pid, -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
