@@ -11,7 +11,8 @@ import time
 from contextlib import suppress
 from typing import List, Optional
 
-from launcher.console import (  # noqa: F401  (Console, clock: where others look for them)
+from launcher.console import Console as Console
+from launcher.console import printable
     Console,
     clock,
     printable,

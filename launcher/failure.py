@@ -143,8 +143,8 @@ _TOGETHER = (
 )
 _WAITED = re.compile(r"(?is)\b%s\b.{0,300}?%s|%s.{0,300}?%s" % (_LATE, _TOGETHER, _TOGETHER, _LATE))
 _PEER_LOST = re.compile(
-    r"(?i)EI0002|EI0006|connection (reset|closed|aborted) by (the )?(remote )?peer|connection reset|socket closed"
-    r"|broken pipe|peer (rank |process )?(\d+ )?(is |was |has )?(gone|lost|died|failed|left)"
+    r"(?i)EI0002|EI0006|connection (reset|closed|aborted) by (the )?(remote )?peer|connection reset"
+    r"|socket closed|broken pipe|peer (rank |process )?(\d+ )?(is |was |has )?(gone|lost|died|failed|left)"
 )
 
 
