@@ -13,10 +13,6 @@ from typing import List, Optional
 
 from launcher.console import Console as Console
 from launcher.console import printable
-    Console,
-    clock,
-    printable,
-)
 from launcher.run_dir import RunDir
 
 CHUNK = 1 << 18
