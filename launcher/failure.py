@@ -116,7 +116,7 @@ class Outcome:
             "culprit": self.culprit,
             "attempts": self.attempts,
             "seconds": round(self.seconds, 3),
-            "ranks": [end.as_dict() for end in self.ends],
+            "ends": [end.as_dict() for end in self.ends],
         }
 
 

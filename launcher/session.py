@@ -37,7 +37,7 @@ def run(prepared: Prepared, detach: bool = False) -> int:
     ranks = [spec.rank for spec in plan.local_ranks]
     gathered = gather(folder, ranks, plan.policy.gather)
     code = outcome.exit_code or (1 if gathered.problems else 0)
-    result = dict(_result(plan, gathered, started), **outcome.as_dict(), exit_code=code)
+    result = dict(_result(plan, gathered, started), **dict(outcome.as_dict(), exit_code=code))
     folder.write_json(folder.result, result)
     text = "\n".join(report(plan, outcome, gathered))
     write_atomic(folder.report, (text + "\n").encode("utf-8", "backslashreplace"))
