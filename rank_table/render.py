@@ -2,22 +2,50 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any, List, Mapping, Tuple
+
+from rank_table.model import Rank, Server
 from rank_table.table import RankTable, RankTableError
+
+TEMPLATES = {
+    "1.0": "v1_0.json.j2",
+    "1.1": "v1_1.json.j2",
+    "1.2": "v1_2.json.j2",
+    "2.0": "v2_0.json.j2",
+    "cloud": "cloud.json.j2",
+    "lab": "lab.json.j2",
+}
+Instances = List[Tuple[Server, Tuple[Rank, ...]]]
 
 
 def render(table: RankTable) -> str:
     """Give the JSON text of a table; the same table gives the same bytes.
 
     Raises:
-        RankTableError: the text does not say what the table says (a defect of the template).
+        RankTableError: the text does not say what the table says (a defect of the template, or a cloud
+            table, which has no rank_ids, whose ranks are not in HCCL's order).
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    environment = Environment(  # noqa: S701 - JSON, escaped by tojson, not HTML
+    environment = Environment(  # noqa: S701 - JSON, escaped by the json filter, not HTML
         loader=PackageLoader("templates", ""), undefined=StrictUndefined, keep_trailing_newline=True
     )
-    servers = [(server_id, table.ranks_of(server_id)) for server_id in table.servers]
-    text = environment.get_template("rank_table/v1_0.json.j2").render(servers=servers)
+    environment.filters["json"] = json.dumps
+    template = environment.get_template("rank_table/%s" % TEMPLATES[table.layout])
+    text = template.render(table=table, entries=table.entries(), groups=_groups(table))
     if RankTable.loads(text) != table:
         raise RankTableError("the rendered rank table differs from its model")
     return text
+
+
+def _groups(table: RankTable) -> List[Tuple[Mapping[str, Any], Instances, int]]:
+    """Give the groups of a legacy table: (other keys, instances, number of devices)."""
+    groups: List[Tuple[Mapping[str, Any], Instances, int]] = []
+    if table.layout not in ("cloud", "lab"):
+        return groups
+    for index, keys in enumerate(table.groups or ({},)):
+        members = [(server, tuple(r for r in ranks if r.group == index)) for server, ranks in table.entries()]
+        instances = [(server, ranks) for server, ranks in members if ranks]
+        groups.append((keys, instances, sum(len(ranks) for _, ranks in instances)))
+    return groups

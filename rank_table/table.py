@@ -1,53 +1,87 @@
 """The rank table of a job as objects. Stdlib only: every training process imports this.
 
-Format 1.0: docs/zh/user_guide/cluster_info_config of the HCCL documentation; all values are strings.
+Formats: docs/zh/user_guide/cluster_info_config of the HCCL documentation; docs/rank-table.md.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
-from typing import Any, Dict, Iterable, Iterator, List, Mapping, Sequence, Tuple
+from dataclasses import dataclass, field, replace
+from typing import Any, Dict, Iterable, List, Mapping, Sequence, Tuple
 
-from rank_table.inventory import Host
+from rank_table.inventory import Host, natural
+from rank_table.model import Rank, RankTableError, Server, SuperPod
+from rank_table.read import read
 
-
-class RankTableError(ValueError):
-    """Say in one line what is wrong with a rank table."""
-
-
-@dataclass(frozen=True)
-class Rank:
-    """Hold one rank: its number, its device (physical id), its server."""
-
-    rank_id: int
-    device_id: int
-    server_id: str
-    device_ip: str = ""
+__all__ = ["Rank", "RankTable", "RankTableError", "Server", "SuperPod", "parse_json"]
 
 
 @dataclass(frozen=True)
 class RankTable:
-    """Hold the ranks of a job in the order of their numbers."""
+    """Hold the ranks of a job in the order of their numbers, 0 to n-1.
+
+    `layout` is one of LAYOUTS; `server_list` holds the servers (instances, nodes) in the document's order;
+    `extra` and `groups` hold the other keys of the document and of its groups as written.
+    """
 
     ranks: Tuple[Rank, ...]
-    version: str = "1.0"
+    layout: str = "1.0"
     status: str = "completed"
+    server_list: Tuple[Server, ...] = ()
+    super_pods: Tuple[SuperPod, ...] = ()
+    groups: Tuple[Mapping[str, Any], ...] = field(default=(), hash=False)
+    extra: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    def __post_init__(self) -> None:
+        for index, rank in enumerate(self.ranks):
+            if rank.rank_id != index:
+                problem = (
+                    "stands twice" if index and rank.rank_id == self.ranks[index - 1].rank_id else "is next"
+                )
+                raise RankTableError(
+                    "rank_ids are not 0 to %d: after %d, %d %s"
+                    % (len(self.ranks) - 1, index - 1, rank.rank_id, problem)
+                )
+        if not self.server_list:
+            servers = dict.fromkeys((rank.server_id, rank.pod_name) for rank in self.ranks)
+            object.__setattr__(self, "server_list", tuple(Server(*key) for key in servers))
 
     @classmethod
-    def from_hosts(cls, hosts: Iterable[Host]) -> RankTable:
-        """Number the devices of the hosts: hosts in order, devices in order, ranks without a gap."""
+    def from_hosts(cls, hosts: Iterable[Host], layout: str = "") -> RankTable:
+        """Number the devices of the hosts: hosts in order, devices in order, ranks without a gap.
+
+        `layout` "" goes by the chip: A3 whose devices all have a super_device_id 1.2, 950 2.0, others 1.0.
+
+        Raises:
+            RankTableError: a 2.0 device has no network levels, a 1.2 device no super_device_id.
+        """
+        hosts = tuple(hosts)
+        layout = layout or layout_for(hosts)
         ranks: List[Rank] = []
         for host in hosts:
             for device in host.devices:
-                ranks.append(Rank(len(ranks), device.device_id, host.server_id, device.device_ip))
-        return cls(tuple(ranks))
+                ranks.append(
+                    Rank(
+                        len(ranks),
+                        device.device_id,
+                        host.server_id,
+                        "" if layout == "2.0" else device.device_ip,
+                        device.super_device_id if layout == "1.2" else "",
+                        device.local_id if layout == "2.0" else -1,
+                        (host.pod_name or host.server_id) if layout == "cloud" else "",
+                        levels=device.levels if layout == "2.0" else (),
+                    )
+                )
+        _complete(ranks, layout)
+        groups = ({"group_name": "hccl_world_group"},) if layout == "cloud" else ()
+        table = cls(tuple(ranks), layout, "completed", (), _super_pods(hosts, layout), groups)
+        return _with_host_ip(table, hosts) if layout == "1.2" else table
 
     @classmethod
     def load(cls, path: str) -> RankTable:
         """Read a file. RankTableError: unreadable, or not a table."""
         try:
-            with open(path, encoding="utf-8") as stream:
+            with open(path, encoding="utf-8-sig") as stream:
                 return cls.loads(stream.read())
         except (OSError, UnicodeDecodeError) as error:
             raise RankTableError("%s: %s" % (path, error)) from None
@@ -56,16 +90,14 @@ class RankTable:
 
     @classmethod
     def loads(cls, text: str) -> RankTable:
-        """Parse a table of version 1.0."""
-        try:
-            document = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise RankTableError("line %d column %d: %s" % (error.lineno, error.colno, error.msg)) from None
-        try:
-            ranks = sorted(_ranks(document["server_list"]), key=lambda rank: rank.rank_id)
-            return cls(tuple(ranks), document["version"], document["status"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise RankTableError("not a rank table of version 1.0: %s" % error) from None
+        """Parse a table of any layout that HCCL reads. RankTableError: with the JSON path of the fault."""
+        parts = read(parse_json(text))
+        return cls(server_list=parts.pop("servers_"), **parts)
+
+    @property
+    def version(self) -> str:
+        """The version key of the document; "" for the legacy templates, which have none."""
+        return "" if self.layout in ("cloud", "lab") else self.layout
 
     @property
     def world_size(self) -> int:
@@ -74,27 +106,149 @@ class RankTable:
     @property
     def servers(self) -> Tuple[str, ...]:
         """The server_ids in the order of their first rank."""
-        return tuple(dict.fromkeys(rank.server_id for rank in self.ranks))
+        return tuple(self._by_server())
 
     def by_rank(self, rank: int) -> Rank:
         """Look a rank up. RankTableError: there is none."""
-        for entry in self.ranks:
-            if entry.rank_id == rank:
-                return entry
-        raise RankTableError("no rank %d; the table has ranks 0 to %d" % (rank, self.world_size - 1))
+        if not 0 <= rank < len(self.ranks):
+            raise RankTableError("no rank %d; the table has ranks 0 to %d" % (rank, self.world_size - 1))
+        return self.ranks[rank]
 
     def ranks_of(self, server_id: str) -> Tuple[Rank, ...]:
-        """Give the ranks of a server."""
-        return tuple(rank for rank in self.ranks if rank.server_id == server_id)
+        """Give the ranks of a server; none when the table does not have it."""
+        return self._by_server().get(server_id, ())
+
+    def cluster_spec(self, port: int = 2222) -> Dict[str, List[str]]:
+        """Give what tf.train.ClusterSpec takes: the address of each rank, `port` + its place on its server."""
+        addresses: List[str] = []
+        places: Dict[str, int] = {}
+        hosts = {
+            server.server_id: str(server.extra.get("host_ip") or server.server_id)
+            for server in self.server_list
+        }
+        for rank in self.ranks:
+            place = places[rank.server_id] = places.get(rank.server_id, -1) + 1
+            host = hosts.get(rank.server_id, rank.server_id)
+            addresses.append("%s:%d" % ("[%s]" % host if ":" in host else host, port + place))
+        return {"worker": addresses}
+
+    def entries(self) -> List[Tuple[Server, Tuple[Rank, ...]]]:
+        """Give the servers (instances) of the document and the ranks of each, in document order."""
+        members: Dict[Tuple[str, str], List[Rank]] = {}
+        for rank in self.ranks:
+            members.setdefault((rank.server_id, rank.pod_name), []).append(rank)
+        known = {(server.server_id, server.pod_name): server for server in self.server_list}
+        known.update({key: Server(*key) for key in members if key not in known})
+        return [(server, tuple(members.get(key, ()))) for key, server in known.items()]
+
+    def _by_server(self) -> Dict[str, Tuple[Rank, ...]]:
+        cached: Dict[str, Tuple[Rank, ...]] = self.__dict__.get("_servers", {})
+        if not cached and self.ranks:
+            lists: Dict[str, List[Rank]] = {}
+            for rank in self.ranks:
+                lists.setdefault(rank.server_id, []).append(rank)
+            cached = {name: tuple(ranks) for name, ranks in lists.items()}
+            self.__dict__["_servers"] = cached  # a look-up is O(1) after the first
+        return cached
 
 
-def _ranks(servers: Sequence[Mapping[str, Any]]) -> Iterator[Rank]:
-    for server in servers:
-        for device in server["device"]:
-            item: Dict[str, Any] = dict(device)
-            yield Rank(
-                int(item["rank_id"]),
-                int(item["device_id"]),
-                str(server["server_id"]),
-                str(item.get("device_ip", "")),
+def parse_json(text: str) -> Any:
+    """Parse standard JSON, as HCCL's parser takes it. RankTableError: with line and column."""
+    try:
+        return json.loads(text, parse_constant=_no_constant, parse_int=_integer)
+    except json.JSONDecodeError as error:
+        raise RankTableError("line %d column %d: %s" % (error.lineno, error.colno, error.msg)) from None
+    except RecursionError:
+        raise RankTableError("nested too deeply for a rank table") from None
+
+
+def _no_constant(name: str) -> Any:
+    raise RankTableError("%s is no JSON" % name)
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > 20:  # long numbers take Python quadratic time, and no field holds one
+        raise RankTableError("a number of %d digits" % len(digits))
+    return int(digits)
+
+
+def layout_for(hosts: Sequence[Host]) -> str:
+    """Choose the layout that the chips of the hosts read."""
+    chips = {host.chip for host in hosts}
+    if chips == {"950"}:
+        return "2.0"
+    devices = [device for host in hosts for device in host.devices]
+    return "1.2" if chips == {"A3"} and devices and all(d.super_device_id for d in devices) else "1.0"
+
+
+def _complete(ranks: Sequence[Rank], layout: str) -> None:
+    for rank in ranks:
+        if layout == "2.0" and (not rank.levels or rank.local_id < 0):
+            raise RankTableError(
+                "device %d of %s: 2.0 needs its local_id and network levels, which /etc/hccl_rootinfo.json holds"
+                % (rank.device_id, rank.server_id)
             )
+        if layout == "1.2" and not rank.super_device_id:
+            raise RankTableError(
+                "device %d of %s: 1.2 needs its super_device_id (npu-smi info -t spod-info); or make 1.0"
+                % (rank.device_id, rank.server_id)
+            )
+
+
+def _super_pods(hosts: Sequence[Host], layout: str) -> Tuple[SuperPod, ...]:
+    pods: Dict[str, List[Server]] = {}
+    for host in hosts if layout == "1.2" else ():
+        pods.setdefault(host.super_pod_id or "0", []).append(Server(host.server_id))
+    return tuple(SuperPod(name, tuple(servers)) for name, servers in pods.items())
+
+
+def _with_host_ip(table: RankTable, hosts: Sequence[Host]) -> RankTable:
+    """Write host_ip, which A3 needs for operator retry; elsewhere it would choose the host's network."""
+    known = {host.server_id: host.host_ip for host in hosts if host.host_ip}
+    servers = tuple(
+        replace(server, extra={"host_ip": known[server.server_id]}) if server.server_id in known else server
+        for server in table.server_list
+    )
+    return replace(table, server_list=servers)
+
+
+def merge(tables: Sequence[RankTable], order: Sequence[str] = ()) -> RankTable:
+    """Join tables of several hosts and number their ranks anew, server after server, without a gap.
+
+    Servers come in the order given, else by server_id in natural order; devices keep their order.
+
+    Raises:
+        RankTableError: layouts differ, a server stands in two tables, the order names another set.
+    """
+    layouts = sorted({table.layout for table in tables})
+    if len(layouts) != 1 or layouts[0] == "lab":
+        raise RankTableError(
+            "cannot merge tables of %s; convert them to one of 1.0, 1.2" % ", ".join(layouts)
+        )
+    homes: Dict[str, RankTable] = {}
+    for table in tables:
+        for name in table.servers:
+            if name in homes:
+                raise RankTableError("server_id %s stands in two tables; each host needs its own" % name)
+            homes[name] = table
+    wanted = list(order) or sorted(homes, key=natural)
+    if sorted(wanted) != sorted(homes):
+        odd = sorted(set(wanted) ^ set(homes)) or ["a server twice"]
+        raise RankTableError("the order names %s; the servers are %s" % (", ".join(odd), ", ".join(homes)))
+    members = [rank for name in wanted for rank in homes[name].ranks_of(name)]
+    ranks = tuple(replace(rank, rank_id=index, group=0) for index, rank in enumerate(members))
+    known = {server.server_id: server for table in tables for server in table.server_list}
+    servers = tuple(known.get(name, Server(name)) for name in wanted)
+    if layouts[0] == "cloud":
+        servers = tuple(s for name in wanted for s in homes[name].server_list if s.server_id == name)
+    pods = _merged_pods(tables)
+    return replace(tables[0], ranks=ranks, server_list=servers, super_pods=pods, groups=tables[0].groups[:1])
+
+
+def _merged_pods(tables: Sequence[RankTable]) -> Tuple[SuperPod, ...]:
+    pods: Dict[str, SuperPod] = {}
+    for table in tables:
+        for pod in table.super_pods:
+            known = pods.get(pod.super_pod_id)
+            pods[pod.super_pod_id] = replace(known, servers=known.servers + pod.servers) if known else pod
+    return tuple(pods.values())
