@@ -13,7 +13,7 @@ from typing import Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
 import numpy as np
 
 from squad.features import Features
-from squad.sharding import NOTHING, GlobalOrder
+from squad.sharding import NOTHING, GlobalOrder, Share
 
 Batch = Dict[str, np.ndarray]
 LOWEST = -10000.0  # logit of columns beside a feature's tokens
@@ -35,21 +35,30 @@ def train_batches(
     size: int = 1,
     start_step: int = 0,
     num_steps: Optional[int] = None,
+    accumulate: int = 1,
 ) -> Iterator[Batch]:
-    """Yield a rank's batches of the steps start_step to num_steps - 1 (None: without end)."""
+    """Yield a rank's batches of the steps start_step to num_steps - 1 (None: without end).
+
+    A step has `accumulate` batches, each with the step's global_weight, so that the sum of their gradients
+    is that of the whole step.
+    """
     if features.start_positions is None or features.end_positions is None:
         raise ValueError("these features were not built for training; they have no answers")
     step = start_step
     while num_steps is None or step < num_steps:
-        share = order.share(step, rank, size)
-        if order.mode == "pack":
-            batch = _packed(features, share.features)
-        else:
-            batch = _plain(features, share.features[:, 0], trim=order.mode == "bucket")
-        batch["example_weights"] = share.weights
-        batch["global_weight"] = np.float32(share.global_weight)
-        yield batch
+        for part in range(rank * accumulate, (rank + 1) * accumulate):
+            yield _train_batch(features, order.share(step, part, size * accumulate), order.mode)
         step += 1
+
+
+def _train_batch(features: Features, share: Share, mode: str) -> Batch:
+    if mode == "pack":
+        batch = _packed(features, share.features)
+    else:
+        batch = _plain(features, share.features[:, 0], trim=mode == "bucket")
+    batch["example_weights"] = share.weights
+    batch["global_weight"] = np.float32(share.global_weight)
+    return batch
 
 
 def predict_order(

@@ -32,6 +32,7 @@ _TOKENS = ("input_ids", "input_mask", "segment_ids")
 _SINGLES = ("unique_ids", "start_positions", "end_positions", "is_impossible")
 _KINDS = dict.fromkeys(_TOKENS + _SINGLES, np.int32)
 _KINDS.update(input_mask=np.int8, segment_ids=np.int8, is_impossible=np.bool_)
+Build = Callable[[], Features]
 _PATTERN = r"train\.tf_record\d*$"
 _HEAD_START = 10.0  # seconds that the first rank has to begin before another one builds
 
@@ -78,7 +79,7 @@ def cache_key(train_file: str, vocab_file: str, **parameters: Any) -> Dict[str, 
     return dict(parameters, format=_FORMAT, **files)
 
 
-def load_or_build(cache: Cache, build: Callable[[], Features]) -> Features:
+def load_or_build(cache: Cache, build: Build) -> Features:
     """Give the cached features, built first if need be.
 
     One process builds, the others wait; when it dies, the lock falls to another one. Every process reads
@@ -156,7 +157,7 @@ def _size(path: str) -> int:
         return 0
 
 
-def _current(cache: Cache, build: Callable[[], Features]) -> Dict[str, Any]:
+def _current(cache: Cache, build: Build) -> Dict[str, Any]:
     """Give the manifest of a cache that fits, built by whichever process comes to hold the lock."""
     try:
         return _manifest(cache)
@@ -220,7 +221,7 @@ def _locked(cache: Cache) -> Iterator[str]:
         yield waited_for
 
 
-def _write(cache: Cache, build: Callable[[], Features]) -> Dict[str, Any]:
+def _write(cache: Cache, build: Build) -> Dict[str, Any]:
     """Write shards, then the manifest that makes them valid; it is empty meanwhile."""
     before = _parse(cache)
     _replace(cache, {})

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass
-from typing import List, Optional, Sequence
+from typing import Optional, Sequence
 
 if __name__ == "__main__" and not __package__:
     # Started as a file, Python looks for modules in squad/ instead of beside it.
@@ -20,37 +19,11 @@ from bert import heartbeat
 from bert.cluster import Cluster
 from bert.config import BertConfig
 from squad.check import check
-from squad.examples import Example
-from squad.features import Features
+from squad.errors import DataError
 from squad.flags import SquadFlags, usage
+from squad.job import Job
+from squad.load import load, warn_of_overlap
 from squad.tokenizer import Tokenizer
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """Hold the questions of a file and the rows made of them."""
-
-    examples: List[Example]
-    features: Features
-
-
-@dataclass(frozen=True)
-class Job:
-    """Hold what every part of the program needs to know."""
-
-    flags: SquadFlags
-    cluster: Cluster
-    tokenizer: Tokenizer
-
-    @property
-    def output_dir(self) -> str:
-        """The folder that rank 0 writes and all ranks read."""
-        return self.flags.output_dir or os.path.join(self.cluster.run_dir, "ranks", "0")
-
-    def say(self, text: str) -> None:
-        """Print a line once, on rank 0."""
-        if self.cluster.rank == 0:
-            print(text, flush=True)
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
@@ -64,25 +37,40 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         print("run_squad: --%s: %s" % (key, message), file=sys.stderr)
     if findings:
         return 2
-    return run(flags, Cluster.from_environ(os.environ))
+    try:
+        run(flags, Cluster.from_environ(os.environ))
+    except DataError as error:
+        print("run_squad: %s" % error, file=sys.stderr)
+        return 2
+    return 0
 
 
-def run(flags: SquadFlags, cluster: Cluster) -> int:
-    """Do what the flags ask for. Data is made before the device is opened: HCCL's clock starts there."""
+def run(flags: SquadFlags, cluster: Cluster) -> None:
+    """Do what the flags ask for. Data is made before the device is opened: HCCL's clock starts there.
+
+    Raises:
+        DataError: something in the user's files is wrong.
+    """
     job = Job(flags, cluster, Tokenizer(flags.vocab_file, flags.do_lower_case))
     heartbeat.beat("features")
     train_set = load(job, flags.train_file, training=True) if flags.do_train else None
     dev_set = load(job, flags.predict_file, training=False) if flags.do_predict else None
+    if train_set and dev_set:
+        warn_of_overlap(job, train_set, dev_set)
     from bert import backend as backends  # here, as TensorFlow comes with it
+    from squad import answering, training
 
     model = BertConfig.from_file(flags.bert_config_file)
     backend = backends.create(cluster)
     try:
         checkpoint = flags.init_checkpoint
         if train_set is not None:
-            checkpoint = train(job, model, train_set, backend)
+            checkpoint = training.train(job, model, train_set, backend)
         if dev_set is not None:
-            predict(job, model, dev_set, checkpoint, backend)
+            answering.predict(job, model, dev_set, checkpoint, backend)
     finally:
         backend.close()
-    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -72,6 +72,11 @@ class GlobalOrder:
         return -(-len(self._rows) // self.global_batch)
 
     @property
+    def num_rows(self) -> int:
+        """Count the rows of an epoch, without those that fill it up."""
+        return len(self._rows)
+
+    @property
     def slots(self) -> int:
         """Count the features that a row can hold."""
         return int(self._rows.shape[1])

@@ -1,0 +1,46 @@
+"""What every part of the program needs to know: the flags, the rank's place, the questions."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import List
+
+from bert.cluster import Cluster
+from squad.examples import Example
+from squad.features import Features
+from squad.flags import SquadFlags
+from squad.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Hold the rows made of a file's questions; the questions themselves only where they were read."""
+
+    features: Features
+    examples: List[Example]  # empty when the rows come from a record cache
+
+
+@dataclass(frozen=True)
+class Job:
+    """Hold the settings of one rank."""
+
+    flags: SquadFlags
+    cluster: Cluster
+    tokenizer: Tokenizer
+
+    @property
+    def output_dir(self) -> str:
+        """The folder that rank 0 writes and all ranks read."""
+        return self.flags.output_dir or os.path.join(self.cluster.run_dir, "ranks", "0")
+
+    @property
+    def first_on_host(self) -> bool:
+        """Whether this rank is the first one of its host."""
+        servers = self.cluster.servers
+        return servers.index(servers[self.cluster.rank]) == self.cluster.rank
+
+    def say(self, text: str) -> None:
+        """Print a line once, on rank 0."""
+        if self.cluster.rank == 0:
+            print(text, flush=True)

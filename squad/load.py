@@ -1,0 +1,71 @@
+"""Get the rows of a SQuAD file: built from its JSON, or read from the record cache."""
+
+from __future__ import annotations
+
+from typing import List
+
+from squad import records
+from squad.examples import Example, overlap, read_squad
+from squad.features import Features, build_features
+from squad.job import Dataset, Job
+from squad.progress import progress_bar
+
+
+def load(job: Job, path: str, training: bool) -> Dataset:
+    """Give the rows of a file. Training rows go through the cache when input_files_dir is given.
+
+    Raises:
+        DataError: the file, the vocabulary or the cache's folder cannot be used.
+    """
+    examples: List[Example] = []
+
+    def build() -> Features:
+        examples.extend(_read(job, path, training))
+        return _build(job, examples, training)
+
+    features = _cached(job, path, build) if training and job.flags.input_files_dir else build()
+    job.say("%s: %s%d features" % (path, "%d questions, " % len(examples) if examples else "", len(features)))
+    return Dataset(features, examples)
+
+
+def warn_of_overlap(job: Job, train_set: Dataset, dev_set: Dataset) -> None:
+    """Say when the questions to answer are those that were learnt."""
+    same = overlap(train_set.examples, dev_set.examples)
+    if same:
+        job.say(
+            "warning: %d of the %d questions of predict_file are in train_file too; "
+            "the figures will say nothing about new questions" % (same, len(dev_set.examples))
+        )
+
+
+def _read(job: Job, path: str, training: bool) -> List[Example]:
+    flags = job.flags
+    found = read_squad(path, training, flags.version_2_with_negative, flags.skip_bad_answers)
+    for note in found.notes:
+        job.say(note)
+    if not training and flags.num_eval_iterations:
+        kept = flags.num_eval_iterations * flags.predict_batch_size
+        return found[:kept]
+    return found
+
+
+def _build(job: Job, examples: List[Example], training: bool) -> Features:
+    flags = job.flags
+    sizes = (flags.max_seq_length, flags.doc_stride, flags.max_query_length)
+    with progress_bar("features") as bar:
+        return build_features(examples, job.tokenizer, *sizes, training, maps=not training, progress=bar)
+
+
+def _cached(job: Job, path: str, build: records.Build) -> Features:
+    flags = job.flags
+    names = ("max_seq_length", "doc_stride", "max_query_length", "do_lower_case")
+    names += ("version_2_with_negative", "skip_bad_answers")
+    key = records.cache_key(path, flags.vocab_file, **{name: getattr(flags, name) for name in names})
+    cache = records.Cache(
+        folder=flags.input_files_dir,
+        key=key,
+        reuse=flags.use_tfrecord,
+        run_id="%s-%d" % (job.cluster.run_id, job.cluster.attempt),
+        first=job.first_on_host,
+    )
+    return records.load_or_build(cache, build)

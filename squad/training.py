@@ -1,0 +1,66 @@
+"""Fine-tune: from the flags and rows to the trainer's settings and batches."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Dict, Iterator
+
+from bert import trainer
+from bert.backend.base import Backend
+from bert.config import BertConfig
+from bert.train_config import TrainConfig
+from squad import batching
+from squad.flags import SquadFlags
+from squad.job import Dataset, Job
+from squad.sharding import GlobalOrder
+
+
+def train(job: Job, model: BertConfig, data: Dataset, backend: Backend) -> str:
+    """Train on the rows; return the prefix of the last checkpoint, which every rank can read."""
+    flags, features = job.flags, data.features
+    mode = flags.batching
+    shuffle = not flags.npu_bert_debug
+    order = batching.make_order(features, rows_per_step(flags, backend.size), flags.seed, shuffle, mode)
+    config = train_config(flags, order, backend.size)
+    job.say(describe(order, config, len(features), backend.size))
+
+    def batches(start_step: int) -> Iterator[batching.Batch]:
+        return batching.train_batches(
+            features, order, backend.rank, backend.size, start_step, config.num_train_steps,
+            flags.num_accumulation_steps,
+        )  # fmt: skip
+
+    result = trainer.train(
+        model, config, batches, backend, job.output_dir, flags.init_checkpoint, job.cluster.rank_dir
+    )
+    job.say("trained %d steps, loss %.4f; checkpoint %s" % (result.step, result.loss, result.checkpoint))
+    return result.checkpoint
+
+
+def rows_per_step(flags: SquadFlags, ranks: int) -> int:
+    """Count the rows of an optimizer step over all ranks and accumulated batches."""
+    return flags.global_batch_size or flags.train_batch_size * ranks * flags.num_accumulation_steps
+
+
+def train_config(flags: SquadFlags, order: GlobalOrder, ranks: int) -> TrainConfig:
+    """Give the trainer's settings: every field that has a flag's name is that flag's value."""
+    names = {field.name for field in dataclasses.fields(TrainConfig)} & set(vars(flags))
+    values: Dict[str, Any] = {name: getattr(flags, name) for name in names}
+    steps = flags.num_train_steps or max(1, round(flags.num_train_epochs * order.steps_per_epoch))
+    values.update(
+        num_train_steps=steps,
+        num_warmup_steps=int(steps * flags.warmup_proportion),
+        dropout=not flags.npu_bert_debug,
+        # Padding takes part in Google's softmax; rows of other lengths, or of several features, cannot.
+        loss_over="row" if flags.batching == "pad" else "tokens",
+    )
+    return TrainConfig(**values)
+
+
+def describe(order: GlobalOrder, config: TrainConfig, features: int, ranks: int) -> str:
+    """Say in a line what an epoch and a step are."""
+    packed = "%d features in %d rows" % (features, order.num_rows) if order.mode == "pack" else ""
+    return "training: %d steps of %d rows on %d device%s; an epoch is %s, %d steps; batching %s" % (
+        config.num_train_steps, order.global_batch, ranks, "" if ranks == 1 else "s",
+        packed or "%d features" % features, order.steps_per_epoch, order.mode,
+    )  # fmt: skip
