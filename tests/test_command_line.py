@@ -110,7 +110,8 @@ def test_dry_run_starts_and_writes_nothing(tmp_path: Path) -> None:
 
 def test_auto_says_what_it_chose_and_why(tmp_path: Path) -> None:
     done = launch(tmp_path, "--devices", "0", "--dry-run", "--", "true")
-    assert any("cpu" in line and "auto" in line for line in done.stdout.splitlines() if "note" in line)
+    notes = [line for line in done.stdout.splitlines() if line.startswith("note: ")]
+    assert any("backend cpu" in note and "no NPU" in note for note in notes)
 
 
 def test_debug_runs_in_process_and_gives_traceback_and_code(tmp_path: Path) -> None:
