@@ -20,27 +20,40 @@ from launcher.run_dir import RunDir, write_atomic
 
 
 def run(prepared: Prepared, detach: bool = False) -> int:
-    """Run a plan and report it; return the exit code."""
-    from launcher.capture import Console
+    """Run a plan and report it; return the exit code. Detached, return 0 once it has begun."""
     from launcher.locks import hold, real_devices
-    from launcher.supervise import supervise
 
     plan = prepared.plan
     _preflight(prepared)
     folder = create(prepared)
+    devices = real_devices(plan)
+    if detach:
+        from launcher.detach import start
+
+        pid = start(folder, devices, lambda: _run(plan, folder))
+        print("npu-launch: run folder %s\nnpu-launch: process %d; attach: npu-launch logs --follow %s"
+              % (folder.path, pid, _shown(plan)))  # fmt: skip
+        return 0
+    with hold(devices, folder):
+        return _run(plan, folder)
+
+
+def _run(plan: Plan, folder: RunDir) -> int:
+    """Supervise the ranks, gather what they made, leave result.json and report.txt."""
+    from launcher.console import Console
+    from launcher.supervise import supervise
+
     console = Console(sys.stdout, plan.policy.show, plan.policy.quiet)
     for line in (*plan.notes, "run folder %s" % folder.path):
         console.say("npu-launch: " + line)
     started = time.time()
-    with hold(real_devices(plan), folder):
-        outcome = supervise(plan, folder, console)
-    ranks = [spec.rank for spec in plan.local_ranks]
-    gathered = gather(folder, ranks, plan.policy.gather)
+    outcome = supervise(plan, folder, console)
+    gathered = gather(folder, [spec.rank for spec in plan.local_ranks], plan.policy.gather)
     code = outcome.exit_code or (1 if gathered.problems else 0)
+    text = "\n".join(closing(plan, outcome, gathered))
+    write_atomic(folder.report, (text + "\n").encode("utf-8", "backslashreplace"))
     result = dict(_result(plan, gathered, started), **dict(outcome.as_dict(), exit_code=code))
     folder.write_json(folder.result, result)
-    text = "\n".join(report(plan, outcome, gathered))
-    write_atomic(folder.report, (text + "\n").encode("utf-8", "backslashreplace"))
     console.say(text)
     return code
 
@@ -102,7 +115,7 @@ def _result(plan: Plan, gathered: Gathered, started: float) -> Dict[str, Any]:
     return dict(common, started=started, **asdict(gathered))
 
 
-def report(plan: Plan, outcome: Any, gathered: Gathered) -> List[str]:
+def closing(plan: Plan, outcome: Any, gathered: Gathered) -> List[str]:
     """Say how a run ended: what failed first, or what came out, and where everything lies."""
     lines = [outcome.report] if outcome.report else []
     lines += ["could not gather: " + problem for problem in gathered.problems]

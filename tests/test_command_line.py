@@ -169,3 +169,13 @@ def test_something_of_the_users_named_latest_stays(tmp_path: Path) -> None:
     (tmp_path / "runs" / "latest").mkdir(parents=True)
     assert launch(tmp_path, *CPU, "--", "true").returncode == 0
     assert not (tmp_path / "runs" / "latest").is_symlink()
+
+
+def test_a_detached_run_goes_on_and_logs_follow_attaches(tmp_path: Path) -> None:
+    text = "sleep 0.5; echo late from $RANK_ID"
+    done = launch(tmp_path, "--devices", "0-1", *CPU, "--detach", "--", "sh", "-c", text)
+    assert done.returncode == 0 and "logs --follow" in done.stdout
+    assert "late" not in done.stdout
+    followed = launch(tmp_path, "logs", "--follow")
+    assert followed.returncode == 0
+    assert "late from 0" in followed.stdout and "late from 1" in followed.stdout
