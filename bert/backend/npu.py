@@ -79,7 +79,7 @@ class NpuBackend(Backend):
         if theirs != (self.rank, self.size):
             self.close()
             raise AdapterError(
-                "HCCL says rank %d of %d, the launcher says rank %d of %d; let all processes read one rank table"
+                "HCCL says rank %d of %d, the launcher says rank %d of %d; let all read one rank table"
                 % (*theirs, self.rank, self.size)
             )
 
@@ -109,7 +109,7 @@ class NpuBackend(Backend):
         return [reduce(tensor, "sum", _BY_ID, group) for tensor, group in zip(tensors, groups)]
 
     def _groups(self, tensors: Sequence[Any]) -> List[int]:
-        """Give fusion ids that no earlier collective of this graph has: one fused with its own input hangs."""
+        """Give fusion ids that no earlier collective of this graph has: one fused with its input hangs."""
         graph = tf.get_default_graph()
         first = self._next_group.get(graph, 0)
         groups = [first + group for group in fused_groups([_bytes(tensor) for tensor in tensors])]
@@ -157,7 +157,7 @@ class NpuBackend(Backend):
         return self._adapter.unary_ops.gelu(x) if self._options.npu_bert_fused_gelu else exact_gelu(x)
 
     def dropout(self, x: Any, rate: float, seed: Any) -> Any:
-        """Drop by the device's generator, or TensorFlow's; neither takes `seed`: a resumed run drops others."""
+        """Drop by the device's generator, or TensorFlow's; neither takes `seed`: a resume drops others."""
         if self._options.npu_bert_npu_dropout:
             return self._adapter.npu_ops.dropout(x, 1.0 - rate)
         return tf.nn.dropout(x, rate=rate)

@@ -1,0 +1,34 @@
+"""What `from npu_bridge.npu_init import *` gives, as far as the session route goes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hccl.manage.api import (  # noqa: F401
+    create_group,
+    destroy_group,
+    get_group_rank_from_world_rank,
+    get_local_rank_id,
+    get_local_rank_size,
+    get_rank_id,
+    get_rank_size,
+    get_world_rank_from_group_rank,
+)
+from hccl.split.api import set_split_strategy_by_idx, set_split_strategy_by_size  # noqa: F401
+from npu_simulator import session
+from tensorflow.core.protobuf.rewriter_config_pb2 import RewriterConfig  # noqa: F401
+
+from npu_bridge.estimator import npu_ops  # noqa: F401
+from npu_bridge.estimator.npu import npu_plugin, util  # noqa: F401
+from npu_bridge.estimator.npu.npu_loss_scale_manager import (  # noqa: F401
+    ExponentialUpdateLossScaleManager,
+    FixedLossScaleManager,
+)
+from npu_bridge.estimator.npu_unary_ops import npu_unary_ops  # noqa: F401
+from npu_bridge.hccl import hccl_ops  # noqa: F401
+
+session.install()
+
+
+def __getattr__(name: str) -> Any:
+    raise AttributeError("%s: not simulated; the session route does not need it" % name)

@@ -1,0 +1,148 @@
+"""What a graph asks of the device: the operations that stand for NPU ones, and the checks before a run."""
+
+from __future__ import annotations
+
+import hashlib
+import weakref
+from dataclasses import dataclass, field
+from typing import Any, Dict, Iterable, List, Sequence, Set, Tuple
+
+from npu_simulator.device import DEVICE, Refused
+
+LOOP_OPERATION = "IterationOp"  # the adapter goes by this very name
+COLLECTIVES = ("allreduce", "allgather", "broadcast")
+_HOST = ("Dataset", "Iterator", "Save", "Restore", "MergeV2", "ShardedFilename")
+
+
+@dataclass
+class Marks:
+    """Hold, for a graph, which operations stand for NPU operations, by name."""
+
+    kinds: Dict[str, str] = field(default_factory=dict)
+    details: Dict[str, Dict[str, Any]] = field(default_factory=dict)
+    chained: Dict[str, str] = field(default_factory=dict)  # collective -> the one it waits for
+    loop_variable: Any = None
+
+
+_MARKS: weakref.WeakKeyDictionary[Any, Marks] = weakref.WeakKeyDictionary()
+
+
+def marks(graph: Any) -> Marks:
+    """Give the marks of a graph."""
+    return _MARKS.setdefault(graph, Marks())
+
+
+def mark(operation: Any, kind: str, **details: Any) -> None:
+    """Note that an operation stands for an NPU one."""
+    held = marks(operation.graph)
+    held.kinds[operation.name] = kind
+    held.details[operation.name] = details
+
+
+def ancestors(targets: Iterable[Any], fed: Set[str]) -> List[Any]:
+    """List the operations that a run reaches, in the order in which they were made."""
+    seen: Set[Any] = set()
+    queue = list(targets)
+    while queue:
+        operation = queue.pop()
+        if operation in seen:
+            continue
+        seen.add(operation)
+        queue += [tensor.op for tensor in operation.inputs if tensor.name not in fed]
+        queue += list(operation.control_inputs)
+    return sorted(seen, key=lambda operation: operation._id)
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """Hold what is known of a graph once GE has seen it."""
+
+    operations: Tuple[Any, ...]
+    number: int  # graph id, counted by session
+    hash: str
+    kinds: Tuple[str, ...]
+    loop: bool
+    fetches_data: bool
+
+    @property
+    def joins_ranks(self) -> bool:
+        return any(kind in COLLECTIVES for kind in self.kinds)
+
+
+def compile_graph(
+    targets: Sequence[Any], fed: Dict[str, Tuple[int, ...]], number: int, loop_limit: int
+) -> Compiled:
+    """Check a graph as GE would and number it."""
+    operations = ancestors(targets, set(fed))
+    held = marks(operations[0].graph) if operations else Marks()
+    _refuse_foreign(operations, held)
+    _refuse_dynamic(operations)
+    _refuse_cycles(operations, held)
+    types = {operation.type for operation in operations}
+    if "OneShotIterator" in types and loop_limit != 1:
+        raise Refused("iterator_per_loop only support 1 when using OneShotIterator")
+    text = repr(
+        [(op.type, [str(out.shape) for out in op.outputs]) for op in operations] + sorted(fed.items())
+    )
+    return Compiled(
+        tuple(operations),
+        number,
+        hashlib.sha256(text.encode()).hexdigest(),
+        tuple(held.kinds[op.name] for op in operations if op.name in held.kinds),
+        any(operation.name == LOOP_OPERATION for operation in operations),
+        "IteratorGetNext" in types,
+    )
+
+
+def _is_host(operation: Any) -> bool:
+    return operation.type != "IteratorGetNext" and any(part in operation.type for part in _HOST)
+
+
+def _refuse_foreign(operations: Sequence[Any], held: Marks) -> None:
+    """Refuse host functions in the device's graph; those of the data pipeline are not in it."""
+    for operation in operations:
+        if (
+            operation.type in ("PyFunc", "PyFuncStateless", "EagerPyFunc")
+            and operation.name not in held.kinds
+        ):
+            raise Refused("%s: %s has no kernel on the NPU" % (operation.name, operation.type))
+
+
+def _refuse_dynamic(operations: Sequence[Any]) -> None:
+    if any("Restore" in operation.type or "Save" in operation.type for operation in operations):
+        return  # runs on the host
+    for operation in operations:
+        if _is_host(operation):
+            continue
+        for tensor in operation.outputs:
+            if tensor.dtype.name in ("string", "resource", "variant"):
+                continue
+            if not tensor.shape.is_fully_defined():
+                raise Refused("dynamic shape: %s (%s) has %s" % (tensor.name, operation.type, tensor.shape))
+
+
+def _refuse_cycles(operations: Sequence[Any], held: Marks) -> None:
+    """Refuse fused collectives of which one needs another's result: one operation cannot feed itself."""
+    reached: Dict[str, Set[Tuple[str, int]]] = {}
+    for operation in operations:
+        above: Set[Tuple[str, int]] = set()
+        parents = [tensor.op for tensor in operation.inputs]
+        chained = held.chained.get(operation.name)
+        parents += [other for other in operation.control_inputs if other.name != chained]
+        for parent in parents:
+            above |= reached.get(parent.name, set())
+        details = held.details.get(operation.name, {})
+        if details.get("fusion") == 2:
+            label = (held.kinds[operation.name], details["fusion_id"])
+            if label in above:
+                raise Refused("%s of fusion_id %d needs a result of the same fusion" % label)
+            above = above | {label}
+        reached[operation.name] = above
+
+
+def count(compiled: Compiled, times: int) -> None:
+    """Note what a run asks of the device."""
+    for kind in compiled.kinds:
+        DEVICE.calls[kind] += times
+    if compiled.loop:
+        DEVICE.loops.append(times)
