@@ -35,12 +35,14 @@ class Cluster:
             "backend": environ.get("NPU_LAUNCH_BACKEND", "auto"),
             "attempt": int(environ.get("NPU_LAUNCH_ATTEMPT", "0")),
         }
-        if not environ.get("RANK_TABLE_FILE"):
+        # Without a rank table for HCCL (CM_CHIEF_IP ...) the launcher gives us ours under its own names.
+        path = environ.get("RANK_TABLE_FILE") or environ.get("NPU_LAUNCH_RANK_TABLE")
+        if not path:
             return cls(device_id=int(environ.get("DEVICE_ID", "0")), **common)
         from rank_table.table import RankTable
 
-        table = RankTable.load(environ["RANK_TABLE_FILE"])
-        rank = int(environ["RANK_ID"])
+        table = RankTable.load(path)
+        rank = int(environ.get("RANK_ID") or environ["NPU_LAUNCH_RANK"])
         mine = table.by_rank(rank)
         servers = tuple(table.by_rank(peer).server_id for peer in range(table.world_size))
         return cls(rank=rank, size=table.world_size, device_id=int(mine.device_id), servers=servers, **common)

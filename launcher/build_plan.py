@@ -57,6 +57,14 @@ def build_plan(
             threads=len(bound.get(entry.rank_id, ())) or threads,
             launch_dir=launch_dir,
         )
+        if config.rank_table_free and backend == "npu":
+            chief = table.ranks[0]
+            env = environment.without_rank_table(
+                env,
+                chief_ip=chief.server_id,
+                chief_device=logical_ids[(chief.server_id, chief.device_id)],
+                worker_ip=entry.server_id,
+            )
         env.update(config.env)
         where = os.path.join(run_dir, "ranks", str(entry.rank_id))
         if (config.cwd or ("launch" if is_command(config, command) else "rank")) == "launch":

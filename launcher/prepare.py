@@ -12,10 +12,10 @@ import secrets
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
-from launcher import build_plan
+from launcher import ascend_env, build_plan, environment
 from launcher.config import JobConfig, Source, arguments
 from launcher.devices import parse_devices
 from launcher.errors import ConfigError, LauncherError
@@ -46,6 +46,7 @@ def prepare(config: JobConfig, source: Source, command: Sequence[str]) -> Prepar
     devices = parse_devices(config.devices)
     notes = check_program(config, source, command)
     table, logical_ids, backend, more = _ranks(config, devices)
+    outer, sourced = ascend_env.load(config.ascend_env, os.environ, launch_dir, source)
     run_id = "%s-%s-%s" % (config.job, time.strftime("%Y%m%d-%H%M%S"), secrets.token_hex(2))
     plan = build_plan.build_plan(
         config,
@@ -56,13 +57,29 @@ def prepare(config: JobConfig, source: Source, command: Sequence[str]) -> Prepar
         backend=backend,
         run_dir=os.path.join(launch_dir, os.path.expanduser(config.runs_dir), run_id),
         run_id=run_id,
-        environ=os.environ,
+        environ=outer,
         cores=sorted(os.sched_getaffinity(0)),
         launch_dir=launch_dir,
         bound=_bound(config, table, backend),
-        notes=(*notes, *more),
+        notes=(*notes, *more, *([sourced] if sourced else [])),
     )
-    return Prepared(config, plan, table)
+    return Prepared(config, _reviewed(plan, config, source), table)
+
+
+def _reviewed(plan: Plan, config: JobConfig, source: Source) -> Plan:
+    """Add what is odd about the ranks' environment to the notes. ConfigError: what HCCL would refuse."""
+    errors, notes = environment.review(plan.ranks[0].env, plan.backend, config.chip)
+    if errors:
+        lines = [str(_of_variable(name, message, config, source)) for name, message in errors]
+        raise ConfigError("\nnpu-launch: ".join(lines))
+    return replace(plan, notes=(*plan.notes, *notes))
+
+
+def _of_variable(name: str, message: str, config: JobConfig, source: Source) -> ConfigError:
+    """Say where a variable was set: in the job, or in the shell that the launcher was called from."""
+    if name in config.env:
+        return source.error("env." + name, message)
+    return ConfigError(message, file="environment", key=name)
 
 
 def _launch_dir() -> str:

@@ -1,0 +1,168 @@
+"""The names and ranges of HCCL's environment variables, checked before the start.
+
+Source: docs/zh/user_guide/hccl_env of the HCCL documentation. HCCL answers a bad value with EI0001 once all
+ranks have started, and ignores a misspelt name in silence.
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import re
+from typing import Callable, Dict, Iterator, List, Mapping, Optional, Tuple
+
+Rule = Callable[[str], str]  # value -> what is wrong with it; "" when nothing is
+ERROR, NOTE = "error", "note"
+
+
+def whole(low: int, high: Optional[int] = None, step: int = 1) -> Rule:
+    """Make the rule of an integer in a range."""
+    wanted = "a whole number from %d" % low + ("" if high is None else " to %d" % high)
+    wanted += " that %d divides" % step if step > 1 else ""
+
+    def rule(value: str) -> str:
+        if re.match(r"[+-]?\d+\Z", value) and low <= int(value) and (high is None or int(value) <= high):
+            return "" if int(value) % step == 0 else "give " + wanted
+        return "give " + wanted
+
+    return rule
+
+
+def one_of(*values: str) -> Rule:
+    """Make the rule of a choice."""
+    return lambda value: "" if value in values else "give %s" % " or ".join(values)
+
+
+def like(pattern: str, example: str) -> Rule:
+    """Make the rule of a form."""
+    return lambda value: "" if re.match(pattern + r"\Z", value) else "write it like %s" % example
+
+
+def _address(value: str) -> str:
+    try:
+        ipaddress.ip_address(value.partition("%")[0])
+    except ValueError:
+        return "give one IPv4 or IPv6 address of this host"
+    return ""
+
+
+def _ports(value: str) -> str:
+    """Ports and ranges joined by commas, 1 to 65535, without overlap; or auto."""
+    if value == "auto":
+        return ""
+    taken: List[range] = []
+    for part in value.split(","):
+        match = re.match(r"(\d{1,5})(?:-(\d{1,5}))?\Z", part)
+        low, high = (int(match.group(1)), int(match.group(2) or match.group(1))) if match else (0, 0)
+        if not 1 <= low <= high <= 65535:
+            return "%r is no port or range of 1 to 65535; write it like 61000-61050, or auto" % part
+        if any(low < other.stop and other.start <= high for other in taken):
+            return "%s overlaps with an earlier part" % part
+        taken.append(range(low, high + 1))
+    return ""
+
+
+def _seconds(value: str) -> str:
+    """0 means never on A2 and A3; AIV takes hundredths of a second."""
+    try:
+        number = float(value)
+    except ValueError:
+        return "give seconds"
+    return "" if 0 <= number <= 2147483647 else "give seconds from 0 to 2147483647"
+
+
+_FLAG = one_of("0", "1")
+_SWITCH = one_of("TRUE", "FALSE")
+RULES: Dict[str, Optional[Rule]] = {
+    "HCCL_ALGO": None,
+    "HCCL_ALG_MULTIPLE_DIMENSION_SPLIT_RATIO": None,
+    "HCCL_BUFFSIZE": whole(1),
+    "HCCL_CONNECT_TIMEOUT": whole(120, 7200),
+    "HCCL_DEBUG_CONFIG": like(r"\^?(?i:alg|task|resource)(,(?i:alg|task|resource))*", "ALG,TASK"),
+    "HCCL_DETERMINISTIC": one_of("true", "false", "strict"),
+    "HCCL_DFS_CONFIG": None,
+    "HCCL_DIAGNOSE_ENABLE": _FLAG,
+    "HCCL_ENTRY_LOG_ENABLE": _FLAG,
+    "HCCL_EXEC_TIMEOUT": _seconds,
+    "HCCL_HOST_RDMA_UDP_PORTS_LIST": None,
+    "HCCL_HOST_SOCKET_PORT_RANGE": _ports,
+    "HCCL_IF_BASE_PORT": whole(1024, 65520),
+    "HCCL_IF_IP": _address,
+    "HCCL_INTER_HCCS_DISABLE": _SWITCH,
+    "HCCL_INTRA_PCIE_ENABLE": _FLAG,
+    "HCCL_INTRA_ROCE_ENABLE": _FLAG,
+    "HCCL_LOGIC_SUPERPOD_ID": like(r".{0,127}", "super_pod_1, fewer than 128 characters"),
+    "HCCL_MULTI_QP_THRESHOLD": whole(1, 8192),
+    "HCCL_NPU_SOCKET_PORT_RANGE": _ports,
+    "HCCL_OP_EXPANSION_MODE": None,
+    "HCCL_OP_RETRY_ENABLE": like(r"L\d:[01](,\s*L\d:[01])*", "L1:0,L2:0"),
+    "HCCL_OP_RETRY_PARAMS": like(r"\w+:\d+(,\s*\w+:\d+)*", "MaxCnt:3,HoldTime:5000,IntervalTime:1000"),
+    "HCCL_RDMA_PCIE_DIRECT_POST_NOSTRICT": _SWITCH,
+    "HCCL_RDMA_QPS_PER_CONNECTION": whole(1, 32),
+    "HCCL_RDMA_QP_PORT_CONFIG_PATH": None,
+    "HCCL_RDMA_RETRY_CNT": whole(1, 7),
+    "HCCL_RDMA_SL": whole(0, 7),
+    "HCCL_RDMA_TC": whole(0, 255, 4),
+    "HCCL_RDMA_TIMEOUT": whole(0, 31),  # narrower by chip: 5 to 20 on A2 and A3
+    "HCCL_SOCKET_FAMILY": one_of("AF_INET", "AF_INET6"),
+    "HCCL_SOCKET_IFNAME": like(r"\^?=?[\w.@-]+(,[\w.@-]+)*", "eth, ^eth, =eth0 or ^=eth0"),
+    "HCCL_TOPO_FILE_PATH": None,
+    "HCCL_UB_MULTI_CHANNEL_NUM": None,
+    "HCCL_WHITELIST_DISABLE": _FLAG,
+    "HCCL_WHITELIST_FILE": None,
+    "HCOMM_DEBUG_CONFIG": None,
+    "HCOMM_TA_CTP_UB_TIMEOUT": None,
+    "HCOMM_TA_RTP_UBOE_TIMEOUT": None,
+    "HCOMM_TA_RTP_UB_TIMEOUT": None,
+}
+# (PCIE, ROCE) as HCCL's documentation lists them; "" is unset.
+_LEGAL_PAIRS = {("", ""), ("1", ""), ("1", "0"), ("0", "1"), ("", "1"), ("0", "0")}
+
+
+def findings(env: Mapping[str, str], chip: str = "") -> Iterator[Tuple[str, str, str]]:
+    """Yield (error or note, variable, what is wrong and what to do); an empty value counts as unset."""
+    for name in sorted(env):
+        if not name.startswith(("HCCL_", "HCOMM_")) or not env[name]:
+            continue
+        if name not in RULES:
+            yield NOTE, name, _unknown(name)
+            continue
+        rule = RULES[name]
+        problem = rule(env[name]) if rule else ""
+        if problem:
+            yield ERROR, name, "%r; %s" % (env[name], problem)
+    yield from _together(env, chip)
+
+
+def _unknown(name: str) -> str:
+    near = difflib.get_close_matches(name, RULES, n=1)
+    return "did you mean %s?" % near[0] if near else "HCCL knows no such variable and ignores it"
+
+
+def _together(env: Mapping[str, str], chip: str) -> Iterator[Tuple[str, str, str]]:
+    pair = (env.get("HCCL_INTRA_PCIE_ENABLE", ""), env.get("HCCL_INTRA_ROCE_ENABLE", ""))
+    if pair not in _LEGAL_PAIRS:
+        yield (
+            ERROR,
+            "HCCL_INTRA_PCIE_ENABLE",
+            (
+                "%s with HCCL_INTRA_ROCE_ENABLE %s; give 1 and 0, or 0 and 1, or neither"
+                % (pair[0] or "unset", pair[1] or "unset")
+            ),
+        )
+    if env.get("HCCL_WHITELIST_DISABLE") == "0" and not env.get("HCCL_WHITELIST_FILE"):
+        yield ERROR, "HCCL_WHITELIST_FILE", "missing, but HCCL_WHITELIST_DISABLE=0 asks for it"
+    if chip == "910A":
+        yield from _only_910a(env)
+
+
+def _only_910a(env: Mapping[str, str]) -> Iterator[Tuple[str, str, str]]:
+    value = env.get("HCCL_EXEC_TIMEOUT", "")
+    if value.isdigit() and not 0 < int(value) <= 17340:
+        yield ERROR, "HCCL_EXEC_TIMEOUT", "%r; on 910A give a whole number from 1 to 17340" % value
+    elif value.isdigit() and int(value) % 68:
+        used = max(68, int(value) // 68 * 68)
+        yield NOTE, "HCCL_EXEC_TIMEOUT", "910A counts in steps of 68 s: %s means %d" % (value, used)
+    for name in ("HCCL_HOST_SOCKET_PORT_RANGE", "HCCL_NPU_SOCKET_PORT_RANGE"):
+        if env.get(name):
+            yield NOTE, name, "910A ignores it"
