@@ -53,7 +53,7 @@ def read(document: Any) -> Dict[str, Any]:
     return parts
 
 
-def rest(item: Document, known: "frozenset[str]") -> Document:
+def rest(item: Document, known: frozenset[str]) -> Document:
     """Give the keys of an object that are none of the known ones."""
     return {key: value for key, value in item.items() if key not in known}
 

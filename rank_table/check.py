@@ -1,0 +1,120 @@
+"""Check a rank table by HCCL's own rules, and by those of its documentation."""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import Any, List, Mapping, Optional, Union
+
+from rank_table.inventory import CHIPS
+from rank_table.rules import documented, heterog, kinds, legacy, local, syntax, v1, v2
+from rank_table.rules.finding import ERROR, WARNING, Finding, Report
+from rank_table.rules.super_pods import super_pods
+from rank_table.table import RankTable, RankTableError
+
+__all__ = ["ERROR", "WARNING", "Finding", "check", "check_file", "check_host", "check_process", "worst"]
+
+
+def check(
+    source: Union[str, bytes, RankTable], chip: str = "", environ: Optional[Mapping[str, str]] = None
+) -> List[Finding]:
+    """Check a text, or a table as it would be written; errors come first, none means that HCCL accepts it.
+
+    `chip` is 910A, A2, A3 or 950; without it, a rule of one generation is a warning while the table may be
+    meant for another. `environ`: HCCL_INTRA_ROCE_ENABLE and HCCL_INTER_HCCS_DISABLE change what is wanted.
+    Never raises for what the text says; time is linear in its length.
+    """
+    if isinstance(source, RankTable):
+        from rank_table.render import render
+
+        source = render(source)
+    report = _report(chip, environ)
+    _check_text(source, report)
+    return report.done()
+
+
+def check_file(path: str, chip: str = "", environ: Optional[Mapping[str, str]] = None) -> List[Finding]:
+    """Check a file: its name as HCCL wants it, then its text. OSError: it cannot be read."""
+    report = _report(chip, environ)
+    _check_name(path, report)
+    with open(path, "rb") as stream:
+        if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+            report.error("file.kind", "", path, "no regular file", "give a file")
+            return report.done()
+        text = stream.read(syntax.LONGEST + 1)
+    _check_text(text, report)
+    return report.done()
+
+
+def check_host(table: RankTable, host: Any) -> List[Finding]:
+    """Compare the table with a host's devices (rule 22): ids, addresses, super_device_ids."""
+    report = Report()
+    local.check_host(table, host, report)
+    return report.done()
+
+
+def check_process(
+    table: RankTable, environ: Mapping[str, str], physical: Optional[int] = None
+) -> List[Finding]:
+    """Compare the table with a process (rules 13 to 15): RANK_ID, and the physical id of its device."""
+    report = Report()
+    local.check_process(table, environ, physical, report)
+    return report.done()
+
+
+def worst(findings: List[Finding]) -> str:
+    """Give "error", "warning" or ""."""
+    levels = {finding.level for finding in findings}
+    return ERROR if ERROR in levels else WARNING if WARNING in levels else ""
+
+
+def _report(chip: str, environ: Optional[Mapping[str, str]]) -> Report:
+    if chip and chip not in CHIPS:
+        raise RankTableError("chip %s is none of %s" % (chip, ", ".join(CHIPS)))
+    return Report(chip, environ)
+
+
+def _check_name(path: str, report: Report) -> None:
+    """Check the path as HCCL does: it looks for the first ".json", and wants it to be the end."""
+    for name in (path, os.path.abspath(path)):
+        if name.find(".json") != len(name) - len(".json"):
+            message = "HCCL wants the first .json of the path to be its end"
+            report.warning("file.name", "", name, message, "name the file so, in another folder if need be")
+            break
+    if os.path.islink(path):
+        report.warning("file.symlink", "", path, "a symbolic link: torch_npu refuses it", "copy the file")
+
+
+def _check_text(source: Union[str, bytes], report: Report) -> None:
+    document = syntax.parse(source, report)
+    if document is syntax.NOTHING:
+        return
+    layout = kinds.layout(document, report)
+    if not layout:
+        return
+    _status(document, layout, report)
+    if layout in ("1.0", "1.2"):
+        view = v1.View(document, report)
+        for rule in (*v1.RULES, super_pods, *documented.RULES):
+            rule(view, report)
+    elif layout == "1.1":
+        heterog.check(document, report)
+    elif layout == "2.0":
+        v2.check(document, report)
+    elif layout in ("cloud", "lab"):
+        legacy.check(document, report, layout == "lab")
+
+
+def _status(document: Mapping[str, Any], layout: str, report: Report) -> None:
+    status = document.get("status")
+    if status is None:
+        if layout != "2.0":
+            report.error("status.missing", "status", None, "missing", 'write "status": "completed"')
+    elif not isinstance(status, str):
+        if layout != "2.0":
+            report.error("scalar.string", "status", status, "no string", 'write "status": "completed"')
+    elif status != "completed":
+        message = "HCCL reads it again every second for 30 minutes, then gives up (HCCL_E_TIMEOUT)"
+        report.error(
+            "status.waiting", "status", status, message, "wait until its maker has written completed"
+        )

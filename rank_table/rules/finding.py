@@ -1,0 +1,117 @@
+"""What a check says: findings, and the report that collects them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any, Dict, FrozenSet, List, Mapping, Optional
+
+from rank_table.inventory import CHIPS
+from rank_table.rules.catalogue import RULES
+
+ERROR, WARNING = "error", "warning"
+MOST = 20  # findings of one rule; the rest is counted
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Hold one finding. `chip` names the generation that the rule holds for, "" all of them.
+
+    `code` is what new CANN reports for it (before CANN 9 most of these were EI0004); "" when HCCL says nothing.
+    `path` is a JSON path such as server_list[0].device[1].rank_id; `line` and `column` count from 1, 0: unknown.
+    """
+
+    rule: str
+    level: str
+    code: str
+    path: str
+    value: str
+    message: str
+    todo: str
+    chip: str = ""
+    line: int = 0
+    column: int = 0
+
+    def __str__(self) -> str:
+        place = "line %d column %d" % (self.line, self.column) if self.line else self.path
+        value = " %s" % self.value if self.value else ""
+        head = ": ".join(part for part in (place + value, self.message) if part.strip())
+        tail = " ".join(part for part in (self.chip, self.code) if part)
+        return "%s: %s; %s [%s%s]" % (
+            self.level,
+            head.strip(),
+            self.todo,
+            self.rule,
+            ", " + tail if tail else "",
+        )
+
+
+class Report:
+    """Collect findings for one document; at most MOST of a rule are kept, the rest is counted.
+
+    `chips` are the generations that the table may be meant for: the one given, else those whose HCCL
+    reads the layout. A rule of one generation is an error when no other is left, else a warning.
+    """
+
+    def __init__(self, chip: str = "", environ: Optional[Mapping[str, str]] = None) -> None:
+        self.chip = chip
+        self.chips: FrozenSet[str] = frozenset((chip,) if chip else CHIPS)
+        self.environ: Mapping[str, str] = environ or {}
+        self.findings: List[Finding] = []
+        self._counts: Dict[str, int] = {}
+        self._last: Dict[str, Finding] = {}
+
+    def narrow(self, *chips: str) -> None:
+        """Keep the generations whose HCCL reads this layout, unless one was given."""
+        if not self.chip:
+            self.chips = frozenset(chips)
+
+    def error(self, rule: str, path: str, value: Any, message: str, todo: str, **more: Any) -> None:
+        """Note what HCCL refuses."""
+        self._add(ERROR, rule, path, value, message, todo, more)
+
+    def warning(self, rule: str, path: str, value: Any, message: str, todo: str, **more: Any) -> None:
+        """Note what HCCL passes over and its documentation, or experience, does not."""
+        self._add(WARNING, rule, path, value, message, todo, more)
+
+    def on(
+        self, chip: str, rule: str, path: str, value: Any, message: str, todo: str, level: str = ERROR
+    ) -> None:
+        """Note what one generation refuses: a warning while another may be meant."""
+        if chip in self.chips:
+            sure = self.chips == frozenset((chip,))
+            self._add(level if sure else WARNING, rule, path, value, message, todo, {"chip": chip})
+
+    @property
+    def failed(self) -> bool:
+        return any(finding.level == ERROR for finding in self.findings)
+
+    def done(self) -> List[Finding]:
+        """Give the findings, errors first, with a line for what was only counted."""
+        for rule, count in self._counts.items():
+            if count > MOST:
+                last = self._last[rule]
+                message = "%d more findings of this rule are not shown" % (count - MOST)
+                self.findings.append(
+                    Finding(rule, last.level, last.code, "", "", message, "mend these first", last.chip)
+                )
+        return sorted(self.findings, key=lambda finding: finding.level != ERROR)
+
+    def _add(
+        self, level: str, rule: str, path: str, value: Any, message: str, todo: str, more: Mapping[str, Any]
+    ) -> None:
+        count = self._counts[rule] = self._counts.get(rule, 0) + 1
+        if count <= MOST:
+            finding = Finding(rule, level, RULES[rule].code, path, shown(value), message, todo, **more)
+            self.findings.append(finding)
+            self._last[rule] = finding
+
+
+def shown(value: Any) -> str:
+    """Give a value as JSON, in ASCII, short; "" for None."""
+    if value is None:
+        return ""
+    if isinstance(value, (list, dict)):
+        return "a list" if isinstance(value, list) else "an object"
+    text = json.dumps(value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,278 @@
+"""From text to document: what is no JSON is named, with line and column, and what can be read is read on."""
+
+from __future__ import annotations
+
+import json
+import re
+from bisect import bisect_right
+from collections import Counter
+from typing import Any, Dict, List, Match, NamedTuple, Optional, Tuple, Union
+
+from rank_table.model import RankTableError
+from rank_table.rules.finding import Report
+from rank_table.table import _integer, _no_constant
+
+NOTHING = object()
+LONGEST = 40 << 20  # bytes; HCCL refuses longer texts
+MOST_SCANNED = 4 << 20  # characters; of a longer text only the first fault is named
+# Linear on any input: no alternative can match the same text in two ways.
+_TOKEN = re.compile(
+    r'(?P<string>"(?:[^"\\\n]|\\[^\n])*")|(?P<comment>//[^\n]*|#[^\n]*|/\*)|(?P<punct>[{}\[\]:,])'
+    r"|(?P<space>\s+)|(?P<word>(?:(?!//|/\*)[^\s\"{}\[\]:,#])+)|(?P<other>.)",
+    re.DOTALL,
+)
+_LITERAL = re.compile(r"(?:true|false|null|-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?)\Z")
+_KUBECTL = re.compile(r"\A\s*(?:Name:|Data\n|[\w.-]+\.json:[^\n]*\n-{2,})")
+_UNRENDERED = re.compile(r"\{{0,2}\s{0,9}[A-Za-z_][\w.]{0,99}\s{0,9}\}{1,3}")
+_CLOSES = {"}": "{", "]": "["}
+
+
+class _Token(NamedTuple):
+    kind: str
+    text: str
+    start: int
+    end: int
+
+
+def parse(source: Union[str, bytes], report: Report) -> Any:
+    """Parse a text; NOTHING when it cannot be read on.
+
+    Comments, trailing and missing commas, kubectl's lines and elisions are errors, but are passed over, so
+    that the rules can be checked on the rest. Bounded: linear in the text.
+    """
+    text = _decoded(source, report)
+    if text is None:
+        return NOTHING
+    try:
+        return _loads(text, report)
+    except json.JSONDecodeError as error:
+        return _mended(text, error, report)
+    except RecursionError:
+        report.error("json.depth", "", None, "nested deeper than Python reads", "give a rank table")
+    except (RankTableError, ValueError) as error:
+        report.error("json.syntax", "", None, str(error)[:200], "write standard JSON")
+    return NOTHING
+
+
+def _decoded(source: Union[str, bytes], report: Report) -> Optional[str]:
+    if len(source) > LONGEST:
+        report.error("json.size", "", None, "%d MiB long" % (len(source) >> 20), "give a table below 40 MiB")
+        return None
+    if isinstance(source, bytes):
+        try:
+            source = source.decode("utf-8")
+        except UnicodeDecodeError as error:
+            message = "byte %d is no UTF-8" % error.start
+            report.error("json.encoding", "", None, message, "save the file as UTF-8")
+            return None
+    text = source[1:] if source.startswith("\ufeff") else source
+    if not text.strip():
+        report.error("json.empty", "", None, "the file is empty", "make a table: npu-launch rank-table make")
+        return None
+    return text
+
+
+def _loads(text: str, report: Report) -> Any:
+    repeated: List[str] = []
+
+    def pairs(items: List[Tuple[str, Any]]) -> Dict[str, Any]:
+        found = dict(items)
+        if len(found) != len(items):
+            counts = Counter(key for key, _ in items)
+            repeated.extend([key for key, count in counts.items() if count > 1][:3])
+        return found
+
+    document = json.loads(text, object_pairs_hook=pairs, parse_constant=_no_constant, parse_int=_integer)
+    for key in repeated:
+        message = "stands twice in one object"
+        report.warning("json.duplicate-key", "", key, message, "keep one: HCCL takes the last")
+    return document
+
+
+def _mended(text: str, error: json.JSONDecodeError, report: Report) -> Any:
+    if len(text) > MOST_SCANNED:
+        report.error(
+            "json.syntax", "", None, _said(error), "mend it there", line=error.lineno, column=error.colno
+        )
+        return NOTHING
+    scan = _Scan(text, report)
+    scan.run()
+    if scan.lost or not scan.problems:
+        if not scan.problems or not report.failed:
+            report.error(
+                "json.syntax", "", None, _said(error), "mend it there", line=error.lineno, column=error.colno
+            )
+        return NOTHING
+    try:
+        return _loads("".join(scan.mended), report)
+    except json.JSONDecodeError as again:
+        report.error(
+            "json.syntax", "", None, _said(again), "mend it there", line=again.lineno, column=again.colno
+        )
+    except RecursionError:
+        report.error("json.depth", "", None, "nested deeper than Python reads", "give a rank table")
+    except (RankTableError, ValueError) as again_error:
+        report.error("json.syntax", "", None, str(again_error)[:200], "write standard JSON")
+    return NOTHING
+
+
+def _said(error: json.JSONDecodeError) -> str:
+    return "no JSON: %s" % error.msg
+
+
+class _Scan:
+    """Walk over a text that is no JSON: note why, and blank out what can be passed over."""
+
+    def __init__(self, text: str, report: Report) -> None:
+        self.text, self.report = text, report
+        self.mended = [text]
+        self.problems = 0
+        self.lost = False  # nothing sensible can be read on
+        self._blanks: List[Tuple[int, int, str]] = []
+        self._stack: List[_Token] = []
+        self._before: Optional[_Token] = None
+        self._lines: List[int] = [0] + [match.end() for match in re.finditer("\n", text)]
+
+    def run(self) -> None:
+        """Find every problem up to the first that ends the sense of the text."""
+        start = self._kubectl()
+        while start < len(self.text) and not self.lost:
+            match = _TOKEN.match(self.text, start)
+            if match is None:  # cannot be: the last alternative takes any character
+                break
+            start = self._token(match)
+        if self._stack and not self.lost:
+            opened = self._stack[-1]
+            self._lose("json.bracket", opened, "%s is never closed" % opened.text, "close it")
+        self._apply()
+
+    def _kubectl(self) -> int:
+        """Pass over what kubectl describe prints before the document."""
+        head = _KUBECTL.match(self.text)
+        brace = self.text.find("{")
+        if head is None or brace < 0:
+            return 0
+        token = _Token("head", "", len(head.group()) - len(head.group().lstrip()), brace)
+        message = "output of kubectl describe, not the file it shows"
+        todo = "take the file: kubectl get configmap NAME -o jsonpath='{.data.hccl\\.json}'"
+        self._note("json.kubectl", token, message, todo)
+        self._blank(0, brace)
+        return brace
+
+    def _token(self, match: Match[str]) -> int:
+        kind = str(match.lastgroup)
+        token = _Token(kind, match.group(), match.start(), match.end())
+        if kind == "comment":
+            return self._comment(token)
+        if kind == "punct":
+            return self._punct(token)
+        if kind == "string":
+            self._value(token)
+        elif kind == "word":
+            self._word(token)
+        elif kind == "other":
+            self._lose("json.syntax", token, "a text that its line does not close", 'close it with "')
+        return token.end
+
+    def _comment(self, token: _Token) -> int:
+        end = token.end
+        if token.text == "/*":
+            found = self.text.find("*/", token.end)
+            end = found + 2 if found >= 0 else len(self.text)
+        self._note("json.comment", token, "a comment", "delete it: JSON has none, and HCCL refuses the file")
+        self._blank(token.start, end)
+        return end
+
+    def _punct(self, token: _Token) -> int:
+        before = self._before
+        if token.text in "{[":
+            inner = _UNRENDERED.match(self.text, token.end)
+            if token.text == "{" and inner:
+                whole = self.text[token.start : inner.end()]
+                self._lose(
+                    "json.placeholder", token, "%s was never filled in" % whole[:60], "render the template"
+                )
+                return token.end
+            self._value(token)
+            self._stack.append(token)
+        elif token.text in "}]":
+            self._close(token, before)
+        elif token.text == ":" and self._stack and self._stack[-1].text == "[":
+            self._lose(
+                "json.bracket",
+                before or token,
+                "a key inside a list: a ] is missing before it",
+                "close the list",
+            )
+        self._before = token
+        return token.end
+
+    def _close(self, token: _Token, before: Optional[_Token]) -> None:
+        if before is not None and before.text == "," and before.kind == "punct":
+            self._note("json.trailing-comma", before, "a comma before %s" % token.text, "delete the comma")
+            self._blank(before.start, before.end)
+        if not self._stack or self._stack[-1].text != _CLOSES[token.text]:
+            opened = self._stack[-1] if self._stack else None
+            where = "%s of line %d" % (opened.text, self._place(opened.start)[0]) if opened else "nothing"
+            self._lose(
+                "json.bracket",
+                token,
+                "%s closes %s" % (token.text, where),
+                "close every bracket by its own kind",
+            )
+            return
+        self._stack.pop()
+
+    def _word(self, token: _Token) -> None:
+        if set(token.text) <= {".", "\u2026"}:
+            self._note("json.elision", token, "entries were left out here", "write them out")
+            self._blank(token.start, token.end)
+            return
+        if re.match(r"\$\w*\Z|<.*>?\Z|%\w+\Z|\$\(?\w+\)?\Z", token.text):
+            self._lose(
+                "json.placeholder", token, "%s was never filled in" % token.text[:60], "render the template"
+            )
+            return
+        if not _LITERAL.match(token.text):
+            message = "%s is no JSON value" % ascii(token.text)[:60]
+            self._lose("json.syntax", token, message, 'write texts in "double quotes"')
+            return
+        self._value(token)
+
+    def _value(self, token: _Token) -> None:
+        """Note a missing comma: a value that follows a value."""
+        before = self._before
+        follows = before is not None and (before.kind != "punct" or before.text in "}]")
+        if follows and before is not None:
+            self._note("json.missing-comma", before, "no comma between this and what follows", "write one")
+            if token.start > before.end:
+                self._blanks.append((before.end, before.end + 1, ","))
+        self._before = token
+
+    def _place(self, offset: int) -> Tuple[int, int]:
+        line = bisect_right(self._lines, offset)
+        return line, offset - self._lines[line - 1] + 1
+
+    def _note(self, rule: str, token: _Token, message: str, todo: str) -> None:
+        line, column = self._place(token.start)
+        self.problems += 1
+        self.report.error(rule, "", None, message, todo, line=line, column=column)
+
+    def _lose(self, rule: str, token: _Token, message: str, todo: str) -> None:
+        self.lost = True
+        self._note(rule, token, message, todo)
+
+    def _blank(self, start: int, end: int) -> None:
+        self._blanks.append((start, end, ""))
+
+    def _apply(self) -> None:
+        """Replace what is passed over by as many blanks, so that later lines and columns hold."""
+        parts: List[str] = []
+        last = 0
+        for start, end, put in sorted(self._blanks):
+            if start < last:
+                continue
+            gone = re.sub(r"[^\n]", " ", self.text[start:end])
+            parts += [self.text[last:start], put + gone[len(put) :]]
+            last = end
+        self.mended = [*parts, self.text[last:]]

@@ -1,0 +1,156 @@
+"""Single values: texts, numbers, addresses, ports; what is wrong with one is noted where it is read."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, List, Mapping, Optional, Sequence, Tuple
+
+from rank_table.rules.finding import Report
+from rank_table.sources.hccn import is_address
+
+Item = Mapping[str, Any]
+MOST = 0xFFFFFFFF
+_TOLERATED = re.compile(r"\s*\+?([0-9]{1,10})")
+_PLACEHOLDER = re.compile(
+    r"\{.*\}\Z|\$\(?\w+|<.*>\Z|%\w\Z|.*\bxx+\b|xx*\Z|.*\*|[-.]+\Z", re.IGNORECASE | re.DOTALL
+)
+
+
+def text(report: Report, item: Item, key: str, path: str) -> Optional[str]:
+    """Read a value that 1.x wants as a string; None when it is not there or cannot be meant."""
+    value = item.get(key)
+    if value is None or type(value) is str:
+        return value
+    where = join(path, key)
+    if isinstance(value, (dict, list)):
+        report.error("scalar.string", where, value, "no string", 'write "%s": "..."' % key)
+        return None
+    written = str(value).lower() if isinstance(value, bool) else str(value)
+    report.error("scalar.string", where, value, "no string", 'write "%s": "%s"' % (key, written[:40]))
+    return written
+
+
+def number(report: Report, rule: str, item: Item, key: str, path: str) -> Optional[int]:
+    """Read a number in a string, as HCCL's stoull does: leading blanks, a + and a tail are passed over."""
+    value = text(report, item, key, path)
+    if value is None:
+        if item.get(key) is None:
+            report.error(rule, join(path, key), None, "missing", "write %s" % key)
+        return None
+    if value.isdigit() and len(value) <= 10 and value.isascii():
+        found = int(value)
+        if found <= MOST:
+            return found
+    return _odd_number(report, rule, value, join(path, key))
+
+
+def _odd_number(report: Report, rule: str, value: str, where: str) -> Optional[int]:
+    match = _TOLERATED.match(value)
+    if (
+        match
+        and value[match.end() : match.end() + 1] not in tuple("0123456789")
+        and int(match.group(1)) <= MOST
+    ):
+        report.warning("number.text", where, value, "HCCL reads %s" % match.group(1), "write digits only")
+        return int(match.group(1))
+    report.error(rule, where, value, "no number from 0 to %d%s" % (MOST, hint(value)), "write digits only")
+    return None
+
+
+def address(report: Report, value: str, where: str) -> bool:
+    """Tell whether an address is one; note it when it is not."""
+    if is_address(value):
+        return True
+    report.error(
+        "ip.invalid", where, value, "neither IPv4 nor IPv6%s" % hint(value), "write the port's address"
+    )
+    return False
+
+
+def addresses(report: Report, item: Item, key: str, path: str) -> List[str]:
+    """Read a comma list of addresses; empty when the key is missing or empty."""
+    value = item.get(key)
+    if type(value) is not str:
+        value = text(report, item, key, path)
+    if not value:
+        return []
+    if "," not in value:
+        return [value] if address(report, value, join(path, key)) else []
+    return [part for part in value.split(",") if address(report, part, join(path, key))]
+
+
+def port(report: Report, item: Item, key: str, path: str) -> Optional[int]:
+    """Read an optional port: 1 to 65535, and above 1023 by the documentation."""
+    if item.get(key) is None:
+        return None
+    value = number(report, "port.range", item, key, path)
+    if value is None:
+        return None
+    if not 1 <= value <= 65535:
+        report.error(
+            "port.range", join(path, key), item[key], "no port", "write 1024 to 65535, or leave it out"
+        )
+        return None
+    if value < 1024:
+        report.warning("doc.port", join(path, key), item[key], "a well-known port", "write 1024 to 65535")
+    return value
+
+
+def name(
+    report: Report, rule: str, item: Item, key: str, path: str, longest: int, empty: bool = False
+) -> str:
+    """Read a text of limited length; "" when it cannot be used."""
+    value = text(report, item, key, path)
+    if not value and empty:
+        return ""
+    if not value:
+        problem = "missing" if item.get(key) is None else "empty"
+        report.error(rule, join(path, key), item.get(key), problem, "write 1 to %d characters" % longest)
+        return ""
+    if len(value) > longest:
+        message = "%d characters; HCCL takes %d" % (len(value), longest)
+        report.error(rule, join(path, key), value, message, "shorten it")
+    return value
+
+
+def objects(report: Report, rule: str, item: Item, key: str, path: str) -> List[Tuple[str, Item]]:
+    """Read a list of objects that must not be empty: [(JSON path, object)]."""
+    where = join(path, key)
+    values = item.get(key)
+    if not isinstance(values, list) or not values:
+        problem = "missing" if values is None else "empty" if isinstance(values, list) else "no list"
+        report.error(rule, where, values, problem, "write a list of objects")
+        return []
+    found = []
+    for index, value in enumerate(values):
+        here = "%s[%d]" % (where, index)
+        if isinstance(value, dict):
+            found.append((here, value))
+        else:
+            report.error(rule, here, value, "no object", "write an object there")
+    return found
+
+
+def count(report: Report, rule: str, item: Item, key: str, path: str, actual: int, of: str) -> None:
+    """Compare a count with what is there."""
+    if item.get(key) is None:
+        return
+    value = number(report, rule, item, key, path)
+    if value is not None and value != actual:
+        report.error(
+            rule, join(path, key), item[key], "there are %d %s" % (actual, of), 'write "%d"' % actual
+        )
+
+
+def join(path: str, key: str) -> str:
+    return "%s.%s" % (path, key) if path else key
+
+
+def hint(value: str) -> str:
+    """Say so when a value looks like a mask or a placeholder."""
+    return " (a mask or placeholder that was never filled in)" if _PLACEHOLDER.match(value[:200]) else ""
+
+
+def repeated(values: Sequence[Any]) -> bool:
+    """Tell whether a value stands twice."""
+    return len(set(values)) != len(values)
