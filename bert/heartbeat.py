@@ -10,12 +10,19 @@ from typing import Any, Dict
 
 
 def beat(phase: str, step: int = 0) -> None:
-    """Write heartbeat.json into the rank's folder; without a launcher, or on a full disk, do nothing."""
+    """Write heartbeat.json into the rank's folder; without a launcher, do nothing.
+
+    A step of 1 or more says that the next beat follows within --hang-timeout; 0 says nothing of the kind.
+    """
     folder = os.environ.get("NPU_LAUNCH_RANK_DIR")
     if not folder:
         return
-    with suppress(OSError):
-        _replace(os.path.join(folder, "heartbeat.json"), {"step": step, "phase": phase, "time": time.time()})
+    path = os.path.join(folder, "heartbeat.json")
+    try:
+        _replace(path, {"step": step, "phase": phase, "time": time.time()})
+    except OSError:  # a full disk: the file's time says that this rank lives
+        with suppress(OSError):
+            os.utime(path)
 
 
 def artifact(record: Dict[str, Any]) -> None:

@@ -8,42 +8,52 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import suppress
 from typing import List, Optional
 
 from launcher.console import Console as Console
 from launcher.console import printable
+from launcher.log_files import open_files
 from launcher.run_dir import RunDir
 
 CHUNK = 1 << 18
 LONGEST_LINE = 1 << 16  # a longer one is shown in parts
 TAIL = 1 << 14  # bytes of a rank kept in memory for the report
-RETRY = 5.0  # seconds until a full disk is tried again
 
 
 
 class RankLog:
-    """Hold one rank's files and the unfinished lines of its streams."""
+    """Hold one rank's files and the unfinished lines of its streams. `limit`: bytes of the log, 0 for all."""
 
-    def __init__(self, run: RunDir, rank: int, console: Console) -> None:
+    def __init__(self, run: RunDir, rank: int, console: Console, limit: int = 0) -> None:
         self.rank, self._console = rank, console
-        self._files = LogFiles(str(run.log(rank)), str(run.index(rank)))
+        self._files = open_files(str(run.log(rank)), str(run.index(rank)), limit)
         self._lines = {"o": Lines(), "e": Lines()}
         self.tail = b""
+        self.size = 0  # bytes taken
 
     @property
     def trouble(self) -> str:
         """Say why bytes were lost ("" when none were)."""
         return self._files.trouble
 
+    @property
+    def lost(self) -> int:
+        """Count the bytes that are in no file."""
+        return self._files.lost
+
     def feed(self, stream: str, data: memoryview) -> None:
         """Take a chunk."""
         now = time.time()
-        self._files.append(stream, data, now)
+        self._files.append(stream, data, int(now * 1e9))
+        self.size += len(data)
         self.tail = bytes(data[-TAIL:]) if len(data) >= TAIL else (self.tail + data)[-TAIL:]
-        if self._console.shows(self.rank):
-            for line in self._lines[stream].split(bytes(data)):
-                self._console.line(self.rank, now, line)
+        if not self._console.shows(self.rank):
+            return
+        if self._console.flooded:
+            self._console.drop(self._lines[stream].skip(bytes(data)))
+            return
+        for line in self._lines[stream].split(bytes(data)):
+            self._console.line(self.rank, now, line)
 
     def finish(self) -> None:
         """Show what has no line end yet, and close the files."""
@@ -71,6 +81,11 @@ class Lines:
         self._partial = rest
         return lines
 
+    def skip(self, data: bytes) -> int:
+        """Let a chunk pass unseen; return the number of lines in it."""
+        self._partial = b""
+        return data.count(b"\n")
+
     def rest(self) -> bytes:
         """Give what has no line end."""
         rest, self._partial = self._partial, b""
@@ -78,61 +93,8 @@ class Lines:
 
 
 def last_state(line: bytes) -> bytes:
-    """A progress bar redraws its line with \\r: the last state is what a person would see."""
+    """Give what a person would see of a line that a progress bar redrew with \\r."""
     return line.rstrip(b"\r").rpartition(b"\r")[2]
-
-
-class LogFiles:
-    """Append chunks to a log and its index. What fails costs bytes, which are counted, never the rank."""
-
-    def __init__(self, log: str, index: str) -> None:
-        self._paths = (log, index)
-        self._log = self._index = -1
-        self._offset = self.lost = 0
-        self._retry_at = 0.0
-        self.trouble = ""
-        try:
-            self._open()
-        except OSError as error:
-            self._fail(error)
-
-    def _open(self) -> None:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
-        self._log = os.open(self._paths[0], flags, 0o600)
-        self._index = os.open(self._paths[1], flags | os.O_APPEND, 0o600)
-        self._offset = os.lseek(self._log, 0, os.SEEK_END)
-
-    def append(self, stream: str, data: memoryview, now: float) -> None:
-        """Write a chunk and its index line."""
-        if self._retry_at and time.monotonic() < self._retry_at:
-            self.lost += len(data)
-            return
-        start, written = self._offset, 0
-        try:
-            if self._log < 0:
-                self._open()
-            while written < len(data):
-                written += os.write(self._log, data[written:])
-            self._retry_at = 0.0
-        except OSError as error:
-            self._fail(error)
-        self.lost += len(data) - written
-        self._offset = start + written
-        if written:
-            with suppress(OSError):
-                os.write(self._index, b"%d %s %d %d\n" % (int(now * 1e9), stream.encode(), start, written))
-
-    def _fail(self, error: OSError) -> None:
-        self.trouble = error.strerror or str(error)
-        self._retry_at = time.monotonic() + RETRY
-
-    def close(self) -> None:
-        """Close the files."""
-        for descriptor in (self._log, self._index):
-            if descriptor >= 0:
-                with suppress(OSError):
-                    os.close(descriptor)
-        self._log = self._index = -1
 
 
 class Reader:

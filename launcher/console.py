@@ -18,6 +18,7 @@ from typing import IO, Deque, Dict, FrozenSet, List, Optional, Sequence, Set, Tu
 WINDOW = 0.25  # seconds
 BACKLOG = 1 << 22  # bytes
 HELD = 5000  # lines that wait for equal ones of other ranks
+RATE, BURST = 20000, 200000  # lines per second that are shown for long, lines at once
 _STYLE = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 _UNPRINTABLE = re.compile(r"[^\t\x20-\x7e\xa0-\U0010ffff]")
 
@@ -43,6 +44,7 @@ class Console:
         self._by_text: Dict[bytes, _Line] = {}
         self._last: Dict[int, int] = {}  # rank -> number of the line that it wrote last
         self._count = 0
+        self._budget, self._budget_at = float(BURST), time.monotonic()
 
     def expect(self, ranks: Sequence[int]) -> None:
         """Say which ranks may still write: a line that all of them wrote waits for nobody."""
@@ -53,6 +55,11 @@ class Console:
         return not self._quiet and not self._output.closed and (not self._show or rank in self._show)
 
     @property
+    def flooded(self) -> bool:
+        """Tell whether lines come faster than a person or a pipe could take them."""
+        return self._budget <= 0 or self._output.full
+
+    @property
     def descriptor(self) -> Optional[int]:
         """Give the descriptor to wait for, when output waits to be taken."""
         return self._output.waiting
@@ -61,6 +68,7 @@ class Console:
         """Print one line of a rank, or hold it until the others have had time to write the same."""
         if not self.shows(rank):
             return
+        self._budget -= 1
         held = self._by_text.get(text)
         # A rank joins only what comes after its own last line, so that its lines stay in order.
         if held is not None and rank not in held.ranks and held.number > self._last.get(rank, -1):
@@ -81,6 +89,10 @@ class Console:
 
     def turn(self) -> float:
         """Print what is due; return the seconds until the next is."""
+        now = time.monotonic()
+        refilled = self._budget + RATE * (now - self._budget_at)
+        if self._budget > 0 or refilled > RATE / 10:  # once empty, wait for enough to be worth it
+            self._budget, self._budget_at = min(float(BURST), refilled), now
         self._release(time.monotonic() - WINDOW)
         self._output.flush()
         return max(0.0, self._held[0].since + WINDOW - time.monotonic()) if self._held else 3600.0
@@ -119,10 +131,14 @@ class _Output:
     def waiting(self) -> Optional[int]:
         return self._descriptor if self._queue and not self.closed else None
 
+    @property
+    def full(self) -> bool:
+        return self._size > BACKLOG
+
     def write(self, text: str) -> None:
         if self.closed:
             return
-        if self._size > BACKLOG:
+        if self.full:
             self.dropped += 1
             return
         if self.dropped:

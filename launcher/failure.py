@@ -67,6 +67,7 @@ class RankEnd:
     ended_ns: int = 0  # monotonic
     state: State = State.FINISHED
     error: Optional[ErrorRecord] = None
+    thread_error: Optional[ErrorRecord] = None  # of another thread than the main one: ended nothing by itself
     step: int = 0
     detail: str = ""  # evidence, in words
     tail: bytes = b""  # the last that it wrote
@@ -150,7 +151,7 @@ _PEER_LOST = re.compile(
 
 def waits_for_others(end: RankEnd) -> bool:
     """Tell whether a rank's last words are those of one whom another rank has let down."""
-    if end.error:
+    if end.error and end.error.kind != "SystemExit":
         text = "%s: %s" % (end.error.kind, end.error.message)
     elif end.code is not None and end.code >= 0:
         text = end.tail[-2000:].decode("utf-8", "replace")
@@ -180,7 +181,7 @@ def _classify(end: RankEnd, teardown_ns: Optional[int]) -> RankEnd:
     if end.state is not State.FINISHED:
         return end
     before = teardown_ns is None or end.cause_ns <= teardown_ns
-    if end.error and end.error.fatal and before:
+    if end.error and end.error.kind != "SystemExit" and before:
         memory = end.error.kind.rpartition(".")[2] in ("MemoryError", "ResourceExhaustedError")
         return replace(end, state=State.OUT_OF_MEMORY if memory else State.RAISED)
     if teardown_ns is not None and (end.code is None or end.ended_ns > teardown_ns):

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import Dict, FrozenSet, List, Set
 
 _ENDED = ("Z", "X")
+TICKS = os.sysconf("SC_CLK_TCK")  # of processor time, per second
+_PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,34 @@ def _process(pid: int) -> Process:
     with open("/proc/%d/stat" % pid, "rb") as stream:
         words = stream.read().rpartition(b")")[2].split()  # the name before it may hold anything
     return Process(pid, int(words[1]), words[0].decode(), int(words[19]))
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Hold what a process and its descendants use: bytes resident, ticks of processor time."""
+
+    pids: FrozenSet[int] = frozenset()
+    resident: int = 0
+    ticks: int = 0
+    available: int = 0  # bytes of the machine's memory that were left at that moment
+
+
+def usage(top: int, available: int = 0) -> Usage:
+    """Add up a process and its descendants, without a look at every process of the machine."""
+    pids: Set[int] = set()
+    resident = ticks = 0
+    queue = [top]
+    while queue:
+        pid = queue.pop()
+        with suppress(OSError, ValueError, IndexError):
+            with open("/proc/%d/stat" % pid, "rb") as stream:
+                words = stream.read().rpartition(b")")[2].split()
+            pids.add(pid)
+            ticks += int(words[11]) + int(words[12])
+            resident += int(words[21]) * _PAGE
+            with open("/proc/%d/task/%d/children" % (pid, pid), "rb") as stream:
+                queue += map(int, stream.read().split())
+    return Usage(frozenset(pids), resident, ticks, available)
 
 
 def start_of(pid: int) -> int:

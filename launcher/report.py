@@ -2,66 +2,123 @@
 
 from __future__ import annotations
 
+import os
 import re
-from typing import Dict, List, Sequence, Tuple
+from pathlib import Path
+from typing import Dict, Iterator, List, Optional, Sequence, Tuple
 
 from launcher import signals
 from launcher.capture import last_lines
 from launcher.console import label, printable, ranges
-from launcher.failure import RankEnd, State
+from launcher.failure import ErrorRecord, RankEnd, State
+from launcher.hang import RollCall
 from launcher.run_dir import RunDir
 
 LINES = 30  # last lines of the culprit's log
+STACK_LINES = 60
+_PLUMBING = re.compile(r'File "(<frozen runpy>|[^"]*/runpy\.py|[^"]*launcher/worker\.py)"')
+PLOG_BYTES = 1 << 16  # of the end of each plog file
 
 
-def report(run: RunDir, ends: Sequence[RankEnd], culprit: RankEnd) -> str:
+def report(
+    run: RunDir, ends: Sequence[RankEnd], culprit: RankEnd, calls: Optional[RollCall] = None
+) -> str:
     """Say who failed first, why, and what became of the others."""
-    parts = ["%s failed first: %s" % (_who(culprit), cause(culprit))]
-    if culprit.detail:
-        parts.append("  " + culprit.detail)
+    parts = [headline(culprit)]
+    parts += ["  " + line for line in (culprit.detail, _where(calls)) if line]
+    parts += ["  " + line for line in codes(run, ends, culprit)]
     parts += _tracebacks(ends, culprit) or _tail(culprit)
+    parts += _stacks(calls)
     parts += ["  " + line for line in _others(ends, culprit)]
     parts.append("  log of rank %d: %s" % (culprit.rank, run.log(culprit.rank)))
     return "\n".join(parts)
 
 
-def _who(end: RankEnd) -> str:
-    return "rank %d (device %d, pid %d, after %.1f s)" % (end.rank, end.device_id, end.pid, end.seconds)
+def headline(culprit: RankEnd) -> str:
+    """Name the culprit and the cause in one line."""
+    pid = "pid %d, " % culprit.pid if culprit.pid else ""
+    who = "rank %d (device %d, %safter %.1f s)" % (culprit.rank, culprit.device_id, pid, culprit.seconds)
+    if culprit.state is State.HUNG:
+        return "%s hung" % who
+    return "%s failed first: %s" % (who, cause(culprit))
 
 
 def cause(end: RankEnd) -> str:
     """Say in a few words how a rank ended."""
-    if end.error and end.state in (State.RAISED, State.OUT_OF_MEMORY, State.VICTIM):
-        message = printable(end.error.message.strip().split("\n")[0][:300])
-        return "%s: %s" % (end.error.kind, message) if message else end.error.kind
-    if end.state is State.HUNG:
-        return "hung"
-    if end.state is State.EARLY:
-        return "exited with 0 while other ranks waited for it"
-    if end.state is State.SILENT:
-        return "silent (the others waited for it until they timed out)"
-    if end.state is State.NOT_STARTED:
-        return "could not be started"
+    raised = end.error and end.error.kind != "SystemExit"
+    if raised and end.state in (State.RAISED, State.OUT_OF_MEMORY, State.VICTIM):
+        return _one_line(end.error)
+    words = {
+        State.HUNG: "hung",
+        State.EARLY: "exited with 0 while other ranks waited for it",
+        State.SILENT: "silent (the others waited for it until they timed out)",
+        State.NOT_STARTED: "could not be started",
+    }
+    if end.state in words:
+        return words[end.state]
+    memory = "out of memory, " if end.state is State.OUT_OF_MEMORY else ""
     if end.code is not None and end.code < 0:
         by = ", not by npu-launch" if end.state in (State.SIGNALLED, State.OUT_OF_MEMORY) else ""
-        return "killed by %s%s" % (signals.name(-end.code), by)
-    return "exit code %s" % end.code
+        return "%skilled by %s%s" % (memory, signals.name(-end.code), by)
+    return "%sexit code %s" % (memory, end.code)
+
+
+def _one_line(error: Optional[ErrorRecord]) -> str:
+    if error is None:
+        return ""
+    message = printable(error.message.strip().split("\n")[0][:300])
+    return "%s: %s" % (error.kind, message) if message else error.kind
+
+
+def _where(calls: Optional[RollCall]) -> str:
+    return "where the ranks were: rank %s" % calls.line if calls and calls.line else ""
+
+
+def codes(run: RunDir, ends: Sequence[RankEnd], culprit: RankEnd) -> List[str]:
+    """Explain the error codes of HCCL and CANN that the ranks wrote, the culprit's first."""
+    from launcher import hccl_codes
+
+    lines: Dict[str, List[int]] = {}
+    for end in sorted(ends, key=lambda end: end.rank != culprit.rank):
+        error = end.error.traceback if end.error else ""
+        texts = [error, end.tail.decode("utf-8", "replace"), *_plogs(run.rank_dir(end.rank) / "plog")]
+        for found in hccl_codes.explain("\n".join(texts)):
+            lines.setdefault(str(found), []).append(end.rank)
+    return ["%s %s" % (label(set(ranks)), line) for line, ranks in list(lines.items())[:8]]
+
+
+def _plogs(folder: Path) -> Iterator[str]:
+    """Read the ends of a rank's plog files."""
+    for where, _, names in os.walk(str(folder)):
+        for name in sorted(names):
+            try:
+                with open(os.path.join(where, name), "rb") as stream:
+                    stream.seek(max(0, os.fstat(stream.fileno()).st_size - PLOG_BYTES))
+                    yield stream.read().decode("utf-8", "replace")
+            except OSError:
+                continue
 
 
 def _tracebacks(ends: Sequence[RankEnd], culprit: RankEnd) -> List[str]:
     """Print the culprit's traceback, once for all ranks that have the same one, then the others'."""
+    shown = culprit.error or culprit.thread_error
+    if shown is None:
+        return []
     groups: Dict[str, Tuple[List[int], str]] = {}
     for end in sorted(ends, key=lambda end: (end.rank != culprit.rank, end.cause_ns)):
-        if end.error and end.state in (State.RAISED, State.OUT_OF_MEMORY):
-            key = normalised(end.error.traceback, end.rank)
-            groups.setdefault(key, ([], end.error.traceback))[0].append(end.rank)
-    if not culprit.error or not groups:
-        return []
-    lines = []
+        error = shown if end.rank == culprit.rank else end.error
+        if error and (end.rank == culprit.rank or end.state in (State.RAISED, State.OUT_OF_MEMORY)):
+            key = normalised(error.traceback, end.rank)
+            groups.setdefault(key, ([], _heading(error)))[0].append(end.rank)
+    lines: List[str] = []
     for ranks, text in list(groups.values())[:4]:
-        lines += ["", label(set(ranks)) if len(ranks) > 1 else "[%d]" % ranks[0]]
+        lines += ["", "  [%s]" % ranges(sorted(ranks))]
         lines += ["  " + printable(line) for line in text.rstrip().split("\n")]
     return [*lines, ""]
+
+
+def _heading(error: ErrorRecord) -> str:
+    return error.traceback if error.fatal else "in thread %s:\n%s" % (error.thread, error.traceback)
 
 
 def normalised(traceback: str, rank: int) -> str:
@@ -71,10 +128,19 @@ def normalised(traceback: str, rank: int) -> str:
 
 
 def _tail(culprit: RankEnd) -> List[str]:
+    if culprit.state is State.NOT_STARTED:
+        return []
     lines = last_lines(culprit.tail, LINES)
     if not lines:
         return ["  it wrote nothing"]
     return ["", "  its last lines:", *("    " + line for line in lines), ""]
+
+
+def _stacks(calls: Optional[RollCall]) -> List[str]:
+    if calls is None or not calls.stacks:
+        return []
+    lines = [line for line in calls.stacks if not _PLUMBING.search(line)]
+    return ["  stacks:", *("  " + printable(line) for line in lines[:STACK_LINES]), ""]
 
 
 def _others(ends: Sequence[RankEnd], culprit: RankEnd) -> List[str]:

@@ -95,6 +95,9 @@ class RunDir:
     def error(self, rank: int) -> Path:
         return self.rank_dir(rank) / "error.json"
 
+    def thread_error(self, rank: int) -> Path:
+        return self.rank_dir(rank) / "thread_error.json"
+
     def heartbeat(self, rank: int) -> Path:
         return self.rank_dir(rank) / "heartbeat.json"
 

@@ -16,7 +16,7 @@ import resource
 import signal
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Dict, List, NoReturn, Optional, Tuple
+from typing import Any, Dict, FrozenSet, Iterable, Iterator, List, NoReturn, Optional, Tuple
 
 from launcher.errors import LauncherError, NotExecutableError, NotFoundError
 from launcher.plan import RankSpec
@@ -163,12 +163,27 @@ def kill_group(pid: int, number: int) -> bool:
     return True
 
 
-def reap() -> Optional[Tuple[int, int]]:
-    """Collect one ended child: (pid, code; -n for signal n), None when there is none."""
+def reaped(own: Iterable[int], spared: FrozenSet[int]) -> Iterator[Tuple[int, int]]:
+    """Collect the children that have ended: (pid, code; -n for signal n). Those in `spared` are not ours."""
+    while True:
+        pid = _ended(os.P_ALL, 0)
+        if pid is None or pid in spared:
+            break
+        yield _collect(pid)
+    if pid in spared:  # somebody else waits for it; it hides the ones behind it
+        for pid in own:
+            if _ended(os.P_PID, pid) is not None:
+                yield _collect(pid)
+
+
+def _ended(kind: int, number: int) -> Optional[int]:
     try:
-        pid, status = os.waitpid(-1, os.WNOHANG)
+        ended = os.waitid(kind, number, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:
         return None
-    if pid == 0:
-        return None
+    return ended.si_pid if ended is not None else None
+
+
+def _collect(pid: int) -> Tuple[int, int]:
+    _, status = os.waitpid(pid, 0)
     return pid, -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)

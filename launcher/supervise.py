@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import resource
+import select
 import time
 import traceback
 from contextlib import suppress
-from typing import Tuple
+from dataclasses import replace
+from typing import FrozenSet, List, Optional, Tuple
 
 from launcher import processes, spawn
 from launcher.attempt import Attempt, Result
@@ -17,21 +19,27 @@ from launcher.failure import Outcome, exit_code_of
 from launcher.guardian import Guardian
 from launcher.journal import Journal
 from launcher.plan import Plan
-from launcher.report import report
+from launcher.report import headline, report
+from launcher.restart import Busy, Failure, back_off, npu_busy, refusal, until_free
 from launcher.run_dir import RunDir
-from launcher.signals import Signals, name
+from launcher.signals import ENDING, Signals, name
 
 BUG = LauncherError.exit_code
 
 
-def supervise(plan: Plan, run: RunDir, console: Console) -> Outcome:
-    """Run every attempt of a plan in the main thread; end with no process of it left."""
+def supervise(plan: Plan, run: RunDir, console: Console, busy: Optional[Busy] = None) -> Outcome:
+    """Run every attempt of a plan in the main thread; end with no process of it left.
+
+    `busy` names who still uses a device of the plan; a restart waits until it gives "".
+    """
     begin = time.monotonic()
     journal = Journal(run, console)
     journal.event("run", pid=os.getpid(), start=processes.start_of(os.getpid()), run_id=plan.run_id)
     limits = spawn.raise_descriptor_limit()
     try:
-        outcome = _attempts(plan, run, console, journal, limits)
+        outcome = _Supervisor(plan, run, console, journal, busy, limits).run()
+    except LauncherError as error:
+        outcome = Outcome(error.exit_code, (), None, str(error), 1, time.monotonic() - begin)
     except Exception as error:
         journal.note(traceback.format_exc())
         processes.freeze_and_kill(plan.run_id)
@@ -45,28 +53,94 @@ def supervise(plan: Plan, run: RunDir, console: Console) -> Outcome:
     return outcome
 
 
-def _attempts(
-    plan: Plan, run: RunDir, console: Console, journal: Journal, limits: Tuple[int, int]
-) -> Outcome:
-    begin = time.monotonic()
-    spawn.become_subreaper()
-    present = frozenset(processes.below(os.getpid(), processes.processes()))
-    with Signals() as watched:
-        guardian = Guardian(plan.run_id)
-        try:
-            attempt = Attempt(plan, run, console, journal, watched, 0)
-            result = attempt.run(present | {guardian.pid}, limits)
-        finally:
-            guardian.dismiss()
-    return _outcome(run, result, 1, time.monotonic() - begin)
+class _Supervisor:
+    """Hold what all attempts of a run share."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        run: RunDir,
+        console: Console,
+        journal: Journal,
+        busy: Optional[Busy],
+        limits: Tuple[int, int],
+    ) -> None:
+        self._plan, self._run, self._console, self._journal = plan, run, console, journal
+        self._busy = busy or (npu_busy if plan.backend == "npu" else lambda plan: "")
+        self._limits = limits
+        self._interrupted = 0
+
+    def run(self) -> Outcome:
+        """Run attempts until one needs no other."""
+        begin = time.monotonic()
+        spawn.become_subreaper()
+        spared = frozenset(processes.below(os.getpid(), processes.processes()))
+        with Signals() as watched:
+            guardian = Guardian(self._plan.run_id)
+            try:
+                result, attempts, why = self._attempts(watched, spared | {guardian.pid})
+            finally:
+                guardian.dismiss()
+        return self._outcome(result, attempts, why, time.monotonic() - begin)
+
+    def _attempts(self, watched: Signals, spared: FrozenSet[int]) -> Tuple[Result, int, str]:
+        failures: List[Failure] = []
+        while True:
+            number = len(failures)
+            plan = _numbered(self._plan, number)
+            attempt = Attempt(plan, self._run, self._console, self._journal, watched, number)
+            result = attempt.run(spared, self._limits)
+            if result.interrupted or result.culprit is None:
+                return result, number + 1, ""
+            failures.append(Failure(result.ends, result.culprit, result.seconds))
+            why = refusal(plan.policy, failures) or self._wait(watched, result, len(failures))
+            if why:
+                return result, number + 1, why if plan.policy.max_restarts else ""
+
+    def _wait(self, watched: Signals, result: Result, number: int) -> str:
+        """Wait before a restart; return why there is none, "" when there is."""
+        self._journal.event("restart", attempt=number)
+        what = headline(result.culprit) if result.culprit else ""
+        self._journal.say("%s; restart %d of %d" % (what, number, self._plan.policy.max_restarts))
+
+        def sleep(seconds: float) -> bool:
+            return self._sleep(watched, seconds)
+
+        if not sleep(back_off(number)):
+            return "interrupted"
+        holder = until_free(self._plan, self._busy, sleep, time.monotonic, killed=True)
+        return "a device is still in use: %s" % holder if holder not in ("", "interrupted") else holder
+
+    def _sleep(self, watched: Signals, seconds: float) -> bool:
+        """Wait; tell whether the run may go on: no signal has come to end it."""
+        end = time.monotonic() + seconds
+        while True:
+            ending = [number for number in watched.take() if number in ENDING]
+            if ending:
+                self._interrupted = ending[0]
+                return False
+            left = end - time.monotonic()
+            if left <= 0:
+                return True
+            select.select([watched.descriptor], [], [], left)
+
+    def _outcome(self, result: Result, attempts: int, why: str, seconds: float) -> Outcome:
+        signal = result.interrupted or self._interrupted
+        if signal:
+            text = "ended by %s after %.1f s" % (name(signal), seconds)
+            return Outcome(128 + signal, result.ends, None, text, attempts, seconds)
+        culprit = result.culprit
+        if culprit is None:
+            return Outcome(0, result.ends, None, "", attempts, seconds)
+        text = report(self._run, result.ends, culprit, result.calls)
+        if why:
+            text += "\n  not started again: %s" % why
+        return Outcome(exit_code_of(result.ends, culprit), result.ends, culprit.rank, text, attempts, seconds)
 
 
-def _outcome(run: RunDir, result: Result, attempts: int, seconds: float) -> Outcome:
-    if result.interrupted:
-        text = "ended by %s after %.1f s" % (name(result.interrupted), result.seconds)
-        return Outcome(128 + result.interrupted, result.ends, None, text, attempts, seconds)
-    culprit = result.culprit
-    if culprit is None:
-        return Outcome(0, result.ends, None, "", attempts, seconds)
-    code = exit_code_of(result.ends, culprit)
-    return Outcome(code, result.ends, culprit.rank, report(run, result.ends, culprit), attempts, seconds)
+def _numbered(plan: Plan, attempt: int) -> Plan:
+    """Tell the ranks of a plan which attempt they belong to."""
+    ranks = tuple(
+        replace(spec, env=dict(spec.env, NPU_LAUNCH_ATTEMPT=str(attempt))) for spec in plan.ranks
+    )
+    return replace(plan, ranks=ranks)

@@ -3,7 +3,8 @@
     worker.py -m MODULE [ARG ...]      worker.py SCRIPT [ARG ...]
 
 The first thing that an exception does is error.json in the rank's folder, written in one go: a rank that
-then hangs in an exit handler has already said why. SIGUSR2... dumps of all stacks go to stacks.txt.
+then hangs in an exit handler has already said why. An exception in another thread, which ends no process,
+goes to thread_error.json. DUMP_SIGNAL makes faulthandler write all stacks to stacks.txt.
 """
 
 from __future__ import annotations
@@ -18,30 +19,30 @@ import threading
 import time
 import traceback
 from types import TracebackType
-from typing import Any, Optional, Type
+from typing import Any, List, Optional, Type
 
 RANK_DIR = os.environ.get("NPU_LAUNCH_RANK_DIR", "")
 DUMP_SIGNAL = signal.SIGRTMIN + 8
+_PID = os.getpid()
+_OWN_FILES = (os.path.abspath(__file__), os.path.abspath(runpy.__file__), "<frozen runpy>")
 
 
-def report(kind: Type[BaseException], error: BaseException, trace: Optional[TracebackType], thread: str) -> None:
-    """Write error.json, once: the first error is the one that counts."""
-    path = os.path.join(RANK_DIR, "error.json")
-    if not RANK_DIR or os.path.exists(path):
+def report(error: BaseException, trace: Optional[TracebackType], thread: str, fatal: bool = True) -> None:
+    """Write error.json, or thread_error.json, once: the first error is the one that counts."""
+    path = os.path.join(RANK_DIR, "error.json" if fatal else "thread_error.json")
+    # A child that was forked inherits the hooks; its errors are not the rank's.
+    if not RANK_DIR or os.getpid() != _PID or os.path.exists(path):
         return
-    try:
-        message = str(error)
-    except Exception as problem:
-        message = "<%s whose message cannot be made: %s>" % (kind.__name__, type(problem).__name__)
     record = {
-        "time_ns": int(time.time() * 1e9) if sys.version_info < (3, 7) else time.time_ns(),
+        "time_ns": time.time_ns(),
         "monotonic_ns": time.monotonic_ns(),
         "rank": int(os.environ.get("RANK_ID", "0")),
-        "pid": os.getpid(),
-        "type": kind.__name__,
-        "message": message,
-        "traceback": "".join(traceback.format_exception(kind, None, trace)),
+        "pid": _PID,
+        "type": type(error).__qualname__,
+        "message": message_of(error),
+        "traceback": traceback_of(error, trace),
         "thread": thread,
+        "fatal": fatal,
     }
     try:
         with open(path + ".tmp", "w", encoding="utf-8", errors="backslashreplace") as stream:
@@ -51,39 +52,97 @@ def report(kind: Type[BaseException], error: BaseException, trace: Optional[Trac
         pass  # a full disk must not hide the error itself
 
 
+def message_of(error: BaseException) -> str:
+    """Give the message of an exception, also of one that cannot say it."""
+    try:
+        return str(error)
+    except Exception as problem:
+        return "<message cannot be made: %s in __str__>" % type(problem).__name__
+
+
+def traceback_of(error: BaseException, trace: Optional[TracebackType]) -> str:
+    """Format a traceback, with its causes, without the frames of this file."""
+    trace = own_frames_off(trace)
+    try:
+        return "".join(traceback.format_exception(type(error), error, trace))
+    except Exception:  # whatever an exception's own methods may do
+        return "".join(traceback.format_tb(trace)) + type(error).__name__
+
+
+def own_frames_off(trace: Optional[TracebackType]) -> Optional[TracebackType]:
+    """Leave out the frames that lead from this file to the program."""
+    while trace is not None and trace.tb_frame.f_code.co_filename in _OWN_FILES:
+        trace = trace.tb_next
+    return trace
+
+
 def _hook(kind: Type[BaseException], error: BaseException, trace: Optional[TracebackType]) -> None:
-    report(kind, error, trace, threading.current_thread().name)
-    sys.__excepthook__(kind, error, trace)
+    """Print an exception as Python does, from the program's first frame on."""
+    trace = own_frames_off(trace)
+    sys.__excepthook__(kind, error.with_traceback(trace), trace)
 
 
 def _thread_hook(args: Any) -> None:
-    if args.exc_type is not SystemExit:
-        report(args.exc_type, args.exc_value, args.exc_traceback, getattr(args.thread, "name", "?"))
-        sys.__excepthook__(args.exc_type, args.exc_value, args.exc_traceback)
+    if args.exc_type is not SystemExit and args.exc_value is not None:
+        report(args.exc_value, args.exc_traceback, getattr(args.thread, "name", "?"), fatal=False)
+    _print_thread(args)
+
+
+_print_thread: Any = getattr(threading, "excepthook", None)  # Python 3.8
+
+
+def _older_thread_hook() -> None:
+    """Do what threading.excepthook does, on Python 3.7, which has none."""
+    run = threading.Thread.run
+
+    def watched(thread: threading.Thread) -> None:
+        try:
+            run(thread)
+        except Exception as error:
+            report(error, error.__traceback__, thread.name, fatal=False)
+            raise
+
+    threading.Thread.run = watched  # type: ignore[method-assign,assignment]
 
 
 def install() -> None:
-    """Install the hooks and the first heartbeat."""
+    """Install the hooks, and write the first heartbeat."""
     sys.excepthook = _hook
-    if hasattr(threading, "excepthook"):  # Python 3.8
+    if _print_thread is not None:
         threading.excepthook = _thread_hook
+    else:
+        _older_thread_hook()
     faulthandler.enable()
     if RANK_DIR:
-        stacks = open(os.path.join(RANK_DIR, "stacks.txt"), "a", encoding="utf-8")
-        faulthandler.register(DUMP_SIGNAL, file=stacks, all_threads=True)
-        beat = os.path.join(RANK_DIR, "heartbeat.json")
         try:
-            with open(beat + ".tmp", "w", encoding="utf-8") as stream:
-                json.dump({"step": 0, "phase": "start", "time": time.time()}, stream)
-            os.replace(beat + ".tmp", beat)
+            stacks = open(os.path.join(RANK_DIR, "stacks.txt"), "a", encoding="utf-8")
+            faulthandler.register(DUMP_SIGNAL, file=stacks, all_threads=True)
+            _first_beat(os.path.join(RANK_DIR, "heartbeat.json"))
         except OSError:
             pass
+
+
+def _first_beat(path: str) -> None:
+    with open(path + ".tmp", "w", encoding="utf-8") as stream:
+        json.dump({"step": 0, "phase": "start", "time": time.time()}, stream)
+    os.replace(path + ".tmp", path)
 
 
 def main() -> None:
     """Run the program as `python -m` or `python SCRIPT` would."""
     install()
-    words = sys.argv[1:]
+    try:
+        _run(sys.argv[1:])
+    except SystemExit as error:
+        if error.code not in (None, 0):
+            report(error, error.__traceback__, threading.current_thread().name)
+        raise
+    except BaseException as error:
+        report(error, error.__traceback__, threading.current_thread().name)
+        raise
+
+
+def _run(words: List[str]) -> None:
     if words[0] == "-m":
         sys.path[0] = os.environ.get("NPU_LAUNCH_CWD") or os.getcwd()
         sys.argv = words[1:]

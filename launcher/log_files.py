@@ -1,0 +1,152 @@
+"""A rank's log and its index on disk. What fails costs bytes, which are counted, never the rank.
+
+With a limit the beginning stays, and the end: once the first half is full, chunks go to two files that take
+turns, and at the end of the run what they hold is put behind the first half, with a line that says how much
+is missing between.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import suppress
+from typing import List, Union
+
+RETRY = 5.0  # seconds until a full disk is tried again
+
+
+class LogFiles:
+    """Append chunks to a log and its index."""
+
+    def __init__(self, log: str, index: str) -> None:
+        self.paths = (log, index)
+        self._log = self._index = -1
+        self._retry_at = 0.0
+        self.size = self.lost = 0
+        self.trouble = ""
+        try:
+            self._open()
+        except OSError as error:
+            self._fail(error)
+
+    def _open(self) -> None:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
+        self._log = os.open(self.paths[0], flags, 0o600)
+        self._index = os.open(self.paths[1], flags | os.O_APPEND, 0o600)
+        self.size = os.lseek(self._log, 0, os.SEEK_END)
+
+    def append(self, stream: str, data: memoryview, time_ns: int) -> None:
+        """Write a chunk and its index line."""
+        if self._retry_at and time.monotonic() < self._retry_at:
+            self.lost += len(data)
+            return
+        start, written = self.size, 0
+        try:
+            if self._log < 0:
+                self._open()
+                start = self.size
+            while written < len(data):
+                written += os.write(self._log, data[written:])
+            self._retry_at = 0.0
+        except OSError as error:
+            self._fail(error)
+        self.lost += len(data) - written
+        self.size = start + written
+        if written:
+            with suppress(OSError):
+                os.write(self._index, b"%d %s %d %d\n" % (time_ns, stream.encode(), start, written))
+
+    def _fail(self, error: OSError) -> None:
+        self.trouble = error.strerror or str(error)
+        self._retry_at = time.monotonic() + RETRY
+
+    def close(self) -> None:
+        """Close the files."""
+        for descriptor in (self._log, self._index):
+            if descriptor >= 0:
+                with suppress(OSError):
+                    os.close(descriptor)
+        self._log = self._index = -1
+
+
+class CappedLogFiles:
+    """Keep the first half of `limit` bytes and, of what follows, the last quarter at least."""
+
+    def __init__(self, log: str, index: str, limit: int) -> None:
+        self._head, self._half, self._quarter = LogFiles(log, index), limit // 2, max(1, limit // 4)
+        self._paths = (log, index)
+        self._parts: List[LogFiles] = []  # the older one first
+        self.left_out = 0
+
+    @property
+    def size(self) -> int:
+        return self._head.size + self.left_out + sum(part.size for part in self._parts)
+
+    @property
+    def lost(self) -> int:
+        return self._head.lost + sum(part.lost for part in self._parts)
+
+    @property
+    def trouble(self) -> str:
+        return next((part.trouble for part in [self._head, *self._parts] if part.trouble), "")
+
+    def append(self, stream: str, data: memoryview, time_ns: int) -> None:
+        """Write a chunk where there is room for it; it may be cut in two."""
+        room = max(0, self._half - self._head.size) if not self._parts else 0
+        if room:
+            self._head.append(stream, data[:room], time_ns)
+            data = data[room:]
+        while len(data):
+            part = self._part()
+            room = max(1, self._quarter - part.size)
+            part.append(stream, data[:room], time_ns)
+            data = data[room:]
+
+    def _part(self) -> LogFiles:
+        """Give the part to write to; a full one makes the older one give way."""
+        if not self._parts or self._parts[-1].size >= self._quarter:
+            if len(self._parts) == 2:
+                self.left_out += self._drop(self._parts.pop(0))
+            self._parts.append(self._open_part())
+        return self._parts[-1]
+
+    def _open_part(self) -> LogFiles:
+        names = [tuple("%s.part%d" % (path, number) for path in self._paths) for number in (0, 1)]
+        taken = [part.paths for part in self._parts]
+        log, index = next(pair for pair in names if pair not in taken)
+        return LogFiles(log, index)
+
+    @staticmethod
+    def _drop(part: LogFiles) -> int:
+        part.close()
+        size = part.size
+        for path in part.paths:
+            with suppress(OSError):
+                os.unlink(path)
+        return size
+
+    def close(self) -> None:
+        """Put the parts behind the first half."""
+        parts, self._parts = self._parts, []
+        if self.left_out:
+            now = int(time.time() * 1e9)
+            text = b"\n... %d bytes left out here (log_max)\n" % self.left_out
+            self._head.append("e", memoryview(text), now)
+        for part in parts:
+            part.close()
+            self._join(part)
+        self._head.close()
+
+    def _join(self, part: LogFiles) -> None:
+        with suppress(OSError, ValueError):
+            with open(part.paths[0], "rb") as log, open(part.paths[1], "rb") as index:
+                for line in index:
+                    time_ns, stream, _, length = line.split()
+                    self._head.append(stream.decode(), memoryview(log.read(int(length))), int(time_ns))
+            if not self._head.trouble:
+                self._drop(part)
+
+
+def open_files(log: str, index: str, limit: int = 0) -> Union[LogFiles, CappedLogFiles]:
+    """Open a rank's files; 0 is no limit."""
+    return CappedLogFiles(log, index, limit) if limit else LogFiles(log, index)

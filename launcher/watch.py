@@ -1,0 +1,128 @@
+"""Look at the ranks from outside: error files, heartbeats, memory, progress. Decides what is wrong."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import List, Optional, Sequence
+
+from launcher import oom, processes
+from launcher.failure import State, read_error
+from launcher.plan import Policy
+from launcher.ranks import Running
+from launcher.run_dir import RunDir
+
+ERROR_PATIENCE = 1.0  # a rank that wrote its error has this long to end by itself
+SAMPLE = 5.0  # seconds between looks at memory and processor time
+BUSY = 0.05  # of a core: a rank that uses more is at work
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """Say what is wrong while processes still live. `state` is HUNG, EARLY or RAISED."""
+
+    state: State
+    rank: Running
+    detail: str
+
+
+class Watch:
+    """Keep an eye on the ranks of one attempt; `look` is called a few times a second."""
+
+    def __init__(self, run: RunDir, policy: Policy, ranks: Sequence[Running]) -> None:
+        self._run, self._policy, self._ranks = run, policy, ranks
+        self._next_sample = 0.0
+        self._sampled: Optional[float] = None
+        self.memory = oom.MemoryEvidence()
+
+    def look(self, now: float) -> Optional[Trouble]:
+        """Look at every living rank; return the first trouble."""
+        living = [rank for rank in self._ranks if rank.alive]
+        sampled = now >= self._next_sample
+        if sampled:
+            self._sample(living, now)
+        for rank in living:
+            self._pulse(rank, now)
+        return self._errors(living, now) or self._hang(living, now) or self._early(living, now)
+
+    def _pulse(self, rank: Running, now: float) -> None:
+        beaten = rank.pulse.look(self._run.heartbeat(rank.rank), now)
+        written = rank.log.size if rank.log else 0
+        if beaten or written != rank.output:
+            rank.active, rank.output = now, written
+
+    def _sample(self, living: Sequence[Running], now: float) -> None:
+        """Note what each rank uses: evidence, should the kernel end it."""
+        available = oom.memory().get("MemAvailable", 0)
+        for rank in living:
+            used = processes.usage(rank.pid, available)
+            since = now - self._sampled if self._sampled is not None else 0.0
+            # A rank that shows its progress by heartbeats is judged by them alone: waiting may be busy.
+            if since and (used.ticks - rank.usage.ticks) / processes.TICKS > BUSY * since:
+                rank.active = rank.active if rank.pulse.paced else now
+            rank.usage = used
+            self.memory.watch(rank.pid)
+        self._sampled, self._next_sample = now, now + SAMPLE
+
+    def _errors(self, living: Sequence[Running], now: float) -> Optional[Trouble]:
+        """Find a rank that has written its error and does not end."""
+        for rank in living:
+            if rank.error_seen is None:
+                error = read_error(self._run.error(rank.rank))
+                if error is not None and error.fatal:
+                    rank.error, rank.error_seen = error, now
+            elif now - rank.error_seen >= ERROR_PATIENCE:
+                return Trouble(State.RAISED, rank, "it hangs in its exit handlers")
+        return None
+
+    def _hang(self, living: Sequence[Running], now: float) -> Optional[Trouble]:
+        """Find a rank whose next heartbeat is overdue."""
+        limit = self._policy.hang_timeout
+        if not limit or any(rank.pulse.paced and not rank.pulse.armed for rank in living):
+            return None
+        late = [rank for rank in living if rank.pulse.armed and now - rank.pulse.seen >= limit]
+        if not late:
+            return None
+        odd = min(late, key=lambda rank: (rank.pulse.step, rank.pulse.seen))
+        text = "no heartbeat for %.1f s, the last in step %d (%s)"
+        return Trouble(State.HUNG, odd, text % (now - odd.pulse.seen, odd.pulse.step, odd.pulse.phase))
+
+    def _early(self, living: Sequence[Running], now: float) -> Optional[Trouble]:
+        """Find a rank that ended with 0 while all the others wait."""
+        limit = self._policy.early_exit_grace
+        gone = [rank for rank in self._ranks if rank.code == 0]
+        if not limit or not gone or not living:
+            return None
+        first = min(gone, key=lambda rank: rank.ended_ns)
+        since = max([first.started + first.seconds, *(rank.active for rank in living)])
+        if now - since < limit:
+            return None
+        text = "the others have done nothing for %.1f s since it ended, after step %d"
+        return Trouble(State.EARLY, first, text % (now - since, first.pulse.step))
+
+    def explain_end(self, rank: Running) -> None:
+        """Add what is known about a rank's end that its exit status does not say."""
+        if rank.code in (-9, 137):
+            evidence = self.memory.killed({rank.pid, *rank.usage.pids}, rank.usage)
+        else:
+            words = rank.log.tail[-4096:] if rank.log and rank.code and not rank.error else b""
+            evidence = oom.said(words)
+        if evidence:
+            rank.state, rank.detail = State.OUT_OF_MEMORY, evidence
+
+    def close(self) -> None:
+        """Close what is open."""
+        self.memory.close()
+
+
+def stopped(ranks: Sequence[Running]) -> List[str]:
+    """Describe ranks that cannot answer: stopped ones, and those that sleep in the kernel."""
+    table = processes.processes()
+    lines = []
+    for rank in ranks:
+        letter = table[rank.pid].state if rank.pid in table else ""
+        if letter in ("T", "t"):
+            lines.append("rank %d is stopped (SIGSTOP, or a debugger)" % rank.rank)
+        elif letter == "D":
+            where = processes.waits_in(rank.pid) or "?"
+            lines.append("rank %d sleeps in the kernel (%s)" % (rank.rank, where))
+    return lines
