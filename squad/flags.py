@@ -98,6 +98,14 @@ class SquadFlags:
     init_loss_scale_value: float = _flag(2.0**32, "first value of the dynamic loss scale")
     npu_gather: bool = _flag(False, "NPU: embedding gather with a dense gradient; always so on CPU")
     hcom_parallel: bool = _flag(True, "NPU: all-reduce beside the backward pass; always so on CPU")
+    profiling: bool = _flag(False, "NPU: record a profile; no effect on CPU")
+    profiling_options: str = _flag("", "NPU: JSON for the profiler; default: traces into the rank's folder")
+    data_dump_flag: bool = _flag(False, "NPU: dump what operations read and write; no effect on CPU")
+    data_dump_step: str = _flag("", "NPU: steps to dump, such as 0|5|10; default: all")
+    data_dump_path: str = _flag("", "NPU: where to; default: dump/ in the rank's folder", "out")
+    over_dump: bool = _flag(False, "NPU: dump operations that overflow; no effect on CPU")
+    over_dump_path: str = _flag("", "NPU: where to; default: overflow/ in the rank's folder", "out")
+    enable_exception_dump: int = _flag(-1, "NPU: dump of failing operations, 0 to 2; -1: CANN's default")
     distributed: bool = _flag(False, "no effect: the number of ranks comes from RANK_TABLE_FILE")
 
     # Collective of several hosts.

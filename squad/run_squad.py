@@ -58,10 +58,11 @@ def run(flags: SquadFlags, cluster: Cluster) -> None:
     if train_set and dev_set:
         warn_of_overlap(job, train_set, dev_set)
     from bert import backend as backends  # here, as TensorFlow comes with it
+    from bert.backend.npu_options import NpuOptions
     from squad import answering, training
 
     model = BertConfig.from_file(flags.bert_config_file)
-    backend = backends.create(cluster)
+    backend = backends.create(cluster, npu=NpuOptions.from_flags(flags))
     try:
         checkpoint = flags.init_checkpoint
         if train_set is not None:

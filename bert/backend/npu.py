@@ -49,7 +49,7 @@ class NpuBackend(Backend):
             raise AdapterError("; ".join(problems))
         self._adapter = adapter.find()
         self.rank, self.size = cluster.rank, cluster.size
-        self.steps_per_call = options.iterations_per_loop
+        self.steps_per_call = options.steps_per_call
         self._options, self._rank_dir = options, cluster.rank_dir
         self._loops: Dict[Any, Any] = {}  # graph -> the loop over its training step
         self._loaded: Dict[Any, int] = {}  # session -> steps a call makes

@@ -53,14 +53,6 @@ class NpuOptions:
             yield "precision_mode", "%r is none of %s" % (self.precision_mode, ", ".join(PRECISION_MODES))
         if self.iterations_per_loop < 1:
             yield "iterations_per_loop", "%d is below 1" % self.iterations_per_loop
-        if self.iterations_per_loop > 1 and not self.npu_bert_use_tdt:
-            yield (
-                "iterations_per_loop",
-                (
-                    "%d needs npu_bert_use_tdt=True: a loop on the device fetches its data there; or give 1"
-                    % self.iterations_per_loop
-                ),
-            )
         if self.data_dump_flag and self.over_dump:
             yield "over_dump", "the adapter dumps either data or overflows; leave one of the two out"
         if self.profiling_options and not _is_object(self.profiling_options):
@@ -71,7 +63,7 @@ class NpuOptions:
         values: Dict[str, Parameter] = {
             "use_off_line": True,
             "enable_data_pre_proc": self.npu_bert_use_tdt,
-            "iterations_per_loop": self.iterations_per_loop,
+            "iterations_per_loop": self.steps_per_call,
             "precision_mode": self.precision,
             "hcom_parallel": self.hcom_parallel,
             "graph_run_mode": 1,
@@ -81,6 +73,11 @@ class NpuOptions:
         values.update(self._profiling(rank_dir, environ))
         values.update(self._dump(rank_dir))
         return values
+
+    @property
+    def steps_per_call(self) -> int:
+        """Steps of the loop on the device; without the data there (npu_bert_use_tdt=False) it cannot loop."""
+        return self.iterations_per_loop if self.npu_bert_use_tdt else 1
 
     @property
     def precision(self) -> str:
