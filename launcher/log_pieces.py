@@ -16,7 +16,7 @@ Block = List[Piece]
 
 LONGEST_LINE = 1 << 16  # as on the console: a longer one is shown in parts
 BLOCK_BYTES = 1 << 19  # bytes of text that a source holds at once
-_time = itemgetter(0)
+time_of = itemgetter(0)
 
 
 def merge(sources: Iterable[Iterator[Block]]) -> Iterator[Block]:
@@ -39,7 +39,7 @@ def merge(sources: Iterable[Iterator[Block]]) -> Iterator[Block]:
             count = bisect_left(head, (horizon + 1,))
             ready += head[:count]
             heads[number] = head[count:]
-        ready.sort(key=_time)  # merges the runs of the sources; stable
+        ready.sort(key=time_of)  # merges the runs of the sources; stable
         yield ready
 
 

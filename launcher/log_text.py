@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import time
-from typing import Callable, List
+from typing import Any, Dict, List
 
+from launcher.console import printable
 from launcher.log_pieces import Block
 
 _PLAIN = bytes(range(0x20, 0x7F)) + b"\t\n"
-Render = Callable[[Block], bytes]
+_STREAMS = {b"o": "stdout", b"e": "stderr", b"f": "file"}
 
 
 class Text:
@@ -22,13 +23,13 @@ class Text:
 
     def __call__(self, block: Block) -> bytes:
         """Render a block."""
-        text = b"".join(self._lines(block))
+        text = b"".join(self._parts(block))
         if text.translate(None, _PLAIN):  # something is no plain ASCII: look at each piece
-            clean = [(when, label, stream, printable(data)) for when, label, stream, data in block]
-            text = b"".join(self._lines(clean))
+            block = [(when, label, stream, clean(data)) for when, label, stream, data in block]
+            text = b"".join(self._parts(block))
         return text
 
-    def _lines(self, block: Block) -> List[bytes]:
+    def _parts(self, block: Block) -> List[bytes]:
         parts: List[bytes] = []
         for when, label, _, data in block:
             second, below = divmod(when, 1000000000)
@@ -42,12 +43,10 @@ class Text:
         return parts
 
 
-def printable(data: bytes) -> bytes:
-    """Keep escape sequences and bad bytes of a rank from steering the terminal; tabs and lines stay."""
+def clean(data: bytes) -> bytes:
+    """Keep escape sequences and bad bytes of a rank from steering the terminal."""
     text = data.decode("utf-8", "backslashreplace")
-    if not text.replace("\t", "").replace("\n", "").isprintable():
-        text = "".join(c if c.isprintable() or c in "\t\n" else "\\x%02x" % ord(c) for c in text)
-    return text.encode("utf-8")
+    return "\n".join(map(printable, text.split("\n"))).encode("utf-8", "backslashreplace")
 
 
 def as_json(block: Block) -> bytes:
@@ -55,10 +54,9 @@ def as_json(block: Block) -> bytes:
     rows: List[str] = []
     for when, label, stream, data in block:
         name = label.decode("utf-8", "backslashreplace")
-        where = {"rank": int(name)} if name.isdigit() else {"source": name}
-        channel = {b"o": "stdout", b"e": "stderr"}.get(stream, "file")
+        where: Dict[str, Any] = {"rank": int(name)} if name.isdigit() else {"source": name}
+        row = {"time": when / 1e9, "time_ns": when, **where, "stream": _STREAMS.get(stream, "?"), "text": ""}
         for line in data.split(b"\n"):
-            row = {"time": when / 1e9, "time_ns": when, **where, "stream": channel}
             row["text"] = line.decode("utf-8", "backslashreplace")
             rows.append(json.dumps(row, ensure_ascii=False) + "\n")
     return "".join(rows).encode("utf-8")

@@ -1,53 +1,230 @@
-"""Show the logs of a run: merged by time, filtered, followed."""
+"""Show logs: of runs and of others, merged by time, filtered, followed."""
 
 from __future__ import annotations
 
+import os
+import re
 import time
-from typing import Callable, Iterator, Sequence
+from bisect import bisect_left
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Dict, Iterator, List, Optional, Pattern, Sequence, Tuple, Union
 
-from launcher import run_logs, runs
-from launcher.log_pieces import Block, merge
+from launcher import foreign_logs, log_filters, run_logs, runs
+from launcher.errors import UsageError
+from launcher.foreign_logs import FileReader
+from launcher.log_pieces import Block, merge, time_of
 from launcher.run_dir import RunDir
 from launcher.run_logs import RankReader
 
 POLL = 0.1  # seconds between looks for new lines
 SETTLED = 50000000  # ns: a chunk is in its index long before it is this old
 
-Write = Callable[[bytes], object]
+Reader = Union[RankReader, FileReader]
+Blocks = Iterator[Block]
 
 
-def merged(run: RunDir, ranks: Sequence[int]) -> Iterator[Block]:
-    """Merge the lines that are there now."""
-    return merge([_whole(RankReader(run, rank)) for rank in ranks])
+@dataclass(frozen=True)
+class Query:
+    """Say which lines to show. Times are ns since the epoch, 0: no limit; `level` as in log_levels."""
+
+    ranks: Tuple[int, ...] = ()  # empty: all
+    stream: str = ""  # "", "o" or "e"
+    since: int = 0
+    until: int = 0
+    grep: str = ""
+    level: int = 0
+    collapse: bool = False
+    tail: Optional[int] = None
+    plog: bool = False
 
 
-def _whole(reader: RankReader) -> Iterator[Block]:
+class Place:
+    """Hold one thing to read: a run's folder, or a folder or file of others. `node` goes before labels."""
+
+    def __init__(self, path: Path, node: str = "") -> None:
+        self.path, self.node = path, node
+        self.run = RunDir(path) if runs.is_run(path) else None
+        if self.run is None and not foreign_logs.discover(path):
+            raise UsageError("%s: neither a run folder nor logs (*.log, rank-N.txt, plog trees) in it" % path)
+
+    def readers(self, query: Query) -> List[Reader]:
+        """Open what the query asks for."""
+        if self.run is None:
+            return [FileReader(item) for item in self._files(self.path, query)]
+        chosen = run_logs.choose(self.run, query.ranks)
+        found = [self._of_rank(self.run, rank) for rank in chosen]
+        return found + (self.plogs(query) if query.plog else [])
+
+    def _of_rank(self, run: RunDir, rank: int) -> Reader:
+        label = "%s/%d" % (self.node, rank) if self.node else str(rank)
+        if run.index(rank).exists():
+            return RankReader(run, rank, label)
+        return FileReader(foreign_logs.Found(label, rank, run.log(rank)))  # the index was lost
+
+    def plogs(self, query: Query) -> List[Reader]:
+        """Open what CANN wrote below the run's rank folders."""
+        return [
+            FileReader(item)
+            for item in self._files(self.path / "ranks", query)
+            if re.match(r"(plog|device)-\d+_", item.path.name)
+        ]
+
+    def _files(self, folder: Path, query: Query) -> List[foreign_logs.Found]:
+        found = foreign_logs.discover(folder, self.node) if folder.exists() else []
+        return [item for item in found if not query.ranks or item.rank in query.ranks]
+
+    def bounds(self, query: Query) -> Tuple[int, int]:
+        """Give first and last time of what is there."""
+        if self.run is None:
+            return foreign_logs.span_of(self._files(self.path, query))
+        return run_logs.bounds(self.run, run_logs.choose(self.run, query.ranks))
+
+    def running(self) -> bool:
+        """Say whether more will come; nothing tells it of others' logs, so following these never ends."""
+        return self.run is None or runs.running(self.run)
+
+
+def find(words: Sequence[str], runs_dir: str) -> List[Place]:
+    """Find what the words of the command line name: runs, folders, files; none: the latest run.
+
+    Raises:
+        UsageError: there is no such thing.
+    """
+    paths = [_path(word, runs_dir) for word in words or ("",)]
+    names = [path.name for path in paths]
+    several = len(paths) > 1
+    nodes = [str(path) if names.count(path.name) > 1 else path.name for path in paths]
+    return [Place(path, node if several else "") for path, node in zip(paths, nodes)]
+
+
+def _path(word: str, runs_dir: str) -> Path:
+    path = Path(word)
+    if word and path.exists() and not runs.is_run(path):
+        return Path(os.path.normpath(word)) if word != "." else path.resolve()
+    return runs.resolve(word, runs_dir).path
+
+
+def bounds(places: Sequence[Place], query: Query) -> Tuple[int, int]:
+    """Give first and last time of all that is there, in ns."""
+    found = [place.bounds(query) for place in places]
+    return min((first for first, _ in found if first), default=0), max(last for _, last in found)
+
+
+def show(places: Sequence[Place], query: Query, follow: bool) -> Iterator[Block]:
+    """Give the lines that a query asks for, in the order of time."""
+    if not follow:
+        yield from _now(places, query)
+        return
+    follower = Follower(places, query)
+    if query.tail is not None:
+        yield from _filtered(follower.there(), query)
+    yield from _filtered(follower.coming(), replace(query, tail=None), live=True)
+
+
+def _now(places: Sequence[Place], query: Query) -> Iterator[Block]:
+    readers = [reader for place in places for reader in place.readers(query)]
+    _skip(readers, query)
+    return _filtered(merge([_whole(reader) for reader in readers]), query)
+
+
+def _skip(readers: Sequence[Reader], query: Query) -> None:
+    """Leave out, of logs that have an index, what cannot be asked for."""
+    plain = not (query.stream or query.grep or query.level or query.collapse or query.until)
+    for reader in readers:
+        if isinstance(reader, RankReader):
+            if query.tail is not None and plain:
+                reader.skip_to_last(query.tail)
+            elif query.since:
+                reader.skip_to(query.since)
+
+
+class Follower:
+    """Read on what places hold, until none of them is running."""
+
+    def __init__(self, places: Sequence[Place], query: Query) -> None:
+        self._places, self._query = places, query
+        self._readers: Dict[Path, Reader] = {}
+        self._waiting: Block = []
+        self._open()
+        _skip(list(self._readers.values()), query)
+
+    def _open(self) -> None:
+        """Open what is new: the ranks of a run that has just begun come one by one."""
+        for place in self._places:
+            for reader in place.readers(self._query):
+                self._readers.setdefault(reader.path, reader)
+
+    def there(self) -> Iterator[Block]:
+        """Give what has come since the last call.
+
+        The launcher stamps chunks in one thread and stores each at once: what is older than SETTLED is
+        complete over all ranks, so the order holds. Others' logs are not waited for.
+        """
+        exact = all(isinstance(reader, RankReader) for reader in self._readers.values())
+        horizon = time.time_ns() - SETTLED if exact else 1 << 63
+        for block in merge([reader.blocks() for reader in self._readers.values()]):
+            self._waiting += block
+            self._waiting.sort(key=time_of)
+            count = bisect_left(self._waiting, (horizon,))
+            yield self._waiting[:count]
+            self._waiting = self._waiting[count:]
+        yield []
+
+    def coming(self) -> Iterator[Block]:
+        """Give what is there and what comes; an empty block each time that there is nothing."""
+        while True:
+            over = not any(place.running() for place in self._places)
+            self._open()
+            yield from self.there()
+            if over:
+                break
+            time.sleep(POLL)
+        yield self._waiting
+        yield sorted((piece for reader in self._readers.values() for piece in reader.finish()), key=time_of)
+
+
+def _whole(reader: Reader) -> Iterator[Block]:
     yield from reader.blocks()
     yield reader.finish()
     reader.close()
 
 
-def follow(run: RunDir, wanted: Sequence[int]) -> Iterator[Block]:
-    """Merge what is there and what comes, until the run has ended.
+def _filtered(blocks: Iterator[Block], query: Query, live: bool = False) -> Iterator[Block]:
+    if query.since or query.until:
+        blocks = log_filters.by_time(blocks, query.since, query.until)
+    if query.stream:
+        blocks = log_filters.by_stream(blocks, query.stream.encode())
+    if query.level:
+        blocks = log_filters.at_level(blocks, query.level)
+    if query.grep:
+        blocks = log_filters.matching(blocks, compiled(query.grep))
+    if query.collapse:
+        blocks = log_filters.Collapse(live)(blocks)
+    if query.tail is not None:
+        blocks = iter([log_filters.tail(blocks, query.tail)])
+    return blocks
 
-    The launcher stamps chunks in one thread and stores each at once, so that everything older than SETTLED is
-    there when it is looked for, and the order holds over the ranks.
-    """
-    readers = {rank: RankReader(run, rank) for rank in run_logs.choose(run, wanted)}
-    waiting: Block = []
-    while True:
-        ended = not runs.running(run)
-        horizon = time.time_ns() - SETTLED
-        for rank in run_logs.choose(run, wanted):  # ranks of a run that has just begun come one by one
-            readers.setdefault(rank, RankReader(run, rank))
-        for block in merge([reader.blocks() for reader in readers.values()]):
-            waiting += block
-            ready = [piece for piece in waiting if piece[0] <= horizon]
-            if ready:
-                waiting = waiting[len(ready) :]
-                yield ready
-        if ended:
-            yield waiting
-            yield from merge([iter([reader.finish()]) for reader in readers.values()])
-            return
-        time.sleep(POLL)
+
+def compiled(pattern: str) -> Pattern[bytes]:
+    """Compile --grep. UsageError: no regular expression."""
+    try:
+        return re.compile(pattern.encode())
+    except re.error as error:
+        raise UsageError("--grep: %r: %s; quote special characters with \\" % (pattern, error)) from None
+
+
+def between(query: Query, places: Sequence[Place], since: Optional[str], until: Optional[str]) -> Query:
+    """Put --since and --until into a query. UsageError: no time."""
+
+    def ends() -> Tuple[int, int]:
+        return bounds(places, query)
+
+    first = log_filters.moment(since, "--since", ends) if since else 0
+    last = log_filters.moment(until, "--until", ends) if until else 0
+    return replace(query, since=first, until=last)
+
+
+def label_width(places: Sequence[Place], query: Query) -> int:
+    """Give the length of the longest label, to align the lines."""
+    return max((len(reader.label) for place in places for reader in place.readers(query)), default=0)

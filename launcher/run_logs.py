@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import IO, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import IO, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from launcher.errors import UsageError
 from launcher.log_pieces import BLOCK_BYTES, Block, Lines
 from launcher.run_dir import RunDir
 
 INDEX_BYTES = 1 << 14  # of index read at once; an entry has some 35
+LEAD = 1 << 12  # bytes of index before a place that is sought: a line may have begun there
 Entry = Tuple[int, bytes, int, int]  # time in ns, stream, offset, length
 
 
@@ -33,31 +34,40 @@ def choose(run: RunDir, wanted: Sequence[int]) -> List[int]:
 class RankReader:
     """Read one rank's log from a place in its index on; a later call of `blocks` goes on where it ended."""
 
-    def __init__(self, run: RunDir, rank: int) -> None:
-        self.rank = rank
-        self._label = b"%d" % rank
-        self._log_path, self._index_path = run.log(rank), run.index(rank)
+    def __init__(self, run: RunDir, rank: int, label: str = "") -> None:
+        self.rank: Optional[int] = rank
+        self.path, self._index_path = run.log(rank), run.index(rank)
+        self.label = (label or str(rank)).encode()
         self._log: Optional[IO[bytes]] = None
         self._position = 0  # in the index
         self._lines: Dict[bytes, Lines] = {}
         self._last = 0
 
-    def start_at(self, position: int) -> None:
-        """Start at a byte of the index where an entry begins."""
-        self._position = position
+    def skip_to(self, when: int) -> None:
+        """Start a little before the first chunk that is not older than `when` (ns)."""
+        self._start(_seek(self._index_path, lambda entry: entry[0] < when))
 
-    def blocks(self, until: int = 0) -> Iterator[Block]:
-        """Give what is there now, to its last whole line; `until` (ns, 0: no limit) ends it early."""
+    def skip_to_last(self, lines: int) -> None:
+        """Start a little before the last lines."""
+        offset = _last_lines(self.path, lines)
+        self._start(_seek(self._index_path, lambda entry: entry[2] < offset))
+
+    def _start(self, position: int) -> None:
+        with open(str(self._index_path), "rb") as stream:
+            self._position = _next_entry(stream, max(0, position - LEAD))
+
+    def blocks(self) -> Iterator[Block]:
+        """Give what is there now, to its last whole line."""
         for entries in self._entries():
-            if until and entries[0][0] > until:
-                return
             for part in _parts(entries):
-                yield self._pieces(part)
+                block = self._pieces(part)
+                if block:
+                    yield block
 
     def finish(self) -> Block:
         """Give the lines that have no line end, at the time of the last chunk."""
         ends = sorted((stream, lines.finish()) for stream, lines in self._lines.items())
-        return [(self._last, self._label, stream, text[:-1]) for stream, text in ends if text]
+        return [(self._last, self.label, stream, text[:-1]) for stream, text in ends if text]
 
     def close(self) -> None:
         """Close the log."""
@@ -78,12 +88,14 @@ class RankReader:
             if not text:
                 return
             self._position += len(text)
-            yield parse_index(text)
+            entries = parse_index(text)
+            if entries:
+                yield entries
 
     def _pieces(self, entries: List[Entry]) -> Block:
         begin = entries[0][2]
         data = self._read(begin, entries[-1][2] + entries[-1][3] - begin)
-        label, block = self._label, []
+        label, block = self.label, []
         for when, stream, offset, length in entries:
             lines = self._lines.get(stream) or self._lines.setdefault(stream, Lines())
             text = lines.feed(data[offset - begin : offset - begin + length])
@@ -94,15 +106,25 @@ class RankReader:
 
     def _read(self, offset: int, length: int) -> bytes:
         if self._log is None:
-            self._log = open(str(self._log_path), "rb")
+            self._log = open(str(self.path), "rb")
         self._log.seek(offset)
         return self._log.read(length)
 
 
 def parse_index(text: bytes) -> List[Entry]:
-    """Read whole entries of an index."""
+    """Read whole entries of an index; what a full disk cut off is left out."""
     words = text.split()
-    return list(zip(map(int, words[0::4]), words[1::4], map(int, words[2::4]), map(int, words[3::4])))
+    try:
+        if len(words) != 4 * text.count(b"\n"):
+            raise ValueError
+        return list(zip(map(int, words[0::4]), words[1::4], map(int, words[2::4]), map(int, words[3::4])))
+    except ValueError:
+        return [entry for line in text.splitlines() for entry in _entry(line)]
+
+
+def _entry(line: bytes) -> List[Entry]:
+    match = re.match(rb"(\d{15,20}) ([oe]) (\d+) (\d+)$", line)
+    return [(int(match[1]), match[2], int(match[3]), int(match[4]))] if match else []
 
 
 def _parts(entries: List[Entry]) -> Iterator[List[Entry]]:
@@ -117,35 +139,61 @@ def _parts(entries: List[Entry]) -> Iterator[List[Entry]]:
     yield entries[first:]
 
 
-def seek_time(index: Path, when: int) -> int:
-    """Find the place in an index of the first entry not before `when` (ns), by halving."""
+def bounds(run: RunDir, chosen: Sequence[int]) -> Tuple[int, int]:
+    """Give the times of the first and the last chunk of ranks, in ns; 0, 0 when there is none."""
+    first, last = [], []
+    for rank in chosen:
+        reader = RankReader(run, rank)
+        first += [entry[0] for entries in reader._entries() for entry in entries[:1]][:1]
+        last += _last_entry(run.index(rank))
+    return min(first, default=0), max(last, default=0)
+
+
+def _last_entry(index: Path) -> List[int]:
     try:
-        low, high = 0, index.stat().st_size
+        with open(str(index), "rb") as stream:
+            size = stream.seek(0, 2)
+            stream.seek(_next_entry(stream, max(0, size - LEAD)))
+            return [entry[0] for entry in parse_index(stream.read())][-1:]
     except OSError:
-        return 0
+        return []
+
+
+def _seek(index: Path, before: Callable[[Entry], bool]) -> int:
+    """Find the place in an index of the first entry for which `before` no longer holds, by halving."""
     with open(str(index), "rb") as stream:
+        low, high = 0, stream.seek(0, 2)
         while low < high:
-            middle = (low + high) // 2
-            start, entry = _entry_from(stream, middle)
-            if entry is None or entry[0] >= when:
-                high = middle
+            middle = _next_entry(stream, (low + high) // 2)
+            entry = _entry(_line_at(stream, middle).rstrip(b"\n")) if middle < high else []
+            if entry and before(entry[0]):
+                low = middle + len(_line_at(stream, middle))
             else:
-                low = start + len(_line_at(stream, start))
-        return low
+                high = (low + high) // 2
+        return _next_entry(stream, low)
 
 
-def _entry_from(stream: IO[bytes], position: int) -> Tuple[int, Optional[Entry]]:
-    """Give the first entry that begins at or after a byte, and where."""
-    if position:
-        stream.seek(position - 1)
-        stream.readline()
-    else:
-        stream.seek(0)
-    start = stream.tell()
-    line = stream.readline()
-    return start, parse_index(line)[0] if line.endswith(b"\n") else None
+def _next_entry(stream: IO[bytes], position: int) -> int:
+    """Give where the first entry begins that begins at or after a byte."""
+    if position == 0:
+        return 0
+    stream.seek(position - 1)
+    return position - 1 + len(stream.readline())
 
 
 def _line_at(stream: IO[bytes], position: int) -> bytes:
     stream.seek(position)
     return stream.readline()
+
+
+def _last_lines(log: Path, lines: int) -> int:
+    """Find where the last lines of a file begin, reading from its end."""
+    with open(str(log), "rb") as stream:
+        position = stream.seek(0, 2)
+        missing = lines + 1
+        while position > 0 and missing > 0:
+            step = min(1 << 16, position)
+            position -= step
+            stream.seek(position)
+            missing -= stream.read(step).count(b"\n")
+        return position

@@ -4,30 +4,97 @@ from __future__ import annotations
 
 import signal
 import sys
-from typing import Tuple
+from typing import Callable, List, Optional, Sequence
 
 import click
 
-from launcher import run_logs, runs
+from launcher import log_levels, log_text
+from launcher import logs as reading
 from launcher.devices import parse_devices
-from launcher.log_text import Text
-from launcher.logs import follow as following
-from launcher.logs import merged
+from launcher.log_pieces import Block
+from launcher.logs import Place, Query
+
+_LEVELS = click.Choice(list(log_levels.NAMES))
+_STREAMS = click.Choice(["stdout", "stderr"])
 
 
 @click.command()
-@click.argument("run", default="")
+@click.argument("run", nargs=-1)
 @click.option("--rank", metavar="LIST", default="", help="Only these ranks, such as 0-3,7.")
+@click.option("--stream", type=_STREAMS, help="Only this stream.")
+@click.option(
+    "--since", metavar="TIME", help="From: 10m (before now), +90s (from the first line), 10:21:35, ..."
+)
+@click.option("--until", metavar="TIME", help="To: also -30s (before the last line), 2026-03-01T10:21:35.")
+@click.option("--grep", metavar="REGEX", default="", help="Only lines in which this is found.")
+@click.option("--level", type=_LEVELS, help="Only lines of this level or above; tracebacks are errors.")
+@click.option(
+    "--collapse", is_flag=True, help="Equal lines of several ranks within 250 ms as one: [0-7]| ..."
+)
+@click.option("--tail", metavar="N", type=click.IntRange(min=0), help="Only the last N lines.")
 @click.option("--follow", "-f", is_flag=True, help="Go on with what comes, until the run ends.")
+@click.option(
+    "--errors", is_flag=True, help="The first error of each rank, and what HCCL's codes in it mean."
+)
+@click.option("--plog", is_flag=True, help="Also what CANN logged (plog) in the rank folders of a run.")
+@click.option("--date", is_flag=True, help="Print the date too.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object a line.")
 @click.option("--runs-dir", metavar="DIR", default="runs", show_default=True, help="Folder of runs.")
-def logs(run: str, rank: str, follow: bool, runs_dir: str) -> None:
-    """Merge the lines of RUN's ranks by time. RUN: a name, a path, a prefix; default: the latest run."""
+def logs(
+    run: Sequence[str],
+    rank: str,
+    stream: Optional[str],
+    since: Optional[str],
+    until: Optional[str],
+    grep: str,
+    level: Optional[str],
+    collapse: bool,
+    tail: Optional[int],
+    follow: bool,
+    errors: bool,
+    plog: bool,
+    date: bool,
+    as_json: bool,
+    runs_dir: str,
+) -> None:
+    """Merge the lines of all ranks by time.
+
+    RUN: the name of a run, a path, a prefix of a name; default: the latest run. Also any folder or file of
+    logs that are not ours, such as train_*.log, Ascend plog trees, one folder a node: these are merged by
+    the times in their lines.
+    """
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `npu-launch logs | head` ends as `cat | head` does
-    found = runs.resolve(run, runs_dir)
-    wanted: Tuple[int, ...] = parse_devices(rank) if rank else ()
-    blocks = following(found, wanted) if follow else merged(found, run_logs.choose(found, wanted))
-    render = Text()
+    places = reading.find(run, runs_dir)
+    query = Query(
+        ranks=tuple(parse_devices(rank)) if rank else (),
+        stream=stream[3] if stream else "",
+        grep=grep,
+        level=log_levels.NAMES.get(level or "", 0),
+        collapse=collapse,
+        tail=tail,
+        plog=plog,
+    )
+    query = reading.between(query, places, since, until)
+    if errors:
+        _print_errors(places, query, as_json)
+        return
+    render = log_text.as_json if as_json else log_text.Text(date, reading.label_width(places, query))
+    _print(reading.show(places, query, follow), render, follow)
+
+
+def _print(blocks: reading.Blocks, render: Callable[[Block], bytes], follow: bool) -> None:
+    if follow:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C is how following ends
+    out = sys.stdout.buffer
     for block in blocks:
-        sys.stdout.buffer.write(render(block))
-        if follow:
-            sys.stdout.buffer.flush()
+        if block:
+            out.write(render(block))
+            if follow:
+                out.flush()
+
+
+def _print_errors(places: List[Place], query: Query, as_json: bool) -> None:
+    from launcher import log_errors
+
+    found = log_errors.collect(places, query)
+    click.echo(log_errors.as_json(found) if as_json else "\n".join(log_errors.report(found)))
