@@ -139,7 +139,8 @@ def job(case: Case, runs_dir: Path, environ: Mapping[str, str]) -> Dict[str, Any
 
 def _words(case: Case, column: str, lookup: env_file.Lookup) -> List[str]:
     try:
-        return [env_file.expand(word, lookup) for word in shlex.split(case.row[column])]
+        shlex.split(case.row[column])  # names a quote that is left open
+        return env_file.words(case.row[column], lookup)
     except ValueError as error:
         raise case.fail(column, "%s; correct the cell" % error) from None
 

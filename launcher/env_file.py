@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Callable, Dict, List, Mapping, Optional
+from typing import Callable, Dict, List, Mapping, Optional, Tuple
 
 from launcher.errors import ConfigError
 
@@ -62,10 +62,34 @@ def expand(text: str, lookup: Lookup) -> str:
     return _VARIABLE.sub(value, text)
 
 
+def words(text: str, lookup: Lookup) -> List[str]:
+    """Split a command into words as a shell does; what stands in single quotes is left for the program.
+
+    ValueError: a quote left open, a variable without value, or something that only a shell can do.
+    """
+    found: List[str] = []
+    place = 0
+    while place < len(text):
+        if text[place].isspace():
+            place += 1
+            continue
+        word, place = _word(text, place, lookup)
+        found.append(word)
+    return found
+
+
 def _value(text: str, lookup: Lookup) -> str:
     """Read one word as a shell does. ValueError: more than one word, or a quote left open."""
+    word, place = _word(text, 0, lookup)
+    rest = text[place:].strip()
+    if rest and not rest.startswith("#"):
+        raise ValueError("%r is more than one word; put the value in quotes" % text)
+    return word
+
+
+def _word(text: str, place: int, lookup: Lookup) -> Tuple[str, int]:
+    """Read the word that begins at `place`: (its value, where it ends)."""
     parts: List[str] = []
-    place = 0
     while place < len(text) and not text[place].isspace():
         piece = _PIECE.match(text, place)
         if piece is None:
@@ -76,7 +100,4 @@ def _value(text: str, lookup: Lookup) -> str:
         else:
             parts.append(expand(bare, lookup) if bare is not None else literal or escaped or "")
         place = piece.end()
-    rest = text[place:].strip()
-    if rest and not rest.startswith("#"):
-        raise ValueError("%r is more than one word; put the value in quotes" % text)
-    return "".join(parts)
+    return "".join(parts), place

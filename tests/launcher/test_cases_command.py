@@ -80,7 +80,7 @@ def test_the_figures_of_a_program_reach_the_summary(tmp_path: Path) -> None:
         '{"step": %d, "loss": %d.5, "examples_per_second": %d}' % row
         for row in ((1, 9, 1), (2, 3, 8), (3, 2, 6))
     ]
-    result = '{"kind": "result", "metrics": {"exact": 71.25, "f1": 75.5}}'
+    result = '{"kind": "metrics", "values": {"exact": 71.25, "f1": 75.5}}'
     (tmp_path / "program.py").write_text(
         "import os\nfolder = os.environ['NPU_LAUNCH_RANK_DIR']\n"
         "open(folder + '/metrics.jsonl', 'w').write(%r)\n"
