@@ -119,7 +119,7 @@ class RankTable:
         return self._by_server().get(server_id, ())
 
     def cluster_spec(self, port: int = 2222) -> Dict[str, List[str]]:
-        """Give what tf.train.ClusterSpec takes: the address of each rank, `port` + its place on its server."""
+        """Give what tf.train.ClusterSpec takes: the address of each rank, `port` + its place on the server."""
         addresses: List[str] = []
         places: Dict[str, int] = {}
         hosts = {
@@ -185,7 +185,7 @@ def _complete(ranks: Sequence[Rank], layout: str) -> None:
     for rank in ranks:
         if layout == "2.0" and (not rank.levels or rank.local_id < 0):
             raise RankTableError(
-                "device %d of %s: 2.0 needs its local_id and network levels, which /etc/hccl_rootinfo.json holds"
+                "device %d of %s: 2.0 needs local_id and network levels, which /etc/hccl_rootinfo.json holds"
                 % (rank.device_id, rank.server_id)
             )
         if layout == "1.2" and not rank.super_device_id:

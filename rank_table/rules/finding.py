@@ -17,8 +17,9 @@ MOST = 20  # findings of one rule; the rest is counted
 class Finding:
     """Hold one finding. `chip` names the generation that the rule holds for, "" all of them.
 
-    `code` is what new CANN reports for it (before CANN 9 most of these were EI0004); "" when HCCL says nothing.
-    `path` is a JSON path such as server_list[0].device[1].rank_id; `line` and `column` count from 1, 0: unknown.
+    `code` is what new CANN reports for it (before CANN 9 most of these were EI0004); "" when HCCL says
+    nothing. `path` is a JSON path such as server_list[0].device[1].rank_id; `line` and `column` count from 1,
+    0 stands for unknown.
     """
 
     rule: str

@@ -60,7 +60,7 @@ def _with_version(document: Document, version: Any, report: Report) -> str:
         )
         return ""
     _chip_reads(version, report)
-    return version
+    return str(version)
 
 
 def _chip_reads(version: str, report: Report) -> None:
@@ -69,8 +69,8 @@ def _chip_reads(version: str, report: Report) -> None:
         wants = "2.0" if report.chip == "950" else "1.0"
         if version == "1.2":
             message = "its super pods are read on A3 only; %s reads %s" % (report.chip, wants)
-            level = report.error if report.chip == "950" else report.warning
-            level("version.chip", "version", version, message, "make it for %s" % report.chip)
+            note = report.error if report.chip == "950" else report.warning
+            note("version.chip", "version", version, message, "make it for %s" % report.chip)
             return
         message = "%s reads only %s" % (report.chip, wants)
         report.error("version.chip", "version", version, message, "make it for %s" % report.chip)

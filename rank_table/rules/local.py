@@ -13,7 +13,7 @@ from rank_table.table import RankTable
 def check_process(
     table: RankTable, environ: Mapping[str, str], physical: Optional[int], report: Report
 ) -> None:
-    """Compare a process with the table: RANK_ID, and the physical id of the device it opened (None: unknown)."""
+    """Compare a process with the table: RANK_ID, and the physical id of its device (None: unknown)."""
     text = environ.get("RANK_ID", "")
     if not (text.isdigit() and text.isascii() and len(text) <= 10):
         report.error(

@@ -121,7 +121,7 @@ def objects(report: Report, rule: str, item: Item, key: str, path: str) -> List[
         problem = "missing" if values is None else "empty" if isinstance(values, list) else "no list"
         report.error(rule, where, values, problem, "write a list of objects")
         return []
-    found = []
+    found: List[Tuple[str, Item]] = []
     for index, value in enumerate(values):
         here = "%s[%d]" % (where, index)
         if isinstance(value, dict):
@@ -138,7 +138,7 @@ def count(report: Report, rule: str, item: Item, key: str, path: str, actual: in
     value = number(report, rule, item, key, path)
     if value is not None and value != actual:
         report.error(
-            rule, join(path, key), item[key], "there are %d %s" % (actual, of), 'write "%d"' % actual
+            rule, join(path, key), item[key], "%d %s are listed" % (actual, of), 'write "%d"' % actual
         )
 
 

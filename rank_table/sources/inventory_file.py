@@ -120,7 +120,8 @@ def _device(item: Any, index: int, place: str) -> Device:
     numbers.setdefault("logical_id", index)
     texts = {name: str(item[name]) for name in TEXTS if _given(item, name)}
     source = str(item.get("source") or place)
-    return Device(source=source, levels=_levels(item, place), origin=_origin(item, place), **numbers, **texts)
+    values: Dict[str, Any] = dict(numbers, **texts)
+    return Device(source=source, levels=_levels(item, place), origin=_origin(item, place), **values)
 
 
 def _levels(item: Mapping[str, Any], place: str) -> Tuple[Mapping[str, Any], ...]:

@@ -99,7 +99,7 @@ def generation_of(name: str) -> str:
 
 
 def parse_mapping(text: str) -> List[SmiChip]:
-    """Read `npu-smi info -m`; columns are known by their titles, rows without a logic id (Mcu) are no chips."""
+    """Read `npu-smi info -m`; by column titles; rows without a logic id (Mcu) are no chips."""
     chips: List[SmiChip] = []
     titles: List[str] = []
     for line in text.splitlines():
@@ -158,7 +158,7 @@ def pci_generation(device: str) -> str:
 
 
 def parse_topo(text: str) -> Dict[int, str]:
-    """Read the last column of `npu-smi info -t topo`: NPU -> CPU ranges; empty when there is no such column."""
+    """Read the last column of `npu-smi info -t topo`: NPU -> CPU ranges; empty without such a column."""
     found: Dict[int, str] = {}
     with_cores = False
     for line in text.splitlines():

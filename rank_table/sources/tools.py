@@ -71,7 +71,7 @@ class Machine:
         return self.ask_all(tool, [arguments])[0]
 
     def ask_all(self, tool: str, calls: Sequence[Sequence[str]]) -> List[Answer]:
-        """Run a tool with several argument lists, side by side; the answers come in the order of the calls."""
+        """Run a tool with several argument lists, side by side; answers come in the order of the calls."""
         program = self.find(tool)
         if program is None or tool in self.silent:
             problem = self.silent.get(tool) or "%s: not found on PATH" % tool

@@ -1,4 +1,4 @@
-"""The two variables that hide devices: ASCEND_VISIBLE_DEVICES (physical) and ASCEND_RT_VISIBLE_DEVICES (logical)."""
+"""The variables that hide devices: ASCEND_VISIBLE_DEVICES (physical), ASCEND_RT_VISIBLE_DEVICES (logical)."""
 
 from __future__ import annotations
 

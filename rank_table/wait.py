@@ -1,0 +1,79 @@
+"""Wait for a rank table that the platform is still writing (`"status": "initializing"`)."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from typing import Callable, Tuple
+
+from rank_table.table import RankTable, RankTableError
+
+MINDCLUSTER = "/user/serverid/devindex/config/hccl.json"
+MODELARTS = "/user/config/jobstart_hccl.json"
+NAMES = ("hccl.json", "jobstart_hccl.json", "rank_table.json", "ranktable.json")
+LIMIT = 1800.0  # seconds; HCCL itself waits as long (HCCL_RANKTABLE_TIMEOUT_S)
+
+
+class StillWaiting(RankTableError):
+    """Say that the limit is over and what the file holds."""
+
+
+def resolve(path: str) -> str:
+    """Give the file of a path: ModelArts' RANK_TABLE_FILE names the folder that it is in."""
+    if os.path.isdir(path):
+        for name in NAMES:
+            if os.path.isfile(os.path.join(path, name)):
+                return os.path.join(path, name)
+    return path
+
+
+def wait_for(
+    path: str,
+    limit: float = LIMIT,
+    notify: Callable[[str], None] = lambda line: None,
+    poll: float = 1.0,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Tuple[RankTable, str]:
+    """Read a table once its status is completed: (table, text as it stands in the file).
+
+    A file that is not there yet, empty, or half written counts as waiting, for at most `limit` seconds.
+    `notify` gets one line when the wait starts.
+
+    Raises:
+        StillWaiting: the limit is over. RankTableError: completed, but no rank table.
+    """
+    start, told = clock(), False
+    while True:
+        text, state = _look(resolve(path))
+        if not state:
+            try:
+                return RankTable.loads(text), text
+            except RankTableError as error:
+                raise RankTableError("%s: %s" % (path, error)) from None
+        if clock() - start >= limit:
+            raise StillWaiting("%s: %s after %g s" % (path, state, limit))
+        if not told:
+            notify("%s: %s; waiting up to %g s for completed" % (path, state, limit))
+            told = True
+        sleep(poll)
+
+
+def _look(path: str) -> Tuple[str, str]:
+    """Read the file: (text, "") when it is completed, else ("", what it is instead)."""
+    try:
+        with open(path, encoding="utf-8-sig") as stream:
+            text = stream.read()
+    except OSError as error:
+        return "", str(error.strerror)
+    except UnicodeDecodeError:
+        return "", "not UTF-8"
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        return "", "no JSON (%s)" % str(error)[:80] if text.strip() else "empty"
+    status = document.get("status") if isinstance(document, dict) else None
+    if status in ("completed", None):  # without a status there is nothing to wait for
+        return text, ""
+    return "", "status %.40s" % (status,)
