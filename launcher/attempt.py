@@ -54,7 +54,7 @@ class Attempt:
         self._ranks = [Running(spec) for spec in plan.local_ranks]
         self._by_pid: Dict[int, Running] = {}
         self._ending = Ending(plan, self._ranks, journal, self._clock)
-        self._watch = Watch(run, plan.policy, self._ranks)
+        self._watch = Watch(run, plan.policy, self._ranks, journal)
         self._calls: Optional[RollCall] = None
         self._interrupted = self._interrupts = 0
         self._settle_at = NEVER

@@ -142,7 +142,7 @@ def _reset_signals() -> None:
 def _exec_error(spec: RankSpec, problem: Dict[str, Any]) -> LauncherError:
     text = "rank %d: %s: %s" % (spec.rank, problem["path"], os.strerror(problem["errno"]))
     if problem["errno"] == errno.E2BIG:
-        return LauncherError(text + "; a variable of the environment or the arguments are too long")
+        return NotExecutableError(text + "; shorten its environment or its arguments (128 KiB each at most)")
     if problem["errno"] == errno.EINVAL:
         text += " (%s)" % problem["text"]
     if problem["errno"] in (errno.ENOENT, errno.ENOTDIR):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import select
+import threading
 import time
 import traceback
 from contextlib import suppress
@@ -25,6 +26,7 @@ from launcher.run_dir import RunDir
 from launcher.signals import ENDING, Signals, name
 
 BUG = LauncherError.exit_code
+RESERVED = 1 << 18  # bytes
 
 
 def supervise(plan: Plan, run: RunDir, console: Console, busy: Optional[Busy] = None) -> Outcome:
@@ -33,6 +35,10 @@ def supervise(plan: Plan, run: RunDir, console: Console, busy: Optional[Busy] = 
     `busy` names who still uses a device of the plan; a restart waits until it gives "".
     """
     begin = time.monotonic()
+    if threading.current_thread() is not threading.main_thread():
+        # PDEATHSIG would kill the ranks as soon as this thread ends, and signals reach the main thread only.
+        raise LauncherError("supervise() must be called in the main thread")
+    reserve = Reserve(run)
     journal = Journal(run, console)
     journal.event("run", pid=os.getpid(), start=processes.start_of(os.getpid()), run_id=plan.run_id)
     limits = spawn.raise_descriptor_limit()
@@ -40,17 +46,36 @@ def supervise(plan: Plan, run: RunDir, console: Console, busy: Optional[Busy] = 
         outcome = _Supervisor(plan, run, console, journal, busy, limits).run()
     except LauncherError as error:
         outcome = Outcome(error.exit_code, (), None, str(error), 1, time.monotonic() - begin)
+    except OSError as error:
+        text = "cannot run: %s (%s)" % (error.strerror, error.filename or "see ulimit -n, ulimit -u, free memory")
+        journal.note(traceback.format_exc())
+        outcome = Outcome(BUG, (), None, text, 1, time.monotonic() - begin)
     except Exception as error:
         journal.note(traceback.format_exc())
-        processes.freeze_and_kill(plan.run_id)
         text = "%s: %s; this is a bug of npu-launch, see %s" % (type(error).__name__, error, run.launcher_log)
         outcome = Outcome(BUG, (), None, text, 1, time.monotonic() - begin)
     finally:
         with suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        reserve.release()
     journal.event("end", exit_code=outcome.exit_code, culprit=outcome.culprit)
     journal.close()
     return outcome
+
+
+class Reserve:
+    """Keep some room on the disk, so that a full one still takes the result and the report."""
+
+    def __init__(self, run: RunDir) -> None:
+        self._path = str(run.path / ".reserve")
+        with suppress(OSError):
+            with open(self._path, "wb") as stream:
+                os.posix_fallocate(stream.fileno(), 0, RESERVED)
+
+    def release(self) -> None:
+        """Give the room back."""
+        with suppress(OSError):
+            os.unlink(self._path)
 
 
 class _Supervisor:
@@ -79,6 +104,9 @@ class _Supervisor:
             guardian = Guardian(self._plan.run_id)
             try:
                 result, attempts, why = self._attempts(watched, spared | {guardian.pid})
+            except BaseException:  # whatever went wrong here, no process stays behind
+                processes.freeze_and_kill(self._plan.run_id, spared | {guardian.pid}, os.getpid())
+                raise
             finally:
                 guardian.dismiss()
         return self._outcome(result, attempts, why, time.monotonic() - begin)

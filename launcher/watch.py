@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import List, Optional, Sequence
+from typing import List, Optional, Sequence, Set
 
 from launcher import oom, processes
 from launcher.failure import State, read_error
+from launcher.journal import Journal
 from launcher.plan import Policy
 from launcher.ranks import Running
 from launcher.run_dir import RunDir
 
 ERROR_PATIENCE = 1.0  # a rank that wrote its error has this long to end by itself
 SAMPLE = 5.0  # seconds between looks at memory and processor time
+STRAGGLE = 10  # steps before ranks are compared
 BUSY = 0.05  # of a core: a rank that uses more is at work
 
 
@@ -28,8 +30,9 @@ class Trouble:
 class Watch:
     """Keep an eye on the ranks of one attempt; `look` is called a few times a second."""
 
-    def __init__(self, run: RunDir, policy: Policy, ranks: Sequence[Running]) -> None:
-        self._run, self._policy, self._ranks = run, policy, ranks
+    def __init__(self, run: RunDir, policy: Policy, ranks: Sequence[Running], journal: Journal) -> None:
+        self._run, self._policy, self._ranks, self._journal = run, policy, ranks, journal
+        self._stragglers: Set[int] = set()
         self._next_sample = 0.0
         self._sampled: Optional[float] = None
         self.memory = oom.MemoryEvidence()
@@ -42,6 +45,7 @@ class Watch:
             self._sample(living, now)
         for rank in living:
             self._pulse(rank, now)
+        self._compare(living)
         return self._errors(living, now) or self._hang(living, now) or self._early(living, now)
 
     def _pulse(self, rank: Running, now: float) -> None:
@@ -62,6 +66,18 @@ class Watch:
             rank.usage = used
             self.memory.watch(rank.pid)
         self._sampled, self._next_sample = now, now + SAMPLE
+
+    def _compare(self, living: Sequence[Running]) -> None:
+        """Warn, once, of a rank that has made less than half of the others' steps."""
+        steps = sorted(rank.pulse.step for rank in living if rank.pulse.armed)
+        usual = steps[len(steps) // 2] if len(steps) > 1 else 0
+        for rank in living:
+            slow = rank.pulse.armed and usual >= STRAGGLE and rank.pulse.step * 2 < usual
+            if slow and rank.rank not in self._stragglers:
+                self._stragglers.add(rank.rank)
+                text = "warning: rank %d is slow: step %d, where others are at %d"
+                self._journal.say(text % (rank.rank, rank.pulse.step, usual))
+                self._journal.event("straggler", rank.rank, step=rank.pulse.step, usual=usual)
 
     def _errors(self, living: Sequence[Running], now: float) -> Optional[Trouble]:
         """Find a rank that has written its error and does not end."""
