@@ -47,7 +47,8 @@ def supervise(plan: Plan, run: RunDir, console: Console, busy: Optional[Busy] = 
     except LauncherError as error:
         outcome = Outcome(error.exit_code, (), None, str(error), 1, time.monotonic() - begin)
     except OSError as error:
-        text = "cannot run: %s (%s)" % (error.strerror, error.filename or "see ulimit -n, ulimit -u, free memory")
+        hint = error.filename or "see ulimit -n, ulimit -u and the free memory"
+        text = "cannot run: %s (%s)" % (error.strerror, hint)
         journal.note(traceback.format_exc())
         outcome = Outcome(BUG, (), None, text, 1, time.monotonic() - begin)
     except Exception as error:
