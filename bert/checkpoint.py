@@ -15,7 +15,7 @@ from bert import checkpoint_index, heartbeat, names
 def load(path: str, variables: Dict[str, Any], session: Any) -> List[str]:
     """Assign the values that a checkpoint has; return a report, one line each fact."""
     used, unused = [], []
-    for name, value in _read(path):
+    for name, value in read(path):
         if name not in variables:
             unused.append(name)
             continue
@@ -30,7 +30,7 @@ def load(path: str, variables: Dict[str, Any], session: Any) -> List[str]:
     return report
 
 
-def _read(path: str) -> Iterator[Tuple[str, np.ndarray]]:
+def read(path: str) -> Iterator[Tuple[str, np.ndarray]]:
     found = checkpoint_index.find(path) or path
     if not found.endswith(".safetensors"):
         reader = tf.train.NewCheckpointReader(found[: -len(".index")])
