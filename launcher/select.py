@@ -1,4 +1,4 @@
-"""Which devices a launch gets: this host's NPUs, virtual CPU devices, an inventory file's, a given table's."""
+"""Which devices a launch gets: this host's NPUs, virtual CPU devices, an inventory file's, a table's."""
 
 from __future__ import annotations
 
@@ -196,7 +196,7 @@ def _by_device_ip(table: RankTable, machine: Machine) -> str:
 def logical_ids(
     table: RankTable, server_id: str, backend: str, machine: Machine
 ) -> Dict[Tuple[str, int], int]:
-    """Map the devices of a given table to logical ids: this host's as its sources say, others' by position."""
+    """Map the devices of a given table to logical ids: this host's by its sources, others' by position."""
     found: Dict[Tuple[str, int], int] = {}
     for server in table.servers:
         ids: List[int] = sorted(rank.device_id for rank in table.ranks_of(server))

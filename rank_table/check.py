@@ -39,7 +39,7 @@ def check_file(path: str, chip: str = "", environ: Optional[Mapping[str, str]] =
     _check_name(path, report)
     with open(path, "rb") as stream:
         if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
-            report.error("file.kind", "", path, "no regular file", "give a file")
+            report.error("file.kind", "", path, "no regular file", "give a file, or - for stdin")
             return report.done()
         text = stream.read(syntax.LONGEST + 1)
     _check_text(text, report)

@@ -119,7 +119,7 @@ class RankTable:
         return self._by_server().get(server_id, ())
 
     def cluster_spec(self, port: int = 2222) -> Dict[str, List[str]]:
-        """Give what tf.train.ClusterSpec takes: the address of each rank, `port` + its place on the server."""
+        """Give what tf.train.ClusterSpec takes: the address of each rank, `port` + its place on its host."""
         addresses: List[str] = []
         places: Dict[str, int] = {}
         hosts = {

@@ -31,6 +31,7 @@ def discover(machine: Machine, server_id: str = "", chip: str = "", everything: 
     devices = _devices(machine, chips)
     if not devices:
         notes = notes or ["no /dev/davinci* here"]
+    chip_from = "asked for" if chip else origin if generation else "PCI id"
     generation = chip or generation or _pci(machine, chips)
     devices = _with_chips(devices, chips, generation)
     devices = _hidden(machine, devices, notes)
@@ -43,11 +44,11 @@ def discover(machine: Machine, server_id: str = "", chip: str = "", everything: 
     if generation == "950" and devices:
         devices = _with_levels(machine, devices, notes)
     server, server_from, host_ip = own_server_id(machine, server_id)
-    origins = {
-        "server_id": server_from,
-        "chip": "asked for" if chip else origin,
-        "super_pod_id": "npu-smi -t spod-info",
-    }
+    origins = {"server_id": server_from}
+    if generation:
+        origins["chip"] = chip_from
+    if super_pod:
+        origins["super_pod_id"] = "npu-smi -t spod-info"
     host = Host(server, tuple(devices), host_ip, super_pod, generation, origin=origins)
     return Inventory((host,), "this host", tuple(notes))
 

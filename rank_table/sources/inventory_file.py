@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Dict, List, Mapping, Tuple
+from typing import Any, Dict, List, Mapping, Tuple, Union
 
 from rank_table.inventory import CHIPS, Device, Host, Inventory, InventoryError
 
 NUMBERS = ("device_id", "logical_id", "npu_id", "chip_id", "visible_index", "local_id")
 TEXTS = ("device_ip", "super_device_id", "health", "cores")
 DEVICE_KEYS = (*NUMBERS, *TEXTS, "levels", "source", "origin")
+DEVICE_WRITTEN = (*NUMBERS, *TEXTS, "levels")
+HOST_WRITTEN = ("server_id", "host_ip", "super_pod_id", "chip", "pod_name")
 HOST_KEYS = ("server_id", "devices", "host_ip", "super_pod_id", "chip", "pod_name", "origin")
 
 
@@ -43,6 +45,22 @@ def read(path: str) -> Inventory:
     return Inventory(
         tuple(found.values()), path, tuple(str(n) for n in notes) if isinstance(notes, list) else ()
     )
+
+
+def document(inventory: Inventory, explain: bool = False) -> Dict[str, Any]:
+    """Give the document that `read` reads back; `explain` adds where each value comes from."""
+    hosts = []
+    for host in inventory.hosts:
+        devices = [_written(device, DEVICE_WRITTEN, explain) for device in host.devices]
+        hosts.append(dict(_written(host, HOST_WRITTEN, explain), devices=devices))
+    return {"hosts": hosts, "notes": list(inventory.notes)}
+
+
+def _written(item: Union[Host, Device], keys: Tuple[str, ...], explain: bool) -> Dict[str, Any]:
+    values = {key: getattr(item, key) for key in keys if getattr(item, key) not in ("", -1, ())}
+    if explain:
+        values["origin"] = {key: source for key, source in item.origin.items() if key in values}
+    return values
 
 
 def _parse(path: str) -> Any:

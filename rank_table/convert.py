@@ -1,0 +1,109 @@
+"""Convert a rank table to another layout; say what the other layout cannot hold."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import Dict, List, Mapping, Tuple
+
+from rank_table.model import Rank, RankTableError, Server
+from rank_table.table import RankTable
+
+TARGETS = ("1.0", "1.2", "2.0", "cloud")
+
+
+def convert(table: RankTable, layout: str, by_pod: bool = False) -> Tuple[RankTable, List[str]]:
+    """Give the table in another layout and notes on what changes.
+
+    A cloud table has no rank_ids: HCCL orders it by server_id as text, then by device. `by_pod` numbers it
+    by the trailing number of pod_name instead, as ModelArts does.
+
+    Raises:
+        RankTableError: the target needs what the table does not hold, or its ranks would change.
+    """
+    if layout not in TARGETS:
+        raise RankTableError("cannot write %s; one of %s" % (layout, ", ".join(TARGETS)))
+    notes: List[str] = []
+    if table.layout == "cloud":
+        table, notes = _pods_in_order(table, by_pod)
+    if layout == table.layout:
+        return table, notes
+    if layout == "2.0" or table.layout == "2.0":
+        raise RankTableError(
+            "cannot convert %s to %s: the network levels of a 950 are in one alone; "
+            "make the table anew on its hosts" % (table.layout, layout)
+        )
+    if layout == "1.2":
+        return _to_1_2(table), notes
+    if layout == "cloud":
+        return _to_cloud(table), notes
+    return _to_1_0(table, notes), notes
+
+
+def _to_1_0(table: RankTable, notes: List[str]) -> RankTable:
+    if any(rank.device_id < 0 for rank in table.ranks):
+        raise RankTableError(
+            "cannot convert: a rank is a process of the host (device_id -1), 1.0 has devices only"
+        )
+    if table.layout == "1.2":
+        notes.append("1.0 holds no super pods and no super_device_id: HCCL then sees single servers")
+    ranks = tuple(
+        replace(rank, super_device_id="", pod_name="", group=0, instance={}) for rank in table.ranks
+    )
+    return RankTable(ranks, "1.0", table.status or "completed", _servers(table), extra=_kept(table))
+
+
+def _to_1_2(table: RankTable) -> RankTable:
+    missing = next((rank for rank in table.ranks if not rank.super_device_id), None)
+    if missing is not None or not table.super_pods:
+        where = (
+            "rank %d has no super_device_id" % missing.rank_id if missing else "there is no super_pod_list"
+        )
+        raise RankTableError("cannot convert to 1.2: %s; make the table anew on its hosts" % where)
+    return replace(table, layout="1.2")
+
+
+def _to_cloud(table: RankTable) -> RankTable:
+    order = [(rank.server_id, rank.device_id) for rank in table.ranks]
+    if order != sorted(order):
+        raise RankTableError(
+            "cannot convert to the cloud template: it has no rank_ids, and HCCL would order by server_id as "
+            "text, then by device, which is not the order of this table"
+        )
+    ranks = tuple(
+        replace(rank, pod_name=rank.server_id, super_device_id="", instance={}) for rank in table.ranks
+    )
+    servers = tuple(Server(server.server_id, server.server_id, server.extra) for server in _servers(table))
+    groups: Tuple[Mapping[str, str], ...] = ({"group_name": "hccl_world_group"},)
+    return RankTable(ranks, "cloud", table.status or "completed", servers, groups=groups)
+
+
+def _servers(table: RankTable) -> Tuple[Server, ...]:
+    """Give one entry a server, in the order of the ranks; pods of one server become one."""
+    extras: Dict[str, Mapping[str, object]] = {}
+    for server in table.server_list:
+        extras.setdefault(server.server_id, server.extra)
+    return tuple(Server(name, extra=extras.get(name, {})) for name in table.servers)
+
+
+def _kept(table: RankTable) -> Mapping[str, object]:
+    """Keep other keys of the document, but for those that mean something in the old layout alone."""
+    return table.extra if table.layout in ("1.0", "1.2") else {}
+
+
+def _pods_in_order(table: RankTable, by_pod: bool) -> Tuple[RankTable, List[str]]:
+    ordered = sorted(table.ranks, key=lambda rank: (_pod_number(rank), rank.pod_name, rank.device_id))
+    if [rank.rank_id for rank in ordered] == list(range(len(ordered))):
+        return table, []
+    if not by_pod:
+        return table, [
+            "ranks are numbered as HCCL orders the cloud template: by server_id as text, then by device; "
+            "by pod name (ModelArts) the order differs: --by-pod"
+        ]
+    ranks = tuple(replace(rank, rank_id=index) for index, rank in enumerate(ordered))
+    return replace(table, ranks=ranks), ["ranks are numbered by pod name, as ModelArts does"]
+
+
+def _pod_number(rank: Rank) -> int:
+    match = re.search(r"(\d{1,9})\Z", rank.pod_name)
+    return int(match.group(1)) if match else -1

@@ -1,0 +1,97 @@
+"""Rank tables and inventories as text for a person."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, Mapping, Sequence
+
+from rank_table.inventory import Inventory
+from rank_table.table import RankTable
+
+Row = Sequence[str]
+
+
+def show(table: RankTable) -> str:
+    """Give a heading, and one line a rank, server after server."""
+    title = "version %s" % table.version if table.version else "legacy template (%s)" % table.layout
+    servers = len(table.servers)
+    head = "%s, status %s: %d rank%s on %d server%s" % (
+        title,
+        table.status or "-",
+        table.world_size,
+        "" if table.world_size == 1 else "s",
+        servers,
+        "" if servers == 1 else "s",
+    )
+    return head + "\n" + columns(_without_empty([_TITLES, *_rows(table)]))
+
+
+_TITLES = ("SERVER", "RANK", "DEVICE", "ADDRESS", "SUPER POD", "SUPER DEVICE", "LOCAL ID", "POD")
+
+
+def _rows(table: RankTable) -> List[Row]:
+    pods: Dict[str, str] = {s.server_id: pod.super_pod_id for pod in table.super_pods for s in pod.servers}
+    rows: List[Row] = []
+    for name in table.servers:
+        for index, rank in enumerate(table.ranks_of(name)):
+            rows.append(
+                (
+                    name if index == 0 else "",
+                    str(rank.rank_id),
+                    "host" if rank.device_id < 0 else str(rank.device_id),
+                    rank.device_ip or _level_addresses(rank.levels),
+                    pods.get(name, "") if index == 0 else "",
+                    rank.super_device_id,
+                    "" if rank.local_id < 0 else str(rank.local_id),
+                    rank.pod_name,
+                )
+            )
+    return rows
+
+
+def _level_addresses(levels: Sequence[Mapping[str, Any]]) -> str:
+    lists = [level.get("rank_addr_list") for level in levels]
+    items = [item for addresses in lists if isinstance(addresses, list) for item in addresses]
+    return ",".join(dict.fromkeys(str(item.get("addr", "")) for item in items if isinstance(item, dict)))
+
+
+def _without_empty(rows: List[Row]) -> List[Row]:
+    kept = [index for index in range(len(rows[0])) if index < 3 or any(row[index] for row in rows[1:])]
+    return [tuple(row[index] for index in kept) for row in rows]
+
+
+def columns(rows: Sequence[Row]) -> str:
+    """Align rows; the first holds the titles."""
+    widths = [max(len(str(row[index])) for row in rows) for index in range(len(rows[0]))]
+    lines = ["  ".join(str(cell).ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
+    return "\n".join(lines) + "\n"
+
+
+def show_inventory(inventory: Inventory, numbers: Sequence[Row], explain: bool) -> str:
+    """Show hosts, and their devices in every numbering space; `explain` adds the source of each value."""
+    parts: List[str] = []
+    first = 1
+    for host in inventory.hosts:
+        facts = [("chip", host.chip), ("super pod", host.super_pod_id), ("address", host.host_ip)]
+        known = ", ".join("%s %s" % fact for fact in facts if fact[1])
+        count = len(host.devices)
+        parts.append("%s: %s%s\n" % (host.server_id, _count(count), ", " + known if known else ""))
+        rows = numbers[first : first + count]
+        first += count
+        if rows:
+            more = [(d.device_ip, d.super_device_id, d.health, d.cores) for d in host.devices]
+            titles = (*numbers[0], "ADDRESS", "SUPER DEVICE", "HEALTH", "CPUS")
+            full = _without_empty([titles, *((*row, *facts_) for row, facts_ in zip(rows, more))])
+            parts.append(columns(full))
+        if explain:
+            parts.append(_sources(host.origin, ""))
+            parts.extend(_sources(device.origin, "device %d " % device.device_id) for device in host.devices)
+    parts.extend("note: %s\n" % note for note in inventory.notes)
+    return "".join(parts)
+
+
+def _count(number: int) -> str:
+    return "no NPU" if number == 0 else "%d device%s" % (number, "" if number == 1 else "s")
+
+
+def _sources(origin: Mapping[str, str], prefix: str) -> str:
+    return "".join("  %s%s: %s\n" % (prefix, key, source) for key, source in origin.items() if source)
