@@ -109,8 +109,7 @@ def show(file: str) -> None:
     """Show a table the way a person reads it."""
     from rank_table.show import show as shown
 
-    table = _ours(RankTable.loads, click.get_text_stream("stdin").read()) if file == "-" else _load(file)
-    click.echo(shown(table), nl=False)
+    click.echo(shown(_load(file)), nl=False)
 
 
 @rank_table.command("merge")
@@ -166,6 +165,8 @@ def _ours(function: Callable[..., Made], *arguments: Any) -> Made:
 
 
 def _load(path: str) -> RankTable:
+    if path == "-":
+        return _ours(RankTable.loads, click.get_text_stream("stdin").read())
     return _ours(RankTable.load, path)
 
 
