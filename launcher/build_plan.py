@@ -22,6 +22,7 @@ def build_plan(
     command: Sequence[str],
     table: Any,
     rank_table_json: str,
+    host: str,
     logical_ids: Mapping[Tuple[str, int], int],
     backend: str,
     run_dir: str,
@@ -34,9 +35,9 @@ def build_plan(
 ) -> Plan:
     """Compute every rank of the job.
 
-    `logical_ids` maps (server_id, device_id) to the logical id, `bound` a rank to the cores it is bound to.
+    `host` is the server_id of this host; `logical_ids` maps (server_id, device_id) to the logical id,
+    `bound` a rank to the cores that it is bound to.
     """
-    host = table.ranks[0].server_id
     threads = max(1, len(cores) // max(1, len(table.ranks_of(host))))
     specs: List[RankSpec] = []
     for entry in table.ranks:

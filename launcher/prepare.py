@@ -13,13 +13,15 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass, replace
-from typing import Any, Dict, List, Mapping, Sequence, Tuple
+from typing import Any, Dict, List, Sequence, Tuple
 
-from launcher import ascend_env, build_plan, environment
+from launcher import ascend_env, build_plan, environment, select
 from launcher.config import JobConfig, Source, arguments
 from launcher.devices import parse_devices
 from launcher.errors import ConfigError, LauncherError
 from launcher.plan import Plan
+from launcher.select import GivenTable
+from rank_table.sources.tools import Machine
 from rank_table.table import RankTable
 
 CHECKS = {"squad.run_squad": "squad.check"}  # programs that can look at their flags before the start
@@ -45,25 +47,26 @@ def prepare(config: JobConfig, source: Source, command: Sequence[str]) -> Prepar
     launch_dir = _launch_dir()
     devices = parse_devices(config.devices)
     notes = check_program(config, source, command)
-    table, logical_ids, backend, more = _ranks(config, devices)
+    places = _places(config, source, devices)
     outer, sourced = ascend_env.load(config.ascend_env, os.environ, launch_dir, source)
     run_id = "%s-%s-%s" % (config.job, time.strftime("%Y%m%d-%H%M%S"), secrets.token_hex(2))
     plan = build_plan.build_plan(
         config,
         command=command,
-        table=table,
-        rank_table_json=_render(table),
-        logical_ids=logical_ids,
-        backend=backend,
+        table=places.table,
+        rank_table_json=places.text,
+        host=places.server_id,
+        logical_ids=places.logical_ids,
+        backend=places.backend,
         run_dir=os.path.join(launch_dir, os.path.expanduser(config.runs_dir), run_id),
         run_id=run_id,
         environ=outer,
         cores=sorted(os.sched_getaffinity(0)),
         launch_dir=launch_dir,
-        bound=_bound(config, table, backend),
-        notes=(*notes, *more, *([sourced] if sourced else [])),
+        bound=_bound(config, places),
+        notes=(*notes, *places.notes, *([sourced] if sourced else [])),
     )
-    return Prepared(config, _reviewed(plan, config, source), table)
+    return Prepared(config, _reviewed(plan, config, source), places.table)
 
 
 def _reviewed(plan: Plan, config: JobConfig, source: Source) -> Plan:
@@ -89,30 +92,39 @@ def _launch_dir() -> str:
         raise ConfigError("the current directory is gone; cd to one that exists") from None
 
 
-def _ranks(
-    config: JobConfig, devices: Tuple[int, ...]
-) -> Tuple[RankTable, Mapping[Tuple[str, int], int], str, Tuple[str, ...]]:
-    """Give the rank table, the logical id of each (server_id, device_id), the backend, and notes."""
-    from launcher.select import choose_inventory
+def _places(config: JobConfig, source: Source, devices: Tuple[int, ...]) -> GivenTable:
+    """Give the rank table: the one of `rank_table_file`, or one made from an inventory."""
+    if config.rank_table_file:
+        path = os.path.expanduser(config.rank_table_file)
+        given = select.given_table(path, config.backend, os.environ, notify=_say)
+        mine = {rank.device_id for rank in given.table.ranks_of(given.server_id)}
+        if config.devices != JobConfig.devices and set(devices) != mine:
+            text = "%s, but %s has devices %s on this host; leave devices out"
+            listed = ",".join(map(str, sorted(mine)))
+            raise source.error("devices", text % (config.devices, config.rank_table_file, listed))
+        return given
+    selection = select.choose_inventory(
+        devices, config.backend, config.inventory, os.environ, chip=config.chip
+    )
+    hosts = selection.inventory.hosts
+    table = RankTable.from_hosts(hosts)
+    logical = {(host.server_id, item.device_id): item.logical_id for host in hosts for item in host.devices}
+    server = select.own_server(table, Machine(os.environ))
+    return GivenTable(table, _render(table), server, selection.backend, logical, selection.notes)
 
-    selection = choose_inventory(devices, config.backend, config.inventory, os.environ)
-    table = RankTable.from_hosts(selection.inventory.hosts)
-    logical = {
-        (host.server_id, device.device_id): device.logical_id
-        for host in selection.inventory.hosts
-        for device in host.devices
-    }
-    return table, logical, selection.backend, tuple(selection.notes)
+
+def _say(line: str) -> None:
+    print("npu-launch: " + line, file=sys.stderr, flush=True)
 
 
-def _bound(config: JobConfig, table: RankTable, backend: str) -> Dict[int, Tuple[int, ...]]:
+def _bound(config: JobConfig, places: GivenTable) -> Dict[int, Tuple[int, ...]]:
     """Ask the machine which cores this host's ranks are bound to; nothing is asked without `bind`."""
     if config.bind == "none":
         return {}
     from launcher.binding import cores_for, read_topology
 
-    mine = {rank.rank_id: rank.device_id for rank in table.ranks_of(table.ranks[0].server_id)}
-    return cores_for(config.bind, mine, read_topology(backend, mine.values()))
+    mine = {rank.rank_id: rank.device_id for rank in places.table.ranks_of(places.server_id)}
+    return cores_for(config.bind, mine, read_topology(places.backend, mine.values()))
 
 
 def _render(table: RankTable) -> str:

@@ -179,3 +179,49 @@ def test_a_detached_run_goes_on_and_logs_follow_attaches(tmp_path: Path) -> None
     followed = launch(tmp_path, "logs", "--follow")
     assert followed.returncode == 0
     assert "late from 0" in followed.stdout and "late from 1" in followed.stdout
+
+
+def rank_table(folder: Path, text: str) -> Path:
+    path = folder / "hccl.json"
+    path.write_text(text)
+    return path
+
+
+TABLE = (
+    '{"version": "1.0", "server_count": "1", "status": "completed", "server_list": [{"server_id": "10.0.0.1", '
+    '"device": [{"device_id": "4", "rank_id": "0"}, {"device_id": "6", "rank_id": "1"}]}]}'
+)
+
+
+def test_a_finished_rank_table_is_used_as_it_is(tmp_path: Path) -> None:
+    path = rank_table(tmp_path, TABLE)
+    done = launch(tmp_path, *CPU, "--rank-table-file", path, "--", "sh", "-c", "echo $RANK_ID is $DEVICE_ID")
+    assert done.returncode == 0, done.stderr
+    assert "0 is 4" in done.stdout and "1 is 6" in done.stdout
+    assert (latest(tmp_path) / "rank_table.json").read_text() == TABLE
+
+
+def test_devices_that_the_given_table_does_not_have_are_refused(tmp_path: Path) -> None:
+    path = rank_table(tmp_path, TABLE)
+    done = launch(tmp_path, *CPU, "--rank-table-file", path, "--devices", "0-1", "--", "true")
+    assert done.returncode == 2 and "devices 4,6 on this host" in done.stderr
+
+
+def test_case_74_a_broken_rank_table_is_refused(tmp_path: Path) -> None:
+    path = rank_table(tmp_path, TABLE.replace('"rank_id": "1"', '"rank_id": "0"'))
+    done = launch(tmp_path, *CPU, "--rank-table-file", path, "--", "true")
+    assert done.returncode in (2, 78) and "rank" in done.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_an_inventory_file_of_two_hosts_starts_the_ranks_of_this_host_alone(tmp_path: Path) -> None:
+    import socket
+
+    (tmp_path / "hosts.yaml").write_text(
+        "hosts:\n  - {server_id: other, devices: [0, 1]}\n  - {server_id: %s, devices: [0, 1]}\n"
+        % socket.gethostname()
+    )
+    words = ("--devices", "0-1", "--inventory", "hosts.yaml", "--", "sh", "-c", "echo I am $RANK_ID")
+    done = launch(tmp_path, *CPU, *words)
+    assert done.returncode == 0, done.stderr
+    assert "I am 2" in done.stdout and "I am 3" in done.stdout and "I am 0" not in done.stdout

@@ -34,6 +34,7 @@ def plan(
         command=command,
         table=table,
         rank_table_json=render(table),
+        host="10.0.0.9",
         logical_ids=logical,
         backend="cpu",
         run_dir="/r/runs/job-1",
