@@ -188,7 +188,8 @@ def rank_table(folder: Path, text: str) -> Path:
 
 
 TABLE = (
-    '{"version": "1.0", "server_count": "1", "status": "completed", "server_list": [{"server_id": "10.0.0.1", '
+    '{"version": "1.0", "server_count": "1", "status": "completed", "server_list": '
+    '[{"server_id": "10.0.0.1", '
     '"device": [{"device_id": "4", "rank_id": "0"}, {"device_id": "6", "rank_id": "1"}]}]}'
 )
 
