@@ -166,7 +166,7 @@ def _ours(function: Callable[..., Made], *arguments: Any) -> Made:
 
 def _load(path: str) -> RankTable:
     if path == "-":
-        return _ours(RankTable.loads, click.get_text_stream("stdin").read())
+        return _ours(RankTable.loads, sys.stdin.read())
     return _ours(RankTable.load, path)
 
 

@@ -16,7 +16,6 @@ _PARSE, _VALUE, _MISSING = "EI0004", "EI0014", "EI0017"
 
 RULES: Dict[str, Rule] = {
     # the file
-    "file.read": Rule(_PARSE, "the file can be read"),
     "file.kind": Rule(_PARSE, "the path names a regular file"),
     "file.name": Rule("", "the first .json in the path is its end"),
     "file.symlink": Rule("", "no symbolic link: torch_npu refuses it, HCCL follows it"),

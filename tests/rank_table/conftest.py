@@ -13,7 +13,7 @@ import pytest
 
 from rank_table.sources.tools import Machine
 
-# A tool answers by its arguments: a text, or {"exit": code, "sleep": seconds, "text": ...}; "*" is any other call.
+# Answers by arguments: a text, or {"exit": code, "sleep": seconds, "text": ...}; "*" is any other call.
 TOOL = """#!%s
 import json, os, sys, time
 answers = json.load(open(sys.argv[0] + ".json"))

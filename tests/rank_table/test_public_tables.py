@@ -13,7 +13,11 @@ from rank_table.table import RankTable
 
 # file: (chip, rules that must be among the errors, whether they must be all of them).
 BAD = {
-    "duplicate-rank-empty-device": ("", "version.missing status.missing device_id.number rank_id.sequence", False),
+    "duplicate-rank-empty-device": (
+        "",
+        "version.missing status.missing device_id.number rank_id.sequence",
+        False,
+    ),
     "global-ranktable-1.0": ("", "kind.global-ranktable", True),
     "global-ranktable-1.2": ("", "kind.global-ranktable", True),
     "json-brace-only": ("", "json.bracket", True),
@@ -65,7 +69,13 @@ BAD = {
 }
 
 # The chip that a valid file is meant for, where its name says so; else it is checked for every chip that reads it.
-CHIPS = {"legacy": ("", "910A"), "v1.0": ("", "910A", "A2"), "v1.1": ("",), "v1.2": ("", "A3"), "v2.0": ("", "950")}
+CHIPS = {
+    "legacy": ("", "910A"),
+    "v1.0": ("", "910A", "A2"),
+    "v1.1": ("",),
+    "v1.2": ("", "A3"),
+    "v2.0": ("", "950"),
+}
 # Line and column of what is no JSON.
 PLACES = {
     "json-brace-only": (1, 1),
@@ -90,7 +100,11 @@ def test_the_reference_data_is_the_one_that_the_verdicts_are_for(tables: Path) -
 @pytest.mark.parametrize("name", sorted(BAD))
 def test_every_bad_table_is_refused_for_its_own_reason(name: str, tables: Path) -> None:
     chip, rules, all_of_them = BAD[name]
-    found = {finding.rule for finding in check_file(str(tables / ("bad-%s.json" % name)), chip) if finding.level == ERROR}
+    found = {
+        finding.rule
+        for finding in check_file(str(tables / ("bad-%s.json" % name)), chip)
+        if finding.level == ERROR
+    }
     assert found >= set(rules.split())
     if all_of_them:
         assert found == set(rules.split())
@@ -136,13 +150,17 @@ def test_commented_documentation_is_refused_for_its_comments_alone(tables: Path)
         assert all(finding.line for finding in findings if finding.code == "EI0004")
 
 
-def test_the_four_devices_that_910a_does_not_link_are_only_a_warning_while_the_chip_is_open(tables: Path) -> None:
+def test_the_four_devices_that_910a_does_not_link_are_only_a_warning_while_the_chip_is_open(
+    tables: Path,
+) -> None:
     path = str(tables / "bad-v1.0-4p-set-0167.json")
     assert [finding.level for finding in check_file(path) if finding.rule == "device.four-set"] == ["warning"]
     assert "device.four-set" not in {finding.rule for finding in check_file(path, "A2")}
 
 
-def test_a_set_that_hccl_links_against_its_documentation_is_a_warning_that_names_the_chip(tables: Path) -> None:
+def test_a_set_that_hccl_links_against_its_documentation_is_a_warning_that_names_the_chip(
+    tables: Path,
+) -> None:
     findings = check_file(str(tables / "valid-v1.0-1s4p-0145.json"), "910A")
     assert [(finding.rule, finding.level, finding.chip) for finding in findings] == [
         ("doc.910a-group", "warning", "910A")
