@@ -12,6 +12,7 @@ from bert.config import BertConfig
 from squad import batching, eval_script, evaluate, latency, pieces, predictions
 from squad.answer_text import AnswerText
 from squad.examples import load_json
+from squad.flags import SquadFlags
 from squad.job import Dataset, Job
 from squad.progress import progress_bar
 
@@ -36,7 +37,7 @@ def _share(job: Job, model: BertConfig, data: Dataset, checkpoint: str, backend:
     flags = job.flags
     # Rows of like lengths, cut to the longest: the same logits, sooner. A device that compiles every
     # shape anew needs whole rows.
-    mode = "pad" if backend.name == "npu" else "bucket"
+    mode = "pad" if backend.static_shapes else "bucket"
     share = (data.features, backend.rank, backend.size, flags.predict_batch_size, mode)
     order = batching.predict_order(*share)
     outputs = trainer.predict(model, checkpoint, batching.predict_batches(*share), backend, flags.gelu)
@@ -45,10 +46,17 @@ def _share(job: Job, model: BertConfig, data: Dataset, checkpoint: str, backend:
     logits = batching.collect_logits(data.features, order, _timed(outputs, len(order), seconds))
     lines = latency.summary(
         seconds, int(logits[2].sum()), time.monotonic() - begin, flags.predict_batch_size,
-        flags.max_seq_length, "fp32" if not flags.amp else "fp16",
+        flags.max_seq_length, _precision(flags, backend),
     )  # fmt: skip
     job.say("\n".join(lines))
     return logits
+
+
+def _precision(flags: SquadFlags, backend: Backend) -> str:
+    mixed = flags.mixed_precision
+    if mixed is None:
+        mixed = backend.name == "npu"
+    return ("fp16" if backend.name == "npu" else "bf16") if mixed else "fp32"
 
 
 def _timed(outputs: Iterator[Any], count: int, seconds: List[float]) -> Iterator[Any]:

@@ -12,6 +12,7 @@ import sys
 from typing import Callable, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from bert import checkpoint_index, names
+from bert.backend.npu_options import NpuOptions
 from bert.config import BertConfig
 from squad.flags import Finding, SquadFlags, fields, parse, resolve_paths
 
@@ -56,6 +57,8 @@ def _tasks(flags: SquadFlags) -> Iterator[Finding]:
         yield "do_train", "nothing to do; give do_train=True, do_predict=True or both"
     if flags.do_predict and not flags.do_train and not flags.init_checkpoint:
         yield "init_checkpoint", "missing; predicting needs a fine-tuned checkpoint"
+    if flags.use_tfrecord and flags.do_train and not flags.input_files_dir:
+        yield "use_tfrecord", "which cache? give its folder as input_files_dir"
 
 
 def _required(flags: SquadFlags) -> Iterator[Finding]:
@@ -99,6 +102,7 @@ def _ranges(flags: SquadFlags) -> Iterator[Finding]:
             yield name, "%s is negative" % getattr(flags, name)
     if not 0 <= flags.warmup_proportion < 1:
         yield "warmup_proportion", "%s is outside 0 to 1" % flags.warmup_proportion
+    yield from NpuOptions.from_flags(flags).problems()
     if flags.max_query_length + 3 >= flags.max_seq_length:
         yield "max_seq_length", "%d leaves no room for a passage beside a question of %d tokens" % (
             flags.max_seq_length, flags.max_query_length,

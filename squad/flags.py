@@ -51,14 +51,16 @@ class SquadFlags:
     max_query_length: int = _flag(64, "tokens of a question; longer ones are cut")
 
     # Training.
-    train_batch_size: int = _flag(8, "features per device and step")
-    global_batch_size: int = _flag(0, "features per step over all devices; 0: train_batch_size times devices")
+    train_batch_size: int = _flag(8, "rows per device and batch")
+    global_batch_size: int = _flag(
+        0, "rows per step over all devices; 0: train_batch_size times devices and accumulated batches"
+    )
     learning_rate: float = _flag(5e-6, "peak rate of the schedule")
     lr_scaling: str = _flag("none", "peak rate over ranks", choices=("none", "linear", "sqrt"))
     num_train_epochs: float = _flag(3.0, "times that every feature is seen")
     num_train_steps: int = _flag(0, "steps; 0: as many as num_train_epochs needs")
     warmup_proportion: float = _flag(0.1, "share of the steps in which the rate rises")
-    num_accumulation_steps: int = _flag(1, "batches summed into one step")
+    num_accumulation_steps: int = _flag(1, "batches that a device sums into one step")
     optimizer_type: str = _flag("adam", "optimizer", choices=("adam", "lamb"))
     weight_decay: float = _flag(0.01, "decoupled weight decay (none on biases and LayerNorm)")
     adam_epsilon: float = _flag(1e-6, "epsilon of the optimizer (the seed used 1e-4)")
@@ -70,7 +72,7 @@ class SquadFlags:
     gelu: str = _flag("exact", "activation", choices=("exact", "tanh"))
     gradient_checkpointing: bool = _flag(False, "recompute activations in the backward pass")
     amp: Optional[bool] = _flag(None, "mixed precision; default: on for NPU, off for CPU")
-    precision_mode: str = _flag("", "the successor's spelling: allow_mix_precision means --amp")
+    precision_mode: str = _flag("", "NPU: CANN's name of the precision; goes before --amp")
 
     # Saving and showing.
     save_checkpoints_steps: int = _flag(5000, "steps between checkpoints; 0: only at the end")
@@ -80,7 +82,7 @@ class SquadFlags:
 
     # Prediction.
     predict_batch_size: int = _flag(8, "features per device and call")
-    num_eval_iterations: int = _flag(0, "predict only the first N batches; 0: all")
+    num_eval_iterations: int = _flag(0, "answer only the questions of the first N batches; 0: all")
     n_best_size: int = _flag(20, "answers kept per question")
     max_answer_length: int = _flag(30, "tokens of an answer")
     null_score_diff_threshold: float = _flag(0.0, "no answer when the null score leads by more than this")
@@ -110,6 +112,20 @@ class SquadFlags:
 
     # Collective of several hosts.
     collective: str = _flag("auto", "CPU ranks: shared memory on one host", choices=("auto", "shm", "grpc"))
+
+    @property
+    def clipping(self) -> str:
+        """Give the way of clipping, whichever of its two flags says it."""
+        if self.npu_bert_clip_by_global_norm is None:
+            return self.clip
+        return "global" if self.npu_bert_clip_by_global_norm else "per_tensor"
+
+    @property
+    def mixed_precision(self) -> Optional[bool]:
+        """Whether to compute in half precision, whichever flag says it; None: as the device does best."""
+        if self.precision_mode:
+            return self.precision_mode.startswith("allow_mix_precision")
+        return self.amp
 
 
 REFUSED: Dict[str, str] = {

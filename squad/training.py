@@ -10,15 +10,22 @@ from bert.backend.base import Backend
 from bert.config import BertConfig
 from bert.train_config import TrainConfig
 from squad import batching
+from squad.errors import DataError
 from squad.flags import SquadFlags
 from squad.job import Dataset, Job
 from squad.sharding import GlobalOrder
 
 
 def train(job: Job, model: BertConfig, data: Dataset, backend: Backend) -> str:
-    """Train on the rows; return the prefix of the last checkpoint, which every rank can read."""
+    """Train on the rows; return the prefix of the last checkpoint, which every rank can read.
+
+    Raises:
+        DataError: the device cannot take batches of this kind.
+    """
     flags, features = job.flags, data.features
     mode = flags.batching
+    if mode == "bucket" and backend.static_shapes:
+        raise DataError("batching bucket: this device compiles every shape anew; give batching=pack or pad")
     shuffle = not flags.npu_bert_debug
     order = batching.make_order(features, rows_per_step(flags, backend.size), flags.seed, shuffle, mode)
     config = train_config(flags, order, backend.size)
@@ -51,9 +58,12 @@ def train_config(flags: SquadFlags, order: GlobalOrder, ranks: int) -> TrainConf
         num_train_steps=steps,
         num_warmup_steps=int(steps * flags.warmup_proportion),
         dropout=not flags.npu_bert_debug,
+        clip=flags.clipping,
         # Padding takes part in Google's softmax; rows of other lengths, or of several features, cannot.
         loss_over="row" if flags.batching == "pad" else "tokens",
     )
+    if "amp" in names:
+        values["amp"] = flags.mixed_precision
     return TrainConfig(**values)
 
 

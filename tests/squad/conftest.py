@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import string
 from pathlib import Path
-from typing import Any, Callable, Dict
+from typing import Any, Callable, Dict, List
 
 import pytest
+
+from squad.run_squad import main
 
 
 @pytest.fixture
@@ -40,3 +42,72 @@ def squad_file(tmp_path: Path) -> Callable[[Any], str]:
         return str(path)
 
     return write
+
+
+CONFIG = {
+    "hidden_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "max_position_embeddings": 96,
+    "type_vocab_size": 2,
+    "hidden_dropout_prob": 0.0,
+    "attention_probs_dropout_prob": 0.0,
+    "initializer_range": 0.3,  # large, so that an untrained model prefers some answers
+}
+
+
+def squad_document(first: int, passages: int) -> Dict[str, Any]:
+    """Make passages about numbered people; two questions each, one of them without an answer."""
+    paragraphs = []
+    for number in range(first, first + passages):
+        name = "mr %s" % "".join(string.ascii_lowercase[int(digit)] for digit in "%03d" % number)
+        filler = "a quiet man who liked long walks " * (1 + number % 3)
+        context = "%s, %swas born in %d." % (name, filler, 1000 + number)
+        answer = {"text": str(1000 + number), "answer_start": context.index(str(1000 + number))}
+        questions = [
+            {"id": "q%d" % number, "question": "when was %s born?" % name, "answers": [answer]},
+            {"id": "n%d" % number, "question": "when did %s die?" % name, "answers": []},
+        ]
+        for question in questions:
+            question["is_impossible"] = not question["answers"]
+        paragraphs.append({"context": context, "qas": questions})
+    return {"version": "v2.0", "data": [{"title": "people", "paragraphs": paragraphs}]}
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a folder with train.json, dev.json, a vocabulary of letters and a tiny BERT's configuration."""
+    folder = tmp_path_factory.mktemp("tiny")
+    (folder / "train.json").write_text(json.dumps(squad_document(0, 12)))
+    (folder / "dev.json").write_text(json.dumps(squad_document(500, 5)))
+    marks = list(string.ascii_lowercase + string.digits)
+    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ",", ".", "?", *marks]
+    tokens += ["##" + mark for mark in marks] + ["when", "was", "born", "did", "die", "mr", "in"]
+    (folder / "vocab.txt").write_text("\n".join(tokens) + "\n")
+    (folder / "bert_config.json").write_text(json.dumps(dict(CONFIG, vocab_size=len(tokens))))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def finished(tiny: Path) -> str:
+    """Give the prefix of a checkpoint that the program itself has made in two steps."""
+    assert main(flags(tiny, do_train=True, num_train_steps=2, output_dir=tiny / "finished")) == 0
+    return str(tiny / "finished" / "model.ckpt-2")
+
+
+def flags(folder: Path, **changes: Any) -> List[str]:
+    """Make the program's command line for the tiny job."""
+    values: Dict[str, Any] = {
+        "vocab_file": folder / "vocab.txt",
+        "bert_config_file": folder / "bert_config.json",
+        "train_file": folder / "train.json",
+        "predict_file": folder / "dev.json",
+        "version_2_with_negative": True,
+        "max_seq_length": 64,
+        "doc_stride": 16,
+        "max_query_length": 24,
+        "learning_rate": 1e-3,
+    }
+    values.update(changes)
+    return ["--%s=%s" % item for item in values.items()]

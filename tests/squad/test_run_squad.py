@@ -1,0 +1,221 @@
+"""The program, whole, in one process: train, predict, evaluate, on a tiny BERT."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Dict, List
+
+import numpy as np
+import pytest
+
+from squad.run_squad import main
+from tests.squad.conftest import flags, squad_document
+
+ROOT = Path(__file__).resolve().parents[2]
+IDS = sorted("%s%d" % (kind, number) for number in range(500, 505) for kind in "qn")
+
+
+def load(path: Path) -> Any:
+    return json.loads(path.read_text())
+
+
+def artifacts(rank_dir: Path) -> List[Dict[str, Any]]:
+    return [json.loads(line) for line in (rank_dir / "artifacts.jsonl").read_text().splitlines()]
+
+
+def test_trains_predicts_and_evaluates_in_one_go(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setenv("NPU_LAUNCH_RANK_DIR", str(tmp_path))
+    out = tmp_path / "out"
+    wish = flags(tiny, do_train=True, do_predict=True, num_train_steps=3, output_dir=out)
+    assert main(wish) == 0
+    text = capsys.readouterr().out
+    assert "EM " in text and "HasAns" in text and "NoAns" in text
+    assert "Latency Confidence Level 99" in text and "Throughput Average" in text
+    assert sorted(load(out / "predictions.json")) == IDS
+    assert sorted(load(out / "nbest_predictions.json")) == sorted(load(out / "null_odds.json")) == IDS
+    kinds = {item["kind"]: item for item in artifacts(tmp_path)}
+    assert set(kinds) == {"checkpoint", "predictions", "metrics"}
+    assert {"exact", "f1", "HasAns_f1", "NoAns_f1"} <= set(kinds["metrics"]["values"])
+    assert [os.path.basename(path) for path in kinds["predictions"]["files"]] == [
+        "predictions.json", "nbest_predictions.json", "null_odds.json",
+    ]  # fmt: skip
+    assert kinds["checkpoint"]["prefix"] == str(out / "model.ckpt-3")
+    assert not list(out.glob("logits_*"))
+
+
+@pytest.fixture(scope="module")
+def alone(finished: str, tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Dict[str, Any]:
+    """Give the answers of one process and batch size 1, rows padded as the seed pads them."""
+    folder = tmp_path_factory.mktemp("alone")
+    assert main(predicting(tiny, finished, folder, predict_batch_size=1)) == 0
+    return {name: load(folder / name) for name in ("predictions.json", "null_odds.json")}
+
+
+def predicting(tiny: Path, checkpoint: str, folder: Path, **more: Any) -> List[str]:
+    return flags(tiny, do_predict=True, init_checkpoint=checkpoint, output_dir=folder, **more)
+
+
+def check_same(folder: Path, expected: Dict[str, Any]) -> None:
+    assert load(folder / "predictions.json") == expected["predictions.json"]
+    odds, wanted = load(folder / "null_odds.json"), expected["null_odds.json"]
+    assert odds.keys() == wanted.keys()
+    np.testing.assert_allclose([odds[key] for key in wanted], list(wanted.values()), atol=1e-4)
+
+
+@pytest.mark.parametrize("size", [3, 7, 8, 64])
+def test_answers_are_the_same_for_every_predict_batch_size(
+    tiny: Path, finished: str, alone: Any, tmp_path: Path, size: int
+) -> None:
+    assert main(predicting(tiny, finished, tmp_path, predict_batch_size=size)) == 0
+    check_same(tmp_path, alone)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ranks", [2, 3, 8])
+def test_answers_are_the_same_for_every_number_of_ranks(
+    tiny: Path, finished: str, alone: Any, tmp_path: Path, ranks: int
+) -> None:
+    from tests.launching import latest, launch
+
+    words = ["--devices", "0-%d" % (ranks - 1), "--backend", "cpu", "--", sys.executable, "-m", "squad.run_squad"]
+    done = launch(tmp_path, *words, *predicting(tiny, finished, tmp_path / "out", predict_batch_size=2), timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    check_same(tmp_path / "out", alone)
+    assert (latest(tmp_path) / "ranks" / str(ranks - 1)).is_dir()
+
+
+def test_a_used_output_dir_does_not_change_what_is_predicted_with(
+    tiny: Path, finished: str, alone: Any, tmp_path: Path
+) -> None:
+    assert main(flags(tiny, do_train=True, num_train_steps=9, output_dir=tmp_path)) == 0
+    assert main(predicting(tiny, finished, tmp_path)) == 0
+    check_same(tmp_path, alone)
+
+
+def test_training_into_a_used_output_dir_begins_anew(tiny: Path, tmp_path: Path) -> None:
+    losses = []
+    for _ in range(2):
+        os.environ["NPU_LAUNCH_RANK_DIR"] = str(tmp_path / "rank")
+        shutil.rmtree(tmp_path / "rank", ignore_errors=True)
+        (tmp_path / "rank").mkdir()
+        try:
+            wish = flags(tiny, do_train=True, num_train_steps=3, output_dir=tmp_path / "out", display_loss_steps=1)
+            assert main(wish) == 0
+        finally:
+            del os.environ["NPU_LAUNCH_RANK_DIR"]
+        lines = (tmp_path / "rank" / "metrics.jsonl").read_text().splitlines()
+        losses.append([json.loads(line)["loss"] for line in lines if "loss" in json.loads(line)])
+    assert len(losses[0]) == 3 and losses[0] == pytest.approx(losses[1])
+
+
+def test_runs_as_a_file_from_any_folder(tiny: Path, finished: str, tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "squad" / "run_squad.py")]
+    done = subprocess.run(
+        command + predicting(tiny, finished, tmp_path / "out"),
+        cwd=str(tmp_path), stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert sorted(load(tmp_path / "out" / "predictions.json")) == IDS
+
+
+def test_the_users_official_script_is_run_too(
+    tiny: Path, finished: str, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    script = tmp_path / "evaluate.py"
+    script.write_text(
+        "import json, sys\nanswers = json.load(open(sys.argv[2]))\n"
+        "print(json.dumps({'exact': -1.0, 'total': len(answers)}, indent=2))\n"
+    )
+    assert main(predicting(tiny, finished, tmp_path / "out", eval_script=script)) == 0
+    text = capsys.readouterr().out
+    assert "exact -1.0000  total 10.0000" in text
+    assert "warning: the evaluations differ: exact: ours" in text
+
+
+def test_num_eval_iterations_answers_and_scores_the_first_questions_alone(
+    tiny: Path, finished: str, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    assert main(predicting(tiny, finished, tmp_path, num_eval_iterations=2, predict_batch_size=3)) == 0
+    assert list(load(tmp_path / "predictions.json")) == ["q500", "n500", "q501", "n501", "q502", "n502"]
+    assert "on 6 questions" in capsys.readouterr().out
+
+
+def test_a_file_without_answers_is_answered_and_not_scored(
+    tiny: Path, finished: str, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    document = squad_document(500, 5)
+    for paragraph in document["data"][0]["paragraphs"]:
+        paragraph["qas"] = [{"id": qa["id"], "question": qa["question"]} for qa in paragraph["qas"]]
+    (tmp_path / "test.json").write_text(json.dumps(document))
+    wish = predicting(tiny, finished, tmp_path, predict_file=tmp_path / "test.json")
+    assert main(wish) == 0
+    assert "nothing to score" in capsys.readouterr().out
+    assert sorted(load(tmp_path / "predictions.json")) == IDS
+
+
+def test_squad_1_1_is_trained_answered_and_scored(
+    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    document = squad_document(0, 6)
+    document["version"] = "1.1"
+    for paragraph in document["data"][0]["paragraphs"]:
+        paragraph["qas"] = [{k: v for k, v in paragraph["qas"][0].items() if k != "is_impossible"}]
+    (tmp_path / "v1.json").write_text(json.dumps(document))
+    changes = {"train_file": tmp_path / "v1.json", "predict_file": tmp_path / "v1.json"}
+    wish = flags(tiny, do_train=True, do_predict=True, num_train_steps=2, output_dir=tmp_path,
+                 **dict(changes, version_2_with_negative=False))  # fmt: skip
+    assert main(wish) == 0
+    text = capsys.readouterr().out
+    assert "on 6 questions" in text and "HasAns" not in text
+    assert "warning: 6 of the 6 questions of predict_file are in train_file too" in text
+    assert not (tmp_path / "null_odds.json").exists()
+    assert all(load(tmp_path / "predictions.json").values())
+
+
+@pytest.mark.parametrize("batching", ["pad", "pack"])
+def test_an_epoch_has_as_many_steps_as_its_rows_fill(
+    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture, batching: str
+) -> None:
+    wish = flags(tiny, do_train=True, num_train_epochs=1.25, train_batch_size=4, batching=batching,
+                 max_seq_length=96, output_dir=tmp_path)  # fmt: skip
+    assert main(wish) == 0
+    text = capsys.readouterr().out
+    rows = int(re.search(r"an epoch is (?:\d+ features in )?(\d+)", text).group(1))
+    assert rows == 32 if batching == "pad" else rows < 32
+    steps = round(1.25 * -(-rows // 4))
+    assert "training: %d steps of 4 rows on 1 device" % steps in text
+    assert (tmp_path / ("model.ckpt-%d.index" % steps)).is_file()
+
+
+def test_bad_data_is_one_line_and_exit_code_2(
+    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    (tmp_path / "broken.json").write_text('{"data": [\n}')
+    wish = flags(tiny, do_train=True, train_file=tmp_path / "broken.json", output_dir=tmp_path)
+    assert main(wish) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("run_squad: ") and "broken.json:2:1: broken JSON" in error
+    assert error.count("\n") == 1
+
+
+def test_the_cache_is_built_once_and_then_trained_from(
+    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    wish = flags(tiny, do_train=True, num_train_steps=2, output_dir=tmp_path / "out", display_loss_steps=1,
+                 input_files_dir=tmp_path / "cache", use_tfrecord=True)  # fmt: skip
+    assert main(wish) == 0
+    first = capsys.readouterr().out
+    assert "building the cache of features" in first
+    assert main(wish) == 0
+    second = capsys.readouterr().out
+    assert "building the" not in second and "train.json: 56 features" in second
+    steps = [[line for line in text.splitlines() if line.startswith("step ")] for text in (first, second)]
+    assert [line.split()[3] for line in steps[0]] == [line.split()[3] for line in steps[1]]
