@@ -85,8 +85,19 @@ def test_answers_are_the_same_for_every_number_of_ranks(
 ) -> None:
     from tests.launching import latest, launch
 
-    words = ["--devices", "0-%d" % (ranks - 1), "--backend", "cpu", "--", sys.executable, "-m", "squad.run_squad"]
-    done = launch(tmp_path, *words, *predicting(tiny, finished, tmp_path / "out", predict_batch_size=2), timeout=300)
+    words = [
+        "--devices",
+        "0-%d" % (ranks - 1),
+        "--backend",
+        "cpu",
+        "--",
+        sys.executable,
+        "-m",
+        "squad.run_squad",
+    ]
+    done = launch(
+        tmp_path, *words, *predicting(tiny, finished, tmp_path / "out", predict_batch_size=2), timeout=300
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     check_same(tmp_path / "out", alone)
     assert (latest(tmp_path) / "ranks" / str(ranks - 1)).is_dir()
@@ -107,7 +118,9 @@ def test_training_into_a_used_output_dir_begins_anew(tiny: Path, tmp_path: Path)
         shutil.rmtree(tmp_path / "rank", ignore_errors=True)
         (tmp_path / "rank").mkdir()
         try:
-            wish = flags(tiny, do_train=True, num_train_steps=3, output_dir=tmp_path / "out", display_loss_steps=1)
+            wish = flags(
+                tiny, do_train=True, num_train_steps=3, output_dir=tmp_path / "out", display_loss_steps=1
+            )
             assert main(wish) == 0
         finally:
             del os.environ["NPU_LAUNCH_RANK_DIR"]

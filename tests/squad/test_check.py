@@ -1,0 +1,112 @@
+"""What is looked at before anything starts: flags, files, shapes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, List
+
+import pytest
+
+from squad.check import check, main, with_model_files
+from squad.flags import SquadFlags
+from tests.squad.conftest import flags
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def findings(argv: List[str], **environ: str) -> List[str]:
+    return ["%s: %s" % finding for finding in check(argv, dict(environ, NPU_LAUNCH_CHECK="1"))[1]]
+
+
+def test_a_good_command_line_has_no_findings(tiny: Path) -> None:
+    assert findings(flags(tiny, do_train=True, do_predict=True)) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"do_train": False}, "do_train: nothing to do"),
+        ({"do_train": False, "do_predict": True}, "init_checkpoint: missing; predicting needs"),
+        ({"vocab_file": ""}, "vocab_file: missing"),
+        ({"train_file": ""}, "train_file: missing"),
+        ({"train_file": "nowhere.json"}, "train_file: %(here)s/nowhere.json: no such file"),
+        ({"eval_script": "e.py"}, "eval_script: %(here)s/e.py: no such file"),
+        ({"init_checkpoint": "model.ckpt-8200"}, "init_checkpoint: %(here)s/model.ckpt-8200: no checkpoint"),
+        ({"train_batch_size": 0}, "train_batch_size: 0 is below 1"),
+        ({"learning_rate": -1}, "learning_rate: -1.0 is negative"),
+        ({"warmup_proportion": 1}, "warmup_proportion: 1.0 is outside 0 to 1"),
+        ({"max_query_length": 61}, "max_seq_length: 64 leaves no room for a passage"),
+        ({"max_seq_length": 100}, "max_seq_length: 100 is more than the model's 96 positions"),
+        ({"use_tfrecord": True}, "use_tfrecord: which cache? give its folder as input_files_dir"),
+        ({"precision_mode": "fp64"}, "precision_mode: 'fp64' is none of force_fp32"),
+    ],
+)
+def test_each_mistake_is_found_and_named(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: Any, message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = findings(flags(tiny, **dict({"do_train": True}, **changes)))
+    assert any(line.startswith(message % {"here": tmp_path}) for line in found), found
+
+
+def test_all_missing_files_are_listed_at_once(tiny: Path) -> None:
+    names = ("vocab_file", "bert_config_file", "train_file", "predict_file")
+    found = findings(flags(tiny, do_train=True, do_predict=True, **{name: "/no/" + name for name in names}))
+    assert sorted(line.partition(":")[0] for line in found) == sorted(names)
+
+
+def test_a_file_that_no_task_reads_may_be_missing(tiny: Path) -> None:
+    assert findings(flags(tiny, do_train=True, predict_file="/no/dev.json")) == []
+
+
+def test_a_vocabulary_of_another_model_is_found(tiny: Path, tmp_path: Path) -> None:
+    vocab = tmp_path / "vocab.txt"
+    vocab.write_text("[PAD]\n")
+    (found,) = findings(flags(tiny, do_train=True, vocab_file=vocab))
+    assert found.startswith("vocab_file: %s has 1 entries, " % vocab) and "different models" in found
+
+
+def test_a_checkpoint_of_other_shapes_is_found(tiny: Path, minilm: Path) -> None:
+    found = findings(flags(tiny, do_train=True, init_checkpoint=minilm))
+    assert found[0].startswith("init_checkpoint: ") and "shape" in found[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("{", "broken JSON"), ("[]", "not a JSON object"), ("{}", "no vocab_size")],
+)
+def test_a_configuration_that_is_none_is_found(tiny: Path, tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "config.json"
+    path.write_text(text)
+    (found,) = findings(flags(tiny, do_train=True, bert_config_file=path))
+    assert found.startswith("bert_config_file: %s: " % path) and message in found
+
+
+def test_model_files_are_taken_from_the_checkpoints_folder(minilm: Path) -> None:
+    found = with_model_files(SquadFlags(init_checkpoint=str(minilm)))
+    assert (found.vocab_file, found.bert_config_file) == (
+        str(minilm / "vocab.txt"),
+        str(minilm / "config.json"),
+    )
+
+
+def test_the_output_dir_is_wanted_from_whoever_has_no_rank_folder(tiny: Path) -> None:
+    wish = flags(tiny, do_train=True)
+    assert [key for key, _ in check(wish, {})[1]] == ["output_dir"]
+    assert check(wish, {"NPU_LAUNCH_RANK_DIR": "/r"})[1] == []
+
+
+@pytest.mark.parametrize(("changes", "code"), [({}, 0), ({"train_file": "/no"}, 2)])
+def test_the_program_answers_in_json(tiny: Path, changes: Any, code: int) -> None:
+    written: List[str] = []
+    assert main(flags(tiny, do_train=True, **changes), written.append) == code
+    answer = json.loads("".join(written))
+    assert [item["key"] for item in answer["findings"]] == (["train_file"] if code else [])
+
+
+def test_it_needs_neither_numpy_nor_tensorflow() -> None:
+    code = "import sys, squad.check; assert not {'numpy', 'tensorflow', 'tokenizers'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], cwd=str(ROOT), check=True)
