@@ -17,6 +17,7 @@ from launcher.console import Console
 from launcher.ending import LOOK, Ending, Phase
 from launcher.errors import LauncherError
 from launcher.failure import RankEnd, State, judge, read_error, waits_for_others
+from launcher.guardian import Guardian
 from launcher.hang import RollCall, roll_call
 from launcher.journal import Journal
 from launcher.plan import Plan
@@ -46,15 +47,22 @@ class Attempt:
     """Run the local ranks of a plan once."""
 
     def __init__(
-        self, plan: Plan, run: RunDir, console: Console, journal: Journal, watched: Signals, number: int
+        self,
+        plan: Plan,
+        run: RunDir,
+        console: Console,
+        journal: Journal,
+        watched: Signals,
+        guardian: Guardian,
+        number: int,
     ) -> None:
         self._plan, self._run, self._console, self._journal = plan, run, console, journal
-        self._signals, self._number = watched, number
+        self._signals, self._guardian, self._number = watched, guardian, number
         self._clock = Clock()
         self._ranks = [Running(spec) for spec in plan.local_ranks]
         self._by_pid: Dict[int, Running] = {}
         self._ending = Ending(plan, self._ranks, journal, self._clock)
-        self._watch = Watch(run, plan.policy, self._ranks, journal)
+        self._watch = Watch(run, plan.policy, self._ranks, journal, guardian.seen)
         self._calls: Optional[RollCall] = None
         self._interrupted = self._interrupts = 0
         self._settle_at = NEVER
@@ -102,6 +110,7 @@ class Attempt:
             return
         rank.child, rank.group = child, True
         self._by_pid[child.pid] = rank
+        self._guardian.started(child)
         for stream, descriptor in (("o", child.stdout), ("e", child.stderr)):
             self._selector.register(descriptor, selectors.EVENT_READ, (rank, stream))
             self._pipes.add(descriptor)

@@ -104,13 +104,16 @@ class Ending:
         self.send(signal.SIGKILL)
 
     def _sweep(self, now: float) -> None:
-        found = processes.freeze_and_kill(self._plan.run_id, self.spared, os.getpid())
+        found = processes.freeze_and_kill(self._trace())
         if found:
             self._journal.event("swept", pids=sorted(found))
         if not found and not self.living():
             self.phase = Phase.DONE
         elif now >= self.deadline:
             self._give_up(found)
+
+    def _trace(self) -> processes.Trace:
+        return processes.Trace(self._plan.run_id, top=os.getpid(), without=self.spared)
 
     def _give_up(self, found: Set[int]) -> None:
         pids = sorted(found | {rank.pid for rank in self.living()})

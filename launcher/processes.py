@@ -1,4 +1,4 @@
-"""Find a run's processes in /proc: by the run's id in their environment, by descent from the launcher."""
+"""Find a run's processes in /proc, by every trace that a process cannot easily lose; never by name."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import os
 import signal
 import sys
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Dict, FrozenSet, List, Set
+from dataclasses import dataclass, field
+from typing import Dict, FrozenSet, Iterable, List, Mapping, Set
 
 _ENDED = ("Z", "X")
 TICKS = os.sysconf("SC_CLK_TCK")  # of processor time, per second
@@ -83,13 +83,15 @@ def tagged(pid: int, run_id: str) -> bool:
     return False
 
 
-def below(top: int, table: Dict[int, Process], without: FrozenSet[int] = frozenset()) -> Set[int]:
-    """Give the descendants of a process; those in `without` and theirs are left out."""
+def below(
+    tops: Iterable[int], table: Dict[int, Process], without: FrozenSet[int] = frozenset()
+) -> Set[int]:
+    """Give the descendants of processes; those in `without` and theirs are left out."""
     children: Dict[int, List[int]] = {}
     for process in table.values():
         children.setdefault(process.parent, []).append(process.pid)
     found: Set[int] = set()
-    queue = [top]
+    queue = list(tops)
     while queue:
         for pid in children.get(queue.pop(), ()):
             if pid not in without and pid not in found:
@@ -98,20 +100,58 @@ def below(top: int, table: Dict[int, Process], without: FrozenSet[int] = frozens
     return found
 
 
-def members(run_id: str, without: FrozenSet[int] = frozenset(), top: int = 0) -> Set[int]:
-    """Find the living processes of a run: tagged ones, and what descends from `top` (0: nobody)."""
-    table = processes()
-    found = {pid for pid in table if pid != os.getpid() and tagged(pid, run_id)}
-    if top:
-        found |= below(top, table, without)
-    return {pid for pid in found - without if pid in table and table[pid].state not in _ENDED}
+@dataclass(frozen=True)
+class Trace:
+    """Hold by what the processes of a run are known.
+
+    run_id: in their environment. pipes: inodes that they hold as standard output or error. pids: seen at some
+    time, with their start, which tells a pid that was given again. top: all that descends from it belongs to
+    the run (0: nobody), but for `without` and what descends from those.
+    """
+
+    run_id: str
+    pipes: FrozenSet[int] = frozenset()
+    pids: Mapping[int, int] = field(default_factory=dict)
+    top: int = 0
+    without: FrozenSet[int] = frozenset()
+
+    def find(self) -> Set[int]:
+        """Find the living processes of the run."""
+        table = processes()
+        own = {os.getpid()}
+        found = {pid for pid in table if self._known(table[pid])} - own
+        found |= below([*found, self.top] if self.top else found, table, self.without)
+        return {pid for pid in found - self.without - own if table[pid].state not in _ENDED}
+
+    def _known(self, process: Process) -> bool:
+        return (
+            self.pids.get(process.pid, -1) == process.start
+            or tagged(process.pid, self.run_id)
+            or bool(self.pipes and self.pipes & outputs(process.pid))
+        )
 
 
-def freeze_and_kill(run_id: str, without: FrozenSet[int] = frozenset(), top: int = 0) -> Set[int]:
+def outputs(pid: int) -> Set[int]:
+    """Give the inodes of a process's standard output and error, where they are pipes."""
+    found = set()
+    for number in (1, 2):
+        with suppress(OSError, ValueError):
+            kind, _, inode = os.readlink("/proc/%d/fd/%d" % (pid, number)).partition(":")
+            if kind == "pipe":
+                found.add(int(inode.strip("[]")))
+    return found
+
+
+def members(run_id: str) -> Set[int]:
+    """Find the living processes that carry a run's id in their environment."""
+    return Trace(run_id).find()
+
+
+def freeze_and_kill(trace: Trace) -> Set[int]:
     """Kill the processes of a run; return those found. Frozen first, so that none can fork away."""
     frozen: Set[int] = set()
     for _ in range(20):
-        new = members(run_id, without, top) - frozen
+        new = trace.find() - frozen
         if not new:
             break
         _send(new, signal.SIGSTOP)

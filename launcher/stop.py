@@ -30,7 +30,7 @@ def stop(run: RunDir, now: bool = False, timeout: float = 0.0) -> str:
         _ask(launcher, now)
         _wait(run, launcher, now, timeout or _grace(run) + 10)
         return "%s: stopped" % name
-    swept = processes.freeze_and_kill(runs.run_id(run))
+    swept = processes.freeze_and_kill(processes.Trace(runs.run_id(run)))
     if swept:
         return "%s: its launcher is gone; killed %d process(es) that it left" % (name, len(swept))
     return "%s: nothing of it runs" % name

@@ -100,24 +100,29 @@ class _Supervisor:
         """Run attempts until one needs no other."""
         begin = time.monotonic()
         spawn.become_subreaper()
-        spared = frozenset(processes.below(os.getpid(), processes.processes()))
+        spared = frozenset(processes.below([os.getpid()], processes.processes()))
         with Signals() as watched:
             guardian = Guardian(self._plan.run_id)
             try:
-                result, attempts, why = self._attempts(watched, spared | {guardian.pid})
+                result, attempts, why = self._attempts(watched, guardian, spared | {guardian.pid})
             except BaseException:  # whatever went wrong here, no process stays behind
-                processes.freeze_and_kill(self._plan.run_id, spared | {guardian.pid}, os.getpid())
+                without = spared | {guardian.pid}
+                processes.freeze_and_kill(
+                    processes.Trace(self._plan.run_id, top=os.getpid(), without=without)
+                )
                 raise
             finally:
                 guardian.dismiss()
         return self._outcome(result, attempts, why, time.monotonic() - begin)
 
-    def _attempts(self, watched: Signals, spared: FrozenSet[int]) -> Tuple[Result, int, str]:
+    def _attempts(
+        self, watched: Signals, guardian: Guardian, spared: FrozenSet[int]
+    ) -> Tuple[Result, int, str]:
         failures: List[Failure] = []
         while True:
             number = len(failures)
             plan = _numbered(self._plan, number)
-            attempt = Attempt(plan, self._run, self._console, self._journal, watched, number)
+            attempt = Attempt(plan, self._run, self._console, self._journal, watched, guardian, number)
             result = attempt.run(spared, self._limits)
             if result.interrupted or result.culprit is None:
                 return result, number + 1, ""

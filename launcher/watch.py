@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import time
 from dataclasses import dataclass
-from typing import List, Optional, Sequence, Set
+from typing import Callable, List, Optional, Sequence, Set
 
 from launcher import oom, processes
 from launcher.failure import State, read_error
@@ -13,7 +15,8 @@ from launcher.ranks import Running
 from launcher.run_dir import RunDir
 
 ERROR_PATIENCE = 1.0  # a rank that wrote its error has this long to end by itself
-SAMPLE = 5.0  # seconds between looks at memory and processor time
+SAMPLE = 1.0  # seconds between looks at memory, processor time and descendants, at least
+THRIFT = 500  # times as long as such a look takes
 STRAGGLE = 10  # steps before ranks are compared
 BUSY = 0.05  # of a core: a rank that uses more is at work
 
@@ -30,8 +33,16 @@ class Trouble:
 class Watch:
     """Keep an eye on the ranks of one attempt; `look` is called a few times a second."""
 
-    def __init__(self, run: RunDir, policy: Policy, ranks: Sequence[Running], journal: Journal) -> None:
+    def __init__(
+        self,
+        run: RunDir,
+        policy: Policy,
+        ranks: Sequence[Running],
+        journal: Journal,
+        seen: Callable[[Set[int]], None],
+    ) -> None:
         self._run, self._policy, self._ranks, self._journal = run, policy, ranks, journal
+        self._seen = seen
         self._stragglers: Set[int] = set()
         self._next_sample = 0.0
         self._sampled: Optional[float] = None
@@ -56,6 +67,7 @@ class Watch:
 
     def _sample(self, living: Sequence[Running], now: float) -> None:
         """Note what each rank uses: evidence, should the kernel end it."""
+        begin = time.monotonic()
         available = oom.memory().get("MemAvailable", 0)
         for rank in living:
             used = processes.usage(rank.pid, available)
@@ -65,7 +77,10 @@ class Watch:
                 rank.active = rank.active if rank.pulse.paced else now
             rank.usage = used
             self.memory.watch(rank.pid)
-        self._sampled, self._next_sample = now, now + SAMPLE
+        # Daemons of the ranks are this process's own children, since it adopts orphans.
+        self._seen(set(processes.usage(os.getpid()).pids) - {os.getpid()})
+        self._sampled = now
+        self._next_sample = now + max(SAMPLE, (time.monotonic() - begin) * THRIFT)
 
     def _compare(self, living: Sequence[Running]) -> None:
         """Warn, once, of a rank that has made less than half of the others' steps."""

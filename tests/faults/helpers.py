@@ -19,7 +19,7 @@ PATIENCE = 30.0  # seconds, for what takes far less
 
 
 class Job:
-    """Run one program under npu-launch. `mark` is a word that all its processes have in their command line."""
+    """Run one program under npu-launch; `mark` is a word in the command lines of all its processes."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -56,6 +56,21 @@ class Job:
         line += [str(word) for word in words]
         environ = dict(os.environ, PYTHONPATH=str(ROOT), **(env or {}))
 
+        return self._popen([*line, "--", *program], environ, prepare, options)
+
+    def drive(self, fault: str, ranks: int = 2, command: Optional[List[str]] = None, **policy: Any) -> Job:
+        """Start tests/faults/driver.py: supervise() with a fault injected into the launcher."""
+        program = command or [sys.executable, "-u", str(ROOT / "launcher" / "worker.py"), "job.py", self.mark]
+        line = [sys.executable, str(ROOT / "tests" / "faults" / "driver.py"), fault, json.dumps(policy)]
+        return self._popen([*line, str(ranks), *program], dict(os.environ, PYTHONPATH=str(ROOT)), None, {})
+
+    def _popen(
+        self,
+        line: List[str],
+        environ: Dict[str, str],
+        prepare: Optional[Callable[[], None]],
+        options: Dict[str, Any],
+    ) -> Job:
         def before() -> None:
             for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
                 signal.signal(number, signal.SIG_DFL)
@@ -66,7 +81,7 @@ class Job:
             options.setdefault("stdout", out)
             options.setdefault("stdin", subprocess.DEVNULL)
             self.process = subprocess.Popen(
-                line + ["--", *program],
+                line,
                 cwd=str(self.folder),
                 env=environ,
                 stderr=subprocess.STDOUT,

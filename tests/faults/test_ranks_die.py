@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-
 from pathlib import Path
 
 import pytest
@@ -101,7 +100,11 @@ def test_case_09_a_memory_error_is_called_out_of_memory(job: Job) -> None:
 
 @pytest.mark.parametrize(
     ("text", "mode", "code"),
-    [("#!/no/such/interpreter\n", 0o755, 127), ("echo no first line\n", 0o755, 126), ("#!/bin/sh\n", 0o644, 126)],
+    [
+        ("#!/no/such/interpreter\n", 0o755, 127),
+        ("echo no first line\n", 0o755, 126),
+        ("#!/bin/sh\n", 0o644, 126),
+    ],
 )
 def test_case_10_a_program_that_cannot_run_names_its_path(job: Job, text: str, mode: int, code: int) -> None:
     program = job.folder / "program"
@@ -150,7 +153,8 @@ def test_case_13_one_error_of_eight_ranks_is_printed_once(job: Job) -> None:
         """
         open("ready_%d" % RANK, "w").close()
         for rank in range(SIZE): wait_for("ready_%d" % rank)
-        time.sleep(max(0, max(os.stat("ready_%d" % rank).st_mtime for rank in range(SIZE)) + 0.5 - time.time()))
+        start = max(os.stat("ready_%d" % rank).st_mtime for rank in range(SIZE)) + 0.5
+        time.sleep(max(0, start - time.time()))
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         raise KeyError("rank %d lacks a key" % RANK)
         """
