@@ -54,17 +54,17 @@ def train_config(flags: SquadFlags, order: GlobalOrder, ranks: int) -> TrainConf
     known = {field.name for field in dataclasses.fields(TrainConfig)}
     values: Dict[str, Any] = {name: getattr(flags, name) for name in known & set(vars(flags))}
     steps = flags.num_train_steps or max(1, round(flags.num_train_epochs * order.steps_per_epoch))
-    computed = dict(
-        num_train_steps=steps,
-        num_warmup_steps=int(steps * flags.warmup_proportion),
-        dropout=not flags.npu_bert_debug,
-        clip=flags.clipping,
-        amp=flags.mixed_precision,
-        rows_per_step=order.global_batch,
-        steps_per_epoch=order.steps_per_epoch,
+    computed = {
+        "num_train_steps": steps,
+        "num_warmup_steps": int(steps * flags.warmup_proportion),
+        "dropout": not flags.npu_bert_debug,
+        "clip": flags.clipping,
+        "amp": flags.mixed_precision,
+        "rows_per_step": order.global_batch,
+        "steps_per_epoch": order.steps_per_epoch,
         # Padding takes part in Google's softmax; rows of other lengths, or of several features, cannot.
-        loss_over="row" if flags.batching == "pad" else "tokens",
-    )
+        "loss_over": "row" if flags.batching == "pad" else "tokens",
+    }
     values.update((name, value) for name, value in computed.items() if name in known)
     return TrainConfig(**values)
 

@@ -133,8 +133,10 @@ def test_runs_as_a_file_from_any_folder(tiny: Path, finished: str, tmp_path: Pat
     command = [sys.executable, str(ROOT / "squad" / "run_squad.py")]
     done = subprocess.run(
         command + predicting(tiny, finished, tmp_path / "out"),
-        cwd=str(tmp_path), stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True,
-    )  # fmt: skip
+        cwd=str(tmp_path),
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
     assert sorted(load(tmp_path / "out" / "predictions.json")) == IDS
 
