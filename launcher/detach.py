@@ -18,7 +18,7 @@ from launcher.run_dir import RunDir
 def start(run: RunDir, devices: Iterable[int], body: Callable[[], int]) -> int:
     """Run `body` in the background, holding the devices; return its pid once it holds them.
 
-    Its output goes to logs/launcher.log, `npu-launch logs --follow` attaches, `npu-launch stop` ends it, and
+    Its output goes to logs/console.log, `npu-launch logs --follow` attaches, `npu-launch stop` ends it, and
     its exit code is in result.json. `body` runs in the main thread of a process without a terminal.
 
     Raises:
@@ -55,7 +55,7 @@ def _background(run: RunDir, devices: Iterable[int], body: Callable[[], int], wr
     try:
         os.setsid()
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as under nohup: a terminal that closes is no reason
-        _redirect(str(run.launcher_log))
+        _redirect(str(run.logs / "console.log"))
         with hold(devices, run):
             os.write(writing, b"{}")
             os.close(writing)

@@ -30,7 +30,7 @@ def run(prepared: Prepared, detach: bool = False) -> int:
     if detach:
         from launcher.detach import start
 
-        pid = start(folder, devices, lambda: _run(plan, folder))
+        pid = start(folder, devices, lambda: _run(plan, folder, quiet=True))
         print("npu-launch: run folder %s\nnpu-launch: process %d; attach: npu-launch logs --follow %s"
               % (folder.path, pid, _shown(plan)))  # fmt: skip
         return 0
@@ -38,12 +38,12 @@ def run(prepared: Prepared, detach: bool = False) -> int:
         return _run(plan, folder)
 
 
-def _run(plan: Plan, folder: RunDir) -> int:
+def _run(plan: Plan, folder: RunDir, quiet: bool = False) -> int:
     """Supervise the ranks, gather what they made, leave result.json and report.txt."""
     from launcher.console import Console
     from launcher.supervise import supervise
 
-    console = Console(sys.stdout, plan.policy.show, plan.policy.quiet)
+    console = Console(sys.stdout, plan.policy.show, quiet or plan.policy.quiet)
     for line in (*plan.notes, "run folder %s" % folder.path):
         console.say("npu-launch: " + line)
     started = time.time()

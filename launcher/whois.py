@@ -60,13 +60,14 @@ def user(pid: int) -> str:
 
 
 def command(pid: int, width: int = 60) -> str:
-    """Give the command line of a process, shortened."""
+    """Give the command line of a process, shortened; of a rank, what the user wrote."""
     try:
         with open("/proc/%d/cmdline" % pid, "rb") as stream:
             words = stream.read(4096).rstrip(b"\0").split(b"\0")
     except OSError:
         words = [b"?"]
-    text = " ".join(word.decode("utf-8", "backslashreplace") for word in words)
+    shown = [word for word in words[1:] if word != b"-u" and not word.endswith(b"launcher/worker.py")]
+    text = b" ".join([os.path.basename(words[0]), *shown]).decode("utf-8", "backslashreplace")
     text = "".join(c if c.isprintable() else "?" for c in text)
     return text if len(text) <= width else text[: width - 3] + "..."
 
