@@ -87,7 +87,7 @@ def with_head(model: Path, folder: str) -> str:
         tf.set_random_seed(1)
         variables = create_variables(BertConfig.from_file(str(model / "config.json")))
         session.run(tf.global_variables_initializer())
-        checkpoint.load(str(model), variables, session)
+        checkpoint.initialize(session, variables, str(model))
         prefix: str = tf.train.Saver(variables).save(session, os.path.join(folder, "model.ckpt"))
     return prefix
 

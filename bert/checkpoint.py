@@ -1,52 +1,124 @@
-"""Load weights from TensorFlow or safetensors checkpoints; save Google-named TensorFlow ones."""
+"""Read weights from TensorFlow or safetensors checkpoints, and put them into the variables of a session."""
 
 from __future__ import annotations
 
-import glob
 import os
-from typing import Any, Dict, Iterator, List, Tuple
+from dataclasses import dataclass
+from typing import Any, Dict, Iterator, List, Mapping, Tuple
 
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from bert import checkpoint_index, heartbeat, names
+from bert import checkpoint_index, checkpoint_store, names
+from bert.config import BertConfig
+from bert.errors import CheckpointError
 
 
-def load(path: str, variables: Dict[str, Any], session: Any) -> List[str]:
-    """Assign the values that a checkpoint has; return a report, one line each fact."""
-    used, unused = [], []
-    for name, value in read(path):
-        if name not in variables:
+@dataclass(frozen=True)
+class Loaded:
+    """Say what a checkpoint gave, by Google's names."""
+
+    path: str
+    used: Tuple[str, ...]
+    missing: Tuple[str, ...]
+    unused: Tuple[str, ...]
+
+    def lines(self) -> List[str]:
+        """Report for people."""
+        lines = ["%s: %d variables loaded" % (self.path, len(self.used))]
+        if self.missing:
+            lines.append("not in it, so new: %s" % ", ".join(self.missing))
+        slots = [name for name in self.unused if names.is_slot(name)]
+        others = [name for name in self.unused if not names.is_slot(name)]
+        if slots:
+            lines.append("in it, not used: %d optimizer slots" % len(slots))
+        if others:
+            more = ", ..." if len(others) > 5 else ""
+            lines.append("in it, not used: %d: %s%s" % (len(others), ", ".join(others[:5]), more))
+        return lines
+
+
+def check(path: str, config: BertConfig) -> None:
+    """Compare names and shapes with the configuration before anything is loaded.
+
+    Raises:
+        CheckpointError: they do not fit, or the file is damaged.
+    """
+    try:
+        held = names.to_google(checkpoint_index.describe(path))
+    except (OSError, ValueError) as error:
+        raise CheckpointError("%s: %s" % (path, error)) from None
+    problems = list(names.differences(held, config))
+    if problems:
+        more = " (and %d more)" % (len(problems) - 1) if len(problems) > 1 else ""
+        raise CheckpointError("%s: %s%s" % (path, problems[0], more))
+
+
+def initialize(session: Any, variables: Mapping[str, Any], path: str = "") -> Loaded:
+    """Give every variable its first value: the checkpoint's where it has one, else a new one.
+
+    One call of the session for all: a device that compiles a graph for each call does it once.
+    """
+    values, unused = {}, []
+    for name, value in read(path) if path else ():
+        if name in variables:
+            values[name] = value
+        else:
             unused.append(name)
-            continue
-        variables[name].load(value, session)
-        used.append(name)
-    missing = sorted(set(variables) - set(used))
-    report = ["%s: %d variables loaded" % (path, len(used))]
-    if missing:
-        report.append("not in it, new: %s" % ", ".join(missing))
-    if unused:
-        report.append("in it, not used: %d, first %s" % (len(unused), unused[0]))
-    return report
+    initializers = [variable.initializer for variable in variables.values()]
+    # The second input of an initializer is the first value; feeding it saves making a random one.
+    feed = {variables[name].initializer.inputs[1]: value for name, value in values.items()}
+    session.run(initializers, feed)
+    missing = sorted(set(variables) - set(values))
+    return Loaded(path, tuple(sorted(values)), tuple(missing), tuple(sorted(unused)))
 
 
 def read(path: str) -> Iterator[Tuple[str, np.ndarray]]:
-    found = checkpoint_index.find(path) or path
-    if not found.endswith(".safetensors"):
-        reader = tf.train.NewCheckpointReader(found[: -len(".index")])
-        for name in reader.get_variable_to_shape_map():
-            yield name, reader.get_tensor(name)
-        return
+    """Yield (name as Google's, value) of a checkpoint; one that this program wrote is verified first.
+
+    Raises:
+        CheckpointError: there is none, or it is damaged.
+    """
+    try:
+        files = checkpoint_index.files(path)
+        if not files:
+            raise ValueError("no checkpoint; give a prefix (PREFIX.index exists) or safetensors")
+        if files[0].endswith(".safetensors"):
+            yield from _safetensors(files)
+        else:
+            yield from _tensorflow(files[0][: -len(".index")])
+    except CheckpointError:
+        raise
+    except (OSError, ValueError, tf.errors.OpError) as error:
+        first = (str(error).splitlines() or ["unreadable"])[0]
+        raise CheckpointError("%s: %s" % (path, first)) from None
+
+
+def _tensorflow(prefix: str) -> Iterator[Tuple[str, np.ndarray]]:
+    if os.path.exists(prefix + ".json"):
+        problem, _ = checkpoint_store.verify(prefix)
+        if problem:
+            raise CheckpointError(problem)
+    reader = tf.train.NewCheckpointReader(prefix)
+    for name in sorted(reader.get_variable_to_shape_map()):
+        yield name, reader.get_tensor(name)
+
+
+def _safetensors(files: List[str]) -> Iterator[Tuple[str, np.ndarray]]:
+    from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
-    for name, value in load_file(found).items():
-        google, transposed = names.from_hf(name)
-        yield google or name, value.T if transposed else value
+    for path in files:
+        try:
+            held = load_file(path)
+        except SafetensorError as error:
+            raise CheckpointError("%s: %s" % (path, error)) from None
+        for name, value in sorted(held.items()):
+            google, transposed = names.from_hf(name)
+            yield google or name, value.T if transposed else value
 
 
-def save(session: Any, saver: Any, prefix: str, step: int) -> None:
-    """Write PREFIX.* and tell the launcher."""
-    os.makedirs(os.path.dirname(prefix), exist_ok=True)
-    saver.save(session, prefix, write_meta_graph=False)
-    files = sorted(glob.glob(glob.escape(prefix) + ".*"))
-    heartbeat.artifact({"kind": "checkpoint", "step": step, "prefix": prefix, "files": files})
+def values(session: Any, variables: Mapping[str, Any]) -> Dict[str, np.ndarray]:
+    """Fetch variables by name."""
+    fetched: Dict[str, np.ndarray] = session.run(dict(variables))
+    return fetched

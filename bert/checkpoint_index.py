@@ -19,20 +19,53 @@ _HEADER_LIMIT = 100 << 20
 
 def find(path: str) -> Optional[str]:
     """Give the file that describes the checkpoint `path` names; None when there is none."""
+    found = files(path)
+    return found[0] if found else None
+
+
+def files(path: str) -> List[str]:
+    """List the files that describe a checkpoint: one .index, or one or more of safetensors."""
     if os.path.isdir(path):
-        names = sorted(name for name in os.listdir(path) if name.endswith(".safetensors"))
-        return os.path.join(path, names[0]) if names else None
+        return _in_folder(path)
     candidates = [path] if path.endswith((".safetensors", ".index")) else []
     candidates.append(path + ".index")
-    return next((name for name in candidates if os.path.isfile(name)), None)
+    return [name for name in candidates if os.path.isfile(name)][:1]
+
+
+def _in_folder(folder: str) -> List[str]:
+    """Prefer model.safetensors, then what an index of several files names, then the only checkpoint."""
+    whole = os.path.join(folder, "model.safetensors")
+    index = whole + ".index.json"
+    if os.path.isfile(whole):
+        return [whole]
+    if os.path.isfile(index):
+        return _listed(folder, index)
+    names = sorted(name for name in os.listdir(folder) if name.endswith((".safetensors", ".index")))
+    return [os.path.join(folder, names[0])] if len(names) == 1 else []
+
+
+def _listed(folder: str, index: str) -> List[str]:
+    try:
+        with open(index, encoding="utf-8") as stream:
+            names = sorted({str(name) for name in json.load(stream)["weight_map"].values()})
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return []
+    # A name that leads out of the folder is no file of this checkpoint.
+    paths = [os.path.join(folder, os.path.basename(name)) for name in names]
+    return paths if all(map(os.path.isfile, paths)) else []
 
 
 def describe(path: str) -> Dict[str, Shape]:
     """Read names and shapes. ValueError: the file is damaged or of another kind."""
-    found = find(path)
-    if found is None:
+    found = files(path)
+    if not found:
         raise ValueError("no checkpoint; give a prefix (PREFIX.index exists) or safetensors")
-    return _safetensors(found) if found.endswith(".safetensors") else _tensor_bundle(found)
+    if not found[0].endswith(".safetensors"):
+        return _tensor_bundle(found[0])
+    result: Dict[str, Shape] = {}
+    for name in found:
+        result.update(_safetensors(name))
+    return result
 
 
 def _safetensors(path: str) -> Dict[str, Shape]:

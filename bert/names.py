@@ -9,6 +9,9 @@ from bert.config import BertConfig
 
 Shape = Tuple[int, ...]
 HEAD = ("cls/squad/output_weights", "cls/squad/output_bias")
+POOLER = ("bert/pooler/dense/kernel", "bert/pooler/dense/bias")
+_SLOTS = ("/adam_m", "/adam_v", "/lamb_m", "/lamb_v", "/m", "/v", "/Adam", "/Adam_1", "/Momentum")
+_COUNTERS = ("loss_scale", "beta1_power", "beta2_power")
 _LAYER = (
     ("attention.self.query.", "attention/self/query/"),
     ("attention.self.key.", "attention/self/key/"),
@@ -51,6 +54,11 @@ def from_hf(name: str) -> Tuple[str, bool]:
     return "", False
 
 
+def is_slot(name: str) -> bool:
+    """Say whether a variable is an optimizer's, or its counter."""
+    return name == "global_step" or name.endswith(_SLOTS) or name.startswith(_COUNTERS)
+
+
 def to_google(held: Mapping[str, Shape]) -> Dict[str, Shape]:
     """Name a checkpoint's shapes as Google does; names that already are Google's stay."""
     result: Dict[str, Shape] = {}
@@ -86,7 +94,7 @@ def shapes(config: BertConfig, pooler: bool = False) -> Dict[str, Shape]:
             columns = inner if ours == "intermediate/dense/" else hidden
             result[prefix + ours + "kernel"], result[prefix + ours + "bias"] = (rows, columns), (columns,)
     if pooler:
-        result["bert/pooler/dense/kernel"], result["bert/pooler/dense/bias"] = (hidden, hidden), (hidden,)
+        result[POOLER[0]], result[POOLER[1]] = (hidden, hidden), (hidden,)
     return result
 
 

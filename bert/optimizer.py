@@ -1,4 +1,4 @@
-"""Adam with decoupled weight decay, as google-research/bert's optimization.py computes it."""
+"""Adam with decoupled weight decay as google-research/bert computes it, LAMB as NVIDIA does; clipping."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from typing import Any, Dict, List, Sequence, Tuple
 import tensorflow.compat.v1 as tf
 
 NO_DECAY = ("LayerNorm", "layer_norm", "bias")
+BETA_1, BETA_2 = 0.9, 0.999
 
 
-def learning_rate(step: Any, peak: float, steps: int, warmup: int) -> Any:
-    """Rise linearly over `warmup` steps, then fall linearly from `peak` (as if from step 0) to 0."""
+def learning_rate(step: Any, peak: float, steps: int, warmup: int, power: float = 1.0) -> Any:
+    """Rise linearly over `warmup` steps, then fall from `peak` (as if from step 0) to 0 at `steps`."""
     step = tf.cast(step, tf.float32)
-    falling = peak * (1.0 - tf.minimum(step, steps) / steps)
+    falling = peak * tf.pow(1.0 - tf.minimum(step, steps) / steps, power)
     if not warmup:
         return falling
     return tf.where(step < warmup, peak * step / warmup, falling)
@@ -20,35 +21,65 @@ def learning_rate(step: Any, peak: float, steps: int, warmup: int) -> Any:
 
 def make_slots(variables: Sequence[Any]) -> Dict[str, Tuple[Any, Any]]:
     """Make the moments of each variable, under Google's names NAME/adam_m and NAME/adam_v."""
-    slots = {}
-    for variable in variables:
-        name = variable.name.split(":")[0]
-        slots[name] = tuple(
-            tf.get_variable(
-                name + suffix,
-                variable.shape,
-                tf.float32,
-                tf.zeros_initializer(),
-                trainable=False,
-                use_resource=True,
-            )
-            for suffix in ("/adam_m", "/adam_v")
-        )
-    return slots
+    return {_name(v): (_slot(v, "/adam_m"), _slot(v, "/adam_v")) for v in variables}
+
+
+def _slot(variable: Any, suffix: str) -> Any:
+    zeros = tf.zeros_initializer()
+    name = _name(variable) + suffix
+    return tf.get_variable(name, variable.shape, tf.float32, zeros, trainable=False, use_resource=True)
+
+
+def _name(variable: Any) -> str:
+    return str(variable.name).split(":")[0]
+
+
+def clip(gradients: Sequence[Any], norm: Any, mode: str, limit: float) -> List[Any]:
+    """Limit the gradients' norm, of all together or of each; `norm` is that of all together."""
+    if mode == "global":
+        return list(tf.clip_by_global_norm(list(gradients), limit, use_norm=norm)[0])
+    if mode == "per_tensor":
+        return [tf.clip_by_norm(gradient, limit) for gradient in gradients]
+    if mode == "none":
+        return list(gradients)
+    raise ValueError("clip %r is none of global, per_tensor, none" % mode)
 
 
 def apply(
-    variables: Sequence[Any], gradients: Sequence[Any], slots: Any, rate: Any, decay: float, epsilon: float
+    kind: str,
+    variables: Sequence[Any],
+    gradients: Sequence[Any],
+    slots: Dict[str, Tuple[Any, Any]],
+    rate: Any,
+    count: Any,
+    decay: float,
+    epsilon: float,
 ) -> List[Any]:
-    """Give the operations of one step. No bias correction of the moments: Google's has none."""
+    """Give the operations of one update, the `count`-th from 1 (float32). ValueError: no such optimizer."""
+    rules = {"adam": _adam, "lamb": _lamb}
+    if kind not in rules:
+        raise ValueError("optimizer_type %r is none of %s" % (kind, ", ".join(rules)))
     operations = []
     for variable, gradient in zip(variables, gradients):
-        name = variable.name.split(":")[0]
-        m, v = slots[name]
-        next_m = 0.9 * m + 0.1 * gradient
-        next_v = 0.999 * v + 0.001 * tf.square(gradient)
-        update = next_m / (tf.sqrt(next_v) + epsilon)
-        if decay and not any(part in name for part in NO_DECAY):
-            update += decay * variable
+        m, v = slots[_name(variable)]
+        next_m = BETA_1 * m + (1.0 - BETA_1) * gradient
+        next_v = BETA_2 * v + (1.0 - BETA_2) * tf.square(gradient)
+        decayed = decay if not any(part in _name(variable) for part in NO_DECAY) else 0.0
+        update = rules[kind](variable, next_m, next_v, count, decayed, epsilon)
         operations += [variable.assign_sub(rate * update), m.assign(next_m), v.assign(next_v)]
     return operations
+
+
+def _adam(variable: Any, m: Any, v: Any, count: Any, decay: float, epsilon: float) -> Any:
+    """No bias correction of the moments: Google's has none."""
+    update = m / (tf.sqrt(v) + epsilon)
+    return update + decay * variable if decay else update
+
+
+def _lamb(variable: Any, m: Any, v: Any, count: Any, decay: float, epsilon: float) -> Any:
+    """Scale each variable's update to the variable's own norm (You et al. 2019), as NVIDIA's BERT does."""
+    m, v = m / (1.0 - tf.pow(BETA_1, count)), v / (1.0 - tf.pow(BETA_2, count))
+    update = _adam(variable, m, v, count, decay, epsilon)
+    weight, step = tf.norm(variable), tf.norm(update)
+    usable = tf.logical_and(weight > 0, step > 0)
+    return update * tf.where(usable, weight / tf.where(usable, step, 1.0), 1.0)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import Optional
 
 
 @dataclass(frozen=True)
@@ -10,16 +12,33 @@ class TrainConfig:
     """Hold the hyper-parameters; steps are optimizer steps, rates are per step."""
 
     num_train_steps: int
-    learning_rate: float = 5e-5
+    learning_rate: float = 5e-5  # peak of the schedule, before lr_scaling
+    lr_scaling: str = "none"  # none | linear | sqrt: how the peak grows with the ranks
     num_warmup_steps: int = 0
+    decay_power: float = 1.0  # of the polynomial decay
+    optimizer_type: str = "adam"  # adam | lamb
     weight_decay: float = 0.01
     adam_epsilon: float = 1e-6
     clip: str = "global"  # global | per_tensor | none
     clip_norm: float = 1.0
+    num_accumulation_steps: int = 1  # batches a step
+    npu_bert_loss_scale: float = -1.0  # below 0 off, 0 dynamic, 1 or more static
+    init_loss_scale_value: float = 2.0**32
     dropout: bool = True
     gelu: str = "exact"
+    gradient_checkpointing: bool = False
+    amp: Optional[bool] = None
     loss_over: str = "row"
     seed: int = 12345
+    rows_per_step: int = 0  # over all ranks; with steps_per_epoch, what a resume by other ranks needs
+    steps_per_epoch: int = 0  # 0: unknown, no epochs are shown
     save_checkpoints_steps: int = 0  # 0: only at the end
     keep_checkpoints: int = 2
     display_loss_steps: int = 10
+
+    def peak_rate(self, ranks: int) -> float:
+        """Give the peak learning rate of a job of so many ranks. ValueError: no such lr_scaling."""
+        factors = {"none": 1.0, "linear": float(ranks), "sqrt": math.sqrt(ranks)}
+        if self.lr_scaling not in factors:
+            raise ValueError("lr_scaling %r is none of %s" % (self.lr_scaling, ", ".join(factors)))
+        return self.learning_rate * factors[self.lr_scaling]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import os
+import sys
 import time
 from dataclasses import dataclass
 from typing import Any, Callable, Dict, Iterator, Tuple
@@ -11,10 +10,15 @@ from typing import Any, Callable, Dict, Iterator, Tuple
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from bert import checkpoint, heartbeat, optimizer
+from bert import agreement, checkpoint, checkpoint_store, heartbeat, loss_scale, names, resume, step
 from bert.backend.base import Backend
 from bert.config import BertConfig
-from bert.model import Model, create_variables, span_loss, tanh_gelu
+from bert.errors import EndlessOverflow, NotFinite
+from bert.model import Model, create_variables, tanh_gelu
+from bert.progress import Progress
+from bert.resume import Start
+from bert.step import StepGraph
+from bert.stopping import EXIT_CODE, StopRequest
 from bert.train_config import TrainConfig
 
 Batches = Callable[[int], Iterator[Dict[str, np.ndarray]]]
@@ -38,23 +42,49 @@ def train(
     init_checkpoint: str = "",
     rank_dir: str = "",
 ) -> TrainResult:
-    """Train to config.num_train_steps; rank 0 saves into output_dir, all ranks may read it."""
+    """Train to config.num_train_steps; rank 0 saves into output_dir, all ranks may read it.
+
+    batches(S) yields config.num_accumulation_steps batches for each of the steps S, S + 1, ..., each batch
+    with the weight of its whole step. A run that output_dir holds is resumed.
+
+    Raises:
+        CheckpointError: before any step; a checkpoint does not fit.
+        TrainerError: the run has diverged, or the ranks have.
+        SystemExit: 143 after SIGTERM, when all is saved.
+    """
+    start = resume.decide(output_dir, model_config, config, backend, init_checkpoint)
+    _say(backend, *start.notes)
+    done = resume.finished(start, config)
+    if done:
+        _say(backend, done)
+        return TrainResult(start.prefix, start.step, start.loss)
+    if init_checkpoint and not start.prefix:
+        checkpoint.check(init_checkpoint, model_config)
     with tf.Graph().as_default():
         tf.set_random_seed(config.seed + backend.rank)
-        feeder, batch = input_pipeline(batches(0))
-        graph = _build(model_config, config, batch, backend)
-        with tf.Session(config=backend.session_config()) as session:
-            session.run(tf.global_variables_initializer())
-            if init_checkpoint and backend.rank == 0:
-                for line in checkpoint.load(init_checkpoint, graph["weights"], session):
-                    print(line, flush=True)
-            session.run(graph["broadcast"])
+        feeder, batch = input_pipeline(batches(start.step), backend.static_shapes)
+        graph = step.build(model_config, config, batch, backend)
+        with tf.Session(config=backend.session_config()) as session, StopRequest() as stop:
+            _set_variables(session, graph, start, backend, "" if start.prefix else init_checkpoint)
             session.run(feeder.initializer)
-            return _loop(session, graph, config, backend, output_dir, rank_dir)
+            progress = Progress(config, backend.rank, backend.size, start.step, output_dir, rank_dir)
+            loop = _Loop(session, graph, model_config, config, backend, output_dir, start, progress, stop)
+            return loop.run()
 
 
-def input_pipeline(batches: Iterator[Dict[str, np.ndarray]]) -> Tuple[Any, Dict[str, Any]]:
-    """Make a tf.data iterator over numpy batches: (iterator to initialise, tensors by key)."""
+def _say(backend: Backend, *lines: str) -> None:
+    if backend.rank == 0:
+        for line in lines:
+            print(line, flush=True)
+
+
+def input_pipeline(
+    batches: Iterator[Dict[str, np.ndarray]], static_shapes: bool = False
+) -> Tuple[Any, Dict[str, Any]]:
+    """Make a tf.data iterator over numpy batches: (iterator to initialise, tensors by key).
+
+    static_shapes: every batch has the shapes of the first, and the graph may rely on them.
+    """
     first = next(batches)
     keys = sorted(first)
 
@@ -63,91 +93,154 @@ def input_pipeline(batches: Iterator[Dict[str, np.ndarray]]) -> Tuple[Any, Dict[
         yield from batches
 
     types = {key: tf.as_dtype(np.asarray(first[key]).dtype) for key in keys}
-    shapes = {key: [None] * np.ndim(first[key]) for key in keys}
+    shapes: Dict[str, Any] = {key: list(np.shape(first[key])) for key in keys}
+    if not static_shapes:
+        shapes = {key: [None] * len(shape) for key, shape in shapes.items()}
     iterator = tf.data.make_initializable_iterator(
         tf.data.Dataset.from_generator(generate, types, shapes).prefetch(4)
     )
     return iterator, iterator.get_next()
 
 
-def _build(model_config: BertConfig, config: TrainConfig, batch: Any, backend: Backend) -> Dict[str, Any]:
-    """Make the graph of a step."""
-    weights = create_variables(model_config)
-    step = tf.get_variable(
-        "global_step", [], tf.int64, tf.zeros_initializer(), trainable=False, use_resource=True
-    )
-    gelu = tanh_gelu if config.gelu == "tanh" else backend.gelu
-    dropout = backend.dropout if config.dropout else None
-    model = Model(model_config, weights, gelu, dropout, training=True)
-    loss = span_loss(model.span_logits(batch), batch, config.loss_over) / batch["global_weight"]
-    variables = list(weights.values())
-    sparse = tf.gradients(loss, variables)
-    gradients = [tf.convert_to_tensor(g) for g in sparse]
-    # Google's norm counts a word's gradient once for each token, before equal words are added up.
-    per_token = sum(tf.reduce_sum(tf.square(g.values)) for g in sparse if isinstance(g, tf.IndexedSlices))
-    *gradients, loss, per_token = backend.all_reduce_sum([*gradients, loss, per_token])
-    dense = [g for g, was in zip(gradients, sparse) if not isinstance(was, tf.IndexedSlices)]
-    norm = tf.sqrt(per_token + sum(tf.reduce_sum(tf.square(g)) for g in dense))
-    if config.clip == "global":
-        gradients, _ = tf.clip_by_global_norm(gradients, config.clip_norm, use_norm=norm)
-    elif config.clip == "per_tensor":
-        gradients = [tf.clip_by_norm(g, config.clip_norm) for g in gradients]
-    rate = optimizer.learning_rate(
-        step, config.learning_rate, config.num_train_steps, config.num_warmup_steps
-    )
-    slots = optimizer.make_slots(variables)
-    with tf.control_dependencies(gradients):
-        updates = optimizer.apply(variables, gradients, slots, rate, config.weight_decay, config.adam_epsilon)
-    with tf.control_dependencies(updates):
-        advance = step.assign_add(1)
-    state = [*variables, *(slot for pair in slots.values() for slot in pair), step]
-    return {
-        "weights": weights, "state": state, "step": step, "advance": advance, "loss": loss, "rate": rate,
-        "norm": norm, "examples": batch["global_weight"], "broadcast": backend.broadcast([*state[:-1]]),
-        "saver": tf.train.Saver(state, max_to_keep=config.keep_checkpoints),
-    }  # fmt: skip
+def _set_variables(session: Any, graph: StepGraph, start: Start, backend: Backend, init: str) -> None:
+    """Give every variable its first value: equal on all ranks, from rank 0's disk."""
+    heartbeat.beat("load")
+    reads = backend.rank == 0 or backend.loads_on_every_rank
+    path = start.prefix or init
+    # Of a foreign checkpoint, slots and step are another training's.
+    wanted = {n: v for n, v in graph.saved.items() if start.prefix or not names.is_slot(n)}
+    session.run(tf.variables_initializer([v for v in tf.global_variables() if _key(v) not in wanted]))
+    loaded = checkpoint.initialize(session, wanted, path if reads else "")
+    if init:
+        _say(backend, *loaded.lines())
+    _assign(session, graph.step, start.step)
+    for name in sorted(set(start.scalars) & set(graph.scalars)):
+        _assign(session, graph.scalars[name], start.scalars[name])
+    session.run(graph.broadcast)
 
 
-def _loop(
-    session: Any, graph: Dict[str, Any], config: TrainConfig, backend: Backend, output_dir: str, rank_dir: str
-) -> TrainResult:
-    fetches = {name: graph[name] for name in ("advance", "loss", "rate", "norm", "examples")}
-    metrics = _open_metrics(rank_dir)
-    prefix, seen, since, result = "", 0.0, time.monotonic(), {}
-    start = int(session.run(graph["step"]))
-    for step in range(start + 1, config.num_train_steps + 1):
-        result = session.run(fetches)
-        seen += float(result["examples"])
-        heartbeat.beat("train", step)
+def _key(variable: Any) -> str:
+    return str(variable.name).split(":")[0]
+
+
+def _assign(session: Any, variable: Any, value: Any) -> None:
+    """Set a variable, without an operation that the graph did not have."""
+    given = variable.initializer.inputs[1]
+    session.run(variable.initializer, {given: np.asarray(value, given.dtype.as_numpy_dtype)})
+
+
+class _Loop:
+    """Hold what the loop needs; run it once."""
+
+    def __init__(
+        self,
+        session: Any,
+        graph: StepGraph,
+        model_config: BertConfig,
+        config: TrainConfig,
+        backend: Backend,
+        output_dir: str,
+        start: Start,
+        progress: Progress,
+        stop: StopRequest,
+    ) -> None:
+        self._session, self._graph, self._backend = session, graph, backend
+        self._model, self._config, self._folder = model_config, config, output_dir
+        self._start, self._progress, self._stop = start, progress, stop
+        self._saver = tf.train.Saver(graph.saved, max_to_keep=None)
+
+    def run(self) -> TrainResult:
+        """Train, save, and end; the heart of the program."""
+        config, at, seen, prefix = self._config, self._start.step, 0, ""
+        result: Dict[str, Any] = {}
+        while at < config.num_train_steps:
+            if self._stop.requested:
+                _assign(self._session, self._graph.stop, 1.0)
+            count, begin = self._steps_at_once(at), time.monotonic()
+            result = self._stop.call(self._run, count)
+            at += count
+            self._progress.meter.call(time.monotonic() - begin, int(result["seen"]) - seen, count)
+            seen = int(result["seen"])
+            heartbeat.beat("train", at)
+            self._check(at, result)
+            self._progress.step(at, result)
+            stopping = float(result["stop"]) > 0  # summed over the ranks, so all stop at the same step
+            if stopping or self._due(at):
+                prefix = self._save(at, result)
+            if stopping and at < config.num_train_steps:
+                self._leave(at, prefix)
+        self._progress.close(at)
+        return TrainResult(prefix, at, float(result["loss"]))
+
+    def _steps_at_once(self, at: int) -> int:
+        """Count the steps of the next call: up to the next checkpoint at most."""
+        if self._graph.accumulate is not None:
+            return 1
+        every = self._config.save_checkpoints_steps or self._config.num_train_steps
+        limit = min(every - at % every, self._config.num_train_steps - at)
+        return min(self._backend.steps_per_call, limit)
+
+    def _run(self, count: int) -> Dict[str, Any]:
+        for _ in range(self._config.num_accumulation_steps - 1):
+            self._session.run(self._graph.accumulate)
+        result: Dict[str, Any] = self._backend.run_steps(self._session, self._graph.fetches, count)
+        return result
+
+    def _due(self, at: int) -> bool:
+        every = self._config.save_checkpoints_steps
+        return bool(every and at % every == 0) or at == self._config.num_train_steps
+
+    def _check(self, at: int, result: Dict[str, Any]) -> None:
+        """End a run that has diverged, before anything of it is saved."""
         if not np.isfinite(result["loss"]):
-            raise FloatingPointError(
-                "loss is %s at step %d; lower the learning rate" % (result["loss"], step)
+            losses = self._stop.call(self._backend.all_gather, repr(float(result["own_loss"])))
+            ranks = [rank for rank, loss in enumerate(losses) if not np.isfinite(float(loss))]
+            raise NotFinite(
+                "loss is %s at step %d on rank %s; lower the learning rate, or look at the data of that step"
+                % (float(result["loss"]), at, ", ".join(map(str, ranks)))
             )
-        if step % config.display_loss_steps == 0 or step == config.num_train_steps:
-            speed, seen, since = seen / (time.monotonic() - since), 0.0, time.monotonic()
-            record = {
-                "step": step, "loss": float(result["loss"]), "learning_rate": float(result["rate"]),
-                "gradient_norm": float(result["norm"]), "examples_per_second": speed, "time": time.time(),
-            }  # fmt: skip
-            metrics(record)
-            if backend.rank == 0:
-                print("step %d/%d  loss %.4f  lr %.3g  %.1f examples/s (%.1f a device)" % (
-                    step, config.num_train_steps, result["loss"], result["rate"], speed, speed / backend.size),
-                    flush=True)  # fmt: skip
-        due = config.save_checkpoints_steps and step % config.save_checkpoints_steps == 0
-        if due or step == config.num_train_steps:
-            prefix = os.path.join(output_dir, "model.ckpt-%d" % step)
-            if backend.rank == 0:
-                checkpoint.save(session, graph["saver"], prefix, step)
-            backend.barrier()
-    return TrainResult(prefix, config.num_train_steps, float(result.get("loss", 0.0)))
+        if self._config.npu_bert_loss_scale < 0 and not np.isfinite(result["norm"]):
+            raise NotFinite(
+                "the gradients' norm is %s at step %d, the loss %.4g; lower the learning rate"
+                % (float(result["norm"]), at, float(result["loss"]))
+            )
+        if result["skipped_in_a_row"] >= loss_scale.ENDLESS:
+            raise EndlessOverflow(
+                "the gradients overflowed in %d steps in a row, up to step %d, the last at loss scale %g;"
+                " lower the learning rate or the (initial) loss scale"
+                % (result["skipped_in_a_row"], at, result["scale"])
+            )
 
+    def _save(self, at: int, result: Dict[str, Any]) -> str:
+        """Save on rank 0 what all ranks hold; the others wait. Give the prefix."""
+        heartbeat.beat("save")
+        self._compare(at)
+        prefix = ""
+        if self._backend.rank == 0:
+            prefix = self._write(at, float(result["loss"])).prefix
+        return str(self._stop.call(self._backend.all_gather, prefix)[0])
 
-def _open_metrics(rank_dir: str) -> Callable[[Dict[str, Any]], None]:
-    if not rank_dir:
-        return lambda record: None
-    stream = open(os.path.join(rank_dir, "metrics.jsonl"), "a", encoding="utf-8", buffering=1)
-    return lambda record: stream.write(json.dumps(record) + "\n") and None
+    def _compare(self, at: int) -> None:
+        if self._backend.size > 1:
+            digests = agreement.digests(checkpoint.values(self._session, self._graph.weights))
+            of_ranks = self._stop.call(self._backend.all_gather, list(digests.values()))
+            agreement.compare(list(digests), of_ranks, at)
+
+    def _write(self, at: int, loss: float) -> checkpoint_store.Saved:
+        def write(prefix: str) -> None:
+            self._saver.save(self._session, prefix, write_meta_graph=False, write_state=False)
+
+        held = checkpoint.values(self._session, self._graph.scalars)
+        scalars = {name: float(value) for name, value in held.items()}
+        facts = resume.facts(self._model, self._config, self._backend.size, self._start, scalars, loss)
+        saved = checkpoint_store.save(self._folder, at, write, facts, self._config.keep_checkpoints)
+        heartbeat.artifact(saved.artifact())
+        return saved
+
+    def _leave(self, at: int, prefix: str) -> None:
+        self._progress.close(at)
+        _say(self._backend, "SIGTERM: saved %s at step %d; start again to go on" % (prefix, at))
+        sys.exit(EXIT_CODE)
 
 
 def predict(
@@ -157,7 +250,8 @@ def predict(
     backend: Backend,
     gelu: str = "exact",
 ) -> Iterator[Tuple[np.ndarray, np.ndarray]]:
-    """Yield (start logits, end logits) [B, L] of each batch, in order."""
+    """Yield (start logits, end logits) [B, L] of each batch, in order. CheckpointError: it does not fit."""
+    checkpoint.check(prefix, model_config)
     with tf.Graph().as_default():
         weights = create_variables(model_config)
         feeds = {
@@ -166,8 +260,9 @@ def predict(
         model = Model(model_config, weights, tanh_gelu if gelu == "tanh" else backend.gelu)
         logits = model.span_logits(feeds)
         with tf.Session(config=backend.session_config()) as session:
-            session.run(tf.global_variables_initializer())
-            checkpoint.load(prefix, weights, session)
+            loaded = checkpoint.initialize(session, weights, prefix)
+            if loaded.missing:
+                _say(backend, *loaded.lines())
             for batch in batches:
                 start, end = session.run(logits, {feeds[key]: batch[key] for key in feeds})
                 yield start, end

@@ -1,0 +1,39 @@
+"""Compare the ranks' weights: after equal updates of equal values they are equal to the last bit."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from typing import Dict, List, Mapping, Sequence
+
+import numpy as np
+
+from bert.errors import RanksDiffer
+
+
+def digests(values: Mapping[str, np.ndarray]) -> Dict[str, str]:
+    """Hash each variable."""
+    return {
+        name: hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()[:16]
+        for name, value in values.items()
+    }
+
+
+def compare(names: Sequence[str], of_ranks: Sequence[Sequence[str]], step: int) -> None:
+    """Compare the digests of each rank, in the order of `names`.
+
+    Raises:
+        RanksDiffer: names the ranks that are not like the most, and the first variable in which each differs.
+    """
+    tuples = [tuple(one) for one in of_ranks]
+    usual, _ = Counter(tuples).most_common(1)[0]
+    lines: List[str] = []
+    for rank, mine in enumerate(tuples):
+        wrong = [name for name, a, b in zip(names, mine, usual) if a != b]
+        if wrong:
+            lines.append("rank %d in %d of %d variables, first %s" % (rank, len(wrong), len(names), wrong[0]))
+    if lines:
+        raise RanksDiffer(
+            "at step %d the weights differ from those of rank %d: %s; nothing was saved"
+            % (step, tuples.index(usual), "; ".join(lines))
+        )

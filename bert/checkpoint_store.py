@@ -1,0 +1,158 @@
+"""Keep a run's checkpoints in its output folder: whole or not at all, and verified before they are used.
+
+A checkpoint is PREFIX.data-*, PREFIX.index and PREFIX.json, PREFIX = FOLDER/model.ckpt-STEP. The JSON comes
+last and holds the sha256 of the others, so what a killed process leaves behind is never taken for one.
+"""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import json
+import os
+import re
+import shutil
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Dict, Iterator, List, Optional, Tuple
+
+FORMAT = 1
+_NAME = "model.ckpt-%d"
+_UNDER_WAY = ".saving-"  # + step: files that are being written, or moved to their places
+
+
+@dataclass(frozen=True)
+class Saved:
+    """Hold a checkpoint's path and what its JSON says."""
+
+    prefix: str
+    facts: Dict[str, Any]
+
+    @property
+    def step(self) -> int:
+        """The steps that led to it."""
+        return int(self.facts["step"])
+
+    def artifact(self) -> Dict[str, Any]:
+        """Give the line that tells the launcher of it."""
+        digests = {name: entry["sha256"] for name, entry in self.facts["files"].items()}
+        files = [os.path.join(os.path.dirname(self.prefix), name) for name in digests] + [
+            self.prefix + ".json"
+        ]
+        record = {"kind": "checkpoint", "step": self.step, "prefix": self.prefix}
+        return dict(record, files=files, sha256=digests)
+
+
+def newest(folder: str) -> Tuple[Optional[Saved], List[str]]:
+    """Find the newest undamaged checkpoint; say of each newer one what is wrong with it."""
+    problems = []
+    for step in sorted(_steps(folder), reverse=True):
+        prefix = os.path.join(folder, _NAME % step)
+        problem, facts = verify(prefix)
+        if not problem:
+            return Saved(prefix, facts), problems
+        problems.append(problem)
+    return None, problems
+
+
+def _steps(folder: str) -> Iterator[int]:
+    for path in glob.glob(os.path.join(glob.escape(folder), "model.ckpt-*.json")):
+        match = re.search(r"model\.ckpt-(\d+)\.json$", path)
+        if match:
+            yield int(match.group(1))
+
+
+def foreign(folder: str) -> List[str]:
+    """List the prefixes of TensorFlow checkpoints in the folder that this module did not write."""
+    found = glob.glob(os.path.join(glob.escape(folder), "*.index"))
+    prefixes = sorted(path[: -len(".index")] for path in found)
+    return [prefix for prefix in prefixes if not os.path.exists(prefix + ".json")]
+
+
+def verify(prefix: str) -> Tuple[str, Dict[str, Any]]:
+    """Compare a checkpoint's files with its JSON: ("" or the problem, the JSON's values)."""
+    try:
+        with open(prefix + ".json", encoding="utf-8") as stream:
+            facts = json.load(stream)
+        files = {str(name): str(entry["sha256"]) for name, entry in facts["files"].items()}
+        int(facts["step"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return "%s.json: damaged" % prefix, {}
+    for name, digest in files.items():
+        path = os.path.join(os.path.dirname(prefix), name)
+        try:
+            if sha256(path) != digest:
+                return "%s: damaged, its sha256 is not the one in %s.json" % (path, prefix), {}
+        except OSError as error:
+            return "%s: %s" % (path, error.strerror), {}
+    return "", facts
+
+
+def sha256(path: str) -> str:
+    """Hash a file."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as stream:
+        for block in iter(lambda: stream.read(1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def save(folder: str, step: int, write: Any, facts: Dict[str, Any], keep: int) -> Saved:
+    """Make a checkpoint; `write(prefix)` writes its files. Older ones than the `keep` newest are removed."""
+    draft = os.path.join(folder, "%s%d" % (_UNDER_WAY, step))
+    shutil.rmtree(draft, ignore_errors=True)
+    os.makedirs(draft)
+    write(os.path.join(draft, _NAME % step))
+    files = {
+        name: {"sha256": sha256(os.path.join(draft, name)), "bytes": _flushed(os.path.join(draft, name))}
+        for name in sorted(os.listdir(draft))
+    }
+    facts = dict(facts, format=FORMAT, step=step, files=files)
+    prefix = os.path.join(folder, _NAME % step)
+    with suppress(FileNotFoundError):  # of a damaged one of this step
+        os.unlink(prefix + ".json")
+    for name in files:
+        os.replace(os.path.join(draft, name), os.path.join(folder, name))
+    write_atomic(prefix + ".json", json.dumps(facts, indent=1))
+    # What tf.train.latest_checkpoint, and so google-research/bert, looks for.
+    write_atomic(os.path.join(folder, "checkpoint"), 'model_checkpoint_path: "%s"\n' % (_NAME % step))
+    os.rmdir(draft)
+    _prune(folder, keep)
+    return Saved(prefix, facts)
+
+
+def _flushed(path: str) -> int:
+    """Bring a file to the disk; give its size."""
+    with open(path, "rb") as stream:
+        os.fsync(stream.fileno())
+        return os.fstat(stream.fileno()).st_size
+
+
+def write_atomic(path: str, text: str) -> None:
+    """Replace a file in one go."""
+    with open(path + ".tmp", "w", encoding="utf-8") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.replace(path + ".tmp", path)
+
+
+def _prune(folder: str, keep: int) -> None:
+    for step in sorted(_steps(folder))[: -max(keep, 1)]:
+        _remove(os.path.join(folder, _NAME % step))
+
+
+def clean(folder: str) -> None:
+    """Remove what a process that was killed while saving has left."""
+    for draft in glob.glob(os.path.join(glob.escape(folder), _UNDER_WAY + "*")):
+        prefix = os.path.join(folder, _NAME % int(draft.rpartition("-")[2]))
+        if not os.path.exists(prefix + ".json"):
+            _remove(prefix)
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _remove(prefix: str) -> None:
+    """Remove a checkpoint, its JSON first: without that it is none."""
+    for path in [prefix + ".json", *sorted(glob.glob(glob.escape(prefix) + ".*"))]:
+        with suppress(FileNotFoundError):
+            os.unlink(path)

@@ -1,0 +1,66 @@
+"""Scale the loss so that small gradients survive half precision, and skip the steps that overflow.
+
+A dynamic scale doubles after GOOD_STEPS steps without overflow and halves after BAD_STEPS with one, as the
+seed's and NVIDIA's (contrib.mixed_precision.ExponentialUpdateLossScaleManager) do; it never falls below 1.
+"""
+
+from __future__ import annotations
+
+from typing import Any, List, Optional
+
+import tensorflow.compat.v1 as tf
+
+from bert.backend.base import Backend
+
+GOOD_STEPS = 1000
+BAD_STEPS = 2
+ENDLESS = 100  # overflows in a row that end the run: a scale of 2**32 is down to 1 after 64
+
+
+def make(scale: float, initial: float, backend: Backend) -> Optional[Any]:
+    """Give the manager of the loss scale, the device's own if it has one; None: no scale.
+
+    scale: below 0 off, 0 dynamic from `initial` on, 1 or more that value. ValueError: any other.
+    """
+    if scale < 0:
+        return None
+    if 0 < scale < 1 or (scale == 0 and initial < 1):
+        raise ValueError("loss scale %g: give -1 (off), 0 (dynamic), or 1 or more" % (scale or initial))
+    return backend.loss_scale_manager(scale, initial) or LossScale(scale, initial)
+
+
+class LossScale:
+    """Keep a loss scale in variables of the graph, equal on all ranks."""
+
+    def __init__(self, scale: float, initial: float) -> None:
+        self._dynamic = scale == 0
+        self._scale = counter("loss_scale", scale or initial)
+        self._good, self._bad = counter("loss_scale/good_steps"), counter("loss_scale/bad_steps")
+        self.variables: List[Any] = [self._scale, self._good, self._bad]
+
+    def get_loss_scale(self) -> Any:
+        """Give the scale as a float32 tensor."""
+        return tf.convert_to_tensor(self._scale)
+
+    def update_loss_scale(self, finite: Any) -> Any:
+        """Take notice of a step; give the operation."""
+        if not self._dynamic:
+            return tf.no_op()
+        scale, good, bad = (tf.convert_to_tensor(variable) for variable in self.variables)
+        good, bad = tf.where(finite, good + 1.0, 0.0), tf.where(finite, 0.0 * bad, bad + 1.0)
+        up, down = good >= GOOD_STEPS, bad >= BAD_STEPS
+        # Doubled beyond float32 it would be inf and stay there.
+        doubled = tf.minimum(scale * 2.0, 2.0**126)
+        scale = tf.where(up, doubled, tf.where(down, tf.maximum(scale / 2.0, 1.0), scale))
+        return tf.group(
+            self._scale.assign(scale),
+            self._good.assign(tf.where(up, 0.0, good)),
+            self._bad.assign(tf.where(down, 0.0, bad)),
+        )
+
+
+def counter(name: str, start: float = 0.0) -> Any:
+    """Make a float32 variable that is not trained."""
+    return tf.get_variable(
+        name, [], tf.float32, tf.constant_initializer(start), trainable=False, use_resource=True
+    )

@@ -1,0 +1,208 @@
+"""Show how training goes: lines, metrics.jsonl, TensorBoard's scalars, a bar on a terminal, a summary."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from typing import Any, Dict, List, Optional, TextIO
+
+import tensorflow.compat.v1 as tf
+
+from bert import heartbeat
+from bert.train_config import TrainConfig
+
+
+class Meter:
+    """Count real examples and seconds.
+
+    Overhead is the first call, in which the graph is prepared, and the saving of checkpoints.
+    """
+
+    def __init__(self) -> None:
+        self._begin = time.monotonic()
+        self._calls = 0
+        self._all = 0
+        self._seconds, self._examples, self._steps = 0.0, 0, 0  # of all calls but the first
+        self._mark = (0.0, 0)
+
+    def call(self, seconds: float, examples: int, steps: int) -> None:
+        """Count a call that made `steps` steps over `examples` examples of all ranks."""
+        self._calls += 1
+        self._all += examples
+        if self._calls > 1:
+            self._seconds, self._examples = self._seconds + seconds, self._examples + examples
+            self._steps += steps
+
+    def interval(self) -> float:
+        """Give the examples per second since this was last asked, all ranks together; 0: not known yet."""
+        seconds, examples = self._seconds - self._mark[0], self._examples - self._mark[1]
+        self._mark = (self._seconds, self._examples)
+        return examples / seconds if seconds else 0.0
+
+    def seconds_a_step(self) -> float:
+        """Give the mean over all calls but the first; 0: not known yet."""
+        return self._seconds / self._steps if self._steps else 0.0
+
+    def with_overhead(self) -> float:
+        """Give the examples per second of the whole training."""
+        return self._all / max(time.monotonic() - self._begin, 1e-9)
+
+    def without_overhead(self) -> float:
+        """Give the examples per second of the steps alone; 0: there was but one call."""
+        return self._examples / self._seconds if self._seconds else 0.0
+
+    def summary(self, step: int, ranks: int) -> str:
+        """Say both in a line."""
+        parts = []
+        for rate, text in (
+            (self.with_overhead(), "with overhead"),
+            (self.without_overhead(), "without (first call, checkpoints)"),
+        ):
+            if rate:
+                parts.append("%.2f examples/s %s, %.2f a device" % (rate, text, rate / ranks))
+        seconds = time.monotonic() - self._begin
+        head = "trained to step %d: %d examples in %s" % (step, self._all, duration(seconds))
+        return "; ".join([head, *parts])
+
+
+class Progress:
+    """Tell people and files about the steps; only rank 0 speaks, every rank writes its metrics.jsonl."""
+
+    def __init__(
+        self, config: TrainConfig, rank: int, ranks: int, start: int, output_dir: str, rank_dir: str
+    ) -> None:
+        self._config, self._rank, self._ranks = config, rank, ranks
+        self.meter = Meter()
+        self._shown = start
+        self._skipped: Optional[float] = None
+        self._metrics = _append(os.path.join(rank_dir, "metrics.jsonl")) if rank_dir else None
+        self._events = Events(os.path.join(output_dir, "tb"), start) if rank == 0 else None
+        self._bar = Bar("train", config.num_train_steps, start) if rank == 0 else None
+
+    def step(self, step: int, result: Dict[str, Any]) -> None:
+        """Take notice of a call that ended at `step`; show it if a display interval has passed."""
+        if self._bar:
+            self._bar.show(step)
+        self._tell_of_overflow(step, result)
+        every = self._config.display_loss_steps
+        if step // every == self._shown // every and step < self._config.num_train_steps:
+            return
+        self._shown = step
+        record = self._record(step, result)
+        if self._metrics:
+            self._metrics.write(json.dumps(record) + "\n")
+        if self._events:
+            self._events.write(step, record)
+        if self._rank == 0:
+            print(self._line(record), flush=True)
+
+    def _tell_of_overflow(self, step: int, result: Dict[str, Any]) -> None:
+        skipped, before = float(result["skipped"]), self._skipped
+        self._skipped = skipped
+        if self._rank == 0 and before is not None and skipped > before:
+            print("step %d: %d step%s skipped, the gradients overflow; loss scale %g" % (
+                step, skipped - before, "" if skipped - before == 1 else "s", result["scale"]),
+                flush=True)  # fmt: skip
+
+    def _record(self, step: int, result: Dict[str, Any]) -> Dict[str, Any]:
+        rate = self.meter.interval()
+        record = {
+            "step": step, "loss": float(result["loss"]), "learning_rate": float(result["rate"]),
+            "gradient_norm": float(result["norm"]), "loss_scale": float(result["scale"]),
+            "skipped_steps": int(result["skipped"]), "examples_per_second": rate,
+            "examples_per_second_per_device": rate / self._ranks, "time": time.time(),
+        }  # fmt: skip
+        if self._config.steps_per_epoch:
+            record["epoch"] = step / self._config.steps_per_epoch
+        # An overflow leaves a norm that JSON has no number for.
+        return {key: value if abs(value) < float("inf") else None for key, value in record.items()}
+
+    def _line(self, record: Dict[str, Any]) -> str:
+        words = ["step %d/%d" % (record["step"], self._config.num_train_steps)]
+        if "epoch" in record:
+            words.append("epoch %.2f" % record["epoch"])
+        words += ["loss %.4f" % record["loss"], "lr %.3g" % record["learning_rate"]]
+        if self._config.npu_bert_loss_scale >= 0:
+            words.append("scale %g" % record["loss_scale"])
+        if record["examples_per_second"]:
+            rates = (record["examples_per_second"], record["examples_per_second_per_device"])
+            words.append("%.1f examples/s (%.1f a device)" % rates)
+            left = (self._config.num_train_steps - record["step"]) * self.meter.seconds_a_step()
+            words.append("%s left" % duration(left))
+        return "  ".join(words)
+
+    def close(self, step: int) -> None:
+        """Print the summary and close the files."""
+        if self._rank == 0:
+            print(self.meter.summary(step, self._ranks), flush=True)
+            rate = self.meter.without_overhead() or self.meter.with_overhead()
+            heartbeat.artifact({"kind": "metrics", "values": {"train_examples_per_second": rate}})
+        for part in (self._metrics, self._events, self._bar):
+            if part:
+                part.close()
+
+
+class Events:
+    """Write scalars for TensorBoard."""
+
+    def __init__(self, folder: str, start: int) -> None:
+        self._writer = tf.summary.FileWriter(folder)
+        if start:  # TensorBoard then forgets what a killed run had written beyond its last checkpoint
+            log = tf.SessionLog(status=tf.SessionLog.START)
+            self._writer.add_session_log(log, global_step=start + 1)
+
+    def write(self, step: int, record: Dict[str, Any]) -> None:
+        """Add the record's figures."""
+        values: List[Any] = [
+            tf.Summary.Value(tag=tag, simple_value=value)
+            for tag, value in sorted(record.items())
+            if tag not in ("step", "time") and value is not None
+        ]
+        self._writer.add_summary(tf.Summary(value=values), step)
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._writer.close()
+
+
+class Bar:
+    """Show a bar on stderr if that is a terminal."""
+
+    def __init__(self, what: str, total: int, start: int, stream: Optional[TextIO] = None) -> None:
+        stream = sys.stderr if stream is None else stream
+        self._bar: Any = None
+        if not stream.isatty():
+            return
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as RichProgress
+
+        columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self._bar = RichProgress(*columns, console=Console(file=stream), transient=True)
+        self._task = self._bar.add_task(what, total=total, completed=start)
+        self._bar.start()
+
+    def show(self, done: int) -> None:
+        """Move the bar."""
+        if self._bar:
+            self._bar.update(self._task, completed=done)
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self._bar:
+            self._bar.stop()
+
+
+def _append(path: str) -> TextIO:
+    return open(path, "a", encoding="utf-8", buffering=1)
+
+
+def duration(seconds: float) -> str:
+    """Say seconds as people do: 4.2 s, 3 min 05 s, 2 h 07 min."""
+    if seconds < 60:
+        return "%.1f s" % seconds
+    minutes, rest = divmod(round(seconds), 60)
+    return "%d min %02d s" % (minutes, rest) if minutes < 60 else "%d h %02d min" % divmod(minutes, 60)

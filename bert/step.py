@@ -1,0 +1,219 @@
+"""The graph of a training step: loss, gradients, their sum over the ranks, clipping, update."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Dict, List, Optional, Sequence, Tuple
+
+import tensorflow.compat.v1 as tf
+
+from bert import loss_scale, names, optimizer
+from bert.backend.base import Backend
+from bert.config import BertConfig
+from bert.dropout import Dropout
+from bert.loss_scale import counter
+from bert.model import Model, create_variables, span_loss, tanh_gelu
+from bert.train_config import TrainConfig
+
+
+@dataclass(frozen=True)
+class StepGraph:
+    """Hold what the loop runs, saves and loads."""
+
+    weights: Dict[str, Any]  # trained variables by Google's names
+    step: Any
+    saved: Dict[str, Any]  # what a checkpoint holds: weights, slots, pooler, global_step
+    scalars: Dict[str, Any]  # what its JSON holds: loss scale and counters, equal on all ranks
+    accumulate: Optional[Any]  # operation of all batches of a step but the last; None: there is one
+    fetches: Dict[str, Any]  # operation of the last batch and the step's figures
+    stop: Any  # a rank sets it to 1 to ask all ranks to stop
+    broadcast: Any
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Hold sums over a step's batches, on one rank or over all."""
+
+    gradients: List[Any]
+    loss: Any
+    per_token: Any
+
+
+def build(model_config: BertConfig, config: TrainConfig, batch: Any, backend: Backend) -> StepGraph:
+    """Make the graph of a step. `batch` holds the tensors of one batch (squad/batching.py says which)."""
+    weights = create_variables(model_config)
+    step = tf.get_variable(
+        "global_step", [], tf.int64, tf.zeros_initializer(), trainable=False, use_resource=True
+    )
+    part = counter("accumulated")
+    scale = loss_scale.make(config.npu_bert_loss_scale, config.init_loss_scale_value, backend)
+    loss = _loss(model_config, config, batch, backend, weights, _batch_number(config, step, part))
+    sums, sparse = _gradients(loss, list(weights.values()), scale)
+    accumulate, sums, clear = _accumulate(sums, part, config.num_accumulation_steps)
+    stop = counter("stop_requested")
+    total, stops = _over_ranks(backend, sums, stop)
+    total = _unscaled(total, scale)
+    norm = _norm(total, sparse)
+    update = _Update(config, backend, weights, step, scale, batch["global_weight"])
+    operations, figures = update.make(total.gradients, norm)
+    with tf.control_dependencies(operations):
+        train = tf.group(*clear)
+    figures.update(loss=total.loss, own_loss=sums.loss, norm=norm, stop=stops)
+    saved = {**weights, **_pooler(model_config), **update.slots_by_name, "global_step": step}
+    shared = [variable for name, variable in saved.items() if name != "global_step"]
+    return StepGraph(
+        weights, step, saved, update.scalars, accumulate,
+        {"train": backend.train_op(train), **figures}, stop, backend.broadcast(shared),
+    )  # fmt: skip
+
+
+def _batch_number(config: TrainConfig, step: Any, part: Any) -> Any:
+    return step * config.num_accumulation_steps + tf.cast(part, tf.int64)
+
+
+def _loss(
+    model_config: BertConfig, config: TrainConfig, batch: Any, backend: Backend, weights: Any, number: Any
+) -> Any:
+    gelu = tanh_gelu if config.gelu == "tanh" else backend.gelu
+    dropout = Dropout(backend, config.seed, number) if config.dropout else None
+    model = Model(model_config, weights, gelu, dropout, training=True)
+    # Divided by the whole step's weight, so that the sum over ranks and batches is the step's mean.
+    return span_loss(model.span_logits(batch), batch, config.loss_over) / batch["global_weight"]
+
+
+def _gradients(loss: Any, variables: List[Any], scale: Optional[Any]) -> Tuple[Totals, List[bool]]:
+    """Give the gradients (of the scaled loss), and which of them came as rows of a table."""
+    scaled = loss if scale is None else loss * scale.get_loss_scale()
+    raw = tf.gradients(scaled, variables)
+    sparse = [isinstance(gradient, tf.IndexedSlices) for gradient in raw]
+    # Google's norm counts a word's gradient once for each token, before equal words are added up.
+    squares = [tf.reduce_sum(tf.square(g.values)) for g, rows in zip(raw, sparse) if rows]
+    per_token = tf.add_n(squares) if squares else tf.zeros([])
+    return Totals([tf.convert_to_tensor(g) for g in raw], loss, per_token), sparse
+
+
+def _accumulate(sums: Totals, part: Any, batches: int) -> Tuple[Optional[Any], Totals, List[Any]]:
+    """Add a step's batches up: (operation of a batch that is not the last, sums at the last, clearing)."""
+    if batches == 1:
+        return None, sums, []
+    values = [*sums.gradients, sums.loss, sums.per_token]
+    held = [_accumulator(index, value) for index, value in enumerate(values)]
+    add = tf.group(part.assign_add(1.0), *[total.assign_add(value) for total, value in zip(held, values)])
+    *gradients, loss, per_token = [total + value for total, value in zip(held, values)]
+    done = Totals(gradients, loss, per_token)
+    with tf.control_dependencies([*gradients, loss, per_token]):
+        clear = [part.assign(0.0), *[total.assign(tf.zeros_like(total)) for total in held]]
+    return add, done, clear
+
+
+def _accumulator(index: int, value: Any) -> Any:
+    zeros = tf.zeros_initializer()
+    name = "accumulator_%d" % index
+    return tf.get_variable(name, value.shape, tf.float32, zeros, trainable=False, use_resource=True)
+
+
+def _over_ranks(backend: Backend, sums: Totals, stop: Any) -> Tuple[Totals, Any]:
+    scalars = [sums.loss, sums.per_token, tf.convert_to_tensor(stop)]
+    *gradients, loss, per_token, stops = reduce_gradients(backend, [*sums.gradients, *scalars])
+    return Totals(gradients, loss, per_token), stops
+
+
+def reduce_gradients(backend: Backend, gradients: Sequence[Any]) -> List[Any]:
+    """Sum the gradients, and the scalars after them, over the ranks."""
+    return backend.all_reduce_sum(gradients)
+
+
+def _unscaled(total: Totals, scale: Optional[Any]) -> Totals:
+    if scale is None:
+        return total
+    factor = 1.0 / scale.get_loss_scale()
+    # Twice by the factor: its square may be too small for float32.
+    per_token = total.per_token * factor * factor
+    return Totals([gradient * factor for gradient in total.gradients], total.loss, per_token)
+
+
+def _norm(total: Totals, sparse: Sequence[bool]) -> Any:
+    dense = [gradient for gradient, rows in zip(total.gradients, sparse) if not rows]
+    return tf.sqrt(total.per_token + tf.add_n([tf.reduce_sum(tf.square(gradient)) for gradient in dense]))
+
+
+def _pooler(config: BertConfig) -> Dict[str, Any]:
+    """Make the variables that only Google's graph has, and needs in a checkpoint that it restores."""
+    shapes = names.shapes(config, pooler=True)
+    return {
+        name: tf.get_variable(
+            name,
+            shapes[name],
+            tf.float32,
+            tf.truncated_normal_initializer(stddev=config.initializer_range)
+            if name.endswith("kernel")
+            else tf.zeros_initializer(),
+            trainable=False,
+            use_resource=True,
+        )
+        for name in names.POOLER
+    }
+
+
+class _Update:
+    """Make the update of a step: skipped, on all ranks, when the scaled gradients overflow."""
+
+    def __init__(
+        self, config: TrainConfig, backend: Backend, weights: Any, step: Any, scale: Any, weight: Any
+    ) -> None:
+        self._config, self._backend = config, backend
+        self._variables, self._step, self._scale, self._weight = list(weights.values()), step, scale, weight
+        self._slots = optimizer.make_slots(self._variables)
+        self._skipped, self._in_a_row = counter("skipped_steps"), counter("skipped_in_a_row")
+        self._seen = tf.get_variable(
+            "examples_seen", [], tf.int32, tf.zeros_initializer(), trainable=False, use_resource=True
+        )
+        self.slots_by_name = {v.name.split(":")[0]: v for pair in self._slots.values() for v in pair}
+        held = [self._skipped, self._in_a_row, *(scale.variables if scale else [])]
+        self.scalars = {variable.name.split(":")[0]: variable for variable in held}
+
+    def make(self, gradients: List[Any], norm: Any) -> Tuple[List[Any], Dict[str, Any]]:
+        """Give the operations and the step's figures."""
+        config = self._config
+        rate = optimizer.learning_rate(
+            self._step, config.peak_rate(self._backend.size), config.num_train_steps,
+            config.num_warmup_steps, config.decay_power,
+        )  # fmt: skip
+        if self._scale is None:
+            operations = [self._apply(gradients, norm, rate)]
+        else:
+            finite = self._backend.all_finite(gradients, norm)
+            operations = [
+                tf.cond(finite, lambda: self._apply(gradients, norm, rate), tf.no_op),
+                *self._count(finite),
+            ]
+        # The rate is read from the step's counter, also where the update that uses it is skipped.
+        with tf.control_dependencies([rate, *operations]):
+            seen = self._seen.assign_add(tf.cast(tf.round(self._weight), tf.int32))
+            advance = self._step.assign_add(1)
+            scale = tf.ones([]) if self._scale is None else tf.identity(self._scale.get_loss_scale())
+            skipped, row = (tf.convert_to_tensor(v) for v in (self._skipped, self._in_a_row))
+        figures = {"step": advance, "seen": seen, "rate": rate, "scale": scale}
+        figures.update(skipped=skipped, skipped_in_a_row=row)
+        return [*operations, advance, seen], figures
+
+    def _apply(self, gradients: List[Any], norm: Any, rate: Any) -> Any:
+        config = self._config
+        gradients = optimizer.clip(gradients, norm, config.clip, config.clip_norm)
+        count = tf.cast(self._step + 1, tf.float32) - self._skipped
+        # Every gradient is there before the first weight changes: a graph of two threads may be midway.
+        with tf.control_dependencies(gradients):
+            updates = optimizer.apply(
+                config.optimizer_type, self._variables, gradients, self._slots, rate, count,
+                config.weight_decay, config.adam_epsilon,
+            )  # fmt: skip
+        return tf.group(*updates)
+
+    def _count(self, finite: Any) -> List[Any]:
+        bad = 1.0 - tf.cast(finite, tf.float32)
+        row = tf.where(finite, 0.0, self._in_a_row + 1.0)
+        return [
+            self._scale.update_loss_scale(finite),
+            self._skipped.assign_add(bad),
+            self._in_a_row.assign(row),
+        ]

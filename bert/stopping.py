@@ -1,0 +1,85 @@
+"""Notice SIGTERM, so that training can save and end.
+
+The main thread is inside TensorFlow nearly all the time, where Python runs no signal handler. So the signal
+is noticed through its wake-up descriptor by a thread: the loop sees a flag, and if the step never ends
+because another rank is dead, the thread ends the process.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from types import TracebackType
+from typing import Any, Optional, Type
+
+EXIT_CODE = 128 + signal.SIGTERM
+_PATIENCE = 5.0  # seconds that a step may take at least before it counts as one that never ends
+
+
+class StopRequest:
+    """Watch for SIGTERM while the block runs; outside the main thread nothing is watched."""
+
+    def __init__(self) -> None:
+        self.requested = False
+        self._installed = threading.current_thread() is threading.main_thread()
+        self._over = False
+        self._busy_since: Optional[float] = None  # None: not inside a step
+        self._longest = 0.0
+        self._steps = 0
+
+    def __enter__(self) -> StopRequest:
+        if self._installed:
+            self._read, self._write = os.pipe()
+            os.set_blocking(self._write, False)
+            self._descriptor = signal.set_wakeup_fd(self._write)
+            self._handler = signal.signal(signal.SIGTERM, lambda number, frame: None)
+            threading.Thread(target=self._watch, args=(self._read,), daemon=True).start()
+        return self
+
+    def __exit__(
+        self,
+        kind: Optional[Type[BaseException]],
+        error: Optional[BaseException],
+        trace: Optional[TracebackType],
+    ) -> None:
+        self._over = True
+        if self._installed:
+            signal.set_wakeup_fd(self._descriptor)
+            signal.signal(signal.SIGTERM, self._handler)
+            os.close(self._write)  # the thread reads the end of the file, and ends
+
+    def call(self, run: Any, *arguments: Any) -> Any:
+        """Call run(*arguments), which may wait for other ranks."""
+        begin = time.monotonic()
+        self._busy_since = begin
+        try:
+            return run(*arguments)
+        finally:
+            self._busy_since = None
+            if self._steps:  # the first one also prepares the graph
+                self._longest = max(self._longest, time.monotonic() - begin)
+            self._steps += 1
+
+    def _watch(self, descriptor: int) -> None:
+        with os.fdopen(descriptor, "rb", buffering=0) as stream:
+            while True:
+                data = stream.read(1)
+                if not data:
+                    return
+                if data[0] == signal.SIGTERM and not self.requested:
+                    self.requested = True
+                    threading.Thread(target=self._end_if_stuck, daemon=True).start()
+
+    def _end_if_stuck(self) -> None:
+        """Leave without saving when the call under way does not end: a peer that it waits for is gone."""
+        noticed = time.monotonic()
+        while not self._over:
+            since, patience = self._busy_since, max(_PATIENCE, 3 * self._longest)
+            if since is not None and time.monotonic() - max(since, noticed) > patience:
+                text = "SIGTERM: the step under way does not end; leaving without a checkpoint"
+                print(text, file=sys.stderr, flush=True)
+                os._exit(EXIT_CODE)
+            time.sleep(0.1)
