@@ -128,11 +128,17 @@ class SquadFlags:
         return self.amp
 
 
+# The successor's names of the same switches.
+ALIASES = {"use_fast_gelu": "npu_bert_fused_gelu", "npu_bert_npu_dropout_v3": "npu_bert_npu_dropout"}
 REFUSED: Dict[str, str] = {
     "horovod": "start the program with npu-launch; ranks come from the rank table",
     "use_trt": "TensorRT is for NVIDIA GPUs; use `npu-launch export` for a SavedModel",
     "use_xla": "XLA cannot compile for this backend; leave the flag out",
     "export_triton": "use `npu-launch export` for a SavedModel",
+    "npu_bert_tail_optimize": "leave it out; the all-reduce runs beside the backward pass (hcom_parallel)",
+    "use_fp16_cls": "leave it out; --precision_mode says what is computed in half precision",
+    "npu_bert_use_fused_adam_momentum": "leave it out; --optimizer_type=adam is the only Adam",
+    "npu_bert_use_fused_lamb_momentum": "leave it out; give --optimizer_type=lamb",
     "dllog_path": "metrics are written to metrics.jsonl in the rank's folder",
 }
 REFUSED.update(
@@ -174,6 +180,7 @@ def _pairs(argv: Sequence[str], findings: List[Finding]) -> List[Tuple[str, Opti
             continue
         name, equals, value = word[2:].partition("=")
         text: Optional[str] = value if equals else None
+        name = ALIASES.get(name, name)
         if name not in fields() and name.startswith("no") and name[2:] in fields() and text is None:
             name, text = name[2:], "False"
         problem = _unknown(name, text)
@@ -248,7 +255,25 @@ def usage() -> str:
     """Render --help: each flag, its default and its meaning."""
     rows = ["usage: run_squad --vocab_file=F --predict_file=F ... [--flag=value]", ""]
     for name, field in fields().items():
-        choices = field.metadata["choices"]
-        shown = "|".join(choices) if choices else repr(field.default)
-        rows.append("  --%-30s %s (%s)" % (name, field.metadata["help"], shown))
+        rows.append("  --%-30s %s (%s)" % (name, field.metadata["help"], _values(field)))
     return "\n".join(rows)
+
+
+def reference() -> str:
+    """Render the table of docs/squad.md."""
+    rows = ["| flag | default | meaning |", "|---|---|---|"]
+    for name, field in fields().items():
+        choices = field.metadata["choices"]
+        meaning = field.metadata["help"] + (" (%s)" % ", ".join(choices) if choices else "")
+        default = "" if field.default in ("", None) else "`%s`" % field.default
+        rows.append("| `%s` | %s | %s |" % (name, default, meaning))
+    return "\n".join(rows) + "\n"
+
+
+def _values(field: Any) -> str:
+    choices = field.metadata["choices"]
+    return "|".join(choices) if choices else repr(field.default)
+
+
+if __name__ == "__main__":
+    print(reference(), end="")

@@ -18,6 +18,7 @@ if __name__ == "__main__" and not __package__:
 from bert import heartbeat
 from bert.cluster import Cluster
 from bert.config import BertConfig
+from bert.errors import CheckpointError, TrainerError
 from squad.check import check
 from squad.errors import DataError
 from squad.flags import SquadFlags, usage
@@ -39,9 +40,12 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         return 2
     try:
         run(flags, Cluster.from_environ(os.environ))
-    except DataError as error:
+    except (DataError, CheckpointError) as error:
         print("run_squad: %s" % error, file=sys.stderr)
         return 2
+    except TrainerError as error:
+        print("run_squad: %s" % error, file=sys.stderr)
+        return 1
     return 0
 
 
@@ -50,6 +54,7 @@ def run(flags: SquadFlags, cluster: Cluster) -> None:
 
     Raises:
         DataError: something in the user's files is wrong.
+        TrainerError: a checkpoint does not fit, or training has diverged.
     """
     job = Job(flags, cluster, Tokenizer(flags.vocab_file, flags.do_lower_case))
     heartbeat.beat("features")

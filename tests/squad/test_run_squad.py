@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -101,32 +100,6 @@ def test_answers_are_the_same_for_every_number_of_ranks(
     assert done.returncode == 0, done.stdout + done.stderr
     check_same(tmp_path / "out", alone)
     assert (latest(tmp_path) / "ranks" / str(ranks - 1)).is_dir()
-
-
-def test_a_used_output_dir_does_not_change_what_is_predicted_with(
-    tiny: Path, finished: str, alone: Any, tmp_path: Path
-) -> None:
-    assert main(flags(tiny, do_train=True, num_train_steps=9, output_dir=tmp_path)) == 0
-    assert main(predicting(tiny, finished, tmp_path)) == 0
-    check_same(tmp_path, alone)
-
-
-def test_training_into_a_used_output_dir_begins_anew(tiny: Path, tmp_path: Path) -> None:
-    losses = []
-    for _ in range(2):
-        os.environ["NPU_LAUNCH_RANK_DIR"] = str(tmp_path / "rank")
-        shutil.rmtree(tmp_path / "rank", ignore_errors=True)
-        (tmp_path / "rank").mkdir()
-        try:
-            wish = flags(
-                tiny, do_train=True, num_train_steps=3, output_dir=tmp_path / "out", display_loss_steps=1
-            )
-            assert main(wish) == 0
-        finally:
-            del os.environ["NPU_LAUNCH_RANK_DIR"]
-        lines = (tmp_path / "rank" / "metrics.jsonl").read_text().splitlines()
-        losses.append([json.loads(line)["loss"] for line in lines if "loss" in json.loads(line)])
-    assert len(losses[0]) == 3 and losses[0] == pytest.approx(losses[1])
 
 
 def test_runs_as_a_file_from_any_folder(tiny: Path, finished: str, tmp_path: Path) -> None:
