@@ -50,6 +50,7 @@ bench: .venv/demo.stamp
 
 $(DEMO)/train.json: examples/make_squad_demo.py | .venv/demo.stamp
 	$(BIN)/python examples/make_squad_demo.py --output $(DEMO)
+	ln -sfn "$$($(BIN)/python examples/pretrained.py)" $(DEMO)/model
 
 # The weights' package names a whole deep-learning stack as its dependencies; only its files are needed.
 .venv/demo.stamp: pyproject.toml

@@ -7,6 +7,7 @@ is an ordinary run with its own folder.
 from __future__ import annotations
 
 import csv
+import os
 import re
 import shlex
 import socket
@@ -113,8 +114,10 @@ def job(case: Case, runs_dir: Path, environ: Mapping[str, str]) -> Dict[str, Any
 
     A command of a script or module with nothing but --flags becomes `program` and `args`, which the
     launcher can check; any other becomes a command list. In it, ${RANK_ID} is the case's name, as the
-    seed's run id was, ${DEVICE_ID} the first device; the rest is looked up in the environment.
+    seed's run id was, ${DEVICE_ID} the first device, ${CASES_DIR} the folder of all the cases' runs; the rest
+    is looked up in the environment.
     """
+    environ = dict(environ, CASES_DIR=os.path.abspath(str(runs_dir.parent)))
     variables = {name: case.row[name] for name in _VARIABLES if case.row[name]}
     if case.row["ENV_SET"]:
         path = Path(case.file).parent / case.row["ENV_SET"]

@@ -54,7 +54,7 @@ def expand(text: str, lookup: Lookup) -> str:
         known = lookup(name)
         if known is None and match.group(2) is None:
             raise ValueError("$%s is not set" % name)
-        return known or match.group(2) or ""
+        return known or expand(match.group(2) or "", lookup)
 
     rest = _VARIABLE.sub("", text)
     if "$(" in rest or "`" in rest or "${" in rest:

@@ -92,6 +92,11 @@ def test_the_seeds_output_dir_is_filled_in(tmp_path: Path) -> None:
     assert document(tmp_path, DEVICE_ID="4 5")["args"]["output_dir"] == "result/case_1_1p_smoke/ckpt4"
 
 
+def test_a_case_can_name_what_an_earlier_one_of_the_same_run_has_left(tmp_path: Path) -> None:
+    found = document(tmp_path, RUN_ALGORITHM_CMD="a.py --init_checkpoint=${CASES_DIR}/case_2_x/latest")
+    assert found["args"]["init_checkpoint"] == "%s/case_2_x/latest" % tmp_path
+
+
 @pytest.mark.parametrize(
     "command, words",
     [

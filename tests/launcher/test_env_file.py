@@ -109,3 +109,9 @@ def test_expanding_names_the_variable_that_is_not_set() -> None:
     assert expand("--x=${HOME}/y$HOME", ENVIRON.get) == "--x=/home/me/y/home/me"
     with pytest.raises(ValueError, match=r"\$NONE is not set"):
         expand("--x=$NONE", ENVIRON.get)
+
+
+def test_a_default_may_name_other_variables() -> None:
+    assert expand("${A:-$B/c}", {"B": "b"}.get) == "b/c"
+    with pytest.raises(ValueError, match=r"\$B is not set"):
+        expand("${A:-$B/c}", {}.get)
