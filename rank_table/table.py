@@ -42,6 +42,10 @@ class RankTable:
                     "rank_ids are not 0 to %d: after %d, %d %s"
                     % (len(self.ranks) - 1, index - 1, rank.rank_id, problem)
                 )
+        keys = [(server.server_id, server.pod_name) for server in self.server_list]
+        if len(set(keys)) != len(keys):
+            twice = next(key for index, key in enumerate(keys) if key in keys[:index])
+            raise RankTableError("server %s stands twice" % "/".join(part for part in twice if part))
         if not self.server_list:
             servers = dict.fromkeys((rank.server_id, rank.pod_name) for rank in self.ranks)
             object.__setattr__(self, "server_list", tuple(Server(*key) for key in servers))

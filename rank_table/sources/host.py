@@ -83,7 +83,8 @@ def _npu_smi(machine: Machine, notes: List[str]) -> Tuple[List[SmiChip], str, st
 
 def _listed(machine: Machine) -> List[SmiChip]:
     text = machine.ask("npu-smi", "info", "-l").text
-    return [SmiChip(npu, index) for npu, count in npu_smi.parse_list(text) for index in range(count)]
+    counted = npu_smi.parse_list(text)
+    return [SmiChip(npu, die, npu * count + die) for npu, count in counted for die in range(count)]
 
 
 def _join(first: SmiChip, second: Optional[SmiChip]) -> SmiChip:

@@ -68,7 +68,7 @@ BAD = {
     "wrong-top-key": ("", "kind.unknown", True),
 }
 
-# The chip that a valid file is meant for, where its name says so; else it is checked for every chip that reads it.
+# The chips that valid files are checked for, by the beginning of their names.
 CHIPS = {
     "legacy": ("", "910A"),
     "v1.0": ("", "910A", "A2"),

@@ -1,0 +1,74 @@
+"""Waiting for a rank table that the platform is still writing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Callable, List
+
+import pytest
+
+from rank_table.model import RankTableError
+from rank_table.wait import StillWaiting, wait_for
+from tests.rank_table.documents import v1
+
+
+class Clock:
+    """Let time pass only in sleep(), and do one thing at each."""
+
+    def __init__(self, *steps: Callable[[], object]) -> None:
+        self.now = 0.0
+        self.steps = list(steps)
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        if self.steps:
+            self.steps.pop(0)()
+
+
+def test_a_completed_table_is_taken_at_once_as_it_stands(tmp_path: Path) -> None:
+    path = tmp_path / "hccl.json"
+    text = json.dumps(v1(1, 2))
+    path.write_text(text)
+    told: List[str] = []
+    table, given = wait_for(str(path), 5, told.append, sleep=lambda seconds: pytest.fail("waits"))
+    assert (given, table.world_size, told) == (text, 2, [])
+
+
+def test_a_table_is_waited_for_while_it_is_missing_empty_half_written_or_initializing(tmp_path: Path) -> None:
+    path = tmp_path / "hccl.json"
+    text = json.dumps(v1(1, 2))
+    clock = Clock(
+        lambda: path.write_text(""),
+        lambda: path.write_text('{"status": "init'),
+        lambda: path.write_text('{"status":"initializing"}'),
+        lambda: path.write_text(text),
+    )
+    told: List[str] = []
+    table, _ = wait_for(str(path), 60, told.append, clock=clock, sleep=clock.sleep)
+    assert (table.world_size, clock.now, len(told)) == (2, 4.0, 1)
+    assert "waiting up to 60 s" in told[0]
+
+
+def test_the_wait_ends_at_its_limit_and_says_what_the_file_holds(tmp_path: Path) -> None:
+    path = tmp_path / "hccl.json"
+    path.write_text('{"status":"initializing"}')
+    clock = Clock()
+    with pytest.raises(StillWaiting, match="status initializing after 3 s"):
+        wait_for(str(path), 3, clock=clock, sleep=clock.sleep)
+    assert clock.now == 3.0
+
+
+def test_a_folder_stands_for_the_table_in_it(tmp_path: Path) -> None:
+    (tmp_path / "jobstart_hccl.json").write_text(json.dumps(v1(1, 1)))
+    assert wait_for(str(tmp_path), 0)[0].world_size == 1
+
+
+def test_a_completed_file_that_is_no_table_is_not_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "hccl.json"
+    path.write_text('{"status":"completed","version":"1.0"}')
+    with pytest.raises(RankTableError, match="server_list: missing"):
+        wait_for(str(path), 60, sleep=lambda seconds: pytest.fail("waits"))
