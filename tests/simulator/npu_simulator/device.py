@@ -6,6 +6,7 @@ import atexit
 import hashlib
 import json
 import os
+import shutil
 import time
 from collections import Counter
 from typing import Any, Dict, List, Mapping, Sequence
@@ -48,6 +49,7 @@ class Device:
         attempt = os.environ.get("NPU_LAUNCH_ATTEMPT", "0")
         name = "simulator-%s-%s-%d" % (os.environ["JOB_ID"], attempt, self.calls["initialize_system"])
         self._collective = shared_memory.connect(name, self.rank, self.size, _timeout(os.environ))
+        _forget_meeting(os.environ)
         self.state, self.parameters = "open", dict(parameters)
         self.groups = {WORLD: list(range(self.size))}
         self.agree("options", {"precision_mode": parameters.get("precision_mode"), "table": _table_hash()})
@@ -115,21 +117,11 @@ class Device:
             self._read_table(environ)
 
     def _read_table(self, environ: Mapping[str, str]) -> None:
-        table = check_table(environ["RANK_TABLE_FILE"])
-        if not environ.get("RANK_ID", "").isdigit():
-            raise Refused("EI0004: The rank_id must be an digit: %r" % environ.get("RANK_ID"))
+        table = check_table(environ)
         self.rank, self.size = int(environ["RANK_ID"]), table.world_size
-        if self.rank >= self.size or int(environ["RANK_SIZE"]) != self.size:
-            raise Refused(
-                "EI0014: RANK_ID %d, RANK_SIZE %s, but the table has %d ranks"
-                % (self.rank, environ["RANK_SIZE"], self.size)
-            )
+        if environ["RANK_SIZE"] != str(self.size):
+            raise Refused("RANK_SIZE %s, but the table has %d ranks" % (environ["RANK_SIZE"], self.size))
         mine = table.by_rank(self.rank)
-        if mine.device_id != physical(environ):
-            raise Refused(
-                "EI0014: devicePhyId: ranktable config devId[%d],but local devId[%d]"
-                % (mine.device_id, physical(environ))
-            )
         mates = [rank.rank_id for rank in table.ranks_of(mine.server_id)]
         self.local_rank, self.local_size = mates.index(self.rank), len(mates)
 
@@ -156,22 +148,26 @@ def check_environment(environ: Mapping[str, str]) -> None:
         raise Refused("EI0001: HCCL_CONNECT_TIMEOUT is %g; it must be 120 to 7200" % _timeout(environ))
 
 
-def check_table(path: str) -> Any:
-    """Read a rank table by the rules of HCCL that rank_table/check.py holds."""
-    try:
-        from rank_table.check import check
-    except ImportError:
-        check = lambda text: []
+def check_table(environ: Mapping[str, str]) -> Any:
+    """Read the rank table of a process by the rules of HCCL that rank_table/check.py holds."""
+    from rank_table.check import check_file, check_process
     from rank_table.table import RankTable
 
-    if not os.path.realpath(path).endswith(".json") or not os.path.isfile(path):
-        raise Refused("EI0004: path %s is not a valid .json file" % path)
-    with open(path, encoding="utf-8") as stream:
-        text = stream.read()
-    errors = [finding for finding in check(text) if getattr(finding, "level", "error") == "error"]
+    path = environ["RANK_TABLE_FILE"]
+    try:
+        findings = check_file(path)
+    except OSError as error:
+        raise Refused("EI0004: path %s is not a valid real path: %s" % (path, error.strerror)) from None
+    _refuse(findings)
+    table = RankTable.load(path)
+    _refuse(check_process(table, environ, physical(environ)))
+    return table
+
+
+def _refuse(findings: Sequence[Any]) -> None:
+    errors = [str(finding) for finding in findings if finding.level == "error"]
     if errors:
-        raise Refused("EI0014: %s" % "; ".join(map(str, errors)))
-    return RankTable.load(path)
+        raise Refused("; ".join(errors))
 
 
 def physical(environ: Mapping[str, str]) -> int:
@@ -195,9 +191,18 @@ def _table_hash() -> str:
         return hashlib.sha256(stream.read()).hexdigest()
 
 
+def _meeting(environ: Mapping[str, str]) -> str:
+    return "/dev/shm/npu-simulator-%s-%s" % (environ["JOB_ID"], environ.get("CM_CHIEF_PORT", ""))
+
+
+def _forget_meeting(environ: Mapping[str, str]) -> None:
+    """Remove the folder of _meet, once all are connected."""
+    shutil.rmtree(_meeting(environ), ignore_errors=True)
+
+
 def _meet(environ: Mapping[str, str], size: int) -> int:
     """Number the processes of a host by their devices, as the chief does without a rank table."""
-    folder = "/dev/shm/npu-simulator-%s-%s" % (environ["JOB_ID"], environ["CM_CHIEF_PORT"])
+    folder = _meeting(environ)
     os.makedirs(folder, exist_ok=True)
     mine = "%05d" % int(environ.get("ASCEND_DEVICE_ID", "0"))
     with open(os.path.join(folder, mine), "x"):

@@ -31,9 +31,12 @@ def _check(iterations: Any) -> None:
         raise ValueError("iterations_per_loop must be positive, got %d" % iterations)
 
 
-def _wrap(train_op: Any) -> Any:
+def _check_operation(train_op: Any) -> None:
     if not isinstance(train_op, tf.Operation):
         raise ValueError("The incoming 'train_op' is no Operation but %s" % type(train_op))
+
+
+def _wrap(train_op: Any) -> Any:
     return tf.group(train_op, name=LOOP_OPERATION)
 
 
@@ -46,6 +49,7 @@ class IterationPerLoop:
     """Make the loop's variables and operation first, and say the number of steps later."""
 
     def create_iteration_per_loop_var(self, train_op: Any) -> Any:
+        _check_operation(train_op)
         self._held = _variables()
         return _wrap(train_op)
 
@@ -55,6 +59,7 @@ class IterationPerLoop:
 
 
 def set_iteration_per_loop(sess: Any, train_op: Any, iterations_per_loop: int = 1) -> Any:
+    _check_operation(train_op)
     _check(iterations_per_loop)
     if iterations_per_loop == 1:
         return train_op
