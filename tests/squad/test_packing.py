@@ -13,7 +13,7 @@ from squad.features import Features
 
 L, COUNT = 32, 10
 CONFIG = BertConfig(
-    vocab_size=50, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32,
+    vocab_size=50, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32,
     max_position_embeddings=L, type_vocab_size=2, initializer_range=0.3,
 )  # fmt: skip
 
@@ -69,7 +69,7 @@ def padded() -> Tuple[float, Dict[str, np.ndarray]]:
 
 @pytest.mark.parametrize(
     ("mode", "accumulate", "ranks"),
-    [("bucket", 1, 1), ("pack", 1, 1), ("pack", 1, 3), ("pack", 2, 2), ("pad", 3, 1), ("bucket", 2, 3)],
+    [("pack", 1, 1), ("pack", 2, 2), ("pad", 3, 1), ("bucket", 2, 3)],
 )
 def test_loss_and_gradients_equal_those_of_padded_rows(
     padded: Any, mode: str, accumulate: int, ranks: int
