@@ -11,6 +11,7 @@ import re
 import time
 from calendar import timegm
 from dataclasses import dataclass
+from itertools import accumulate, chain, repeat
 from pathlib import Path
 from typing import IO, Dict, Iterator, List, Optional, Sequence, Tuple
 
@@ -23,6 +24,8 @@ _DATED = re.compile(
 )
 _ABSL = re.compile(rb"[IWEF]([01]\d[0-3]\d [0-2]\d:[0-5]\d:[0-6]\d)\.(\d{6})")  # no year
 _SYSLOG = re.compile(rb"([A-Z][a-z]{2} [ 0-3]\d [0-2]\d:[0-5]\d:[0-6]\d)()")  # no year either
+_SECOND = re.compile(rb"20\d\d[-/][01]\d[-/]\d\d[-T ][0-2]\d:[0-5]\d:[0-6]\d$")
+_FORM = "%Y-%m-%d %H:%M:%S"
 _HEAD = 80  # bytes in which a line's own time stands
 
 _RANK = (
@@ -130,68 +133,106 @@ class FileReader:
             self._file = None
 
     def _pieces(self, lines: List[bytes]) -> Block:
+        times = self._clock.read_all(lines) if self._last else None
+        if times is not None:  # a clock that goes back does not change the order of a file
+            times = list(accumulate(chain((self._last,), times), max))[1:]
+            self._last = times[-1]
+            return list(zip(times, repeat(self.label), repeat(b"f"), lines))
         block: Block = []
-        label, last, read = self.label, self._last, self._clock.read
         for line in lines:
-            when = read(line)
-            if when > last:
-                if not last:
-                    self._last = when
+            when = self._clock.read(line)
+            if when > self._last:
+                begins, self._last = not self._last, when
+                if begins:
                     block += self._dated(self._before)
                     self._before = []
-                last = when
-            if last:
-                block.append((last, label, b"f", line))
+            if self._last:
+                block.append((self._last, self.label, b"f", line))
             else:
                 self._before.append(line)
-        self._last = last
         return block
 
     def _dated(self, lines: List[bytes]) -> Block:
         return [(self._last, self.label, b"f", line) for line in lines]
 
 
+class _Seconds(Dict[bytes, int]):
+    """Hold the seconds that are known by their text: `2026-03-01 10:21:35` -> ns since the epoch, local."""
+
+    def __missing__(self, text: bytes) -> int:
+        if not _SECOND.match(text):
+            raise KeyError(text)
+        if len(self) > 4096:
+            self.clear()
+        return self.setdefault(
+            text, _local(b"%s-%s-%s %s" % (text[:4], text[5:7], text[8:10], text[11:]), _FORM)
+        )
+
+
+def _local(text: bytes, form: str) -> int:
+    try:
+        return int(time.mktime(time.strptime(text.decode(), form))) * 1000000000
+    except ValueError:
+        return 0
+
+
 class Clock:
-    """Read the time that a line bears, as ns since the epoch; 0 for none."""
+    """Read the time that a line bears, as ns since the epoch; 0 for none. Without a zone it is local time."""
 
     def __init__(self, year: int) -> None:
         self._year = year
-        self._known: Dict[bytes, int] = {}
+        self._known = _Seconds()
+        self._place = (0, 0, 0)  # in the last line: begin of its date, begin and end of its fraction
+
+    def read_all(self, lines: List[bytes]) -> Optional[List[int]]:
+        """Read lines that are all laid out as the last one; None where one is not."""
+        begin, first, end = self._place
+        if not end:
+            return None
+        fractions = [line[first:end] for line in lines]
+        digits = b"".join(fractions)
+        if b"." in digits:
+            fractions = [text.replace(b".", b"") for text in fractions]
+            digits = b"".join(fractions)
+        width = len(fractions[0])
+        if not digits.isdigit() or len(digits) != width * len(lines):
+            return None
+        scale, known, stop = 10 ** (9 - width), self._known, begin + 19
+        try:
+            return [known[line[begin:stop]] + int(text) * scale for line, text in zip(lines, fractions)]
+        except KeyError:
+            return None
 
     def read(self, line: bytes) -> int:
-        """Give a line's time. Times without a zone are local, as the machine's own."""
+        """Read one line."""
         match = _DATED.search(line, 0, _HEAD)
-        if match:
-            text, fraction, micro, zone = match.groups()
-            second = self._known.get(text)
-            if second is None or zone:
-                second = self._second(text, b"%Y-%m-%d %H:%M:%S", zone)
-        else:
-            match = _ABSL.match(line) or _SYSLOG.match(line)
-            if match is None:
-                return 0
-            (text, fraction), micro = match.groups(), b""
-            second = self._known.get(text)
-            if second is None:
-                form = b"%m%d %H:%M:%S" if text[:1].isdigit() else b"%b %d %H:%M:%S"
-                second = self._second(text, form, None)
-        return second + int(((fraction or b"") + (micro or b"")).ljust(9, b"0")[:9]) if second else 0
-
-    def _second(self, text: bytes, form: bytes, zone: Optional[bytes]) -> int:
-        if form.startswith(b"%Y"):
-            text_of = b"%s-%s-%s %s" % (text[:4], text[5:7], text[8:10], text[11:])
-        else:
-            text_of, form = b"%d %s" % (self._year, text), b"%Y " + form
-        try:
-            when = time.strptime(text_of.decode(), form.decode())
-        except ValueError:
-            return 0
+        if match is None:
+            return self._without_year(line)
+        text, fraction, micro, zone = match.groups()
+        ends = match.start(2), match.end(3) if micro else match.end(2)
+        self._place = (match.start(1), *ends) if fraction and not zone else (0, 0, 0)
+        second = self._known[text]
         if zone:
-            return (timegm(when) - _offset(zone)) * 1000000000
-        if len(self._known) > 4096:
-            self._known.clear()
-        second = self._known[text] = int(time.mktime(when)) * 1000000000
-        return second
+            utc = timegm(
+                time.strptime(text[:10].decode().replace("/", "-") + text[11:].decode(), "%Y-%m-%d%H:%M:%S")
+            )
+            second = (utc - _offset(zone)) * 1000000000
+        return second + _fraction(fraction, micro) if second else 0
+
+    def _without_year(self, line: bytes) -> int:
+        match = _ABSL.match(line) or _SYSLOG.match(line)
+        if match is None:
+            return 0
+        text, fraction = match.groups()
+        form = "%Y %m%d %H:%M:%S" if text[:1].isdigit() else "%Y %b %d %H:%M:%S"
+        second = self._known.get(text) or self._known.setdefault(
+            text, _local(b"%d %s" % (self._year, text), form)
+        )
+        return second + _fraction(fraction, None) if second else 0
+
+
+def _fraction(fraction: Optional[bytes], micro: Optional[bytes]) -> int:
+    return int(((fraction or b"") + (micro or b"")).ljust(9, b"0")[:9])
 
 
 def _offset(zone: bytes) -> int:

@@ -15,7 +15,7 @@ Piece = Tuple[int, bytes, bytes, bytes]
 Block = List[Piece]
 
 LONGEST_LINE = 1 << 16  # as on the console: a longer one is shown in parts
-BLOCK_BYTES = 1 << 19  # bytes of text that a source holds at once
+BLOCK_BYTES = 1 << 17  # bytes of text that a source holds at once
 time_of = itemgetter(0)
 
 
@@ -48,6 +48,11 @@ class Lines:
 
     def __init__(self) -> None:
         self._partial = b""
+
+    @property
+    def waiting(self) -> bool:
+        """Say whether a line has begun and not ended."""
+        return bool(self._partial)
 
     def feed(self, data: bytes) -> bytes:
         r"""Take a chunk; give the whole lines so far with their line ends, as a terminal would leave them.

@@ -162,12 +162,13 @@ def lock(subject: Subject) -> Messages:
 
 def rank_table(subject: Subject) -> Messages:
     """The rank table must pass HCCL's own rules; virtual devices have no addresses to check."""
-    if not subject.npu:
+    if not subject.npu or subject.config.rank_table_free:
         return
     from rank_table import check as rules
 
-    for finding in rules.check(subject.plan.rank_table_json, chip=subject.config.chip):
-        yield ERROR, str(finding)
+    environ = subject.plan.local_ranks[0].env if subject.plan.local_ranks else {}
+    for finding in rules.check(subject.plan.rank_table_json, subject.config.chip, environ):
+        yield ERROR if finding.level == rules.ERROR else WARNING, str(finding)
 
 
 def files(subject: Subject) -> Messages:

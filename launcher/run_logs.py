@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import accumulate, repeat
 from pathlib import Path
 from typing import IO, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
@@ -10,9 +11,10 @@ from launcher.errors import UsageError
 from launcher.log_pieces import BLOCK_BYTES, Block, Lines
 from launcher.run_dir import RunDir
 
-INDEX_BYTES = 1 << 14  # of index read at once; an entry has some 35
+INDEX_BYTES = 1 << 15  # of index read at once; an entry has some 35
 LEAD = 1 << 12  # bytes of index before a place that is sought: a line may have begun there
 Entry = Tuple[int, bytes, int, int]  # time in ns, stream, offset, length
+Columns = Tuple[List[int], List[bytes], List[int], List[int]]  # the same of many entries
 
 
 def ranks(run: RunDir) -> List[int]:
@@ -39,6 +41,7 @@ class RankReader:
         self.path, self._index_path = run.log(rank), run.index(rank)
         self.label = (label or str(rank)).encode()
         self._log: Optional[IO[bytes]] = None
+        self._index: Optional[IO[bytes]] = None
         self._position = 0  # in the index
         self._lines: Dict[bytes, Lines] = {}
         self._last = 0
@@ -58,9 +61,13 @@ class RankReader:
 
     def blocks(self) -> Iterator[Block]:
         """Give what is there now, to its last whole line."""
-        for entries in self._entries():
-            for part in _parts(entries):
-                block = self._pieces(part)
+        for columns in self._columns():
+            block = self._one_line_each(columns)
+            if block:
+                yield block
+                continue
+            for part in _parts(list(zip(*columns))):
+                block = self._any(part)
                 if block:
                     yield block
 
@@ -70,38 +77,58 @@ class RankReader:
         return [(self._last, self.label, stream, text[:-1]) for stream, text in ends if text]
 
     def close(self) -> None:
-        """Close the log."""
-        if self._log is not None:
-            self._log.close()
-            self._log = None
+        """Close the files."""
+        for stream in (self._log, self._index):
+            if stream is not None:
+                stream.close()
+        self._log = self._index = None
 
-    def _entries(self) -> Iterator[List[Entry]]:
-        """Read the index on, in lists of whole entries."""
+    def _columns(self) -> Iterator[Columns]:
+        """Read the index on, some hundred whole entries at once."""
         while True:
             try:
-                with open(str(self._index_path), "rb") as stream:
-                    stream.seek(self._position)
-                    text = stream.read(INDEX_BYTES)
+                self._index = self._index or open(str(self._index_path), "rb", buffering=0)
+                self._index.seek(self._position)
+                text = self._index.read(INDEX_BYTES)
             except OSError:
                 return
             text = text[: text.rfind(b"\n") + 1]
             if not text:
                 return
             self._position += len(text)
-            entries = parse_index(text)
-            if entries:
-                yield entries
+            times, streams, offsets, lengths = parse_index(text)
+            if times:
+                times = self._forward(times)
+                yield times, streams, offsets, lengths
 
-    def _pieces(self, entries: List[Entry]) -> Block:
+    def _forward(self, times: List[int]) -> List[int]:
+        """Hold the time where the machine's clock went back: a rank's own order is never changed."""
+        if times[0] < self._last or times != sorted(times):
+            times = list(accumulate((self._last, *times), max))[1:]
+        self._last = times[-1]
+        return times
+
+    def _one_line_each(self, columns: Columns) -> Block:
+        """Give the pieces where each chunk is one whole line, the common case, without a loop; else []."""
+        times, streams, offsets, lengths = columns
+        size = offsets[-1] + lengths[-1] - offsets[0]
+        if size > BLOCK_BYTES or size != sum(lengths) or any(one.waiting for one in self._lines.values()):
+            return []
+        data = self._read(offsets[0], size)
+        texts = data.split(b"\n")
+        if texts.pop() or b"\r" in data or [len(text) + 1 for text in texts] != lengths:
+            return []
+        return list(zip(times, repeat(self.label), streams, texts))
+
+    def _any(self, entries: List[Entry]) -> Block:
         begin = entries[0][2]
         data = self._read(begin, entries[-1][2] + entries[-1][3] - begin)
-        label, block = self.label, []
+        block = []
         for when, stream, offset, length in entries:
             lines = self._lines.get(stream) or self._lines.setdefault(stream, Lines())
             text = lines.feed(data[offset - begin : offset - begin + length])
             if text:
-                block.append((when, label, stream, text[:-1]))
-        self._last = entries[-1][0]
+                block.append((when, self.label, stream, text[:-1]))
         return block
 
     def _read(self, offset: int, length: int) -> bytes:
@@ -111,15 +138,22 @@ class RankReader:
         return self._log.read(length)
 
 
-def parse_index(text: bytes) -> List[Entry]:
+def parse_index(text: bytes) -> Columns:
     """Read whole entries of an index; what a full disk cut off is left out."""
     words = text.split()
     try:
         if len(words) != 4 * text.count(b"\n"):
             raise ValueError
-        return list(zip(map(int, words[0::4]), words[1::4], map(int, words[2::4]), map(int, words[3::4])))
+        return (
+            list(map(int, words[0::4])),
+            words[1::4],
+            list(map(int, words[2::4])),
+            list(map(int, words[3::4])),
+        )
     except ValueError:
-        return [entry for line in text.splitlines() for entry in _entry(line)]
+        entries = [entry for line in text.splitlines() for entry in _entry(line)]
+        times, streams, offsets, lengths = zip(*entries) if entries else ((), (), (), ())
+        return list(times), list(streams), list(offsets), list(lengths)
 
 
 def _entry(line: bytes) -> List[Entry]:
@@ -144,7 +178,7 @@ def bounds(run: RunDir, chosen: Sequence[int]) -> Tuple[int, int]:
     first, last = [], []
     for rank in chosen:
         reader = RankReader(run, rank)
-        first += [entry[0] for entries in reader._entries() for entry in entries[:1]][:1]
+        first += next(reader._columns(), ([],))[0][:1]
         last += _last_entry(run.index(rank))
     return min(first, default=0), max(last, default=0)
 
@@ -154,7 +188,7 @@ def _last_entry(index: Path) -> List[int]:
         with open(str(index), "rb") as stream:
             size = stream.seek(0, 2)
             stream.seek(_next_entry(stream, max(0, size - LEAD)))
-            return [entry[0] for entry in parse_index(stream.read())][-1:]
+            return parse_index(stream.read())[0][-1:]
     except OSError:
         return []
 
@@ -190,10 +224,13 @@ def _last_lines(log: Path, lines: int) -> int:
     """Find where the last lines of a file begin, reading from its end."""
     with open(str(log), "rb") as stream:
         position = stream.seek(0, 2)
-        missing = lines + 1
-        while position > 0 and missing > 0:
+        missing = lines + 1  # line ends: the last one ends the last line
+        while position > 0:
             step = min(1 << 16, position)
             position -= step
             stream.seek(position)
-            missing -= stream.read(step).count(b"\n")
-        return position
+            ends = [match.start() for match in re.finditer(b"\n", stream.read(step))]
+            if len(ends) >= missing:
+                return position + ends[-missing] + 1
+            missing -= len(ends)
+        return 0
