@@ -1,0 +1,35 @@
+"""Codes of HCCL and CANN are found in text and explained; numbers that only look alike are not."""
+
+from __future__ import annotations
+
+import pytest
+
+from launcher.hccl_codes import explain
+
+
+@pytest.mark.parametrize(
+    "text,codes",
+    [
+        ("EI0006: Getting socket times out. Reason: ...", ["EI0006"]),
+        ("[ERROR] ... The last training process is running, wait", ["EJ0001"]),
+        ("E39007 then EI0002, EI0002 again", ["E39007", "EI0002"]),
+        ("ret=507033, open device 0 failed", ["507033"]),
+        ("rtSetDevice failed: 207001.", ["207001"]),
+        ("[wait socket establish timeout]", ["EI0006"]),
+        ("E30006[PID: 7] OPP", ["E30006"]),
+        ("bind fail EJ0003; EI0019", ["EJ0003", "EI0019"]),
+        ("HCCL_EI0006X, 15070331, 1507033, EI00066, EI9999", []),
+        ("", []),
+    ],
+)
+def test_codes_are_found_in_their_order_each_once(text: str, codes: list) -> None:  # type: ignore[type-arg]
+    assert [item.code for item in explain(text)] == codes
+
+
+def test_an_explanation_is_one_line_that_says_what_to_do() -> None:
+    codes = "EI0001 EI0002 EI0004 EI0006 EI0014 EI0019 EI0020 EJ0001 EJ0003 E39007 E30006 507033"
+    found = explain(codes)
+    assert len(found) == len(codes.split())
+    assert all(
+        item.what_to_do and "\n" not in str(item) and str(item).startswith(item.code) for item in found
+    )

@@ -1,0 +1,86 @@
+"""npu-launch logs --errors: who failed first, and what the codes mean."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from launcher.log_errors import collect, report
+from launcher.logs import Place, Query
+from launcher.run_dir import RunDir
+from tests.launcher.log_makers import BEGIN, MS, make_run
+from tests.launching import launch
+
+TRACE = 'Traceback (most recent call last):\n  File "x.py", line 1, in f\n    boom()\n%s\n'
+
+
+def raised(run: RunDir, rank: int, when: int, error: str) -> None:
+    record = {
+        "time_ns": BEGIN + when * MS,
+        "rank": rank,
+        "type": "E",
+        "message": error,
+        "traceback": TRACE % error,
+    }
+    run.error(rank).write_text(json.dumps(record))
+
+
+def test_the_first_rank_to_fail_stands_first_and_victims_with_the_same_error_together(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "job-1", [[(0, "e", b"WARNING nothing\n")]] * 4)
+    raised(run, 2, 100, "ValueError: bad label 7")
+    for rank in (0, 1, 3):
+        raised(
+            run,
+            rank,
+            5000 + rank,
+            "RuntimeError: EI0002: the wait execution of the Notify register times out",
+        )
+    lines = report(collect([Place(run.path)], Query()))
+    assert "rank 2, first of all" in lines[0] and lines[4] == "    ValueError: bad label 7"
+    assert "rank 0-1,3" in lines[6] and not any("EI0002:" in line for line in lines[:6])
+    assert any(line.startswith("    -> EI0002: a rank waited in a collective") for line in lines)
+
+
+def test_codes_that_only_plog_shows_are_explained(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "job-1", [[(0, "o", b"fine\n")]])
+    raised(run, 0, 100, "RuntimeError: tf.session")
+    plog = run.rank_dir(0) / "plog" / "debug" / "plog"
+    plog.mkdir(parents=True)
+    text = "[INFO] HCCL(7,python):2026-03-01-10:21:35.118.204 [a.cc:1] [7]start\n"
+    text += "[ERROR] HCCL(7,python):2026-03-01-10:21:36.118.204 [a.cc:2] [7]EI0014: Value 1.0 for ranktable\n"
+    (plog / "plog-7_20260301.log").write_text(text)
+    (found,) = collect([Place(run.path)], Query())
+    assert found.rank == 0 and found.lines[-1] == "RuntimeError: tf.session"
+    assert [item.code for item in found.explanations] == ["EI0014"]
+
+
+def test_without_an_error_file_the_first_error_in_the_log_counts(tmp_path: Path) -> None:
+    noise = b"2026-03-01 10:21:35.1: E external/x.cc:1] Unable to register cuFFT factory: twice\n"
+    text = noise + b"step 1\n" + (TRACE % "OSError: gone").encode() + b"[ERROR] later\n"
+    run = make_run(tmp_path / "job-1", [[(0, "e", noise)], [(7, "e", text)]])
+    (found,) = collect([Place(run.path)], Query())
+    assert found.rank == 1 and found.time_ns == BEGIN + 7 * MS
+    assert found.lines == (*(TRACE % "OSError: gone").splitlines(), "[ERROR] later")
+
+
+def test_logs_of_others_show_their_first_error_by_their_own_times(tmp_path: Path) -> None:
+    (tmp_path / "train_0.log").write_text(
+        "2026-03-01 10:21:36.0 ok\n2026-03-01 10:21:39.0 ERROR EI0006 late\n"
+    )
+    (tmp_path / "train_1.log").write_text(
+        "2026-03-01 10:21:36.0 ok\n2026-03-01 10:21:37.0 ERROR disk\nmore\n"
+    )
+    first, second = collect([Place(tmp_path)], Query())
+    assert (first.rank, first.lines) == (1, ("2026-03-01 10:21:37.0 ERROR disk",))
+    assert (second.rank, second.explanations[0].code) == (0, "EI0006")
+
+
+def test_the_command_line_prints_a_report_or_json(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "runs" / "job-1", [[(0, "o", b"x\n")], [(0, "o", b"x\n")]])
+    assert launch(tmp_path, "logs", "--errors").stdout == "no error found\n"
+    raised(run, 1, 100, "RuntimeError: EJ0001 Failed to initialize the HCCP process")
+    done = launch(tmp_path, "logs", "--errors", "--json")
+    (row,) = json.loads(done.stdout)
+    assert row["rank"] == 1 and row["explanations"][0]["code"] == "EJ0001"
+    assert "wait 10 s" in launch(tmp_path, "logs", "job", "--errors").stdout
+    assert launch(tmp_path, "logs", "--errors", "--rank", "0").stdout == "no error found\n"
