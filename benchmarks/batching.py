@@ -1,10 +1,10 @@
 """Time training steps with rows padded, of similar length, and packed: real examples a second.
 
-    python benchmarks/batching.py train.json MODEL_FOLDER [--batch 8] [--steps 40]
+    python benchmarks/batching.py [train.json [MODEL_FOLDER]] [--batch 8] [--steps 40]
 
 MODEL_FOLDER holds vocab.txt, config.json (or bert_config.json) and weights. Every way of batching takes
 steps of as many rows through the same trainer on one device; the steps before the first progress record
-are left out, as TensorFlow warms up. `columns` counts all tokens computed for one example, padding among them.
+are left out, as TensorFlow warms up. `columns` counts all tokens computed for one example, padding too.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+from benchmarks.inputs import pretrained, train_file  # noqa: E402
 from bert import backend as backends  # noqa: E402
 from bert import trainer  # noqa: E402
 from bert.cluster import Cluster  # noqa: E402
@@ -77,12 +78,13 @@ def harmonic(rates: List[float]) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("file", help="SQuAD 2.0 training JSON")
-    parser.add_argument("model", help="folder of vocabulary, configuration and weights")
+    parser.add_argument("file", nargs="?", default=train_file(), help="SQuAD 2.0 training JSON")
+    parser.add_argument("model", nargs="?", help="folder of vocabulary, configuration and weights")
     parser.add_argument("--batch", type=int, default=8, help="rows of a step")
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--modes", default=",".join(MODES))
     args = parser.parse_args()
+    args.model = args.model or str(pretrained())
     folder = Path(args.model)
     names = [name for name in ("bert_config.json", "config.json") if (folder / name).is_file()]
     config = BertConfig.from_file(str(folder / names[0]))

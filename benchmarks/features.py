@@ -1,6 +1,6 @@
 """Time the way from SQuAD JSON to arrays for 130,000 questions, the size of SQuAD 2.0's training set.
 
-    python benchmarks/features.py train.json --vocab_file vocab.txt [--questions 130000]
+    python benchmarks/features.py [train.json] [--vocab_file vocab.txt] [--questions 130000]
 
 The file's articles are repeated under new ids; in the second measurement every copy spells its rare words
 anew, so that there are about as many distinct words as in the real training set. Each measurement is a
@@ -24,6 +24,8 @@ from typing import Any, Dict, List
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
+from benchmarks.inputs import pretrained, train_file  # noqa: E402
+
 SIZES = {"max_seq_length": 384, "doc_stride": 128, "max_query_length": 64}
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
@@ -100,11 +102,12 @@ def child(what: str, path: str, vocab_file: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("file", help="SQuAD 2.0 training JSON")
-    parser.add_argument("--vocab_file", required=True)
+    parser.add_argument("file", nargs="?", default=train_file(), help="SQuAD 2.0 training JSON")
+    parser.add_argument("--vocab_file", help="default: that of the demo's weights")
     parser.add_argument("--questions", type=int, default=130000)
     parser.add_argument("--measure", choices=["features", "library"], help=argparse.SUPPRESS)
     args = parser.parse_args()
+    args.vocab_file = args.vocab_file or str(pretrained() / "vocab.txt")
     if args.measure:
         child(args.measure, args.file, args.vocab_file)
         return

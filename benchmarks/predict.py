@@ -38,6 +38,7 @@ def compare(args: argparse.Namespace) -> None:
     """Predict with each way and print a row for it."""
     import numpy as np
 
+    from benchmarks.inputs import pretrained
     from squad.answer_text import AnswerText
     from squad.examples import read_squad
     from squad.features import build_features
@@ -65,14 +66,6 @@ def compare(args: argparse.Namespace) -> None:
         different = sum(answers[key] != first[1][key] for key in answers)
         row = (mode, batch_size, len(features) / seconds, first[0] / seconds, different)
         print("%-7s batch %2d  %7.1f examples/s  %5.2f times  %d answers differ" % row, flush=True)
-
-
-def pretrained() -> Path:
-    """Find the weights of the demo."""
-    sys.path.append(str(ROOT / "examples"))
-    from pretrained import folder
-
-    return Path(folder())
 
 
 def with_head(model: Path, folder: str) -> str:

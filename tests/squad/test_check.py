@@ -39,7 +39,7 @@ def test_a_good_command_line_has_no_findings(tiny: Path) -> None:
         ({"learning_rate": -1}, "learning_rate: -1.0 is negative"),
         ({"warmup_proportion": 1}, "warmup_proportion: 1.0 is outside 0 to 1"),
         ({"max_query_length": 61}, "max_seq_length: 64 leaves no room for a passage"),
-        ({"max_seq_length": 100}, "max_seq_length: 100 is more than the model's 96 positions"),
+        ({"max_seq_length": 200}, "max_seq_length: 200 is more than the model's 192 positions"),
         ({"use_tfrecord": True}, "use_tfrecord: which cache? give its folder as input_files_dir"),
         ({"precision_mode": "fp64"}, "precision_mode: 'fp64' is none of force_fp32"),
     ],
