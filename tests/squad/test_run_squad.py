@@ -78,7 +78,7 @@ def test_answers_are_the_same_for_every_predict_batch_size(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("ranks", [2, 3, 8])
+@pytest.mark.parametrize("ranks", [3, 8])
 def test_answers_are_the_same_for_every_number_of_ranks(
     tiny: Path, finished: str, alone: Any, tmp_path: Path, ranks: int
 ) -> None:
