@@ -28,8 +28,13 @@ class Pulse:
 
     @property
     def armed(self) -> bool:
-        """Tell whether the next beat is due in time: a beat without a step takes as long as it takes."""
-        return self.paced and self.step > 0
+        """Tell whether the next beat is due in time."""
+        return self.step > 0
+
+    @property
+    def resting(self) -> bool:
+        """Tell whether the program is in a phase that has no steps: it takes as long as it takes."""
+        return self.step == 0 and self.phase not in ("", "start")
 
     def look(self, path: Path, now: float) -> bool:
         """Read the file when it is new; tell whether it was."""

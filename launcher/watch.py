@@ -108,7 +108,7 @@ class Watch:
     def _hang(self, living: Sequence[Running], now: float) -> Optional[Trouble]:
         """Find a rank whose next heartbeat is overdue."""
         limit = self._policy.hang_timeout
-        if not limit or any(rank.pulse.paced and not rank.pulse.armed for rank in living):
+        if not limit or any(rank.pulse.resting for rank in living):
             return None
         late = [rank for rank in living if rank.pulse.armed and now - rank.pulse.seen >= limit]
         if not late:

@@ -11,6 +11,7 @@ import os
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Dict, Optional
 
@@ -117,7 +118,21 @@ def busy(plan: Plan, run: RunDir) -> Outcome:
     return supervise(plan, run, Console(sys.stdout), busy=holder)
 
 
-FAULTS = {"none": none, "bug": bug, "thread": thread, "eagain": eagain, "jump": jump, "busy": busy}
+def gone(plan: Plan, run: RunDir) -> Outcome:
+    """Let the ranks' working directory be missing."""
+    ranks = tuple(replace(spec, cwd=os.path.join(os.getcwd(), "gone")) for spec in plan.ranks)
+    return supervise(replace(plan, ranks=ranks), run, Console(sys.stdout))
+
+
+FAULTS = {
+    "gone": gone,
+    "none": none,
+    "bug": bug,
+    "thread": thread,
+    "eagain": eagain,
+    "jump": jump,
+    "busy": busy,
+}
 
 if __name__ == "__main__":
     main()

@@ -13,9 +13,10 @@ import uuid
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Optional, Set
 
+from launcher import processes
 from tests.launching import ROOT
 
-PATIENCE = 30.0  # seconds, for what takes far less
+PATIENCE = 90.0  # seconds, for what takes far less
 
 
 class Job:
@@ -48,7 +49,7 @@ class Job:
         command: Optional[List[str]] = None,
         env: Optional[Dict[str, str]] = None,
         prepare: Optional[Callable[[], None]] = None,
-        **options: Any
+        **options: Any,
     ) -> Job:
         """Start npu-launch; its output goes to out.txt unless `stdout` says otherwise."""
         program = command or [sys.executable, "-u", str(ROOT / "launcher" / "worker.py"), "job.py", self.mark]
@@ -87,7 +88,7 @@ class Job:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
                 preexec_fn=before,
-                **options
+                **options,
             )
         return self
 
@@ -117,8 +118,9 @@ class Job:
         return max(self.folder.glob("runs/[a-z]*-*")).resolve()
 
     def events(self, name: str = "") -> List[Dict[str, Any]]:
-        with open(str(self.path / "events.jsonl")) as stream:
-            found = [json.loads(line) for line in stream.read().splitlines()]
+        path = self.path / "events.jsonl"
+        lines = path.read_text().splitlines() if path.exists() else []
+        found = [json.loads(line) for line in lines]
         return [event for event in found if not name or event["event"] == name]
 
     def pids(self, ranks: int) -> Dict[int, int]:
@@ -155,6 +157,8 @@ class Job:
     def gone(self) -> None:
         """Check that nothing of the run lives."""
         until(lambda: not self.living(), "left behind: %s" % self.living())
+        run_id = json.loads((self.path / "plan.json").read_text())["run_id"]
+        until(lambda: not processes.members(run_id), "left behind: %s" % processes.members(run_id))
 
     def close(self) -> None:
         """End what a failed test has left."""
