@@ -8,10 +8,17 @@ from __future__ import annotations
 
 from typing import List, Sequence, TextIO
 
-from launcher.doctor import host, npu, versions
+from launcher.doctor import host, network, npu, variables, versions
 from launcher.doctor.machine import ERROR, WARNING, Check, Finding, Machine
 
-CHECKS: List[Check] = [*host.CHECKS[:1], *versions.CHECKS, *npu.CHECKS, *host.CHECKS[1:]]
+CHECKS: List[Check] = [
+    *host.CHECKS[:1],
+    *versions.CHECKS,
+    *npu.CHECKS,
+    *network.CHECKS,
+    *variables.CHECKS,
+    *host.CHECKS[1:],
+]
 
 
 def examine(machine: Machine) -> List[Finding]:

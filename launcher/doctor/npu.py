@@ -1,14 +1,14 @@
-"""Doctor's checks of the devices and their network; they say so where there is no NPU."""
+"""Doctor's checks of the devices; they say so where there is no NPU."""
 
 from __future__ import annotations
 
-import ipaddress
+import os
 import re
-from collections import Counter
 from pathlib import Path
-from typing import Dict, Iterable, List, NamedTuple, Tuple
+from typing import Iterable, List, NamedTuple, Tuple
 
 from launcher.doctor.machine import ERROR, OK, WARNING, Check, Finding, Machine, has_npu
+from rank_table.sources.npu_smi import parse_info
 
 
 def device_ids(machine: Machine) -> List[int]:
@@ -42,8 +42,13 @@ def check_devices(machine: Machine) -> Iterable[Finding]:
         todo = "`npu-smi info` must work for this user (group HwHiAiUser); the driver may not be loaded"
         yield Finding("npu-smi", WARNING, "gives no table of devices", todo)
         return
-    names = "%s, npu-smi shows %d: %s" % (shorten(nodes) or "none", len(cards), cards[0].name)
-    yield Finding("devices", OK if len(nodes) == len(cards) else WARNING, "/dev/davinci %s" % names)
+    kind = " (%s)" % generation(machine) if generation(machine) else ""
+    names = "%s, npu-smi shows %d: %s%s" % (shorten(nodes) or "none", len(cards), cards[0].name, kind)
+    hidden = (
+        "" if len(nodes) == len(cards) else "a container sees only the devices passed in; choose from those"
+    )
+    yield Finding("devices", WARNING if hidden else OK, "/dev/davinci %s" % names, hidden)
+    yield from _access(machine, nodes)
     ill = [card for card in cards if card.health != "OK"]
     for card in ill:
         todo = (
@@ -59,6 +64,19 @@ def check_devices(machine: Machine) -> Iterable[Finding]:
         yield Finding("holders", WARNING, "device %d: %s" % (card.device_id, ", ".join(card.holders)), todo)
     if not held:
         yield Finding("holders", OK, "no process on any device")
+
+
+def _access(machine: Machine, nodes: List[int]) -> Iterable[Finding]:
+    """A rank opens its device node for reading and writing."""
+    closed = [n for n in nodes if not os.access(str(machine.at("/dev/davinci%d" % n)), os.R_OK | os.W_OK)]
+    if closed:
+        todo = "join the group HwHiAiUser (`usermod -aG HwHiAiUser $USER`), or run as root"
+        yield Finding("access", ERROR, "device %s may not be opened by this user" % shorten(closed), todo)
+
+
+def generation(machine: Machine) -> str:
+    """Say what npu-smi's table tells: 910A, A2, A3, 950, or "" when it does not."""
+    return parse_info(machine.ask("npu-smi", "info"))[1]
 
 
 class Card(NamedTuple):
@@ -105,80 +123,4 @@ def _is_bus(words: List[str]) -> bool:
     return bool(words) and re.match(r"[0-9A-Fa-f]{4}:[0-9A-Fa-f]{2}:|NA$", words[0]) is not None
 
 
-def check_addresses(machine: Machine) -> Iterable[Finding]:
-    """Every device needs its own address in its network port; HCCL reports EI0014 or a timeout else."""
-    ids = device_ids(machine)
-    if not ids:
-        return
-    found = {number: _address(machine, number) for number in ids}
-    missing = [number for number, address in found.items() if not address]
-    if missing:
-        yield Finding(
-            "device IPs",
-            ERROR,
-            "device %s has no IP address" % shorten(missing),
-            "`hccn_tool -i %d -ip -s address A.B.C.D netmask 255.255.255.0` for each" % missing[0],
-        )
-    twice = [address for address, count in Counter(filter(None, found.values())).items() if count > 1]
-    for address in twice:
-        holders = shorten(number for number in ids if found[number] == address)
-        what = "%s belongs to devices %s" % (address, holders)
-        yield Finding("device IPs", ERROR, what, "give each device its own")
-    if not missing and not twice:
-        yield Finding("device IPs", OK, ", ".join(found[number] for number in ids))
-
-
-def _address(machine: Machine, number: int) -> str:
-    """Read /etc/hccn.conf where it names the device, else ask hccn_tool; "" when neither knows."""
-    conf = machine.read("/etc/hccn.conf")
-    match = re.search(r"^address_%d=(\S+)" % number, conf, re.M) or re.search(
-        r"^ipaddr:\s*(\S+)", machine.ask("hccn_tool", "-i", str(number), "-ip", "-g"), re.M
-    )
-    try:
-        return str(ipaddress.ip_address(match.group(1))) if match else ""
-    except ValueError:
-        return ""
-
-
-def _states(machine: Machine, query: str, pattern: str) -> Dict[int, str]:
-    """Ask hccn_tool the same of every device; devices that do not answer are left out."""
-    found: Dict[int, str] = {}
-    for number in device_ids(machine):
-        match = re.search(pattern, machine.ask("hccn_tool", "-i", str(number), query, "-g"))
-        if match:
-            found[number] = match.group(1).strip()
-    return found
-
-
-def check_links(machine: Machine) -> Iterable[Finding]:
-    """A port that is down blocks every collective over the network."""
-    states = _states(machine, "-link", r"link status:\s*(\w+)")
-    down = [number for number, state in states.items() if state != "UP"]
-    if down:
-        todo = "check cable and switch port; `hccn_tool -i %d -link_stat -g` shows the history" % down[0]
-        yield Finding("links", ERROR, "not UP on device %s" % shorten(down), todo)
-    elif states:
-        yield Finding("links", OK, "UP on device %s" % shorten(states))
-    health = _states(machine, "-net_health", r"net health status:\s*(.+)")
-    ill = [number for number, state in health.items() if state not in ("Success", "Init")]
-    if ill:
-        what = "device %s: %s" % (shorten(ill), health[ill[0]])
-        todo = "set a detection address in the same network: `hccn_tool -i N -netdetect -s address A.B.C.D`"
-        yield Finding("net health", WARNING, what, todo)
-
-
-def check_tls(machine: Machine) -> Iterable[Finding]:
-    """The tls switch must be equal on every device of every host (EI0016)."""
-    states = _states(machine, "-tls", r"tls switch\[(\d)\]")
-    kinds = sorted(set(states.values()))
-    groups = {kind: shorten(number for number in states if states[number] == kind) for kind in kinds}
-    words = {"0": "off", "1": "on"}
-    what = "; ".join("%s on device %s" % (words.get(state, state), ids) for state, ids in groups.items())
-    if len(groups) > 1:
-        todo = "`hccn_tool -i N -tls -s enable 0` on every device of every host"
-        yield Finding("tls switch", ERROR, what, todo)
-    elif groups:
-        yield Finding("tls switch", OK, what + " (must be so on every host)")
-
-
-CHECKS: List[Check] = [check_devices, check_addresses, check_links, check_tls]
+CHECKS: List[Check] = [check_devices]

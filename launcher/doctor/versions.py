@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import Dict, Iterable, List, Tuple
 
@@ -114,12 +115,21 @@ def check_adapter(machine: Machine) -> Iterable[Finding]:
     for name in adapters:
         yield _adapter(name, packages[name], tensorflow, machine)
     if not adapters and has_npu(machine):
-        yield Finding(
-            "adapter",
-            WARNING,
-            "neither npu_bridge nor npu_device found, so --backend npu cannot train",
-            "install the tfplugin package of CANN, or set TFPLUGIN_INSTALL_PATH",
-        )
+        yield _no_adapter(machine)
+    plugin = machine.environ.get("TFPLUGIN_INSTALL_PATH", "")
+    if adapters and plugin and plugin not in machine.environ.get("PYTHONPATH", "").split(os.pathsep):
+        what = "TFPLUGIN_INSTALL_PATH is not on PYTHONPATH: ranks may not find the adapter"
+        yield Finding("adapter", WARNING, what, "export PYTHONPATH=%s:$PYTHONPATH (or under env:)" % plugin)
+
+
+def _no_adapter(machine: Machine) -> Finding:
+    fitting = [words for _, pythons, words in ADAPTERS.values() if machine.python in pythons]
+    what = "neither npu_bridge nor npu_device found, so --backend npu cannot train"
+    if not fitting:
+        what += "; neither has a wheel for Python %d.%d" % machine.python
+        return Finding("adapter", WARNING, what, "use Python 3.7 to 3.9 for the ranks (python: in the YAML)")
+    todo = "install the tfplugin package of CANN (%s), or set TFPLUGIN_INSTALL_PATH" % " or ".join(fitting)
+    return Finding("adapter", WARNING, what, todo)
 
 
 def _adapter(name: str, version: str, tensorflow: str, machine: Machine) -> Finding:

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 from launcher import doctor
 from launcher.commands.doctor import doctor as command
-from launcher.doctor import npu
+from launcher.doctor import network, npu
 from launcher.doctor.bundle import mask_environ, mask_text, write_bundle
 from launcher.doctor.machine import Finding, Machine
 
@@ -49,8 +49,10 @@ def packages(root: Path, *names: str) -> List[str]:
     return [str(root / "site")]
 
 
-def server(root: Path, table: str, devices: int = 8, tls: str = "0", link: str = "UP") -> Machine:
-    """Build a healthy 910A-like server; the last device gets `tls` and `link`."""
+def server(
+    root: Path, table: str, devices: int = 8, tls: str = "0", link: str = "UP", pods: str = ""
+) -> Machine:
+    """Build a healthy server; the last device gets `tls` and `link`, every chip the super pod `pods`."""
     for number in range(devices):
         write(root, "dev/davinci%d" % number)
     write(root, "dev/davinci_manager")
@@ -61,7 +63,8 @@ def server(root: Path, table: str, devices: int = 8, tls: str = "0", link: str =
     write(root, "proc/sys/net/ipv4/ip_local_reserved_ports", "60000-60031\n")
     last = "-i %d " % (devices - 1)
     answer = "dev_id:0, tls switch[%s](0:disable, 1:enable), tls preconfigured[1]\n"
-    tool(root, "npu-smi", {"info": table})
+    pod = "SDID : 169345036\nSuper Pod Size : 384\nSuper Pod ID : %s\nServer Index : 40\n" % pods
+    tool(root, "npu-smi", {"info": table, **({'*"-t spod-info"*': pod} if pods else {})})
     tool(
         root,
         "hccn_tool",
@@ -71,6 +74,7 @@ def server(root: Path, table: str, devices: int = 8, tls: str = "0", link: str =
             '"%s-link -g"' % last: "link status: %s\n" % link,
             '*"-link -g"': "link status: UP\n",
             '*"-net_health -g"': "net health status: Success\n",
+            **{'"-i %d -ip -g"' % n: "ipaddr:192.168.%d.2\n" % n for n in range(devices)},
         },
     )
     paths = packages(root, "tensorflow-1.15.5", "npu_bridge-1.15.0")
@@ -87,28 +91,98 @@ def by_name(machine: Machine) -> Dict[str, Finding]:
     return found
 
 
-def table(devices: int = 8, health: str = "OK", processes: str = "") -> str:
-    rows = ["| Chip                      | Bus-Id        | AICore(%)   Memory-Usage(MB) |"]
+def table(devices: int = 8, health: str = "OK", processes: str = "", kind: str = "910A") -> str:
+    """Write what `npu-smi info` prints of a 910A, A2 (910B3) or A3 (two dies a card)."""
+    third = kind == "A3"
+    rows = [
+        "| NPU   Name                | Health        | Power(W)    Temp(C)           Hugepages-Usage(page)|",
+        "| Chip  %-20s| Bus-Id        | AICore(%%)   Memory-Usage(MB)  HBM-Usage(MB)        |"
+        % ("Phy-ID" * third),
+    ]
     for number in range(devices):
         state = health if number == devices - 1 else "OK"
+        npu, chip = divmod(number, 2) if third else (number, 0)
+        name = "Ascend910" if third else kind
         rows.append(
-            "| %d     910A                | %-13s | 67.0        38           0    / 0 |" % (number, state)
+            "| %-5d %-20s| %-13s | 67.0        38                0    / 0             |" % (npu, name, state)
         )
+        place = "%-5d %s" % (chip, number if third else "")
         rows.append(
-            "| 0                         | 0000:%02d:00.0  | 0           0    / 1          0    / 2 |"
-            % number
+            "| %-25s | 0000:%02X:00.0  | 0           0    / 0          0 / 65536            |"
+            % (place, number)
         )
-        rows.append("+===========================+===============+=================+")
+        rows.append("+===========================+===============+=====================================+")
     return "\n".join([*rows, processes]) + "\n"
 
 
-def test_a_healthy_server_is_ok_in_every_npu_line(tmp_path: Path) -> None:
-    found = by_name(server(tmp_path, table()))
-    for name in "devices health holders links adapter driver firmware CANN tensorflow".split():
-        assert found[name].level == "ok", found[name]
-    for name in ("device IPs", "net health", "tls switch", "reserved ports"):
-        assert name not in found or found[name].level == "ok", found[name]
-    assert "0-7" in found["devices"].what and "CANN environment" not in found
+FAMILIES = {"910A": 8, "910B3": 8, "A3": 16}
+
+
+@pytest.mark.parametrize("kind", sorted(FAMILIES))
+def test_a_healthy_machine_of_every_family_is_ok_in_every_npu_line(tmp_path: Path, kind: str) -> None:
+    devices = FAMILIES[kind]
+    found = by_name(server(tmp_path, table(devices, kind=kind), devices, pods="7" if kind == "A3" else ""))
+    wanted = {"devices", "health", "holders", "links", "adapter", "driver", "firmware", "CANN", "tensorflow"}
+    wanted |= {"device IPs", "net health", "tls switch", "reserved ports", "HCCL variables"}
+    wanted |= {"super pod"} if kind == "A3" else set()
+    assert [found[name] for name in sorted(wanted & set(found)) if found[name].level != "ok"] == []
+    assert wanted - set(found) <= {"net health"}  # told only when it is bad
+    assert "0-%d" % (devices - 1) in found["devices"].what
+    assert {"910A": "910A", "910B3": "A2", "A3": "A3"}[kind] in found["devices"].what
+
+
+def test_a_missing_address_is_an_error_on_910a_and_a_warning_where_one_server_can_do_without(
+    tmp_path: Path,
+) -> None:
+    for kind, level in (("910A", "error"), ("910B3", "warning"), ("A3", "warning")):
+        machine = server(tmp_path / kind, table(kind=kind), pods="7")
+        os.remove(str(tmp_path / kind / "etc/hccn.conf"))
+        tool(tmp_path / kind, "hccn_tool", {})
+        finding = by_name(machine)["device IPs"]
+        assert finding.level == level and finding.what.startswith("device 0-7 has no IP address")
+
+
+def test_a_stale_hccn_conf_is_told_before_hccl_does(tmp_path: Path) -> None:
+    machine = server(tmp_path, table())
+    write(tmp_path, "etc/hccn.conf", "".join("address_%d=10.0.%d.9\n" % (n, n) for n in range(8)))
+    finding = by_name(machine)["device IPs"]
+    assert finding.level == "error" and "its port has 192.168." in finding.what and "EI0014" in finding.todo
+
+
+def test_an_a3_without_sdid_or_in_two_super_pods_is_told(tmp_path: Path) -> None:
+    assert by_name(server(tmp_path / "a", table(4, kind="A3"), 4))["super pod"].level == "warning"
+    machine = server(tmp_path / "b", table(2, kind="A3"), 2, pods="7")
+    machine.answers["npu-smi info -t spod-info -i 0 -c 1"] = "SDID : 5\nSuper Pod ID : 8\n"
+    assert by_name(machine)["super pod"].what == "devices of one server in super pods 7, 8"
+
+
+def test_variables_that_hccl_refuses_or_ignores_are_told(tmp_path: Path) -> None:
+    machine = server(tmp_path, table())
+    machine.environ = {**machine.environ, "HCCL_BUFFERSIZE": "200", "POD_NAME": "p", "CM_RANK": "0"}
+    machine.environ["ASCEND_RT_VISIBLE_DEVICES"] = "0,1"
+    found = by_name(machine)
+    assert found["HCCL variables"].level == "warning" and "HCCL_BUFFSIZE" in found["HCCL variables"].what
+    texts = [finding.what for finding in doctor.examine(machine) if finding.name == "environment"]
+    assert texts[0].startswith("CM_RANK, POD_NAME set") and texts[1].startswith(
+        "ASCEND_RT_VISIBLE_DEVICES=0,1"
+    )
+    machine.environ["HCCL_CONNECT_TIMEOUT"] = "5"
+    assert by_name(machine)["HCCL variables"].level == "error"
+
+
+def test_an_adapter_beside_the_path_and_a_python_without_wheels_are_told(tmp_path: Path) -> None:
+    machine = server(tmp_path, table())
+    machine.environ = {**machine.environ, "TFPLUGIN_INSTALL_PATH": "/plugin"}
+    assert "not on PYTHONPATH" in by_name(machine)["adapter"].what
+    machine.paths, machine.python = [], (3, 11)
+    assert "neither has a wheel for Python 3.11" in by_name(machine)["adapter"].what
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may open every device")
+def test_a_device_that_may_not_be_opened_is_an_error(tmp_path: Path) -> None:
+    machine = server(tmp_path, table())
+    (tmp_path / "dev/davinci3").chmod(0)
+    assert by_name(machine)["access"].what == "device 3 may not be opened by this user"
 
 
 def test_an_ill_device_is_named_with_the_command_that_tells_more(tmp_path: Path) -> None:
@@ -132,8 +206,9 @@ def test_a_tls_switch_unlike_the_others_and_a_dead_link_are_errors(tmp_path: Pat
 
 def test_a_missing_and_a_doubled_address_are_errors(tmp_path: Path) -> None:
     machine = server(tmp_path, table())
+    tool(tmp_path, "hccn_tool", {})
     write(tmp_path, "etc/hccn.conf", "".join("address_%d=192.168.0.%d\n" % (n, n % 6) for n in range(7)))
-    findings = [f for f in npu.check_addresses(machine) if f.level == "error"]
+    findings = [f for f in network.check_addresses(machine) if f.level == "error"]
     assert [f.what for f in findings] == [
         "device 7 has no IP address",
         "192.168.0.0 belongs to devices 0,6",
@@ -144,7 +219,7 @@ def test_addresses_come_from_hccn_tool_where_hccn_conf_is_absent(tmp_path: Path)
     machine = server(tmp_path, table(), devices=1)
     os.remove(str(tmp_path / "etc/hccn.conf"))
     tool(tmp_path, "hccn_tool", {'"-i 0 -ip -g"': "ipaddr:192.1.45.172\nnetmask:255.255.0.0\n"})
-    assert [f.what for f in npu.check_addresses(machine)] == ["192.1.45.172"]
+    assert [f.what for f in network.check_addresses(machine)] == ["192.1.45.172"]
 
 
 @pytest.mark.parametrize(
