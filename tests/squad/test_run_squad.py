@@ -197,13 +197,13 @@ def test_bad_data_is_one_line_and_exit_code_2(
 def test_the_cache_is_built_once_and_then_trained_from(
     tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    wish = flags(tiny, do_train=True, num_train_steps=2, output_dir=tmp_path / "out", display_loss_steps=1,
-                 input_files_dir=tmp_path / "cache", use_tfrecord=True)  # fmt: skip
-    assert main(wish) == 0
-    first = capsys.readouterr().out
-    assert "building the cache of features" in first
-    assert main(wish) == 0
-    second = capsys.readouterr().out
-    assert "building the" not in second and "train.json: 56 features" in second
-    steps = [[line for line in text.splitlines() if line.startswith("step ")] for text in (first, second)]
-    assert [line.split()[3] for line in steps[0]] == [line.split()[3] for line in steps[1]]
+    wish = {"num_train_steps": 2, "display_loss_steps": 1, "use_tfrecord": True}
+    wish["input_files_dir"] = tmp_path / "cache"
+    texts = []
+    for folder in ("first", "second"):
+        assert main(flags(tiny, do_train=True, output_dir=tmp_path / folder, **wish)) == 0
+        texts.append(capsys.readouterr().out)
+    assert "building the cache of features: there is none yet" in texts[0]
+    assert "building the" not in texts[1] and "train.json: 56 features" in texts[1]
+    losses = [re.findall(r"^step .* loss ([0-9.]+)", text, re.MULTILINE) for text in texts]
+    assert len(losses[0]) == 2 and losses[0] == losses[1]
