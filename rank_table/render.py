@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import Any, List, Mapping, Tuple
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, List, Mapping, Tuple
 
 from rank_table.model import Rank, Server
 from rank_table.table import RankTable, RankTableError
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 TEMPLATES = {
     "1.0": "v1_0.json.j2",
@@ -26,17 +30,23 @@ def render(table: RankTable) -> str:
         RankTableError: the text does not say what the table says (a defect of the template, or a cloud
             table, which has no rank_ids, whose ranks are not in HCCL's order).
     """
+    text = _template(TEMPLATES[table.layout]).render(
+        table=table, entries=table.entries(), groups=_groups(table)
+    )
+    if RankTable.loads(text) != table:
+        raise RankTableError("the rendered rank table differs from its model")
+    return text
+
+
+@lru_cache(maxsize=None)  # compiling takes longer than rendering a table of a thousand devices
+def _template(name: str) -> Template:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(  # noqa: S701 - JSON, escaped by the json filter, not HTML
         loader=PackageLoader("templates", ""), undefined=StrictUndefined, keep_trailing_newline=True
     )
     environment.filters["json"] = json.dumps
-    template = environment.get_template("rank_table/%s" % TEMPLATES[table.layout])
-    text = template.render(table=table, entries=table.entries(), groups=_groups(table))
-    if RankTable.loads(text) != table:
-        raise RankTableError("the rendered rank table differs from its model")
-    return text
+    return environment.get_template("rank_table/%s" % name)
 
 
 def _groups(table: RankTable) -> List[Tuple[Mapping[str, Any], Instances, int]]:

@@ -20,7 +20,7 @@ FUZZ = settings(max_examples=100, deadline=None, suppress_health_check=list(Heal
 KEYS = st.sampled_from(
     "version status server_count server_list server_id device device_id device_ip rank_id super_pod_list "
     "super_pod_id super_device_id group_list group_count instance_list devices pod_name deploy_mode "
-    "node_list ranks node_addr rank_list rank_count local_id level_list net_layer net_instance_id rank_addr_list addr "
+    "node_list ranks node_addr rank_list rank_count local_id level_list net_layer net_instance_id addr "
     "addr_type ports control_plane host_ip host_port backup_device_ip device_port plane_id x".split()
 )
 SCALARS = st.one_of(
