@@ -56,8 +56,9 @@ class Model:
         gelu: Any = exact_gelu,
         dropout: Any = None,
         training: bool = False,
+        gather: Any = tf.gather,
     ) -> None:
-        self.config, self.variables, self.gelu = config, variables, gelu
+        self.config, self.variables, self.gelu, self._gather = config, variables, gelu, gather
         self._dropout = dropout if training else None
 
     def span_logits(self, batch: Tensors) -> Any:
@@ -79,7 +80,7 @@ class Model:
 
     def _embed(self, batch: Tensors) -> Any:
         table = self.variables["bert/embeddings/word_embeddings"]
-        words = tf.gather(table, tf.reshape(batch["input_ids"], [-1]))
+        words = self._gather(table, tf.reshape(batch["input_ids"], [-1]))
         types = self.variables["bert/embeddings/token_type_embeddings"]
         # Two rows: a product with a one-hot matrix is cheaper than a gather and its scattered gradient.
         kinds = tf.one_hot(tf.reshape(batch["segment_ids"], [-1]), self.config.type_vocab_size)

@@ -76,7 +76,7 @@ def _loss(
 ) -> Any:
     gelu = tanh_gelu if config.gelu == "tanh" else backend.gelu
     dropout = Dropout(backend, config.seed, number) if config.dropout else None
-    model = Model(model_config, weights, gelu, dropout, training=True)
+    model = Model(model_config, weights, gelu, dropout, training=True, gather=backend.gather)
     # Divided by the whole step's weight, so that the sum over ranks and batches is the step's mean.
     return span_loss(model.span_logits(batch), batch, config.loss_over) / batch["global_weight"]
 

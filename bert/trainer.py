@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 import time
 from dataclasses import dataclass
@@ -252,17 +253,19 @@ def predict(
 ) -> Iterator[Tuple[np.ndarray, np.ndarray]]:
     """Yield (start logits, end logits) [B, L] of each batch, in order. CheckpointError: it does not fit."""
     checkpoint.check(prefix, model_config)
+    first = next(batches, None)
+    if first is None:
+        return
+    shape = first["input_ids"].shape if backend.static_shapes else [None, None]
     with tf.Graph().as_default():
         weights = create_variables(model_config)
-        feeds = {
-            key: tf.placeholder(tf.int32, [None, None]) for key in ("input_ids", "input_mask", "segment_ids")
-        }
+        feeds = {key: tf.placeholder(tf.int32, shape) for key in ("input_ids", "input_mask", "segment_ids")}
         model = Model(model_config, weights, tanh_gelu if gelu == "tanh" else backend.gelu)
         logits = model.span_logits(feeds)
         with tf.Session(config=backend.session_config()) as session:
             loaded = checkpoint.initialize(session, weights, prefix)
             if loaded.missing:
                 _say(backend, *loaded.lines())
-            for batch in batches:
+            for batch in itertools.chain([first], batches):
                 start, end = session.run(logits, {feeds[key]: batch[key] for key in feeds})
                 yield start, end
