@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Dict, Iterable, List, Mapping, Sequence, Tuple
+from typing import Any, Dict, Iterable, List, Mapping, Sequence, Tuple
 
 from launcher.errors import UsageError
 
@@ -78,35 +79,6 @@ def parse_cores(text: str) -> Cores:
     return tuple(sorted(set(cores)))
 
 
-def write_cores(cores: Iterable[int]) -> str:
-    """Write cores as the kernel does: 0-3,8.
-
-    >>> write_cores([8, 0, 1, 2, 3])
-    '0-3,8'
-    """
-    parts: List[List[int]] = []
-    for core in sorted(set(cores)):
-        if parts and parts[-1][1] == core - 1:
-            parts[-1][1] = core
-        else:
-            parts.append([core, core])
-    return ",".join(str(low) if low == high else "%d-%d" % (low, high) for low, high in parts)
-
-
-def parse_topo(text: str) -> Dict[int, Cores]:
-    """Read the last column of `npu-smi info -t topo`, CPU Affinity, by NPU; {} when it is missing."""
-    near: Dict[int, Cores] = {}
-    lines = text.splitlines()
-    if not any("CPU Affinity" in line for line in lines):
-        return near
-    for line in lines:
-        words = line.split()
-        match = re.match(r"NPU(\d+)$", words[0]) if len(words) > 1 else None
-        if match and re.match(r"\d+(-\d+)?(,\d+(-\d+)?)*$", words[-1]):
-            near[int(match.group(1))] = parse_cores(words[-1])
-    return near
-
-
 def allowed_cores() -> Cores:
     """Give the cores that the kernel lets this process use: cpuset and taskset are cut in already."""
     return tuple(sorted(os.sched_getaffinity(0)))
@@ -127,26 +99,25 @@ def read_topology(backend: str, devices: Iterable[int] = (), root: str = "/") ->
 
 
 def _near_npus(devices: Iterable[int], nodes: Sequence[Cores], root: str) -> Dict[int, Cores]:
-    from launcher.doctor.machine import Machine
+    from rank_table.inventory import InventoryError
+    from rank_table.sources import host
+    from rank_table.sources.tools import Machine
 
     machine = Machine(os.environ, root)
-    topo = parse_topo(machine.ask("npu-smi", "info", "-t", "topo"))
-    near = _by_device(topo, machine.ask("npu-smi", "info"))
-    for device in set(devices) - set(near):
-        board = machine.ask("npu-smi", "info", "-t", "board", "-i", str(device))
-        match = re.search(r"PCIe Bus Info\s*:\s*(\S+)", board)
-        text = machine.read("/sys/bus/pci/devices/%s/numa_node" % match.group(1).lower()) if match else ""
-        node = int(text) if text.strip().isdigit() else -1  # -1: a virtual machine does not know
+    near: Dict[int, Cores] = {}
+    with suppress(InventoryError):
+        found = host.discover(machine, "any").hosts[0].devices
+        near = {device.device_id: parse_cores(device.cores) for device in found if device.cores}
+    for device in sorted(set(devices) - set(near)):
+        node = _node_of(machine, device)
         if 0 <= node < len(nodes):
             near[device] = nodes[node]
     return near
 
 
-def _by_device(near: Mapping[int, Cores], table: str) -> Dict[int, Cores]:
-    """Give an A3's two devices the cores of their NPU, where the topology counts NPUs, not devices."""
-    from launcher.doctor.npu import read_cards
-
-    cards = read_cards(table)
-    if not cards or len(near) == len(cards):
-        return dict(near)
-    return {card.device_id: near[card.place[0]] for card in cards if card.place[0] in near}
+def _node_of(machine: Any, device: int) -> int:
+    """Give the NUMA node of a device's PCI address; -1 where that is not known, as in virtual machines."""
+    board = machine.ask("npu-smi", "info", "-t", "board", "-i", str(device)).text
+    match = re.search(r"PCIe Bus Info\s*:\s*(\S+)", board)
+    text = machine.read("/sys/bus/pci/devices/%s/numa_node" % match.group(1).lower()) if match else ""
+    return int(text) if text and text.strip().isdigit() else -1

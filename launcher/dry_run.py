@@ -8,9 +8,9 @@ import os
 import shlex
 from typing import Any, Dict, Iterator, List, Mapping, Sequence, Tuple
 
-from launcher.binding import write_cores
 from launcher.plan import Plan, RankSpec
 from launcher.run_dir import RunDir
+from rank_table.inventory import spell
 
 
 def as_dict(plan: Plan) -> Dict[str, Any]:
@@ -58,7 +58,7 @@ def _rank_table(plan: Plan) -> List[str]:
     for spec in plan.ranks:
         log = os.path.relpath(str(run.log(spec.rank)), plan.run_dir)
         ids = (str(spec.rank), spec.server_id, str(spec.device_id), str(spec.ascend_device_id))
-        rows.append((*ids, write_cores(spec.cores) or "any", log))
+        rows.append((*ids, spell(spec.cores) or "any", log))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
 

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Dict, Iterator, List, Optional, Sequence, Tuple
 
 from launcher import log_filters, runs
-from launcher.console import printable, ranges
+from launcher.console import printable
 from launcher.hccl_codes import Explanation, explain
 from launcher.log_levels import ERROR, Levels
 from launcher.log_pieces import Piece
 from launcher.logs import Place, Query, Reader
+from rank_table.inventory import spell
 
 EXCERPT = 30  # lines of an error that are kept
 SHOWN = 12  # lines of it that are printed: the first, and the last ones
@@ -126,7 +127,7 @@ def report(errors: Sequence[FirstError]) -> List[str]:
 def _names(group: Sequence[FirstError]) -> str:
     ranks = sorted({error.rank for error in group if error.rank is not None and error.label.isdigit()})
     others = [error.label for error in group if not error.label.isdigit()]
-    words = ["rank %s" % ranges(ranks)] if ranks else []
+    words = ["rank %s" % spell(ranks)] if ranks else []
     return ", ".join(words + others)
 
 

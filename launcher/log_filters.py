@@ -8,10 +8,10 @@ from collections import deque
 from datetime import datetime, timedelta, timezone
 from typing import Callable, Deque, Dict, Iterator, Optional, Pattern, Set, Tuple
 
-from launcher.console import ranges
 from launcher.errors import UsageError
 from launcher.log_levels import Levels
 from launcher.log_pieces import Block, Piece
+from rank_table.inventory import spell
 
 Blocks = Iterator[Block]
 WINDOW = 250000000  # ns in which several ranks write the same line
@@ -128,7 +128,7 @@ def joined(labels: Set[bytes]) -> bytes:
     if len(labels) == 1:
         return next(iter(labels))
     if all(label.isdigit() for label in labels):
-        return b"[%s]" % ranges(sorted(map(int, labels))).encode()
+        return b"[%s]" % spell(sorted(map(int, labels))).encode()
     return b"[%s]" % b",".join(sorted(labels))
 
 

@@ -6,13 +6,14 @@ import difflib
 import os
 import socket
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, Iterator, List, Sequence, Set
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
 
 from launcher import locks, whois
 from launcher.config import JobConfig
-from launcher.doctor.machine import Machine
 from launcher.errors import PreflightError, UsageError
 from launcher.plan import Plan
+from rank_table.inventory import InventoryError, spell
+from rank_table.sources.tools import Answer, Machine
 from rank_table.table import RankTable
 
 ERROR, WARNING = "error", "warning"
@@ -39,17 +40,30 @@ class Subject:
     config: JobConfig
     table: RankTable
     machine: Machine
+    answer: Optional[Answer] = None
 
     @property
     def npu(self) -> bool:
         return self.plan.backend == "npu"
 
     @property
+    def environ(self) -> Mapping[str, str]:
+        """The environment of the first rank; the others differ in their numbers only."""
+        return self.plan.local_ranks[0].env if self.plan.local_ranks else os.environ
+
+    @property
+    def npu_smi(self) -> Answer:
+        """What `npu-smi info` prints; asked once."""
+        if self.answer is None:
+            self.answer = self.machine.ask("npu-smi", "info")
+        return self.answer
+
+    @property
     def devices(self) -> Set[int]:
         return {spec.device_id for spec in self.plan.local_ranks}
 
 
-Messages = Iterator[Sequence[str]]  # (level, message)
+Messages = Iterator[Tuple[str, str]]  # (level, message)
 
 
 def check(plan: Plan, config: JobConfig, table: RankTable, root: str = "/") -> List[Finding]:
@@ -90,23 +104,50 @@ def devices(subject: Subject) -> Messages:
     """Every device must be there, and this user must be allowed to open it."""
     if not subject.npu:
         return
-    from launcher.doctor.npu import device_ids, shorten
+    from rank_table.sources.dev_nodes import device_ids
 
     there = device_ids(subject.machine)
     absent = sorted(subject.devices - set(there))
     if absent:
-        has = "this host has %s" % shorten(there) if there else "this host has none (is the driver loaded?)"
-        yield ERROR, "no /dev/davinci%s; %s; correct --devices" % (shorten(absent), has)
+        has = "this host has %s" % spell(there) if there else "this host has none (is the driver loaded?)"
+        yield ERROR, "no /dev/davinci%s; %s; correct --devices" % (spell(absent), has)
     for device in sorted(subject.devices & set(there)):
-        path = str(subject.machine.at("/dev/davinci%d" % device))
+        path = subject.machine.path("/dev/davinci%d" % device)
         if not os.access(path, os.R_OK | os.W_OK):
             yield ERROR, "%s may not be opened by this user; join group HwHiAiUser, or run as root" % path
+
+
+def host(subject: Subject) -> Messages:
+    """What was written down, as an inventory file or a rank table, must be what this host has now."""
+    config = subject.config
+    if not subject.npu or not (config.inventory or config.rank_table_file):
+        return
+    from rank_table import check as rules
+    from rank_table.sources import host as sources
+
+    machine = Machine(subject.environ, subject.machine.root)
+    try:
+        here = sources.discover(machine, subject.plan.host, config.chip, everything=False).hosts[0]
+    except InventoryError as error:
+        yield ERROR, str(error)
+        return
+    yield from map(_of_rule, rules.check_host(subject.table, here))
+    logical = {device.device_id: device.logical_id for device in here.devices}
+    for spec in subject.plan.local_ranks:
+        number = logical.get(spec.device_id, spec.ascend_device_id)
+        if number != spec.ascend_device_id:
+            text = "rank %d: device %d has logical id %d here, not %d; see `npu-launch inventory --explain`"
+            yield ERROR, text % (spec.rank, spec.device_id, number, spec.ascend_device_id)
+
+
+def _of_rule(finding: Any) -> Tuple[str, str]:
+    return finding.level, str(finding).partition(": ")[2]
 
 
 def _cards(subject: Subject) -> List[Any]:
     from launcher.doctor.npu import read_cards
 
-    cards = read_cards(subject.machine.ask("npu-smi", "info")) if subject.npu else []
+    cards = read_cards(subject.npu_smi.text) if subject.npu else []
     return [card for card in cards if card.device_id in subject.devices]
 
 
@@ -114,10 +155,8 @@ def health(subject: Subject) -> Messages:
     """npu-smi must call every device OK."""
     cards = _cards(subject)
     if subject.npu and not cards:
-        if subject.machine.tool("npu-smi") is None:
-            yield WARNING, "npu-smi is not on PATH, so health and holders of the devices are not known"
-        else:
-            yield WARNING, "`npu-smi info` fails or prints no table, so health and holders are not known"
+        why = subject.npu_smi.problem or "npu-smi info: no table of these devices"
+        yield WARNING, "%s; health and holders of the devices are not known" % why
     for card in cards:
         if card.health != "OK":
             place = "-i %d -c %d" % card.place
@@ -146,7 +185,10 @@ def _users(subject: Subject) -> Dict[int, Set[int]]:
     for card in _cards(subject):
         for holder in card.holders:  # "python (pid 77)"
             found.setdefault(card.device_id, set()).add(int(holder.rpartition("pid ")[2].rstrip(")")))
-    nodes = {str(subject.machine.at("/dev/davinci%d" % device)): device for device in subject.devices}
+    nodes = {
+        os.path.realpath(subject.machine.path("/dev/davinci%d" % device)): device
+        for device in subject.devices
+    }
     for pid in whois.pids():
         for path in whois.open_files(pid):
             if path in nodes:
@@ -166,9 +208,7 @@ def rank_table(subject: Subject) -> Messages:
         return
     from rank_table import check as rules
 
-    environ = subject.plan.local_ranks[0].env if subject.plan.local_ranks else {}
-    for finding in rules.check(subject.plan.rank_table_json, subject.config.chip, environ):
-        yield ERROR if finding.level == rules.ERROR else WARNING, str(finding)
+    yield from map(_of_rule, rules.check(subject.plan.rank_table_json, subject.config.chip, subject.environ))
 
 
 def files(subject: Subject) -> Messages:
@@ -251,6 +291,7 @@ def free_port(port: int) -> bool:
 
 CHECKS: Dict[str, Callable[[Subject], Messages]] = {
     "devices": devices,
+    "host": host,
     "health": health,
     "occupied": occupied,
     "lock": lock,

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Dict, List, Mapping, Sequence, Tuple
 
 from launcher import processes
-from launcher.binding import write_cores as shorten
 from launcher.run_dir import RunDir
 from launcher.worker import DUMP_SIGNAL
+from rank_table.inventory import spell
 
 _SETTLED = 0.05  # seconds in which a dump that is complete does not grow
 
@@ -39,7 +39,7 @@ class Group:
     frames: Tuple[Frame, ...]
 
     def __str__(self) -> str:
-        return "%s in %s" % (shorten(self.ranks), place(self.frames))
+        return "%s in %s" % (spell(self.ranks), place(self.frames))
 
 
 def ask(run: RunDir, pids: Mapping[int, int], timeout: float = 3.0) -> Dict[int, str]:
@@ -138,7 +138,7 @@ def report(groups: Sequence[Group]) -> List[str]:
     """Give the summary and each group's stack, innermost call last, as Python prints tracebacks."""
     lines = [summary(groups)]
     for item in groups:
-        lines += ["", "rank %s:" % shorten(item.ranks)]
+        lines += ["", "rank %s:" % spell(item.ranks)]
         lines += ['  File "%s", line %d, in %s' % (f.file, f.line, f.function) for f in reversed(item.frames)]
     return lines
 

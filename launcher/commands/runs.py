@@ -10,8 +10,8 @@ from typing import Any, Dict, List, Sequence
 import click
 
 from launcher import runs, whois
-from launcher.binding import write_cores as shorten
 from launcher.runs import State
+from rank_table.inventory import spell
 
 _RUNS_DIR = click.option(
     "--runs-dir", metavar="DIR", default="runs", show_default=True, help="Folder of the run folders."
@@ -50,7 +50,7 @@ def run_row(state: State) -> Dict[str, Any]:
         "started": time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(state.started)),
         "age": whois.span(time.time() - state.started),
         "ranks": len(specs),
-        "devices": shorten({int(spec["device_id"]) for spec in specs}),
+        "devices": spell(sorted({int(spec["device_id"]) for spec in specs})),
         "step": min(known) if known else None,
         "pid": state.launcher.pid if state.launcher else None,
         "processes": len(state.processes),
@@ -129,5 +129,5 @@ def stacks(run: str, full: bool, as_json: bool, runs_dir: str) -> None:
         text = (
             "npu-launch: rank %s gave no stack: not a Python program under the worker file, or still starting"
         )
-        click.echo(text % shorten(silent), err=True)
+        click.echo(text % spell(silent), err=True)
         sys.exit(1)
