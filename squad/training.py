@@ -20,10 +20,12 @@ def train(job: Job, model: BertConfig, data: Dataset, backend: Backend) -> str:
     """Train on the rows; return the prefix of the last checkpoint, which every rank can read.
 
     Raises:
-        DataError: the device cannot take batches of this kind.
+        DataError: there are no rows, or the device cannot take batches of this kind.
     """
     flags, features = job.flags, data.features
     mode = flags.batching
+    if not len(features):
+        raise DataError("%s: no passage with any text in it; give a SQuAD file" % flags.train_file)
     if mode == "bucket" and backend.static_shapes:
         raise DataError("batching bucket: this device compiles every shape anew; give batching=pack or pad")
     shuffle = not flags.npu_bert_debug
