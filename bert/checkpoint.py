@@ -9,7 +9,7 @@ from typing import Any, Dict, Iterator, List, Mapping, Tuple
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from bert import checkpoint_index, checkpoint_store, names
+from bert import checkpoint_index, checkpoint_store, names, safetensors_file
 from bert.config import BertConfig
 from bert.errors import CheckpointError
 
@@ -105,15 +105,8 @@ def _tensorflow(prefix: str) -> Iterator[Tuple[str, np.ndarray]]:
 
 
 def _safetensors(files: List[str]) -> Iterator[Tuple[str, np.ndarray]]:
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
     for path in files:
-        try:
-            held = load_file(path)
-        except SafetensorError as error:
-            raise CheckpointError("%s: %s" % (path, error)) from None
-        for name, value in sorted(held.items()):
+        for name, value in safetensors_file.read(path):
             google, transposed = names.from_hf(name)
             yield google or name, value.T if transposed else value
 

@@ -54,6 +54,20 @@ def from_hf(name: str) -> Tuple[str, bool]:
     return "", False
 
 
+def to_hf(name: str) -> Tuple[str, bool]:
+    """Translate Google's name: (HF's in BertForQuestionAnswering, transposed); ("", False): HF has none."""
+    for theirs, ours in _TOP.items():
+        if ours == name and not theirs.endswith((".gamma", ".beta")):
+            return (theirs if name in HEAD else "bert." + theirs), name == POOLER[0]
+    match = re.match(r"bert/encoder/layer_(\d+)/(.*/)(\w+)$", name)
+    for theirs, ours in _LAYER if match else ():
+        if match and match.group(2) == ours:
+            leaf = {"gamma": "weight", "kernel": "weight"}.get(match.group(3), "bias")
+            found = "bert.encoder.layer.%s.%s%s" % (match.group(1), theirs, leaf)
+            return found, match.group(3) == "kernel"
+    return "", False
+
+
 def is_slot(name: str) -> bool:
     """Say whether a variable is an optimizer's, or its counter."""
     return name == "global_step" or name.endswith(_SLOTS) or name.startswith(_COUNTERS)

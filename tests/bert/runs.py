@@ -31,7 +31,9 @@ Batch = Dict[str, np.ndarray]
 def settings(**changes: Any) -> TrainConfig:
     """Give the settings of a short run without dropout that shows every step."""
     values = {"num_train_steps": 6, "learning_rate": 1e-2, "num_warmup_steps": 2, "display_loss_steps": 1}
-    return TrainConfig(**{**values, "dropout": False, "rows_per_step": ROWS, "steps_per_epoch": 10, **changes})
+    return TrainConfig(
+        **{**values, "dropout": False, "rows_per_step": ROWS, "steps_per_epoch": 10, **changes}
+    )
 
 
 def step_batches(
@@ -60,7 +62,9 @@ def train(folder: Path, config: TrainConfig, **options: Any) -> trainer.TrainRes
     return _train(str(folder), config, Cluster(), options)
 
 
-def _train(folder: str, config: TrainConfig, cluster: Cluster, options: Dict[str, Any]) -> trainer.TrainResult:
+def _train(
+    folder: str, config: TrainConfig, cluster: Cluster, options: Dict[str, Any]
+) -> trainer.TrainResult:
     rank_dir = os.path.join(folder, "rank%d" % cluster.rank)
     os.makedirs(rank_dir, exist_ok=True)
     backend = backends.create(cluster, "cpu")

@@ -132,7 +132,7 @@ def test_a_run_is_never_begun_anew_because_all_its_checkpoints_are_damaged(tmp_p
     config = settings(num_train_steps=2)
     result = train(tmp_path, config)
     Path(result.checkpoint + ".index").unlink()
-    with pytest.raises(CheckpointError, match="index: No such file.*empty the folder"):
+    with pytest.raises(CheckpointError, match=r"index: No such file.*empty the folder"):
         train(tmp_path, config)
 
 
@@ -140,7 +140,7 @@ def test_predicting_from_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None
     prefix = train(tmp_path, settings(num_train_steps=1)).checkpoint
     data = Path(prefix + ".data-00000-of-00001")
     data.write_bytes(data.read_bytes()[:-1] + b"?")
-    with pytest.raises(CheckpointError, match="sha256"):
+    with pytest.raises(CheckpointError, match=r"sha256"):
         list(checkpoint.read(prefix))
 
 
@@ -168,12 +168,12 @@ def test_an_init_checkpoint_is_never_silently_overridden(
     another = train(tmp_path / "b", settings(num_train_steps=1, seed=7)).checkpoint
     config = settings(num_train_steps=4, save_checkpoints_steps=2)
     train(tmp_path / "c", settings(num_train_steps=2), init_checkpoint=other)
-    with pytest.raises(CheckpointError, match="began from .*/a/.*, not from .*/b/.*another output_dir"):
+    with pytest.raises(CheckpointError, match=r"began from .*/a/.*, not from .*/b/.*another output_dir"):
         train(tmp_path / "c", config, init_checkpoint=another)
     capfd.readouterr()
     assert train(tmp_path / "c", config, init_checkpoint=other).step == 4
     assert "is where this run began; it is not loaded again" in capfd.readouterr().out
-    with pytest.raises(CheckpointError, match="began from new weights"):
+    with pytest.raises(CheckpointError, match=r"began from new weights"):
         train(tmp_path / "a", config, init_checkpoint=other)
 
 
@@ -181,13 +181,11 @@ def test_a_folder_with_a_run_of_another_model_is_refused(tmp_path: Path) -> None
     import dataclasses
 
     train(tmp_path, settings(num_train_steps=1))
-    with pytest.raises(CheckpointError, match="another model .intermediate_size 24, now 32"):
+    with pytest.raises(CheckpointError, match=r"another model .intermediate_size 24, now 32"):
         train(tmp_path, settings(), model=dataclasses.replace(MODEL, intermediate_size=32))
 
 
-def test_a_checkpoint_of_another_program_is_left_alone(
-    tmp_path: Path, capfd: pytest.CaptureFixture
-) -> None:
+def test_a_checkpoint_of_another_program_is_left_alone(tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
     prefix = train(tmp_path / "a", settings(num_train_steps=1)).checkpoint
     (tmp_path / "out").mkdir()
     for path in Path(prefix).parent.glob("model.ckpt-1.[di]*"):

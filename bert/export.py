@@ -1,0 +1,171 @@
+"""Write a checkpoint in the form that other programs read.
+
+    python -m bert.export CHECKPOINT FOLDER --format safetensors     for transformers: names and config of HF
+    python -m bert.export CHECKPOINT FOLDER --format saved_model     for TensorFlow Serving
+
+CHECKPOINT is a TensorFlow prefix, or a folder or file of safetensors.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import sys
+from typing import Any, Dict, Mapping, Optional, Sequence
+
+import numpy as np
+
+from bert import names
+from bert.config import BertConfig
+from bert.errors import CheckpointError
+
+FORMATS = ("safetensors", "saved_model")
+_CONFIGS = ("bert_config.json", "config.json")
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    """Run a command line; return the exit code: 2 when something in it cannot be used."""
+    options = _parser().parse_args(argv)
+    try:
+        facts = _facts(options.checkpoint)
+        config = find_config(options.checkpoint, options.config, facts)
+        gelu = options.gelu or facts.get("config", {}).get("gelu", "exact")
+        export(options.checkpoint, options.folder, config, options.format, gelu, options.vocab)
+    except (CheckpointError, OSError, ValueError) as error:
+        print("export: %s" % error, file=sys.stderr)
+        return 2
+    print("wrote %s" % options.folder)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="npu-launch export", description="Write a checkpoint for other programs."
+    )
+    parser.add_argument("checkpoint", help="TensorFlow prefix, or folder or file of safetensors")
+    parser.add_argument("folder", help="made; must not exist")
+    parser.add_argument("--format", choices=FORMATS, default="safetensors")
+    parser.add_argument("--config", default="", help="model JSON; found beside the checkpoint if not given")
+    parser.add_argument("--vocab", default="", help="vocab.txt to put beside the weights")
+    parser.add_argument(
+        "--gelu", choices=("exact", "tanh"), default="", help="as trained, if the checkpoint says so"
+    )
+    return parser
+
+
+def _facts(checkpoint: str) -> Dict[str, Any]:
+    """Read what our own checkpoints say of themselves."""
+    try:
+        with open(checkpoint + ".json", encoding="utf-8") as stream:
+            facts = json.load(stream)
+    except (OSError, ValueError):
+        return {}
+    return facts if isinstance(facts, dict) else {}
+
+
+def find_config(checkpoint: str, given: str, facts: Mapping[str, Any]) -> BertConfig:
+    """Take the model's sizes from a file, from the checkpoint, or from beside it. ValueError: nowhere."""
+    if given:
+        return BertConfig.from_file(given)
+    if "model" in facts:
+        return BertConfig.from_dict(facts["model"])
+    folder = checkpoint if os.path.isdir(checkpoint) else os.path.dirname(checkpoint)
+    for name in _CONFIGS:
+        if os.path.isfile(os.path.join(folder, name)):
+            return BertConfig.from_file(os.path.join(folder, name))
+    raise ValueError("%s: no model configuration beside it; give --config" % checkpoint)
+
+
+def export(
+    checkpoint: str,
+    folder: str,
+    config: BertConfig,
+    form: str = "safetensors",
+    gelu: str = "exact",
+    vocab: str = "",
+) -> None:
+    """Write FOLDER, whole or not at all.
+
+    Raises:
+        CheckpointError: the checkpoint is damaged or does not fit, or has no span head.
+        ValueError: FOLDER exists.
+    """
+    if os.path.exists(folder):
+        raise ValueError("%s exists; give a folder that does not" % folder)
+    draft = folder.rstrip("/") + ".tmp"
+    shutil.rmtree(draft, ignore_errors=True)
+    try:
+        if form == "saved_model":
+            _saved_model(checkpoint, draft, config, gelu)
+        else:
+            _safetensors(checkpoint, draft, config, gelu)
+        if vocab:
+            shutil.copy(vocab, os.path.join(draft, "vocab.txt"))
+        os.rename(draft, folder)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _weights(checkpoint: str, config: BertConfig) -> Dict[str, np.ndarray]:
+    from bert import checkpoint as reader  # TensorFlow comes with it
+
+    reader.check(checkpoint, config)
+    wanted = names.shapes(config)
+    values = {name: value for name, value in reader.read(checkpoint) if name in wanted}
+    missing = sorted(set(wanted) - set(values))
+    if missing:
+        raise CheckpointError("%s lacks %s; fine-tune it first" % (checkpoint, ", ".join(missing)))
+    return values
+
+
+def _safetensors(checkpoint: str, folder: str, config: BertConfig, gelu: str) -> None:
+    from bert import safetensors_file
+
+    values = {}
+    for google, value in _weights(checkpoint, config).items():
+        name, transposed = names.to_hf(google)
+        values[name] = value.T if transposed else value
+    os.makedirs(folder)
+    safetensors_file.write(os.path.join(folder, "model.safetensors"), values, {"format": "pt"})
+    with open(os.path.join(folder, "config.json"), "w", encoding="utf-8") as stream:
+        json.dump(hf_config(config, gelu), stream, indent=2, sort_keys=True)
+
+
+def hf_config(config: BertConfig, gelu: str) -> Dict[str, Any]:
+    """Give what HF's config.json says of the model."""
+    import dataclasses
+
+    values = dataclasses.asdict(config)
+    values.update(
+        architectures=["BertForQuestionAnswering"], model_type="bert", position_embedding_type="absolute",
+        hidden_act="gelu_new" if gelu == "tanh" else "gelu", pad_token_id=0, torch_dtype="float32",
+    )  # fmt: skip
+    return values
+
+
+def _saved_model(checkpoint: str, folder: str, config: BertConfig, gelu: str) -> None:
+    """Inputs int32 [B, L]: the keys below; outputs float32 [B, L]: start_logits, end_logits."""
+    import tensorflow.compat.v1 as tf
+
+    from bert import checkpoint as reader
+    from bert.model import Model, create_variables, exact_gelu, tanh_gelu
+
+    _weights(checkpoint, config)
+    keys = ("input_ids", "input_mask", "segment_ids")
+    with tf.Graph().as_default(), tf.Session() as session:
+        inputs = {key: tf.placeholder(tf.int32, [None, None], key) for key in keys}
+        weights = create_variables(config)
+        model = Model(config, weights, tanh_gelu if gelu == "tanh" else exact_gelu)
+        start, end = tf.unstack(model.span_logits(inputs))
+        outputs = {
+            "start_logits": tf.identity(start, "start_logits"),
+            "end_logits": tf.identity(end, "end_logits"),
+        }
+        reader.initialize(session, weights, checkpoint)
+        tf.saved_model.simple_save(session, folder, inputs, outputs)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
