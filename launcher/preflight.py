@@ -19,6 +19,7 @@ from rank_table.table import RankTable
 ERROR, WARNING = "error", "warning"
 LEAST_FREE = 64 << 20  # bytes: below it not even the logs of a start fit
 FEW_FREE = 2 << 30  # bytes: a BERT-base checkpoint with its Adam slots is 1.3 GB
+TOOL_TIMEOUT = 20.0  # seconds; npu-smi needs one to three on a busy server
 HCCL_PORTS = 32  # HCCL_IF_BASE_PORT and the 31 ports after it
 HCCL_BASE_PORT = 60000
 
@@ -77,7 +78,7 @@ def check(plan: Plan, config: JobConfig, table: RankTable, root: str = "/") -> L
         near = difflib.get_close_matches(name, CHECKS, n=1)
         hint = "did you mean %s?" % near[0] if near else "the checks are %s" % ", ".join(CHECKS)
         raise UsageError("--no-preflight: %r is no check; %s" % (name, hint))
-    subject = Subject(plan, config, table, Machine(os.environ, root))
+    subject = Subject(plan, config, table, Machine(os.environ, root, TOOL_TIMEOUT))
     return [
         Finding(name, level, message)
         for name, function in CHECKS.items()

@@ -1,0 +1,329 @@
+"""The preflight on hosts made of folders and fake tools, and with real processes as holders."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import subprocess
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Dict, List, Sequence
+
+import pytest
+
+from launcher import preflight
+from launcher.config import JobConfig
+from launcher.errors import PreflightError, UsageError
+from launcher.plan import Plan, RankSpec
+from launcher.preflight import Finding, Subject
+from launcher.run_dir import RunDir
+from launcher.select import choose_inventory
+from rank_table.inventory import Device, Host
+from rank_table.render import render
+from rank_table.sources.tools import Machine
+from rank_table.table import RankTable
+from tests.launching import ROOT, launch
+from tests.rank_table.conftest import FakeHost
+
+ROW = "| %d     910B3               | %s            | 101.8       43                0    / 0             |\n"
+BUS = "| 0                         | 0000:C%d:00.0  | 0           0    / 0          3318 / 65536         |\n"
+LINE = "+===========================+===============+====================================================+\n"
+HEAD = (
+    "| NPU   Name                | Health        | Power(W)    Temp(C)           Hugepages-Usage(page)|\n"
+    "| Chip                      | Bus-Id        | AICore(%)   Memory-Usage(MB)  HBM-Usage(MB)        |\n"
+    + LINE
+)
+HOLDER = "| %d       0                 | %d          | python                   | 56485                   |\n"
+
+
+def smi(health: Sequence[str], holders: Sequence[Any] = ()) -> str:
+    """Write what `npu-smi info` prints for devices of this health, held by (device, pid)."""
+    rows = "".join(ROW % (n, word) + BUS % n + LINE for n, word in enumerate(health))
+    return HEAD + rows + "".join(HOLDER % pair for pair in holders)
+
+
+class Server:
+    """Hold a fake A2 server and a plan for some of its devices."""
+
+    def __init__(self, host: FakeHost, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+        self.host, self.folder = host, folder
+        self.health(["OK"] * 8)
+        host.nodes(*range(8))
+        monkeypatch.setenv("PATH", "%s%s%s" % (host.bin, os.pathsep, os.environ["PATH"]))
+        monkeypatch.setenv("NPU_LAUNCH_LOCK_DIR", str(folder / "locks"))
+
+    def health(self, words: Sequence[str], holders: Sequence[Any] = ()) -> None:
+        self.host.tool("npu-smi", {"info": smi(words, holders)})
+
+    def plan(self, devices: Sequence[int] = (0, 1), **env: str) -> Plan:
+        inventory = Host("10.0.0.1", tuple(Device(n, n, "192.168.%d.2" % n) for n in devices))
+        self.table = RankTable.from_hosts([inventory])
+        run = str(self.folder / "runs" / "job-1")
+        ranks = tuple(
+            RankSpec(n, "10.0.0.1", d, d, n, (sys.executable, "-c", ""), dict(env), str(self.folder))
+            for n, d in enumerate(devices)
+        )
+        return Plan("job", "job-1", run, "10.0.0.1", "npu", render(self.table), ranks)
+
+    def check(
+        self, plan: Any = None, skip: Sequence[str] = ("ports", "disk"), **config: Any
+    ) -> List[Finding]:
+        plan = plan or self.plan()
+        job = JobConfig(skip_preflight=list(skip), **config)
+        return preflight.check(plan, job, self.table, str(self.host.root))
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Server:
+    return Server(FakeHost(tmp_path), monkeypatch, tmp_path)
+
+
+def errors(findings: Sequence[Finding]) -> Dict[str, str]:
+    return {finding.check: finding.message for finding in findings if finding.level == "error"}
+
+
+def test_a_ready_server_has_no_finding(server: Server) -> None:
+    assert server.check() == []
+
+
+def test_case_72_an_absent_device_is_named_with_those_that_are_here(server: Server) -> None:
+    found = errors(server.check(server.plan((0, 8, 9))))
+    assert found == {"devices": "no /dev/davinci8-9; this host has 0-7; correct --devices"}
+
+
+def test_case_72_an_unhealthy_device_is_refused_and_one_that_is_not_asked_for_is_not(server: Server) -> None:
+    server.health(["OK", "Alarm", "Critical"] + ["OK"] * 5)
+    found = errors(server.check())
+    assert list(found) == ["health"] and "device 1 is Alarm" in found["health"]
+
+
+def test_case_72_a_busy_device_names_the_holders_pid_user_command_and_age(server: Server) -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()", "train.py"], stdin=subprocess.PIPE) as holder:
+        server.health(["OK"] * 8, [(1, holder.pid), (5, 1)])
+        found = errors(server.check())
+        assert list(found) == ["occupied"]
+        text = found["occupied"]
+        assert "device 1 is in use by pid %d, user " % holder.pid in text
+        assert "train.py" in text and re.search(r"running for \d+ (s|min)", text)
+        holder.communicate(b"\n")
+
+
+def test_case_72_a_process_that_has_the_device_open_is_found_without_npu_smi(server: Server) -> None:
+    path = server.host.root / "dev" / "davinci0"
+    server.host.tool("npu-smi", {"info": {"exit": 1}})
+    code = "import sys; f = open(sys.argv[1]); print(flush=True); input()"
+    command = [sys.executable, "-c", code, str(path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        assert "pid %d" % holder.pid in errors(server.check())["occupied"]
+        holder.communicate(b"\n")
+
+
+def test_case_72_a_holder_in_another_container_is_still_reported(server: Server) -> None:
+    server.health(["OK"] * 8, [(0, 4194000)])
+    assert "pid 4194000, not visible here" in errors(server.check())["occupied"]
+
+
+def test_case_72_a_device_that_this_user_may_not_open_is_refused(server: Server) -> None:
+    with tempfile.TemporaryDirectory() as name:  # tmp_path is closed to other users
+        os.chmod(name, 0o755)
+        other = FakeHost(Path(name))
+        other.nodes(0, 1)
+        (other.root / "dev" / "davinci0").chmod(0o666)
+        (other.root / "dev" / "davinci1").chmod(0)
+        subject = Subject(server.plan(), JobConfig(), server.table, Machine({}, str(other.root)))
+        pid = os.fork()
+        if pid == 0:
+            if os.getuid() == 0:  # root may open everything
+                os.setresuid(65534, 65534, 65534)
+            texts = [text for _, text in preflight.devices(subject)]
+            os._exit(0 if len(texts) == 1 and "davinci1 may not be opened" in texts[0] else 1)
+        assert os.waitpid(pid, 0)[1] == 0
+
+
+@pytest.mark.parametrize(
+    "answer,says",
+    [
+        ({"exit": 3, "text": "dcmi failed"}, "npu-smi info: exit code 3: dcmi failed"),
+        ({"text": "\x00\x7fgarbage | 1 | 2 |"}, "npu-smi info: no table of these devices"),
+        ({"text": smi(["OK"]), "sleep": 60}, "npu-smi info: no answer within"),
+    ],
+)
+def test_case_72_an_npu_smi_that_fails_hangs_or_prints_garbage_is_a_warning_that_says_so(
+    server: Server, monkeypatch: pytest.MonkeyPatch, answer: Any, says: str
+) -> None:
+    server.host.tool("npu-smi", {"info": answer})
+    monkeypatch.setattr(preflight, "TOOL_TIMEOUT", 0.5 if "no answer" in says else 60.0)
+    (finding,) = server.check()
+    assert (finding.check, finding.level) == ("health", "warning") and says in finding.message
+
+
+def test_case_72_a_missing_npu_smi_is_a_warning(server: Server) -> None:
+    (server.host.bin / "npu-smi").unlink()
+    (finding,) = server.check()
+    assert finding.level == "warning" and "npu-smi: not found on PATH" in finding.message
+
+
+def test_case_73_devices_that_an_outer_variable_hides_are_refused(server: Server) -> None:
+    machine = server.host.machine({"ASCEND_RT_VISIBLE_DEVICES": "4,5"})
+    with pytest.raises(PreflightError, match=r"no device 0-1 .*4-5"):
+        choose_inventory((0, 1), "npu", "", machine.environ, machine)
+    found = choose_inventory((4, 5), "npu", "", machine.environ, machine).inventory.hosts[0].devices
+    assert [(device.device_id, device.logical_id) for device in found] == [(4, 0), (5, 1)]
+
+
+def test_case_73_an_inventory_file_that_contradicts_the_outer_variable_is_refused(server: Server) -> None:
+    plan = server.plan((4, 5), ASCEND_RT_VISIBLE_DEVICES="4,5", PATH=str(server.host.bin))
+    found = [f.message for f in server.check(plan, inventory="hosts.yaml") if f.check == "host"]
+    assert "rank 0: device 4 has logical id 0 here, not 4" in found[0] and "rank 1" in found[1]
+
+
+def test_case_74_a_stale_table_is_refused_with_what_the_host_has_now(server: Server) -> None:
+    server.host.file("/etc/hccn.conf", "address_0=192.168.0.2\naddress_1=192.168.77.2\n")
+    plan = server.plan(PATH=str(server.host.bin))
+    found = errors(server.check(plan, rank_table_file="old.json"))
+    assert list(found) == ["host"] and "192.168.77.2" in found["host"]
+
+
+@pytest.mark.parametrize("address,says", [("-.-.-.-", "device_ip"), ("192.168.0.2", "192.168.0.2")])
+def test_case_74_a_table_that_hccl_would_refuse_is_refused(server: Server, address: str, says: str) -> None:
+    plan = server.plan()
+    table = plan.rank_table_json.replace("192.168.1.2", address)
+    found = errors(server.check(replace(plan, rank_table_json=table)))
+    assert list(found) == ["rank-table"] and says in found["rank-table"]
+
+
+def test_case_75_a_busy_port_is_named_with_its_holder_and_a_free_range_passes(server: Server) -> None:
+    with socket.socket() as taken:
+        taken.bind(("", 0))
+        taken.listen(1)
+        port = taken.getsockname()[1]
+        base = min(port, 65520)
+        found = errors(server.check(server.plan(HCCL_IF_BASE_PORT=str(base)), skip=("disk",)))
+        assert "port %d" % port in found["ports"] and "pid %d" % os.getpid() in found["ports"]
+    assert preflight.free_port(port)
+
+
+@pytest.mark.parametrize("value", ["80", "65521", "many", ""])
+def test_case_75_a_base_port_that_hccl_refuses_is_refused(server: Server, value: str) -> None:
+    found = errors(server.check(server.plan(HCCL_IF_BASE_PORT=value), skip=("disk",)))
+    assert "HCCL_IF_BASE_PORT" in found["ports"]
+
+
+def test_case_75_a_port_is_tried_on_hosts_with_ipv6_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = socket.socket
+
+    def without_ipv4(family: int = -1, *rest: Any) -> socket.socket:
+        if family == socket.AF_INET:
+            raise OSError(97, "Address family not supported by protocol")
+        return real(family, *rest)
+
+    try:
+        taken = real(socket.AF_INET6, socket.SOCK_STREAM)
+        taken.bind(("::", 0))
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    with taken:
+        taken.listen(1)
+        monkeypatch.setattr(socket, "socket", without_ipv4)
+        assert not preflight.free_port(taken.getsockname()[1])
+
+
+def test_case_75_a_launch_needs_no_route_and_no_name_service(tmp_path: Path) -> None:
+    line = ["unshare", "-rn", sys.executable, "-m", "launcher", "--devices", "0-1", "--backend", "cpu"]
+    done = subprocess.run(
+        [*line, "--", "sh", "-c", "echo rank $RANK_ID"],
+        cwd=str(tmp_path),
+        env=dict(os.environ, PYTHONPATH=str(ROOT)),
+        capture_output=True,
+        text=True,
+    )
+    if "unshare failed" in done.stderr or "unshare: " in done.stderr:
+        pytest.skip("no user namespaces here: %s" % done.stderr.strip())
+    assert done.returncode == 0 and "rank 1" in done.stdout, done.stderr
+
+
+def test_a_device_that_another_launch_holds_is_named_with_its_run(server: Server) -> None:
+    run = RunDir.create(server.folder / "runs" / "other-1", [])
+    code = (
+        "import sys; from pathlib import Path; from launcher.locks import hold\n"
+        "from launcher.run_dir import RunDir\n"
+        "with hold([1], RunDir(Path(sys.argv[1]))): print(flush=True); input()"
+    )
+    command = [sys.executable, "-c", code, str(run.path)]
+    env = dict(os.environ, PYTHONPATH=str(ROOT))
+    with subprocess.Popen(command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        text = errors(server.check())["lock"]
+        assert "device 1 is held by run other-1 (pid %d, user" % holder.pid in text
+        holder.communicate(b"\n")
+    assert server.check() == []
+
+
+def test_all_findings_come_at_once_and_name_the_way_past_them(server: Server) -> None:
+    server.health(["OK", "Alarm"] + ["OK"] * 6)
+    plan = replace(server.plan((1, 9)), run_dir=str(server.host.bin / "npu-smi" / "job-1"))
+    found = server.check(plan)
+    assert list(errors(found)) == ["devices", "health", "files"]
+    with pytest.raises(PreflightError) as caught:
+        preflight.raise_if_any(found)
+    lines = str(caught.value).splitlines()
+    assert caught.value.exit_code == 78 and len(lines) == 4
+    assert lines[3].endswith(
+        "--no-preflight devices --no-preflight health --no-preflight files starts all the same"
+    )
+
+
+def test_a_check_that_is_skipped_is_not_made_and_an_unknown_one_is_refused(server: Server) -> None:
+    server.health(["Alarm"] * 8)
+    assert server.check(skip=("health", "ports", "disk")) == []
+    with pytest.raises(UsageError, match="'helth' is no check; did you mean health"):
+        server.check(skip=("helth",))
+
+
+def test_programs_and_folders_that_cannot_be_used_are_found_on_cpu_devices_too(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    spec = RankSpec(0, "h", 0, 0, 0, (str(tmp_path / "file"),), {}, str(tmp_path / "gone"))
+    plan = Plan("job", "job-1", str(tmp_path / "file" / "runs" / "job-1"), "h", "cpu", "{}", (spec,))
+    found = preflight.check(plan, JobConfig(), RankTable(()))
+    messages = [finding.message for finding in found if finding.level == "error"]
+    assert (
+        "not executable" in messages[0] and "no such folder" in messages[1] and "not a folder" in messages[2]
+    )
+
+
+def test_a_full_disk_is_an_error_and_a_nearly_full_one_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = RankSpec(0, "h", 0, 0, 0, (sys.executable,), {}, str(tmp_path))
+    plan = Plan("job", "job-1", str(tmp_path / "runs" / "job-1"), "h", "cpu", "{}", (spec,))
+    free = os.statvfs(str(tmp_path)).f_bavail * os.statvfs(str(tmp_path)).f_frsize
+
+    def levels() -> List[str]:
+        return [f.level for f in preflight.check(plan, JobConfig(), RankTable(())) if f.check == "disk"]
+
+    monkeypatch.setattr(preflight, "FEW_FREE", free * 2)
+    assert levels() == ["warning"]
+    monkeypatch.setattr(preflight, "LEAST_FREE", free * 2)
+    assert levels() == ["error"]
+
+
+def test_the_command_line_exits_78_with_every_finding_and_starts_nothing(tmp_path: Path) -> None:
+    host = FakeHost(tmp_path)
+    host.tool("npu-smi", {"info": smi(["Alarm", "OK"]), "info -m": ""})
+    inventory = tmp_path / "hosts.yaml"
+    inventory.write_text(
+        "hosts:\n- server_id: 10.0.0.1\n  devices: [{device_id: 0, device_ip: 192.168.0.2}]\n"
+    )
+    words = ["--devices", "0", "--backend", "npu", "--inventory", str(inventory), "--", "true"]
+    env = {"PATH": "%s%s%s" % (host.bin, os.pathsep, os.environ["PATH"])}
+    done = launch(tmp_path, *words, env=env)
+    assert done.returncode == 78, done.stderr
+    assert "npu-launch: preflight: devices: no /dev/davinci0" in done.stderr
+    assert "npu-launch: preflight: health: device 0 is Alarm" in done.stderr
+    assert "Traceback" not in done.stderr and not (tmp_path / "runs").exists()
