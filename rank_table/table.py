@@ -207,8 +207,13 @@ def _super_pods(hosts: Sequence[Host], layout: str) -> Tuple[SuperPod, ...]:
 
 
 def _with_host_ip(table: RankTable, hosts: Sequence[Host]) -> RankTable:
-    """Write host_ip, which A3 needs for operator retry; elsewhere it would choose the host's network."""
+    """Write host_ip, which A3 needs for operator retry; never beside devices without an address.
+
+    There HCCL would take host_ip for the address of the ranks.
+    """
     known = {host.server_id: host.host_ip for host in hosts if host.host_ip}
+    if not all(device.device_ip for host in hosts for device in host.devices):
+        known = {}
     servers = tuple(
         replace(server, extra={"host_ip": known[server.server_id]}) if server.server_id in known else server
         for server in table.server_list

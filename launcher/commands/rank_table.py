@@ -51,7 +51,7 @@ def rank_table() -> None:
 @click.option(
     "--to", "layout", type=click.Choice(TARGETS), default=None, help="Layout; default: by the chip."
 )
-@click.option("--virtual", is_flag=True, help="Virtual CPU devices; needs --devices.")
+@click.option("--virtual", is_flag=True, help="Virtual CPU devices; default one.")
 @_order
 @_server_id
 @_output

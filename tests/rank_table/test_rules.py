@@ -443,6 +443,16 @@ def test_a_host_is_compared_with_its_entry() -> None:
         SEEN.update(rules)
 
 
+def test_every_rule_is_in_the_documentation_with_its_code_and_what_it_wants() -> None:
+    text = (Path(__file__).resolve().parents[2] / "docs" / "rank-table.md").read_text(encoding="utf-8")
+    missing = [
+        name
+        for name, rule in RULES.items()
+        if "| `%s` | %s | %s |" % (name, rule.code or "-", rule.wants) not in text
+    ]
+    assert missing == []
+
+
 def test_every_rule_of_the_catalogue_was_broken_above() -> None:
     """Runs last in this file; a rule that no test can break is no rule."""
     if len(SEEN) < 20:

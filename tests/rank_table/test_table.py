@@ -103,6 +103,13 @@ def test_the_layout_goes_by_the_chip_unless_it_is_asked_for() -> None:
         assert RankTable.loads(render(table)) == table
 
 
+def test_host_ip_is_written_for_a3_alone_and_never_beside_devices_without_an_address() -> None:
+    for chip, address, written in (("A3", "10.9.0.1", True), ("A3", "", False), ("A2", "10.9.0.1", False)):
+        device = Device(0, 0, address, super_device_id="5")
+        text = render(RankTable.from_hosts([Host("a", (device,), "10.0.0.1", chip=chip)]))
+        assert ("host_ip" in text) == written
+
+
 def test_a_layout_whose_facts_are_unknown_is_refused() -> None:
     with pytest.raises(RankTableError, match="hccl_rootinfo"):
         RankTable.from_hosts([host("a", [0], "950")])
