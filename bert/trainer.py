@@ -6,7 +6,7 @@ import itertools
 import sys
 import time
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, Iterator, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Tuple
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -89,17 +89,26 @@ def input_pipeline(
     first = next(batches)
     keys = sorted(first)
 
-    def generate() -> Iterator[Dict[str, np.ndarray]]:
-        yield first
-        yield from batches
-
     types = {key: tf.as_dtype(np.asarray(first[key]).dtype) for key in keys}
     shapes: Dict[str, Any] = {key: list(np.shape(first[key])) for key in keys}
     if not static_shapes:
         shapes = {key: [None] * len(shape) for key, shape in shapes.items()}
-    iterator = tf.data.make_initializable_iterator(
-        tf.data.Dataset.from_generator(generate, types, shapes).prefetch(4)
-    )
+    every = itertools.chain([first], batches)
+
+    def pull(_: Any) -> List[np.ndarray]:
+        batch = next(every)
+        return [np.asarray(batch[key], types[key].as_numpy_dtype) for key in keys]
+
+    def batch_of(index: Any) -> Dict[str, Any]:
+        tensors = dict(zip(keys, tf.numpy_function(pull, [index], [types[key] for key in keys])))
+        for key in keys:
+            tensors[key].set_shape(shapes[key])
+        return tensors
+
+    # Not from_generator: TensorFlow 2.21's makes malloc give memory back at once, and a step's temporaries
+    # are then faulted in anew each time (20 steps: 27 s of system time instead of 9).
+    data = tf.data.Dataset.range(1 << 40).map(batch_of).prefetch(4)
+    iterator = tf.data.make_initializable_iterator(data)
     return iterator, iterator.get_next()
 
 
