@@ -11,11 +11,13 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, List, Mapping
 
+from bert.errors import TrainerError
+
 NAMES = {1: "npu_bridge", 2: "npu_device"}  # by TensorFlow's major version
 _BUILT_FOR = {"npu_bridge": "1.15", "npu_device": "2.6"}
 
 
-class AdapterError(RuntimeError):
+class AdapterError(TrainerError):
     """Say in one line why the NPU cannot be used."""
 
 

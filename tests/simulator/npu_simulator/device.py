@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import time
 from collections import Counter
 from typing import Any, Dict, List, Mapping, Sequence
@@ -18,6 +19,7 @@ from bert.backend.collective import shared_memory
 WORLD = "hccl_world_group"
 MOST_GROUP_NAME = 127
 _REPORT, _DEVICES, _OVERFLOW = "NPU_SIMULATOR_REPORT", "NPU_SIMULATOR_DEVICES", "NPU_SIMULATOR_OVERFLOW"
+_DEATH = "NPU_SIMULATOR_DEATH"
 
 
 class Refused(RuntimeError):
@@ -35,6 +37,7 @@ class Device:
         self.calls: Counter = Counter()
         self.loops: List[int] = []  # steps of each call that ran the training loop
         self.readings = 0  # of the overflow flag
+        self.steps = 0
         self.parameters: Dict[str, Any] = {}
         self.fused: Dict[str, int] = {}  # collective and fusion id -> bytes
         self._collective: Any = None
@@ -95,6 +98,13 @@ class Device:
         """Read the overflow flag; NPU_SIMULATOR_OVERFLOW=rank:reading,... says when it is up, from 1."""
         self.readings += 1
         return "%d:%d" % (self.rank, self.readings) in os.environ.get(_OVERFLOW, "").split(",")
+
+    def step(self) -> None:
+        """Begin a training step; in the first attempt die in it if NPU_SIMULATOR_DEATH=rank:step says so."""
+        self.steps += 1
+        first = os.environ.get("NPU_LAUNCH_ATTEMPT", "0") == "0"
+        if first and os.environ.get(_DEATH) == "%d:%d" % (self.rank, self.steps):
+            os.kill(os.getpid(), signal.SIGKILL)
 
     def report(self) -> None:
         """Write what was asked for into the folder NPU_SIMULATOR_REPORT, one file a rank."""

@@ -65,6 +65,11 @@ class Compiled:
     fetches_data: bool
 
     @property
+    def steps(self) -> bool:
+        """Whether it takes a training step: it fetches data and sums gradients, or is the loop itself."""
+        return self.loop or (self.fetches_data and "allreduce" in self.kinds)
+
+    @property
     def joins_ranks(self) -> bool:
         return any(kind in COLLECTIVES for kind in self.kinds)
 

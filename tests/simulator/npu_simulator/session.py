@@ -98,6 +98,8 @@ def _run(
     times = _prepare(self, compiled, parameters)
     result = None
     for _ in range(times):
+        if compiled.steps:
+            DEVICE.step()
         result = _ORIGINAL[1](self, fetches, feed_dict, options, run_metadata)
     graph.count(compiled, times)
     if "shutdown_system" in compiled.kinds:

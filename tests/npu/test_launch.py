@@ -1,0 +1,150 @@
+"""npu-launch --backend npu, whole, on the simulator: the same losses, weights and answers as on CPU."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Dict, List, NamedTuple
+
+import pytest
+
+from tests.launching import ROOT, latest, launch
+from tests.npu.conftest import SIMULATOR
+
+pytestmark = pytest.mark.slow
+STEPS, EVERY, LOOP = 12, 6, 4  # a run, its checkpoints, and the loop on the device
+TINY = {
+    "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64,
+    "hidden_act": "gelu", "hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1,
+    "max_position_embeddings": 128, "type_vocab_size": 2, "initializer_range": 0.05,
+}  # fmt: skip
+
+
+class Run(NamedTuple):
+    """Hold a finished run."""
+
+    folder: Path
+    output: str
+    reports: List[Dict[str, Any]]
+
+    def losses(self) -> Dict[int, float]:
+        lines = (self.folder / "ranks" / "0" / "metrics.jsonl").read_text().splitlines()
+        return {line["step"]: line["loss"] for line in map(json.loads, lines) if "loss" in line}
+
+    def answers(self) -> Dict[str, str]:
+        return json.loads((self.folder / "predictions" / "predictions.json").read_text())
+
+    def weights(self) -> Dict[str, Any]:
+        import tensorflow.compat.v1 as tf
+
+        reader = tf.train.NewCheckpointReader(str(self.folder / "checkpoints" / ("model.ckpt-%d" % STEPS)))
+        return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+
+
+@pytest.fixture(scope="module")
+def job(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make a small BERT, data, and the inventory of a host with two NPUs that are not there."""
+    folder = tmp_path_factory.mktemp("job")
+    make = [sys.executable, str(ROOT / "examples" / "make_squad_demo.py"), "--output", str(folder)]
+    subprocess.run(make, check=True, stdout=subprocess.DEVNULL)
+    letters = sorted(set((folder / "train.json").read_text(encoding="utf-8").lower()) - set(" \n\t\u2028"))
+    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *("##" + letter for letter in letters)]
+    (folder / "vocab.txt").write_text("\n".join(tokens) + "\n", encoding="utf-8")
+    (folder / "bert_config.json").write_text(json.dumps(dict(TINY, vocab_size=len(tokens))))
+    devices = "[{device_id: 0, device_ip: 192.168.1.1}, {device_id: 1, device_ip: 192.168.1.2}]"
+    (folder / "inventory.yaml").write_text("hosts:\n  - server_id: 10.0.0.1\n    devices: %s\n" % devices)
+    (folder / "job.yaml").write_text(
+        "job: tiny\nprogram: squad.run_squad\ndevices: 0-1\nargs:\n"
+        "  train_file: train.json\n  predict_file: dev.json\n"
+        "  vocab_file: vocab.txt\n  bert_config_file: bert_config.json\n"
+        "  do_train: true\n  do_predict: true\n  version_2_with_negative: true\n"
+        "  max_seq_length: 64\n  doc_stride: 32\n  max_query_length: 24\n"
+        "  global_batch_size: 8\n  learning_rate: 1.0e-3\n  num_train_steps: %d\n"
+        "  save_checkpoints_steps: %d\n  display_loss_steps: 1\n  npu_bert_debug: true\n" % (STEPS, EVERY)
+    )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def cpu(job: Path) -> Run:
+    done = launch(job, "--backend", "cpu", "job.yaml", "gelu=tanh", timeout=600)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return Run(latest(job), done.stdout, [])
+
+
+@pytest.fixture(scope="module")
+def npu(job: Path) -> Run:
+    """Train on the simulator; rank 1 dies in step 8, the run goes on from the checkpoint of step 6."""
+    report = job / "report"
+    report.mkdir()
+    env = {
+        "PYTHONPATH": os.pathsep.join((str(ROOT), str(SIMULATOR))),
+        "NPU_SIMULATOR_REPORT": str(report),
+        "NPU_SIMULATOR_DEATH": "1:8",
+        "POD_NAME": "left over",
+        "CM_WORKER_SIZE": "8",
+    }
+    done = launch(
+        job, "--backend", "npu", "--inventory", "inventory.yaml", "--no-preflight", "devices,host",
+        "--max-restarts", "1", "job.yaml", "iterations_per_loop=%d" % LOOP, "npu_bert_loss_scale=0",
+        "init_loss_scale_value=65536", env=env, timeout=600,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    reports = [json.loads((report / ("rank_%d.json" % rank)).read_text()) for rank in (0, 1)]
+    return Run(latest(job), done.stdout, reports)
+
+
+def test_losses_equal_those_of_cpu_also_after_a_restart(cpu: Run, npu: Run) -> None:
+    theirs, ours = cpu.losses(), npu.losses()
+    assert sorted(theirs) == list(range(1, STEPS + 1))
+    assert sorted(ours) == [
+        4,
+        6,
+        10,
+        12,
+    ]  # the ends of the loops; those at 6 and 12 were cut for a checkpoint
+    for step in ours:
+        assert ours[step] == pytest.approx(theirs[step], rel=1e-4), step
+
+
+def test_weights_and_slots_equal_those_of_cpu(cpu: Run, npu: Run) -> None:
+    import numpy as np
+
+    theirs, ours = cpu.weights(), npu.weights()
+    assert sorted(ours) == sorted(theirs)
+    for name, value in theirs.items():
+        np.testing.assert_allclose(ours[name], value, rtol=1e-3, atol=1e-5, err_msg=name)
+
+
+def test_answers_are_identical(cpu: Run, npu: Run) -> None:
+    assert npu.answers() == cpu.answers() and len(npu.answers()) > 10
+
+
+def test_the_run_was_resumed_at_its_checkpoint(npu: Run) -> None:
+    assert "at step 6 of 12" in (npu.folder / "logs" / "rank_0.log").read_text()
+    assert json.loads((npu.folder / "result.json").read_text())["attempts"] == 2
+
+
+def test_each_device_saw_loops_that_end_at_checkpoints(npu: Run) -> None:
+    for report in npu.reports:  # of the second attempt
+        assert report["loops"] == [4, 2] and report["state"] == "closed"
+        assert report["calls"]["initialize_system"] == report["calls"]["shutdown_system"] == 1
+        assert report["calls"]["get_float_status"] == 6  # once a step
+        assert report["parameters"]["iterations_per_loop"] == LOOP
+
+
+def test_gelu_runs_on_the_device_in_training_and_in_prediction(npu: Run) -> None:
+    calls = npu.reports[0]["calls"]
+    assert calls["gelu"] > 2 * 6 and "dropout" not in calls  # two layers, six steps, then the predictions
+    assert calls["allreduce"] == npu.reports[1]["calls"]["allreduce"]
+
+
+def test_the_rank_table_reached_the_devices_and_misleading_variables_did_not(npu: Run) -> None:
+    plan = json.loads((npu.folder / "plan.json").read_text())
+    env = plan["ranks"][1]["env"]
+    assert (env["RANK_ID"], env["DEVICE_ID"], env["ASCEND_DEVICE_ID"]) == ("1", "1", "1")
+    assert "POD_NAME" not in env and "CM_WORKER_SIZE" not in env
+    assert [report["size"] for report in npu.reports] == [2, 2]
