@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Dict, FrozenSet, Iterable, List, Mapping, Set
+from typing import AbstractSet, Dict, FrozenSet, Iterable, List, Mapping, Set
 
 _ENDED = ("Z", "X")
 TICKS = os.sysconf("SC_CLK_TCK")  # of processor time, per second
+_QUIET, _FREEZE = 5, 2.0  # looks in a row that find nothing; seconds at most
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -24,11 +26,11 @@ class Process:
     start: int
 
 
-def processes() -> Dict[int, Process]:
-    """List every process of this machine (Linux; elsewhere none)."""
+def processes(without: AbstractSet[int] = frozenset()) -> Dict[int, Process]:
+    """List every process of this machine but those in `without` (Linux; elsewhere none)."""
     found = {}
     for name in os.listdir("/proc") if sys.platform.startswith("linux") else ():
-        if name.isdigit():
+        if name.isdigit() and int(name) not in without:
             with suppress(OSError, ValueError, IndexError):
                 found[int(name)] = _process(int(name))
     return found
@@ -84,7 +86,7 @@ def tagged(pid: int, run_id: str) -> bool:
 
 
 def below(
-    tops: Iterable[int], table: Dict[int, Process], without: FrozenSet[int] = frozenset()
+    tops: Iterable[int], table: Dict[int, Process], without: AbstractSet[int] = frozenset()
 ) -> Set[int]:
     """Give the descendants of processes; those in `without` and theirs are left out."""
     children: Dict[int, List[int]] = {}
@@ -117,11 +119,16 @@ class Trace:
 
     def find(self) -> Set[int]:
         """Find the living processes of the run."""
-        table = processes()
-        own = {os.getpid()}
-        found = {pid for pid in table if self._known(table[pid])} - own
-        found |= below([*found, self.top] if self.top else found, table, self.without)
-        return {pid for pid in found - self.without - own if table[pid].state not in _ENDED}
+        return self.arrivals({os.getpid()}, set())
+
+    def arrivals(self, seen: Set[int], members: Set[int]) -> Set[int]:
+        """Find members among the processes that are not in `seen`; put all that were looked at there."""
+        table = processes(seen)
+        seen.update(table)
+        found = {pid for pid in table if self._known(table[pid])}
+        tops = [*found, *members, self.top] if self.top else [*found, *members]
+        found |= below(tops, table, self.without)
+        return {pid for pid in found - self.without if table[pid].state not in _ENDED}
 
     def _known(self, process: Process) -> bool:
         return (
@@ -148,14 +155,19 @@ def members(run_id: str) -> Set[int]:
 
 
 def freeze_and_kill(trace: Trace) -> Set[int]:
-    """Kill the processes of a run; return those found. Frozen first, so that none can fork away."""
+    """Kill the processes of a run; return those found. Frozen first, so that none can fork away.
+
+    After the first look only new pids are looked at, which is fast enough for what hops from pid to pid.
+    """
     frozen: Set[int] = set()
-    for _ in range(20):
-        new = trace.find() - frozen
-        if not new:
-            break
+    seen = {os.getpid()}
+    quiet = 0
+    end = time.monotonic() + _FREEZE
+    while quiet < _QUIET and time.monotonic() < end:
+        new = trace.arrivals(seen, frozen)
         _send(new, signal.SIGSTOP)
         frozen |= new
+        quiet = 0 if new else quiet + 1
     _send(frozen, signal.SIGKILL)
     return frozen
 

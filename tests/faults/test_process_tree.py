@@ -99,15 +99,19 @@ def test_case_45_a_stopped_rank_is_ended_too(job: Job) -> None:
 
 
 def test_case_47_processes_that_hop_from_pid_to_pid_are_caught(job: Job) -> None:
-    (job.folder / "hop.sh").write_text('sleep 0.02; setsid sh "$0" "$1" > /dev/null 2>&1 & exit 0\n')
+    hop = '[ $2 -gt 300 ] && exit; sleep 0.02; setsid sh "$0" "$1" $(($2 + 1)) > /dev/null 2>&1 & exit 0'
+    (job.folder / "hop.sh").write_text(hop + "\n")
     job.script(
         """
-        for _ in range(25): subprocess.Popen(["sh", "hop.sh", MARK])
+        for _ in range(25): subprocess.Popen(["sh", "hop.sh", MARK, "0"])
         time.sleep(0.5)
         os._exit(4)
         """
     )
-    assert job.run(2) == 4
+    code = job.run(2)
+    (job.folder / "hop.sh").unlink()
+    assert code == 4
+    assert not job.events("survivors")
     job.gone()
 
 
