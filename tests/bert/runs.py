@@ -21,7 +21,7 @@ from bert.config import BertConfig
 from bert.train_config import TrainConfig
 
 MODEL = BertConfig(
-    vocab_size=40, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=24,
+    vocab_size=40, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=24,
     max_position_embeddings=16, type_vocab_size=2,
 )  # fmt: skip
 ROWS, COLUMNS = 8, 12

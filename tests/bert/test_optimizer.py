@@ -1,0 +1,129 @@
+"""The optimizers against their formulas in numpy; clipping, the schedule, accumulation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Dict, List, Tuple
+
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+
+from bert import checkpoint, optimizer
+from bert.train_config import TrainConfig
+from tests.bert.runs import losses, records, settings, train
+
+Weights = Dict[str, np.ndarray]
+NAMES = ("dense/kernel", "dense/bias", "LayerNorm/gamma")
+
+
+def _start(random: np.random.RandomState) -> Tuple[Weights, List[Weights]]:
+    weights = {name: random.randn(3, 2) for name in NAMES}
+    return weights, [{name: random.randn(3, 2) * 0.1 for name in NAMES} for _ in range(4)]
+
+
+def _run(kind: str, start: Weights, gradients: List[Weights]) -> Weights:
+    """Apply the graph's updates; return the weights after them."""
+    with tf.Graph().as_default(), tf.Session() as session:
+        variables = [
+            tf.get_variable(n, initializer=v.astype(np.float32), use_resource=True) for n, v in start.items()
+        ]
+        given = [tf.placeholder(tf.float32, [3, 2]) for _ in variables]
+        count, slots = tf.placeholder(tf.float32, []), optimizer.make_slots(variables)
+        update = optimizer.apply(kind, variables, given, slots, 0.01, count, 0.1, 1e-6)
+        session.run(tf.global_variables_initializer())
+        for number, step in enumerate(gradients, 1):
+            feed: Dict[Any, Any] = dict(zip(given, step.values()))
+            feed[count] = number
+            session.run(update, feed)
+        return dict(zip(start, session.run(variables)))
+
+
+def _expected(kind: str, start: Weights, gradients: List[Weights]) -> Weights:
+    after = {}
+    for name, weight in start.items():
+        m, v = np.zeros_like(weight), np.zeros_like(weight)
+        for number, step in enumerate(gradients, 1):
+            m, v = 0.9 * m + 0.1 * step[name], 0.999 * v + 0.001 * step[name] ** 2
+            first, second = (m / (1 - 0.9**number), v / (1 - 0.999**number)) if kind == "lamb" else (m, v)
+            update = first / (np.sqrt(second) + 1e-6) + (0.1 * weight if name == "dense/kernel" else 0.0)
+            ratio = np.linalg.norm(weight) / np.linalg.norm(update) if kind == "lamb" else 1.0
+            weight = weight - 0.01 * ratio * update
+        after[name] = weight
+    return after
+
+
+@pytest.mark.parametrize("kind", ["adam", "lamb"])
+def test_updates_are_those_of_the_formulas(kind: str) -> None:
+    start, gradients = _start(np.random.RandomState(1))
+    mine, expected = _run(kind, start, gradients), _expected(kind, start, gradients)
+    for name in NAMES:
+        np.testing.assert_allclose(mine[name], expected[name], rtol=1e-5, atol=1e-7)
+
+
+def test_lamb_leaves_alone_what_has_no_norm_to_scale_to() -> None:
+    zeros = {"dense/kernel": np.zeros((3, 2))}
+    after = _run("lamb", zeros, [{"dense/kernel": np.ones((3, 2))}])
+    np.testing.assert_allclose(after["dense/kernel"], -0.01, rtol=1e-5)
+
+
+def test_an_unknown_optimizer_is_refused() -> None:
+    with pytest.raises(ValueError, match="optimizer_type 'sgd' is none of adam, lamb"):
+        optimizer.apply("sgd", [], [], {}, 0.1, 1.0, 0.0, 1e-6)
+
+
+def test_the_rate_rises_then_falls_to_zero() -> None:
+    with tf.Graph().as_default(), tf.Session() as session:
+        step = tf.placeholder(tf.int64, [])
+        line, root, cold = (
+            optimizer.learning_rate(step, 2.0, 10, warmup, power)
+            for warmup, power in ((4, 1.0), (4, 0.5), (0, 1.0))
+        )
+        rates = [session.run([line, root, cold], {step: number}) for number in range(11)]
+    np.testing.assert_allclose(
+        [r[0] for r in rates], [0, 0.5, 1, 1.5, 1.2, 1, 0.8, 0.6, 0.4, 0.2, 0], atol=1e-6
+    )
+    np.testing.assert_allclose(rates[9][1], 2 * np.sqrt(0.1), rtol=1e-6)
+    np.testing.assert_allclose([rates[0][2], rates[9][2]], [2.0, 0.2], rtol=1e-5)
+
+
+def test_the_peak_grows_with_the_ranks_only_when_asked() -> None:
+    peaks = [TrainConfig(1, 0.1, lr_scaling=mode).peak_rate(4) for mode in ("none", "linear", "sqrt")]
+    assert peaks == pytest.approx([0.1, 0.4, 0.2])
+    with pytest.raises(ValueError, match="lr_scaling 'cubic' is none of none, linear, sqrt"):
+        TrainConfig(1, 0.1, lr_scaling="cubic").peak_rate(4)
+
+
+@pytest.mark.parametrize(
+    "mode, norms", [("global", (0.6, 0.8)), ("per_tensor", (1.0, 1.0)), ("none", (3.0, 4.0))]
+)
+def test_clipping_limits_the_norm(mode: str, norms: Tuple[float, float]) -> None:
+    with tf.Graph().as_default(), tf.Session() as session:
+        gradients = [tf.constant([3.0, 0.0]), tf.constant([0.0, 4.0])]
+        clipped = session.run(optimizer.clip(gradients, tf.constant(5.0), mode, 1.0))
+    np.testing.assert_allclose([np.linalg.norm(part) for part in clipped], norms, rtol=1e-6)
+
+
+def test_small_gradients_are_not_clipped_and_an_unknown_mode_is_refused() -> None:
+    with tf.Graph().as_default(), tf.Session() as session:
+        clipped = session.run(optimizer.clip([tf.constant([0.3])], tf.constant(0.3), "global", 1.0))
+    np.testing.assert_allclose(clipped, [[0.3]])
+    with pytest.raises(ValueError, match="clip 'value' is none of"):
+        optimizer.clip([], None, "value", 1.0)
+
+
+@pytest.mark.parametrize("scale", [-1.0, 1024.0])
+def test_accumulated_batches_equal_one_large_one(tmp_path: Path, scale: float) -> None:
+    config = settings(npu_bert_loss_scale=scale)
+    whole = train(tmp_path / "whole", config)
+    parts = train(tmp_path / "parts", settings(npu_bert_loss_scale=scale, num_accumulation_steps=4))
+    np.testing.assert_allclose(losses(tmp_path / "parts"), losses(tmp_path / "whole"), rtol=1e-5)
+    expected = dict(checkpoint.read(whole.checkpoint))
+    for name, value in checkpoint.read(parts.checkpoint):
+        np.testing.assert_allclose(value, expected[name], atol=1e-5, err_msg=name)
+
+
+def test_lamb_trains(tmp_path: Path) -> None:
+    train(tmp_path, settings(num_train_steps=20, optimizer_type="lamb", decay_power=0.5))
+    assert losses(tmp_path)[-1] < losses(tmp_path)[0]
+    assert all(np.isfinite(record["gradient_norm"]) for record in records(tmp_path).values())
