@@ -1,0 +1,204 @@
+"""Checkpoints of Google's, NVIDIA's, HF's and our own making, and those that do not fit."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+from typing import Dict, List, Tuple
+
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+
+from bert import backend as backends
+from bert import checkpoint, checkpoint_index, names, safetensors_file, trainer
+from bert.checkpoint import Loaded
+from bert.cluster import Cluster
+from bert.config import BertConfig
+from bert.errors import CheckpointError
+from bert.export import find_config
+from tests.bert.runs import MODEL, settings, train
+
+Values = Dict[str, np.ndarray]
+
+
+def _values(config: BertConfig = MODEL) -> Values:
+    random = np.random.RandomState(3)
+    shapes = names.shapes(config, pooler=True)
+    return {name: random.randn(*shape).astype(np.float32) for name, shape in shapes.items()}
+
+
+def _tensorflow(folder: Path, values: Values) -> str:
+    """Write a checkpoint as a program with other variables than ours would."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tf.Graph().as_default(), tf.Session() as session:
+        variables = {name: tf.Variable(value, name=name.replace("/", "-")) for name, value in values.items()}
+        session.run(tf.global_variables_initializer())
+        return str(tf.train.Saver(variables).save(session, str(folder / "bert_model.ckpt")))
+
+
+def _hf(folder: Path, values: Values, prefix: str = "bert.") -> str:
+    folder.mkdir(parents=True, exist_ok=True)
+    held = {}
+    for google, value in values.items():
+        name, transposed = names.to_hf(google)
+        assert name, google
+        held[prefix + name[5:] if name.startswith("bert.") else name] = value.T if transposed else value
+    safetensors_file.write(str(folder / "model.safetensors"), held, {"format": "pt"})
+    (folder / "config.json").write_text(json.dumps(dict(dataclasses.asdict(MODEL), model_type="bert")))
+    return str(folder)
+
+
+def _load(path: str) -> Tuple[Loaded, Values]:
+    with tf.Graph().as_default(), tf.Session() as session:
+        variables = trainer.create_variables(MODEL)
+        loaded = checkpoint.initialize(session, variables, path)
+        return loaded, checkpoint.values(session, variables)
+
+
+def test_names_translate_to_hf_and_back() -> None:
+    for name in names.shapes(MODEL, pooler=True):
+        theirs, transposed = names.to_hf(name)
+        assert names.from_hf(theirs) == (name, transposed)
+    assert names.to_hf("global_step") == names.to_hf("bert/encoder/layer_0/new/kernel") == ("", False)
+
+
+def test_tensorflow_checkpoints_load_with_slots_and_without(tmp_path: Path) -> None:
+    values = _values()
+    slots = {"%s/%s" % (name, slot): value for name, value in values.items() for slot in ("adam_m", "adam_v")}
+    path = _tensorflow(tmp_path, {**values, **slots, "global_step": np.int64(8200), "cls/other": np.zeros(1)})
+    checkpoint.check(path, MODEL)
+    loaded, held = _load(path)
+    for name, value in held.items():
+        np.testing.assert_array_equal(value, values[name])
+    assert not loaded.missing
+    assert loaded.lines()[1:] == [
+        "in it, not used: %d optimizer slots" % (len(slots) + 1),
+        "in it, not used: 3: bert/pooler/dense/bias, bert/pooler/dense/kernel, cls/other",
+    ]
+
+
+@pytest.mark.parametrize("prefix", ["bert.", ""])
+def test_safetensors_load_from_a_folder_and_from_a_file(tmp_path: Path, prefix: str) -> None:
+    values = _values()
+    folder = _hf(tmp_path, values, prefix)
+    for path in (folder, str(tmp_path / "model.safetensors")):
+        checkpoint.check(path, MODEL)
+        loaded, held = _load(path)
+        assert not loaded.missing
+        for name, value in held.items():
+            np.testing.assert_array_equal(value, values[name])
+    assert find_config(folder, "", {}) == MODEL
+
+
+def test_a_checkpoint_in_several_files_loads_whole(tmp_path: Path) -> None:
+    values = _values()
+    _hf(tmp_path, values)
+    held = dict(safetensors_file.read(str(tmp_path / "model.safetensors")))
+    (tmp_path / "model.safetensors").unlink()
+    weight_map = {
+        name: "model-0000%d-of-00002.safetensors" % (1 + index % 2) for index, name in enumerate(held)
+    }
+    for file in set(weight_map.values()):
+        part = {name: held[name] for name in held if weight_map[name] == file}
+        safetensors_file.write(str(tmp_path / file), part, {})
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    checkpoint.check(str(tmp_path), MODEL)
+    loaded, mine = _load(str(tmp_path))
+    assert not loaded.missing and set(mine) == set(loaded.used)
+    (tmp_path / "model-00002-of-00002.safetensors").unlink()
+    with pytest.raises(CheckpointError, match="no checkpoint"):
+        checkpoint.check(str(tmp_path), MODEL)
+
+
+def test_bfloat16_is_read_as_float32(tmp_path: Path) -> None:
+    header = json.dumps({"a": {"dtype": "BF16", "shape": [2], "data_offsets": [0, 4]}}).encode()
+    data = np.array([1.5, -2.0], np.float32).view(np.uint32) >> 16
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(len(header).to_bytes(8, "little") + header + data.astype("<u2").tobytes())
+    [(name, value)] = safetensors_file.read(str(path))
+    assert name == "a" and value.tolist() == [1.5, -2.0]
+
+
+def test_what_is_missing_is_new_and_named(tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
+    values = {name: value for name, value in _values().items() if name not in names.HEAD}
+    train(tmp_path, settings(num_train_steps=1), init_checkpoint=_tensorflow(tmp_path / "init", values))
+    assert "not in it, so new: cls/squad/output_bias, cls/squad/output_weights" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"vocab_size": 41}, "word_embeddings has shape .40, 16., the configuration says .41, 16."),
+        ({"hidden_size": 32}, "has shape .40, 16., the configuration says .40, 32"),
+        ({"num_hidden_layers": 2}, "lacks 16 variables that the configuration asks for"),
+        ({"num_hidden_layers": 0}, "holds 1 layers, the configuration says 0"),
+    ],
+)
+def test_a_checkpoint_that_does_not_fit_ends_the_run_before_any_step(
+    tmp_path: Path, changes: Dict[str, int], message: str
+) -> None:
+    path = _tensorflow(tmp_path / "init", _values())
+    with pytest.raises(CheckpointError, match=message):
+        train(tmp_path, settings(), model=dataclasses.replace(MODEL, **changes), init_checkpoint=path)
+    assert not (tmp_path / "rank0" / "metrics.jsonl").exists()
+
+
+def _damages(folder: Path) -> List[Tuple[Path, str]]:
+    return [
+        (folder / "none", "no checkpoint"),
+        (folder / "index.index", "sstable"),
+        (folder / "header.safetensors", "not a safetensors file"),
+        (folder / "cut.safetensors", "damaged"),
+    ]
+
+
+def test_damaged_files_are_refused_with_their_names(tmp_path: Path) -> None:
+    _hf(tmp_path / "hf", _values())
+    whole = (tmp_path / "hf" / "model.safetensors").read_bytes()
+    (tmp_path / "cut.safetensors").write_bytes(whole[:-1000])
+    (tmp_path / "header.safetensors").write_bytes(b"{}")
+    (tmp_path / "index.index").write_bytes(b"nothing" * 20)
+    for path, message in _damages(tmp_path):
+        with pytest.raises(CheckpointError, match=message) as caught:
+            list(checkpoint.read(str(path)))
+        assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_what_is_written_restores_into_googles_variables(tmp_path: Path) -> None:
+    """google-research/bert's graph has the pooler and slots of the trained variables; Saver wants all."""
+    prefix = train(tmp_path, settings(num_train_steps=2)).checkpoint
+    held = checkpoint_index.describe(prefix)
+    expected = names.shapes(MODEL, pooler=True)
+    assert {name: held[name] for name in expected} == expected
+    slots = {"%s/%s" % (n, slot) for n in names.shapes(MODEL) for slot in ("adam_m", "adam_v")}
+    assert set(held) == set(expected) | slots | {"global_step"}
+    assert tf.train.latest_checkpoint(str(tmp_path / "out")) == prefix
+    assert int(dict(checkpoint.read(prefix))["global_step"]) == 2
+
+
+def test_the_pooler_of_an_init_checkpoint_is_kept(tmp_path: Path) -> None:
+    values = _values()
+    path = _tensorflow(tmp_path / "init", values)
+    written = dict(
+        checkpoint.read(train(tmp_path, settings(num_train_steps=1), init_checkpoint=path).checkpoint)
+    )
+    for name in names.POOLER:
+        np.testing.assert_array_equal(written[name], values[name])
+
+
+def test_predicting_refuses_a_checkpoint_of_another_model(tmp_path: Path) -> None:
+    path = _tensorflow(tmp_path, _values())
+    other = dataclasses.replace(MODEL, vocab_size=50)
+    with pytest.raises(CheckpointError, match="word_embeddings"):
+        next(trainer.predict(other, path, iter([]), backends.create(Cluster(), "cpu")))
+
+
+def test_the_weights_of_minilm_load_whole(minilm: Path, tmp_path: Path) -> None:
+    config = BertConfig.from_file(str(minilm / "config.json"))
+    checkpoint.check(str(minilm), config)
+    held = dict(checkpoint.read(str(minilm)))
+    assert set(names.shapes(config)) - set(held) == set(names.HEAD)
+    shutil.rmtree(str(tmp_path))
