@@ -116,14 +116,30 @@ def _refuse_foreign(operations: Sequence[Any], held: Marks) -> None:
 def _refuse_dynamic(operations: Sequence[Any]) -> None:
     if any("Restore" in operation.type or "Save" in operation.type for operation in operations):
         return  # runs on the host
+    folded = _folded(operations)
     for operation in operations:
-        if _is_host(operation):
+        if _is_host(operation) or operation in folded:
             continue
         for tensor in operation.outputs:
             if tensor.dtype.name in ("string", "resource", "variant"):
                 continue
             if not tensor.shape.is_fully_defined():
                 raise Refused("dynamic shape: %s (%s) has %s" % (tensor.name, operation.type, tensor.shape))
+
+
+def _folded(operations: Sequence[Any]) -> Set[Any]:
+    """Find what the compiler computes itself: constants, static shapes, and what is made of these alone."""
+    found: Set[Any] = set()
+    for operation in operations:  # in the order in which they were made, so inputs come first
+        if operation.type == "Const":
+            found.add(operation)
+        elif operation.type in ("Shape", "ShapeN", "Size", "Rank"):
+            if all(tensor.shape.is_fully_defined() for tensor in operation.inputs):
+                found.add(operation)
+        elif operation.inputs and not operation.op_def.is_stateful:
+            if all(tensor.op in found for tensor in operation.inputs):
+                found.add(operation)
+    return found
 
 
 def _refuse_cycles(operations: Sequence[Any], held: Marks) -> None:
