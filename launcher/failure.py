@@ -11,7 +11,7 @@ import json
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Set, Tuple
 
 
 class State(enum.Enum):
@@ -138,13 +138,14 @@ def read_error(path: Path) -> Optional[ErrorRecord]:
         return None
 
 
-_LATE = r"(timed? ?out|timeout|not arrive|gave up waiting|deadline exceeded)"
+_LATE = r"(timed? ?out|timeout|not (arrive|come)|gave up waiting|deadline exceeded)"
 _TOGETHER = (
     r"(collective|all_?_?reduce|all_?gather|barrier|broadcast|hccl|nccl|gloo|rendezvous|peer|ranks?|notify)"
 )
 _WAITED = re.compile(r"(?is)\b%s\b.{0,300}?%s|%s.{0,300}?%s" % (_LATE, _TOGETHER, _TOGETHER, _LATE))
+_ACCUSED = re.compile(r"ranks? ([\d, ]+) did not (?:come|arrive)")
 _PEER_LOST = re.compile(
-    r"(?i)EI0002|EI0006|connection (reset|closed|aborted) by (the )?(remote )?peer|connection reset"
+    r"(?i)CollectiveError|EI0002|EI0006|connection (reset|closed|aborted) by (the )?(remote )?peer|connection reset"
     r"|socket closed|broken pipe|peer (rank |process )?(\d+ )?(is |was |has )?(gone|lost|died|failed|left)"
 )
 
@@ -199,12 +200,20 @@ def _silent(judged: Sequence[RankEnd], victims: List[RankEnd]) -> Optional[RankE
     """Choose among ranks that all say they waited: one that said nothing and is behind, else the first."""
     if not victims:
         return None
+    accused = {rank for victim in victims for rank in _accuses(victim)}
     quiet = [end for end in judged if end.state is State.TORN_DOWN]
+    named = [end for end in quiet if end.rank in accused]
     behind = [end for end in quiet if end.step < min(victim.step for victim in victims)]
-    if len(quiet) == 1 or behind:
-        suspect = min(behind or quiet, key=lambda end: (end.step, end.rank))
+    if named or behind or len(quiet) == 1:
+        suspect = min(named or behind or quiet, key=lambda end: (end.step, end.rank))
         return replace(suspect, state=State.SILENT)
     return min(victims, key=lambda end: end.cause_ns)
+
+
+def _accuses(victim: RankEnd) -> Set[int]:
+    """Read which ranks a victim says it waited for."""
+    found = _ACCUSED.search(victim.error.message if victim.error else victim.tail.decode("utf-8", "replace"))
+    return {int(word) for word in re.findall(r"\d+", found.group(1))} if found else set()
 
 
 def _beside(end: RankEnd, culprit: RankEnd, named: bool) -> RankEnd:

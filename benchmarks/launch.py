@@ -1,0 +1,217 @@
+"""Time the launcher, each figure against torchrun where torchrun can do it.
+
+    python benchmarks/launch.py [--torchrun PATH] [--only help,start,failure,many,idle,capture] [--gigabytes 4]
+
+Times are of whole commands, best of a few rounds that take turns. The capture writes to /dev/shm when there is
+room, so that the disk is not what is measured. Linux only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Optional, Sequence
+
+ROOT = Path(__file__).resolve().parents[1]
+TICKS = os.sysconf("SC_CLK_TCK")
+FAIL = "if [ $RANK_ID = 3 ]; then sleep 1; exit 9; fi; exec sleep 60"
+
+
+def ours(folder: Path, ranks: int, *words: str, options: Sequence[str] = ()) -> List[str]:
+    """Give the command line of npu-launch."""
+    line = [sys.executable, "-m", "launcher", "--devices", "0-%d" % (ranks - 1), "--backend", "cpu"]
+    return [*line, "--quiet", "runs_dir=%s" % (folder / "runs"), *options, "--", *words]
+
+
+def theirs(torchrun: str, ranks: int, *words: str) -> List[str]:
+    """Give the command line of torchrun."""
+    return [torchrun, "--nproc-per-node", str(ranks), "--no-python", *words]
+
+
+def seconds(line: Sequence[str], folder: Path) -> float:
+    """Run a command; give the time from its start to its end."""
+    begin = time.perf_counter()
+    subprocess.run(
+        line,
+        cwd=str(folder),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=environ(),
+        check=False,
+    )
+    return time.perf_counter() - begin
+
+
+def environ() -> Dict[str, str]:
+    return dict(os.environ, PYTHONPATH=str(ROOT))
+
+
+def compare(ours_: Sequence[str], theirs_: Optional[Sequence[str]], folder: Path, rounds: int) -> List[float]:
+    """Give the best time of both, which take turns."""
+    lines = [list(ours_)] + ([list(theirs_)] if theirs_ else [])
+    best = [float("inf")] * len(lines)
+    for _ in range(rounds):
+        for number, line in enumerate(lines):
+            best[number] = min(best[number], seconds(line, folder))
+    return best
+
+
+def show(name: str, values: List[float]) -> None:
+    text = "%-34s npu-launch %.3f s" % (name, values[0])
+    if len(values) > 1:
+        text += "   torchrun %.3f s   %.1f times" % (values[1], values[1] / values[0])
+    print(text, flush=True)
+
+
+def bench_help(folder: Path, torchrun: str) -> None:
+    line = [sys.executable, "-m", "launcher", "--help"]
+    show("--help", compare(line, [torchrun, "--help"] if torchrun else None, folder, 5))
+
+
+def bench_start(folder: Path, torchrun: str) -> None:
+    peer = theirs(torchrun, 8, "sh", "-c", ":") if torchrun else None
+    show("8 ranks of `sh -c :`", compare(ours(folder, 8, "sh", "-c", ":"), peer, folder, 5))
+
+
+def bench_failure(folder: Path, torchrun: str) -> None:
+    """Time from the first failure, of rank 3 after a second, to the moment when no rank is left."""
+    best = [gone_after(ours(folder, 8, "sh", "-c", FAIL), folder)]
+    if torchrun:
+        code = FAIL.replace("RANK_ID", "LOCAL_RANK")
+        best.append(gone_after(theirs(torchrun, 8, "sh", "-c", code), folder))
+    show("first failure to all 8 gone", best)
+
+
+def gone_after(line: Sequence[str], folder: Path) -> float:
+    """Give the time between the failure, which the rank notes, and the end of the last process."""
+    best = float("inf")
+    for _ in range(3):
+        note = folder / "failed"
+        noted = [word.replace("exit 9", "date +%%s.%%N > %s; exit 9" % note) for word in line]
+        process = subprocess.Popen(
+            noted, cwd=str(folder), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environ()
+        )
+        pids: List[int] = []
+        while not note.exists() or not note.read_text().strip():
+            pids = children(process.pid) or pids
+            time.sleep(0.02)
+        while any(living(pid) for pid in pids):
+            time.sleep(0.002)
+        best = min(best, time.time() - float(note.read_text()))
+        process.wait()
+        note.unlink()
+    return best
+
+
+def children(pid: int) -> List[int]:
+    try:
+        return [int(word) for word in Path("/proc/%d/task/%d/children" % (pid, pid)).read_text().split()]
+    except OSError:
+        return []
+
+
+def living(pid: int) -> bool:
+    try:
+        return Path("/proc/%d/stat" % pid).read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def bench_many(folder: Path, torchrun: str) -> None:
+    """Start 64 ranks, of which one fails as soon as it runs, and tear all down."""
+    code = "if [ $RANK_ID = 63 ]; then exit 9; fi; exec sleep 60"
+    peer = theirs(torchrun, 64, "sh", "-c", code.replace("RANK_ID", "LOCAL_RANK")) if torchrun else None
+    show("64 ranks run and torn down", compare(ours(folder, 64, "sh", "-c", code), peer, folder, 2))
+
+
+def bench_idle(folder: Path, torchrun: str) -> None:
+    """Share of a core that the launcher takes while 8 ranks sleep, over ten seconds."""
+    for name, line in (
+        ("npu-launch", ours(folder, 8, "sleep", "60")),
+        ("torchrun", theirs(torchrun, 8, "sleep", "60") if torchrun else []),
+    ):
+        if line:
+            print(
+                "%-34s %s %.2f %% of a core" % ("idle run of 8 ranks", name, idle(line, folder)), flush=True
+            )
+
+
+def idle(line: Sequence[str], folder: Path) -> float:
+    process = subprocess.Popen(
+        line, cwd=str(folder), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environ()
+    )
+    try:
+        time.sleep(4)
+        before = ticks(process.pid)
+        time.sleep(10)
+        return (ticks(process.pid) - before) / TICKS / 10 * 100
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait()
+
+
+def ticks(pid: int) -> int:
+    """Give the processor time of a process and of those of its threads."""
+    words = Path("/proc/%d/stat" % pid).read_text().rpartition(")")[2].split()
+    return int(words[11]) + int(words[12])
+
+
+WRITER = """
+import os, sys
+block = b"".join(b"rank %s line %07d " % (os.environb[b"RANK_ID"], n) + b"x" * 40 + b"\\n" for n in range(16000))
+left = int(sys.argv[1])
+while left > 0:
+    left -= os.write(1, memoryview(block)[:left])
+"""
+
+
+def bench_capture(folder: Path, gigabytes: float) -> None:
+    """Let 8 ranks write flat out; compare the sizes, and note the memory of launcher and ranks."""
+    each = int(gigabytes * 1e9 / 8)
+    line = ours(folder, 8, sys.executable, "-c", WRITER, str(each))
+    begin = time.perf_counter()
+    process = subprocess.Popen(line, cwd=str(folder), stdout=subprocess.DEVNULL, env=environ())
+    _, _, used = os.wait4(process.pid, 0)
+    took = time.perf_counter() - begin
+    run = Path((folder / "runs" / "latest").resolve())
+    sizes = [(run / "logs" / ("rank_%d.log" % rank)).stat().st_size for rank in range(8)]
+    lost = each * 8 - sum(sizes)
+    text = "%.1f GB in %.1f s: %.0f MB/s, %d bytes lost, %.0f MB resident at most"
+    size = sum(sizes) / 1e9
+    print(
+        "%-34s " % "capture of 8 ranks" + text % (size, took, size / took * 1e3, lost, used.ru_maxrss / 1024)
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--torchrun", default=shutil.which("torchrun") or "")
+    parser.add_argument("--only", default="help,start,failure,many,idle,capture")
+    parser.add_argument("--gigabytes", type=float, default=4.0)
+    args = parser.parse_args()
+    if not args.torchrun:
+        print("no torchrun on PATH: npu-launch alone is measured")
+    steps: Dict[str, Callable[[Path], Any]] = {
+        "help": lambda folder: bench_help(folder, args.torchrun),
+        "start": lambda folder: bench_start(folder, args.torchrun),
+        "failure": lambda folder: bench_failure(folder, args.torchrun),
+        "many": lambda folder: bench_many(folder, args.torchrun),
+        "idle": lambda folder: bench_idle(folder, args.torchrun),
+        "capture": lambda folder: bench_capture(folder, args.gigabytes),
+    }
+    for name in args.only.split(","):
+        shm = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+        room = shutil.disk_usage(shm or tempfile.gettempdir()).free > args.gigabytes * 1.5e9
+        with tempfile.TemporaryDirectory(dir=shm if name == "capture" and room else None) as folder:
+            steps[name](Path(folder))
+
+
+if __name__ == "__main__":
+    main()
