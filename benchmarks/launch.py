@@ -1,9 +1,10 @@
 """Time the launcher, each figure against torchrun where torchrun can do it.
 
-    python benchmarks/launch.py [--torchrun PATH] [--only help,start,failure,many,idle,capture] [--gigabytes 4]
+    python benchmarks/launch.py [--torchrun PATH] [--only help,start,failure,many,idle,capture]
+                                [--gigabytes 4]
 
-Times are of whole commands, best of a few rounds that take turns. The capture writes to /dev/shm when there is
-room, so that the disk is not what is measured. Linux only.
+Times are of whole commands, best of a few rounds that take turns. The capture writes to /dev/shm when there
+is room, so that the disk is not what is measured. Linux only.
 """
 
 from __future__ import annotations
