@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def launch(cwd: Path, *words: object, env: Optional[Dict[str, str]] = None, timeout: float = 60) -> Any:
     """Run npu-launch in `cwd`, where its run folders go; give the finished process with its texts."""
-    environ = dict(os.environ, PYTHONPATH=str(ROOT), TF_CPP_MIN_LOG_LEVEL="2", **(env or {}))
+    environ = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "2", **(env or {})}
     return subprocess.run(
         [sys.executable, "-m", "launcher", *map(str, words)],
         cwd=str(cwd),
