@@ -6,6 +6,7 @@ Formats: docs/zh/user_guide/cluster_info_config of the HCCL documentation; docs/
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import Any, Dict, Iterable, List, Mapping, Sequence, Tuple
 
@@ -44,7 +45,7 @@ class RankTable:
                 )
         keys = [(server.server_id, server.pod_name) for server in self.server_list]
         if len(set(keys)) != len(keys):
-            twice = next(key for index, key in enumerate(keys) if key in keys[:index])
+            twice = Counter(keys).most_common(1)[0][0]
             raise RankTableError("server %s stands twice" % "/".join(part for part in twice if part))
         if not self.server_list:
             servers = dict.fromkeys((rank.server_id, rank.pod_name) for rank in self.ranks)

@@ -15,6 +15,7 @@ from rank_table.table import _integer, _no_constant
 NOTHING = object()
 LONGEST = 40 << 20  # bytes; HCCL refuses longer texts
 MOST_SCANNED = 4 << 20  # characters; of a longer text only the first fault is named
+MOST_PROBLEMS = 20000  # with more, this is no table that somebody commented
 # Linear on any input: no alternative can match the same text in two ways.
 _TOKEN = re.compile(
     r'(?P<string>"(?:[^"\\\n]|\\[^\n])*")|(?P<comment>//[^\n]*|#[^\n]*|/\*)|(?P<punct>[{}\[\]:,])'
@@ -136,11 +137,12 @@ class _Scan:
     def run(self) -> None:
         """Find every problem up to the first that ends the sense of the text."""
         start = self._kubectl()
-        while start < len(self.text) and not self.lost:
+        while start < len(self.text) and not self.lost and self.problems < MOST_PROBLEMS:
             match = _TOKEN.match(self.text, start)
             if match is None:  # cannot be: the last alternative takes any character
                 break
             start = self._token(match)
+        self.lost = self.lost or self.problems >= MOST_PROBLEMS
         if self._stack and not self.lost:
             opened = self._stack[-1]
             self._lose("json.bracket", opened, "%s is never closed" % opened.text, "close it")

@@ -191,15 +191,19 @@ def _backups(report: Report, ranks: List[Tuple[str, Item]]) -> None:
     spare = [(path, item) for path, item in ranks if item.get("local_id") == BACKUP]
     for path, _ in spare[1:]:
         report.error("v2.backup", path + ".local_id", BACKUP, "a second backup NPU", "use one backup at most")
+    used = {(_instance(item), item.get("local_id")): path for path, item in ranks if _local(item) is not None}
     for path, item in spare:
         replaced = item.get("replaced_local_id")
-        instance = _instance(item)
-        used = [p for p, other in ranks if other.get("local_id") == replaced and _instance(other) == instance]
-        if type(replaced) is int and used:
-            message = "the local_id that it replaces is that of %s" % used[0]
+        if type(replaced) is int and (_instance(item), replaced) in used:
+            message = "the local_id that it replaces is that of %s" % used[(_instance(item), replaced)]
             report.error(
                 "v2.backup", path + ".replaced_local_id", replaced, message, "leave the replaced NPU out"
             )
+
+
+def _local(item: Item) -> Optional[int]:
+    value = item.get("local_id")
+    return value if type(value) is int else None
 
 
 def _instance(item: Item) -> str:

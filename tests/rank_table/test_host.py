@@ -248,6 +248,7 @@ def test_a_host_without_npus_has_none_and_says_so(host: FakeHost) -> None:
 def test_server_id_comes_from_the_user_then_the_platform_and_is_never_127(host: FakeHost) -> None:
     assert own_server_id(host.machine({"XDL_IP": "10.1.1.1"}), "mine")[0] == "mine"
     assert own_server_id(host.machine({"XDL_IP": "10.1.1.1"}))[:2] == ("10.1.1.1", "XDL_IP")
+    host.file("/etc/machine-id", "3d1219c7c4c5404aaa1f6d2a48adfda4\n")
     for loopback in ("127.0.0.1", "127.0.1.1", "::1", "0.0.0.0", "", "none"):
         name, source, _ = own_server_id(host.machine({"XDL_IP": loopback}))
         assert source != "XDL_IP" and not name.startswith(("127.", "::1"))
