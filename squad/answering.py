@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import closing
 from typing import Any, Dict, Iterator, List, Mapping, Optional
 
 from bert import heartbeat, trainer
@@ -43,7 +44,8 @@ def _share(job: Job, model: BertConfig, data: Dataset, checkpoint: str, backend:
     outputs = trainer.predict(model, checkpoint, batching.predict_batches(*share), backend, flags.gelu)
     seconds: List[float] = []
     begin = time.monotonic()
-    logits = batching.collect_logits(data.features, order, _timed(outputs, len(order), seconds))
+    with closing(outputs):  # here, not whenever it is collected: it has made its graph the current one
+        logits = batching.collect_logits(data.features, order, _timed(outputs, len(order), seconds))
     lines = latency.summary(
         seconds, int(logits[2].sum()), time.monotonic() - begin, flags.predict_batch_size,
         flags.max_seq_length, _precision(flags, backend),
