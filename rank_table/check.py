@@ -76,13 +76,19 @@ def _report(chip: str, environ: Optional[Mapping[str, str]]) -> Report:
 
 def _check_name(path: str, report: Report) -> None:
     """Check the path as HCCL does: it looks for the first ".json", and wants it to be the end."""
-    for name in (path, os.path.abspath(path)):
-        if name.find(".json") != len(name) - len(".json"):
-            message = "HCCL wants the first .json of the path to be its end"
-            report.warning("file.name", "", name, message, "name the file so, in another folder if need be")
-            break
+    todo = "name the file so, in another folder if need be"
+    if not _is_json_name(path):
+        message = "HCCL wants the first .json of the path to be its end (not a valid .json file)"
+        report.error("file.name", "", path, message, todo)
+    elif not _is_json_name(os.path.abspath(path)):
+        message = "as an absolute path it has another .json before its end, which HCCL refuses"
+        report.warning("file.name", "", os.path.abspath(path), message, todo)
     if os.path.islink(path):
         report.warning("file.symlink", "", path, "a symbolic link: torch_npu refuses it", "copy the file")
+
+
+def _is_json_name(path: str) -> bool:
+    return path.find(".json") == len(path) - len(".json")
 
 
 def _check_text(source: Union[str, bytes], report: Report) -> None:

@@ -17,7 +17,7 @@ _PARSE, _VALUE, _MISSING = "EI0004", "EI0014", "EI0017"
 RULES: Dict[str, Rule] = {
     # the file
     "file.kind": Rule(_PARSE, "the path names a regular file"),
-    "file.name": Rule("", "the first .json in the path is its end"),
+    "file.name": Rule(_PARSE, "the first .json in the path is its end"),
     "file.symlink": Rule("", "no symbolic link: torch_npu refuses it, HCCL follows it"),
     # its text
     "json.encoding": Rule(_PARSE, "the text is UTF-8"),

@@ -23,7 +23,7 @@ _TOKEN = re.compile(
     re.DOTALL,
 )
 _LITERAL = re.compile(r"(?:true|false|null|-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?)\Z")
-_KUBECTL = re.compile(r"\A\s*(?:Name:|Data\n|[\w.-]+\.json:[^\n]*\n-{2,})")
+_KUBECTL = re.compile(r"\A\s*(?:Name:|Data\n|apiVersion:|[\w.-]+\.json:[^\n]*\n-{2,})")
 _UNRENDERED = re.compile(r"\{{0,2}\s{0,9}[A-Za-z_][\w.]{0,99}\s{0,9}\}{1,3}")
 _CLOSES = {"}": "{", "]": "["}
 
