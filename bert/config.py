@@ -7,6 +7,8 @@ import json
 from dataclasses import dataclass
 from typing import Any, Mapping
 
+_GELUS = ("gelu", "gelu_new", "gelu_pytorch_tanh")  # exact, and two names of the tanh approximation
+
 
 @dataclass(frozen=True)
 class BertConfig:
@@ -27,10 +29,14 @@ class BertConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> BertConfig:
-        """Take the known keys. ValueError: vocab_size is missing, or heads do not divide the size."""
+        """Take the known keys. ValueError: no BERT's, or heads that do not divide the size."""
         known = {field.name for field in dataclasses.fields(cls)}
         if "vocab_size" not in values:
             raise ValueError("no vocab_size; give a BERT configuration")
+        if values.get("model_type", "bert") != "bert":
+            raise ValueError("model_type is %r; give the configuration of a bert" % values["model_type"])
+        if values.get("hidden_act", "gelu") not in _GELUS:
+            raise ValueError("hidden_act is %r; it can be %s" % (values["hidden_act"], ", ".join(_GELUS)))
         config = cls(**{key: value for key, value in values.items() if key in known})
         if config.hidden_size % config.num_attention_heads:
             raise ValueError(

@@ -1,0 +1,97 @@
+"""All-reduce between ranks of several hosts through TensorFlow's own gRPC servers.
+
+Only used when it is named (--collective grpc). tf.train.Server listens on every interface and runs any graph
+that it is sent, without asking who sends it: its ports belong behind a firewall.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any, Dict, List, Mapping, Sequence, Tuple
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+from tensorflow.python.ops import collective_ops
+
+from bert.backend.collective.shared_memory import CollectiveError
+
+PORT = 30600  # rank r listens on PORT + r, unless NPU_LAUNCH_GRPC_PORT names another first port
+_GROUP = 1
+
+
+def addresses(servers: Sequence[str], environ: Mapping[str, str]) -> List[str]:
+    """Give host:port of each rank, from the rank table's server_id."""
+    first = int(environ.get("NPU_LAUNCH_GRPC_PORT", str(PORT)))
+    return ["%s:%d" % (server, first + rank) for rank, server in enumerate(servers)]
+
+
+class Grpc:
+    """Connect the ranks at these addresses. CollectiveError after `timeout` seconds without a peer."""
+
+    def __init__(self, peers: Sequence[str], rank: int, timeout: float = 600.0) -> None:
+        self.rank, self.size, self._peers = rank, len(peers), list(peers)
+        self._options = tf.RunOptions(timeout_in_ms=int(timeout * 1000))
+        self._timeout = timeout
+        self._sums: Dict[Tuple[str, int], Tuple[Any, Any, Any]] = {}  # (type, length) -> session, input, sum
+        print(
+            "collective grpc: rank %d listens on port %s of every interface and runs any graph that it is"
+            " sent; keep that port closed to others" % (rank, peers[rank].rpartition(":")[2]),
+            file=sys.stderr,
+            flush=True,
+        )
+        config = tf.ConfigProto()
+        config.experimental.collective_group_leader = "/job:worker/replica:0/task:0"
+        cluster = tf.train.ClusterSpec({"worker": self._peers})
+        self._server = tf.train.Server(cluster, "worker", rank, config=config)
+        self.barrier()
+
+    def barrier(self) -> None:
+        """Wait for all ranks."""
+        self._sum(np.zeros(1, np.float32))
+
+    def all_reduce_sum(self, arrays: Sequence[np.ndarray]) -> List[np.ndarray]:
+        """Sum each array over the ranks; bit-equal on all of them. All have one type."""
+        flat = np.concatenate([np.asarray(array).reshape(-1) for array in arrays])
+        ends = np.cumsum([array.size for array in arrays])[:-1]
+        parts = np.split(self._sum(flat), ends)
+        return [part.reshape(array.shape) for part, array in zip(parts, arrays)]
+
+    def all_gather(self, value: Any) -> List[Any]:
+        """Collect a JSON value of every rank, in rank order."""
+        data = np.frombuffer(json.dumps(value).encode(), np.uint8)
+        lengths = np.zeros(self.size, np.int32)
+        lengths[self.rank] = len(data)
+        lengths = self._sum(lengths)
+        table = np.zeros((self.size, int(lengths.max())), np.int32)
+        table[self.rank, : len(data)] = data
+        rows = self._sum(table.reshape(-1)).reshape(table.shape).astype(np.uint8)
+        return [json.loads(row[:length].tobytes().decode()) for row, length in zip(rows, lengths)]
+
+    def _sum(self, flat: np.ndarray) -> np.ndarray:
+        key = (flat.dtype.name, len(flat))
+        if key not in self._sums:
+            self._sums[key] = self._graph(flat, len(self._sums) + 1)
+        session, given, total = self._sums[key]
+        try:
+            result: np.ndarray = session.run(total, {given: flat}, options=self._options)
+            return result
+        except tf.errors.DeadlineExceededError:
+            reason = "not all of %s came within %g s" % (", ".join(self._peers), self._timeout)
+        except tf.errors.OpError as error:
+            reason = (str(error).splitlines() or [""])[0]
+        raise CollectiveError("collective grpc, rank %d: %s" % (self.rank, reason))
+
+    def _graph(self, flat: np.ndarray, instance: int) -> Tuple[Any, Any, Any]:
+        """Make the sum of arrays of a type and length; all ranks make their graphs in the same order."""
+        with tf.Graph().as_default(), tf.device("/job:worker/task:%d/device:CPU:0" % self.rank):
+            given = tf.placeholder(flat.dtype, [len(flat)])
+            total = collective_ops.all_reduce(given, self.size, _GROUP, instance, "Add", "Id")
+            return tf.Session(self._server.target), given, total
+
+    def close(self) -> None:
+        """Close the sessions. TensorFlow has no way to end a server but the end of the process."""
+        for session, _, _ in self._sums.values():
+            session.close()
+        # TensorFlow 1.15's server complains when it is collected after the modules that it needs.
+        self._server = None

@@ -1,0 +1,139 @@
+"""The collective of several hosts, here between processes of one."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, List
+
+import pytest
+
+from bert.backend.collective import grpc
+from tests.launching import ROOT
+
+RANK = """
+import sys
+import numpy as np
+from bert.backend.collective.grpc import Grpc
+from bert.backend.collective.shared_memory import CollectiveError
+rank, mode, peers = int(sys.argv[1]), sys.argv[2], sys.argv[3:]
+collective = Grpc(peers, rank, timeout=8 if mode == "dies" else 60)
+if mode == "dies":
+    if rank == 1:
+        sys.stdout.flush()
+        import os; os._exit(0)
+    try:
+        while True:
+            collective.barrier()
+    except CollectiveError as error:
+        print("error", error)
+        sys.stdout.flush()
+        import os; os._exit(7)
+total = collective.all_reduce_sum([np.full((2, 2), rank + 1, np.float32), np.arange(3, dtype=np.float32)])
+print("sum", [part.tolist() for part in total])
+noise = np.random.RandomState(rank).randn(100003).astype(np.float32)
+print("bits", collective.all_reduce_sum([noise])[0].tobytes().hex()[:2000])
+print("gather", collective.all_gather({"rank": rank, "text": "\\u00e4" * rank}) == [
+    {"rank": peer, "text": "\\u00e4" * peer} for peer in range(len(peers))])
+collective.barrier()
+collective.close()
+"""
+
+
+def _ports(count: int) -> List[int]:
+    held = [socket.socket() for _ in range(count)]
+    for one in held:
+        one.bind(("127.0.0.1", 0))
+    numbers = [one.getsockname()[1] for one in held]
+    for one in held:
+        one.close()
+    return numbers
+
+
+def _run(ranks: int, mode: str, folder: Path) -> List[subprocess.CompletedProcess[str]]:
+    script = folder / "rank.py"
+    script.write_text(RANK)
+    peers = ["localhost:%d" % port for port in _ports(ranks)]
+    environ = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    started: List[Any] = [
+        subprocess.Popen(
+            [sys.executable, str(script), str(rank), mode, *peers], text=True, env=environ, **pipes
+        )
+        for rank in range(ranks)
+    ]
+    try:
+        while True:
+            collective.barrier()
+    except CollectiveError as error:
+        print("error", error)
+        sys.stdout.flush()
+        import os; os._exit(7)
+total = collective.all_reduce_sum([np.full((2, 2), rank + 1, np.float32), np.arange(3, dtype=np.float32)])
+print("sum", [part.tolist() for part in total])
+noise = np.random.RandomState(rank).randn(100003).astype(np.float32)
+print("bits", collective.all_reduce_sum([noise])[0].tobytes().hex()[:2000])
+print("gather", collective.all_gather({"rank": rank, "text": "\\u00e4" * rank}) == [
+    {"rank": peer, "text": "\\u00e4" * peer} for peer in range(len(peers))])
+collective.barrier()
+collective.close()
+"""
+
+
+def _ports(count: int) -> List[int]:
+    held = [socket.socket() for _ in range(count)]
+    for one in held:
+        one.bind(("127.0.0.1", 0))
+    numbers = [one.getsockname()[1] for one in held]
+    for one in held:
+        one.close()
+    return numbers
+
+
+def _run(ranks: int, mode: str, folder: Path) -> List[subprocess.CompletedProcess[str]]:
+    script = folder / "rank.py"
+    script.write_text(RANK)
+    peers = ["localhost:%d" % port for port in _ports(ranks)]
+    started = [
+        subprocess.Popen(
+            [sys.executable, str(script), str(rank), mode, *peers],
+            cwd=str(ROOT),
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
+        )  # fmt: skip
+        for rank in range(ranks)
+    ]
+    try:
+        texts = [process.communicate(timeout=120) for process in started]
+    finally:
+        for process in started:
+            process.kill()
+    return [subprocess.CompletedProcess([], p.returncode, *text) for p, text in zip(started, texts)]
+
+
+@pytest.mark.slow
+def test_ranks_get_the_same_sums_and_values_and_the_warning(tmp_path: Path) -> None:
+    done = _run(2, "works", tmp_path)
+    assert [one.returncode for one in done] == [0, 0], done
+    assert done[0].stdout == done[1].stdout
+    lines = done[0].stdout.splitlines()
+    assert lines[0] == "sum [[[3.0, 3.0], [3.0, 3.0]], [0.0, 2.0, 4.0]]" and lines[2] == "gather True"
+    for rank, one in enumerate(done):
+        assert "rank %d listens on port" % rank in one.stderr and "keep that port closed" in one.stderr
+
+
+@pytest.mark.slow
+def test_a_peer_that_dies_is_an_error_and_no_hang(tmp_path: Path) -> None:
+    done = _run(2, "dies", tmp_path)
+    assert done[0].returncode == 7, done[0].stderr
+    assert done[0].stdout.startswith("error collective grpc, rank 0: ")
+
+
+def test_addresses_come_from_the_rank_table_and_one_variable() -> None:
+    servers = ("10.0.0.1", "10.0.0.1", "10.0.0.2")
+    assert grpc.addresses(servers, {}) == ["10.0.0.1:30600", "10.0.0.1:30601", "10.0.0.2:30602"]
+    assert grpc.addresses(servers[2:], {"NPU_LAUNCH_GRPC_PORT": "9"}) == ["10.0.0.2:9"]
