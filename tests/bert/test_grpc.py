@@ -14,6 +14,7 @@ from bert.backend.collective import grpc
 from tests.launching import ROOT
 
 RANK = """
+import os
 import sys
 import numpy as np
 from bert.backend.collective.grpc import Grpc
@@ -22,15 +23,13 @@ rank, mode, peers = int(sys.argv[1]), sys.argv[2], sys.argv[3:]
 collective = Grpc(peers, rank, timeout=8 if mode == "dies" else 60)
 if mode == "dies":
     if rank == 1:
-        sys.stdout.flush()
-        import os; os._exit(0)
+        os._exit(0)
     try:
         while True:
             collective.barrier()
     except CollectiveError as error:
-        print("error", error)
-        sys.stdout.flush()
-        import os; os._exit(7)
+        print("error", error, flush=True)
+        os._exit(7)
 total = collective.all_reduce_sum([np.full((2, 2), rank + 1, np.float32), np.arange(3, dtype=np.float32)])
 print("sum", [part.tolist() for part in total])
 noise = np.random.RandomState(rank).randn(100003).astype(np.float32)
@@ -62,49 +61,6 @@ def _run(ranks: int, mode: str, folder: Path) -> List[subprocess.CompletedProces
         subprocess.Popen(
             [sys.executable, str(script), str(rank), mode, *peers], text=True, env=environ, **pipes
         )
-        for rank in range(ranks)
-    ]
-    try:
-        while True:
-            collective.barrier()
-    except CollectiveError as error:
-        print("error", error)
-        sys.stdout.flush()
-        import os; os._exit(7)
-total = collective.all_reduce_sum([np.full((2, 2), rank + 1, np.float32), np.arange(3, dtype=np.float32)])
-print("sum", [part.tolist() for part in total])
-noise = np.random.RandomState(rank).randn(100003).astype(np.float32)
-print("bits", collective.all_reduce_sum([noise])[0].tobytes().hex()[:2000])
-print("gather", collective.all_gather({"rank": rank, "text": "\\u00e4" * rank}) == [
-    {"rank": peer, "text": "\\u00e4" * peer} for peer in range(len(peers))])
-collective.barrier()
-collective.close()
-"""
-
-
-def _ports(count: int) -> List[int]:
-    held = [socket.socket() for _ in range(count)]
-    for one in held:
-        one.bind(("127.0.0.1", 0))
-    numbers = [one.getsockname()[1] for one in held]
-    for one in held:
-        one.close()
-    return numbers
-
-
-def _run(ranks: int, mode: str, folder: Path) -> List[subprocess.CompletedProcess[str]]:
-    script = folder / "rank.py"
-    script.write_text(RANK)
-    peers = ["localhost:%d" % port for port in _ports(ranks)]
-    started = [
-        subprocess.Popen(
-            [sys.executable, str(script), str(rank), mode, *peers],
-            cwd=str(ROOT),
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
-        )  # fmt: skip
         for rank in range(ranks)
     ]
     try:
