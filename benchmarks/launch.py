@@ -166,7 +166,8 @@ def ticks(pid: int) -> int:
 
 WRITER = """
 import os, sys
-block = b"".join(b"rank %s line %07d " % (os.environb[b"RANK_ID"], n) + b"x" * 40 + b"\\n" for n in range(16000))
+rank = os.environb[b"RANK_ID"]
+block = b"".join(b"rank %s line %07d " % (rank, n) + b"x" * 40 + b"\\n" for n in range(16000))
 left = int(sys.argv[1])
 while left > 0:
     left -= os.write(1, memoryview(block)[:left])

@@ -146,7 +146,8 @@ _WAITED = re.compile(r"(?is)\b%s\b.{0,300}?%s|%s.{0,300}?%s" % (_LATE, _TOGETHER
 _ACCUSED = re.compile(r"ranks? ([\d, ]+) did not (?:come|arrive)")
 _PEER_LOST = re.compile(
     r"(?i)CollectiveError|EI0002|EI0006|connection (reset|closed|aborted) by (the )?(remote )?peer"
-    r"|connection reset|socket closed|broken pipe|peer (rank |process )?(\d+ )?(is |was |has )?(gone|lost|died|failed|left)"
+    r"|connection reset|socket closed|broken pipe"
+    r"|peer (rank |process )?(\d+ )?(is |was |has )?(gone|lost|died|failed|left)"
 )
 
 

@@ -44,6 +44,7 @@ class Watch:
         self._run, self._policy, self._ranks, self._journal = run, policy, ranks, journal
         self._seen = seen
         self._stragglers: Set[int] = set()
+        self._at_ease, self._living = 0.0, len(ranks)
         self._next_sample = 0.0
         self._sampled: Optional[float] = None
         self.memory = oom.MemoryEvidence()
@@ -108,7 +109,9 @@ class Watch:
     def _hang(self, living: Sequence[Running], now: float) -> Optional[Trouble]:
         """Find a rank whose next heartbeat is overdue."""
         limit = self._policy.hang_timeout
-        if not limit or any(rank.pulse.resting for rank in living):
+        if any(rank.pulse.resting for rank in living) or len(living) != self._living:
+            self._at_ease, self._living = now, len(living)  # what waited for that one starts afresh
+        if not limit or now - self._at_ease < limit:
             return None
         late = [rank for rank in living if rank.pulse.armed and now - rank.pulse.seen >= limit]
         if not late:
