@@ -28,7 +28,7 @@ from launcher.watch import Trouble, Watch
 
 POLL = 0.25  # seconds between looks at the ranks' files
 SETTLE = 1.0  # after a victim's failure: time for the others to tell more
-DRAIN = 2.0  # for output that is still in a pipe
+DRAIN = 2.0  # of silence in a pipe that somebody still holds open
 NEVER = float("inf")
 
 
@@ -280,12 +280,13 @@ class Attempt:
     # The end.
 
     def _drain(self) -> None:
-        """Take what is still in the pipes, until their ends or for DRAIN seconds."""
+        """Take what is still in the pipes, until their ends, or until nothing has come for DRAIN seconds."""
         end = time.monotonic() + DRAIN
         while self._pipes and time.monotonic() < end:
             for key, _ in self._selector.select(0.05):
                 if key.data is not None:
                     self._read(key.fd, *key.data)
+                    end = time.monotonic() + DRAIN
             self._serve_console()
 
     def _close(self) -> None:

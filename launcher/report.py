@@ -107,8 +107,9 @@ def _tracebacks(ends: Sequence[RankEnd], culprit: RankEnd) -> List[str]:
     groups: Dict[str, Tuple[List[int], str]] = {}
     for end in sorted(ends, key=lambda end: (end.rank != culprit.rank, end.cause_ns)):
         error = shown if end.rank == culprit.rank else end.error
-        if error and (end.rank == culprit.rank or end.state in (State.RAISED, State.OUT_OF_MEMORY)):
-            key = normalised(error.traceback, end.rank)
+        key = normalised(error.traceback, end.rank) if error else ""
+        # One that raised the same after the teardown had begun belongs to the same block.
+        if error and (not groups or key in groups or end.state in (State.RAISED, State.OUT_OF_MEMORY)):
             groups.setdefault(key, ([], _heading(error)))[0].append(end.rank)
     lines: List[str] = []
     for ranks, text in list(groups.values())[:4]:

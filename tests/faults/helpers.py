@@ -157,6 +157,8 @@ class Job:
     def gone(self) -> None:
         """Check that nothing of the run lives."""
         until(lambda: not self.living(), "left behind: %s" % self.living())
+        if not list(self.folder.glob("runs/*/plan.json")):
+            return
         run_id = json.loads((self.path / "plan.json").read_text())["run_id"]
         until(lambda: not processes.members(run_id), "left behind: %s" % processes.members(run_id))
 

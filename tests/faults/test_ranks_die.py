@@ -151,11 +151,11 @@ def test_case_12_of_two_failures_5_ms_apart_the_earlier_is_named(job: Job) -> No
 def test_case_13_one_error_of_eight_ranks_is_printed_once(job: Job) -> None:
     job.script(
         """
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         open("ready_%d" % RANK, "w").close()
         for rank in range(SIZE): wait_for("ready_%d" % rank)
         start = max(os.stat("ready_%d" % rank).st_mtime for rank in range(SIZE)) + 0.5
         time.sleep(max(0, start - time.time()))
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         raise KeyError("rank %d lacks a key" % RANK)
         """
     )
