@@ -68,6 +68,7 @@ def _train(
     rank_dir = os.path.join(folder, "rank%d" % cluster.rank)
     os.makedirs(rank_dir, exist_ok=True)
     backend = backends.create(cluster, "cpu")
+    backend.steps_per_call = options.get("steps_per_call", 1)
 
     def batches(start: int) -> Iterator[Batch]:
         return step_batches(start, cluster.rank, cluster.size, config.num_accumulation_steps, ROWS)

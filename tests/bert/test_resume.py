@@ -6,7 +6,7 @@ import os
 import random
 import signal
 from pathlib import Path
-from typing import Any, Dict
+from typing import Any, Dict, List
 
 import numpy as np
 import pytest
@@ -16,20 +16,28 @@ from bert.checkpoint_store import Saved
 from bert.errors import CheckpointError
 from tests.bert.runs import MODEL, Job, losses, records, settings, train
 
-KILLS = 5
+SHORT = settings(num_train_steps=4, save_checkpoints_steps=2)
 LONG = settings(num_train_steps=60, save_checkpoints_steps=7)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> List[float]:
+    """Give the losses of SHORT."""
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    train(folder, SHORT)
+    return losses(folder)
 
 
 def _weights(folder: Path, step: int) -> Dict[str, np.ndarray]:
     return dict(checkpoint.read(str(folder / "out" / ("model.ckpt-%d" % step))))
 
 
-def _killed(folder: Path, config: Any, ranks: int = 1) -> Job:
-    """Start a run again and again, killed at moments that a seed picks, until one start goes through."""
+def _killed(folder: Path, config: Any, ranks: int = 1, kills: int = 5) -> Job:
+    """Start a run again and again, killed at moments that a seed picks, then let it end."""
     moments = random.Random(ranks)
-    for kill in range(1, KILLS + 1):
+    for kill in range(1, kills + 1):
         job = Job(folder, config, ranks)
-        job.until(kill * config.num_train_steps // (KILLS + 1) + moments.randrange(7))
+        job.until(kill * config.num_train_steps // (kills + 1) + moments.randrange(7))
         job.kill()
     job = Job(folder, config, ranks)
     assert job.wait() == [0] * ranks, job.output()
@@ -57,47 +65,41 @@ def test_a_run_killed_five_times_ends_bit_for_bit_like_an_uninterrupted_one(
 
 
 @pytest.mark.slow
-def test_two_ranks_killed_five_times_end_like_uninterrupted_ones(tmp_path: Path) -> None:
+def test_two_ranks_killed_three_times_end_like_uninterrupted_ones(tmp_path: Path) -> None:
     whole = Job(tmp_path / "whole", LONG, 2)
-    killed = _killed(tmp_path / "killed", LONG, 2)
+    killed = _killed(tmp_path / "killed", LONG, 2, kills=3)
     assert whole.wait() == [0, 0], whole.output()
-    assert killed.output().count("resuming") >= 3
+    assert killed.output().count("resuming") >= 2
     for rank in (0, 1):
         expected = losses(tmp_path / "whole", rank)
         np.testing.assert_allclose(losses(tmp_path / "killed", rank), expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("call", [1, 2, 3, 4])
-def test_a_run_killed_while_it_saves_uses_the_checkpoint_before(tmp_path: Path, call: int) -> None:
+def test_a_run_killed_while_it_saves_uses_the_checkpoint_before(
+    tmp_path: Path, call: int, uninterrupted: List[float]
+) -> None:
     """Each checkpoint moves four files: data, index, JSON, and TensorFlow's pointer."""
-    config = settings(num_train_steps=4, save_checkpoints_steps=2)
-    job = Job(tmp_path, config, die_at_replace=4 + call)
+    job = Job(tmp_path, SHORT, die_at_replace=4 + call)
     assert job.wait() == [-signal.SIGKILL]
     saved, problems = checkpoint_store.newest(str(tmp_path / "out"))
     assert saved is not None and not problems
     assert saved.step == (4 if call == 4 else 2)
-    result = train(tmp_path, config)
+    result = train(tmp_path, SHORT)
     assert result.step == 4
     assert not [name for name in os.listdir(str(tmp_path / "out")) if name.startswith(".saving")]
-    assert losses(tmp_path) == pytest.approx(losses(_uninterrupted(tmp_path, config)), rel=1e-6)
+    assert losses(tmp_path) == pytest.approx(uninterrupted, rel=1e-6)
 
 
-def _uninterrupted(beside: Path, config: Any) -> Path:
-    train(beside / "uninterrupted", config)
-    return beside / "uninterrupted"
-
-
-def test_another_number_of_ranks_goes_on_with_the_same_rows(tmp_path: Path) -> None:
-    config = settings(num_train_steps=8, save_checkpoints_steps=4)
-    job = Job(tmp_path, config, ranks=2)
-    job.until(5)
+def test_another_number_of_ranks_goes_on_with_the_same_rows(
+    tmp_path: Path, uninterrupted: List[float]
+) -> None:
+    job = Job(tmp_path, SHORT, ranks=2, die_at_replace=5)
+    job.processes[0].join(60)
     job.kill()
-    if checkpoint_store.newest(str(tmp_path / "out"))[0].step == 8:  # it was faster than the killing
-        for path in (tmp_path / "out").glob("model.ckpt-8*"):
-            path.unlink()
-    train(tmp_path, config)
-    expected = losses(_uninterrupted(tmp_path, config))
-    np.testing.assert_allclose(losses(tmp_path), expected, rtol=1e-5)
+    assert checkpoint_store.newest(str(tmp_path / "out"))[0].step == 2
+    train(tmp_path, SHORT)
+    np.testing.assert_allclose(losses(tmp_path), uninterrupted, rtol=1e-5)
 
 
 def test_steps_of_another_size_are_counted_anew() -> None:
@@ -114,7 +116,7 @@ def test_steps_of_another_size_are_counted_anew() -> None:
 def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_used(
     tmp_path: Path, capfd: pytest.CaptureFixture
 ) -> None:
-    config = settings(num_train_steps=4, save_checkpoints_steps=2)
+    config = SHORT
     before = train(tmp_path, config)
     data = next((tmp_path / "out").glob("model.ckpt-4.data*"))
     content = bytearray(data.read_bytes())

@@ -1,0 +1,61 @@
+"""The loop itself: several steps a call, ranks that equal one, the order of saving and showing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bert import checkpoint
+from tests.bert.runs import Job, losses, records, settings, train
+
+
+def test_several_steps_a_call_make_the_same_steps(tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
+    """As a device with iterations_per_loop does: calls end at a checkpoint and at the end, never beyond."""
+    config = settings(num_train_steps=10, save_checkpoints_steps=6, display_loss_steps=1, keep_checkpoints=9)
+    one = train(tmp_path / "one", config)
+    capfd.readouterr()
+    four = train(tmp_path / "four", config, steps_per_call=4)
+    assert sorted(records(tmp_path / "four")) == [4, 6, 10]
+    assert "trained to step 10: 80 examples in" in capfd.readouterr().out
+    names = sorted(path.name for path in (tmp_path / "four" / "out").glob("*.index"))
+    assert names == ["model.ckpt-10.index", "model.ckpt-6.index"]
+    assert four.loss == pytest.approx(one.loss, rel=1e-6)
+    shown = [records(tmp_path / "one")[step]["loss"] for step in (4, 6, 10)]
+    assert losses(tmp_path / "four") == pytest.approx(shown, rel=1e-6)
+
+
+@pytest.mark.parametrize("ranks", [2, 4])
+def test_ranks_learn_what_one_rank_learns(tmp_path: Path, ranks: int) -> None:
+    config = settings(num_train_steps=5)
+    job = Job(tmp_path / "many", config, ranks)
+    alone = train(tmp_path / "one", config)
+    assert job.wait() == [0] * ranks, job.output()
+    for rank in range(ranks):
+        np.testing.assert_allclose(losses(tmp_path / "many", rank), losses(tmp_path / "one"), rtol=1e-5)
+    prefix = str(tmp_path / "many" / "out" / "model.ckpt-5")
+    expected = dict(checkpoint.read(alone.checkpoint))
+    for name, value in checkpoint.read(prefix):
+        np.testing.assert_allclose(value, expected[name], atol=1e-5, err_msg=name)
+
+
+def test_runs_of_one_seed_are_equal_and_of_another_are_not(tmp_path: Path) -> None:
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        train(tmp_path / name, settings(num_train_steps=3, dropout=True, seed=seed))
+    assert losses(tmp_path / "a") == losses(tmp_path / "b")
+    assert losses(tmp_path / "a")[0] != losses(tmp_path / "c")[0]
+
+
+def test_dropout_differs_from_step_to_step_and_from_rank_to_rank(tmp_path: Path) -> None:
+    """At rate 0 of learning, and with the same rows in every step, only dropout changes the loss."""
+    from tests.bert.runs import step_batches
+
+    def batches(start: int) -> object:
+        batch = next(step_batches(0))
+        while True:
+            yield batch
+
+    config = settings(num_train_steps=3, learning_rate=0.0, dropout=True)
+    train(tmp_path, config, batches=batches)
+    assert len(set(losses(tmp_path))) == 3
