@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import re
-import socket
 from dataclasses import dataclass, field, replace
 from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
@@ -101,7 +101,7 @@ def virtual_cpu(device_ids: Sequence[int], server_id: str = "") -> Inventory:
         Device(number, index, source="virtual", origin={"device_id": "--devices", "logical_id": "position"})
         for index, number in enumerate(device_ids)
     )
-    name = server_id or socket.gethostname()[:64] or "localhost"
+    name = server_id or os.uname().nodename[:64] or "localhost"
     host = Host(name, devices, origin={"server_id": "host name" if not server_id else "given"})
     return Inventory((host,), "virtual CPU devices")
 
