@@ -26,6 +26,7 @@ from launcher.run_dir import RunDir
 from launcher.signals import ENDING, FORWARDED, Signals, name
 from launcher.watch import Trouble, Watch
 
+AT_ONCE = 8  # ranks that start side by side
 POLL = 0.25  # seconds between looks at the ranks' files
 SETTLE = 1.0  # after a victim's failure: time for the others to tell more
 DRAIN = 2.0  # of silence in a pipe that somebody still holds open
@@ -91,23 +92,40 @@ class Attempt:
 
     def _start(self, limits: Tuple[int, int]) -> None:
         self._console.expect([rank.rank for rank in self._ranks])
-        for rank in self._ranks:
+        for first in range(0, len(self._ranks), AT_ONCE):
             if self._ending.phase is Phase.RUNNING:
-                self._spawn(rank, limits)
+                self._spawn(self._ranks[first : first + AT_ONCE], limits)
             self._take_signals()
 
-    def _spawn(self, rank: Running, limits: Tuple[int, int]) -> None:
-        self._clear(rank.rank)
-        rank.log = RankLog(self._run, rank.rank, self._console, self._plan.policy.log_max)
-        rank.started = rank.active = self._clock.now()
-        try:
-            child = spawn.spawn(rank.spec, rank.rank == self._plan.policy.stdin_rank, limits)
-        except LauncherError as error:
-            rank.state, rank.detail, rank.code = State.NOT_STARTED, str(error), error.exit_code
-            rank.ended_ns = time.monotonic_ns()
-            self._journal.event("not_started", rank.rank, error=str(error))
-            self._ending.begin("rank %d could not be started" % rank.rank)
-            return
+    def _spawn(self, ranks: List[Running], limits: Tuple[int, int]) -> None:
+        """Fork some ranks, then see that each has become its program: they do so side by side."""
+        failed: Optional[Running] = None
+        forked: List[Tuple[Running, spawn.Forked]] = []
+        for rank in ranks:
+            self._clear(rank.rank)
+            rank.log = RankLog(self._run, rank.rank, self._console, self._plan.policy.log_max)
+            rank.started = rank.active = self._clock.now()
+            try:
+                stdin = rank.rank == self._plan.policy.stdin_rank
+                forked.append((rank, spawn.fork(rank.spec, stdin, limits)))
+            except LauncherError as error:
+                failed = self._not_started(rank, error)
+                break
+        for rank, process in forked:
+            try:
+                self._started(rank, spawn.started(process))
+            except LauncherError as error:
+                failed = failed or self._not_started(rank, error)
+        if failed is not None:
+            self._ending.begin("rank %d could not be started" % failed.rank)
+
+    def _not_started(self, rank: Running, error: LauncherError) -> Running:
+        rank.state, rank.detail, rank.code = State.NOT_STARTED, str(error), error.exit_code
+        rank.ended_ns = time.monotonic_ns()
+        self._journal.event("not_started", rank.rank, error=str(error))
+        return rank
+
+    def _started(self, rank: Running, child: spawn.Child) -> None:
         rank.child, rank.group = child, True
         self._by_pid[child.pid] = rank
         self._guardian.started(child)

@@ -51,11 +51,20 @@ def raise_descriptor_limit() -> Tuple[int, int]:
     return limits
 
 
-def spawn(spec: RankSpec, inherit_stdin: bool = False, limits: Optional[Tuple[int, int]] = None) -> Child:
-    """Start a rank. Call it from the main thread: PDEATHSIG fires when the forking thread ends.
+@dataclass(frozen=True)
+class Forked:
+    """Hold a process that is about to become a rank; `started` tells whether it has."""
+
+    spec: RankSpec
+    pid: int
+    pipes: Tuple[Tuple[int, int], ...]
+
+
+def fork(spec: RankSpec, inherit_stdin: bool = False, limits: Optional[Tuple[int, int]] = None) -> Forked:
+    """Fork a rank. Call it from the main thread: PDEATHSIG fires when the forking thread ends.
 
     Raises:
-        NotFoundError, NotExecutableError: exec failed. LauncherError: pipe or fork failed.
+        LauncherError: pipe or fork failed.
     """
     held = signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKABLE)
     pipes: List[Tuple[int, int]] = []
@@ -75,26 +84,30 @@ def spawn(spec: RankSpec, inherit_stdin: bool = False, limits: Optional[Tuple[in
         raise LauncherError(text % (spec.rank, error.strerror)) from None
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, held)
-    return _started(spec, pid, pipes)
-
-
-def _started(spec: RankSpec, pid: int, pipes: List[Tuple[int, int]]) -> Child:
-    """Wait until exec has closed the pipe of problems, or has written one into it."""
     for _, writing in pipes:
         os.close(writing)
-    (out, _), (err, _), (failed, _) = pipes
+    return Forked(spec, pid, tuple(pipes))
+
+
+def started(forked: Forked) -> Child:
+    """Wait until exec has closed the pipe of problems, or has written one into it.
+
+    Raises:
+        NotFoundError, NotExecutableError, LauncherError: exec failed.
+    """
+    (out, _), (err, _), (failed, _) = forked.pipes
     with os.fdopen(failed, "rb") as stream:
         problem = stream.read()
     if problem:
-        os.waitpid(pid, 0)
+        os.waitpid(forked.pid, 0)
         os.close(out)
         os.close(err)
-        raise _exec_error(spec, json.loads(problem.decode()))
+        raise _exec_error(forked.spec, json.loads(problem.decode()))
     for descriptor in (out, err):
         os.set_blocking(descriptor, False)
         with suppress(OSError):  # beyond fs.pipe-user-pages-soft the kernel keeps its 64 KB
             fcntl.fcntl(descriptor, _F_SETPIPE_SZ, PIPE_BYTES)
-    return Child(spec.rank, pid, out, err)
+    return Child(forked.spec.rank, forked.pid, out, err)
 
 
 def _child(
