@@ -16,7 +16,7 @@ from launcher.errors import LauncherError, PreflightError, UsageError
 from launcher.run_dir import write_atomic
 from rank_table.check import Finding
 from rank_table.convert import TARGETS, convert
-from rank_table.inventory import CHIPS, Inventory, InventoryError, merge, virtual_cpu
+from rank_table.inventory import CHIPS, Host, Inventory, InventoryError, merge, virtual_cpu
 from rank_table.model import RankTableError
 from rank_table.table import RankTable
 from rank_table.table import merge as merge_tables
@@ -80,8 +80,9 @@ def make(
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @_chip
 @click.option("--this-host", is_flag=True, help="Compare with this host's devices too.")
+@click.option("--process", is_flag=True, help="Compare RANK_ID and this process's device with it, too.")
 @click.option("--json", "as_json", is_flag=True, help="Print findings as a JSON list.")
-def check(files: Sequence[str], chip: Optional[str], this_host: bool, as_json: bool) -> None:
+def check(files: Sequence[str], chip: Optional[str], this_host: bool, process: bool, as_json: bool) -> None:
     """Check tables by HCCL's rules; - is stdin.
 
     Exit code: 0 good, 1 errors, 2 a file cannot be read.
@@ -89,11 +90,12 @@ def check(files: Sequence[str], chip: Optional[str], this_host: bool, as_json: b
     codes: List[int] = [0]
     documents: List[Dict[str, Any]] = []
     for path in files:
-        findings, table, problem = _checked(path, chip or "", this_host)
+        findings, table, problem = _checked(path, chip or "")
         if problem:
             codes.append(UNREADABLE)
             click.echo("npu-launch: %s" % problem, err=True)
             continue
+        findings = _compared(table, this_host, process) + findings
         codes.append(FOUND_ERRORS if any(finding.level == "error" for finding in findings) else 0)
         documents.extend(dict(asdict(finding), file=path) for finding in findings)
         if not as_json:
@@ -226,9 +228,30 @@ def _write(table: RankTable, output: str, chip: str) -> None:
     click.echo("%s: %d ranks on %d servers" % (output, table.world_size, len(table.servers)), err=True)
 
 
-def _checked(path: str, chip: str, this_host: bool) -> Tuple[List[Finding], Optional[RankTable], str]:
+def _compared(table: Optional[RankTable], this_host: bool, process: bool) -> List[Finding]:
+    """Compare a good table with this host and with this process, as asked for."""
+    if table is None or not (this_host or process):
+        return []
+    from rank_table.check import check_host, check_process
+
+    host = _ours(_discover, "", "").hosts[0]
+    found = check_process(table, os.environ, _physical(host)) if process else []
+    return found + (check_host(table, host) if this_host else [])
+
+
+def _physical(host: Host) -> Optional[int]:
+    """Give the physical id of the device that this process is told to open; None when nothing tells."""
+    for name, key in (("ASCEND_DEVICE_ID", "logical_id"), ("DEVICE_ID", "device_id")):
+        number = os.environ.get(name, "")
+        ids = [device.device_id for device in host.devices if str(getattr(device, key)) == number]
+        if number:
+            return ids[0] if ids else None
+    return None
+
+
+def _checked(path: str, chip: str) -> Tuple[List[Finding], Optional[RankTable], str]:
     """Check one file, "-" for stdin: (findings, the table when it is good, why it cannot be read)."""
-    from rank_table.check import check, check_file, check_host, worst
+    from rank_table.check import check, check_file, worst
 
     text = ""
     try:
@@ -240,8 +263,6 @@ def _checked(path: str, chip: str, this_host: bool) -> Tuple[List[Finding], Opti
     if worst(findings) == "error":
         return findings, None, ""
     table = RankTable.loads(text) if path == "-" else RankTable.load(path)
-    if this_host:
-        findings = check_host(table, _ours(_discover, chip, "").hosts[0]) + findings
     return findings, table, ""
 
 

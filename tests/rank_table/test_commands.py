@@ -145,6 +145,20 @@ def test_check_compares_with_this_host_when_asked_to(shell: Shell, samples: Path
     assert done.returncode == 1 and "host.device" in done.stdout
 
 
+def test_check_compares_a_process_in_a_container_that_renumbers_with_its_rank(
+    shell: Shell, samples: Path
+) -> None:
+    a3(shell.host, samples)
+    file = shell.write("t.json", v1(1, 2, 10))  # ranks 0 and 1 on the physical devices 10 and 11
+    visible = {"ASCEND_RT_VISIBLE_DEVICES": "10,11", "RANK_ID": "1"}
+    right = shell("rank-table", "check", "--process", file, ASCEND_DEVICE_ID="1", **visible)
+    assert right.returncode == 0, right.stdout
+    wrong = shell("rank-table", "check", "--process", file, ASCEND_DEVICE_ID="0", **visible)
+    assert wrong.returncode == 1 and "gives rank 1 device 11, the process has device 10" in wrong.stdout
+    missing = shell("rank-table", "check", "--process", file, DEVICE_ID="11", RANK_ID="2")
+    assert missing.returncode == 1 and "process.rank_size" in missing.stdout
+
+
 def test_commands_without_arguments_explain_themselves(shell: Shell) -> None:
     for words in (["rank-table", "--help"], ["rank-table", "make", "--help"], ["inventory", "--help"]):
         done = shell(*words)

@@ -107,6 +107,8 @@ def test_an_inventory_file_gives_hosts_and_devices_and_auto_only_the_backend(
         ("hosts: [{server_id: a, devices: [{device_id: 0, logical_id: x}]}]", "logical_id: 'x'"),
         ("hosts: [", "broken YAML"),
         ('{"hosts": [', "broken YAML"),
+        ("{" * 5000, "broken YAML"),
+        ("[" * 5000, "broken YAML"),
         ("hosts: [{server_id: a, devices: [1]}]", "no device 0"),
     ],
 )
