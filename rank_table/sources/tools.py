@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import resource
 import shutil
 import signal
 import subprocess
 import tempfile
 import time
 from dataclasses import dataclass, field
-from typing import IO, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import IO, TYPE_CHECKING, Dict, List, Mapping, Optional, Sequence, Tuple
 
 DEFAULT_PLACES = {
     "npu-smi": ("usr/local/bin/npu-smi", "usr/local/sbin/npu-smi"),
@@ -17,6 +19,8 @@ DEFAULT_PLACES = {
 }
 MOST_OUTPUT = 4 << 20  # bytes; the tools print some kilobytes
 AT_ONCE = 16
+if TYPE_CHECKING:
+    Started = Tuple[Optional[subprocess.Popen[bytes]], IO[bytes]]
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,7 @@ class Answer:
 
     text: str = ""
     problem: str = ""
+    late: bool = False
 
 
 @dataclass
@@ -83,21 +88,25 @@ class Machine:
 
     def _round(self, tool: str, program: str, calls: Sequence[Sequence[str]]) -> List[Answer]:
         env = dict(self.environ, LC_ALL="C")
-        started = [_start([program, *call], env) for call in calls]
         deadline = time.monotonic() + self.timeout
-        answers = []
-        for call, (process, output) in zip(calls, started):
-            name = " ".join([tool, *call])
-            answer = _finish(process, output, name, max(0.0, deadline - time.monotonic()), self.timeout)
-            if process is not None and process.returncode == -signal.SIGKILL:
-                self.silent[tool] = "%s: not asked again" % answer.problem
-            answers.append(answer)
+        started: List[Started] = []
+        try:
+            started = [_start([program, *call], env) for call in calls]
+            answers = [
+                _finish(*pair, " ".join([tool, *call]), deadline - time.monotonic(), self.timeout)
+                for call, pair in zip(calls, started)
+            ]
+        finally:
+            for process, _ in started:
+                if process is not None and process.poll() is None:  # interrupted
+                    _kill(process)
+        late = next((answer for answer in answers if answer.late), None)
+        if late is not None:
+            self.silent[tool] = "%s: not asked again" % late.problem
         return answers
 
 
-def _start(
-    argv: Sequence[str], env: Mapping[str, str]
-) -> Tuple[Optional[subprocess.Popen[bytes]], IO[bytes]]:
+def _start(argv: Sequence[str], env: Mapping[str, str]) -> Started:
     output = tempfile.TemporaryFile()  # a file, so that no tool blocks on a full pipe
     try:
         process = subprocess.Popen(
@@ -111,6 +120,8 @@ def _start(
     except OSError as error:
         output.write(("%s" % error.strerror).encode())
         return None, output
+    with contextlib.suppress(OSError, ValueError):  # a tool that floods its output fills no disk
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (MOST_OUTPUT, MOST_OUTPUT))
     return process, output
 
 
@@ -122,10 +133,10 @@ def _finish(
             output.seek(0)
             return Answer(problem="%s: %s" % (name, output.read().decode(errors="replace")))
         try:
-            process.wait(wait)
+            process.wait(max(0.0, wait))
         except subprocess.TimeoutExpired:
             _kill(process)
-            return Answer(problem="%s: no answer within %g s" % (name, limit))
+            return Answer(problem="%s: no answer within %g s" % (name, limit), late=True)
         output.seek(0)
         text = output.read(MOST_OUTPUT).decode("utf-8", errors="replace")
     if process.returncode:
@@ -139,4 +150,5 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
         os.killpg(process.pid, signal.SIGKILL)
     except ProcessLookupError:
         process.kill()
-    process.wait()
+    with contextlib.suppress(subprocess.TimeoutExpired):  # a broken driver holds its callers for ever
+        process.wait(2.0)

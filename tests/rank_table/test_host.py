@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
 from pathlib import Path
 from typing import Any, Dict
 
@@ -230,6 +232,30 @@ def test_a_tool_that_did_not_answer_is_not_asked_again(host: FakeHost) -> None:
     discover(machine, "h")
     assert machine.ask("hccn_tool", "-i", "0").problem.endswith("not asked again")
     assert len(host.calls("hccn_tool").splitlines()) <= 4
+
+
+def test_a_tool_that_floods_its_output_is_stopped(host: FakeHost) -> None:
+    host.tool("npu-smi", {})
+    (host.bin / "npu-smi").write_text("#!/bin/sh\nexec yes\n")
+    machine = host.machine({"PATH": "%s:/usr/bin:/bin" % host.bin}, timeout=5.0)
+    problem = machine.ask("npu-smi", "info").problem
+    assert "exit code -25" in problem or "no answer" in problem  # SIGXFSZ, where the kernel has limits
+
+
+def test_no_tool_is_left_running_when_the_launcher_is_interrupted(
+    host: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.tool("npu-smi", {"*": {"sleep": 60}})
+    started = []
+
+    def interrupted(process: subprocess.Popen[bytes], *rest: object) -> None:
+        started.append(process)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("rank_table.sources.tools._finish", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        host.machine().ask("npu-smi", "info")
+    assert started[0].poll() == -signal.SIGKILL
 
 
 def test_a_tool_that_cannot_be_started_is_named(host: FakeHost) -> None:
