@@ -104,7 +104,12 @@ def planes_a2(view: View, report: Report) -> None:
 
 
 def subnets_910a(view: View, report: Report) -> None:
-    """910A: devices n and n+4 share a subnet. The mask is not in the table, so shared leading bits decide."""
+    """910A: devices n and n+4 share a subnet. The mask is not in the table, so shared leading bits decide.
+
+    Said only when the chip is certain: on A2 all devices share one subnet.
+    """
+    if report.chips != frozenset(("910A",)):
+        return
     for (path, _), entries in zip(view.servers, view.by_server):
         bits = {e.device_id: _bits(e.ips[0]) for e in entries if e.ips and e.device_id is not None}
         for first in range(4):

@@ -100,6 +100,21 @@ def test_910a_servers_with_other_devices_than_the_first_are_warned_of() -> None:
     assert [f.rule for f in found(document, "910A")] == ["doc.910a-same-set"]
 
 
+def test_one_subnet_for_all_devices_is_right_unless_the_chip_is_a_910a() -> None:
+    document = v1(1, 8)
+    for number, device in enumerate(document["server_list"][0]["device"]):
+        device["device_ip"] = "192.170.100.%d" % (100 + number)
+    assert found(document) == found(document, "A2") == []
+    assert [f.rule for f in found(document, "910A")] == ["doc.910a-subnet"]
+
+
+def test_super_pods_are_not_checked_for_a_chip_that_does_not_read_them() -> None:
+    document = v1_2()
+    del document["super_pod_list"][0]["super_pod_id"]
+    assert {f.rule for f in found(document, "A2")} == {"version.chip"}
+    assert "super_pod.id" in {f.rule for f in found(document, "A3")}
+
+
 def test_910a_servers_of_eight_need_addresses_on_the_same_devices() -> None:
     document = v1()
     for server in document["server_list"]:
