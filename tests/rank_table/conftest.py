@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import stat
 import sys
 from pathlib import Path
@@ -85,7 +84,3 @@ def samples(shared: Path) -> Path:
 
 def read(path: Path) -> str:
     return path.read_text(encoding="utf-8", errors="replace")
-
-
-def on_path(monkeypatch: pytest.MonkeyPatch, host: FakeHost) -> None:
-    monkeypatch.setenv("PATH", str(host.bin) + os.pathsep + os.environ["PATH"])
