@@ -124,7 +124,8 @@ def running(run: RunDir) -> bool:
 def living_processes(run: RunDir) -> Iterator[Process]:
     """Find the processes of a run by its id in their environment; a rank leads its own session."""
     for pid in processes.members(run_id(run)):
-        text = whois.environ(pid).get("RANK_ID", "")
+        environ = whois.environ(pid)
+        text = environ.get("RANK_ID") or environ.get("NPU_LAUNCH_RANK", "")
         leads = _session(pid) == pid
         yield Process(pid, int(text) if leads and text.isdigit() else None)
 

@@ -36,7 +36,7 @@ def report(error: BaseException, trace: Optional[TracebackType], thread: str, fa
     record = {
         "time_ns": time.time_ns(),
         "monotonic_ns": time.monotonic_ns(),
-        "rank": int(os.environ.get("RANK_ID", "0")),
+        "rank": int(os.environ.get("RANK_ID") or os.environ.get("NPU_LAUNCH_RANK", "0")),
         "pid": _PID,
         "type": type(error).__qualname__,
         "message": message_of(error),
