@@ -1,0 +1,121 @@
+"""Who is the culprit: facts in, verdicts out."""
+
+from __future__ import annotations
+
+from typing import Any, List, Optional
+
+import pytest
+
+from launcher.failure import ErrorRecord, Outcome, RankEnd, State, exit_code_of, judge, read_error
+
+MS = 1000000
+
+
+def error(at: int, message: str = "bad", kind: str = "ValueError") -> ErrorRecord:
+    text = "Traceback ...\n%s: %s\n" % (kind, message)
+    return ErrorRecord(at * MS, kind, message, text, "MainThread", True)
+
+
+def end(rank: int, code: Optional[int], at: int, **more: Any) -> RankEnd:
+    return RankEnd(rank, rank, pid=100 + rank, code=code, ended_ns=at * MS, **more)
+
+
+def states(ends: List[RankEnd], teardown: Optional[int]) -> List[State]:
+    return [item.state for item in judge(ends, teardown * MS if teardown else None)[0]]
+
+
+def culprit(ends: List[RankEnd], teardown: Optional[int]) -> Optional[int]:
+    found = judge(ends, teardown * MS if teardown else None)[1]
+    return None if found is None else found.rank
+
+
+def test_ranks_that_all_end_with_0_have_no_culprit() -> None:
+    ends = [end(rank, 0, rank) for rank in range(4)]
+    assert culprit(ends, None) is None and states(ends, None) == [State.FINISHED] * 4
+
+
+def test_the_error_file_counts_not_the_moment_of_death() -> None:
+    ends = [end(0, 3, at=20), end(1, 1, at=30, error=error(10))]
+    assert culprit(ends, 31) == 1
+
+
+def test_what_ranks_do_after_the_teardown_began_is_ours() -> None:
+    ends = [end(0, 9, at=10), end(1, -15, at=30), end(2, 1, at=25, error=error(24)), end(3, 0, at=25)]
+    assert states(ends, 20) == [State.EXITED, State.TORN_DOWN, State.TORN_DOWN, State.FINISHED]
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "EI0002: notify wait timeout",
+        "EI0006: getting socket times out",
+        "all_reduce timed out after 600 s",
+        "rank 3 did not come within 600 s",
+        "Connection reset by peer",
+        "CollectiveError: rank 0 went away before all ranks had come",
+        "[Rank 1] Watchdog caught collective operation timeout: WorkNCCL",
+    ],
+)
+def test_a_rank_that_lost_others_is_a_victim_of_any_other_failure(message: str) -> None:
+    ends = [end(0, 1, at=5, error=error(4, message, "RuntimeError")), end(1, 1, at=9, error=error(8))]
+    assert culprit(ends, 10) == 1 and states(ends, 10)[0] is State.VICTIM
+
+
+@pytest.mark.parametrize("message", ["learning rate must be positive", "rank table has no rank 3", "timeout"])
+def test_other_errors_are_no_victims(message: str) -> None:
+    ends = [end(0, 1, at=5, error=error(4, message)), end(1, 1, at=9, error=error(8))]
+    assert culprit(ends, 10) == 0
+
+
+def test_the_rank_that_the_victims_name_is_the_suspect() -> None:
+    victims = [end(r, 1, at=5, error=error(4, "rank 2 did not come within 9 s")) for r in (0, 1)]
+    ends = [*victims, end(2, -15, at=9), end(3, -15, at=9)]
+    judged, found = judge(ends, 6 * MS)
+    assert found is not None and found.rank == 2 and found.state is State.SILENT
+    assert exit_code_of(judged, found) == 1
+
+
+def test_the_rank_that_is_steps_behind_is_the_suspect() -> None:
+    victim = end(0, 1, at=5, error=error(4, "barrier timed out"), step=8)
+    ends = [victim, end(1, -15, at=9, step=8), end(2, -15, at=9, step=7)]
+    assert culprit(ends, 6) == 2
+
+
+def test_without_any_evidence_the_first_victim_is_named() -> None:
+    ends = [end(rank, 1, at=9, error=error(9 - rank, "barrier timed out")) for rank in range(3)]
+    assert culprit(ends, None) == 2
+
+
+@pytest.mark.parametrize(
+    ("item", "code"),
+    [
+        (end(0, -9, 1, state=State.HUNG), 124),
+        (end(0, 0, 1, state=State.EARLY), 124),
+        (end(0, -9, 1), 137),
+        (end(0, 77, 1), 77),
+        (end(0, -9, 1, error=error(0)), 1),  # killed while it hung after its error
+        (end(0, 127, 1, state=State.NOT_STARTED), 127),
+    ],
+)
+def test_the_exit_code_is_the_culprits(item: RankEnd, code: int) -> None:
+    judged, found = judge([item], None)
+    assert found is not None and exit_code_of(judged, found) == code
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"monotonic_ns": "x"}', "\xff\x00"])
+def test_a_torn_error_file_is_no_error(tmp_path: Any, text: str) -> None:
+    (tmp_path / "error.json").write_text(text, encoding="latin-1")
+    assert read_error(tmp_path / "error.json") is None
+    assert read_error(tmp_path / "nowhere.json") is None
+
+
+def test_an_outcome_is_json() -> None:
+    import json
+
+    judged, _ = judge([end(0, -11, 1), end(1, 1, 2, error=error(2))], None)
+    value = json.loads(json.dumps(Outcome(139, judged, 0, "text", 1, 2.5).as_dict()))
+    assert value["ends"][0] == {
+        "rank": 0, "device_id": 0, "pid": 100, "state": "signalled", "exit_code": 139, "signal": 11,
+        "seconds": 0.0, "step": 0, "detail": "", "error": None,
+    }  # fmt: skip
+    assert value["ends"][1]["error"] == {"type": "ValueError", "message": "bad"}

@@ -1,0 +1,107 @@
+"""When a failed run is started again."""
+
+from __future__ import annotations
+
+from typing import Any, List
+
+import pytest
+
+from launcher.errors import UsageError
+from launcher.failure import ErrorRecord, RankEnd, State
+from launcher.plan import Plan, Policy
+from launcher.restart import Failure, back_off, matches, number, refusal, until_free
+
+
+def failure(seconds: float = 1.0, **facts: Any) -> Failure:
+    end = RankEnd(0, 0, pid=1, **{"code": 1, "state": State.EXITED, **facts})
+    return Failure((end,), end, seconds)
+
+
+def raised(text: str, seconds: float = 1.0) -> Failure:
+    return failure(seconds, state=State.RAISED, error=ErrorRecord(1, "E", "m", text, "MainThread", True))
+
+
+@pytest.mark.parametrize(
+    ("word", "facts", "holds"),
+    [
+        ("exit:29", {"code": 29}, True),
+        ("exit:28", {"code": 29}, False),
+        ("exit:137", {"code": -9, "state": State.SIGNALLED}, True),
+        ("signal:KILL", {"code": -9, "state": State.SIGNALLED}, True),
+        ("signal:sigkill", {"code": -9, "state": State.OUT_OF_MEMORY}, True),
+        ("signal:9", {"code": -9, "state": State.SIGNALLED}, True),
+        ("signal:SEGV", {"code": -9, "state": State.SIGNALLED}, False),
+        ("hang", {"state": State.HUNG}, True),
+        ("hang", {"state": State.RAISED}, False),
+    ],
+)
+def test_a_condition_holds_for_what_it_names(word: str, facts: Any, holds: bool) -> None:
+    assert matches(word, failure(**facts)) is holds
+
+
+@pytest.mark.parametrize("word", ["exit", "exit:x", "always", "signal:", "signal:NOSUCH"])
+def test_a_condition_that_means_nothing_is_refused(word: str) -> None:
+    with pytest.raises(UsageError):
+        matches(word, failure())
+
+
+def test_real_time_signals_have_names() -> None:
+    assert number("RTMIN+3") == number("SIGRTMIN") + 3
+
+
+def test_there_is_no_restart_unless_asked_for_and_no_more_than_asked_for() -> None:
+    assert "no restart left" in refusal(Policy(), [failure()])
+    assert refusal(Policy(max_restarts=2), [failure(), failure()]) == ""
+    assert "no restart left" in refusal(Policy(max_restarts=2), [failure()] * 3)
+
+
+def test_a_rank_that_cannot_be_started_is_not_tried_again() -> None:
+    assert refusal(Policy(max_restarts=9), [failure(state=State.NOT_STARTED)])
+
+
+def test_the_same_traceback_within_seconds_is_a_loop() -> None:
+    policy = Policy(max_restarts=9)
+    assert "same traceback" in refusal(policy, [raised("at 0x7f01"), raised("at 0x7f02")])
+    assert refusal(policy, [raised("a"), raised("b")]) == ""
+    assert refusal(policy, [raised("a"), raised("a", seconds=3600.0)]) == ""
+
+
+def test_restarts_wait_longer_each_time() -> None:
+    assert [back_off(n) for n in (1, 2, 3)] == [0.5, 1.0, 2.0] and back_off(50) == 30.0
+
+
+def plan(backend: str) -> Plan:
+    return Plan("job", "id", "/run", "host", backend, "{}", ())
+
+
+class Time:
+    """Let time pass in sleeps alone."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.slept: List[float] = []
+
+    def sleep(self, seconds: float) -> bool:
+        self.slept.append(seconds)
+        self.now += seconds
+        return True
+
+
+def test_a_device_rests_ten_seconds_after_a_kill_and_until_nobody_holds_it() -> None:
+    time, holders = Time(), ["python (pid 7)", "python (pid 7)", ""]
+    assert until_free(plan("npu"), lambda plan: holders.pop(0), time.sleep, lambda: time.now, True) == ""
+    assert time.slept == [10.0, 1.0, 1.0]
+    time = Time()
+    assert until_free(plan("cpu"), lambda plan: "", time.sleep, lambda: time.now, True) == ""
+    assert time.slept == []
+
+
+def test_a_device_that_stays_busy_is_named_at_last() -> None:
+    time = Time()
+    assert until_free(plan("npu"), lambda plan: "pid 7", time.sleep, lambda: time.now, False) == "pid 7"
+    assert time.now >= 120
+
+
+def test_a_signal_ends_the_wait() -> None:
+    stop = lambda seconds: False  # noqa: E731
+    assert until_free(plan("cpu"), lambda plan: "pid 7", stop, lambda: 0.0, True) == "interrupted"
