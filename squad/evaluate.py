@@ -251,7 +251,7 @@ def best_threshold(
     """
     current: float = sum(1 for answerable in has_answer.values() if not answerable)
     best, threshold = current, 0.0
-    for key in sorted(na_probs, key=lambda k: na_probs[k]):
+    for key in sorted(na_probs, key=na_probs.__getitem__):
         if has_answer[key]:
             current += values[key]
         elif predictions[key]:
@@ -266,7 +266,7 @@ def precision_recall(
 ) -> Curve:
     """Trace precision and recall over falling sureness of an answer."""
     answerable = sum(1 for value in has_answer.values() if value)
-    order = sorted(na_probs, key=lambda k: na_probs[k])
+    order = sorted(na_probs, key=na_probs.__getitem__)
     precisions, recalls, right, average = [1.0], [0.0], 0.0, 0.0
     for place, key in enumerate(order):
         if has_answer[key]:
