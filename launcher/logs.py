@@ -58,7 +58,8 @@ class Place:
 
     def _of_rank(self, run: RunDir, rank: int) -> Reader:
         label = "%s/%d" % (self.node, rank) if self.node else str(rank)
-        if run.index(rank).exists():
+        # A rank that has just begun may have no index yet; one that has ended without one never will.
+        if run.index(rank).exists() or self.running():
             return RankReader(run, rank, label)
         return FileReader(foreign_logs.Found(label, rank, run.log(rank)))  # the index was lost
 
@@ -132,7 +133,7 @@ def _skip(readers: Sequence[Reader], query: Query) -> None:
     """Leave out, of logs that have an index, what cannot be asked for."""
     plain = not (query.stream or query.grep or query.level or query.collapse or query.until)
     for reader in readers:
-        if isinstance(reader, RankReader):
+        if isinstance(reader, RankReader) and reader.begun:
             if query.tail is not None and plain:
                 reader.skip_to_last(query.tail)
             elif query.since:

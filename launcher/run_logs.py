@@ -46,6 +46,11 @@ class RankReader:
         self._lines: Dict[bytes, Lines] = {}
         self._last = 0
 
+    @property
+    def begun(self) -> bool:
+        """Say whether there is anything to skip."""
+        return self._index_path.exists()
+
     def skip_to(self, when: int) -> None:
         """Start a little before the first chunk that is not older than `when` (ns)."""
         self._start(_seek(self._index_path, lambda entry: entry[0] < when))

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from launcher import log_pieces, log_text, logs, run_logs
 from launcher.log_filters import Collapse, split
+from launcher.locks import hold
 from launcher.log_pieces import Block
 from launcher.logs import Place, Query
 from launcher.run_dir import RunDir
@@ -123,6 +124,18 @@ def test_a_log_whose_index_is_lost_is_read_by_its_own_times(tmp_path: Path) -> N
     run = make_run(tmp_path / "job-1", [[(0, "o", b"2026-03-01 10:21:35.5 one\n")], [(0, "o", b"two\n")]])
     run.index(0).unlink()
     assert {line for _, _, line in shown(run)} == {"2026-03-01 10:21:35.5 one", "two"}
+
+
+def test_a_rank_that_has_a_log_but_no_index_yet_is_followed_by_its_index(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "job-1", [[(0, "o", b"one\n")]])
+    run.result.unlink()
+    with hold((), run):  # as the launcher of the run
+        late = run.index(0).read_bytes()
+        run.index(0).unlink()
+        following = logs.Follower([Place(run.path)], Query(tail=5))
+        assert not any(following.there())
+        run.index(0).write_bytes(late)
+        assert [text for block in following.there() for _, _, _, text in block] == [b"one"]
 
 
 def test_ranks_streams_and_patterns_choose_lines(tmp_path: Path) -> None:

@@ -1,0 +1,278 @@
+"""ps, stop, stacks, --detach: real runs, seen and ended from another process."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, Callable, Iterator, List
+
+import pytest
+
+from launcher import processes, runs, stacks, whois
+from launcher.detach import start
+from launcher.errors import LauncherError, PreflightError, UsageError
+from launcher.locks import hold
+from launcher.run_dir import RunDir
+from launcher.stop import stop
+from tests.launcher.log_makers import make_run
+from tests.launching import ROOT, launch
+
+PATIENCE = 60.0  # seconds, for what takes one
+WAITING = """
+import os, sys, time
+rank = int(os.environ["RANK_ID"])
+def all_reduce(): time.sleep(600)
+def tokenise(): time.sleep(600)
+print("ready", rank, flush=True)
+(tokenise if rank == 1 else all_reduce)()
+"""
+
+
+def until(condition: Callable[[], Any]) -> Any:
+    """Wait for what must come."""
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
+        value = condition()
+        if value:
+            return value
+        time.sleep(0.05)
+    raise AssertionError("it did not come")
+
+
+@pytest.fixture
+def detached(tmp_path: Path) -> Iterator[Callable[..., RunDir]]:
+    """Give a function that starts a detached run in tmp_path; what is left of it is killed at the end."""
+    made: List[RunDir] = []
+
+    def begin(program: str = WAITING, ranks: int = 3, *words: str) -> RunDir:
+        (tmp_path / "job.py").write_text(program)
+        (tmp_path / "job.yaml").write_text("program: job.py\n")
+        line = ["--devices", "0-%d" % (ranks - 1), "--backend", "cpu", "--detach", *words, "job.yaml"]
+        done = launch(tmp_path, *line)
+        assert done.returncode == 0, done.stderr
+        made.append(runs.resolve("", str(tmp_path / "runs")))
+        return made[-1]
+
+    yield begin
+    for run in made:
+        launcher = runs.launcher_of(run)
+        if launcher:
+            os.kill(launcher.pid, signal.SIGKILL)
+        processes.freeze_and_kill(processes.Trace(runs.run_id(run)))
+
+
+def ready(run: RunDir, ranks: int = 3) -> bool:
+    return all(run.log(rank).exists() and b"ready" in run.log(rank).read_bytes() for rank in range(ranks))
+
+
+def test_a_run_is_found_by_name_path_prefix_or_as_the_latest(tmp_path: Path) -> None:
+    folder = tmp_path / "runs"
+    for name in ("a-20260101-1", "a-20260102-2", "b-20260101-3"):
+        make_run(folder / name, [[]])
+    (folder / "latest").unlink()
+    (folder / "latest").symlink_to("b-20260101-3")
+
+    def found(word: str) -> str:
+        return runs.resolve(word, str(folder)).path.name
+
+    assert found("") == found("latest") == found("b") == "b-20260101-3"
+    assert found("a-20260102") == found(str(folder / "a-20260102-2")) == "a-20260102-2"
+    with pytest.raises(UsageError, match="a fits 2 runs: a-20260101-1, a-20260102-2"):
+        found("a")
+    with pytest.raises(UsageError, match="c: no such run"):
+        found("c")
+    with pytest.raises(UsageError, match="no run yet"):
+        runs.resolve("", str(tmp_path / "elsewhere"))
+
+
+def test_a_detached_run_is_listed_asked_for_its_stacks_and_stopped(
+    detached: Callable[..., RunDir], tmp_path: Path
+) -> None:
+    run = detached()
+    until(lambda: ready(run))
+    (row,) = [
+        row for row in json.loads(launch(tmp_path, "ps", "--json").stdout) if row["path"] == str(run.path)
+    ]
+    assert (row["state"], row["ranks"], row["devices"]) == ("running", 3, "0-2")
+    rows = json.loads(launch(tmp_path, "ps", run.path.name, "--json").stdout)
+    assert [one["rank"] for one in rows if one["rank"] is not None] == [0, 1, 2]
+    assert rows[0]["pid"] == row["pid"] and all(one["memory_mb"] > 0 for one in rows[:4])
+
+    done = launch(tmp_path, "stacks")
+    assert done.returncode == 0, done.stderr
+    assert (
+        done.stdout.startswith("0,2 in all_reduce (") and "; 1 in tokenise (" in done.stdout.splitlines()[0]
+    )
+    assert "rank 1:\nCurrent thread 0x" in launch(tmp_path, "stacks", "--full").stdout
+    assert until(lambda: ready(run)) and runs.running(run)  # nothing was hurt
+
+    done = launch(tmp_path, "stop", run.path.name)
+    assert done.returncode == 0 and "stopped" in done.stdout, done.stderr
+    assert not processes.members(runs.run_id(run)) and runs.read_json(run.result)["exit_code"] == 143
+    assert "nothing of it runs" in launch(tmp_path, "stop", run.path.name).stdout
+    state = runs.state(run)
+    assert (state.word, state.exit_code, state.launcher) == ("failed", 143, None)
+
+
+def test_a_detached_run_outlives_the_session_it_was_started_in(
+    detached: Callable[..., RunDir], tmp_path: Path
+) -> None:
+    run = detached()
+    launcher = runs.launcher_of(run)
+    assert launcher is not None and os.getsid(launcher.pid) == launcher.pid
+    os.kill(launcher.pid, signal.SIGHUP)
+    until(lambda: ready(run))
+    assert whois.alive(launcher)
+    for number in range(3):
+        assert os.readlink("/proc/%d/fd/%d" % (launcher.pid, number)).startswith((os.devnull, str(run.path)))
+
+
+def test_following_attaches_to_a_detached_run_and_ends_with_it(
+    detached: Callable[..., RunDir], tmp_path: Path
+) -> None:
+    program = """
+import os, time
+rank = os.environ["RANK_ID"]
+for n in range(5):
+    print("rank", rank, "line", n, flush=True)
+    time.sleep(0.1)
+while not os.path.exists(%r): time.sleep(0.02)
+os.write(1, b"the end")
+"""
+    run = detached(program % str(tmp_path / "go"), 2)
+    command = [sys.executable, "-m", "launcher", "logs", "--follow"]
+    env = dict(os.environ, PYTHONPATH=str(ROOT))
+    with subprocess.Popen(command, cwd=str(tmp_path), env=env, stdout=subprocess.PIPE, text=True) as follower:
+        assert follower.stdout is not None
+        lines = [follower.stdout.readline() for _ in range(10)]
+        assert runs.running(run)
+        (tmp_path / "go").write_text("")
+        lines += follower.stdout.readlines()
+    assert follower.returncode == 0
+    for rank in (0, 1):
+        mine = [line.split("| ")[1].strip() for line in lines if " %d| " % rank in line]
+        assert mine == ["rank %d line %d" % (rank, n) for n in range(5)] + ["the end"]
+    stamps = [line.split(" ")[0] for line in lines]
+    assert stamps == sorted(stamps)
+    tail = launch(tmp_path, "logs", "--follow", "--tail", "1").stdout
+    assert tail.endswith("the end\n") and tail.count("\n") <= 3
+
+
+def test_stop_now_does_not_wait_for_a_rank_that_ignores_sigterm(
+    detached: Callable[..., RunDir], tmp_path: Path
+) -> None:
+    program = "import signal, time; signal.signal(15, signal.SIG_IGN); signal.signal(2, signal.SIG_IGN)\n"
+    run = detached(program + "print('ready', flush=True); time.sleep(600)", 1, "--grace", "500")
+    until(lambda: ready(run, 1))
+    with pytest.raises(LauncherError, match="still runs after 1 s; --now kills at once"):
+        stop(run, timeout=1.0)
+    assert launch(tmp_path, "stop", run.path.name, "--now").returncode == 0
+    assert not processes.members(runs.run_id(run))
+
+
+def test_what_a_killed_launcher_left_is_swept_and_the_run_is_called_lost(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "runs" / "job-1", [[]])
+    run.result.unlink()
+    env = dict(os.environ, NPU_LAUNCH_RUN_ID="job-1", RANK_ID="0")
+    left = subprocess.Popen(
+        [sys.executable, "-c", "input()"], env=env, stdin=subprocess.PIPE, start_new_session=True
+    )
+    with left:
+        until(lambda: runs.rank_pids(run) == {0: left.pid})
+        assert runs.state(run).word == "lost"
+        assert "killed 1 process" in stop(run)
+        assert left.wait(PATIENCE) == -signal.SIGKILL
+
+
+def test_a_run_of_another_host_is_not_touched(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "runs" / "job-1", [[]])
+    run.result.unlink()
+    run.write_json(run.path / "launcher.json", {"pid": os.getpid(), "start": 1, "host": "elsewhere"})
+    assert runs.launcher_of(run) is None
+    with pytest.raises(UsageError, match="runs on host elsewhere"):
+        stop(run)
+
+
+def test_a_recycled_pid_is_not_taken_for_the_launcher(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "runs" / "job-1", [[]])
+    who = whois.identity(os.getpid())
+    assert who is not None
+    with hold((), run):
+        assert runs.launcher_of(run) == who
+    run.write_json(
+        run.path / "launcher.json", {"pid": who.pid, "start": who.start - 1, "host": os.uname().nodename}
+    )
+    assert runs.launcher_of(run) is None and runs.state(run).launcher is None
+
+
+def test_programs_that_do_not_catch_the_signal_are_not_asked_for_stacks(
+    detached: Callable[..., RunDir], tmp_path: Path
+) -> None:
+    (tmp_path / "job.yaml").write_text("")
+    line = ["--devices", "0", "--backend", "cpu", "--detach", "--", "sh", "-c", "echo ready; exec sleep 600"]
+    assert launch(tmp_path, *line).returncode == 0
+    run = runs.resolve("", str(tmp_path / "runs"))
+    try:
+        until(lambda: ready(run, 1))
+        done = launch(tmp_path, "stacks")
+        assert done.returncode == 1 and "rank 0 gave no stack" in done.stderr
+        assert runs.rank_pids(run)
+    finally:
+        stop(run, now=True)
+
+
+def test_ranks_with_equal_stacks_are_grouped_and_the_odd_one_is_last() -> None:
+    text = (
+        "Thread 0x00007f01 (most recent call first):\n"
+        '  File "/usr/lib/python3.9/threading.py", line 9 in wait\n\n'
+        "Current thread 0x00007f%02d (most recent call first):\n"
+        '  File "/usr/lib/python3.9/socket.py", line 5 in recv\n'
+        '  File "/job/train.py", line %d in %s\n  File "/job/train.py", line 1 in <module>\n'
+    )
+    texts = {rank: text % (rank, 7, "all_reduce") for rank in (0, 2, 3)}
+    texts[1] = text % (1, 9, "tokenise")
+    groups = stacks.group(texts)
+    assert [group.ranks for group in groups] == [(0, 2, 3), (1,)]
+    assert stacks.summary(groups).split("; ") == [
+        "0,2-3 in recv, called in all_reduce (/job/train.py:7)",
+        "1 in recv, called in tokenise (/job/train.py:9)",
+    ]
+    assert stacks.place(()) == "no Python code"
+
+
+def test_a_background_process_that_cannot_begin_says_so_to_its_parent(
+    tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.setenv("NPU_LAUNCH_LOCK_DIR", str(tmp_path / "locks"))
+    run = RunDir.create(tmp_path / "runs" / "job-1", [])
+    other = RunDir.create(tmp_path / "runs" / "job-2", [])
+    with hold([0], other):
+        with pytest.raises(PreflightError, match="device 0 is held by run job-2"):
+            start(run, [0], lambda: 0)
+    pid = start(run, [0], lambda: 7)
+    assert os.waitpid(pid, 0)[1] == 7 << 8
+
+
+def test_an_error_in_the_background_leaves_its_traceback_and_exit_125(tmp_path: Path) -> None:
+    run = RunDir.create(tmp_path / "runs" / "job-1", [])
+    code = (
+        "import os, sys; from pathlib import Path; from launcher.detach import start\n"
+        "from launcher.run_dir import RunDir\n"
+        "pid = start(RunDir(Path(sys.argv[1])), (), lambda: 1 // 0)\n"
+        "sys.exit(os.waitpid(pid, 0)[1] != 125 << 8)"
+    )
+    env = dict(os.environ, PYTHONPATH=str(ROOT))
+    assert subprocess.call([sys.executable, "-c", code, str(run.path)], env=env) == 0
+    assert "ZeroDivisionError" in (run.logs / "console.log").read_text()
+
+
+@pytest.mark.parametrize(
+    "seconds,text", [(5, "5 s"), (125, "2 min 5 s"), (7260, "2 h 1 min"), (180000, "2 d 2 h")]
+)
+def test_ages_are_written_for_a_person(seconds: float, text: str) -> None:
+    assert whois.span(seconds) == text
