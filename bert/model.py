@@ -6,6 +6,7 @@ logits is two-dimensional, [B * L, H], but for the attention itself.
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import Any, Dict, Mapping, Optional
 
@@ -13,14 +14,11 @@ import tensorflow.compat.v1 as tf
 
 from bert import names
 from bert.config import BertConfig
+from bert.fused import exact_gelu, layer_norm, recomputed
 
 Tensors = Mapping[str, Any]
+_LAYER = "bert/encoder/layer_%d/"
 _FAR = -10000.0  # added to the scores of positions that may not be attended, as Google's
-
-
-def exact_gelu(x: Any) -> Any:
-    """x * Phi(x), with the error function (Hendrycks and Gimpel 2016)."""
-    return 0.5 * x * (1.0 + tf.math.erf(x / math.sqrt(2.0)))
 
 
 def tanh_gelu(x: Any) -> Any:
@@ -46,7 +44,8 @@ def _variable(name: str, shape: Any, config: BertConfig) -> Any:
 class Model:
     """Build the graph of one batch over given variables.
 
-    `gelu` and `dropout(x, rate)` come from the backend; rate 0 is no dropout.
+    `gelu` and `dropout(x, rate, place)` come from the backend; rate 0 is no dropout. With `checkpointed` only
+    the layers' inputs are kept for the backward pass, which computes each layer a second time.
     """
 
     def __init__(
@@ -57,9 +56,12 @@ class Model:
         dropout: Any = None,
         training: bool = False,
         gather: Any = tf.gather,
+        checkpointed: bool = False,
     ) -> None:
         self.config, self.variables, self.gelu, self._gather = config, variables, gelu, gather
         self._dropout = dropout if training else None
+        self._checkpointed = checkpointed and training
+        self._place = 0  # of the next dropout in the graph
 
     def span_logits(self, batch: Tensors) -> Any:
         """Give start and end logits [2, B, L] of a batch (bert/README: the batch's keys)."""
@@ -74,8 +76,9 @@ class Model:
         hidden = self._embed(batch)
         bias = self._attention_bias(batch)
         shape = tf.shape(batch["input_ids"])
+        run = self._recomputed_layer if self._checkpointed else self._layer
         for layer in range(self.config.num_hidden_layers):
-            hidden = self._layer("bert/encoder/layer_%d/" % layer, hidden, bias, shape)
+            hidden = run(layer, hidden, bias, shape)
         return hidden
 
     def _embed(self, batch: Tensors) -> Any:
@@ -105,7 +108,19 @@ class Model:
             return (1.0 - tf.cast(seen, tf.float32))[:, None] * _FAR
         return (1.0 - tf.cast(batch["input_mask"], tf.float32))[:, None, None, :] * _FAR
 
-    def _layer(self, prefix: str, hidden: Any, bias: Any, shape: Any) -> Any:
+    def _recomputed_layer(self, layer: int, hidden: Any, bias: Any, shape: Any) -> Any:
+        prefix = _LAYER % layer
+        own = [name for name in self.variables if name.startswith(prefix)]
+
+        def run(x: Any, *values: Any) -> Any:
+            model = copy.copy(self)
+            model.variables = dict(zip(own, values))
+            return model._layer(layer, x, bias, shape)
+
+        return recomputed(run, hidden, *[tf.convert_to_tensor(self.variables[name]) for name in own])
+
+    def _layer(self, layer: int, hidden: Any, bias: Any, shape: Any) -> Any:
+        prefix, self._place = _LAYER % layer, 1 + 3 * layer  # the embeddings have place 0
         attended = self._attend(prefix + "attention/self/", hidden, bias, shape)
         out = self._dense(prefix + "attention/output/dense/", attended)
         out = self._drop(out, self.config.hidden_dropout_prob)
@@ -134,15 +149,12 @@ class Model:
         )
 
     def _norm(self, prefix: str, x: Any) -> Any:
-        mean = tf.reduce_mean(x, axis=-1, keepdims=True)
-        centred = x - mean
-        variance = tf.reduce_mean(tf.square(centred), axis=-1, keepdims=True)
-        scaled = centred * tf.math.rsqrt(variance + self.config.layer_norm_eps)
         gamma, beta = (self.variables[prefix + "LayerNorm/" + leaf] for leaf in ("gamma", "beta"))
-        return scaled * gamma + beta
+        return layer_norm(x, gamma, beta, self.config.layer_norm_eps)
 
     def _drop(self, x: Any, rate: float) -> Any:
-        return x if self._dropout is None or rate == 0 else self._dropout(x, rate)
+        place, self._place = self._place, self._place + 1
+        return x if self._dropout is None or rate == 0 else self._dropout(x, rate, place)
 
 
 def span_loss(logits: Any, batch: Tensors, over: str = "row") -> Any:

@@ -11,6 +11,7 @@ from bert import loss_scale, names, optimizer
 from bert.backend.base import Backend
 from bert.config import BertConfig
 from bert.dropout import Dropout
+from bert.errors import TrainerError
 from bert.loss_scale import counter
 from bert.model import Model, create_variables, span_loss, tanh_gelu
 from bert.train_config import TrainConfig
@@ -52,10 +53,10 @@ def build(model_config: BertConfig, config: TrainConfig, batch: Any, backend: Ba
     accumulate, sums, clear = _accumulate(sums, part, config.num_accumulation_steps)
     stop = counter("stop_requested")
     total, stops = _over_ranks(backend, sums, stop)
-    total = _unscaled(total, scale)
-    norm = _norm(total, sparse)
+    gradients = [_unscale(gradient, scale) for gradient in total.gradients]
+    norm = _norm(gradients, total.per_token, sparse)
     update = _Update(config, backend, weights, step, scale, batch["global_weight"])
-    operations, figures = update.make(total.gradients, norm)
+    operations, figures = update.make(gradients, norm)
     with tf.control_dependencies(operations):
         train = tf.group(*clear)
     figures.update(loss=total.loss, own_loss=sums.loss, norm=norm, stop=stops)
@@ -74,9 +75,14 @@ def _batch_number(config: TrainConfig, step: Any, part: Any) -> Any:
 def _loss(
     model_config: BertConfig, config: TrainConfig, batch: Any, backend: Backend, weights: Any, number: Any
 ) -> Any:
+    if config.gradient_checkpointing and config.dropout and not backend.repeats_dropout:
+        raise TrainerError("gradient_checkpointing: %s cannot draw a layer's dropout twice" % backend.name)
     gelu = tanh_gelu if config.gelu == "tanh" else backend.gelu
     dropout = Dropout(backend, config.seed, number) if config.dropout else None
-    model = Model(model_config, weights, gelu, dropout, training=True, gather=backend.gather)
+    model = Model(
+        model_config, weights, gelu, dropout, training=True, gather=backend.gather,
+        checkpointed=config.gradient_checkpointing,
+    )  # fmt: skip
     # Divided by the whole step's weight, so that the sum over ranks and batches is the step's mean.
     return span_loss(model.span_logits(batch), batch, config.loss_over) / batch["global_weight"]
 
@@ -86,9 +92,10 @@ def _gradients(loss: Any, variables: List[Any], scale: Optional[Any]) -> Tuple[T
     scaled = loss if scale is None else loss * scale.get_loss_scale()
     raw = tf.gradients(scaled, variables)
     sparse = [isinstance(gradient, tf.IndexedSlices) for gradient in raw]
-    # Google's norm counts a word's gradient once for each token, before equal words are added up.
-    squares = [tf.reduce_sum(tf.square(g.values)) for g, rows in zip(raw, sparse) if rows]
-    per_token = tf.add_n(squares) if squares else tf.zeros([])
+    # Google's norm counts a word's gradient once for each token, before equal words are added up. Unscaled
+    # before they are squared: the squares of scaled ones overflow long before the gradients do.
+    rows = [_unscale(gradient.values, scale) for gradient in raw if isinstance(gradient, tf.IndexedSlices)]
+    per_token = tf.add_n([tf.reduce_sum(tf.square(values)) for values in rows]) if rows else tf.zeros([])
     return Totals([tf.convert_to_tensor(g) for g in raw], loss, per_token), sparse
 
 
@@ -123,18 +130,13 @@ def reduce_gradients(backend: Backend, gradients: Sequence[Any]) -> List[Any]:
     return backend.all_reduce_sum(gradients)
 
 
-def _unscaled(total: Totals, scale: Optional[Any]) -> Totals:
-    if scale is None:
-        return total
-    factor = 1.0 / scale.get_loss_scale()
-    # Twice by the factor: its square may be too small for float32.
-    per_token = total.per_token * factor * factor
-    return Totals([gradient * factor for gradient in total.gradients], total.loss, per_token)
+def _unscale(value: Any, scale: Optional[Any]) -> Any:
+    return value if scale is None else value * (1.0 / scale.get_loss_scale())
 
 
-def _norm(total: Totals, sparse: Sequence[bool]) -> Any:
-    dense = [gradient for gradient, rows in zip(total.gradients, sparse) if not rows]
-    return tf.sqrt(total.per_token + tf.add_n([tf.reduce_sum(tf.square(gradient)) for gradient in dense]))
+def _norm(gradients: Sequence[Any], per_token: Any, sparse: Sequence[bool]) -> Any:
+    dense = [gradient for gradient, rows in zip(gradients, sparse) if not rows]
+    return tf.sqrt(per_token + 2.0 * tf.add_n([tf.nn.l2_loss(gradient) for gradient in dense]))
 
 
 def _pooler(config: BertConfig) -> Dict[str, Any]:
@@ -205,7 +207,7 @@ class _Update:
         with tf.control_dependencies(gradients):
             updates = optimizer.apply(
                 config.optimizer_type, self._variables, gradients, self._slots, rate, count,
-                config.weight_decay, config.adam_epsilon,
+                config.weight_decay, config.adam_epsilon, self._backend.fused_adam,
             )  # fmt: skip
         return tf.group(*updates)
 

@@ -10,9 +10,12 @@ from bert.backend.npu_options import NpuOptions
 from bert.cluster import Cluster
 
 
-def create(cluster: Cluster, name: str = "auto", npu: Optional[NpuOptions] = None) -> Backend:
+def create(
+    cluster: Cluster, name: str = "auto", npu: Optional[NpuOptions] = None, amp: bool = False
+) -> Backend:
     """Open the device of this rank. TensorFlow is imported here.
 
+    amp: mixed precision on a CPU (on an NPU its options say it).
     name: cpu, npu, or auto: what the launcher chose, and without one npu where a device and its adapter are.
     """
     if choose(cluster.backend if name == "auto" else name) == "npu":
@@ -21,7 +24,7 @@ def create(cluster: Cluster, name: str = "auto", npu: Optional[NpuOptions] = Non
         return NpuBackend(cluster, npu or NpuOptions())
     from bert.backend.cpu import CpuBackend
 
-    return CpuBackend(cluster)
+    return CpuBackend(cluster, amp)
 
 
 def choose(name: str) -> str:

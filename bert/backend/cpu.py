@@ -3,45 +3,80 @@
 from __future__ import annotations
 
 import os
-from typing import Any, List, Sequence
+import sys
+from typing import Any, Callable, Dict, List, Sequence, Tuple
 
 import numpy as np
 import tensorflow.compat.v1 as tf
 
+from bert.backend import host_memory
 from bert.backend.base import Backend
 from bert.backend.collective import shared_memory
+from bert.backend.collective.buckets import buckets
 from bert.cluster import Cluster
-from bert.model import exact_gelu
+from bert.fused import exact_gelu
+
+BUCKET_BYTES = 16 << 20  # gradients that are summed together
+_AMP_OPTIONS = ("auto_mixed_precision_onednn_bfloat16", "auto_mixed_precision_mkl")  # TF 2.7 on; 2.4 to 2.6
 
 
 class CpuBackend(Backend):
     """Run a rank on OMP_NUM_THREADS threads."""
 
     name = "cpu"
+    fused_adam = True
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: Cluster, amp: bool = False) -> None:
+        """Meet the other ranks. amp: bfloat16 where oneDNN thinks it safe; if it cannot, rank 0 says so."""
+        host_memory.keep_freed()
         self.rank, self.size = cluster.rank, cluster.size
+        self._amp = amp and self._can_amp()
         name = "%s-%d" % (cluster.run_id, cluster.attempt)
         self._collective = shared_memory.connect(name, cluster.rank, cluster.size)
 
+    def _can_amp(self) -> bool:
+        reason = amp_obstacle()
+        if reason and self.rank == 0:
+            print("--amp has no effect: %s; computing in float32" % reason, file=sys.stderr, flush=True)
+        return not reason
+
     def session_config(self) -> Any:
         threads = int(os.environ.get("OMP_NUM_THREADS", "0")) or len(os.sched_getaffinity(0))
-        return tf.ConfigProto(intra_op_parallelism_threads=threads, inter_op_parallelism_threads=2)
+        # One thread more where a collective waits in it for the other ranks.
+        waiting = 1 if self.size > 1 else 0
+        config = tf.ConfigProto(
+            intra_op_parallelism_threads=threads, inter_op_parallelism_threads=min(threads, 2) + waiting
+        )
+        if self._amp:
+            rewriter = config.graph_options.rewrite_options
+            setattr(rewriter, next(o for o in _AMP_OPTIONS if hasattr(rewriter, o)), 1)  # RewriterConfig.ON
+        return config
 
     def all_reduce_sum(self, tensors: Sequence[Any]) -> List[Any]:
+        """Sum each tensor over the ranks; in buckets from the last tensor to the first.
+
+        The backward pass makes the last layers' gradients first: while a bucket is summed, it goes on. All
+        ranks take the buckets in the same order.
+        """
         tensors = list(tensors)
         if self.size == 1:
             return tensors
+        summed: Dict[int, Any] = {}
+        before: List[Any] = []
+        for bucket in buckets([(t.dtype.name, _bytes(t)) for t in tensors], BUCKET_BYTES):
+            with tf.control_dependencies(before):
+                before = self._sum([tensors[index] for index in bucket])
+            summed.update(zip(bucket, before))
+        return [summed[index] for index in range(len(tensors))]
 
+    def _sum(self, tensors: List[Any]) -> List[Any]:
         def reduce(*arrays: np.ndarray) -> List[np.ndarray]:
-            total = self._collective.all_reduce_sum(shared_memory.concatenate(arrays))
-            ends = np.cumsum([array.size for array in arrays])[:-1]
-            return [part.reshape(a.shape) for part, a in zip(np.split(total, ends), arrays)]
+            return self._collective.all_reduce_sum(arrays)
 
-        summed = tf.numpy_function(reduce, tensors, [tensor.dtype for tensor in tensors])
+        summed = list(tf.numpy_function(reduce, tensors, [tensor.dtype for tensor in tensors]))
         for after, before in zip(summed, tensors):
             after.set_shape(before.shape)
-        return list(summed)
+        return summed
 
     def broadcast(self, variables: Sequence[Any]) -> Any:
         mine = [variable if self.rank == 0 else tf.zeros_like(variable) for variable in variables]
@@ -58,8 +93,65 @@ class CpuBackend(Backend):
         return exact_gelu(x)
 
     def dropout(self, x: Any, rate: float, seed: Any) -> Any:
-        kept = tf.random.stateless_uniform(tf.shape(x), seed) >= rate
-        return x * (tf.cast(kept, x.dtype) * (1.0 / (1.0 - rate)))
+        return _dropout(rate)(x, seed)
 
     def all_finite(self, tensors: Sequence[Any], norm: Any) -> Any:
         return tf.math.is_finite(norm)
+
+
+def _bytes(tensor: Any) -> int:
+    return tensor.dtype.size * (tensor.shape.num_elements() or 0)
+
+
+def amp_obstacle() -> str:
+    """Say why bfloat16 cannot be had on this machine with this TensorFlow; "" if it can."""
+    rewriter = tf.ConfigProto().graph_options.rewrite_options
+    if not any(hasattr(rewriter, option) for option in _AMP_OPTIONS):
+        return "TensorFlow %s has no bfloat16 on CPUs, TensorFlow 2 has" % tf.__version__
+    if os.environ.get("TF_ENABLE_ONEDNN_OPTS") == "0":
+        return "TF_ENABLE_ONEDNN_OPTS=0 switches oneDNN off"
+    flags = _cpu_flags()
+    if "avx512f" not in flags and "avx_ne_convert" not in flags:
+        return "oneDNN computes bfloat16 on CPUs with AVX-512 only, this one has none"
+    return ""
+
+
+def _cpu_flags() -> Sequence[str]:
+    with open("/proc/cpuinfo", encoding="utf-8") as stream:
+        lines = [line for line in stream if line.startswith("flags")]
+    return lines[0].split() if lines else ()
+
+
+def _dropout(rate: float) -> Callable[..., Any]:
+    keep = 1.0 / (1.0 - rate)
+
+    @tf.custom_gradient
+    def drop(x: Any, seed: Any) -> Tuple[Any, Any]:
+        kept = _kept(tf.shape(x), rate, seed)  # a byte an element is held for the backward pass
+        return _masked(x, kept, keep), lambda above: (_masked(above, kept, keep), None)
+
+    return drop
+
+
+def _masked(x: Any, kept: Any, factor: float) -> Any:
+    return x * (tf.cast(kept, x.dtype) * factor)
+
+
+def _kept(shape: Any, rate: float, seed: Any) -> Any:
+    """Draw a bool for each element, False with probability `rate`.
+
+    Random numbers are the dearest part of dropout, so one of 32 bits serves four elements: a byte below the
+    threshold is dropped. The threshold is a multiple of 1/256; it is drawn too, so that its mean is `rate`.
+    """
+    count = tf.reduce_prod(shape)
+    words = _random_words((count + 3) // 4 + 1, seed)
+    fraction = tf.cast(tf.bitwise.bitwise_and(words[-1], 0xFFFFFF), tf.float32) / float(1 << 24)
+    threshold = tf.cast(tf.floor(rate * 256.0 + fraction), tf.uint8)
+    drawn = tf.reshape(tf.bitcast(words[:-1], tf.uint8), [-1])[:count]
+    return tf.reshape(drawn >= threshold, shape)
+
+
+def _random_words(count: Any, seed: Any) -> Any:
+    if hasattr(tf.raw_ops, "StatelessRandomUniformFullInt"):
+        return tf.random.stateless_uniform([count], seed, None, None, tf.int32)
+    return tf.random.stateless_uniform([count], seed, -(2**31), 2**31 - 1, tf.int32)  # TF 1.15

@@ -39,6 +39,7 @@ class NpuBackend(Backend):
 
     name = "npu"
     static_shapes = True
+    repeats_dropout = False
     loads_on_every_rank = True
 
     def __init__(self, cluster: Cluster, options: NpuOptions) -> None:

@@ -1,8 +1,8 @@
-"""All-reduce between the ranks of one host through one mapped file in /dev/shm; no socket.
+"""All-reduce between the ranks of one host through shared memory that has no name; no port.
 
-Each rank has a slot of SLOT_BYTES and a row of counters that it alone writes, so no lock is needed: a
-rank says "arrived at n" by writing n, and waits until all rows say at least n. Sums are taken in rank
-order, so every rank gets the same bits. The file's name lives only until all ranks have mapped it.
+Each rank has two slots and a counter that it alone writes, so no lock is needed: a rank says "arrived at n"
+by writing n, and waits until all counters say at least n. Sums are taken in rank order, so every rank gets
+the same bits.
 """
 
 from __future__ import annotations
@@ -10,20 +10,22 @@ from __future__ import annotations
 import json
 import mmap
 import os
-import tempfile
 import time
 from typing import Any, List, Sequence
 
 import numpy as np
 
-SLOT_BYTES = 4 << 20
+from bert.backend.collective import futex, rendezvous
+from bert.backend.collective.rendezvous import CollectiveError
+
+__all__ = ["MAX_RANKS", "Alone", "CollectiveError", "SharedMemory", "connect"]
 MAX_RANKS = 64
-_HEADER = MAX_RANKS * 64  # a cache line for each rank's counter
-_FOLDER = "/dev/shm" if os.path.isdir("/dev/shm") else tempfile.gettempdir()  # noqa: S108
-
-
-class CollectiveError(RuntimeError):
-    """Say which ranks did not come."""
+_LINE = 64  # bytes; also what TensorFlow wants arrays aligned to, to take them over without a copy
+_HEADER = mmap.PAGESIZE  # a cache line for each rank's counter
+_MOST, _LEAST = 1 << 20, 1 << 16  # bytes of a slot: a chunk stays in the cache between its uses
+_WRAP = 1 << 32  # counters start again from 0
+_SPINS = 20
+_LOOK = 0.1  # seconds between two looks at the clock
 
 
 class SharedMemory:
@@ -33,93 +35,151 @@ class SharedMemory:
         if not 1 <= size <= MAX_RANKS:
             raise ValueError("%d ranks; shared memory connects 1 to %d" % (size, MAX_RANKS))
         self.rank, self.size, self.timeout = rank, size, timeout
-        self._count = 0
-        self._path = os.path.join(_FOLDER, "npu-launch-%s" % name)
-        self._map = self._open(_HEADER + (size + 1) * SLOT_BYTES)
-        self._arrived = np.frombuffer(self._map, np.int64, MAX_RANKS * 8)[::8]
-        self._slots = [self._bytes(index) for index in range(size)]
-        self._result = self._bytes(size)
-        self.barrier()
         if rank == 0:
-            os.unlink(self._path)
-
-    def _open(self, length: int) -> mmap.mmap:
-        if self.rank == 0:
-            handle = os.open(self._path + ".new", os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
-            os.ftruncate(handle, length)
-            os.rename(self._path + ".new", self._path)
+            length = _HEADER + 2 * (size + 1) * _slot_bytes(size)
+            handle = rendezvous.share(name, size, length, timeout)
         else:
-            handle = self._wait_for_file()
-        try:
-            return mmap.mmap(handle, length)
-        finally:
-            os.close(handle)
+            handle, length = rendezvous.join(name, rank, timeout)
+        self._map = mmap.mmap(handle, length)
+        os.close(handle)
+        self.slot_bytes = (length - _HEADER) // (2 * (size + 1))
+        self._arrived = np.frombuffer(self._map, np.uint32, MAX_RANKS * _LINE // 4)[:: _LINE // 4][:size]
+        self._count = self._turn = 0
+        # Two of each: a rank fills one while others still read the other.
+        self._slots = [[self._bytes(2 * owner + half) for owner in range(size)] for half in (0, 1)]
+        self._results = [self._bytes(2 * size + half) for half in (0, 1)]
+        self.barrier()
 
-    def _wait_for_file(self) -> int:
-        end = time.monotonic() + self.timeout
-        while time.monotonic() < end:
-            try:
-                return os.open(self._path, os.O_RDWR)
-            except FileNotFoundError:
-                time.sleep(0.01)
-        raise CollectiveError("rank 0 did not come within %g s" % self.timeout)
-
-    def _bytes(self, slot: int) -> Any:
-        return np.frombuffer(self._map, np.uint8, SLOT_BYTES, _HEADER + slot * SLOT_BYTES)
+    def _bytes(self, index: int) -> Any:
+        return np.frombuffer(self._map, np.uint8, self.slot_bytes, _HEADER + index * self.slot_bytes)
 
     def barrier(self) -> None:
-        """Wait for all ranks."""
-        self._count += 1
+        """Wait for all ranks. CollectiveError names those that did not come."""
+        self._count = (self._count + 1) % _WRAP
         self._arrived[self.rank] = self._count
-        start, turns = time.monotonic(), 0
-        while (self._arrived[: self.size] < self._count).any():
-            turns += 1
-            # Ranks may outnumber cores: give the core away rather than spin.
-            time.sleep(0 if turns < 20 else 0.0002)
-            if turns % 512 == 0 and time.monotonic() - start > self.timeout:
-                missing = np.flatnonzero(self._arrived[: self.size] < self._count)
-                raise CollectiveError(
-                    "rank %s did not come within %g s" % (", ".join(map(str, missing)), self.timeout)
-                )
+        futex.wake(futex.address_of(self._arrived, self.rank))
+        end = time.monotonic() + self.timeout
+        for peer in range(self.size):
+            self._wait_for(peer, end)
 
-    def all_reduce_sum(self, values: np.ndarray) -> np.ndarray:
-        """Sum an array over the ranks, element by element."""
-        flat = np.ascontiguousarray(values).reshape(-1)
-        out = np.empty_like(flat)
-        step = SLOT_BYTES // flat.itemsize
-        for start in range(0, len(flat), step):
-            self._reduce(flat[start : start + step], out[start : start + step])
-        return out.reshape(values.shape)
+    def _wait_for(self, peer: int, end: float) -> None:
+        spins = 0
+        while self._behind(peer):
+            spins += 1
+            if spins <= _SPINS:
+                time.sleep(0)  # ranks may outnumber cores: the peer may need this one
+                continue
+            seen = int(self._arrived[peer])
+            if self._is_behind(seen):
+                futex.wait(futex.address_of(self._arrived, peer), seen, _LOOK)
+            if time.monotonic() > end:
+                missing = {other for other in range(self.size) if self._behind(other)}
+                if missing:
+                    raise CollectiveError(rendezvous.did_not_come(missing, self.timeout))
 
-    def _reduce(self, part: np.ndarray, out: np.ndarray) -> None:
-        views = [slot[: part.nbytes].view(part.dtype) for slot in self._slots]
-        result = self._result[: part.nbytes].view(part.dtype)
-        views[self.rank][:] = part
-        self.barrier()
-        each = -(-len(part) // self.size)
-        mine = slice(self.rank * each, (self.rank + 1) * each)
-        total = result[mine]
-        total[:] = views[0][mine]
-        for view in views[1:]:
-            total += view[mine]
-        self.barrier()
-        out[:] = result
-        # No third barrier: a slot is written again only after this rank's copy, and the result only
-        # after the next first barrier, which every rank reaches after its copy.
+    def _behind(self, peer: int) -> bool:
+        return self._is_behind(int(self._arrived[peer]))
+
+    def _is_behind(self, seen: int) -> bool:
+        return 0 < (self._count - seen) % _WRAP < _WRAP // 2
+
+    def all_reduce_sum(self, arrays: Sequence[np.ndarray]) -> List[np.ndarray]:
+        """Sum arrays of one dtype over the ranks, element by element; give new ones."""
+        sums, out = _aligned(arrays)
+        sources = [np.ascontiguousarray(array).reshape(-1) for array in arrays]
+        pieces = _Pieces(sources, out)
+        step = self.slot_bytes // out.itemsize
+        previous = None
+        for start in range(0, out.size, step):
+            chunk = slice(start, min(start + step, out.size))
+            self._fill(pieces, chunk)
+            self.barrier()  # all have filled; and all have summed the previous chunk
+            if previous is not None:
+                self._take(out, previous, self._turn - 1)
+            self._sum(out, chunk)
+            previous, self._turn = chunk, self._turn + 1
+        if previous is not None:
+            self.barrier()
+            self._take(out, previous, self._turn - 1)
+        return sums
+
+    def _fill(self, pieces: _Pieces, chunk: slice) -> None:
+        slot = self._slots[self._turn % 2][self.rank]
+        pieces.copy_to(slot.view(pieces.dtype), chunk.start, chunk.stop)
+
+    def _sum(self, out: np.ndarray, chunk: slice) -> None:
+        """Sum this rank's share of a chunk into the common result."""
+        length = chunk.stop - chunk.start
+        each = -(-length // self.size)
+        mine = slice(min(self.rank * each, length), min((self.rank + 1) * each, length))
+        total = self._results[self._turn % 2].view(out.dtype)[mine]
+        parts = [slot.view(out.dtype)[mine] for slot in self._slots[self._turn % 2]]
+        if self.size == 1:
+            total[:] = parts[0]
+            return
+        with np.errstate(all="ignore"):  # the trainer looks for overflow itself; gaps may hold anything
+            np.add(parts[0], parts[1], out=total)
+            for more in parts[2:]:
+                np.add(total, more, out=total)
+
+    def _take(self, out: np.ndarray, chunk: slice, turn: int) -> None:
+        out[chunk] = self._results[turn % 2].view(out.dtype)[: chunk.stop - chunk.start]
 
     def all_gather(self, value: Any) -> List[Any]:
-        """Collect a JSON value of every rank, in rank order; at most SLOT_BYTES - 8 bytes each."""
-        data = json.dumps(value).encode()
-        slot = self._slots[self.rank]
-        slot[:8].view(np.int64)[0] = len(data)
-        slot[8 : 8 + len(data)] = np.frombuffer(data, np.uint8)
+        """Collect a JSON value of every rank, in rank order. ValueError: longer than slot_bytes - 8 bytes."""
+        data = np.frombuffer(json.dumps(value).encode(), np.uint8)
+        if len(data) > self.slot_bytes - 8:
+            raise ValueError("%d bytes; all_gather takes %d" % (len(data), self.slot_bytes - 8))
+        slots, self._turn = self._slots[self._turn % 2], self._turn + 1
+        slots[self.rank][:8].view(np.int64)[0] = len(data)
+        slots[self.rank][8 : 8 + len(data)] = data
         self.barrier()
-        values = []
-        for other in self._slots:
-            length = int(other[:8].view(np.int64)[0])
-            values.append(json.loads(other[8 : 8 + length].tobytes().decode()))
+        values = [_read(slot) for slot in slots]
         self.barrier()
         return values
+
+
+def _read(slot: Any) -> Any:
+    return json.loads(slot[8 : 8 + int(slot[:8].view(np.int64)[0])].tobytes().decode())
+
+
+def _slot_bytes(size: int) -> int:
+    """Give the length of a slot: smaller ones where /dev/shm is small, as in a container."""
+    fits = rendezvous.free_bytes() // 2 // (2 * (size + 1)) // mmap.PAGESIZE * mmap.PAGESIZE
+    return max(min(_MOST, fits), _LEAST)
+
+
+def _aligned(arrays: Sequence[np.ndarray]) -> Any:
+    """Give an array for each of `arrays`, and the flat one that they lie in, each at an aligned place."""
+    dtype = arrays[0].dtype
+    if any(array.dtype != dtype for array in arrays):
+        raise ValueError("one all-reduce takes one dtype, not %s" % sorted({str(a.dtype) for a in arrays}))
+    whole = _LINE // dtype.itemsize
+    starts = np.cumsum([0] + [-(-array.size // whole) * whole for array in arrays])
+    room = np.empty(int(starts[-1]) * dtype.itemsize + _LINE, np.uint8)
+    first = -room.ctypes.data % _LINE
+    flat = room[first : first + int(starts[-1]) * dtype.itemsize].view(dtype)
+    return [flat[s : s + a.size].reshape(a.shape) for s, a in zip(starts, arrays)], flat
+
+
+class _Pieces:
+    """Copy any stretch of arrays that lie in a flat one at aligned places, without making the flat one."""
+
+    def __init__(self, sources: Sequence[np.ndarray], flat: np.ndarray) -> None:
+        self.dtype = flat.dtype
+        whole = _LINE // flat.itemsize
+        self._sources = sources
+        self._starts = np.cumsum([0] + [-(-source.size // whole) * whole for source in sources])
+
+    def copy_to(self, target: np.ndarray, start: int, stop: int) -> None:
+        """Copy what lies from start to stop; the gaps are left as they are."""
+        index = int(np.searchsorted(self._starts, start, "right")) - 1
+        while index < len(self._sources) and self._starts[index] < stop:
+            source, offset = self._sources[index], int(self._starts[index])
+            part = source[max(start - offset, 0) : stop - offset]
+            at = max(offset - start, 0)
+            target[at : at + part.size] = part
+            index += 1
 
 
 class Alone:
@@ -128,9 +188,9 @@ class Alone:
     def barrier(self) -> None:
         """Wait for nobody."""
 
-    def all_reduce_sum(self, values: np.ndarray) -> np.ndarray:
-        """Give the values back."""
-        return values
+    def all_reduce_sum(self, arrays: Sequence[np.ndarray]) -> List[np.ndarray]:
+        """Give the arrays back."""
+        return list(arrays)
 
     def all_gather(self, value: Any) -> List[Any]:
         """Give the only value."""
@@ -140,8 +200,3 @@ class Alone:
 def connect(name: str, rank: int, size: int, timeout: float = 600.0) -> Any:
     """Give the collective of `size` ranks."""
     return SharedMemory(name, rank, size, timeout) if size > 1 else Alone()
-
-
-def concatenate(arrays: Sequence[np.ndarray]) -> np.ndarray:
-    """Put arrays into one flat one."""
-    return np.concatenate([array.reshape(-1) for array in arrays])

@@ -1,0 +1,23 @@
+"""Which gradients travel together."""
+
+from __future__ import annotations
+
+from typing import Dict, List, Sequence, Tuple
+
+
+def buckets(tensors: Sequence[Tuple[str, int]], limit: int) -> List[List[int]]:
+    """Group tensors (dtype, bytes) into lists of indices, from the last tensor to the first.
+
+    A bucket is of one dtype and holds at most `limit` bytes; a larger tensor is alone in its bucket.
+    """
+    made: List[List[int]] = []
+    open_: Dict[str, Tuple[List[int], int]] = {}
+    for index in reversed(range(len(tensors))):
+        dtype, size = tensors[index]
+        bucket, held = open_.get(dtype, ([], limit))
+        if not bucket or held + size > limit:
+            bucket, held = [], 0
+            made.append(bucket)
+        bucket.append(index)
+        open_[dtype] = bucket, held + size
+    return made

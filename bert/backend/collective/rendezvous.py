@@ -1,0 +1,133 @@
+"""How the ranks of a host come by one piece of shared memory that has no name.
+
+Rank 0 makes the memory and listens on an abstract Unix socket; the others connect and are sent the open file.
+Neither the file nor the socket is in any folder, so the kernel removes both with the last process that
+holds them, however it dies. Only processes of the same user are answered.
+"""
+
+from __future__ import annotations
+
+import array
+import os
+import socket
+import struct
+import tempfile
+import time
+from typing import List, Set, Tuple
+
+FOLDER = "/dev/shm" if os.path.isdir("/dev/shm") else tempfile.gettempdir()  # noqa: S108
+_RANK, _LENGTH = struct.Struct("<i"), struct.Struct("<q")
+_CREDENTIALS = struct.Struct("3i")  # pid, uid, gid
+_PAUSE, _PATIENCE = 0.02, 5.0  # seconds: between two tries, for a peer's first word
+
+
+class CollectiveError(RuntimeError):
+    """Say which ranks did not come."""
+
+
+def free_bytes() -> int:
+    """Give what still fits into the folder of shared memory."""
+    state = os.statvfs(FOLDER)
+    return state.f_bavail * state.f_frsize
+
+
+def share(name: str, size: int, length: int, timeout: float) -> int:
+    """Make `length` bytes and hand them to the ranks 1 to size - 1: a file descriptor.
+
+    Raises:
+        CollectiveError: a rank did not come within `timeout` seconds.
+        OSError: the memory cannot be had.
+    """
+    handle = os.open(FOLDER, os.O_TMPFILE | os.O_RDWR, 0o600)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        try:
+            os.posix_fallocate(handle, 0, length)  # a full /dev/shm is an error here, not a SIGBUS later
+            listener.bind(_address(name))
+            listener.listen(size)
+            _hand_out(listener, handle, length, set(range(1, size)), timeout)
+        except BaseException:
+            os.close(handle)
+            raise
+    return handle
+
+
+def _hand_out(listener: socket.socket, handle: int, length: int, missing: Set[int], timeout: float) -> None:
+    end = time.monotonic() + timeout
+    waiting: List[socket.socket] = []
+    try:
+        while missing:
+            listener.settimeout(max(end - time.monotonic(), 0.001))
+            try:
+                peer, _ = listener.accept()
+            except socket.timeout:
+                raise CollectiveError(did_not_come(missing, timeout)) from None
+            waiting.append(peer)
+            missing.discard(_greet(peer))
+        for peer in waiting:
+            _send(peer, handle, length)
+    finally:
+        for peer in waiting:
+            peer.close()
+
+
+def _greet(peer: socket.socket) -> int:
+    """Give the rank of who has connected; -1 if it is none of ours."""
+    if not _is_ours(peer):
+        return -1
+    peer.settimeout(_PATIENCE)
+    try:
+        said = peer.recv(_RANK.size)
+    except OSError:
+        return -1
+    return int(_RANK.unpack(said)[0]) if len(said) == _RANK.size else -1
+
+
+def _is_ours(peer: socket.socket) -> bool:
+    said = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    return bool(_CREDENTIALS.unpack(said)[1] == os.getuid())
+
+
+def _send(peer: socket.socket, handle: int, length: int) -> None:
+    if not _is_ours(peer):
+        return
+    files = array.array("i", [handle])
+    try:
+        peer.sendmsg([_LENGTH.pack(length)], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, files)])
+    except OSError:
+        pass  # it has died since: the first barrier names it
+
+
+def join(name: str, rank: int, timeout: float) -> Tuple[int, int]:
+    """Come to rank 0: (file descriptor, length). CollectiveError: no rank 0 within `timeout` seconds."""
+    end = time.monotonic() + timeout
+    while time.monotonic() < end:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as mine:
+            try:
+                mine.connect(_address(name))
+            except ConnectionRefusedError:
+                time.sleep(_PAUSE)
+                continue
+            mine.settimeout(max(end - time.monotonic(), 0.001))
+            return _receive(mine, rank, timeout)
+    raise CollectiveError(did_not_come({0}, timeout))
+
+
+def _receive(mine: socket.socket, rank: int, timeout: float) -> Tuple[int, int]:
+    try:
+        mine.sendall(_RANK.pack(rank))
+        said, extra, _, _ = mine.recvmsg(_LENGTH.size, socket.CMSG_SPACE(_RANK.size))
+    except socket.timeout:
+        raise CollectiveError("rank 0 waits for another rank; %g s are over" % timeout) from None
+    if not extra:
+        raise CollectiveError("rank 0 went away before all ranks had come")
+    files = array.array("i", extra[0][2])
+    return files[0], int(_LENGTH.unpack(said)[0])
+
+
+def did_not_come(ranks: Set[int], timeout: float) -> str:
+    """Say it in one way."""
+    return "rank %s did not come within %g s" % (", ".join(map(str, sorted(ranks))), timeout)
+
+
+def _address(name: str) -> str:
+    return "\0npu-launch-%d-%s" % (os.getuid(), name[-80:])  # at most 107 bytes
