@@ -33,7 +33,7 @@ def leftovers() -> Dict[str, Set[str]]:
     """Give what a run could leave outside of its own folder."""
     return {
         "shared memory": set(os.listdir("/dev/shm")),
-        "temporary files": set(name for name in os.listdir(tempfile.gettempdir()) if "npu" in name.lower()),
+        "temporary files": {name for name in os.listdir(tempfile.gettempdir()) if "npu" in name.lower()},
     }
 
 
@@ -109,11 +109,11 @@ from launcher.console import Console
 from launcher.run_dir import RunDir
 from launcher.supervise import supervise
 from tests.faults.driver import make_plan
-counts = []
+counts, console = [], Console(sys.stdout)
 for number in range(8):
     run = RunDir.create(Path.cwd() / "runs" / str(number), range(3))
     plan = make_plan(run, {"grace": 1.0}, 3, ["/bin/sh", "-c", "sleep 60 & exit %d" % (number % 3)])
-    code = supervise(plan, run, Console(sys.stdout)).exit_code
+    code = supervise(plan, run, console).exit_code
     assert code == number % 3, code
     counts.append(len(os.listdir("/proc/self/fd")))
 children = open("/proc/self/task/%d/children" % os.getpid()).read().split()
