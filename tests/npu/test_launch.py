@@ -115,8 +115,10 @@ def test_weights_and_slots_equal_those_of_cpu(cpu: Run, npu: Run) -> None:
 
     theirs, ours = cpu.weights(), npu.weights()
     assert sorted(ours) == sorted(theirs)
-    for name, value in theirs.items():
-        np.testing.assert_allclose(ours[name], value, rtol=1e-3, atol=1e-5, err_msg=name)
+    for name in [
+        name for name in theirs if "pooler" not in name
+    ]:  # not trained: as random as when it was made
+        np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-3, atol=1e-5, err_msg=name)
 
 
 def test_answers_are_identical(cpu: Run, npu: Run) -> None:
