@@ -71,7 +71,11 @@ def _train(
     backend.steps_per_call = options.get("steps_per_call", 1)
 
     def batches(start: int) -> Iterator[Batch]:
-        return step_batches(start, cluster.rank, cluster.size, config.num_accumulation_steps, ROWS)
+        for batch in step_batches(start, cluster.rank, cluster.size, config.num_accumulation_steps, ROWS):
+            batch["global_weight"] /= np.float32(
+                options.get("magnify", 1.0)
+            )  # losses that many times as large
+            yield batch
 
     given = {name: options[name] for name in ("init_checkpoint",) if name in options}
     try:

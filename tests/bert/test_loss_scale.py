@@ -65,10 +65,10 @@ def test_a_scale_changes_no_result(tmp_path: Path, scale: float) -> None:
 def test_a_step_that_overflows_changes_no_weight_and_no_slot(
     tmp_path: Path, capfd: pytest.CaptureFixture
 ) -> None:
-    """At a scale of 2**126 every gradient of this model is infinite."""
+    """Magnified so, the gradients are infinite at the largest scale."""
     first = train(tmp_path / "a", settings(num_train_steps=1, learning_rate=0.0)).checkpoint
     config = settings(num_train_steps=3, num_warmup_steps=0, npu_bert_loss_scale=2.0**127)
-    result = train(tmp_path / "b", config, init_checkpoint=first)
+    result = train(tmp_path / "b", config, init_checkpoint=first, magnify=2.0**20)
     before, after = (dict(checkpoint.read(path)) for path in (first, result.checkpoint))
     for name, value in after.items():
         if name.endswith(("/adam_m", "/adam_v")):
@@ -82,7 +82,7 @@ def test_a_step_that_overflows_changes_no_weight_and_no_slot(
 @pytest.mark.slow
 def test_overflow_is_skipped_on_all_ranks_and_training_goes_on(tmp_path: Path) -> None:
     config = settings(num_train_steps=24, npu_bert_loss_scale=0, init_loss_scale_value=2.0**126)
-    job = Job(tmp_path, config, ranks=2)
+    job = Job(tmp_path, config, ranks=2, magnify=2.0**8)
     assert job.wait() == [0, 0], job.output()
     held = [
         [(r["loss_scale"], r["skipped_steps"], r["loss"]) for r in records(tmp_path, n).values()]
@@ -97,7 +97,7 @@ def test_overflow_is_skipped_on_all_ranks_and_training_goes_on(tmp_path: Path) -
 def test_endless_overflow_ends_the_run(tmp_path: Path) -> None:
     config = settings(num_train_steps=200, npu_bert_loss_scale=2.0**127, display_loss_steps=50)
     with pytest.raises(EndlessOverflow, match="overflowed in 100 steps in a row, up to step 100"):
-        train(tmp_path, config)
+        train(tmp_path, config, magnify=2.0**20)
     assert not list((tmp_path / "out").glob("*.index"))
 
 
