@@ -150,7 +150,7 @@ def _run(words: List[str]) -> None:
     else:
         sys.path[0] = os.path.dirname(os.path.abspath(words[0]))
         sys.argv = words
-        runpy.run_path(words[0], run_name="__main__")
+        runpy.run_path(os.path.abspath(words[0]), run_name="__main__")
 
 
 if __name__ == "__main__":
