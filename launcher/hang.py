@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, List, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
 from launcher.ranks import Running
 from launcher.run_dir import RunDir
 from launcher.watch import stopped
 
 if TYPE_CHECKING:  # loaded when there is trouble, not at every start
-    from launcher.stacks import Group
+    from launcher.stacks import Frame, Group
 
 PATIENCE = 2.0  # seconds for the dumps of all ranks
 
@@ -31,12 +31,44 @@ def roll_call(run: RunDir, ranks: Sequence[Running]) -> RollCall:
     living = [rank for rank in ranks if rank.alive]
     mute = stopped(living)
     texts = stacks.ask(run, {rank.rank: rank.pid for rank in living}, PATIENCE)
-    groups = stacks.group(texts)
+    groups = groups_of(texts)
     summary = [stacks.summary(groups)] if groups else []
     silent = [rank for rank in living if rank.rank not in texts]
-    return RollCall(
-        "; ".join([*summary, *mute]), tuple(stacks.report(groups)[1:]) if groups else (), _odd(groups, silent)
-    )
+    lines = stacks.report(groups)[1:] if groups else []
+    return RollCall("; ".join([*summary, *mute]), tuple(lines), _odd(groups, silent))
+
+
+def groups_of(texts: Mapping[int, str]) -> List[Group]:
+    """Group ranks by the function in which they are, the largest group first.
+
+    The main thread often waits in the same call everywhere (a session's run), while a thread below it is in
+    the collective on one rank and in the data on another. So what counts is the first thread whose place not
+    all ranks have in common. Lines do not count: a loop that waits is now here, now there.
+    """
+    from launcher import stacks
+
+    threads = {rank: [t for t in stacks.threads(text) if t] for rank, text in texts.items()}
+    places = {rank: {_function(frames) for frames in found} for rank, found in threads.items()}
+    common: Set[Tuple[str, str]] = set.intersection(*places.values()) if places else set()
+    groups: Dict[Tuple[str, str], List[int]] = {}
+    chosen: Dict[Tuple[str, str], Tuple[Frame, ...]] = {}
+    for rank in sorted(threads):
+        special = [frames for frames in threads[rank] if _function(frames) not in common]
+        frames = (special or threads[rank] or [()])[0]
+        key = _function(frames)
+        groups.setdefault(key, []).append(rank)
+        chosen.setdefault(key, frames)
+    made = [stacks.Group(tuple(who), chosen[key]) for key, who in groups.items()]
+    return sorted(made, key=lambda group: (-len(group.ranks), group.ranks))
+
+
+def _function(frames: Sequence[Frame]) -> Tuple[str, str]:
+    """Give file and name of the innermost function that is no library's."""
+    from launcher import stacks
+
+    own = [frame for frame in frames if not stacks.is_library(frame)]
+    found = (own or list(frames))[:1]
+    return (found[0].file, found[0].function) if found else ("", "")
 
 
 def _odd(groups: Sequence[Group], silent: List[Running]) -> Optional[int]:

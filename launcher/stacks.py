@@ -119,6 +119,11 @@ def group(texts: Mapping[int, str]) -> List[Group]:
 _PLUMBING = re.compile(r"(^<|/lib/python|site-packages/|launcher/worker\.py$)")
 
 
+def is_library(frame: Frame) -> bool:
+    """Tell whether a frame says how a rank waits, not where."""
+    return bool(_PLUMBING.search(frame.file))
+
+
 def place(frames: Sequence[Frame]) -> str:
     """Name where a stack is: its innermost function, and the innermost line outside of libraries."""
     if not frames:

@@ -1,0 +1,45 @@
+"""Where the ranks are when one of them hangs."""
+
+from __future__ import annotations
+
+from typing import Sequence, Tuple
+
+from launcher import stacks
+from launcher.hang import groups_of
+
+RUN = [("/venv/lib/python3.11/site-packages/tf/session.py", 9, "run"), ("/job/train.py", 40, "loop")]
+
+
+def dump(*threads: Sequence[Tuple[str, int, str]]) -> str:
+    """Write stacks, innermost call first, as faulthandler does; the first is the main thread."""
+    lines = []
+    for number, frames in reversed(list(enumerate(threads))):
+        lines.append("%s 0x%x (most recent call first):" % ("Thread" if number else "Current thread", number))
+        lines += ['  File "%s", line %d in %s' % frame for frame in frames]
+    return "\n".join(lines) + "\n"
+
+
+def test_ranks_are_told_apart_by_the_function_of_their_main_thread() -> None:
+    texts = {rank: dump([("/job/c.py", 7, "all_reduce")]) for rank in (0, 2, 3)}
+    texts[1] = dump([("/job/data.py", 3, "tokenise")])
+    line = stacks.summary(groups_of(texts))
+    assert line.startswith("0,2-3 in all_reduce") and "; 1 in tokenise" in line
+
+
+def test_a_loop_that_waits_is_one_place_whatever_its_line() -> None:
+    texts = {rank: dump([("/job/c.py", 7 + rank, "barrier")]) for rank in range(4)}
+    assert [group.ranks for group in groups_of(texts)] == [(0, 1, 2, 3)]
+
+
+def test_where_all_main_threads_are_in_a_session_the_thread_below_tells() -> None:
+    feeder = [("/job/data.py", 3, "tokenise")]
+    texts = {rank: dump(RUN, [("/job/c.py", 7, "barrier")]) for rank in (0, 2, 3)}
+    texts[1] = dump(RUN, feeder)
+    groups = groups_of(texts)
+    assert [group.ranks for group in groups] == [(0, 2, 3), (1,)]
+    assert groups[-1].frames[0].function == "tokenise"
+
+
+def test_dumps_without_frames_are_a_group_too() -> None:
+    assert groups_of({}) == []
+    assert [group.ranks for group in groups_of({0: "", 1: dump(RUN)})] == [(0,), (1,)]
