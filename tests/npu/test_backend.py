@@ -160,3 +160,11 @@ def test_without_a_rank_table_the_ranks_find_each_other(run_ranks: Any) -> None:
     ended = run_ranks("free.py", 2, env)
     assert ended.codes == [0, 0], ended.output
     assert [ended.answers(rank)["ranks"] for rank in (0, 1)] == [[0, 1]] * 2
+
+
+def test_groups_are_filled_from_the_last_gradient_on_and_a_big_one_is_alone() -> None:
+    pytest.importorskip("tensorflow")
+    from bert.backend.npu import fused_groups
+
+    assert fused_groups([90, 10, 10, 10], limit=20) == [2, 1, 0, 0]
+    assert fused_groups([5, 5], limit=100) == [0, 0] and fused_groups([], limit=1) == []
