@@ -7,6 +7,7 @@ import re
 import time
 from bisect import bisect_left
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Dict, Iterator, List, Optional, Pattern, Sequence, Tuple, Union
 
@@ -164,13 +165,12 @@ class Follower:
         """
         exact = all(isinstance(reader, RankReader) for reader in self._readers.values())
         horizon = time.time_ns() - SETTLED if exact else 1 << 63
-        for block in merge([reader.blocks() for reader in self._readers.values()]):
+        for block in chain(merge([reader.blocks() for reader in self._readers.values()]), ([],)):
             self._waiting += block
             self._waiting.sort(key=time_of)
             count = bisect_left(self._waiting, (horizon,))
             yield self._waiting[:count]
             self._waiting = self._waiting[count:]
-        yield []
 
     def coming(self) -> Iterator[Block]:
         """Give what is there and what comes; an empty block each time that there is nothing."""

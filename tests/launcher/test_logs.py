@@ -16,8 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from launcher import log_pieces, log_text, logs, run_logs
-from launcher.log_filters import Collapse, split
 from launcher.locks import hold
+from launcher.log_filters import Collapse, split
 from launcher.log_pieces import Block
 from launcher.logs import Place, Query
 from launcher.run_dir import RunDir
@@ -136,6 +136,20 @@ def test_a_rank_that_has_a_log_but_no_index_yet_is_followed_by_its_index(tmp_pat
         assert not any(following.there())
         run.index(0).write_bytes(late)
         assert [text for block in following.there() for _, _, _, text in block] == [b"one"]
+
+
+def test_a_line_that_is_too_young_is_shown_at_a_later_look_though_nothing_follows_it(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "job-1", [[]])
+    run.result.unlink()
+    with hold((), run):
+        following = logs.Follower([Place(run.path)], Query())
+        run.log(0).write_bytes(b"one\n")
+        run.index(0).write_bytes(b"%d o 0 4\n" % (time.time_ns() + 10**9))
+        assert not any(following.there())
+        end = time.monotonic() + 30
+        while not any(following.there()):
+            assert time.monotonic() < end
+            time.sleep(0.05)
 
 
 def test_ranks_streams_and_patterns_choose_lines(tmp_path: Path) -> None:
