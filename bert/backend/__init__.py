@@ -11,11 +11,16 @@ from bert.cluster import Cluster
 
 
 def create(
-    cluster: Cluster, name: str = "auto", npu: Optional[NpuOptions] = None, amp: bool = False
+    cluster: Cluster,
+    name: str = "auto",
+    npu: Optional[NpuOptions] = None,
+    amp: bool = False,
+    collective: str = "auto",
 ) -> Backend:
     """Open the device of this rank. TensorFlow is imported here.
 
     amp: mixed precision on a CPU (on an NPU its options say it).
+    collective: auto, shm or grpc, for the ranks on CPUs.
     name: cpu, npu, or auto: what the launcher chose, and without one npu where a device and its adapter are.
     """
     if choose(cluster.backend if name == "auto" else name) == "npu":
@@ -24,7 +29,7 @@ def create(
         return NpuBackend(cluster, npu or NpuOptions())
     from bert.backend.cpu import CpuBackend
 
-    return CpuBackend(cluster, amp)
+    return CpuBackend(cluster, amp, collective)
 
 
 def choose(name: str) -> str:

@@ -9,9 +9,8 @@ from typing import Any, Callable, Dict, List, Sequence, Tuple
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from bert.backend import host_memory
+from bert.backend import collective, host_memory
 from bert.backend.base import Backend
-from bert.backend.collective import shared_memory
 from bert.backend.collective.buckets import buckets
 from bert.cluster import Cluster
 from bert.fused import exact_gelu
@@ -26,13 +25,12 @@ class CpuBackend(Backend):
     name = "cpu"
     fused_adam = True
 
-    def __init__(self, cluster: Cluster, amp: bool = False) -> None:
+    def __init__(self, cluster: Cluster, amp: bool = False, kind: str = "auto") -> None:
         """Meet the other ranks. amp: bfloat16 where oneDNN thinks it safe; if it cannot, rank 0 says so."""
         host_memory.keep_freed()
         self.rank, self.size = cluster.rank, cluster.size
         self._amp = amp and self._can_amp()
-        name = "%s-%d" % (cluster.run_id, cluster.attempt)
-        self._collective = shared_memory.connect(name, cluster.rank, cluster.size)
+        self._collective = collective.connect(cluster, kind)
 
     def _can_amp(self) -> bool:
         reason = amp_obstacle()
@@ -97,6 +95,11 @@ class CpuBackend(Backend):
 
     def all_finite(self, tensors: Sequence[Any], norm: Any) -> Any:
         return tf.math.is_finite(norm)
+
+    def close(self) -> None:
+        close = getattr(self._collective, "close", None)  # shared memory has nothing to close
+        if close:
+            close()
 
 
 def _bytes(tensor: Any) -> int:

@@ -67,7 +67,7 @@ def _train(
 ) -> trainer.TrainResult:
     rank_dir = os.path.join(folder, "rank%d" % cluster.rank)
     os.makedirs(rank_dir, exist_ok=True)
-    backend = backends.create(cluster, "cpu")
+    backend = backends.create(cluster, "cpu", collective=options.get("collective", "auto"))
     backend.steps_per_call = options.get("steps_per_call", 1)
 
     def batches(start: int) -> Iterator[Batch]:
@@ -113,7 +113,10 @@ class Job:
         # The server imports TensorFlow once; ranks are forked from it.
         os.environ["PYTHONPATH"] = os.pathsep.join(sys.path)
         _context.set_forkserver_preload(["tests.bert.runs"])
-        clusters = [Cluster(rank=rank, size=ranks, run_id=run) for rank in range(ranks)]
+        clusters = [
+            Cluster(rank=rank, size=ranks, run_id=run, servers=("localhost",) * ranks)
+            for rank in range(ranks)
+        ]
         self.processes = [
             _context.Process(target=_rank, args=(str(folder), config, cluster, options), daemon=True)
             for cluster in clusters
@@ -157,6 +160,7 @@ def _rank(folder: str, config: TrainConfig, cluster: Cluster, options: Dict[str,
     os.dup2(log, 1)
     os.dup2(log, 2)
     os.environ["OMP_NUM_THREADS"] = "1"
+    os.environ["NPU_LAUNCH_GRPC_PORT"] = str(options.get("first_port", 0))
     if "die_at_replace" in options:
         _die_at(options["die_at_replace"])
     if "sabotage" in options:

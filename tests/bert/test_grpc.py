@@ -8,9 +8,14 @@ import sys
 from pathlib import Path
 from typing import Any, List
 
+import numpy as np
 import pytest
 
+from bert.backend import collective
 from bert.backend.collective import grpc
+from bert.cluster import Cluster
+from bert.errors import TrainerError
+from tests.bert.runs import Job, losses, settings
 from tests.launching import ROOT
 
 RANK = """
@@ -87,6 +92,35 @@ def test_a_peer_that_dies_is_an_error_and_no_hang(tmp_path: Path) -> None:
     done = _run(2, "dies", tmp_path)
     assert done[0].returncode == 7, done[0].stderr
     assert done[0].stdout.startswith("error collective grpc, rank 0: ")
+
+
+@pytest.mark.slow
+def test_a_training_over_grpc_is_that_over_shared_memory(tmp_path: Path) -> None:
+    config = settings(num_train_steps=3)
+    job = Job(tmp_path / "grpc", config, 2, collective="grpc", first_port=min(_neighbours()))
+    shared = Job(tmp_path / "shm", config, 2)
+    assert (job.wait(), shared.wait()) == ([0, 0], [0, 0]), job.output() + shared.output()
+    np.testing.assert_allclose(losses(tmp_path / "grpc"), losses(tmp_path / "shm"), rtol=1e-5)
+    assert losses(tmp_path / "grpc") == losses(tmp_path / "grpc", rank=1)
+    assert "keep that port closed" in job.output(0) and "listens" not in shared.output(0)
+
+
+def _neighbours() -> List[int]:
+    """Find two free ports side by side."""
+    while True:
+        [first] = _ports(1)
+        with socket.socket() as second:
+            try:
+                second.bind(("127.0.0.1", first + 1))
+            except (OSError, OverflowError):
+                continue
+        return [first, first + 1]
+
+
+def test_ranks_on_several_hosts_need_grpc_by_name() -> None:
+    cluster = Cluster(rank=0, size=2, servers=("10.0.0.1", "10.0.0.2"))
+    with pytest.raises(TrainerError, match=r"ranks are on 2 hosts, .* give --collective grpc"):
+        collective.connect(cluster)
 
 
 def test_addresses_come_from_the_rank_table_and_one_variable() -> None:
