@@ -156,7 +156,7 @@ def waits_for_others(end: RankEnd) -> bool:
     if end.error and end.error.kind != "SystemExit":
         text = "%s: %s" % (end.error.kind, end.error.message)
     elif end.code is not None and end.code >= 0:
-        text = end.tail[-2000:].decode("utf-8", "replace")
+        text = end.tail[-600:].decode("utf-8", "replace")
     else:
         return False
     return bool(_WAITED.search(text) or _PEER_LOST.search(text))
