@@ -96,6 +96,8 @@ def check_links(machine: Machine) -> Iterable[Finding]:
         what = "device %s: %s" % (shorten(ill), health[ill[0]])
         todo = "set a detection address in the same network: `hccn_tool -i N -netdetect -s address A.B.C.D`"
         yield Finding("net health", WARNING, what, todo)
+    elif health:
+        yield Finding("net health", OK, "no device reports a fault")
 
 
 def check_tls(machine: Machine) -> Iterable[Finding]:
