@@ -55,10 +55,12 @@ def _share(job: Job, model: BertConfig, data: Dataset, checkpoint: str, backend:
 
 
 def _precision(flags: SquadFlags, backend: Backend) -> str:
-    mixed = flags.mixed_precision
-    if mixed is None:
-        mixed = backend.name == "npu"
-    return ("fp16" if backend.name == "npu" else "bf16") if mixed else "fp32"
+    """Name what the device really computes in."""
+    if backend.name == "npu":
+        return "fp32" if flags.mixed_precision is False else "fp16"
+    from bert.backend.cpu import amp_obstacle
+
+    return "bf16" if flags.mixed_precision and not amp_obstacle() else "fp32"
 
 
 def _timed(outputs: Iterator[Any], count: int, seconds: List[float]) -> Iterator[Any]:

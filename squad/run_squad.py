@@ -67,7 +67,8 @@ def run(flags: SquadFlags, cluster: Cluster) -> None:
     from squad import answering, training
 
     model = BertConfig.from_file(flags.bert_config_file)
-    backend = backends.create(cluster, npu=NpuOptions.from_flags(flags))
+    options = NpuOptions.from_flags(flags)
+    backend = backends.create(cluster, npu=options, amp=bool(flags.amp), collective=flags.collective)
     try:
         checkpoint = flags.init_checkpoint
         if train_set is not None:
