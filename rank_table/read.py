@@ -76,6 +76,8 @@ def objects(item: Document, key: str, place: str) -> Iterator[Tuple[str, Documen
     here = "%s.%s" % (place, key) if place else key
     if not isinstance(values, list):
         raise RankTableError("%s: %s" % (here, "missing" if values is None else "no list"))
+    if not values and key != "level_list":  # HCCL takes no other list that is empty
+        raise RankTableError("%s: empty" % here)
     for index, value in enumerate(values):
         if not isinstance(value, dict):
             raise RankTableError("%s[%d]: no object" % (here, index))

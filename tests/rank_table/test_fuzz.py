@@ -78,6 +78,8 @@ def test_any_heap_of_json_signs_gives_findings(text: str) -> None:
 
 @FUZZ
 @given(st.dictionaries(KEYS, VALUES, max_size=6))
+@example({"version": None, "group_list": []})
+@example({"group_list": [{"instance_list": [{"devices": []}]}]})
 def test_any_document_with_the_keys_of_a_table_gives_findings_or_a_table(document: Any) -> None:
     both(json.dumps(document))
 

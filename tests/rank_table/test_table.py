@@ -164,6 +164,7 @@ def test_a_process_of_the_host_in_1_1_has_no_device() -> None:
         (lambda d: d["server_list"][0]["device"][1].update(device_id="x"), "'x' is no number"),
         (lambda d: d["server_list"].append(3), r"server_list\[2\]: no object"),
         (lambda d: d.update(server_list="x"), "server_list: no list"),
+        (lambda d: d.update(server_list=[]), "server_list: empty"),
         (lambda d: d.update(version="3.0"), "none of 1.0"),
         (lambda d: d.pop("version"), "no version"),
     ],
