@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
+import zlib
 from typing import Any, Dict, Mapping, Optional
 
 import tensorflow.compat.v1 as tf
@@ -37,7 +38,9 @@ def _variable(name: str, shape: Any, config: BertConfig) -> Any:
     elif name.endswith(("beta", "bias")):
         start = tf.zeros_initializer()
     else:
-        start = tf.truncated_normal_initializer(stddev=config.initializer_range)
+        # A seed of its own, beside the graph's: else a new weight depends on how many operations came before.
+        seed = zlib.crc32(name.encode()) & 0x7FFFFFFF
+        start = tf.truncated_normal_initializer(stddev=config.initializer_range, seed=seed)
     return tf.get_variable(name, shape, tf.float32, start, use_resource=True)
 
 

@@ -142,14 +142,13 @@ def _norm(gradients: Sequence[Any], per_token: Any, sparse: Sequence[bool]) -> A
 def _pooler(config: BertConfig) -> Dict[str, Any]:
     """Make the variables that only Google's graph has, and needs in a checkpoint that it restores."""
     shapes = names.shapes(config, pooler=True)
+    normal = tf.truncated_normal_initializer(stddev=config.initializer_range, seed=1)
     return {
         name: tf.get_variable(
             name,
             shapes[name],
             tf.float32,
-            tf.truncated_normal_initializer(stddev=config.initializer_range)
-            if name.endswith("kernel")
-            else tf.zeros_initializer(),
+            normal if name.endswith("kernel") else tf.zeros_initializer(),
             trainable=False,
             use_resource=True,
         )

@@ -12,7 +12,7 @@ import tensorflow.compat.v1 as tf
 
 from bert import checkpoint, optimizer
 from bert.train_config import TrainConfig
-from tests.bert.runs import losses, records, settings, train
+from tests.bert.runs import losses, records, settings, step_batches, train
 
 Weights = Dict[str, np.ndarray]
 NAMES = ("dense/kernel", "dense/bias", "LayerNorm/gamma")
@@ -126,6 +126,12 @@ def test_accumulated_batches_equal_one_large_one(tmp_path: Path, scale: float) -
 
 
 def test_lamb_trains(tmp_path: Path) -> None:
-    train(tmp_path, settings(num_train_steps=20, optimizer_type="lamb", decay_power=0.5))
+    def batches(start: int) -> Any:
+        batch = next(step_batches(0))
+        while True:
+            yield batch
+
+    config = settings(num_train_steps=20, optimizer_type="lamb", decay_power=0.5)
+    train(tmp_path, config, batches=batches)
     assert losses(tmp_path)[-1] < losses(tmp_path)[0]
     assert all(np.isfinite(record["gradient_norm"]) for record in records(tmp_path).values())

@@ -7,7 +7,9 @@ that it is sent, without asking who sends it: its ports belong behind a firewall
 from __future__ import annotations
 
 import json
+import queue
 import sys
+import threading
 from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
 import numpy as np
@@ -31,8 +33,7 @@ class Grpc:
 
     def __init__(self, peers: Sequence[str], rank: int, timeout: float = 600.0) -> None:
         self.rank, self.size, self._peers = rank, len(peers), list(peers)
-        self._options = tf.RunOptions(timeout_in_ms=int(timeout * 1000))
-        self._timeout = timeout
+        self._timeout, self._broken = timeout, False
         self._sums: Dict[Tuple[str, int], Tuple[Any, Any, Any]] = {}  # (type, length) -> session, input, sum
         print(
             "collective grpc: rank %d listens on port %s of every interface and runs any graph that it is"
@@ -73,14 +74,24 @@ class Grpc:
         if key not in self._sums:
             self._sums[key] = self._graph(flat, len(self._sums) + 1)
         session, given, total = self._sums[key]
+        answer: Any = queue.Queue()
+
+        def run() -> None:
+            try:
+                answer.put((session.run(total, {given: flat}), ""))
+            except tf.errors.OpError as error:
+                answer.put((None, (str(error).splitlines() or [""])[0]))
+
+        # A thread, as TensorFlow 1.15 goes on waiting for a dead peer whatever timeout it is given.
+        threading.Thread(target=run, daemon=True).start()
         try:
-            result: np.ndarray = session.run(total, {given: flat}, options=self._options)
-            return result
-        except tf.errors.DeadlineExceededError:
-            reason = "not all of %s came within %g s" % (", ".join(self._peers), self._timeout)
-        except tf.errors.OpError as error:
-            reason = (str(error).splitlines() or [""])[0]
-        raise CollectiveError("collective grpc, rank %d: %s" % (self.rank, reason))
+            result, reason = answer.get(timeout=self._timeout)
+        except queue.Empty:
+            result, reason = None, "not all of %s came within %g s" % (", ".join(self._peers), self._timeout)
+        if result is None:
+            self._broken = True
+            raise CollectiveError("collective grpc, rank %d: %s" % (self.rank, reason))
+        return np.asarray(result)
 
     def _graph(self, flat: np.ndarray, instance: int) -> Tuple[Any, Any, Any]:
         """Make the sum of arrays of a type and length; all ranks make their graphs in the same order."""
@@ -91,7 +102,5 @@ class Grpc:
 
     def close(self) -> None:
         """Close the sessions. TensorFlow has no way to end a server but the end of the process."""
-        for session, _, _ in self._sums.values():
-            session.close()
-        # TensorFlow 1.15's server complains when it is collected after the modules that it needs.
-        self._server = None
+        for session, _, _ in self._sums.values() if not self._broken else ():
+            session.close()  # one that waits for a dead peer would wait here too
