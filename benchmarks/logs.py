@@ -67,16 +67,30 @@ def write_stamped(folder: Path, lines: int) -> None:
                 log.write(b"%s.%03d%03d " % (clock.encode(), milli, rank) + line(rank, number))
 
 
-def run(command: Sequence[str], out: Path) -> Tuple[float, int]:
-    """Run a program with its output in a file; give seconds and peak memory in bytes."""
+def run(command: Sequence[str], out: Path) -> Tuple[float, float, int]:
+    """Run a program with its output in a file; give seconds, seconds of CPU, and peak memory in KB."""
     with open(str(out), "wb") as stream:
         begin = time.monotonic()
         process = subprocess.Popen(command, stdout=stream, env=ENV)
-        _, status, usage = os.wait4(process.pid, 0)
+        peak, pid = 0, 0
+        while pid == 0:  # ru_maxrss would count the memory of this process, which forked it
+            peak = max(peak, high_water(process.pid))
+            pid, status, usage = os.wait4(process.pid, os.WNOHANG)
+            time.sleep(0.002)
         seconds = time.monotonic() - begin
+    process.returncode = status
     if status:
         raise SystemExit("%s failed" % " ".join(command))
-    return seconds, usage.ru_maxrss * 1024
+    return seconds, usage.ru_utime + usage.ru_stime, peak
+
+
+def high_water(pid: int) -> int:
+    """Give the peak resident memory of a process so far, in KB."""
+    try:
+        with open("/proc/%d/status" % pid) as status:
+            return next((int(line.split()[1]) for line in status if line.startswith("VmHWM")), 0)
+    except OSError:
+        return 0
 
 
 def measure(name: str, command: Sequence[str], out: Path, lines: int, written: Path) -> Dict[str, object]:
@@ -86,8 +100,9 @@ def measure(name: str, command: Sequence[str], out: Path, lines: int, written: P
         count = sum(block.count(b"\n") for block in iter(lambda: stream.read(1 << 20), b""))
     if count != lines:
         raise SystemExit("%s: %d lines came out, not %d" % (name, count, lines))
-    seconds, memory = min(runs)
-    return {"what": name, "lines": lines, "lines_per_s": round(lines / seconds), "peak_mb": memory >> 20}
+    seconds, cpu, memory = min(runs)
+    rates = {"lines_per_s": round(lines / seconds), "lines_per_cpu_s": round(lines / cpu)}
+    return {"what": name, "lines": lines, **rates, "peak_mb": round(memory / 1024)}
 
 
 def main() -> None:
@@ -111,9 +126,9 @@ def main() -> None:
                 ("heapq.merge", [sys.executable, "-c", HEAPQ, str(top / "merged"), *files], top / "merged"),
             ):
                 rows.append(measure(title, command, out, size // RANKS * RANKS, written))
-    print("%-36s %10s %12s %9s" % ("", "lines", "lines/s", "peak MB"))
+    print("%-36s %9s %10s %12s %8s" % ("", "lines", "lines/s", "lines/CPU s", "peak MB"))
     for row in rows:
-        print("%-36s %10d %12d %9d" % (row["what"], row["lines"], row["lines_per_s"], row["peak_mb"]))
+        print("%-36s %9d %10d %12d %8d" % tuple(row.values()))
     print(json.dumps(rows))
 
 
