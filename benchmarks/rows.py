@@ -1,0 +1,45 @@
+"""Start a measurement in a process of its own, and print figures in rows."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Dict, Optional, Sequence
+
+HERE = Path(__file__).resolve().parent
+PEER = os.environ.get("NPU_LAUNCH_PEER_PYTHON", sys.executable)  # a Python with torch and transformers
+NOT_INSTALLED = 3
+
+
+def environment(threads: int, **more: str) -> Dict[str, str]:
+    """Give the environment of a process that computes on so many threads."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("RANK_", "NPU_LAUNCH_RU", "DEVICE_"))}
+    return {**kept, "OMP_NUM_THREADS": str(threads), "TF_CPP_MIN_LOG_LEVEL": "2", **more}
+
+
+def run(script: str, *args: Any, threads: int = 2, python: str = "") -> Optional[Dict[str, float]]:
+    """Run a script of this folder; give its last line's JSON. None: what it needs is not installed."""
+    command = [python or sys.executable, str(HERE / script), *map(str, args)]
+    done = subprocess.run(command, env=environment(threads), capture_output=True, text=True, check=False)
+    if done.returncode == NOT_INSTALLED:
+        return None
+    if done.returncode:
+        raise SystemExit("%s failed:\n%s" % (" ".join(command), done.stderr[-2000:]))
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def peer(*args: Any, threads: int = 2) -> Optional[Dict[str, float]]:
+    """Run HF PyTorch."""
+    return run("torch_step.py", *args, threads=threads, python=PEER)
+
+
+def show(name: str, figures: Optional[Dict[str, float]], keys: Sequence[str], note: str = "") -> None:
+    """Print a row."""
+    if figures is None:
+        print("%-44s not installed (set NPU_LAUNCH_PEER_PYTHON)" % name, flush=True)
+        return
+    words = ["%.2f %s" % (figures[key], key.replace("_per_second", "/s").replace("_", " ")) for key in keys]
+    print("%-44s %s%s" % (name, "  ".join(words), "  " + note if note else ""), flush=True)

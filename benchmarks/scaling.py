@@ -1,0 +1,80 @@
+"""Compare 2 ranks of 1 thread each with 1 rank of 1 thread: BERT-base, the same batch a rank.
+
+    python benchmarks/scaling.py [--layers 12] [--batch 4] [--seq 384] [--steps 3] [--ranks 2]
+
+The cores also share the memory's bandwidth and the caches, so two independent processes are measured too:
+what they lose is not the collective's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import uuid
+from pathlib import Path
+from typing import Any, Dict, List
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks import rows
+
+
+def table(folder: str, size: int) -> str:
+    """Write a rank table of one host."""
+    devices = [
+        {"device_id": str(n), "device_ip": "127.0.0.%d" % (n + 1), "rank_id": str(n)} for n in range(size)
+    ]
+    server = {"server_id": "127.0.0.1", "device": devices}
+    path = os.path.join(folder, "rank_table.json")
+    with open(path, "w", encoding="utf-8") as stream:
+        json.dump(
+            {"version": "1.0", "server_count": "1", "server_list": [server], "status": "completed"}, stream
+        )
+    return path
+
+
+def measure(size: int, joined: bool, options: List[str]) -> float:
+    """Give the seconds of the slowest rank's quickest step, at 1 thread a rank."""
+    with tempfile.TemporaryDirectory() as folder:
+        common = {"RANK_TABLE_FILE": table(folder, size), "NPU_LAUNCH_RUN_ID": uuid.uuid4().hex}
+        ranks = [
+            subprocess.Popen(
+                [sys.executable, str(rows.HERE / "one_step.py"), "train", *options],
+                env=rows.environment(1, **_place(common, number, size, joined)), stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+            )
+            for number in range(size)
+        ]  # fmt: skip
+        answers: List[Any] = [json.loads(process.communicate()[0].splitlines()[-1]) for process in ranks]
+    return float(max(answer["seconds"] for answer in answers))
+
+
+def _place(common: Dict[str, str], number: int, size: int, joined: bool) -> Dict[str, str]:
+    if not joined:
+        return {}
+    return {**common, "RANK_ID": str(number), "RANK_SIZE": str(size), "DEVICE_ID": str(number)}
+
+
+def main() -> None:
+    """Measure and print."""
+    options = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    for name, value in (("layers", 12), ("batch", 4), ("seq", 384), ("steps", 3), ("ranks", 2)):
+        options.add_argument("--" + name, type=int, default=value)
+    args = options.parse_args()
+    size = [p for n in ("layers", "batch", "seq", "steps") for p in ("--" + n, str(getattr(args, n)))]
+    alone = measure(1, False, size)
+    print("1 rank of 1 thread           %7.2f s a step" % alone, flush=True)
+    for name, joined in (("independent", False), ("together", True)):
+        seconds = measure(args.ranks, joined, size)
+        words = (args.ranks, name, seconds, 100 * alone / seconds)
+        print("%d ranks of 1 thread, %-12s %4.2f s a step, efficiency %.0f %%" % words, flush=True)
+
+
+if __name__ == "__main__":
+    main()

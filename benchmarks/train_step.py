@@ -1,0 +1,60 @@
+"""Time a BERT step beside HF PyTorch and the machine's own rate of matrix products.
+
+    python benchmarks/train_step.py [--what train|infer] [--layers 12] [--batch 4] [--seq 384] [--steps 5]
+
+Every row is a process of its own on --threads threads, one after the other. bf16 rows are left out where the
+CPU cannot compute it. NPU_LAUNCH_PEER_PYTHON names a Python that has torch and transformers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import List
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks import rows
+
+SIZES = (("layers", 12), ("hidden", 768), ("batch", 4), ("seq", 384), ("steps", 5))
+
+
+def main() -> None:
+    """Measure and print."""
+    options = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    options.add_argument("--what", choices=("train", "infer"), default="train")
+    options.add_argument("--threads", type=int, default=2)
+    for name, value in SIZES:
+        options.add_argument("--" + name, type=int, default=value)
+    args = options.parse_args()
+    size: List[str] = [part for name, _ in SIZES for part in ("--" + name, str(getattr(args, name)))]
+    rate = rows.run("one_step.py", "gemm", *size, threads=args.threads)
+    rows.show("matrix products alone, float32", rate, ["gflops"])
+    assert rate is not None
+    for precision, mine, theirs in (("float32", [], []), ("bfloat16", ["--amp"], ["--bf16"])):
+        if mine and bfloat16_obstacle():
+            print("bfloat16: not measured: %s" % bfloat16_obstacle())
+            continue
+        own = rows.run("one_step.py", args.what, *size, *mine, threads=args.threads)
+        assert own is not None
+        share = "" if mine else "%.0f %% of the products' rate" % (100 * own["gflops"] / rate["gflops"])
+        rows.show("bert, %s" % precision, own, ["examples_per_second", "gflops", "peak_gb"], share)
+        hf = rows.peer(args.what, *size, *theirs, threads=args.threads)
+        ratio = (
+            "bert is %.2f times that" % (own["examples_per_second"] / hf["examples_per_second"]) if hf else ""
+        )
+        rows.show("HF PyTorch, %s" % precision, hf, ["examples_per_second"], ratio)
+
+
+def bfloat16_obstacle() -> str:
+    """Say why this machine has no bfloat16."""
+    from bert.backend.cpu import amp_obstacle
+
+    return amp_obstacle()
+
+
+if __name__ == "__main__":
+    main()
