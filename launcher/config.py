@@ -193,7 +193,8 @@ def _check_values(config: JobConfig, source: Source) -> None:
     for word in config.restart_on:
         if not re.match(r"(exit:\d{1,3}|signal:[A-Za-z0-9+]+|hang)$", word):
             raise source.error("restart_on", "%r; give exit:CODE, signal:NAME or hang" % word)
-    if not re.match(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}$", config.job):
+    # HCCL looks for ".json" in the path of its rank table, which lies in the folder of this name.
+    if not re.match(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}$", config.job) or ".json" in config.job:
         raise source.error("job", "%r names no folder; use letters, digits, - and _" % config.job)
 
 

@@ -51,6 +51,7 @@ def test_what_was_resolved_reads_back_as_the_same_job(tmp_path: Path) -> None:
         ("backend: tpu\n", ["backend", "cpu, npu, auto"]),
         ("restart_on: [always]\n", ["restart_on", "always", "exit:CODE"]),
         ("job: ../x\n", ["job", "names no folder"]),
+        ("job: a.json\n", ["job", "names no folder"]),
         ("job: a\njob: b\n", ["train.yaml:2", "job", "twice", "line 1"]),
         ("job: [\n", ["train.yaml:2", "broken YAML"]),
         ("job:\n\t- a\n", ["train.yaml:2", "broken YAML"]),
