@@ -68,7 +68,9 @@ def run(flags: SquadFlags, cluster: Cluster) -> None:
 
     model = BertConfig.from_file(flags.bert_config_file)
     options = NpuOptions.from_flags(flags)
-    backend = backends.create(cluster, npu=options, amp=bool(flags.amp), collective=flags.collective)
+    backend = backends.create(
+        cluster, npu=options, amp=bool(flags.mixed_precision), collective=flags.collective
+    )
     try:
         checkpoint = flags.init_checkpoint
         if train_set is not None:
