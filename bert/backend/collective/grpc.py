@@ -98,7 +98,9 @@ class Grpc:
         with tf.Graph().as_default(), tf.device("/job:worker/task:%d/device:CPU:0" % self.rank):
             given = tf.placeholder(flat.dtype, [len(flat)])
             total = collective_ops.all_reduce(given, self.size, _GROUP, instance, "Add", "Id")
-            return tf.Session(self._server.target), given, total
+            # Without it a session belongs to all tasks, and closing it waits for those that have ended.
+            config = tf.ConfigProto(device_filters=["/job:worker/task:%d" % self.rank])
+            return tf.Session(self._server.target, config=config), given, total
 
     def close(self) -> None:
         """Close the sessions. TensorFlow has no way to end a server but the end of the process."""
