@@ -25,7 +25,7 @@ import numpy as np
 from bert.backend.collective.grpc import Grpc
 from bert.backend.collective.shared_memory import CollectiveError
 rank, mode, peers = int(sys.argv[1]), sys.argv[2], sys.argv[3:]
-collective = Grpc(peers, rank, timeout=8 if mode == "dies" else 60)
+collective = Grpc(peers, rank, timeout=20 if mode == "dies" else 60)
 if mode == "dies":
     if rank == 1:
         os._exit(0)
