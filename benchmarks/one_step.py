@@ -27,7 +27,7 @@ import numpy as np  # noqa: E402
 def parser() -> argparse.ArgumentParser:
     """Give the options, which all benchmarks of a step share."""
     made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("what", choices=("train", "infer", "gemm"))
+    made.add_argument("what", nargs="?", default="gemm", choices=("train", "infer", "gemm"))
     for name, value in (("layers", 12), ("hidden", 768), ("batch", 4), ("seq", 384), ("steps", 5)):
         made.add_argument("--" + name, type=int, default=value)
     made.add_argument("--amp", action="store_true")
