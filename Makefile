@@ -39,7 +39,7 @@ test-26:
 else
 test-26: .venv26/dev.stamp .venv/demo.stamp
 	NPU_LAUNCH_MINILM="$$($(BIN)/python examples/pretrained.py)" \
-	  .venv26/bin/python -m pytest -m "not stress and not slow" tests/bert $(PYTEST_ARGS)
+	  .venv26/bin/python -m pytest -m "not stress and not slow" tests/bert tests/npu $(PYTEST_ARGS)
 endif
 
 stress: .venv/dev.stamp

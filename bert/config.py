@@ -58,3 +58,9 @@ class BertConfig:
         if not isinstance(values, dict):
             raise ValueError("not a JSON object; give a BERT configuration")
         return cls.from_dict(values)
+
+    def with_dropout(self, rate: float) -> BertConfig:
+        """Set both rates of dropout; a negative one changes nothing."""
+        if rate < 0:
+            return self
+        return dataclasses.replace(self, hidden_dropout_prob=rate, attention_probs_dropout_prob=rate)

@@ -10,7 +10,14 @@ from demo_grammar import SLOT, Kind, Span, choose, facts_of, fill
 from demo_names import Names
 
 COUNT_WORDS = "two three four five six seven eight nine ten eleven twelve".split()
-LENGTHS = (34, 40, 46, 52)  # words at which a passage is long enough
+LENGTHS = (30, 34, 38, 42)  # words at which a passage is long enough
+
+
+_TRIES = 200  # a passage that has no further question after so many draws has too few facts
+
+
+class Exhausted(Exception):
+    """Say that a passage holds too few facts for the questions wanted."""
 
 
 class Passage(NamedTuple):
@@ -106,8 +113,8 @@ def _select(kind: Kind, rng: random.Random) -> List[str]:
     """Choose the sentences of a passage: an opener, then a mixture in random order."""
     opener = choose(rng, rng.choice(kind.openers))
     plain, wrong, second = _sorted_sentences(kind, rng)
-    pool = [group.pop() for group, share in ((second, 50), (wrong, 40)) if rng.randrange(100) < share]
-    pool += [choose(rng, rng.choice(kind.fillers))] * (rng.randrange(100) < 40) + plain
+    pool = [group.pop() for group, share in ((second, 25), (wrong, 15)) if rng.randrange(100) < share]
+    pool += [choose(rng, rng.choice(kind.fillers))] * (rng.randrange(100) < 30) + plain
     told = set(facts_of(opener))
     body: List[str] = []
     words, enough = len(opener.split()), rng.choice(LENGTHS)
@@ -143,12 +150,13 @@ class Asker:
 
     def word(self, attribute: str, name: str) -> str:
         """Word the question for an attribute as no earlier question of this passage did."""
-        while True:
+        for _ in range(_TRIES):
             template = choose(self.rng, self.rng.choice(self.passage.kind.attributes[attribute].questions))
             text = template.replace("{N}", name)
             if text not in self.used:
                 self.used.append(text)
                 return text[0].upper() + text[1:]
+        raise Exhausted(attribute)
 
     def answered(self, number: int) -> List[Question]:
         """Ask for `number` told facts; the last may be a paraphrase of an earlier one."""
@@ -166,12 +174,14 @@ class Asker:
     def unanswered(self, number: int) -> List[Question]:
         """Ask `number` questions that the passage does not answer though it seems to."""
         questions: List[Question] = []
-        while len(questions) < number:
+        for _ in range(_TRIES):
             sorts = [self._untold()] * 11 + [self._swapped()] * 5 + [self._foreign()] * 4
             attribute, name, span = self.rng.choice(self.rng.choice([sort for sort in sorts if sort]))
             if all(question.span != span for question in questions):
                 questions.append(Question(self.word(attribute, name), span, False))
-        return questions
+            if len(questions) == number:
+                return questions
+        raise Exhausted(self.passage.name)
 
     def _untold(self) -> List[Tuple[str, str, Span]]:
         """List attributes that are not told, each with a span of its type; wrong values come first."""

@@ -15,15 +15,15 @@ import hashlib
 import json
 import os
 import random
-from typing import Any, Dict, List, Sequence
+from typing import Any, Dict, List, Sequence, Tuple
 
 from demo_grammar import Kind, Span, read_kind
 from demo_names import Names, two_sets
-from demo_passages import Asker, Passage, Question, new_name, write_passage
+from demo_passages import Asker, Exhausted, Passage, Question, new_name, write_passage
 
 WORLD = os.path.join(os.path.dirname(os.path.abspath(__file__)), "demo_world")
 ANSWERED, UNANSWERED = 4, 2  # questions a passage: one third has no answer
-PASSAGES = {"train": 400, "dev": 70}
+PASSAGES = {"train": 340, "dev": 70}
 
 Json = Dict[str, Any]
 
@@ -42,16 +42,25 @@ def make_split(split: str, world: Sequence[Kind], names: Names, rng: random.Rand
     """Write the passages and questions of one file; the kinds take turns."""
     articles = []
     for number in range(PASSAGES[split]):
-        passage = write_passage(world[number % len(world)], names, rng)
-        stranger = new_name(passage.kind.namings[0][0], names, rng)
-        asker = Asker(passage, stranger, rng)
-        questions = asker.answered(ANSWERED) + asker.unanswered(UNANSWERED)
-        rng.shuffle(questions)
+        passage, questions = ask(world[number % len(world)], names, rng)
         tail = "%s-%d" % (split, number)
         qas = [to_json(q, passage, "%s-%d" % (tail, i), split, rng) for i, q in enumerate(questions)]
         title = (passage.name[0].upper() + passage.name[1:]).replace(" ", "_")
         articles.append({"title": title, "paragraphs": [{"context": passage.text, "qas": qas}]})
     return {"version": "v2.0", "data": articles}
+
+
+def ask(kind: Kind, names: Names, rng: random.Random) -> Tuple[Passage, List[Question]]:
+    """Write a passage and its questions, in any order; one with too few facts is thrown away."""
+    while True:
+        passage = write_passage(kind, names, rng)
+        asker = Asker(passage, new_name(kind.namings[0][0], names, rng), rng)
+        try:
+            questions = asker.answered(ANSWERED) + asker.unanswered(UNANSWERED)
+        except Exhausted:
+            continue
+        rng.shuffle(questions)
+        return passage, questions
 
 
 def to_json(question: Question, passage: Passage, label: str, split: str, rng: random.Random) -> Json:

@@ -102,6 +102,8 @@ def _ranges(flags: SquadFlags) -> Iterator[Finding]:
             yield name, "%s is negative" % getattr(flags, name)
     if not 0 <= flags.warmup_proportion < 1:
         yield "warmup_proportion", "%s is outside 0 to 1" % flags.warmup_proportion
+    if flags.dropout_rate != -1 and not 0 <= flags.dropout_rate < 1:
+        yield "dropout_rate", "%s is outside 0 to 1, and not -1" % flags.dropout_rate
     yield from NpuOptions.from_flags(flags).problems()
     if flags.max_query_length + 3 >= flags.max_seq_length:
         yield "max_seq_length", "%d leaves no room for a passage beside a question of %d tokens" % (

@@ -68,6 +68,7 @@ class SquadFlags:
     batching: str = _flag(
         "pad", "rows: padded, of similar length, or packed", choices=("pad", "bucket", "pack")
     )
+    dropout_rate: float = _flag(-1.0, "share dropped while training; -1: as the model's configuration says")
     seed: int = _flag(12345, "seed of the data order, the dropout and new weights")
     gelu: str = _flag("exact", "activation", choices=("exact", "tanh"))
     gradient_checkpointing: bool = _flag(False, "recompute activations in the backward pass")

