@@ -73,7 +73,7 @@ def test_one_two_four_and_eight_devices_follow_the_same_losses(tiny_job: Path) -
 
     curves, weights = {}, {}
     for devices in ("0", "0-1", "0-3", "0-7"):
-        done = launch(tiny_job, "--devices", devices, "--backend", "cpu", "job.yaml", timeout=300)
+        done = launch(tiny_job, "--devices", devices, "--backend", "cpu", "job.yaml", timeout=900)
         assert done.returncode == 0, done.stdout + done.stderr
         curves[devices], weights[devices] = losses(latest(tiny_job)), final_weights(latest(tiny_job))
     assert [len(curve) for curve in curves.values()] == [30] * 4
@@ -81,14 +81,16 @@ def test_one_two_four_and_eight_devices_follow_the_same_losses(tiny_job: Path) -
         np.testing.assert_allclose(curves[devices], curves["0"], rtol=1e-4)
         assert sorted(weights[devices]) == sorted(weights["0"])
         for name, value in weights["0"].items():
-            np.testing.assert_allclose(weights[devices][name], value, rtol=1e-3, atol=1e-5, err_msg=name)
+            # A constant added to all logits changes no loss: what moves this bias is rounding alone.
+            least = 1e-4 if name == "cls/squad/output_bias" else 1e-5
+            np.testing.assert_allclose(weights[devices][name], value, rtol=1e-3, atol=least, err_msg=name)
 
 
 @pytest.mark.slow
 def test_train_predict_and_evaluate_leave_a_complete_run_folder(tiny_job: Path) -> None:
     done = launch(
         tiny_job, "--devices", "0-1", "--backend", "cpu", "job.yaml",
-        "num_train_steps=4", "do_predict=True", "gather=[metrics.jsonl]", timeout=300,
+        "num_train_steps=4", "do_predict=True", "gather=[metrics.jsonl]", timeout=1800,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     run = latest(tiny_job)
@@ -117,7 +119,7 @@ def test_real_questions_and_pretrained_weights_halve_the_loss(
         "init_checkpoint=%s" % minilm,
         "train_file=%s" % (shared / "data" / "squad2" / "train.json"),
         "do_predict=False", "predict_file=", "max_seq_length=192", "batching=bucket", "global_batch_size=16",
-        "learning_rate=2e-4", "num_train_steps=60", "display_loss_steps=1", timeout=900,
+        "learning_rate=2e-4", "num_train_steps=60", "display_loss_steps=1", timeout=1800,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     curve = losses(latest(tmp_path))
