@@ -82,7 +82,7 @@ def test_one_two_four_and_eight_devices_follow_the_same_losses(tiny_job: Path) -
         assert sorted(weights[devices]) == sorted(weights["0"])
         for name, value in weights["0"].items():
             # A constant added to all logits changes no loss: what moves this bias is rounding alone.
-            least = 1e-4 if name == "cls/squad/output_bias" else 1e-5
+            least = 1e-2 if name == "cls/squad/output_bias" else 1e-5
             np.testing.assert_allclose(weights[devices][name], value, rtol=1e-3, atol=least, err_msg=name)
 
 
