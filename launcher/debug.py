@@ -19,11 +19,8 @@ def debug(plan: Plan) -> int:
     that raised, when stdin is a terminal.
 
     Raises:
-        UsageError: the plan has more than one rank, or another interpreter.
+        UsageError: the plan has another interpreter.
     """
-    if plan.world_size != 1:
-        raise UsageError("--debug runs one device, not %d; give --devices %d"
-                         % (plan.world_size, plan.ranks[0].device_id))  # fmt: skip
     spec = plan.ranks[0]
     words = _python_words(spec)
     os.chdir(spec.cwd)
