@@ -8,7 +8,7 @@ import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import AbstractSet, Dict, FrozenSet, Iterable, List, Mapping, Set
+from typing import AbstractSet, Callable, Dict, FrozenSet, Iterable, Iterator, List, Mapping, Set
 
 _ENDED = ("Z", "X")
 TICKS = os.sysconf("SC_CLK_TCK")  # of processor time, per second
@@ -28,12 +28,16 @@ class Process:
 
 def processes(without: AbstractSet[int] = frozenset()) -> Dict[int, Process]:
     """List every process of this machine but those in `without` (Linux; elsewhere none)."""
-    found = {}
-    for name in os.listdir("/proc") if sys.platform.startswith("linux") else ():
+    return {process.pid: process for process in _listing(without)}
+
+
+def _listing(without: AbstractSet[int]) -> Iterator[Process]:
+    """Give processes as they are read, the newest first: those are the ones that may soon be others."""
+    names = os.listdir("/proc") if sys.platform.startswith("linux") else []
+    for name in reversed(names):
         if name.isdigit() and int(name) not in without:
             with suppress(OSError, ValueError, IndexError):
-                found[int(name)] = _process(int(name))
-    return found
+                yield _process(int(name))
 
 
 def _process(pid: int) -> Process:
@@ -121,16 +125,29 @@ class Trace:
         """Find the living processes of the run."""
         return self.arrivals({os.getpid()}, set())
 
-    def arrivals(self, seen: Set[int], members: Set[int]) -> Set[int]:
-        """Find members among the processes that are not in `seen`; put all that were looked at there."""
-        table = processes(seen)
+    def arrivals(self, seen: Set[int], members: Set[int], meet: Callable[[int], object] = int) -> Set[int]:
+        """Find members among the processes not in `seen`; put all that were looked at there.
+
+        `meet` is called with each at the moment that it is known: a process that hops from pid to pid is
+        another one a moment later.
+        """
+        table, found = {}, set()
+        for process in _listing(seen):
+            table[process.pid] = process
+            if self._known(process):
+                meet(process.pid)
+                found.add(process.pid)
         seen.update(table)
-        found = {pid for pid in table if self._known(table[pid])}
         tops = [*found, *members, self.top] if self.top else [*found, *members]
-        found |= below(tops, table, self.without)
-        return {pid for pid in found - self.without if table[pid].state not in _ENDED}
+        inherited = below(tops, table, self.without) - found
+        living = {pid for pid in inherited if table[pid].state not in _ENDED}
+        for pid in living:
+            meet(pid)
+        return found | living
 
     def _known(self, process: Process) -> bool:
+        if process.state in _ENDED or process.pid in self.without:
+            return False
         return (
             self.pids.get(process.pid, -1) == process.start
             or tagged(process.pid, self.run_id)
@@ -164,18 +181,18 @@ def freeze_and_kill(trace: Trace) -> Set[int]:
     quiet = 0
     end = time.monotonic() + _FREEZE
     while quiet < _QUIET and time.monotonic() < end:
-        new = trace.arrivals(seen, frozen)
-        _send(new, signal.SIGSTOP)
+        new = trace.arrivals(seen, frozen, _stop)
         frozen |= new
         quiet = 0 if new else quiet + 1
-    _send(frozen, signal.SIGKILL)
+    for pid in frozen:
+        with suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGKILL)
     return frozen
 
 
-def _send(pids: Set[int], number: int) -> None:
-    for pid in pids:
-        with suppress(ProcessLookupError, PermissionError):
-            os.kill(pid, number)
+def _stop(pid: int) -> None:
+    with suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, signal.SIGSTOP)
 
 
 def handles(pid: int, number: int) -> bool:

@@ -11,7 +11,7 @@ import textwrap
 import time
 import uuid
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Optional, Set
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Set
 
 from launcher import processes
 from tests.launching import ROOT
@@ -49,11 +49,13 @@ class Job:
         command: Optional[List[str]] = None,
         env: Optional[Dict[str, str]] = None,
         prepare: Optional[Callable[[], None]] = None,
+        prefix: Sequence[str] = (),
         **options: Any,
     ) -> Job:
-        """Start npu-launch; its output goes to out.txt unless `stdout` says otherwise."""
+        """Start npu-launch, by `prefix`; its output goes to out.txt unless `stdout` says otherwise."""
         program = command or [sys.executable, "-u", str(ROOT / "launcher" / "worker.py"), "job.py", self.mark]
-        line = [sys.executable, "-m", "launcher", "--devices", "0-%d" % (ranks - 1), "--backend", "cpu"]
+        line = [*prefix, sys.executable, "-m", "launcher"]
+        line += ["--devices", "0-%d" % (ranks - 1), "--backend", "cpu"]
         line += [str(word) for word in words]
         environ = dict(os.environ, PYTHONPATH=str(ROOT), **(env or {}))
 

@@ -55,7 +55,7 @@ def test_no_flag_about_training_is_left_behind() -> None:
     }
     own = {
         "global_batch_size", "train_batch_size", "num_train_epochs", "warmup_proportion", "batching",
-        "npu_bert_debug", "npu_bert_clip_by_global_norm",
+        "npu_bert_debug", "npu_bert_clip_by_global_norm", "dropout_rate",
     }  # fmt: skip
     fields = [f.name for f in dataclasses.fields(SquadFlags)]
     training = fields[fields.index("train_batch_size") : fields.index("predict_batch_size")]
