@@ -9,9 +9,14 @@ from typing import Any, Dict, Iterator, List, Mapping, Tuple
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from bert import checkpoint_index, checkpoint_store, names, safetensors_file
+from bert import checkpoint_index, checkpoint_store, names
 from bert.config import BertConfig
 from bert.errors import CheckpointError
+
+_TYPES = {
+    "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "I32": "<i4", "I16": "<i2",
+    "I8": "i1", "U8": "u1", "BOOL": "?",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -106,9 +111,32 @@ def _tensorflow(prefix: str) -> Iterator[Tuple[str, np.ndarray]]:
 
 def _safetensors(files: List[str]) -> Iterator[Tuple[str, np.ndarray]]:
     for path in files:
-        for name, value in safetensors_file.read(path):
+        with open(path, "rb") as stream:
+            held = _deserialized(stream.read())
+        for name, entry in held:
             google, transposed = names.from_hf(name)
+            value = _value(entry)
             yield google or name, value.T if transposed else value
+
+
+def _deserialized(data: bytes) -> List[Tuple[str, Dict[str, Any]]]:
+    from safetensors import SafetensorError, deserialize
+
+    try:
+        return list(deserialize(data))
+    except SafetensorError as error:
+        raise ValueError("damaged safetensors: %s" % error) from None
+
+
+def _value(entry: Mapping[str, Any]) -> np.ndarray:
+    """Give an array; BF16, which numpy lacks, becomes float32."""
+    kind = entry["dtype"]
+    if kind not in _TYPES:
+        raise ValueError("values of type %s cannot be read" % kind)
+    flat = np.frombuffer(entry["data"], _TYPES[kind])
+    if kind == "BF16":
+        flat = (flat.astype(np.uint32) << 16).view(np.float32)
+    return flat.reshape(entry["shape"])
 
 
 def values(session: Any, variables: Mapping[str, Any]) -> Dict[str, np.ndarray]:
