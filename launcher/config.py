@@ -48,6 +48,7 @@ class JobConfig:
     gather: List[str] = _key(list, "patterns of files in the rank folders to collect")
     show: List[int] = _key(list, "ranks whose lines reach the console; default: all")
     quiet: bool = _key(False, "nothing of the ranks reaches the console")
+    stdin_rank: int = _key(-1, "the rank that reads npu-launch's standard input; -1: none")
 
 
 @dataclass(frozen=True)
@@ -190,6 +191,8 @@ def _check_values(config: JobConfig, source: Source) -> None:
     for key in _NOT_NEGATIVE:
         if not 0 <= getattr(config, key) < float("inf"):
             raise source.error(key, "%s; give 0 or more" % getattr(config, key))
+    if config.stdin_rank < -1:
+        raise source.error("stdin_rank", "%d; give a rank, or -1 for none" % config.stdin_rank)
     for word in config.restart_on:
         if not re.match(r"(exit:\d{1,3}|signal:[A-Za-z0-9+]+|hang)$", word):
             raise source.error("restart_on", "%r; give exit:CODE, signal:NAME or hang" % word)

@@ -128,12 +128,12 @@ class CappedLogFiles:
     def close(self) -> None:
         """Put the parts behind the first half."""
         parts, self._parts = self._parts, []
-        if self.left_out:
-            now = int(time.time() * 1e9)
-            text = b"\n... %d bytes left out here (log_max)\n" % self.left_out
-            self._head.append("e", memoryview(text), now)
         for part in parts:
             part.close()
+        if self.left_out:
+            text = b"\n... %d bytes left out here (log_max)\n" % self.left_out
+            self._head.append("e", memoryview(text), _first_time(parts[0].paths[1]))
+        for part in parts:
             self._join(part)
         self._head.close()
 
@@ -145,6 +145,13 @@ class CappedLogFiles:
                     self._head.append(stream.decode(), memoryview(log.read(int(length))), int(time_ns))
             if not self._head.trouble:
                 self._drop(part)
+
+
+def _first_time(index: str) -> int:
+    """Give the time of the first chunk, so that what stands for its forerunners is merged where they were."""
+    with suppress(OSError, ValueError, IndexError), open(index, "rb") as stream:
+        return int(stream.readline().split()[0])
+    return int(time.time() * 1e9)
 
 
 def open_files(log: str, index: str, limit: int = 0) -> Union[LogFiles, CappedLogFiles]:

@@ -71,6 +71,9 @@ def prepare(config: JobConfig, source: Source, command: Sequence[str]) -> Prepar
 
 def _reviewed(plan: Plan, config: JobConfig, source: Source) -> Plan:
     """Add what is odd about the ranks' environment to the notes. ConfigError: what HCCL would refuse."""
+    if config.stdin_rank >= len(plan.ranks):
+        last = len(plan.ranks) - 1
+        raise source.error("stdin_rank", "%d; the ranks are 0 to %d" % (config.stdin_rank, last))
     errors, notes = environment.review(plan.ranks[0].env, plan.backend, config.chip)
     if errors:
         lines = [str(_of_variable(name, message, config, source)) for name, message in errors]

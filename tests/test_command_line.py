@@ -90,6 +90,8 @@ def test_a_program_that_cannot_run_starts_nothing(tmp_path: Path, mode: Optional
         (["--devices", "0-99999999", "--", "true"], "more than"),
         (["--show", "x", "--", "true"], "--show"),
         (["--grace", "soon", "--", "true"], "soon"),
+        (["--devices", "0,1", "--stdin-rank", "2", "--", "true"], "stdin_rank: 2; the ranks are 0 to 1"),
+        (["--stdin-rank", "-2", "--", "true"], "stdin_rank: -2; give a rank"),
     ],
 )
 def test_case_71_a_bad_command_line_is_refused_in_one_line(tmp_path: Path, words: Any, named: str) -> None:

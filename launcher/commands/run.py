@@ -42,6 +42,7 @@ class _Run(click.Command):
 @click.option("--restart-on", multiple=True, metavar="WHAT", help="exit:CODE, signal:NAME or hang (all)")
 @click.option("--log-max", type=int, metavar="BYTES", help="most bytes kept of a rank's log (all)")
 @click.option("--show", metavar="RANKS", help="ranks whose lines are printed (all)")
+@click.option("--stdin-rank", type=int, metavar="RANK", help="rank that reads the standard input (none)")
 @click.option("--quiet", is_flag=True, default=None, help="print no line of the ranks")
 @click.option("--no-preflight", multiple=True, metavar="CHECK", help="leave a check of the preflight out")
 def run(

@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from tests.faults.helpers import Job, until
-from tests.launching import ROOT
 
 
 def test_case_53_a_grandchild_that_holds_the_pipe_delays_nobody(job: Job) -> None:
@@ -171,11 +170,9 @@ def test_case_63_stdin_is_empty_for_every_rank_but_the_chosen_one(job: Job) -> N
     reading, writing = os.pipe()
     os.write(writing, b"typed")
     os.close(writing)
-    line = [sys.executable, str(ROOT / "tests" / "faults" / "driver.py"), "none", '{"stdin_rank": 1}', "3"]
-    program = [sys.executable, str(ROOT / "launcher" / "worker.py"), "job.py", job.mark]
-    environ = dict(os.environ, PYTHONPATH=str(ROOT))
-    subprocess.run([*line, *program], cwd=str(job.folder), env=environ, stdin=reading, check=True, timeout=30)
+    job.start(3, "--stdin-rank", 1, stdin=reading)
     os.close(reading)
+    assert job.wait() == 0
     assert [job.log(rank) for rank in range(3)] == [b"''\n", b"'typed'\n", b"''\n"]
 
 

@@ -46,6 +46,8 @@ def test_a_limit_keeps_the_first_half_and_the_last_quarter(
     kept = (folder / "a.log").read_bytes()
     assert b"".join(data for _, data in by_index(folder)) == kept
     assert not list(folder.glob("*.part*"))
+    times = [int(line.split()[0]) for line in (folder / "a.index").read_text().splitlines()]
+    assert times == sorted(times) and all(time < len(chunks) for time in times)
     if not files.left_out:
         assert kept == whole
         return
