@@ -17,6 +17,7 @@ NOT_INSTALLED = 3
 def environment(threads: int, **more: str) -> Dict[str, str]:
     """Give the environment of a process that computes on so many threads."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("RANK_", "NPU_LAUNCH_RU", "DEVICE_"))}
+    kept.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as squad/run_squad.py has it
     return {**kept, "OMP_NUM_THREADS": str(threads), "TF_CPP_MIN_LOG_LEVEL": "2", **more}
 
 

@@ -64,7 +64,7 @@ def _look(folder: str, model: BertConfig, config: TrainConfig, ranks: int, init_
             notes.append(text % others[-1])
         began = {"path": init_checkpoint, "fingerprint": fingerprint(init_checkpoint)}
         return Start(began=began, notes=tuple(notes))
-    _check(folder, saved, model, init_checkpoint)
+    _check(folder, saved, model, config, init_checkpoint)
     step, moved = position(saved, config)
     notes.append("resuming %s at step %d of %d%s" % (saved.prefix, step, config.num_train_steps, moved))
     if init_checkpoint:
@@ -74,8 +74,12 @@ def _look(folder: str, model: BertConfig, config: TrainConfig, ranks: int, init_
     return Start(step, saved.prefix, held["scalars"], held["loss"], held["init_checkpoint"], tuple(notes))
 
 
-def _check(folder: str, saved: Saved, model: BertConfig, init_checkpoint: str) -> None:
+def _check(folder: str, saved: Saved, model: BertConfig, config: TrainConfig, init_checkpoint: str) -> None:
     """Refuse to resume another run."""
+    frozen = saved.facts["config"].get("freeze_embeddings", False)
+    if frozen != config.freeze_embeddings:  # it has slots for other variables
+        text = "%s holds a run with freeze_embeddings %s; give it so, or another output_dir"
+        raise CheckpointError(text % (folder, frozen))
     was, now = saved.facts["model"], dataclasses.asdict(model)
     for name in now:
         if was.get(name, now[name]) != now[name]:

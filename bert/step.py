@@ -21,7 +21,7 @@ from bert.train_config import TrainConfig
 class StepGraph:
     """Hold what the loop runs, saves and loads."""
 
-    weights: Dict[str, Any]  # trained variables by Google's names
+    weights: Dict[str, Any]  # the model's variables by Google's names
     step: Any
     saved: Dict[str, Any]  # what a checkpoint holds: weights, slots, pooler, global_step
     scalars: Dict[str, Any]  # what its JSON holds: loss scale and counters, equal on all ranks
@@ -43,19 +43,22 @@ class Totals:
 def build(model_config: BertConfig, config: TrainConfig, batch: Any, backend: Backend) -> StepGraph:
     """Make the graph of a step. `batch` holds the tensors of one batch (squad/batching.py says which)."""
     weights = create_variables(model_config)
+    frozen = "bert/embeddings/" if config.freeze_embeddings else "-"
+    trained = {name: weight for name, weight in weights.items() if not name.startswith(frozen)}
     step = tf.get_variable(
         "global_step", [], tf.int64, tf.zeros_initializer(), trainable=False, use_resource=True
     )
     part = counter("accumulated")
     scale = loss_scale.make(config.npu_bert_loss_scale, config.init_loss_scale_value, backend)
     loss = _loss(model_config, config, batch, backend, weights, _batch_number(config, step, part))
-    sums, sparse = _gradients(loss, list(weights.values()), scale)
+    rows = backend.sums_rows and config.num_accumulation_steps == 1 and config.clip != "per_tensor"
+    sums, sparse = _gradients(loss, list(trained.values()), scale, rows)
     accumulate, sums, clear = _accumulate(sums, part, config.num_accumulation_steps)
     stop = counter("stop_requested")
     total, stops = _over_ranks(backend, sums, stop)
     gradients = [_unscale(gradient, scale) for gradient in total.gradients]
     norm = _norm(gradients, total.per_token, sparse)
-    update = _Update(config, backend, weights, step, scale, batch["global_weight"])
+    update = _Update(config, backend, trained, step, scale, batch["global_weight"])
     operations, figures = update.make(gradients, norm)
     with tf.control_dependencies(operations):
         train = tf.group(*clear)
@@ -87,7 +90,9 @@ def _loss(
     return span_loss(model.span_logits(batch), batch, config.loss_over) / batch["global_weight"]
 
 
-def _gradients(loss: Any, variables: List[Any], scale: Optional[Any]) -> Tuple[Totals, List[bool]]:
+def _gradients(
+    loss: Any, variables: List[Any], scale: Optional[Any], keep_rows: bool
+) -> Tuple[Totals, List[bool]]:
     """Give the gradients (of the scaled loss), and which of them came as rows of a table."""
     scaled = loss if scale is None else loss * scale.get_loss_scale()
     raw = tf.gradients(scaled, variables)
@@ -96,7 +101,8 @@ def _gradients(loss: Any, variables: List[Any], scale: Optional[Any]) -> Tuple[T
     # before they are squared: the squares of scaled ones overflow long before the gradients do.
     rows = [_unscale(gradient.values, scale) for gradient in raw if isinstance(gradient, tf.IndexedSlices)]
     per_token = tf.add_n([tf.reduce_sum(tf.square(values)) for values in rows]) if rows else tf.zeros([])
-    return Totals([tf.convert_to_tensor(g) for g in raw], loss, per_token), sparse
+    kept = raw if keep_rows else [tf.convert_to_tensor(gradient) for gradient in raw]
+    return Totals(kept, loss, per_token), sparse
 
 
 def _accumulate(sums: Totals, part: Any, batches: int) -> Tuple[Optional[Any], Totals, List[Any]]:
@@ -131,7 +137,11 @@ def reduce_gradients(backend: Backend, gradients: Sequence[Any]) -> List[Any]:
 
 
 def _unscale(value: Any, scale: Optional[Any]) -> Any:
-    return value if scale is None else value * (1.0 / scale.get_loss_scale())
+    if scale is None:
+        return value
+    if isinstance(value, tf.IndexedSlices):
+        return tf.IndexedSlices(_unscale(value.values, scale), value.indices, value.dense_shape)
+    return value * (1.0 / scale.get_loss_scale())
 
 
 def _norm(gradients: Sequence[Any], per_token: Any, sparse: Sequence[bool]) -> Any:
@@ -200,7 +210,8 @@ class _Update:
 
     def _apply(self, gradients: List[Any], norm: Any, rate: Any) -> Any:
         config = self._config
-        gradients = optimizer.clip(gradients, norm, config.clip, config.clip_norm)
+        clipped = optimizer.clip(gradients, norm, config.clip, config.clip_norm)
+        gradients = [tf.convert_to_tensor(gradient) for gradient in clipped]  # Adam moves every row
         count = tf.cast(self._step + 1, tf.float32) - self._skipped
         # Every gradient is there before the first weight changes: a graph of two threads may be midway.
         with tf.control_dependencies(gradients):

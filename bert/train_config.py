@@ -27,6 +27,7 @@ class TrainConfig:
     dropout: bool = True
     gelu: str = "exact"
     gradient_checkpointing: bool = False
+    freeze_embeddings: bool = False  # bert/embeddings stay as they are loaded, and have no slots
     amp: Optional[bool] = None
     loss_over: str = "row"
     seed: int = 12345

@@ -171,12 +171,20 @@ class Asker:
         name = self.passage.other if other else self.passage.name
         return Question(self.word(attribute, name), self.facts[key], True)
 
-    def unanswered(self, number: int) -> List[Question]:
-        """Ask `number` questions that the passage does not answer though it seems to."""
+    def unanswered(self, number: int, swap: bool) -> List[Question]:
+        """Ask `number` questions that the passage does not answer though it seems to.
+
+        swap: one of them is about another thing than the fact that it seems to ask for.
+        """
         questions: List[Question] = []
         for _ in range(_TRIES):
-            sorts = [self._untold()] * 11 + [self._swapped()] * 5 + [self._foreign()] * 4
-            attribute, name, span = self.rng.choice(self.rng.choice([sort for sort in sorts if sort]))
+            sorts = [self._untold()]
+            if swap and not questions:
+                sorts = [self._swapped()] * 3 + [self._foreign()] * 2
+            candidates = [sort for sort in sorts if sort]
+            if not candidates:
+                break
+            attribute, name, span = self.rng.choice(self.rng.choice(candidates))
             if all(question.span != span for question in questions):
                 questions.append(Question(self.word(attribute, name), span, False))
             if len(questions) == number:

@@ -23,7 +23,8 @@ from demo_passages import Asker, Exhausted, Passage, Question, new_name, write_p
 
 WORLD = os.path.join(os.path.dirname(os.path.abspath(__file__)), "demo_world")
 ANSWERED, UNANSWERED = 4, 2  # questions a passage: one third has no answer
-PASSAGES = {"train": 340, "dev": 70}
+SWAP_EVERY = 3  # in every third passage one of them asks a told fact of another thing
+PASSAGES = {"train": 640, "dev": 70}
 
 Json = Dict[str, Any]
 
@@ -42,7 +43,7 @@ def make_split(split: str, world: Sequence[Kind], names: Names, rng: random.Rand
     """Write the passages and questions of one file; the kinds take turns."""
     articles = []
     for number in range(PASSAGES[split]):
-        passage, questions = ask(world[number % len(world)], names, rng)
+        passage, questions = ask(world[number % len(world)], names, rng, number % SWAP_EVERY == 0)
         tail = "%s-%d" % (split, number)
         qas = [to_json(q, passage, "%s-%d" % (tail, i), split, rng) for i, q in enumerate(questions)]
         title = (passage.name[0].upper() + passage.name[1:]).replace(" ", "_")
@@ -50,13 +51,13 @@ def make_split(split: str, world: Sequence[Kind], names: Names, rng: random.Rand
     return {"version": "v2.0", "data": articles}
 
 
-def ask(kind: Kind, names: Names, rng: random.Random) -> Tuple[Passage, List[Question]]:
+def ask(kind: Kind, names: Names, rng: random.Random, swap: bool) -> Tuple[Passage, List[Question]]:
     """Write a passage and its questions, in any order; one with too few facts is thrown away."""
     while True:
         passage = write_passage(kind, names, rng)
         asker = Asker(passage, new_name(kind.namings[0][0], names, rng), rng)
         try:
-            questions = asker.answered(ANSWERED) + asker.unanswered(UNANSWERED)
+            questions = asker.answered(ANSWERED) + asker.unanswered(UNANSWERED, swap)
         except Exhausted:
             continue
         rng.shuffle(questions)

@@ -69,6 +69,7 @@ class SquadFlags:
         "pad", "rows: padded, of similar length, or packed", choices=("pad", "bucket", "pack")
     )
     dropout_rate: float = _flag(-1.0, "share dropped while training; -1: as the model's configuration says")
+    freeze_embeddings: bool = _flag(False, "train all but the embeddings, which are half of a small model")
     seed: int = _flag(12345, "seed of the data order, the dropout and new weights")
     gelu: str = _flag("exact", "activation", choices=("exact", "tanh"))
     gradient_checkpointing: bool = _flag(False, "recompute activations in the backward pass")

@@ -31,6 +31,7 @@ class CpuBackend(Backend):
         self.rank, self.size = cluster.rank, cluster.size
         self._amp = amp and self._can_amp()
         self._collective = collective.connect(cluster, kind)
+        self.sums_rows = hasattr(self._collective, "all_gather_rows")  # gRPC has no such thing
 
     def _can_amp(self) -> bool:
         reason = amp_obstacle()
@@ -54,18 +55,34 @@ class CpuBackend(Backend):
         """Sum each tensor over the ranks; in buckets from the last tensor to the first.
 
         The backward pass makes the last layers' gradients first: while a bucket is summed, it goes on. All
-        ranks take the buckets in the same order.
+        ranks take the buckets in the same order. Rows of a table (IndexedSlices) come last, as the words'
+        gradient does; they are joined, not added up: a step's words are few, and the table is large.
         """
         tensors = list(tensors)
         if self.size == 1:
             return tensors
+        dense = [index for index, tensor in enumerate(tensors) if not isinstance(tensor, tf.IndexedSlices)]
         summed: Dict[int, Any] = {}
         before: List[Any] = []
-        for bucket in buckets([(t.dtype.name, _bytes(t)) for t in tensors], BUCKET_BYTES):
+        for bucket in buckets([(tensors[i].dtype.name, _bytes(tensors[i])) for i in dense], BUCKET_BYTES):
             with tf.control_dependencies(before):
-                before = self._sum([tensors[index] for index in bucket])
-            summed.update(zip(bucket, before))
+                before = self._sum([tensors[dense[place]] for place in bucket])
+            summed.update(zip((dense[place] for place in bucket), before))
+        for index in sorted(set(range(len(tensors))) - set(dense)):
+            with tf.control_dependencies(before):
+                summed[index] = self._joined(tensors[index])
+            before = [summed[index].values]
         return [summed[index] for index in range(len(tensors))]
+
+    def _joined(self, rows: Any) -> Any:
+        def join(values: np.ndarray, indices: np.ndarray) -> List[np.ndarray]:
+            return [self._collective.all_gather_rows(array) for array in (values, indices)]
+
+        kinds = [rows.values.dtype, rows.indices.dtype]
+        values, indices = tf.numpy_function(join, [rows.values, rows.indices], kinds)
+        values.set_shape([None, *rows.values.shape[1:]])
+        indices.set_shape([None])
+        return tf.IndexedSlices(values, indices, rows.dense_shape)
 
     def _sum(self, tensors: List[Any]) -> List[Any]:
         def reduce(*arrays: np.ndarray) -> List[np.ndarray]:

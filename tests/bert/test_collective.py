@@ -86,6 +86,25 @@ def test_the_most_ranks_meet_and_one_more_is_refused() -> None:
         SharedMemory("x", 0, size + 1)
 
 
+@pytest.mark.parametrize("size", [1, 2, 3])
+@pytest.mark.parametrize("lengths", [(3, 0, 7), (0, 0, 0), (1, 5000, 900)])  # of 1200 bytes
+def test_rows_are_joined_in_rank_order_whatever_their_number(size: int, lengths: Any) -> None:
+    def rows(rank: int, dtype: Any = np.float32) -> np.ndarray:
+        return (np.arange(lengths[rank] * 300).reshape(-1, 300) + 1e6 * rank).astype(dtype)
+
+    def work(joined: Any) -> List[np.ndarray]:
+        rank = getattr(joined, "rank", 0)
+        values = joined.all_gather_rows(rows(rank))
+        [total] = joined.all_reduce_sum([np.ones(700000)])  # what comes next finds the slots in order
+        return [values, joined.all_gather_rows(rows(rank, np.int64)[:, 0]), total]
+
+    for values, indices, total in _together(size, work):
+        np.testing.assert_array_equal(values, np.concatenate([rows(rank) for rank in range(size)]))
+        whole = np.concatenate([rows(rank, np.int64)[:, 0] for rank in range(size)])
+        np.testing.assert_array_equal(indices, whole)
+        assert (total == size).all()
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int32])
 def test_sums_keep_their_type(dtype: Any) -> None:
     results = _together(2, lambda joined: joined.all_reduce_sum(_values(joined.rank, dtype)))

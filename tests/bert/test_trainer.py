@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from bert import checkpoint
+from bert.errors import CheckpointError
 from tests.bert.runs import Job, losses, records, settings, train
 
 
@@ -60,3 +61,23 @@ def test_dropout_differs_from_step_to_step_and_from_rank_to_rank(tmp_path: Path)
     config = settings(num_train_steps=3, learning_rate=0.0, dropout=True)
     train(tmp_path, config, batches=batches)
     assert len(set(losses(tmp_path))) == 3
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_frozen_embeddings_stay_as_they_were_and_have_no_slots(tmp_path: Path, ranks: int) -> None:
+    began = train(tmp_path / "began", settings(num_train_steps=1)).checkpoint
+    job = Job(tmp_path / "more", settings(freeze_embeddings=True), ranks, init_checkpoint=began)
+    assert job.wait() == [0] * ranks, job.output()
+    ended = str(tmp_path / "more" / "out" / "model.ckpt-6")
+    before, after = (dict(checkpoint.read(path)) for path in (began, ended))
+    names = [name for name in before if not name.endswith(("adam_m", "adam_v"))]
+    moved = [name for name in names if not np.array_equal(before[name], after[name])]
+    assert moved and not [name for name in moved if name.startswith("bert/embeddings/")]
+    assert "bert/embeddings/word_embeddings" in after
+    assert not [name for name in after if name.startswith("bert/embeddings/") and "adam" in name]
+
+
+def test_a_run_cannot_freeze_or_thaw_its_embeddings_midway(tmp_path: Path) -> None:
+    train(tmp_path, settings(num_train_steps=1, freeze_embeddings=True))
+    with pytest.raises(CheckpointError, match="holds a run with freeze_embeddings True; give it so"):
+        train(tmp_path, settings())

@@ -139,6 +139,23 @@ class SharedMemory:
         return values
 
 
+    def all_gather_rows(self, rows: np.ndarray) -> np.ndarray:
+        """Join the rows [n, ...] of all ranks in rank order; n may differ from rank to rank, also be 0."""
+        mine = np.ascontiguousarray(rows).reshape(-1).view(np.uint8)
+        lengths = self.all_gather(mine.size)
+        starts = np.cumsum([0, *lengths])
+        out = np.empty(starts[-1], np.uint8)
+        for done in range(0, max(lengths), self.slot_bytes):
+            slots, self._turn = self._slots[self._turn % 2], self._turn + 1
+            part = mine[done : done + self.slot_bytes]
+            slots[self.rank][: part.size] = part
+            self.barrier()
+            for slot, start, length in zip(slots, starts, lengths):
+                size = min(max(length - done, 0), self.slot_bytes)
+                out[start + done : start + done + size] = slot[:size]
+        return out.view(rows.dtype).reshape(-1, *rows.shape[1:])
+
+
 def _read(slot: Any) -> Any:
     return json.loads(slot[8 : 8 + int(slot[:8].view(np.int64)[0])].tobytes().decode())
 
@@ -195,6 +212,10 @@ class Alone:
     def all_gather(self, value: Any) -> List[Any]:
         """Give the only value."""
         return [value]
+
+    def all_gather_rows(self, rows: np.ndarray) -> np.ndarray:
+        """Give the rows back."""
+        return rows
 
 
 def connect(name: str, rank: int, size: int, timeout: float = 600.0) -> Any:
