@@ -25,7 +25,7 @@ def exact_gelu(x: Any) -> Tuple[Any, Gradient]:
         bell = tf.exp(-tf.square(u))
         return above * (0.5 + (0.5 * tf.math.erf(u) + (1.0 / math.sqrt(math.pi)) * (u * bell)))
 
-    return x * (0.5 + 0.5 * tf.math.erf(x * scale)), gradient
+    return (0.5 * x) * (1.0 + tf.math.erf(x * scale)), gradient
 
 
 def layer_norm(x: Any, gamma: Any, beta: Any, epsilon: float) -> Any:

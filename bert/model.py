@@ -140,8 +140,8 @@ class Model:
             projected = self._dense(prefix + name + "/", hidden)
             return tf.transpose(tf.reshape(projected, [shape[0], shape[1], heads, width]), [0, 2, 1, 3])
 
-        query = split("query") * (1.0 / math.sqrt(width))
-        scores = tf.matmul(query, split("key"), transpose_b=True) + bias
+        query = split("query")
+        scores = tf.matmul(query, split("key"), transpose_b=True) * (1.0 / math.sqrt(width)) + bias
         shares = self._drop(tf.nn.softmax(scores), self.config.attention_probs_dropout_prob)
         context = tf.transpose(tf.matmul(shares, split("value")), [0, 2, 1, 3])
         return tf.reshape(context, [-1, self.config.hidden_size])
