@@ -27,7 +27,7 @@ from launcher.signals import ENDING, FORWARDED, Signals, name
 from launcher.watch import Trouble, Watch
 
 AT_ONCE = 8  # ranks that start side by side
-POLL = 0.25  # seconds between looks at the ranks' files
+POLL = 0.3  # seconds between looks at the ranks' files
 SETTLE = 1.0  # after a victim's failure: time for the others to tell more
 DRAIN = 2.0  # of silence in a pipe that somebody still holds open
 NEVER = float("inf")
