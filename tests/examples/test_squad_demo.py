@@ -117,7 +117,7 @@ def test_a_question_about_a_year_or_person_meets_several_in_the_passage(made: Di
             for context, qa in questions(dataset)
             if qa["answers"] and re.match(r"1[789]\d\d$", qa["answers"][0]["text"])
         ]
-        assert sum(count >= 2 for count in rivals) / len(rivals) > 0.7
+        assert sum(count >= 2 for count in rivals) / len(rivals) > 0.6
 
 
 def test_facts_are_asked_in_several_wordings(made: Dict[str, Json]) -> None:
