@@ -51,12 +51,13 @@ def build(model_config: BertConfig, config: TrainConfig, batch: Any, backend: Ba
     part = counter("accumulated")
     scale = loss_scale.make(config.npu_bert_loss_scale, config.init_loss_scale_value, backend)
     loss = _loss(model_config, config, batch, backend, weights, _batch_number(config, step, part))
-    rows = backend.sums_rows and config.num_accumulation_steps == 1 and config.clip != "per_tensor"
+    rows = backend.sums_rows and config.num_accumulation_steps == 1
     sums, sparse = _gradients(loss, list(trained.values()), scale, rows)
     accumulate, sums, clear = _accumulate(sums, part, config.num_accumulation_steps)
     stop = counter("stop_requested")
     total, stops = _over_ranks(backend, sums, stop)
-    gradients = [_unscale(gradient, scale) for gradient in total.gradients]
+    # Adam moves every row, so from here on all are dense.
+    gradients = [_unscale(tf.convert_to_tensor(gradient), scale) for gradient in total.gradients]
     norm = _norm(gradients, total.per_token, sparse)
     update = _Update(config, backend, trained, step, scale, batch["global_weight"])
     operations, figures = update.make(gradients, norm)
@@ -137,11 +138,7 @@ def reduce_gradients(backend: Backend, gradients: Sequence[Any]) -> List[Any]:
 
 
 def _unscale(value: Any, scale: Optional[Any]) -> Any:
-    if scale is None:
-        return value
-    if isinstance(value, tf.IndexedSlices):
-        return tf.IndexedSlices(_unscale(value.values, scale), value.indices, value.dense_shape)
-    return value * (1.0 / scale.get_loss_scale())
+    return value if scale is None else value * (1.0 / scale.get_loss_scale())
 
 
 def _norm(gradients: Sequence[Any], per_token: Any, sparse: Sequence[bool]) -> Any:
@@ -210,8 +207,7 @@ class _Update:
 
     def _apply(self, gradients: List[Any], norm: Any, rate: Any) -> Any:
         config = self._config
-        clipped = optimizer.clip(gradients, norm, config.clip, config.clip_norm)
-        gradients = [tf.convert_to_tensor(gradient) for gradient in clipped]  # Adam moves every row
+        gradients = optimizer.clip(gradients, norm, config.clip, config.clip_norm)
         count = tf.cast(self._step + 1, tf.float32) - self._skipped
         # Every gradient is there before the first weight changes: a graph of two threads may be midway.
         with tf.control_dependencies(gradients):
