@@ -113,9 +113,10 @@ def _safetensors(files: List[str]) -> Iterator[Tuple[str, np.ndarray]]:
     for path in files:
         with open(path, "rb") as stream:
             held = _deserialized(stream.read())
-        for name, entry in held:
+        while held:  # taken out one by one: a checkpoint is large
+            name, entry = held.pop()
             google, transposed = names.from_hf(name)
-            value = _value(entry)
+            value = _value(name, entry)
             yield google or name, value.T if transposed else value
 
 
@@ -128,11 +129,11 @@ def _deserialized(data: bytes) -> List[Tuple[str, Dict[str, Any]]]:
         raise ValueError("damaged safetensors: %s" % error) from None
 
 
-def _value(entry: Mapping[str, Any]) -> np.ndarray:
+def _value(name: str, entry: Mapping[str, Any]) -> np.ndarray:
     """Give an array; BF16, which numpy lacks, becomes float32."""
     kind = entry["dtype"]
     if kind not in _TYPES:
-        raise ValueError("values of type %s cannot be read" % kind)
+        raise ValueError("%s: values of type %s cannot be read" % (name, kind))
     flat = np.frombuffer(entry["data"], _TYPES[kind])
     if kind == "BF16":
         flat = (flat.astype(np.uint32) << 16).view(np.float32)

@@ -121,14 +121,15 @@ def _weights(checkpoint: str, config: BertConfig) -> Dict[str, np.ndarray]:
 
 
 def _safetensors(checkpoint: str, folder: str, config: BertConfig, gelu: str) -> None:
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     values = {}
     for google, value in _weights(checkpoint, config).items():
         name, transposed = names.to_hf(google)
-        values[name] = np.ascontiguousarray(value.T if transposed else value)
+        values[name] = np.ascontiguousarray(value.T if transposed else value, np.float32)
     os.makedirs(folder)
-    save_file(values, os.path.join(folder, "model.safetensors"), {"format": "pt"})
+    with open(os.path.join(folder, "model.safetensors"), "wb") as weights:
+        weights.write(save(values, {"format": "pt"}))
     with open(os.path.join(folder, "config.json"), "w", encoding="utf-8") as stream:
         json.dump(hf_config(config, gelu), stream, indent=2, sort_keys=True)
 

@@ -132,13 +132,15 @@ class Trace:
         another one a moment later.
         """
         table, found = {}, set()
+        tops = [*members, self.top] if self.top else [*members]
         for process in _listing(seen):
             table[process.pid] = process
-            if self._known(process):
-                meet(process.pid)
-                found.add(process.pid)
+            if process.pid not in self.without and self._known(process):
+                tops.append(process.pid)  # one that has ended too: a child was read when it still lived
+                if process.state not in _ENDED:
+                    meet(process.pid)
+                    found.add(process.pid)
         seen.update(table)
-        tops = [*found, *members, self.top] if self.top else [*found, *members]
         inherited = below(tops, table, self.without) - found
         living = {pid for pid in inherited if table[pid].state not in _ENDED}
         for pid in living:
@@ -146,12 +148,11 @@ class Trace:
         return found | living
 
     def _known(self, process: Process) -> bool:
-        if process.state in _ENDED or process.pid in self.without:
-            return False
-        return (
-            self.pids.get(process.pid, -1) == process.start
-            or tagged(process.pid, self.run_id)
-            or bool(self.pipes and self.pipes & outputs(process.pid))
+        if self.pids.get(process.pid, -1) == process.start:
+            return True
+        # What has ended has neither an environment nor open files.
+        return process.state not in _ENDED and (
+            tagged(process.pid, self.run_id) or bool(self.pipes and self.pipes & outputs(process.pid))
         )
 
 

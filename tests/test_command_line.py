@@ -91,6 +91,7 @@ def test_a_program_that_cannot_run_starts_nothing(tmp_path: Path, mode: Optional
         (["--show", "x", "--", "true"], "--show"),
         (["--grace", "soon", "--", "true"], "soon"),
         (["--devices", "0,1", "--stdin-rank", "2", "--", "true"], "stdin_rank: 2; the ranks are 0 to 1"),
+        (["--stdin-rank", "0", "--detach", "--", "true"], "stdin_rank: --detach leaves the terminal"),
         (["--stdin-rank", "-2", "--", "true"], "stdin_rank: -2; give a rank"),
     ],
 )

@@ -58,6 +58,8 @@ def run(
     job, overrides = split(words)
     config, source = configs.load(job, overrides, _values(options))
     prepared = prepare(config, source, command)
+    if detach and config.stdin_rank >= 0:
+        raise source.error("stdin_rank", "--detach leaves the terminal; give one of them")
     if dry_run:
         _print_plan(prepared.plan, as_json)
         return

@@ -118,6 +118,8 @@ def _receive(mine: socket.socket, rank: int, timeout: float) -> Tuple[int, int]:
         said, extra, _, _ = mine.recvmsg(_LENGTH.size, socket.CMSG_SPACE(_RANK.size))
     except socket.timeout:
         raise CollectiveError("rank 0 waits for another rank; %g s are over" % timeout) from None
+    except OSError:  # it ended before it had read what we said
+        extra = []
     if not extra:
         raise CollectiveError("rank 0 went away before all ranks had come")
     files = array.array("i", extra[0][2])

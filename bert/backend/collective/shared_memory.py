@@ -138,7 +138,6 @@ class SharedMemory:
         self.barrier()
         return values
 
-
     def all_gather_rows(self, rows: np.ndarray) -> np.ndarray:
         """Join the rows [n, ...] of all ranks in rank order; n may differ from rank to rank, also be 0."""
         mine = np.ascontiguousarray(rows).reshape(-1).view(np.uint8)
