@@ -38,12 +38,19 @@ def supervise(plan: Plan, run: RunDir, console: Console, busy: Optional[Busy] = 
     if threading.current_thread() is not threading.main_thread():
         # PDEATHSIG would kill the ranks as soon as this thread ends, and signals reach the main thread only.
         raise LauncherError("supervise() must be called in the main thread")
+    with Signals() as watched:  # before anything is written, so that a signal leaves nothing half done
+        return _supervise(plan, run, console, busy, watched, begin)
+
+
+def _supervise(
+    plan: Plan, run: RunDir, console: Console, busy: Optional[Busy], watched: Signals, begin: float
+) -> Outcome:
     reserve = Reserve(run)
     journal = Journal(run, console)
     journal.event("run", pid=os.getpid(), start=processes.start_of(os.getpid()), run_id=plan.run_id)
     limits = spawn.raise_descriptor_limit()
     try:
-        outcome = _Supervisor(plan, run, console, journal, busy, limits).run()
+        outcome = _Supervisor(plan, run, console, journal, busy, limits).run(watched)
     except LauncherError as error:
         outcome = Outcome(error.exit_code, (), None, str(error), 1, time.monotonic() - begin)
     except OSError as error:
@@ -96,23 +103,22 @@ class _Supervisor:
         self._limits = limits
         self._interrupted = 0
 
-    def run(self) -> Outcome:
+    def run(self, watched: Signals) -> Outcome:
         """Run attempts until one needs no other."""
         begin = time.monotonic()
         spawn.become_subreaper()
         spared = frozenset(processes.below([os.getpid()], processes.processes()))
-        with Signals() as watched:
-            guardian = Guardian(self._plan.run_id)
-            try:
-                result, attempts, why = self._attempts(watched, guardian, spared | {guardian.pid})
-            except BaseException:  # whatever went wrong here, no process stays behind
-                without = spared | {guardian.pid}
-                processes.freeze_and_kill(
-                    processes.Trace(self._plan.run_id, top=os.getpid(), without=without)
-                )
-                raise
-            finally:
-                guardian.dismiss()
+        guardian = Guardian(self._plan.run_id)
+        try:
+            result, attempts, why = self._attempts(watched, guardian, spared | {guardian.pid})
+        except BaseException:  # whatever went wrong here, no process stays behind
+            without = spared | {guardian.pid}
+            processes.freeze_and_kill(
+                processes.Trace(self._plan.run_id, top=os.getpid(), without=without)
+            )
+            raise
+        finally:
+            guardian.dismiss()
         return self._outcome(result, attempts, why, time.monotonic() - begin)
 
     def _attempts(
