@@ -311,6 +311,9 @@ class Attempt:
         for descriptor in list(self._pipes):
             self._unregister(descriptor)
         for rank in self._ranks:
+            for path in (self._run.error(rank.rank), self._run.heartbeat(rank.rank)):
+                with suppress(OSError):
+                    os.unlink("%s.tmp" % path)  # it was killed while it wrote
             if rank.log is not None:
                 rank.log.finish()
                 if rank.log.trouble:
