@@ -17,7 +17,9 @@ import pytest
 from tests.faults.helpers import Job, alive, until
 from tests.launching import ROOT
 
+# Read here, as every test's environment is cleared of our variables.
 RUNS = int(os.environ.get("NPU_LAUNCH_STRESS_RUNS", "1000"))
+SEED = int(os.environ.get("NPU_LAUNCH_STRESS_SEED", random.randrange(1 << 30)))
 PROGRAM = """
 kind = (RANK + int(MARK[-4:], 16)) % 4
 if kind == 1: child("import time; time.sleep(60)", start_new_session=True)
@@ -39,9 +41,8 @@ def leftovers() -> Dict[str, Set[str]]:
 
 @pytest.mark.stress
 def test_a_thousand_runs_ended_at_random_leave_no_process_no_memory_and_no_file(tmp_path: Path) -> None:
-    seed = int(os.environ.get("NPU_LAUNCH_STRESS_SEED", random.randrange(1 << 30)))
-    print("seed", seed)
-    dice = random.Random(seed)
+    print("seed", SEED)
+    dice = random.Random(SEED)
     before = leftovers()
     for number in range(RUNS):
         folder = tmp_path / str(number)
@@ -58,7 +59,7 @@ def test_a_thousand_runs_ended_at_random_leave_no_process_no_memory_and_no_file(
         # Without a plan it was ended before it took signals, as by SIGKILL.
         if job.process.returncode != -signal.SIGKILL and list(folder.glob("runs/*/plan.json")):
             names = {path.name for path in job.path.rglob("*") if path.is_file()}
-            assert not [name for name in names if name.endswith((".tmp", ".reserve"))], (seed, number, names)
+            assert not [name for name in names if name.endswith((".tmp", ".reserve"))], (SEED, number, names)
         subprocess.run(["rm", "-rf", str(folder)], check=True)
     until(lambda: not _launchers(tmp_path), "launchers or watchers are left")
     after = leftovers()
