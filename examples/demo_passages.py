@@ -11,8 +11,6 @@ from demo_names import Names
 
 COUNT_WORDS = "two three four five six seven eight nine ten eleven twelve".split()
 LENGTHS = (30, 34, 38, 42)  # words at which a passage is long enough
-
-
 _TRIES = 200  # a passage that has no further question after so many draws has too few facts
 
 

@@ -66,14 +66,14 @@ def prepare(config: JobConfig, source: Source, command: Sequence[str]) -> Prepar
         bound=_bound(config, places),
         notes=(*notes, *places.notes, *([sourced] if sourced else [])),
     )
+    if config.stdin_rank >= len(plan.ranks):
+        last = len(plan.ranks) - 1
+        raise source.error("stdin_rank", "%d; the ranks are 0 to %d" % (config.stdin_rank, last))
     return Prepared(config, _reviewed(plan, config, source), places.table)
 
 
 def _reviewed(plan: Plan, config: JobConfig, source: Source) -> Plan:
     """Add what is odd about the ranks' environment to the notes. ConfigError: what HCCL would refuse."""
-    if config.stdin_rank >= len(plan.ranks):
-        last = len(plan.ranks) - 1
-        raise source.error("stdin_rank", "%d; the ranks are 0 to %d" % (config.stdin_rank, last))
     errors, notes = environment.review(plan.ranks[0].env, plan.backend, config.chip)
     if errors:
         lines = [str(_of_variable(name, message, config, source)) for name, message in errors]

@@ -61,14 +61,15 @@ class CpuBackend(Backend):
         tensors = list(tensors)
         if self.size == 1:
             return tensors
-        dense = [index for index, tensor in enumerate(tensors) if not isinstance(tensor, tf.IndexedSlices)]
+        rows = [index for index, tensor in enumerate(tensors) if isinstance(tensor, tf.IndexedSlices)]
+        dense = [index for index in range(len(tensors)) if index not in rows]
         summed: Dict[int, Any] = {}
         before: List[Any] = []
         for bucket in buckets([(tensors[i].dtype.name, _bytes(tensors[i])) for i in dense], BUCKET_BYTES):
             with tf.control_dependencies(before):
                 before = self._sum([tensors[dense[place]] for place in bucket])
             summed.update(zip((dense[place] for place in bucket), before))
-        for index in sorted(set(range(len(tensors))) - set(dense)):
+        for index in rows:
             with tf.control_dependencies(before):
                 summed[index] = self._joined(tensors[index])
             before = [summed[index].values]
