@@ -3,8 +3,8 @@
     python benchmarks/finetune.py [train.json [MODEL_FOLDER]] [--batch 16] [--steps 30] [--full dev.json]
 
 Both take the same rows of the same questions. bert takes them as --batching says (pack: rows hold several
-features), HF pads each batch to its longest row. --full also trains for --epochs with each, on bert's side
-through squad/run_squad.py, and prints EM and F1 of dev.json as squad/evaluate.py computes them.
+features), HF pads each batch to its longest row. --full also trains for --epochs with each, bert with --seeds
+seeds through squad/run_squad.py, and prints EM and F1 of dev.json as squad/evaluate.py computes them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Tuple
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -26,8 +26,11 @@ import numpy as np  # noqa: E402
 
 from benchmarks import rows  # noqa: E402
 from benchmarks.inputs import pretrained, train_file  # noqa: E402
+from squad.answer_text import AnswerText  # noqa: E402
+from squad.evaluate import evaluate  # noqa: E402
 from squad.examples import read_squad  # noqa: E402
 from squad.features import build_features  # noqa: E402
+from squad.predictions import Options, predictions  # noqa: E402
 from squad.tokenizer import Tokenizer  # noqa: E402
 
 
@@ -58,42 +61,67 @@ def speed(args: argparse.Namespace) -> float:
     return len(rates) / sum(1.0 / rate for rate in rates)
 
 
+def peer_rows(args: argparse.Namespace, folder: str, file: str, training: bool) -> Tuple[str, Any, Any]:
+    """Write the rows of a file for HF: (path, examples, features)."""
+    examples = read_squad(file, training, True)
+    features = build_features(examples, _tokenizer(args), 384, 128, 64, training)
+    names = ["input_ids", "input_mask", "segment_ids"] + ["start_positions", "end_positions"] * training
+    path = os.path.join(folder, "train.npz" if training else "dev.npz")
+    np.savez(path, **{name: getattr(features, name) for name in names})
+    return path, examples, features
+
+
+def _tokenizer(args: argparse.Namespace) -> Tokenizer:
+    return Tokenizer(str(Path(args.model, "vocab.txt")))
+
+
 def peer_speed(args: argparse.Namespace) -> Dict[str, Any]:
     """Give HF's figures by precision; bfloat16 only where the processor has it."""
-    tokenizer = Tokenizer(str(Path(args.model, "vocab.txt")))
-    features = build_features(read_squad(args.train, True, True), tokenizer, 384, 128, 64, True)
-    names = ("input_ids", "input_mask", "segment_ids", "start_positions", "end_positions")
     with tempfile.TemporaryDirectory() as folder:
-        path = os.path.join(folder, "rows.npz")
-        np.savez(path, **{name: getattr(features, name) for name in names})
-        common = (
-            "finetune",
-            "--rows",
-            path,
-            "--model",
-            args.model,
-            "--batch",
-            args.batch,
-            "--steps",
-            args.steps,
-        )
+        path = peer_rows(args, folder, args.train, True)[0]
+        common = ("finetune", "--rows", path, "--model", args.model, "--batch", args.batch, "--steps", args.steps)
         made = {"float32": rows.peer(*common, threads=args.threads)}
         if "avx512_bf16" in Path("/proc/cpuinfo").read_text():
             made["bfloat16"] = rows.peer(*common, "--bf16", threads=args.threads)
     return made
 
 
-def full(args: argparse.Namespace) -> None:
+def full(args: argparse.Namespace, seed: int) -> None:
     """Train for whole epochs; print EM and F1."""
+    args.seed = seed
     with tempfile.TemporaryDirectory() as folder:
         run_squad(
             args, folder, "--num_train_epochs=%g" % args.epochs, "--do_predict=true",
             "--predict_file=%s" % args.full,
         )  # fmt: skip
         [found] = list(Path(folder).rglob("predictions.json"))
-        subprocess.run(
-            [sys.executable, "-m", "squad.evaluate", args.full, str(found)], cwd=str(ROOT), check=True
-        )
+        figures(args, "bert, seed %d" % seed, json.loads(found.read_text()))
+
+
+def peer_full(args: argparse.Namespace, seed: int) -> None:
+    """Train HF as long on the same rows; answer with the same rules, so that the models alone are compared."""
+    with tempfile.TemporaryDirectory() as folder:
+        train = peer_rows(args, folder, args.train, True)[0]
+        dev, examples, features = peer_rows(args, folder, args.full, False)
+        logits = os.path.join(folder, "logits.npz")
+        done = rows.peer(
+            "finetune", "--rows", train, "--model", args.model, "--batch", args.batch, "--epochs",
+            int(args.epochs), "--rate", args.rate, "--seed", seed, "--dev", dev, "--logits", logits,
+            threads=args.threads,
+        )  # fmt: skip
+        if done is None:
+            return rows.show("HF PyTorch", None, [])
+        held, texts = np.load(logits), AnswerText(_tokenizer(args).vocab)
+        options = Options(version_2_with_negative=True)
+        made = predictions(examples, features, held["start"], held["end"], texts, options)
+        figures(args, "HF PyTorch, seed %d, %.0f s" % (seed, done["seconds"]), made.predictions)
+
+
+def figures(args: argparse.Namespace, name: str, answers: Dict[str, str]) -> None:
+    """Print what the official script would."""
+    made = evaluate(json.loads(Path(args.full).read_text(encoding="utf-8")), answers)
+    parts = ["%s %.2f" % (key, made[key]) for key in ("exact", "f1", "HasAns_f1", "NoAns_f1")]
+    print("%-44s %s" % (name, "  ".join(parts)), flush=True)
 
 
 def main() -> None:
@@ -103,7 +131,7 @@ def main() -> None:
     )
     options.add_argument("train", nargs="?", default=train_file())
     options.add_argument("model", nargs="?", default=None)
-    for name, value in (("batch", 16), ("steps", 30), ("threads", 2), ("seed", 1)):
+    for name, value in (("batch", 16), ("steps", 30), ("threads", 2), ("seed", 1), ("seeds", 2), ("peer_seeds", 1)):
         options.add_argument("--" + name, type=int, default=value)
     options.add_argument("--batching", default="bucket", choices=("pad", "bucket", "pack"))
     options.add_argument("--rate", type=float, default=1e-4)
@@ -118,8 +146,10 @@ def main() -> None:
             mine["examples_per_second"] / theirs["examples_per_second"]
         )
         rows.show("HF PyTorch, %s" % precision, theirs, ["examples_per_second"], ratio or "")
-    if args.full:
-        full(args)
+    for seed in range(args.seeds if args.full else 0):
+        full(args, seed + 1)
+    for seed in range(args.peer_seeds if args.full else 0):
+        peer_full(args, seed + 1)
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("what", nargs="?", default="gemm", choices=("train", "infer", "gemm"))
     for name, value in (("layers", 12), ("hidden", 768), ("batch", 4), ("seq", 384), ("steps", 5)):
         made.add_argument("--" + name, type=int, default=value)
+    made.add_argument("--init", default="", help="checkpoint; without one the weights are random")
     made.add_argument("--amp", action="store_true")
     made.add_argument("--gradient_checkpointing", action="store_true")
     return made
@@ -91,7 +92,7 @@ def measure(args: argparse.Namespace) -> Dict[str, float]:
     imported = time.monotonic()
     tf.disable_eager_execution()
     from bert import backend as backends
-    from bert import step
+    from bert import checkpoint, step
     from bert.cluster import Cluster
     from bert.config import BertConfig
     from bert.model import Model, create_variables
@@ -101,15 +102,18 @@ def measure(args: argparse.Namespace) -> Dict[str, float]:
     shape = BertConfig(30522, args.hidden, args.layers, args.hidden // 64, 4 * args.hidden, type_vocab_size=2)
     given = random_batch(args)
     with tf.Graph().as_default():
+        fetches: Any
         batch = {name: tf.placeholder_with_default(v, [None] * np.ndim(v)) for name, v in given.items()}
         if args.what == "train":
             settings = TrainConfig(1000, gradient_checkpointing=args.gradient_checkpointing)
-            fetches: Any = step.build(shape, settings, batch, backend).fetches
+            graph = step.build(shape, settings, batch, backend)
+            variables, fetches = graph.saved, graph.fetches
         else:
-            fetches = Model(shape, create_variables(shape), backend.gelu).span_logits(batch)
+            variables = create_variables(shape)
+            fetches = Model(shape, variables, backend.gelu).span_logits(batch)
         built = time.monotonic()
         with tf.Session(config=backend.session_config()) as session:
-            session.run(tf.global_variables_initializer())
+            checkpoint.initialize(session, variables, args.init)
             session.run(fetches)
             first = time.monotonic()
             backend.barrier()

@@ -2,8 +2,10 @@
 
     python benchmarks/torch_step.py train|infer [--layers 12] [--batch 4] [--seq 384] [--steps 5] [--bf16]
     python benchmarks/torch_step.py finetune --rows ROWS.npz --model FOLDER [--batch 16] [--steps 20] [--bf16]
+        [--epochs 3 --rate 1e-4 --seed 0 --dev DEV.npz --logits OUT.npz]
 
-finetune pads each batch to its own longest row, as HF's data collator does.
+finetune pads each batch to its own longest row, as HF's data collator does. With --epochs it trains to the end,
+AdamW with warm-up and linear decay as HF's Trainer has it, and writes the logits of DEV's rows.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import json
 import os
 import sys
 import time
-from typing import Any, Dict, Iterator
+from typing import Any, Dict, Iterator, List
 
 import numpy as np
 
@@ -25,8 +27,10 @@ def parse() -> argparse.Namespace:
     made.add_argument("what", nargs="?", default="train", choices=("train", "infer", "finetune"))
     for name, value in (("layers", 12), ("hidden", 768), ("batch", 4), ("seq", 384), ("steps", 5)):
         made.add_argument("--" + name, type=int, default=value)
-    made.add_argument("--rows")
-    made.add_argument("--model")
+    for name in ("rows", "model", "dev", "logits"):
+        made.add_argument("--" + name)
+    for name, kind, value in (("epochs", int, 0), ("seed", int, 0), ("rate", float, 1e-4)):
+        made.add_argument("--" + name, type=kind, default=value)
     made.add_argument("--bf16", action="store_true")
     return made.parse_args()
 
@@ -43,19 +47,77 @@ def random_batches(args: argparse.Namespace, torch: Any) -> Iterator[Dict[str, A
 
 
 def real_batches(args: argparse.Namespace, torch: Any) -> Iterator[Dict[str, Any]]:
-    """Yield shuffled rows, each batch as long as its longest row."""
-    rows = dict(np.load(args.rows))
-    order = np.random.RandomState(0).permutation(len(rows["input_ids"]))
-    lengths = rows["input_mask"].sum(1)
+    """Yield shuffled rows, each batch as long as its longest row, epoch after epoch."""
+    rows, random = dict(np.load(args.rows)), np.random.RandomState(args.seed)
+    for _ in range(max(1, args.epochs)):
+        order = random.permutation(len(rows["input_ids"]))
+        for start in range(0, len(order), args.batch):
+            taken = order[start : start + args.batch]
+            batch = _tokens(rows, taken, torch)
+            for side in ("start_positions", "end_positions"):
+                batch[side] = torch.from_numpy(rows[side][taken].astype(np.int64))
+            yield batch
+
+
+def _tokens(rows: Dict[str, np.ndarray], taken: np.ndarray, torch: Any) -> Dict[str, Any]:
+    width = int(rows["input_mask"][taken].sum(1).max())
     names = {"input_ids": "input_ids", "attention_mask": "input_mask", "token_type_ids": "segment_ids"}
-    for start in range(0, len(order) - args.batch + 1, args.batch):
-        taken = order[start : start + args.batch]
-        width = int(lengths[taken].max())
-        batch = {mine: torch.from_numpy(rows[ours][taken, :width].astype(np.int64))
-                 for mine, ours in names.items()}  # fmt: skip
-        for side in ("start_positions", "end_positions"):
-            batch[side] = torch.from_numpy(rows[side][taken].astype(np.int64))
-        yield batch
+    return {mine: torch.from_numpy(rows[ours][taken, :width].astype(np.int64))
+            for mine, ours in names.items()}  # fmt: skip
+
+
+def train(args: argparse.Namespace) -> Dict[str, float]:
+    """Train for whole epochs and write the logits [R, L] of the dev rows."""
+    import torch
+    from transformers import BertForQuestionAnswering, get_linear_schedule_with_warmup
+
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
+    torch.manual_seed(args.seed)
+    model = BertForQuestionAnswering.from_pretrained(args.model)
+    count = len(np.load(args.rows)["input_ids"])
+    steps = args.epochs * -(-count // args.batch)
+    optimizer = torch.optim.AdamW(decayed(model), lr=args.rate, eps=1e-6)
+    schedule = get_linear_schedule_with_warmup(optimizer, steps // 10, steps)
+    model.train()
+    begin = time.perf_counter()
+    for number, batch in enumerate(real_batches(args, torch), 1):
+        loss = model(**batch).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+        if number % 20 == 0:
+            rate = number * args.batch / (time.perf_counter() - begin)
+            print("step %d of %d, loss %.4f, %.2f examples/s" % (number, steps, loss.item(), rate), flush=True)
+    seconds = time.perf_counter() - begin
+    answer(args, model.eval(), torch)
+    return {"seconds": seconds, "examples_per_second": count * args.epochs / seconds}
+
+
+def decayed(model: Any) -> List[Dict[str, Any]]:
+    """Decay the weights alone, as both projects do."""
+    named = list(model.named_parameters())
+    plain = [p for name, p in named if "LayerNorm" in name or name.endswith("bias")]
+    others = [p for name, p in named if not ("LayerNorm" in name or name.endswith("bias"))]
+    return [{"params": others, "weight_decay": 0.01}, {"params": plain, "weight_decay": 0.0}]
+
+
+def answer(args: argparse.Namespace, model: Any, torch: Any) -> None:
+    """Write the logits of the dev rows; -10000 where a row has no token."""
+    rows = dict(np.load(args.dev))
+    shape = rows["input_mask"].shape
+    logits = np.full((2, *shape), -10000.0, np.float32)
+    order = np.argsort(-rows["input_mask"].sum(1), kind="stable")
+    for first in range(0, len(order), 8):
+        taken = order[first : first + 8]
+        with torch.no_grad():
+            made = model(**_tokens(rows, taken, torch))
+        for side, values in enumerate((made.start_logits, made.end_logits)):
+            width = values.shape[1]
+            inside = rows["input_mask"][taken, :width] == 1
+            logits[side][taken, :width] = np.where(inside, values.numpy(), -10000.0)
+    np.savez(args.logits, start=logits[0], end=logits[1])
 
 
 def measure(args: argparse.Namespace) -> Dict[str, float]:
@@ -100,7 +162,7 @@ def main() -> int:
     """Measure and print; 3 when torch or transformers is not there."""
     args = parse()
     try:
-        print(json.dumps(measure(args)))
+        print(json.dumps(train(args) if args.epochs else measure(args)))
     except ImportError as error:
         print("not installed: %s" % error.name, file=sys.stderr)
         return 3 if len(sys.argv) > 1 else 0  # `make bench` starts every script bare

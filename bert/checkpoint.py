@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 from bert import checkpoint_index, checkpoint_store, names
+from bert.backend import host_memory
 from bert.config import BertConfig
 from bert.errors import CheckpointError
 
@@ -60,7 +61,7 @@ def check(path: str, config: BertConfig) -> None:
 
 
 def initialize(session: Any, variables: Mapping[str, Any], path: str = "") -> Loaded:
-    """Give every variable its first value: the checkpoint's where it has one, else a new one.
+    """Give every variable of the graph its first value: the checkpoint's for `variables`, else a new one.
 
     One call of the session for all: a device that compiles a graph for each call does it once.
     """
@@ -70,12 +71,17 @@ def initialize(session: Any, variables: Mapping[str, Any], path: str = "") -> Lo
             values[name] = value
         else:
             unused.append(name)
-    initializers = [variable.initializer for variable in variables.values()]
-    # The second input of an initializer is the first value; feeding it saves making a random one.
-    feed = {variables[name].initializer.inputs[1]: value for name, value in values.items()}
-    session.run(initializers, feed)
-    missing = sorted(set(variables) - set(values))
-    return Loaded(path, tuple(sorted(values)), tuple(missing), tuple(sorted(unused)))
+    used, missing = tuple(sorted(values)), sorted(set(variables) - set(values))
+    # TensorFlow would fold zeros into the graph as constants, and keep those beside the variables.
+    empty = {name: tuple(variables[name].shape.as_list()) for name in missing if names.is_slot(name)}
+    arrays = {shape: np.zeros(shape, np.float32) for shape in set(empty.values())}
+    zeros = {name: arrays[shape] for name, shape in empty.items()}
+    # The second input of an initializer is the first value; feeding it saves making one.
+    feed = {variables[name].initializer.inputs[1]: value for name, value in {**values, **zeros}.items()}
+    session.run(tf.global_variables_initializer(), feed)
+    del values, feed, zeros, arrays
+    host_memory.give_back()
+    return Loaded(path, used, tuple(missing), tuple(sorted(unused)))
 
 
 def read(path: str) -> Iterator[Tuple[str, np.ndarray]]:

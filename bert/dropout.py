@@ -25,7 +25,13 @@ class Dropout:
         self._count = 0
 
     def __call__(self, x: Any, rate: float, place: Optional[int] = None) -> Any:
+        return self._backend.dropout(x, rate, self._seed(place))
+
+    def product(self, x: Any, y: Any, rate: float, place: Optional[int] = None) -> Any:
+        """Drop from x, then multiply by y."""
+        return self._backend.dropped_product(x, y, rate, self._seed(place))
+
+    def _seed(self, place: Optional[int]) -> Any:
         if place is None:
             place, self._count = self._count, self._count + 1
-        seed = tf.stack([tf.constant(self._first, tf.int64), self._batch * _PLACES + place])
-        return self._backend.dropout(x, rate, seed)
+        return tf.stack([tf.constant(self._first, tf.int64), self._batch * _PLACES + place])

@@ -47,7 +47,7 @@ def _variable(name: str, shape: Any, config: BertConfig) -> Any:
 class Model:
     """Build the graph of one batch over given variables.
 
-    `gelu` and `dropout(x, rate, place)` come from the backend; rate 0 is no dropout. With `checkpointed` only
+    `gelu` and `dropout` (bert/dropout.py) come from the backend; rate 0 is no dropout. With `checkpointed` only
     the layers' inputs are kept for the backward pass, which computes each layer a second time.
     """
 
@@ -142,9 +142,15 @@ class Model:
 
         query = split("query")
         scores = tf.matmul(query, split("key"), transpose_b=True) * (1.0 / math.sqrt(width)) + bias
-        shares = self._drop(tf.nn.softmax(scores), self.config.attention_probs_dropout_prob)
-        context = tf.transpose(tf.matmul(shares, split("value")), [0, 2, 1, 3])
+        context = self._mix(tf.nn.softmax(scores), split("value"))
+        context = tf.transpose(context, [0, 2, 1, 3])
         return tf.reshape(context, [-1, self.config.hidden_size])
+
+    def _mix(self, shares: Any, values: Any) -> Any:
+        place, rate = self._next_place(), self.config.attention_probs_dropout_prob
+        if self._dropout is None or rate == 0:
+            return tf.matmul(shares, values)
+        return self._dropout.product(shares, values, rate, place)
 
     def _dense(self, prefix: str, x: Any) -> Any:
         return tf.nn.bias_add(
@@ -156,8 +162,12 @@ class Model:
         return layer_norm(x, gamma, beta, self.config.layer_norm_eps)
 
     def _drop(self, x: Any, rate: float) -> Any:
-        place, self._place = self._place, self._place + 1
+        place = self._next_place()
         return x if self._dropout is None or rate == 0 else self._dropout(x, rate, place)
+
+    def _next_place(self) -> int:
+        self._place += 1
+        return self._place - 1
 
 
 def span_loss(logits: Any, batch: Tensors, over: str = "row") -> Any:

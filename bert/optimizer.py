@@ -69,12 +69,11 @@ def apply(
     rules = {"adam": _adam, "lamb": _lamb}
     if kind not in rules:
         raise ValueError("optimizer_type %r is none of %s" % (kind, ", ".join(rules)))
+    if fused and kind == "adam":
+        return _fused_adam(variables, gradients, slots, rate, decay, epsilon)
     operations = []
     for variable, gradient in zip(variables, gradients):
         m, v = slots[_name(variable)]
-        if fused and kind == "adam":
-            operations.append(_fused_adam(variable, m, v, gradient, rate, decay, epsilon))
-            continue
         next_m = BETA_1 * m + (1.0 - BETA_1) * gradient
         next_v = BETA_2 * v + (1.0 - BETA_2) * tf.square(gradient)
         decayed = decay if _decays(variable) else 0.0
@@ -89,18 +88,27 @@ def _adam(variable: Any, m: Any, v: Any, count: Any, decay: float, epsilon: floa
     return update + decay * variable if decay else update
 
 
-def _fused_adam(variable: Any, m: Any, v: Any, gradient: Any, rate: Any, decay: float, epsilon: float) -> Any:
+def _fused_adam(
+    variables: Sequence[Any], gradients: Sequence[Any], slots: Any, rate: Any, decay: float, epsilon: float
+) -> List[Any]:
     """Decay, then step; both from the weight before. Powers of 0 switch the bias correction off."""
-    shrink = decay and _decays(variable)
-    before = [variable.assign_sub(rate * decay * variable, read_value=False)] if shrink else []
     # The operation takes 1 - beta in float32, which is off by 1e-5: both moments are by these factors.
     off_1, off_2 = (float(np.float32(1) - np.float32(beta)) / (1.0 - beta) for beta in (BETA_1, BETA_2))
-    with tf.control_dependencies(before):
-        return tf.raw_ops.ResourceApplyAdam(
-            var=variable.handle, m=m.handle, v=v.handle, beta1_power=0.0, beta2_power=0.0,
-            lr=rate * (math.sqrt(off_2) / off_1), beta1=BETA_1, beta2=BETA_2,
-            epsilon=epsilon * math.sqrt(off_2), grad=gradient,
-        )  # fmt: skip
+    # One tensor each for all variables: operations cost time before the first step.
+    zero, beta_1, beta_2 = (tf.constant(value, tf.float32) for value in (0.0, BETA_1, BETA_2))
+    shrink, rate = rate * decay, rate * (math.sqrt(off_2) / off_1)
+    epsilon = tf.constant(epsilon * math.sqrt(off_2), tf.float32)
+    operations = []
+    for variable, gradient in zip(variables, gradients):
+        decays = decay and _decays(variable)
+        before = [variable.assign_sub(shrink * variable, read_value=False)] if decays else []
+        m, v = slots[_name(variable)]
+        with tf.control_dependencies(before):
+            operations.append(tf.raw_ops.ResourceApplyAdam(
+                var=variable.handle, m=m.handle, v=v.handle, beta1_power=zero, beta2_power=zero, lr=rate,
+                beta1=beta_1, beta2=beta_2, epsilon=epsilon, grad=gradient,
+            ))  # fmt: skip
+    return operations
 
 
 def _lamb(variable: Any, m: Any, v: Any, count: Any, decay: float, epsilon: float) -> Any:

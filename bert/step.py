@@ -210,7 +210,8 @@ class _Update:
         gradients = optimizer.clip(gradients, norm, config.clip, config.clip_norm)
         count = tf.cast(self._step + 1, tf.float32) - self._skipped
         # Every gradient is there before the first weight changes: a graph of two threads may be midway.
-        with tf.control_dependencies(gradients):
+        # One operation stands between the two, not an edge from each gradient to every operation of an update.
+        with tf.control_dependencies([tf.group(*gradients)]):
             updates = optimizer.apply(
                 config.optimizer_type, self._variables, gradients, self._slots, rate, count,
                 config.weight_decay, config.adam_epsilon, self._backend.fused_adam,

@@ -119,7 +119,6 @@ def _set_variables(session: Any, graph: StepGraph, start: Start, backend: Backen
     path = start.prefix or init
     # Of a foreign checkpoint, slots and step are another training's.
     wanted = {n: v for n, v in graph.saved.items() if start.prefix or not names.is_slot(n)}
-    session.run(tf.variables_initializer([v for v in tf.global_variables() if _key(v) not in wanted]))
     loaded = checkpoint.initialize(session, wanted, path if reads else "")
     if init:
         _say(backend, *loaded.lines())
@@ -127,10 +126,6 @@ def _set_variables(session: Any, graph: StepGraph, start: Start, backend: Backen
     for name in sorted(set(start.scalars) & set(graph.scalars)):
         _assign(session, graph.scalars[name], start.scalars[name])
     session.run(graph.broadcast)
-
-
-def _key(variable: Any) -> str:
-    return str(variable.name).split(":")[0]
 
 
 def _assign(session: Any, variable: Any, value: Any) -> None:

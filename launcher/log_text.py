@@ -15,7 +15,7 @@ _STREAMS = {b"o": "stdout", b"e": "stderr", b"f": "file"}
 
 
 class _Stamps(Dict[int, bytes]):
-    """Hold the times of day of a block's milliseconds: ranks share many, and seconds are dear to render."""
+    """Hold line ends and times of day by millisecond: ranks share many, and seconds are dear to render."""
 
     def __init__(self, form: str) -> None:
         super().__init__()
@@ -26,7 +26,7 @@ class _Stamps(Dict[int, bytes]):
         if second != self._second:
             self._second = second
             self._clock = time.strftime(self._form, time.localtime(second)).encode()
-        stamp = self[milli] = self._clock + _MILLI[milli % 1000]
+        stamp = self[milli] = b"\n" + self._clock + _MILLI[milli % 1000]
         return stamp
 
 
@@ -56,10 +56,12 @@ class Text:
         names = [shown[label] for label in labels]
         if many:
             texts = tuple(
-                data.replace(b"\n", b"\n" + stamp + name) for stamp, name, data in zip(stamps, names, texts)
+                data.replace(b"\n", stamp + name) for stamp, name, data in zip(stamps, names, texts)
             )
-        parts = [b"\n"] * (4 * len(block))
-        parts[0::4], parts[1::4], parts[2::4] = stamps, names, texts
+        parts = [b""] * (3 * len(block))
+        parts[0::3], parts[1::3], parts[2::3] = stamps, names, texts
+        parts[0] = stamps[0][1:]
+        parts.append(b"\n")
         return b"".join(parts)
 
 

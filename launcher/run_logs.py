@@ -14,7 +14,7 @@ from launcher.run_dir import RunDir
 INDEX_BYTES = 1 << 15  # of index read at once; an entry has some 35
 LEAD = 1 << 12  # bytes of index before a place that is sought: a line may have begun there
 Entry = Tuple[int, bytes, int, int]  # time in ns, stream, offset, length
-Columns = Tuple[List[int], List[bytes], List[int], List[int]]  # the same of many entries
+Columns = Tuple[List[int], List[bytes], List[bytes], List[int]]  # the same of many; offsets in digits
 
 
 def ranks(run: RunDir) -> List[int]:
@@ -71,7 +71,8 @@ class RankReader:
             if block:
                 yield block
                 continue
-            for part in _parts(list(zip(*columns))):
+            times, streams, offsets, lengths = columns
+            for part in _parts(list(zip(times, streams, map(int, offsets), lengths))):
                 block = self._any(part)
                 if block:
                     yield block
@@ -116,10 +117,11 @@ class RankReader:
     def _one_line_each(self, columns: Columns) -> Block:
         """Give the pieces where each chunk is one whole line, the common case, without a loop; else []."""
         times, streams, offsets, lengths = columns
-        size = offsets[-1] + lengths[-1] - offsets[0]
+        begin = int(offsets[0])
+        size = int(offsets[-1]) + lengths[-1] - begin
         if size > BLOCK_BYTES or size != sum(lengths) or any(one.waiting for one in self._lines.values()):
             return []
-        data = self._read(offsets[0], size)
+        data = self._read(begin, size)
         texts = data.split(b"\n")
         if texts.pop() or b"\r" in data or [len(text) + 1 for text in texts] != lengths:
             return []
@@ -144,21 +146,20 @@ class RankReader:
 
 
 def parse_index(text: bytes) -> Columns:
-    """Read whole entries of an index; what a full disk cut off is left out."""
+    """Read whole entries of an index; what a full disk cut off is left out.
+
+    Offsets stay digits: where chunks follow each other only the first and the last are needed.
+    """
     words = text.split()
+    offsets = words[2::4]
     try:
-        if len(words) != 4 * text.count(b"\n"):
+        if len(words) != 4 * text.count(b"\n") or not b"".join(offsets).isdigit():
             raise ValueError
-        return (
-            list(map(int, words[0::4])),
-            words[1::4],
-            list(map(int, words[2::4])),
-            list(map(int, words[3::4])),
-        )
+        return list(map(int, words[0::4])), words[1::4], offsets, list(map(int, words[3::4]))
     except ValueError:
         entries = [entry for line in text.splitlines() for entry in _entry(line)]
-        times, streams, offsets, lengths = zip(*entries) if entries else ((), (), (), ())
-        return list(times), list(streams), list(offsets), list(lengths)
+        times, streams, places, lengths = zip(*entries) if entries else ((), (), (), ())
+        return list(times), list(streams), [b"%d" % place for place in places], list(lengths)
 
 
 def _entry(line: bytes) -> List[Entry]:

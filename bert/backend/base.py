@@ -50,6 +50,12 @@ class Backend:
         """
         raise NotImplementedError
 
+    def dropped_product(self, x: Any, y: Any, rate: float, seed: Any) -> Any:
+        """Multiply the matrices of x, dropped as `dropout` does, by those of y."""
+        import tensorflow.compat.v1 as tf
+
+        return tf.matmul(self.dropout(x, rate, seed), y)
+
     def all_finite(self, tensors: Sequence[Any], norm: Any) -> Any:
         """Say (bool) whether the summed gradients, of this norm, hold no overflow; equal on all ranks."""
         raise NotImplementedError

@@ -7,6 +7,13 @@ import ctypes
 _TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8  # of mallopt(3), glibc's malloc.h
 
 
+def give_back() -> None:
+    """Return what is free now to the kernel: what a checkpoint took while it was read is not needed again."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
 def keep_freed() -> bool:
     """Keep freed memory for the next step; False where the C library has no such option.
 
