@@ -2,9 +2,10 @@
 
     python benchmarks/finetune.py [train.json [MODEL_FOLDER]] [--batch 16] [--steps 30] [--full dev.json]
 
-Both take the same rows of the same questions. bert takes them as --batching says (pack: rows hold several
-features), HF pads each batch to its longest row. --full also trains for --epochs with each, bert with --seeds
-seeds through squad/run_squad.py, and prints EM and F1 of dev.json as squad/evaluate.py computes them.
+Both take the same rows of the same questions and --threads cores: bert a rank each, HF threads. bert takes
+the rows as --batching says (pack: rows hold several features), HF pads each batch to its longest row. --full
+also trains for --epochs with each, bert with --seeds seeds, and prints EM and F1 of dev.json as
+squad/evaluate.py computes them.
 """
 
 from __future__ import annotations
@@ -34,29 +35,27 @@ from squad.predictions import Options, predictions  # noqa: E402
 from squad.tokenizer import Tokenizer  # noqa: E402
 
 
-def run_squad(args: argparse.Namespace, folder: str, *flags: str) -> List[Dict[str, Any]]:
-    """Train through the program itself; give its progress records."""
-    rank = Path(folder, "rank")
-    rank.mkdir(exist_ok=True)
+def train(args: argparse.Namespace, folder: str, *more: str) -> List[Dict[str, Any]]:
+    """Train through npu-launch, a core a rank; give the progress records of rank 0."""
+    devices = "0-%d" % (args.threads - 1)
     command = [
-        sys.executable, str(ROOT / "squad/run_squad.py"), "--vocab_file=%s" % Path(args.model, "vocab.txt"),
-        "--bert_config_file=%s" % Path(args.model, "config.json"), "--init_checkpoint=%s" % args.model,
-        "--do_train=true", "--train_file=%s" % args.train, "--train_batch_size=%d" % args.batch,
-        "--learning_rate=%g" % args.rate, "--warmup_proportion=0.1", "--version_2_with_negative=true",
-        "--batching=%s" % args.batching, "--seed=%d" % args.seed, "--output_dir=%s" % folder, *flags,
+        sys.executable, "-m", "launcher", "--devices", devices, "--quiet",
+        str(ROOT / "examples/squad2_minilm.yaml"), "runs_dir=%s" % folder, "init_checkpoint=%s" % args.model,
+        "train_file=%s" % os.path.abspath(args.train),
+        "global_batch_size=%d" % args.batch, "learning_rate=%g" % args.rate, "batching=%s" % args.batching,
+        "seed=%d" % args.seed, *more,
     ]  # fmt: skip
-    environment = rows.environment(args.threads, NPU_LAUNCH_RANK_DIR=str(rank))
-    subprocess.run(command, env=environment, check=True, stdout=sys.stderr)
-    return [json.loads(line) for line in (rank / "metrics.jsonl").read_text().splitlines()]
+    subprocess.run(command, cwd=str(ROOT), check=True, stdout=sys.stderr)
+    [records] = Path(folder).glob("*/ranks/0/metrics.jsonl")
+    return [json.loads(line) for line in records.read_text().splitlines()]
 
 
 def speed(args: argparse.Namespace) -> float:
     """Give bert's real examples a second: the mean of the records after the first."""
     every = max(1, args.steps // 5)
     with tempfile.TemporaryDirectory() as folder:
-        records = run_squad(
-            args, folder, "--num_train_steps=%d" % args.steps, "--display_loss_steps=%d" % every
-        )
+        short = ("num_train_steps=%d" % args.steps, "display_loss_steps=%d" % every)
+        records = train(args, folder, "do_predict=false", *short)
     rates = [record["examples_per_second"] for record in records][1:]
     return len(rates) / sum(1.0 / rate for rate in rates)
 
@@ -79,7 +78,9 @@ def peer_speed(args: argparse.Namespace) -> Dict[str, Any]:
     """Give HF's figures by precision; bfloat16 only where the processor has it."""
     with tempfile.TemporaryDirectory() as folder:
         path = peer_rows(args, folder, args.train, True)[0]
-        common = ("finetune", "--rows", path, "--model", args.model, "--batch", args.batch, "--steps", args.steps)
+        common = (
+            "finetune", "--rows", path, "--model", args.model, "--batch", args.batch, "--steps", args.steps,
+        )  # fmt: skip
         made = {"float32": rows.peer(*common, threads=args.threads)}
         if "avx512_bf16" in Path("/proc/cpuinfo").read_text():
             made["bfloat16"] = rows.peer(*common, "--bf16", threads=args.threads)
@@ -90,16 +91,14 @@ def full(args: argparse.Namespace, seed: int) -> None:
     """Train for whole epochs; print EM and F1."""
     args.seed = seed
     with tempfile.TemporaryDirectory() as folder:
-        run_squad(
-            args, folder, "--num_train_epochs=%g" % args.epochs, "--do_predict=true",
-            "--predict_file=%s" % args.full,
-        )  # fmt: skip
+        dev = "predict_file=%s" % os.path.abspath(args.full)
+        train(args, folder, "num_train_epochs=%g" % args.epochs, dev)
         [found] = list(Path(folder).rglob("predictions.json"))
         figures(args, "bert, seed %d" % seed, json.loads(found.read_text()))
 
 
 def peer_full(args: argparse.Namespace, seed: int) -> None:
-    """Train HF as long on the same rows; answer with the same rules, so that the models alone are compared."""
+    """Train HF as long on the same rows; answer with the same rules, so that only the models differ."""
     with tempfile.TemporaryDirectory() as folder:
         train = peer_rows(args, folder, args.train, True)[0]
         dev, examples, features = peer_rows(args, folder, args.full, False)
@@ -131,7 +130,8 @@ def main() -> None:
     )
     options.add_argument("train", nargs="?", default=train_file())
     options.add_argument("model", nargs="?", default=None)
-    for name, value in (("batch", 16), ("steps", 30), ("threads", 2), ("seed", 1), ("seeds", 2), ("peer_seeds", 1)):
+    numbers = {"batch": 16, "steps": 30, "threads": 2, "seed": 1, "seeds": 2, "peer_seeds": 1}
+    for name, value in numbers.items():
         options.add_argument("--" + name, type=int, default=value)
     options.add_argument("--batching", default="bucket", choices=("pad", "bucket", "pack"))
     options.add_argument("--rate", type=float, default=1e-4)

@@ -4,8 +4,8 @@
     python benchmarks/torch_step.py finetune --rows ROWS.npz --model FOLDER [--batch 16] [--steps 20] [--bf16]
         [--epochs 3 --rate 1e-4 --seed 0 --dev DEV.npz --logits OUT.npz]
 
-finetune pads each batch to its own longest row, as HF's data collator does. With --epochs it trains to the end,
-AdamW with warm-up and linear decay as HF's Trainer has it, and writes the logits of DEV's rows.
+finetune pads each batch to its own longest row, as HF's data collator does. With --epochs it trains to the
+end, AdamW with warm-up and linear decay as HF's Trainer has it, and writes the logits of DEV's rows.
 """
 
 from __future__ import annotations
@@ -89,7 +89,8 @@ def train(args: argparse.Namespace) -> Dict[str, float]:
         optimizer.zero_grad()
         if number % 20 == 0:
             rate = number * args.batch / (time.perf_counter() - begin)
-            print("step %d of %d, loss %.4f, %.2f examples/s" % (number, steps, loss.item(), rate), flush=True)
+            words = (number, steps, loss.item(), rate)
+            print("step %d of %d, loss %.4f, %.2f examples/s" % words, flush=True)
     seconds = time.perf_counter() - begin
     answer(args, model.eval(), torch)
     return {"seconds": seconds, "examples_per_second": count * args.epochs / seconds}

@@ -47,8 +47,8 @@ def _variable(name: str, shape: Any, config: BertConfig) -> Any:
 class Model:
     """Build the graph of one batch over given variables.
 
-    `gelu` and `dropout` (bert/dropout.py) come from the backend; rate 0 is no dropout. With `checkpointed` only
-    the layers' inputs are kept for the backward pass, which computes each layer a second time.
+    `gelu` and `dropout` (bert/dropout.py) come from the backend; rate 0 is no dropout. With `checkpointed`
+    only the layers' inputs are kept for the backward pass, which computes each layer a second time.
     """
 
     def __init__(

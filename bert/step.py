@@ -210,7 +210,7 @@ class _Update:
         gradients = optimizer.clip(gradients, norm, config.clip, config.clip_norm)
         count = tf.cast(self._step + 1, tf.float32) - self._skipped
         # Every gradient is there before the first weight changes: a graph of two threads may be midway.
-        # One operation stands between the two, not an edge from each gradient to every operation of an update.
+        # One operation between the two, instead of an edge from each gradient to each operation of an update.
         with tf.control_dependencies([tf.group(*gradients)]):
             updates = optimizer.apply(
                 config.optimizer_type, self._variables, gradients, self._slots, rate, count,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import sys
 import time
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Callable, Dict, Iterator, List, Tuple
 
@@ -270,6 +272,22 @@ def predict(
             loaded = checkpoint.initialize(session, weights, prefix)
             if loaded.missing:
                 _say(backend, *loaded.lines())
-            for batch in itertools.chain([first], batches):
+
+
+            def run(batch: Dict[str, np.ndarray]) -> Tuple[np.ndarray, np.ndarray]:
                 start, end = session.run(logits, {feeds[key]: batch[key] for key in feeds})
-                yield start, end
+                return start, end
+
+            yield from _ahead(run, itertools.chain([first], batches), backend.predictions_at_once)
+
+
+def _ahead(
+    run: Callable[[Any], Any], batches: Iterator[Any], count: int
+) -> Iterator[Tuple[np.ndarray, np.ndarray]]:
+    """Run up to `count` batches at once; give their results in order."""
+    with ThreadPoolExecutor(count) as pool:
+        running = deque(pool.submit(run, batch) for batch in itertools.islice(batches, count))
+        while running:
+            result = running.popleft().result()
+            running.extend(pool.submit(run, batch) for batch in itertools.islice(batches, 1))
+            yield result

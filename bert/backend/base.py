@@ -16,6 +16,7 @@ class Backend:
     sums_rows = False  # True: all_reduce_sum takes rows of a table (tf.IndexedSlices), and gives such back
     static_shapes = False  # True: every batch must have the shapes of the first, and the graph says them
     steps_per_call = 1  # the most training steps that one run_steps makes on the device
+    predictions_at_once = 1  # batches whose prediction may overlap
     loads_on_every_rank = False  # True: a checkpoint is loaded by all ranks, as all must run the same graphs
 
     def session_config(self) -> Any:
