@@ -8,7 +8,6 @@ cache is used only when every entry of its key, the files' sizes and every recor
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 import os
 import re
@@ -20,6 +19,7 @@ from typing import Any, Callable, Dict, Iterator, Mapping, Optional, Sequence
 
 import numpy as np
 
+from bert.checkpoint_store import sha256
 from squad import wire
 from squad.errors import DataError
 from squad.features import Features
@@ -75,7 +75,7 @@ class Cache:
 
 def cache_key(train_file: str, vocab_file: str, **parameters: Any) -> Dict[str, Any]:
     """Make a key from the files' contents and the parameters (max_seq_length, doc_stride ...)."""
-    files = {"train_file": _digest(train_file), "vocab_file": _digest(vocab_file)}
+    files = {"train_file": sha256(train_file), "vocab_file": sha256(vocab_file)}
     return dict(parameters, format=_FORMAT, **files)
 
 
@@ -101,14 +101,6 @@ def load_or_build(cache: Cache, build: Build) -> Features:
             reason = str(error)
             _discard(cache, manifest, reason)
     raise DataError("%s: written, but cannot be read back: %s; check the disk" % (cache.folder, reason))
-
-
-def _digest(path: str) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as stream:
-        for block in iter(lambda: stream.read(1 << 20), b""):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _manifest(cache: Cache) -> Dict[str, Any]:
