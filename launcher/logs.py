@@ -58,11 +58,25 @@ class Place:
         return found + (self.plogs(query) if query.plog else [])
 
     def _of_rank(self, run: RunDir, rank: int) -> Reader:
-        label = "%s/%d" % (self.node, rank) if self.node else str(rank)
+        label = self._label(rank)
         # A rank that has just begun may have no index yet; one that has ended without one never will.
         if run.index(rank).exists() or self.running():
             return RankReader(run, rank, label)
         return FileReader(foreign_logs.Found(label, rank, run.log(rank)))  # the index was lost
+
+    def _label(self, rank: int) -> str:
+        return "%s/%d" % (self.node, rank) if self.node else str(rank)
+
+    def parts(self, query: Query) -> List[Reader]:
+        """Open the newest bytes of logs with a limit: of a run that goes on, or whose launcher was killed."""
+        if self.run is None:
+            return []
+        chosen = run_logs.choose(self.run, query.ranks)
+        return [
+            RankReader(self.run, rank, self._label(rank), part)
+            for rank in chosen
+            for part in run_logs.parts(self.run, rank)
+        ]
 
     def plogs(self, query: Query) -> List[Reader]:
         """Open what CANN wrote below the run's rank folders."""
@@ -125,7 +139,7 @@ def show(places: Sequence[Place], query: Query, follow: bool) -> Iterator[Block]
 
 
 def _now(places: Sequence[Place], query: Query) -> Iterator[Block]:
-    readers = [reader for place in places for reader in place.readers(query)]
+    readers = [reader for place in places for reader in place.readers(query) + place.parts(query)]
     _skip(readers, query)
     return _filtered(merge([_whole(reader) for reader in readers]), query)
 

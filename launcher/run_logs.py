@@ -33,12 +33,18 @@ def choose(run: RunDir, wanted: Sequence[int]) -> List[int]:
     return [rank for rank in there if rank in wanted] if wanted else there
 
 
+def parts(run: RunDir, rank: int) -> List[str]:
+    """List the endings of the parts of a log with a limit that are not put together (launcher/log_files.py)."""
+    name = run.index(rank).name
+    return sorted(path.name[len(name) :] for path in run.logs.glob(name + ".part*"))
+
+
 class RankReader:
     """Read one rank's log from a place in its index on; a later call of `blocks` goes on where it ended."""
 
-    def __init__(self, run: RunDir, rank: int, label: str = "") -> None:
+    def __init__(self, run: RunDir, rank: int, label: str = "", part: str = "") -> None:
         self.rank: Optional[int] = rank
-        self.path, self._index_path = run.log(rank), run.index(rank)
+        self.path, self._index_path = (Path(str(p) + part) for p in (run.log(rank), run.index(rank)))
         self.label = (label or str(rank)).encode()
         self._log: Optional[IO[bytes]] = None
         self._index: Optional[IO[bytes]] = None
@@ -93,6 +99,8 @@ class RankReader:
         """Read the index on, some hundred whole entries at once."""
         while True:
             try:
+                # Both at once: a part may give way to a newer one at any moment.
+                self._log = self._log or open(str(self.path), "rb")
                 self._index = self._index or open(str(self._index_path), "rb", buffering=0)
                 self._index.seek(self._position)
                 text = self._index.read(INDEX_BYTES)
@@ -139,8 +147,7 @@ class RankReader:
         return block
 
     def _read(self, offset: int, length: int) -> bytes:
-        if self._log is None:
-            self._log = open(str(self.path), "rb")
+        self._log = self._log or open(str(self.path), "rb")
         self._log.seek(offset)
         return self._log.read(length)
 

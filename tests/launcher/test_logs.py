@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from launcher import log_pieces, log_text, logs, run_logs
 from launcher.locks import hold
+from launcher.log_files import CappedLogFiles
 from launcher.log_filters import Collapse, split
 from launcher.log_pieces import Block
 from launcher.logs import Place, Query
@@ -324,3 +325,18 @@ def test_memory_does_not_grow_with_the_logs(tmp_path: Path) -> None:
 
     small, large = peak("small", 20), peak("large", 600)  # 2 MB and 60 MB of log
     assert large < small + 4 * 1024
+
+
+def test_the_end_of_a_log_with_a_limit_is_shown_before_the_run_has_ended(tmp_path: Path) -> None:
+    """A launcher that was killed never puts the parts together, and its last lines are what one looks for."""
+    run = make_run(tmp_path / "job-1", [[], [(70, "o", b"the other rank\n")]])
+    files = CappedLogFiles(str(run.log(0)), str(run.index(0)), 200)
+    for number in range(100):
+        files.append("o", memoryview(b"line %4d\n" % number), BEGIN + number * MS)
+    lines = shown(run)
+    assert [when for when, _, _ in lines] == sorted(when for when, _, _ in lines)
+    assert lines[0] == (0, "0", "line    0") and lines[-1] == (99, "0", "line   99")
+    assert (70, "1", "the other rank") in lines
+    assert shown(run, tail=2) == [(98, "0", "line   98"), (99, "0", "line   99")]
+    files.close()
+    assert shown(run)[-1] == (99, "0", "line   99")
