@@ -2,9 +2,9 @@
 
     python benchmarks/finetune.py [train.json [MODEL_FOLDER]] [--batch 16] [--steps 30] [--full dev.json]
 
-Both take the same rows of the same questions and --threads cores: bert a rank each, HF threads. bert takes
-the rows as --batching says (pack: rows hold several features), HF pads each batch to its longest row. --full
-also trains for --epochs with each, bert with --seeds seeds, and prints EM and F1 of dev.json as
+Both take the rows of the same questions, shuffled, and --threads cores: bert a rank each, HF threads. bert
+takes them as --batching says (pack: rows hold several features), HF pads each batch to its longest row.
+--full also trains for --epochs with each, bert with --seeds seeds, and prints EM and F1 of dev.json as
 squad/evaluate.py computes them.
 """
 
@@ -45,8 +45,9 @@ def train(args: argparse.Namespace, folder: str, *more: str) -> List[Dict[str, A
         "global_batch_size=%d" % args.batch, "learning_rate=%g" % args.rate, "batching=%s" % args.batching,
         "seed=%d" % args.seed, *more,
     ]  # fmt: skip
-    subprocess.run(command, cwd=str(ROOT), check=True, stdout=sys.stderr)
-    [records] = Path(folder).glob("*/ranks/0/metrics.jsonl")
+    environment = rows.environment(1)
+    subprocess.run(command, cwd=str(ROOT), env=environment, check=True, stdout=sys.stderr)
+    records = Path(folder, "latest/ranks/0/metrics.jsonl")
     return [json.loads(line) for line in records.read_text().splitlines()]
 
 
@@ -92,8 +93,8 @@ def full(args: argparse.Namespace, seed: int) -> None:
     args.seed = seed
     with tempfile.TemporaryDirectory() as folder:
         dev = "predict_file=%s" % os.path.abspath(args.full)
-        train(args, folder, "num_train_epochs=%g" % args.epochs, dev)
-        [found] = list(Path(folder).rglob("predictions.json"))
+        train(args, folder, "num_train_epochs=%d" % args.epochs, dev)
+        found = Path(folder, "latest/predictions/predictions.json")
         figures(args, "bert, seed %d" % seed, json.loads(found.read_text()))
 
 
@@ -105,7 +106,7 @@ def peer_full(args: argparse.Namespace, seed: int) -> None:
         logits = os.path.join(folder, "logits.npz")
         done = rows.peer(
             "finetune", "--rows", train, "--model", args.model, "--batch", args.batch, "--epochs",
-            int(args.epochs), "--rate", args.rate, "--seed", seed, "--dev", dev, "--logits", logits,
+            args.epochs, "--rate", args.rate, "--seed", seed, "--dev", dev, "--logits", logits,
             threads=args.threads,
         )  # fmt: skip
         if done is None:
@@ -135,7 +136,7 @@ def main() -> None:
         options.add_argument("--" + name, type=int, default=value)
     options.add_argument("--batching", default="bucket", choices=("pad", "bucket", "pack"))
     options.add_argument("--rate", type=float, default=1e-4)
-    options.add_argument("--epochs", type=float, default=3.0)
+    options.add_argument("--epochs", type=int, default=3)
     options.add_argument("--full", metavar="dev.json", default="")
     args = options.parse_args()
     args.model = args.model or str(pretrained())

@@ -62,7 +62,8 @@ def kill(launcher: subprocess.Popen, runs: Path, step: int) -> int:
     """Kill a rank once the run has come to a step; give the step that it had come to."""
     while max(losses(runs), default=0) < step:
         if launcher.poll() is not None:
-            raise SystemExit("the run ended at step %d, with %s" % (max(losses(runs)), launcher.returncode))
+            at = max(losses(runs), default=0)
+            raise SystemExit("the run ended at step %d, with %s" % (at, launcher.returncode))
         time.sleep(0.05)
     victims = ranks(launcher)
     os.kill(random.choice(victims).pid, signal.SIGKILL)
@@ -99,7 +100,7 @@ def main() -> None:
         mine, theirs = losses(cut), losses(whole)
     print("killed after the steps %s of %d" % (", ".join(map(str, kills)), args.steps))
     print("%6s %14s %14s %12s" % ("step", "uninterrupted", "killed", "difference"))
-    shown = sorted({1, args.steps, *kills, *(step + 1 for step in kills)})
+    shown = sorted({1, args.steps, *kills, *(step + 1 for step in kills)} & set(theirs))
     for step in shown:
         print("%6d %14.6f %14.6f %12.1e" % (step, theirs[step], mine[step], abs(theirs[step] - mine[step])))
     worst = max(abs(theirs[step] - mine[step]) / theirs[step] for step in theirs)

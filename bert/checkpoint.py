@@ -60,28 +60,42 @@ def check(path: str, config: BertConfig) -> None:
         raise CheckpointError("%s: %s%s" % (path, problems[0], more))
 
 
-def initialize(session: Any, variables: Mapping[str, Any], path: str = "") -> Loaded:
+def initialize(session: Any, variables: Mapping[str, Any], path: str = "", slots: bool = True) -> Loaded:
     """Give every variable of the graph its first value: the checkpoint's for `variables`, else a new one.
 
+    slots: False leaves the optimizer's slots and the step in the checkpoint; they are another training's.
     One call of the session for all: a device that compiles a graph for each call does it once.
     """
     values, unused = {}, []
     for name, value in read(path) if path else ():
-        if name in variables:
+        if name in variables and (slots or not names.is_slot(name)):
             values[name] = value
         else:
             unused.append(name)
-    used, missing = tuple(sorted(values)), sorted(set(variables) - set(values))
-    # TensorFlow would fold zeros into the graph as constants, and keep those beside the variables.
-    empty = {name: tuple(variables[name].shape.as_list()) for name in missing if names.is_slot(name)}
-    arrays = {shape: np.zeros(shape, np.float32) for shape in set(empty.values())}
-    zeros = {name: arrays[shape] for name, shape in empty.items()}
+    missing = sorted(n for n in variables if n not in values and (slots or not names.is_slot(n)))
+    loaded = Loaded(path, tuple(sorted(values)), tuple(missing), tuple(sorted(unused)))
+    every = {variable.op.name: variable for variable in tf.global_variables()}
+    first = {**_zeros(every, values), **values}
     # The second input of an initializer is the first value; feeding it saves making one.
-    feed = {variables[name].initializer.inputs[1]: value for name, value in {**values, **zeros}.items()}
+    feed = {every[name].initializer.inputs[1]: value for name, value in first.items()}
     session.run(tf.global_variables_initializer(), feed)
-    del values, feed, zeros, arrays
+    del values, first, feed
     host_memory.give_back()
-    return Loaded(path, used, tuple(missing), tuple(sorted(unused)))
+    return loaded
+
+
+def _zeros(variables: Mapping[str, Any], given: Mapping[str, Any]) -> Dict[str, np.ndarray]:
+    """Give zeros for moments and accumulators that have no value; one array for all of a shape.
+
+    TensorFlow would fold these into the graph as constants, and keep them beside the variables.
+    """
+    kinds = {
+        name: (tuple(variable.shape.as_list()), variable.dtype.base_dtype.as_numpy_dtype)
+        for name, variable in variables.items()
+        if (name.endswith(names.MOMENTS) and name not in given) or name.startswith("accumulator_")
+    }
+    arrays = {kind: np.zeros(*kind) for kind in set(kinds.values())}
+    return {name: arrays[kind] for name, kind in kinds.items()}
 
 
 def read(path: str) -> Iterator[Tuple[str, np.ndarray]]:

@@ -10,7 +10,8 @@ from bert.config import BertConfig
 Shape = Tuple[int, ...]
 HEAD = ("cls/squad/output_weights", "cls/squad/output_bias")
 POOLER = ("bert/pooler/dense/kernel", "bert/pooler/dense/bias")
-_SLOTS = ("/adam_m", "/adam_v", "/lamb_m", "/lamb_v", "/m", "/v", "/Adam", "/Adam_1", "/Momentum")
+MOMENTS = ("/adam_m", "/adam_v")  # of this program, as Google's
+_SLOTS = (*MOMENTS, "/lamb_m", "/lamb_v", "/m", "/v", "/Adam", "/Adam_1", "/Momentum")
 _COUNTERS = ("loss_scale", "beta1_power", "beta2_power")
 _LAYER = (
     ("attention.self.query.", "attention/self/query/"),

@@ -13,7 +13,7 @@ from typing import Any, Callable, Dict, Iterator, List, Tuple
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from bert import agreement, checkpoint, checkpoint_store, heartbeat, loss_scale, names, resume, step
+from bert import agreement, checkpoint, checkpoint_store, heartbeat, loss_scale, resume, step
 from bert.backend.base import Backend
 from bert.config import BertConfig
 from bert.errors import EndlessOverflow, NotFinite
@@ -118,10 +118,8 @@ def _set_variables(session: Any, graph: StepGraph, start: Start, backend: Backen
     """Give every variable its first value: equal on all ranks, from rank 0's disk."""
     heartbeat.beat("load")
     reads = backend.rank == 0 or backend.loads_on_every_rank
-    path = start.prefix or init
-    # Of a foreign checkpoint, slots and step are another training's.
-    wanted = {n: v for n, v in graph.saved.items() if start.prefix or not names.is_slot(n)}
-    loaded = checkpoint.initialize(session, wanted, path if reads else "")
+    path = (start.prefix or init) if reads else ""
+    loaded = checkpoint.initialize(session, graph.saved, path, slots=bool(start.prefix))
     if init:
         _say(backend, *loaded.lines())
     _assign(session, graph.step, start.step)
@@ -273,7 +271,6 @@ def predict(
             if loaded.missing:
                 _say(backend, *loaded.lines())
 
-
             def run(batch: Dict[str, np.ndarray]) -> Tuple[np.ndarray, np.ndarray]:
                 start, end = session.run(logits, {feeds[key]: batch[key] for key in feeds})
                 return start, end
@@ -285,6 +282,9 @@ def _ahead(
     run: Callable[[Any], Any], batches: Iterator[Any], count: int
 ) -> Iterator[Tuple[np.ndarray, np.ndarray]]:
     """Run up to `count` batches at once; give their results in order."""
+    if count == 1:
+        yield from map(run, batches)
+        return
     with ThreadPoolExecutor(count) as pool:
         running = deque(pool.submit(run, batch) for batch in itertools.islice(batches, count))
         while running:

@@ -34,7 +34,7 @@ def choose(run: RunDir, wanted: Sequence[int]) -> List[int]:
 
 
 def parts(run: RunDir, rank: int) -> List[str]:
-    """List the endings of the parts of a log with a limit that are not put together (launcher/log_files.py)."""
+    """List the endings of the parts of a log with a limit, not yet put together (launcher/log_files.py)."""
     name = run.index(rank).name
     return sorted(path.name[len(name) :] for path in run.logs.glob(name + ".part*"))
 

@@ -24,13 +24,14 @@ class CpuBackend(Backend):
 
     name = "cpu"
     fused_adam = True
-    predictions_at_once = 3  # the cores are not idle while a batch is at its narrowest
 
     def __init__(self, cluster: Cluster, amp: bool = False, kind: str = "auto") -> None:
         """Meet the other ranks. amp: bfloat16 where oneDNN thinks it safe; if it cannot, rank 0 says so."""
         host_memory.keep_freed()
         self.rank, self.size = cluster.rank, cluster.size
         self._amp = amp and self._can_amp()
+        # A thread that has no part in a narrow operation goes on with the next batch.
+        self.predictions_at_once = 3 if _threads() > 1 else 1
         self._collective = collective.connect(cluster, kind)
         self.sums_rows = hasattr(self._collective, "all_gather_rows")  # gRPC has no such thing
 
@@ -41,7 +42,7 @@ class CpuBackend(Backend):
         return not reason
 
     def session_config(self) -> Any:
-        threads = int(os.environ.get("OMP_NUM_THREADS", "0")) or len(os.sched_getaffinity(0))
+        threads = _threads()
         # One thread more where a collective waits in it for the other ranks.
         waiting = 1 if self.size > 1 else 0
         config = tf.ConfigProto(
@@ -127,6 +128,10 @@ class CpuBackend(Backend):
         close = getattr(self._collective, "close", None)  # shared memory has nothing to close
         if close:
             close()
+
+
+def _threads() -> int:
+    return int(os.environ.get("OMP_NUM_THREADS", "0")) or len(os.sched_getaffinity(0))
 
 
 def _bytes(tensor: Any) -> int:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import gc
 import signal
 import sys
-from typing import Callable, List, Optional, Sequence
+from contextlib import contextmanager
+from typing import Callable, Iterator, List, Optional, Sequence
 
 import click
 
@@ -86,14 +87,24 @@ def logs(
 def _print(blocks: reading.Blocks, render: Callable[[Block], bytes], follow: bool) -> None:
     if follow:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C is how following ends
-    else:
-        gc.disable()  # millions of small tuples and no cycles: looking for these costs a tenth
     out = sys.stdout.buffer
-    for block in blocks:
-        if block:
-            out.write(render(block))
-            if follow:
-                out.flush()
+    with _no_gc(not follow):
+        for block in blocks:
+            if block:
+                out.write(render(block))
+                if follow:
+                    out.flush()
+
+
+@contextmanager
+def _no_gc(wanted: bool) -> Iterator[None]:
+    """Collect no garbage: of millions of small tuples none is in a cycle, and looking costs a tenth."""
+    if wanted:
+        gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def _print_errors(places: List[Place], query: Query, as_json: bool) -> None:

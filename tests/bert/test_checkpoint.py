@@ -20,6 +20,7 @@ from bert.cluster import Cluster
 from bert.config import BertConfig
 from bert.errors import CheckpointError
 from bert.export import find_config
+from bert.optimizer import make_slots
 from tests.bert.runs import MODEL, settings, train
 
 Values = Dict[str, np.ndarray]
@@ -79,6 +80,29 @@ def test_tensorflow_checkpoints_load_with_slots_and_without(tmp_path: Path) -> N
         "in it, not used: %d optimizer slots" % (len(slots) + 1),
         "in it, not used: 3: bert/pooler/dense/bias, bert/pooler/dense/kernel, cls/other",
     ]
+
+
+def test_a_training_begins_with_zero_moments_that_no_graph_holds_as_constants(tmp_path: Path) -> None:
+    """Those of a foreign checkpoint are another training's; folded zeros would be held a second time."""
+    values = _values()
+    slots = {"%s/%s" % (name, slot): value for name, value in values.items() for slot in ("adam_m", "adam_v")}
+    path = _tensorflow(tmp_path, {**values, **slots, "global_step": np.int64(8200)})
+    fed = {}
+    with tf.Graph().as_default(), tf.Session() as session:
+        weights = trainer.create_variables(MODEL)
+        moments = {v.op.name: v for pair in make_slots(list(weights.values())).values() for v in pair}
+        total = tf.get_variable("accumulator_0", [3, 4], tf.float32, tf.zeros_initializer())
+        scale = tf.get_variable("loss_scale", [], tf.float32, tf.constant_initializer(8.0))
+        run = session.run
+        session.run = lambda fetches, feed=None: fed.update(feed or {}) or run(fetches, feed)
+        loaded = checkpoint.initialize(session, {**weights, **moments}, path, slots=False)
+        session.run = run
+        for name, value in checkpoint.values(session, {**moments, "total": total}).items():
+            assert not value.any(), name
+        assert session.run(scale) == 8.0
+        starts = {variable.initializer.inputs[1].name for variable in [*moments.values(), total]}
+        assert starts <= {tensor.name for tensor in fed}
+    assert not loaded.missing and set(slots) < set(loaded.unused)
 
 
 @pytest.mark.parametrize("prefix", ["bert.", ""])

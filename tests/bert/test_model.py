@@ -126,6 +126,22 @@ def test_dropout_depends_on_its_seed_alone() -> None:
     assert 0.4 < np.mean(first != other) < 0.6
 
 
+def test_a_dropped_product_is_that_of_dropout_and_so_are_its_gradients() -> None:
+    backend = backends.create(Cluster(), "cpu")
+    random = np.random.RandomState(2)
+    left, right = (random.randn(2, 3, 8, 8).astype(np.float32), random.randn(2, 3, 8, 5).astype(np.float32))
+    with tf.Graph().as_default(), tf.Session() as session:
+        x, y, seed = tf.constant(left), tf.constant(right), tf.constant([3, 4], tf.int64)
+        made = []
+        for product in (
+            backend.dropped_product(x, y, 0.3, seed),
+            tf.matmul(backend.dropout(x, 0.3, seed), y),
+        ):
+            made.append(session.run([product, *tf.gradients(tf.reduce_sum(tf.sin(product)), [x, y])]))
+    for mine, plain in zip(*made):
+        np.testing.assert_allclose(mine, plain, rtol=1e-5, atol=1e-6)
+
+
 def test_dropout_takes_any_number_of_elements() -> None:
     for shape in ((1,), (3,), (5, 1), (2, 3, 3)):
         assert _dropped(0.5, 0, shape)[0].shape == shape
