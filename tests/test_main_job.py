@@ -110,6 +110,18 @@ def test_train_predict_and_evaluate_leave_a_complete_run_folder(tiny_job: Path) 
     assert len(list(run.glob("gathered/rank_*/metrics.jsonl"))) == 2
 
 
+@pytest.mark.parametrize("name", sorted(path.name for path in (ROOT / "examples").glob("*.yaml")))
+def test_every_example_makes_a_plan(tiny_job: Path, tmp_path: Path, name: str) -> None:
+    done = launch(
+        tmp_path, "--devices", "0-1", "--backend", "cpu", "--dry-run", ROOT / "examples" / name,
+        "init_checkpoint=", "vocab_file=%s" % (tiny_job / "vocab.txt"),
+        "bert_config_file=%s" % (tiny_job / "bert_config.json"), "max_seq_length=128",
+        "train_file=%s" % (tiny_job / "train.json"), "predict_file=%s" % (tiny_job / "dev.json"),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "RANK_ID" in done.stdout and not (tmp_path / "runs").exists()
+
+
 @pytest.mark.slow
 def test_real_questions_and_pretrained_weights_halve_the_loss(
     shared: Path, minilm: Path, tmp_path: Path
