@@ -8,7 +8,7 @@ import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import AbstractSet, Callable, Dict, FrozenSet, Iterable, Iterator, List, Mapping, Set
+from typing import AbstractSet, Callable, Dict, FrozenSet, Iterable, Iterator, List, Mapping, Set, Tuple
 
 _ENDED = ("Z", "X")
 TICKS = os.sysconf("SC_CLK_TCK")  # of processor time, per second
@@ -198,9 +198,18 @@ def _stop(pid: int) -> None:
 
 def handles(pid: int, number: int) -> bool:
     """Tell whether a process catches or ignores a signal, so that sending it does not end it."""
+    return _in_mask(pid, number, ("SigCgt", "SigIgn"))
+
+
+def ignores(pid: int, number: int) -> bool:
+    """Tell whether a process ignores a signal."""
+    return _in_mask(pid, number, ("SigIgn",))
+
+
+def _in_mask(pid: int, number: int, names: Tuple[str, ...]) -> bool:
     with suppress(OSError, ValueError):
         with open("/proc/%d/status" % pid) as stream:
-            masks = [int(line.split()[1], 16) for line in stream if line.startswith(("SigCgt", "SigIgn"))]
+            masks = [int(line.split()[1], 16) for line in stream if line.startswith(names)]
         return any(mask >> (number - 1) & 1 for mask in masks)
     return False
 

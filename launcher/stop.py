@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from contextlib import suppress
+from typing import Iterable
 
 from launcher import processes, runs, whois
 from launcher.errors import LauncherError, UsageError
@@ -27,7 +28,7 @@ def stop(run: RunDir, now: bool = False, timeout: float = 0.0) -> str:
         raise UsageError("%s runs on host %s; stop it there" % (name, host))
     launcher = runs.launcher_of(run)
     if launcher is not None:
-        _ask(launcher, now)
+        _ask(run, launcher, now)
         _wait(run, launcher, now, timeout or _grace(run) + 10)
         return "%s: stopped" % name
     swept = processes.freeze_and_kill(processes.Trace(runs.run_id(run)))
@@ -36,10 +37,15 @@ def stop(run: RunDir, now: bool = False, timeout: float = 0.0) -> str:
     return "%s: nothing of it runs" % name
 
 
-def _ask(launcher: whois.Identity, now: bool) -> None:
-    """Send what a terminal would: SIGTERM, or Ctrl-C twice for an end without grace."""
+def _ask(run: RunDir, launcher: whois.Identity, now: bool) -> None:
+    """Send what a terminal would: SIGTERM, or Ctrl-C twice for an end without grace.
+
+    A launcher that a script started with `&` ignores Ctrl-C: then its ranks are killed once it ends them.
+    """
+    deaf = processes.ignores(launcher.pid, signal.SIGINT)
+    number = signal.SIGINT if now and not deaf else signal.SIGTERM
     try:
-        os.kill(launcher.pid, signal.SIGINT if now else signal.SIGTERM)
+        os.kill(launcher.pid, number)
         os.kill(launcher.pid, signal.SIGCONT)  # it may have been stopped by Ctrl-Z
     except PermissionError:
         raise UsageError("%s; only that user or root can stop it" % whois.describe(launcher.pid)) from None
@@ -47,8 +53,13 @@ def _ask(launcher: whois.Identity, now: bool) -> None:
         return
     if now:
         time.sleep(0.2)  # two at once would be one
+        _send(runs.rank_pids(run).values() if deaf else [launcher.pid], signal.SIGKILL if deaf else number)
+
+
+def _send(pids: Iterable[int], number: int) -> None:
+    for pid in pids:
         with suppress(ProcessLookupError):
-            os.kill(launcher.pid, signal.SIGINT)
+            os.kill(pid, number)
 
 
 def _grace(run: RunDir) -> float:

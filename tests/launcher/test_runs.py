@@ -210,6 +210,26 @@ def test_a_recycled_pid_is_not_taken_for_the_launcher(tmp_path: Path) -> None:
     assert runs.launcher_of(run) is None and runs.state(run).launcher is None
 
 
+DEAF = WAITING.replace("rank =", "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\nrank =", 1)
+
+
+@pytest.mark.parametrize("background", [False, True])
+def test_stop_now_kills_at_once_also_what_a_script_began_in_the_background(
+    detached: Callable[..., RunDir], background: bool
+) -> None:
+    """A shell that is not interactive starts `command &` with SIGINT ignored, and that is inherited."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN) if background else signal.getsignal(signal.SIGINT)
+    try:
+        run = detached(DEAF, 2)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    until(lambda: ready(run, 2))
+    launcher = runs.launcher_of(run)
+    assert launcher and processes.ignores(launcher.pid, signal.SIGINT) == background
+    assert stop(run, now=True, timeout=20.0).endswith("stopped")  # the grace would be 30 s
+    assert not runs.running(run)
+
+
 def test_programs_that_do_not_catch_the_signal_are_not_asked_for_stacks(
     detached: Callable[..., RunDir], tmp_path: Path
 ) -> None:
