@@ -101,11 +101,11 @@ def full(args: argparse.Namespace, seed: int) -> None:
 def peer_full(args: argparse.Namespace, seed: int) -> None:
     """Train HF as long on the same rows; answer with the same rules, so that only the models differ."""
     with tempfile.TemporaryDirectory() as folder:
-        train = peer_rows(args, folder, args.train, True)[0]
+        path = peer_rows(args, folder, args.train, True)[0]
         dev, examples, features = peer_rows(args, folder, args.full, False)
         logits = os.path.join(folder, "logits.npz")
         done = rows.peer(
-            "finetune", "--rows", train, "--model", args.model, "--batch", args.batch, "--epochs",
+            "finetune", "--rows", path, "--model", args.model, "--batch", args.batch, "--epochs",
             args.epochs, "--rate", args.rate, "--seed", seed, "--dev", dev, "--logits", logits,
             threads=args.threads,
         )  # fmt: skip

@@ -44,11 +44,11 @@ def start(args: argparse.Namespace, runs: Path) -> subprocess.Popen:
 def losses(runs: Path) -> Dict[int, float]:
     """Give rank 0's losses by step; of a step that was made twice the later."""
     found: Dict[int, float] = {}
-    for path in runs.glob("*/ranks/0/metrics.jsonl"):
-        for line in path.read_text(encoding="utf-8").splitlines():
-            record = json.loads(line) if line.endswith("}") else {}
-            if "loss" in record:
-                found[record["step"]] = record["loss"]
+    path = runs / "latest/ranks/0/metrics.jsonl"
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+        record = json.loads(line) if line.endswith("}") else {}
+        if "loss" in record:
+            found[record["step"]] = record["loss"]
     return found
 
 

@@ -82,11 +82,8 @@ def train(args: argparse.Namespace) -> Dict[str, float]:
     begin = time.perf_counter()
     for number, batch in enumerate(real_batches(args, torch), 1):
         loss = model(**batch).loss
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
+        update(loss, model, optimizer, torch)
         schedule.step()
-        optimizer.zero_grad()
         if number % 20 == 0:
             rate = number * args.batch / (time.perf_counter() - begin)
             words = (number, steps, loss.item(), rate)
@@ -94,6 +91,14 @@ def train(args: argparse.Namespace) -> Dict[str, float]:
     seconds = time.perf_counter() - begin
     answer(args, model.eval(), torch)
     return {"seconds": seconds, "examples_per_second": count * args.epochs / seconds}
+
+
+def update(loss: Any, model: Any, optimizer: Any, torch: Any) -> None:
+    """Take one step down the gradient, clipped to norm 1."""
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimizer.step()
+    optimizer.zero_grad()
 
 
 def decayed(model: Any) -> List[Dict[str, Any]]:
@@ -144,10 +149,7 @@ def measure(args: argparse.Namespace) -> Dict[str, float]:
         with cast, torch.set_grad_enabled(training):
             output = model(**batch)
         if training:
-            output.loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            optimizer.zero_grad()
+            update(output.loss, model, optimizer, torch)
         return len(batch["input_ids"])
 
     step()

@@ -192,7 +192,8 @@ def bounds(run: RunDir, chosen: Sequence[int]) -> Tuple[int, int]:
     for rank in chosen:
         reader = RankReader(run, rank)
         first += next(reader._columns(), ([],))[0][:1]
-        last += _last_entry(run.index(rank))
+        for part in ("", *parts(run, rank)):
+            last += _last_entry(Path(str(run.index(rank)) + part))
     return min(first, default=0), max(last, default=0)
 
 

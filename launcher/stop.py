@@ -6,7 +6,6 @@ import os
 import signal
 import time
 from contextlib import suppress
-from typing import Iterable
 
 from launcher import processes, runs, whois
 from launcher.errors import LauncherError, UsageError
@@ -53,13 +52,10 @@ def _ask(run: RunDir, launcher: whois.Identity, now: bool) -> None:
         return
     if now:
         time.sleep(0.2)  # two at once would be one
-        _send(runs.rank_pids(run).values() if deaf else [launcher.pid], signal.SIGKILL if deaf else number)
-
-
-def _send(pids: Iterable[int], number: int) -> None:
-    for pid in pids:
-        with suppress(ProcessLookupError):
-            os.kill(pid, number)
+        number = signal.SIGKILL if deaf else number
+        for pid in runs.rank_pids(run).values() if deaf else [launcher.pid]:
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
 
 
 def _grace(run: RunDir) -> float:

@@ -337,6 +337,7 @@ def test_the_end_of_a_log_with_a_limit_is_shown_before_the_run_has_ended(tmp_pat
     assert [when for when, _, _ in lines] == sorted(when for when, _, _ in lines)
     assert lines[0] == (0, "0", "line    0") and lines[-1] == (99, "0", "line   99")
     assert (70, "1", "the other rank") in lines
+    assert run_logs.bounds(run, [0, 1])[1] == BEGIN + 99 * MS
     assert shown(run, tail=2) == [(98, "0", "line   98"), (99, "0", "line   99")]
     files.close()
     assert shown(run)[-1] == (99, "0", "line   99")

@@ -218,7 +218,8 @@ def test_stop_now_kills_at_once_also_what_a_script_began_in_the_background(
     detached: Callable[..., RunDir], background: bool
 ) -> None:
     """A shell that is not interactive starts `command &` with SIGINT ignored, and that is inherited."""
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN) if background else signal.getsignal(signal.SIGINT)
+    # Both are set: the suite itself may have been started with `&`.
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN if background else signal.SIG_DFL)
     try:
         run = detached(DEAF, 2)
     finally:
