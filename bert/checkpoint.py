@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Dict, Iterator, List, Mapping, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, Tuple, Union
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -60,20 +61,41 @@ def check(path: str, config: BertConfig) -> None:
         raise CheckpointError("%s: %s%s" % (path, problems[0], more))
 
 
-def initialize(session: Any, variables: Mapping[str, Any], path: str = "", slots: bool = True) -> Loaded:
+class Reading:
+    """Read a checkpoint ("": none) in a thread of its own, while the caller builds its graph."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        pool = ThreadPoolExecutor(1)
+        self._entries = [pool.submit(self._read)] if path else []
+        pool.shutdown(wait=False)
+
+    def _read(self) -> List[Tuple[str, np.ndarray]]:
+        # A session would copy a transposed view, and wait for it.
+        return [(name, np.asarray(value, order="C")) for name, value in read(self.path)]
+
+    def take(self) -> List[Tuple[str, np.ndarray]]:
+        """Give what was read, and hold it no longer. CheckpointError: as `read` says."""
+        return self._entries.pop().result() if self._entries else []
+
+
+def initialize(
+    session: Any, variables: Mapping[str, Any], source: Union[str, Reading] = "", slots: bool = True
+) -> Loaded:
     """Give every variable of the graph its first value: the checkpoint's for `variables`, else a new one.
 
     slots: False leaves the optimizer's slots and the step in the checkpoint; they are another training's.
     One call of the session for all: a device that compiles a graph for each call does it once.
     """
+    reading = Reading(source) if isinstance(source, str) else source
     values, unused = {}, []
-    for name, value in read(path) if path else ():
+    for name, value in reading.take():
         if name in variables and (slots or not names.is_slot(name)):
             values[name] = value
         else:
             unused.append(name)
     missing = sorted(n for n in variables if n not in values and (slots or not names.is_slot(n)))
-    loaded = Loaded(path, tuple(sorted(values)), tuple(missing), tuple(sorted(unused)))
+    loaded = Loaded(reading.path, tuple(sorted(values)), tuple(missing), tuple(sorted(unused)))
     every = {variable.op.name: variable for variable in tf.global_variables()}
     first = {**_zeros(every, values), **values}
     # The second input of an initializer is the first value; feeding it saves making one.

@@ -1,4 +1,4 @@
-"""Adam with decoupled weight decay as google-research/bert computes it, LAMB as NVIDIA does; clipping."""
+"""Adam with decoupled weight decay, as google-research/bert has it and as AdamW; NVIDIA's LAMB; clipping."""
 
 from __future__ import annotations
 
@@ -66,11 +66,12 @@ def apply(
 
     fused: TensorFlow's one operation for Adam, which passes over memory once; rounding apart, the same.
     """
-    rules = {"adam": _adam, "lamb": _lamb}
+    rules = {"adam": _adam, "adamw": _adamw, "lamb": _lamb}
     if kind not in rules:
         raise ValueError("optimizer_type %r is none of %s" % (kind, ", ".join(rules)))
-    if fused and kind == "adam":
-        return _fused_adam(variables, gradients, slots, rate, decay, epsilon)
+    if fused and kind in ("adam", "adamw"):
+        off = _corrections(count) if kind == "adamw" else (1.0, 1.0)
+        return _fused_adam(variables, gradients, slots, rate, decay, epsilon, off)
     operations = []
     for variable, gradient in zip(variables, gradients):
         m, v = slots[_name(variable)]
@@ -88,16 +89,36 @@ def _adam(variable: Any, m: Any, v: Any, count: Any, decay: float, epsilon: floa
     return update + decay * variable if decay else update
 
 
+def _adamw(variable: Any, m: Any, v: Any, count: Any, decay: float, epsilon: float) -> Any:
+    """Correct the moments' bias to 0 (Kingma and Ba 2015), as PyTorch's AdamW does."""
+    first, second = _corrections(count)
+    return _adam(variable, m / first, v / second, count, decay, epsilon)
+
+
+def _corrections(count: Any) -> Tuple[Any, Any]:
+    """Give 1 - beta^count of both; expm1, as 1 - 0.999 in float32 is off by 5e-5."""
+    return -tf.math.expm1(count * math.log(BETA_1)), -tf.math.expm1(count * math.log(BETA_2))
+
+
 def _fused_adam(
-    variables: Sequence[Any], gradients: Sequence[Any], slots: Any, rate: Any, decay: float, epsilon: float
+    variables: Sequence[Any],
+    gradients: Sequence[Any],
+    slots: Any,
+    rate: Any,
+    decay: float,
+    epsilon: float,
+    bias: Tuple[Any, Any],
 ) -> List[Any]:
-    """Decay, then step; both from the weight before. Powers of 0 switch the bias correction off."""
+    """Decay, then step; both from the weight before. Powers of 0 switch the operation's correction off."""
     # The operation takes 1 - beta in float32, which is off by 1e-5: both moments are by these factors.
-    off_1, off_2 = (float(np.float32(1) - np.float32(beta)) / (1.0 - beta) for beta in (BETA_1, BETA_2))
+    off_1, off_2 = (
+        float(np.float32(1) - np.float32(beta)) / (1.0 - beta) * part
+        for beta, part in zip((BETA_1, BETA_2), bias)
+    )
     # One tensor each for all variables: operations cost time before the first step.
     zero, beta_1, beta_2 = (tf.constant(value, tf.float32) for value in (0.0, BETA_1, BETA_2))
-    shrink, rate = rate * decay, rate * (math.sqrt(off_2) / off_1)
-    epsilon = tf.constant(epsilon * math.sqrt(off_2), tf.float32)
+    shrink, rate = rate * decay, rate * (tf.sqrt(off_2) / off_1)
+    epsilon = epsilon * tf.sqrt(off_2)
     operations = []
     for variable, gradient in zip(variables, gradients):
         decays = decay and _decays(variable)
@@ -113,8 +134,7 @@ def _fused_adam(
 
 def _lamb(variable: Any, m: Any, v: Any, count: Any, decay: float, epsilon: float) -> Any:
     """Scale each variable's update to the variable's own norm (You et al. 2019), as NVIDIA's BERT does."""
-    m, v = m / (1.0 - tf.pow(BETA_1, count)), v / (1.0 - tf.pow(BETA_2, count))
-    update = _adam(variable, m, v, count, decay, epsilon)
+    update = _adamw(variable, m, v, count, decay, epsilon)
     weight, step = tf.norm(variable), tf.norm(update)
     usable = tf.logical_and(weight > 0, step > 0)
     return update * tf.where(usable, weight / tf.where(usable, step, 1.0), 1.0)

@@ -16,7 +16,7 @@ class TrainConfig:
     lr_scaling: str = "none"  # none | linear | sqrt: how the peak grows with the ranks
     num_warmup_steps: int = 0
     decay_power: float = 1.0  # of the polynomial decay
-    optimizer_type: str = "adam"  # adam | lamb
+    optimizer_type: str = "adam"  # adam | adamw | lamb
     weight_decay: float = 0.01
     adam_epsilon: float = 1e-6
     clip: str = "global"  # global | per_tensor | none

@@ -63,12 +63,14 @@ def train(
         return TrainResult(start.prefix, start.step, start.loss)
     if init_checkpoint and not start.prefix:
         checkpoint.check(init_checkpoint, model_config)
+    reads = backend.rank == 0 or backend.loads_on_every_rank
+    reading = checkpoint.Reading((start.prefix or init_checkpoint) if reads else "")
     with tf.Graph().as_default():
         tf.set_random_seed(config.seed + backend.rank)
         feeder, batch = input_pipeline(batches(start.step), backend.static_shapes)
         graph = step.build(model_config, config, batch, backend)
         with tf.Session(config=backend.session_config()) as session, StopRequest() as stop:
-            _set_variables(session, graph, start, backend, "" if start.prefix else init_checkpoint)
+            _set_variables(session, graph, start, backend, reading)
             session.run(feeder.initializer)
             progress = Progress(config, backend.rank, backend.size, start.step, output_dir, rank_dir)
             loop = _Loop(session, graph, model_config, config, backend, output_dir, start, progress, stop)
@@ -114,13 +116,13 @@ def input_pipeline(
     return iterator, iterator.get_next()
 
 
-def _set_variables(session: Any, graph: StepGraph, start: Start, backend: Backend, init: str) -> None:
+def _set_variables(
+    session: Any, graph: StepGraph, start: Start, backend: Backend, reading: checkpoint.Reading
+) -> None:
     """Give every variable its first value: equal on all ranks, from rank 0's disk."""
     heartbeat.beat("load")
-    reads = backend.rank == 0 or backend.loads_on_every_rank
-    path = (start.prefix or init) if reads else ""
-    loaded = checkpoint.initialize(session, graph.saved, path, slots=bool(start.prefix))
-    if init:
+    loaded = checkpoint.initialize(session, graph.saved, reading, slots=bool(start.prefix))
+    if reading.path and not start.prefix:
         _say(backend, *loaded.lines())
     _assign(session, graph.step, start.step)
     for name in sorted(set(start.scalars) & set(graph.scalars)):
@@ -261,13 +263,14 @@ def predict(
     if first is None:
         return
     shape = first["input_ids"].shape if backend.static_shapes else [None, None]
+    reading = checkpoint.Reading(prefix)
     with tf.Graph().as_default():
         weights = create_variables(model_config)
         feeds = {key: tf.placeholder(tf.int32, shape) for key in ("input_ids", "input_mask", "segment_ids")}
         model = Model(model_config, weights, tanh_gelu if gelu == "tanh" else backend.gelu)
         logits = model.span_logits(feeds)
         with tf.Session(config=backend.session_config()) as session:
-            loaded = checkpoint.initialize(session, weights, prefix)
+            loaded = checkpoint.initialize(session, weights, reading)
             if loaded.missing:
                 _say(backend, *loaded.lines())
 

@@ -61,7 +61,9 @@ class SquadFlags:
     num_train_steps: int = _flag(0, "steps; 0: as many as num_train_epochs needs")
     warmup_proportion: float = _flag(0.1, "share of the steps in which the rate rises")
     num_accumulation_steps: int = _flag(1, "batches that a device sums into one step")
-    optimizer_type: str = _flag("adam", "optimizer", choices=("adam", "lamb"))
+    optimizer_type: str = _flag(
+        "adam", "optimizer; adam as Google's, without bias correction", choices=("adam", "adamw", "lamb")
+    )
     weight_decay: float = _flag(0.01, "decoupled weight decay (none on biases and LayerNorm)")
     adam_epsilon: float = _flag(1e-6, "epsilon of the optimizer (the seed used 1e-4)")
     clip: str = _flag("global", "gradient clipping at norm 1", choices=("global", "per_tensor", "none"))

@@ -23,7 +23,7 @@ def _start(random: np.random.RandomState) -> Tuple[Weights, List[Weights]]:
     return weights, [{name: random.randn(3, 2) * 0.1 for name in NAMES} for _ in range(4)]
 
 
-def _run(kind: str, start: Weights, gradients: List[Weights]) -> Weights:
+def _run(kind: str, start: Weights, gradients: List[Weights], fused: bool = False) -> Weights:
     """Apply the graph's updates; return the weights after them."""
     with tf.Graph().as_default(), tf.Session() as session:
         variables = [
@@ -31,7 +31,7 @@ def _run(kind: str, start: Weights, gradients: List[Weights]) -> Weights:
         ]
         given = [tf.placeholder(tf.float32, [3, 2]) for _ in variables]
         count, slots = tf.placeholder(tf.float32, []), optimizer.make_slots(variables)
-        update = optimizer.apply(kind, variables, given, slots, 0.01, count, 0.1, 1e-6)
+        update = optimizer.apply(kind, variables, given, slots, 0.01, count, 0.1, 1e-6, fused)
         session.run(tf.global_variables_initializer())
         for number, step in enumerate(gradients, 1):
             feed: Dict[Any, Any] = dict(zip(given, step.values()))
@@ -46,7 +46,7 @@ def _expected(kind: str, start: Weights, gradients: List[Weights]) -> Weights:
         m, v = np.zeros_like(weight), np.zeros_like(weight)
         for number, step in enumerate(gradients, 1):
             m, v = 0.9 * m + 0.1 * step[name], 0.999 * v + 0.001 * step[name] ** 2
-            first, second = (m / (1 - 0.9**number), v / (1 - 0.999**number)) if kind == "lamb" else (m, v)
+            first, second = (m / (1 - 0.9**number), v / (1 - 0.999**number)) if kind != "adam" else (m, v)
             update = first / (np.sqrt(second) + 1e-6) + (0.1 * weight if name == "dense/kernel" else 0.0)
             ratio = np.linalg.norm(weight) / np.linalg.norm(update) if kind == "lamb" else 1.0
             weight = weight - 0.01 * ratio * update
@@ -54,10 +54,12 @@ def _expected(kind: str, start: Weights, gradients: List[Weights]) -> Weights:
     return after
 
 
-@pytest.mark.parametrize("kind", ["adam", "lamb"])
-def test_updates_are_those_of_the_formulas(kind: str) -> None:
+@pytest.mark.parametrize(
+    "kind, fused", [("adam", False), ("adam", True), ("adamw", False), ("adamw", True), ("lamb", False)]
+)
+def test_updates_are_those_of_the_formulas(kind: str, fused: bool) -> None:
     start, gradients = _start(np.random.RandomState(1))
-    mine, expected = _run(kind, start, gradients), _expected(kind, start, gradients)
+    mine, expected = _run(kind, start, gradients, fused), _expected(kind, start, gradients)
     for name in NAMES:
         np.testing.assert_allclose(mine[name], expected[name], rtol=1e-5, atol=1e-7)
 
@@ -69,7 +71,7 @@ def test_lamb_leaves_alone_what_has_no_norm_to_scale_to() -> None:
 
 
 def test_an_unknown_optimizer_is_refused() -> None:
-    with pytest.raises(ValueError, match="optimizer_type 'sgd' is none of adam, lamb"):
+    with pytest.raises(ValueError, match="optimizer_type 'sgd' is none of adam, adamw, lamb"):
         optimizer.apply("sgd", [], [], {}, 0.1, 1.0, 0.0, 1e-6)
 
 
