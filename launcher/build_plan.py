@@ -5,87 +5,96 @@ from __future__ import annotations
 import dataclasses
 import os
 import shutil
-from types import MappingProxyType
-from typing import Any, List, Mapping, Optional, Sequence, Tuple
+from dataclasses import dataclass, field
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from launcher import environment
 from launcher.config import JobConfig, Source, arguments
 from launcher.errors import NotExecutableError, NotFoundError
 from launcher.plan import Plan, Policy, RankSpec
+from launcher.select import GivenTable
+from rank_table.model import Rank
 
 WORKER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "worker.py")
 
 
-def build_plan(
-    config: JobConfig,
-    *,
-    command: Sequence[str],
-    table: Any,
-    rank_table_json: str,
-    host: str,
-    logical_ids: Mapping[Tuple[str, int], int],
-    backend: str,
-    run_dir: str,
-    run_id: str,
-    environ: Mapping[str, str],
-    cores: Sequence[int],
-    launch_dir: str,
-    bound: Mapping[int, Tuple[int, ...]] = MappingProxyType({}),
-    notes: Tuple[str, ...] = (),
-) -> Plan:
+@dataclass(frozen=True)
+class Site:
+    """Hold what the ranks of a run share: their places, the run's folder, what is around the launcher."""
+
+    places: GivenTable
+    run_id: str
+    run_dir: str
+    launch_dir: str  # where the user typed the command
+    environ: Mapping[str, str]
+    cores: Sequence[int]
+    bound: Mapping[int, Tuple[int, ...]] = field(default_factory=dict)  # rank: cores that it is bound to
+
+    def threads(self, rank: int) -> int:
+        """Give a rank its share of this host's cores, or those that it is bound to."""
+        mine = len(self.places.table.ranks_of(self.places.server_id))
+        return len(self.bound.get(rank, ())) or max(1, len(self.cores) // max(1, mine))
+
+
+def build_plan(config: JobConfig, command: Sequence[str], site: Site, notes: Tuple[str, ...] = ()) -> Plan:
     """Compute every rank of the job.
 
-    `host` is the server_id of this host; `logical_ids` maps (server_id, device_id) to the logical id,
-    `bound` a rank to the cores that it is bound to.
+    Raises:
+        NotFoundError, NotExecutableError: the program.
     """
-    threads = max(1, len(cores) // max(1, len(table.ranks_of(host))))
-    specs: List[RankSpec] = []
-    for entry in table.ranks:
-        mates = table.ranks_of(entry.server_id)
-        local = mates.index(entry)
-        logical = logical_ids[(entry.server_id, entry.device_id)]
-        env = environment.of_rank(
-            environ,
-            rank=entry.rank_id,
-            size=table.world_size,
-            local_rank=local,
-            local_size=len(mates),
-            device_id=entry.device_id,
-            ascend_device_id=logical,
-            run_dir=run_dir,
-            run_id=run_id,
-            backend=backend,
-            threads=len(bound.get(entry.rank_id, ())) or threads,
-            launch_dir=launch_dir,
-        )
-        if config.rank_table_free and backend == "npu":
-            chief = table.ranks[0]
-            env = environment.without_rank_table(
-                env,
-                chief_ip=chief.server_id,
-                chief_device=logical_ids[(chief.server_id, chief.device_id)],
-                worker_ip=entry.server_id,
-            )
-        env.update(config.env)
-        where = os.path.join(run_dir, "ranks", str(entry.rank_id))
-        if (config.cwd or ("launch" if is_command(config, command) else "rank")) == "launch":
-            where = launch_dir
-        specs.append(
-            RankSpec(
-                rank=entry.rank_id,
-                server_id=entry.server_id,
-                device_id=entry.device_id,
-                ascend_device_id=logical,
-                local_rank=local,
-                argv=tuple(argv(config, command, environ, launch_dir)),
-                env=env,
-                cwd=where,
-                cores=bound.get(entry.rank_id, ()),
-            )
-        )
+    words = tuple(argv(config, command, site.environ, site.launch_dir))
+    at_launch = (config.cwd or ("launch" if is_command(config, command) else "rank")) == "launch"
+    places = site.places
+    ranks = tuple(_spec(config, site, entry, words, at_launch) for entry in places.table.ranks)
     same = {item.name for item in dataclasses.fields(Policy)} & set(vars(config))
     policy = Policy(**{name: _frozen(getattr(config, name)) for name in same})
-    return Plan(config.job, run_id, run_dir, host, backend, rank_table_json, tuple(specs), policy, notes)
+    return Plan(
+        config.job, site.run_id, site.run_dir, places.server_id, places.backend, places.text, ranks, policy,
+        notes,
+    )  # fmt: skip
+
+
+def _spec(config: JobConfig, site: Site, entry: Rank, words: Tuple[str, ...], at_launch: bool) -> RankSpec:
+    return RankSpec(
+        rank=entry.rank_id,
+        server_id=entry.server_id,
+        device_id=entry.device_id,
+        ascend_device_id=site.places.logical_ids[(entry.server_id, entry.device_id)],
+        local_rank=site.places.table.ranks_of(entry.server_id).index(entry),
+        argv=words,
+        env=_environment(config, site, entry),
+        cwd=site.launch_dir if at_launch else os.path.join(site.run_dir, "ranks", str(entry.rank_id)),
+        cores=site.bound.get(entry.rank_id, ()),
+    )
+
+
+def _environment(config: JobConfig, site: Site, entry: Rank) -> Dict[str, str]:
+    """Give the whole environment of a rank; the job's `env` has the last word."""
+    places = site.places
+    mates = places.table.ranks_of(entry.server_id)
+    env = environment.of_rank(
+        site.environ,
+        rank=entry.rank_id,
+        size=places.table.world_size,
+        local_rank=mates.index(entry),
+        local_size=len(mates),
+        device_id=entry.device_id,
+        ascend_device_id=places.logical_ids[(entry.server_id, entry.device_id)],
+        run_dir=site.run_dir,
+        run_id=site.run_id,
+        backend=places.backend,
+        threads=site.threads(entry.rank_id),
+        launch_dir=site.launch_dir,
+    )
+    if config.rank_table_free and places.backend == "npu":
+        chief = places.table.ranks[0]
+        env = environment.without_rank_table(
+            env,
+            chief_ip=chief.server_id,
+            chief_device=places.logical_ids[(chief.server_id, chief.device_id)],
+            worker_ip=entry.server_id,
+        )
+    return {**env, **config.env}
 
 
 def _frozen(value: Any) -> Any:

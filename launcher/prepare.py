@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Dict, List, Sequence, Tuple
 
 from launcher import ascend_env, build_plan, environment, select
+from launcher.build_plan import Site
 from launcher.config import JobConfig, Source, arguments
 from launcher.devices import parse_devices
 from launcher.errors import ConfigError, LauncherError
@@ -50,22 +51,17 @@ def prepare(config: JobConfig, source: Source, command: Sequence[str]) -> Prepar
     places = _places(config, source, devices)
     outer, sourced = ascend_env.load(config.ascend_env, os.environ, launch_dir, source)
     run_id = "%s-%s-%s" % (config.job, time.strftime("%Y%m%d-%H%M%S"), secrets.token_hex(2))
-    plan = build_plan.build_plan(
-        config,
-        command=command,
-        table=places.table,
-        rank_table_json=places.text,
-        host=places.server_id,
-        logical_ids=places.logical_ids,
-        backend=places.backend,
-        run_dir=os.path.join(launch_dir, os.path.expanduser(config.runs_dir), run_id),
+    site = Site(
+        places=places,
         run_id=run_id,
+        run_dir=os.path.join(launch_dir, os.path.expanduser(config.runs_dir), run_id),
+        launch_dir=launch_dir,
         environ=outer,
         cores=sorted(os.sched_getaffinity(0)),
-        launch_dir=launch_dir,
         bound=_bound(config, places),
-        notes=(*notes, *places.notes, *([sourced] if sourced else [])),
     )
+    seen = (*notes, *places.notes, *([sourced] if sourced else []))
+    plan = build_plan.build_plan(config, command, site, seen)
     if config.stdin_rank >= len(plan.ranks):
         last = len(plan.ranks) - 1
         raise source.error("stdin_rank", "%d; the ranks are 0 to %d" % (config.stdin_rank, last))

@@ -9,10 +9,11 @@ from typing import Any, Dict, Tuple
 import pytest
 
 from launcher import dry_run
-from launcher.build_plan import build_plan
+from launcher.build_plan import Site, build_plan
 from launcher.config import JobConfig
 from launcher.errors import NotExecutableError, NotFoundError
 from launcher.plan import Plan
+from launcher.select import GivenTable
 from rank_table.inventory import virtual_cpu
 from rank_table.render import render
 from rank_table.table import RankTable
@@ -29,21 +30,16 @@ def plan(
     hosts = virtual_cpu(devices, "10.0.0.9").hosts
     table = RankTable.from_hosts(hosts)
     logical = {(h.server_id, d.device_id): d.logical_id for h in hosts for d in h.devices}
-    return build_plan(
-        JobConfig(**keys),
-        command=command,
-        table=table,
-        rank_table_json=render(table),
-        host="10.0.0.9",
-        logical_ids=logical,
-        backend="cpu",
-        run_dir="/r/runs/job-1",
+    site = Site(
+        places=GivenTable(table, render(table), "10.0.0.9", "cpu", logical),
         run_id="job-1",
+        run_dir="/r/runs/job-1",
+        launch_dir="/r",
         environ=OUTER,
         cores=(0, 1, 2, 3),
-        launch_dir="/r",
         bound=bound or {},
     )
+    return build_plan(JobConfig(**keys), command, site)
 
 
 def test_the_same_inputs_give_the_same_plan() -> None:
