@@ -96,7 +96,7 @@ def npu_busy(plan: Plan) -> str:
     from launcher.doctor.npu import read_cards
 
     wanted = {spec.device_id for spec in plan.local_ranks}
-    cards = read_cards(Machine(os.environ, "/").ask("npu-smi", "info"))
+    cards = read_cards(Machine(os.environ).output("npu-smi", "info"))
     held = [
         "device %d: %s" % (card.device_id, ", ".join(card.holders))
         for card in cards

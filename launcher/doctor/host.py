@@ -48,7 +48,7 @@ def check_limits(machine: Machine) -> Iterable[Finding]:
 
 def check_shared_memory(machine: Machine) -> Iterable[Finding]:
     """CPU ranks add their gradients in /dev/shm; a container often has 64 MB of it."""
-    yield _space(machine, "shared memory", str(machine.at("/dev/shm")), 1, "docker run --shm-size=8g")  # noqa: S108
+    yield _space(machine, "shared memory", machine.path("/dev/shm"), 1, "docker run --shm-size=8g")  # noqa: S108
 
 
 def check_disk(machine: Machine) -> Iterable[Finding]:

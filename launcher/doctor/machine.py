@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Callable, Dict, Iterable, Mapping, Optional, Sequence, Tuple
+from typing import Callable, Dict, Iterable, Mapping, Sequence, Tuple
+
+from rank_table.sources import tools
 
 OK, WARNING, ERROR = "ok", "warning", "error"
 TOOL_TIMEOUT = 20.0  # seconds; npu-smi needs one to three on a busy server
-TOOL_FOLDERS = ("/usr/local/Ascend/driver/tools", "/usr/local/bin", "/usr/local/sbin", "/usr/sbin")
 
 
 @dataclass(frozen=True)
@@ -26,65 +24,33 @@ class Finding:
 
 
 @dataclass
-class Machine:
-    """Read files and ask tools; every answer is kept for the bundle.
+class Machine(tools.Machine):
+    """Read files and ask tools as rank tables do; every answer is kept for the bundle."""
 
-    `root` stands before absolute paths, so that a test can bring a file system of its own.
-    """
-
-    environ: Mapping[str, str]
-    root: str = "/"
+    timeout: float = TOOL_TIMEOUT
     folder: str = "."
     paths: Sequence[str] = ()  # where Python packages are looked for
     python: Tuple[int, int] = (sys.version_info[0], sys.version_info[1])
     answers: Dict[str, str] = field(default_factory=dict)
 
-    def at(self, path: str) -> Path:
-        """Put a path under the root."""
-        return Path(self.root, path.lstrip("/"))
-
-    def read(self, path: str) -> str:
+    def read(self, name: str) -> str:
         """Return a file's text, or "" when it cannot be read."""
-        try:
-            text = self.at(path).read_text(encoding="utf-8", errors="replace")
-        except OSError:
-            return ""
-        self.answers[path] = text
-        return text
+        text = super().read(name)
+        if text is not None:
+            self.answers[name] = text
+        return text or ""
 
     def newest(self, pattern: str) -> str:
         """Return the text of the last file that fits a pattern, or ""."""
         found = sorted(Path(self.root).glob(pattern.lstrip("/")))
         return self.read("/" + str(found[-1].relative_to(self.root))) if found else ""
 
-    def tool(self, name: str) -> Optional[str]:
-        """Find a tool on PATH or where the driver puts it."""
-        folders = [str(self.at(folder)) for folder in TOOL_FOLDERS]
-        return shutil.which(name, path=os.pathsep.join([self.environ.get("PATH", ""), *folders]))
-
-    def ask(self, name: str, *arguments: str) -> str:
+    def output(self, tool: str, *arguments: str) -> str:
         """Return what a tool prints, or "" when it is absent, fails or hangs."""
-        command = " ".join((name, *arguments))
+        command = " ".join((tool, *arguments))
         if command not in self.answers:
-            self.answers[command] = self._run(name, arguments)
+            self.answers[command] = self.ask(tool, *arguments).text
         return self.answers[command]
-
-    def _run(self, name: str, arguments: Sequence[str]) -> str:
-        path = self.tool(name)
-        if path is None:
-            return ""
-        try:
-            done = subprocess.run(
-                [path, *arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                timeout=TOOL_TIMEOUT,
-                env={**self.environ, "LC_ALL": "C"},
-            )
-        except (OSError, subprocess.TimeoutExpired):
-            return ""
-        return done.stdout.decode("utf-8", "replace") if done.returncode == 0 else ""
 
     def packages(self) -> Dict[str, str]:
         """Map each installed Python package to its version, without importing any.
@@ -108,7 +74,7 @@ def this_machine(environ: Mapping[str, str], folder: str) -> Machine:
 def has_npu(machine: Machine) -> bool:
     """Say whether the machine has an Ascend device or its driver (ray's `davinci?` misses 10 to 15)."""
     nodes = list(Path(machine.root).glob("dev/davinci[0-9]*"))
-    return bool(nodes) or machine.tool("npu-smi") is not None
+    return bool(nodes) or machine.find("npu-smi") is not None
 
 
 Check = Callable[[Machine], Iterable[Finding]]

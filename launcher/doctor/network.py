@@ -59,7 +59,7 @@ def _configured(machine: Machine, number: int) -> str:
 
 
 def _asked(machine: Machine, number: int) -> str:
-    text = machine.ask("hccn_tool", "-i", str(number), "-ip", "-g")
+    text = machine.output("hccn_tool", "-i", str(number), "-ip", "-g")
     return _address(re.search(r"^ipaddr:\s*(\S+)", text, re.M))
 
 
@@ -75,7 +75,7 @@ def _states(machine: Machine, query: str, pattern: str) -> Dict[int, str]:
     """Ask hccn_tool the same of every device; devices that do not answer are left out."""
     found: Dict[int, str] = {}
     for number in device_ids(machine):
-        match = re.search(pattern, machine.ask("hccn_tool", "-i", str(number), query, "-g"))
+        match = re.search(pattern, machine.output("hccn_tool", "-i", str(number), query, "-g"))
         if match:
             found[number] = match.group(1).strip()
     return found
@@ -118,9 +118,9 @@ def check_super_pod(machine: Machine) -> Iterable[Finding]:
     """An A3's place in its super pod; a rank table of several A3 servers needs every device's SDID."""
     if generation(machine) != "A3":
         return
-    cards = read_cards(machine.ask("npu-smi", "info"))
-    query = ("info", "-t", "spod-info", "-i")
-    texts = [machine.ask("npu-smi", *query, str(card.place[0]), "-c", str(card.place[1])) for card in cards]
+    cards = read_cards(machine.output("npu-smi", "info"))
+    query = ("npu-smi", "info", "-t", "spod-info", "-i")
+    texts = [machine.output(*query, str(card.place[0]), "-c", str(card.place[1])) for card in cards]
     pods = sorted({value for text in texts for value in re.findall(r"Super Pod ID\s*:\s*(\S+)", text)})
     without = [card.device_id for card, text in zip(cards, texts) if not re.search(r"SDID\s*:\s*\d+", text)]
     if without:

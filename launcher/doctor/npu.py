@@ -33,7 +33,7 @@ def check_devices(machine: Machine) -> Iterable[Finding]:
     if not has_npu(machine):
         yield Finding("devices", OK, "no NPU here: jobs run on virtual CPU devices (--backend cpu)")
         return
-    nodes, cards = device_ids(machine), read_cards(machine.ask("npu-smi", "info"))
+    nodes, cards = device_ids(machine), read_cards(machine.output("npu-smi", "info"))
     if not nodes:
         yield Finding(
             "devices", ERROR, "no /dev/davinciN", "load the driver; in a container pass the devices in"
@@ -68,7 +68,7 @@ def check_devices(machine: Machine) -> Iterable[Finding]:
 
 def _access(machine: Machine, nodes: List[int]) -> Iterable[Finding]:
     """A rank opens its device node for reading and writing."""
-    closed = [n for n in nodes if not os.access(str(machine.at("/dev/davinci%d" % n)), os.R_OK | os.W_OK)]
+    closed = [n for n in nodes if not os.access(machine.path("/dev/davinci%d" % n), os.R_OK | os.W_OK)]
     if closed:
         todo = "join the group HwHiAiUser (`usermod -aG HwHiAiUser $USER`), or run as root"
         yield Finding("access", ERROR, "device %s may not be opened by this user" % shorten(closed), todo)
@@ -76,7 +76,7 @@ def _access(machine: Machine, nodes: List[int]) -> Iterable[Finding]:
 
 def generation(machine: Machine) -> str:
     """Say what npu-smi's table tells: 910A, A2, A3, 950, or "" when it does not."""
-    return parse_info(machine.ask("npu-smi", "info"))[1]
+    return parse_info(machine.output("npu-smi", "info"))[1]
 
 
 class Card(NamedTuple):

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Dict, List, Mapping, Optional, Sequence, Tuple
 
 DEFAULT_PLACES = {
-    "npu-smi": ("usr/local/bin/npu-smi", "usr/local/sbin/npu-smi"),
+    "npu-smi": ("usr/local/bin/npu-smi", "usr/local/sbin/npu-smi", "usr/sbin/npu-smi"),
     "hccn_tool": ("usr/local/Ascend/driver/tools/hccn_tool",),
 }
 MOST_OUTPUT = 4 << 20  # bytes; the tools print some kilobytes
