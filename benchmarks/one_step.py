@@ -101,7 +101,7 @@ def measure(args: argparse.Namespace) -> Dict[str, float]:
     backend = backends.create(Cluster.from_environ(os.environ), "cpu", amp=args.amp)
     shape = BertConfig(30522, args.hidden, args.layers, args.hidden // 64, 4 * args.hidden, type_vocab_size=2)
     given = random_batch(args)
-    reading = checkpoint.Reading(args.init)
+    reading = checkpoint.Reading(args.init, slots=False)
     with tf.Graph().as_default():
         fetches: Any
         batch = {name: tf.placeholder_with_default(v, [None] * np.ndim(v)) for name, v in given.items()}

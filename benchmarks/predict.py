@@ -84,7 +84,7 @@ def with_head(model: Path, folder: str) -> str:
     with tf.Graph().as_default(), tf.Session() as session:
         tf.set_random_seed(1)
         variables = create_variables(BertConfig.from_file(str(model / "config.json")))
-        checkpoint.initialize(session, variables, str(model))
+        checkpoint.initialize(session, variables, checkpoint.Reading(str(model)))
         prefix: str = tf.train.Saver(variables).save(session, os.path.join(folder, "model.ckpt"))
     return prefix
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Dict, Iterator, List, Mapping, Tuple, Union
+from typing import Any, Dict, Iterator, List, Mapping, Tuple
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -62,33 +62,36 @@ def check(path: str, config: BertConfig) -> None:
 
 
 class Reading:
-    """Read a checkpoint ("": none) in a thread of its own, while the caller builds its graph."""
+    """Read a checkpoint ("": none) in a thread of its own, while the caller builds its graph.
 
-    def __init__(self, path: str) -> None:
-        self.path = path
+    slots: False takes the names of the optimizer's slots and the step alone; they are another training's.
+    """
+
+    def __init__(self, path: str, slots: bool = True) -> None:
+        self.path, self.slots = path, slots
         pool = ThreadPoolExecutor(1)
-        self._entries = [pool.submit(self._read)] if path else []
+        self._entries = [pool.submit(self._read)]
         pool.shutdown(wait=False)
 
     def _read(self) -> List[Tuple[str, np.ndarray]]:
-        # A session would copy a transposed view, and wait for it.
-        return [(name, np.asarray(value, order="C")) for name, value in read(self.path)]
+        return [(name, self._kept(name, value)) for name, value in (read(self.path) if self.path else ())]
+
+    def _kept(self, name: str, value: np.ndarray) -> np.ndarray:
+        if names.is_slot(name) and not self.slots:
+            return np.empty(0)
+        return np.asarray(value, order="C")  # a session would copy a transposed view, and wait for it
 
     def take(self) -> List[Tuple[str, np.ndarray]]:
-        """Give what was read, and hold it no longer. CheckpointError: as `read` says."""
-        return self._entries.pop().result() if self._entries else []
+        """Give once what was read, and hold it no longer. CheckpointError: as `read` says."""
+        return self._entries.pop().result()
 
 
-def initialize(
-    session: Any, variables: Mapping[str, Any], source: Union[str, Reading] = "", slots: bool = True
-) -> Loaded:
+def initialize(session: Any, variables: Mapping[str, Any], reading: Reading) -> Loaded:
     """Give every variable of the graph its first value: the checkpoint's for `variables`, else a new one.
 
-    slots: False leaves the optimizer's slots and the step in the checkpoint; they are another training's.
     One call of the session for all: a device that compiles a graph for each call does it once.
     """
-    reading = Reading(source) if isinstance(source, str) else source
-    values, unused = {}, []
+    values, unused, slots = {}, [], reading.slots
     for name, value in reading.take():
         if name in variables and (slots or not names.is_slot(name)):
             values[name] = value

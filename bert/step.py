@@ -208,7 +208,8 @@ class _Update:
     def _apply(self, gradients: List[Any], norm: Any, rate: Any) -> Any:
         config = self._config
         gradients = optimizer.clip(gradients, norm, config.clip, config.clip_norm)
-        count = tf.cast(self._step + 1, tf.float32) - self._skipped
+        # A resume by more ranks lowers the step, and steps were skipped by the old count.
+        count = tf.maximum(tf.cast(self._step + 1, tf.float32) - self._skipped, 1.0)
         # Every gradient is there before the first weight changes: a graph of two threads may be midway.
         # One operation between the two, instead of an edge from each gradient to each operation of an update.
         with tf.control_dependencies([tf.group(*gradients)]):

@@ -64,7 +64,8 @@ def train(
     if init_checkpoint and not start.prefix:
         checkpoint.check(init_checkpoint, model_config)
     reads = backend.rank == 0 or backend.loads_on_every_rank
-    reading = checkpoint.Reading((start.prefix or init_checkpoint) if reads else "")
+    source = (start.prefix or init_checkpoint) if reads else ""
+    reading = checkpoint.Reading(source, slots=bool(start.prefix))
     with tf.Graph().as_default():
         tf.set_random_seed(config.seed + backend.rank)
         feeder, batch = input_pipeline(batches(start.step), backend.static_shapes)
@@ -121,8 +122,8 @@ def _set_variables(
 ) -> None:
     """Give every variable its first value: equal on all ranks, from rank 0's disk."""
     heartbeat.beat("load")
-    loaded = checkpoint.initialize(session, graph.saved, reading, slots=bool(start.prefix))
-    if reading.path and not start.prefix:
+    loaded = checkpoint.initialize(session, graph.saved, reading)
+    if reading.path and not reading.slots:
         _say(backend, *loaded.lines())
     _assign(session, graph.step, start.step)
     for name in sorted(set(start.scalars) & set(graph.scalars)):
@@ -263,7 +264,7 @@ def predict(
     if first is None:
         return
     shape = first["input_ids"].shape if backend.static_shapes else [None, None]
-    reading = checkpoint.Reading(prefix)
+    reading = checkpoint.Reading(prefix, slots=False)
     with tf.Graph().as_default():
         weights = create_variables(model_config)
         feeds = {key: tf.placeholder(tf.int32, shape) for key in ("input_ids", "input_mask", "segment_ids")}

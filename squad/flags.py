@@ -141,7 +141,7 @@ REFUSED: Dict[str, str] = {
     "export_triton": "use `npu-launch export` for a SavedModel",
     "npu_bert_tail_optimize": "leave it out; the all-reduce runs beside the backward pass (hcom_parallel)",
     "use_fp16_cls": "leave it out; --precision_mode says what is computed in half precision",
-    "npu_bert_use_fused_adam_momentum": "leave it out; --optimizer_type=adam is the only Adam",
+    "npu_bert_use_fused_adam_momentum": "leave it out; give --optimizer_type=adam or adamw",
     "npu_bert_use_fused_lamb_momentum": "leave it out; give --optimizer_type=lamb",
     "dllog_path": "metrics are written to metrics.jsonl in the rank's folder",
 }

@@ -22,8 +22,10 @@ CHECKS: List[Check] = [
 
 
 def examine(machine: Machine) -> List[Finding]:
-    """Run every check."""
-    return [finding for check in CHECKS for finding in check(machine)]
+    """Run every check; at last, say which tools were not asked to the end."""
+    found = [finding for check in CHECKS for finding in check(machine)]
+    todo = "run it by hand; what it would have told is missing here"
+    return [*found, *(Finding("tools", WARNING, what, todo) for what in machine.silent.values())]
 
 
 def print_report(findings: Sequence[Finding], out: TextIO) -> None:

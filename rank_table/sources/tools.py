@@ -13,10 +13,7 @@ import time
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Dict, List, Mapping, Optional, Sequence, Tuple
 
-DEFAULT_PLACES = {
-    "npu-smi": ("usr/local/bin/npu-smi", "usr/local/sbin/npu-smi", "usr/sbin/npu-smi"),
-    "hccn_tool": ("usr/local/Ascend/driver/tools/hccn_tool",),
-}
+_FOLDERS = ("usr/local/Ascend/driver/tools", "usr/local/bin", "usr/local/sbin", "usr/sbin")
 MOST_OUTPUT = 4 << 20  # bytes; the tools print some kilobytes
 AT_ONCE = 16
 if TYPE_CHECKING:
@@ -66,10 +63,8 @@ class Machine:
     def find(self, tool: str) -> Optional[str]:
         """Find a tool on PATH, then where the driver installs it."""
         found = shutil.which(tool, path=self.environ.get("PATH", ""))
-        for place in () if found else DEFAULT_PLACES.get(tool, ()):
-            if os.access(self.path(place), os.X_OK):
-                return self.path(place)
-        return found
+        places = [self.path(os.path.join(folder, tool)) for folder in _FOLDERS]
+        return found or next((place for place in places if os.access(place, os.X_OK)), None)
 
     def ask(self, tool: str, *arguments: str) -> Answer:
         """Run a tool once."""

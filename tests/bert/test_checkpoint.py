@@ -15,7 +15,7 @@ from safetensors.numpy import load_file, save_file
 
 from bert import backend as backends
 from bert import checkpoint, checkpoint_index, names, trainer
-from bert.checkpoint import Loaded
+from bert.checkpoint import Loaded, Reading
 from bert.cluster import Cluster
 from bert.config import BertConfig
 from bert.errors import CheckpointError
@@ -56,7 +56,7 @@ def _hf(folder: Path, values: Values, prefix: str = "bert.") -> str:
 def _load(path: str) -> Tuple[Loaded, Values]:
     with tf.Graph().as_default(), tf.Session() as session:
         variables = trainer.create_variables(MODEL)
-        loaded = checkpoint.initialize(session, variables, path)
+        loaded = checkpoint.initialize(session, variables, Reading(path))
         return loaded, checkpoint.values(session, variables)
 
 
@@ -95,7 +95,7 @@ def test_a_training_begins_with_zero_moments_that_no_graph_holds_as_constants(tm
         scale = tf.get_variable("loss_scale", [], tf.float32, tf.constant_initializer(8.0))
         run = session.run
         session.run = lambda fetches, feed=None: fed.update(feed or {}) or run(fetches, feed)
-        loaded = checkpoint.initialize(session, {**weights, **moments}, path, slots=False)
+        loaded = checkpoint.initialize(session, {**weights, **moments}, Reading(path, slots=False))
         session.run = run
         for name, value in checkpoint.values(session, {**moments, "total": total}).items():
             assert not value.any(), name
@@ -190,6 +190,23 @@ def test_damaged_files_are_refused_with_their_names(tmp_path: Path) -> None:
         with pytest.raises(CheckpointError, match=message) as caught:
             list(checkpoint.read(str(path)))
         assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_damage_found_while_the_graph_is_built_ends_the_training(tmp_path: Path) -> None:
+    """The header fits, so nothing is wrong before; the values are read in another thread."""
+    _hf(tmp_path / "hf", _values())
+    held = tmp_path / "hf" / "model.safetensors"
+    held.write_bytes(held.read_bytes()[:-1000])
+    with pytest.raises(CheckpointError, match="hf: damaged safetensors"):
+        train(tmp_path, settings(), init_checkpoint=str(tmp_path / "hf"))
+
+
+def test_slots_that_are_not_wanted_are_not_held(tmp_path: Path) -> None:
+    path = train(tmp_path, settings(num_train_steps=2)).checkpoint
+    whole, bare = (dict(Reading(path, slots).take()) for slots in (True, False))
+    assert set(whole) == set(bare)
+    for name, value in bare.items():
+        assert value.size == (0 if names.is_slot(name) else whole[name].size), name
 
 
 def test_what_is_written_restores_into_googles_variables(tmp_path: Path) -> None:

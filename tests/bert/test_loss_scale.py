@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any, Dict, Iterator, List
 
@@ -13,7 +14,7 @@ from bert import backend as backends
 from bert import checkpoint, loss_scale
 from bert.cluster import Cluster
 from bert.errors import EndlessOverflow, NotFinite
-from tests.bert.runs import Batch, Job, losses, records, settings, step_batches, train
+from tests.bert.runs import ROWS, Batch, Job, losses, records, settings, step_batches, train
 
 
 def _manage(dynamic: bool, first: float, finite: List[bool]) -> List[float]:
@@ -77,6 +78,19 @@ def test_a_step_that_overflows_changes_no_weight_and_no_slot(
             np.testing.assert_array_equal(value, before[name], err_msg=name)
     assert [r["skipped_steps"] for r in records(tmp_path / "b").values()] == [1, 2, 3]
     assert "step 2: 1 step skipped, the gradients overflow; loss scale" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize("kind", ["adamw", "lamb"])
+def test_more_skipped_steps_than_the_run_has_left_do_not_break_the_bias_correction(
+    tmp_path: Path, kind: str
+) -> None:
+    """Resumed with more rows a step, the run is at a lower step; the skipped ones were of the old count."""
+    config = settings(num_train_steps=4, npu_bert_loss_scale=2.0**127, optimizer_type=kind)
+    train(tmp_path, config, magnify=2.0**20)
+    wider = settings(num_train_steps=3, rows_per_step=4 * ROWS, steps_per_epoch=3)
+    train(tmp_path, dataclasses.replace(wider, npu_bert_loss_scale=1.0, optimizer_type=kind))
+    found = records(tmp_path)
+    assert found[3]["skipped_steps"] == 4 and np.isfinite(losses(tmp_path)).all()
 
 
 @pytest.mark.slow
