@@ -34,6 +34,9 @@ from squad.features import build_features  # noqa: E402
 from squad.predictions import Options, predictions  # noqa: E402
 from squad.tokenizer import Tokenizer  # noqa: E402
 
+# HF's recipe, whatever the example's own settings are.
+LIKE_HF = ("optimizer_type=adamw", "warmup_proportion=0.1", "freeze_embeddings=false", "dropout_rate=-1")
+
 
 def train(args: argparse.Namespace, folder: str, *more: str) -> List[Dict[str, Any]]:
     """Train through npu-launch, a core a rank; give the progress records of rank 0."""
@@ -43,7 +46,7 @@ def train(args: argparse.Namespace, folder: str, *more: str) -> List[Dict[str, A
         str(ROOT / "examples/squad2_minilm.yaml"), "runs_dir=%s" % folder, "init_checkpoint=%s" % args.model,
         "train_file=%s" % os.path.abspath(args.train),
         "global_batch_size=%d" % args.batch, "learning_rate=%g" % args.rate, "batching=%s" % args.batching,
-        "seed=%d" % args.seed, *more,
+        "seed=%d" % args.seed, *LIKE_HF, *more,
     ]  # fmt: skip
     environment = rows.environment(1)
     subprocess.run(command, cwd=str(ROOT), env=environment, check=True, stdout=sys.stderr)

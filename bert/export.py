@@ -164,7 +164,7 @@ def _saved_model(checkpoint: str, folder: str, config: BertConfig, gelu: str) ->
             "start_logits": tf.identity(start, "start_logits"),
             "end_logits": tf.identity(end, "end_logits"),
         }
-        reader.initialize(session, weights, checkpoint)
+        reader.initialize(session, weights, reader.Reading(checkpoint, slots=False))
         tf.saved_model.simple_save(session, folder, inputs, outputs)
 
 
