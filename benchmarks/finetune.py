@@ -5,7 +5,7 @@
 Both take the rows of the same questions, shuffled, and --threads cores: bert a rank each, HF threads. bert
 takes them as --batching says (pack: rows hold several features), HF pads each batch to its longest row.
 --full also trains for --epochs with each, bert with --seeds seeds, and prints EM and F1 of dev.json as
-squad/evaluate.py computes them.
+squad/evaluate.py computes them, and what F1 the best spans of the answerable questions have.
 """
 
 from __future__ import annotations
@@ -97,8 +97,9 @@ def full(args: argparse.Namespace, seed: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         dev = "predict_file=%s" % os.path.abspath(args.full)
         train(args, folder, "num_train_epochs=%d" % args.epochs, dev)
-        found = Path(folder, "latest/predictions/predictions.json")
-        figures(args, "bert, seed %d" % seed, json.loads(found.read_text()))
+        found = Path(folder, "latest/predictions")
+        held = [json.loads((found / (n + ".json")).read_text()) for n in ("predictions", "nbest_predictions")]
+        figures(args, "bert, seed %d" % seed, *held)
 
 
 def peer_full(args: argparse.Namespace, seed: int) -> None:
@@ -117,13 +118,16 @@ def peer_full(args: argparse.Namespace, seed: int) -> None:
         held, texts = np.load(logits), AnswerText(_tokenizer(args).vocab)
         options = Options(version_2_with_negative=True)
         made = predictions(examples, features, held["start"], held["end"], texts, options)
-        figures(args, "HF PyTorch, seed %d, %.0f s" % (seed, done["seconds"]), made.predictions)
+        figures(args, "HF PyTorch, seed %d, %.0f s" % (seed, done["seconds"]), made.predictions, made.nbest)
 
 
-def figures(args: argparse.Namespace, name: str, answers: Dict[str, str]) -> None:
-    """Print what the official script would."""
-    made = evaluate(json.loads(Path(args.full).read_text(encoding="utf-8")), answers)
-    parts = ["%s %.2f" % (key, made[key]) for key in ("exact", "f1", "HasAns_f1", "NoAns_f1")]
+def figures(args: argparse.Namespace, name: str, answers: Dict[str, str], nbest: Dict[str, Any]) -> None:
+    """Print what the official script would, and F1 of the best spans: as if no question could be declined."""
+    dataset = json.loads(Path(args.full).read_text(encoding="utf-8"))
+    made = evaluate(dataset, answers)
+    spans = {key: next((e["text"] for e in entries if e["text"]), "") for key, entries in nbest.items()}
+    made["spans_f1"] = evaluate(dataset, spans)["HasAns_f1"]
+    parts = ["%s %.2f" % (key, made[key]) for key in ("exact", "f1", "HasAns_f1", "NoAns_f1", "spans_f1")]
     print("%-44s %s" % (name, "  ".join(parts)), flush=True)
 
 
