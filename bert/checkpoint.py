@@ -77,9 +77,12 @@ class Reading:
         return [(name, self._kept(name, value)) for name, value in (read(self.path) if self.path else ())]
 
     def _kept(self, name: str, value: np.ndarray) -> np.ndarray:
-        if names.is_slot(name) and not self.slots:
-            return np.empty(0)
-        return np.asarray(value, order="C")  # a session would copy a transposed view, and wait for it
+        # A session would copy a transposed view, and wait for it.
+        return np.asarray(value, order="C") if self.wants(name) else np.empty(0)
+
+    def wants(self, name: str) -> bool:
+        """Tell whether a variable's value is taken, if the checkpoint has it."""
+        return self.slots or not names.is_slot(name)
 
     def take(self) -> List[Tuple[str, np.ndarray]]:
         """Give once what was read, and hold it no longer. CheckpointError: as `read` says."""
@@ -91,14 +94,15 @@ def initialize(session: Any, variables: Mapping[str, Any], reading: Reading) -> 
 
     One call of the session for all: a device that compiles a graph for each call does it once.
     """
-    values, unused, slots = {}, [], reading.slots
+    values, unused = {}, []
+    wanted = set(filter(reading.wants, variables))
     for name, value in reading.take():
-        if name in variables and (slots or not names.is_slot(name)):
+        if name in wanted:
             values[name] = value
         else:
             unused.append(name)
-    missing = sorted(n for n in variables if n not in values and (slots or not names.is_slot(n)))
-    loaded = Loaded(reading.path, tuple(sorted(values)), tuple(missing), tuple(sorted(unused)))
+    missing = wanted - set(values)
+    loaded = Loaded(reading.path, tuple(sorted(values)), tuple(sorted(missing)), tuple(sorted(unused)))
     every = {variable.op.name: variable for variable in tf.global_variables()}
     first = {**_zeros(every, values), **values}
     # The second input of an initializer is the first value; feeding it saves making one.

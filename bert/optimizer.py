@@ -66,37 +66,34 @@ def apply(
 
     fused: TensorFlow's one operation for Adam, which passes over memory once; rounding apart, the same.
     """
-    rules = {"adam": _adam, "adamw": _adamw, "lamb": _lamb}
+    rules = {"adam": _adam, "adamw": _adam, "lamb": _lamb}
     if kind not in rules:
         raise ValueError("optimizer_type %r is none of %s" % (kind, ", ".join(rules)))
-    if fused and kind in ("adam", "adamw"):
-        off = _corrections(count) if kind == "adamw" else (1.0, 1.0)
-        return _fused_adam(variables, gradients, slots, rate, decay, epsilon, off)
+    bias = None if kind == "adam" else _bias(count)  # Google's has no correction
+    if fused and kind != "lamb":
+        return _fused_adam(variables, gradients, slots, rate, decay, epsilon, bias or (1.0, 1.0))
     operations = []
     for variable, gradient in zip(variables, gradients):
         m, v = slots[_name(variable)]
         next_m = BETA_1 * m + (1.0 - BETA_1) * gradient
         next_v = BETA_2 * v + (1.0 - BETA_2) * tf.square(gradient)
         decayed = decay if _decays(variable) else 0.0
-        update = rules[kind](variable, next_m, next_v, count, decayed, epsilon)
+        unbiased = (next_m / bias[0], next_v / bias[1]) if bias else (next_m, next_v)
+        update = rules[kind](variable, *unbiased, decayed, epsilon)
         operations += [variable.assign_sub(rate * update), m.assign(next_m), v.assign(next_v)]
     return operations
 
 
-def _adam(variable: Any, m: Any, v: Any, count: Any, decay: float, epsilon: float) -> Any:
-    """No bias correction of the moments: Google's has none."""
+def _adam(variable: Any, m: Any, v: Any, decay: float, epsilon: float) -> Any:
     update = m / (tf.sqrt(v) + epsilon)
     return update + decay * variable if decay else update
 
 
-def _adamw(variable: Any, m: Any, v: Any, count: Any, decay: float, epsilon: float) -> Any:
-    """Correct the moments' bias to 0 (Kingma and Ba 2015), as PyTorch's AdamW does."""
-    first, second = _corrections(count)
-    return _adam(variable, m / first, v / second, count, decay, epsilon)
+def _bias(count: Any) -> Tuple[Any, Any]:
+    """Give 1 - beta^count, what the moments are short of (Kingma and Ba 2015).
 
-
-def _corrections(count: Any) -> Tuple[Any, Any]:
-    """Give 1 - beta^count of both; expm1, as 1 - 0.999 in float32 is off by 5e-5."""
+    By expm1, as 1 - 0.999 in float32 is off by 5e-5.
+    """
     return -tf.math.expm1(count * math.log(BETA_1)), -tf.math.expm1(count * math.log(BETA_2))
 
 
@@ -132,9 +129,9 @@ def _fused_adam(
     return operations
 
 
-def _lamb(variable: Any, m: Any, v: Any, count: Any, decay: float, epsilon: float) -> Any:
+def _lamb(variable: Any, m: Any, v: Any, decay: float, epsilon: float) -> Any:
     """Scale each variable's update to the variable's own norm (You et al. 2019), as NVIDIA's BERT does."""
-    update = _adamw(variable, m, v, count, decay, epsilon)
+    update = _adam(variable, m, v, decay, epsilon)
     weight, step = tf.norm(variable), tf.norm(update)
     usable = tf.logical_and(weight > 0, step > 0)
     return update * tf.where(usable, weight / tf.where(usable, step, 1.0), 1.0)

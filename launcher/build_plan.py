@@ -30,6 +30,10 @@ class Site:
     cores: Sequence[int]
     bound: Mapping[int, Tuple[int, ...]] = field(default_factory=dict)  # rank: cores that it is bound to
 
+    def logical_id(self, entry: Rank) -> int:
+        """Give a rank's ASCEND_DEVICE_ID."""
+        return self.places.logical_ids[(entry.server_id, entry.device_id)]
+
     def threads(self, rank: int) -> int:
         """Give a rank its share of this host's cores, or those that it is bound to."""
         mine = len(self.places.table.ranks_of(self.places.server_id))
@@ -59,7 +63,7 @@ def _spec(config: JobConfig, site: Site, entry: Rank, words: Tuple[str, ...], at
         rank=entry.rank_id,
         server_id=entry.server_id,
         device_id=entry.device_id,
-        ascend_device_id=site.places.logical_ids[(entry.server_id, entry.device_id)],
+        ascend_device_id=site.logical_id(entry),
         local_rank=site.places.table.ranks_of(entry.server_id).index(entry),
         argv=words,
         env=_environment(config, site, entry),
@@ -79,7 +83,7 @@ def _environment(config: JobConfig, site: Site, entry: Rank) -> Dict[str, str]:
         local_rank=mates.index(entry),
         local_size=len(mates),
         device_id=entry.device_id,
-        ascend_device_id=places.logical_ids[(entry.server_id, entry.device_id)],
+        ascend_device_id=site.logical_id(entry),
         run_dir=site.run_dir,
         run_id=site.run_id,
         backend=places.backend,
@@ -91,7 +95,7 @@ def _environment(config: JobConfig, site: Site, entry: Rank) -> Dict[str, str]:
         env = environment.without_rank_table(
             env,
             chief_ip=chief.server_id,
-            chief_device=places.logical_ids[(chief.server_id, chief.device_id)],
+            chief_device=site.logical_id(chief),
             worker_ip=entry.server_id,
         )
     return {**env, **config.env}

@@ -190,10 +190,10 @@ def bounds(run: RunDir, chosen: Sequence[int]) -> Tuple[int, int]:
     """Give the times of the first and the last chunk of ranks, in ns; 0, 0 when there is none."""
     first, last = [], []
     for rank in chosen:
-        reader = RankReader(run, rank)
-        first += next(reader._columns(), ([],))[0][:1]
-        for part in ("", *parts(run, rank)):
-            last += _last_entry(Path(str(run.index(rank)) + part))
+        readers = [RankReader(run, rank, part=part) for part in ("", *parts(run, rank))]
+        first += next(readers[0]._columns(), ([],))[0][:1]
+        for reader in readers:
+            last += _last_entry(reader._index_path)
     return min(first, default=0), max(last, default=0)
 
 

@@ -42,9 +42,8 @@ def _ask(run: RunDir, launcher: whois.Identity, now: bool) -> None:
     A launcher that a script started with `&` ignores Ctrl-C: then its ranks are killed once it ends them.
     """
     deaf = processes.ignores(launcher.pid, signal.SIGINT)
-    number = signal.SIGINT if now and not deaf else signal.SIGTERM
     try:
-        os.kill(launcher.pid, number)
+        os.kill(launcher.pid, signal.SIGINT if now and not deaf else signal.SIGTERM)
         os.kill(launcher.pid, signal.SIGCONT)  # it may have been stopped by Ctrl-Z
     except PermissionError:
         raise UsageError("%s; only that user or root can stop it" % whois.describe(launcher.pid)) from None
@@ -52,10 +51,10 @@ def _ask(run: RunDir, launcher: whois.Identity, now: bool) -> None:
         return
     if now:
         time.sleep(0.2)  # two at once would be one
-        number = signal.SIGKILL if deaf else number
-        for pid in runs.rank_pids(run).values() if deaf else [launcher.pid]:
+        pids = list(runs.rank_pids(run).values()) if deaf else [launcher.pid]
+        for pid in pids:
             with suppress(ProcessLookupError):
-                os.kill(pid, number)
+                os.kill(pid, signal.SIGKILL if deaf else signal.SIGINT)
 
 
 def _grace(run: RunDir) -> float:
