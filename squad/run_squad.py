@@ -15,7 +15,9 @@ if __name__ == "__main__" and not __package__:
     sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
-from bert import heartbeat
+from bert import backend as backends
+from bert import heartbeat, onednn
+from bert.backend.npu_options import NpuOptions
 from bert.cluster import Cluster
 from bert.config import BertConfig
 from bert.errors import CheckpointError, TrainerError
@@ -62,19 +64,15 @@ def run(flags: SquadFlags, cluster: Cluster) -> None:
     dev_set = load(job, flags.predict_file, training=False) if flags.do_predict else None
     if train_set and dev_set:
         warn_of_overlap(job, train_set, dev_set)
-    # TensorFlow reads both when it is imported. oneDNN is a tenth faster on AMD's processors too, where it is
-    # off unless one asks for it (docs/performance.md).
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+    device = backends.choose(cluster.backend)
+    onednn.ask(os.environ, device)  # this and the next, before TensorFlow is imported, which reads them
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors alone
-    from bert import backend as backends  # here, as TensorFlow comes with it
-    from bert.backend.npu_options import NpuOptions
-    from squad import answering, training
+    from squad import answering, training  # here, as TensorFlow comes with them
 
     model = BertConfig.from_file(flags.bert_config_file).with_dropout(flags.dropout_rate)
     options = NpuOptions.from_flags(flags)
-    backend = backends.create(
-        cluster, npu=options, amp=bool(flags.mixed_precision), collective=flags.collective
-    )
+    amp = bool(flags.mixed_precision)
+    backend = backends.create(cluster, device, options, amp, flags.collective)
     try:
         checkpoint = flags.init_checkpoint
         if train_set is not None:

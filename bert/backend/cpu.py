@@ -9,6 +9,7 @@ from typing import Any, Callable, Dict, List, Sequence, Tuple
 import numpy as np
 import tensorflow.compat.v1 as tf
 
+from bert import onednn
 from bert.backend import collective, host_memory
 from bert.backend.base import Backend
 from bert.backend.collective.buckets import buckets
@@ -143,8 +144,11 @@ def amp_obstacle() -> str:
     rewriter = tf.ConfigProto().graph_options.rewrite_options
     if not any(hasattr(rewriter, option) for option in _AMP_OPTIONS):
         return "TensorFlow %s has no bfloat16 on CPUs, TensorFlow 2 has" % tf.__version__
-    if os.environ.get("TF_ENABLE_ONEDNN_OPTS") == "0":
+    asked = os.environ.get(onednn.VARIABLE, "")
+    if asked == "0":
         return "TF_ENABLE_ONEDNN_OPTS=0 switches oneDNN off"
+    if asked != "1" and tuple(map(int, tf.__version__.split(".")[:2])) < onednn.SINCE:
+        return f"oneDNN is off in TensorFlow {tf.__version__}; TF_ENABLE_ONEDNN_OPTS=1 switches it on"
     flags = _cpu_flags()
     if "avx512f" not in flags and "avx_ne_convert" not in flags:
         return "oneDNN computes bfloat16 on CPUs with AVX-512 only, this one has none"

@@ -77,8 +77,12 @@ def squad_document(first: int, passages: int) -> Dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a folder with train.json, dev.json, a vocabulary of letters and a tiny BERT's configuration."""
-    folder = tmp_path_factory.mktemp("tiny")
+    """Give the folder of a tiny job."""
+    return make_tiny(tmp_path_factory.mktemp("tiny"))
+
+
+def make_tiny(folder: Path) -> Path:
+    """Write train.json, dev.json, a vocabulary of letters and a tiny BERT's configuration."""
     (folder / "train.json").write_text(json.dumps(squad_document(0, 12)))
     (folder / "dev.json").write_text(json.dumps(squad_document(500, 5)))
     marks = list(string.ascii_lowercase + string.digits)

@@ -1,0 +1,47 @@
+"""The program itself, in a process of its own: on every TensorFlow, as a user starts it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tensorflow as tf
+
+from tests.npu.conftest import ROOT
+from tests.squad.conftest import flags, make_tiny
+
+ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
+NEW = tuple(map(int, tf.__version__.split(".")[:2])) >= (2, 9)
+# The program as `-m` runs it, then what TensorFlow was told.
+AND_TELL = (
+    "import os, runpy\n"
+    "try:\n    runpy.run_module('squad.run_squad', run_name='__main__')\n"
+    "finally:\n    print('told', os.environ.get('%s'), flush=True)\n" % ONEDNN
+)
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny(tmp_path_factory.mktemp("program"))
+
+
+def run_squad(tiny: Path, out: Path, env: Any = (), **changes: Any) -> Any:
+    environ = {name: value for name, value in os.environ.items() if name != ONEDNN}
+    environ.update(dict(env), PYTHONPATH=str(ROOT), NPU_LAUNCH_BACKEND="cpu")
+    words = flags(tiny, do_train=True, do_predict=True, num_train_steps=3, output_dir=out, **changes)
+    return subprocess.run(
+        [sys.executable, "-c", AND_TELL, *words], env=environ, capture_output=True, text=True, timeout=240
+    )
+
+
+def test_it_trains_and_predicts_with_onednn_only_where_that_is_safe(tiny: Path, tmp_path: Path) -> None:
+    done = run_squad(tiny, tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "step 3/3" in done.stdout and "EM " in done.stdout
+    assert len(json.loads((tmp_path / "predictions.json").read_text())) == 10
+    assert "told %s\n" % ("1" if NEW else None) in done.stdout  # on 2.6.5 and an AMD EPYC it ends by SIGFPE
