@@ -9,6 +9,7 @@ from typing import Any, Dict, Iterator, List, Mapping, Optional
 
 from bert import heartbeat, trainer
 from bert.backend.base import Backend
+from bert.backend.npu_options import NpuOptions
 from bert.config import BertConfig
 from squad import batching, eval_script, evaluate, latency, pieces, predictions
 from squad.answer_text import AnswerText
@@ -48,16 +49,16 @@ def _share(job: Job, model: BertConfig, data: Dataset, checkpoint: str, backend:
         logits = batching.collect_logits(data.features, order, _timed(outputs, len(order), seconds))
     lines = latency.summary(
         seconds, int(logits[2].sum()), time.monotonic() - begin, flags.predict_batch_size,
-        flags.max_seq_length, _precision(flags, backend),
+        flags.max_seq_length, precision(flags, backend),
     )  # fmt: skip
     job.say("\n".join(lines))
     return logits
 
 
-def _precision(flags: SquadFlags, backend: Backend) -> str:
+def precision(flags: SquadFlags, backend: Backend) -> str:
     """Name what the device really computes in."""
     if backend.name == "npu":
-        return "fp32" if flags.mixed_precision is False else "fp16"
+        return " and ".join(NpuOptions.from_flags(flags).computes_in)
     from bert.backend.cpu import amp_obstacle
 
     return "bf16" if flags.mixed_precision and not amp_obstacle() else "fp32"

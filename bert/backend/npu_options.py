@@ -9,14 +9,26 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 from dataclasses import dataclass
 from typing import Any, Dict, Iterator, Tuple, Union
 
 Parameter = Union[bool, int, str]
-PRECISION_MODES = (
-    "force_fp32", "allow_fp32_to_fp16", "force_fp16", "must_keep_origin_dtype", "allow_mix_precision",
-    "allow_mix_precision_fp16", "allow_mix_precision_bf16", "cube_fp16in_fp32out", "allow_fp32_to_bf16",
-)  # fmt: skip
+# The adapter's modes, and what a float32 model is computed in, the type of the matrix products' inputs first
+# (CANN's documents, "Precision Tuning", PRECISION_MODE). force_fp32 is the old name of cube_fp16in_fp32out:
+# products take float16 and give float32.
+PRECISION_MODES: Dict[str, Tuple[str, ...]] = {
+    "force_fp32": ("fp16", "fp32"),
+    "allow_fp32_to_fp16": ("fp16", "fp32"),
+    "force_fp16": ("fp16",),
+    "must_keep_origin_dtype": ("fp32",),
+    "allow_mix_precision": ("fp16", "fp32"),
+    "allow_mix_precision_fp16": ("fp16", "fp32"),
+    "allow_mix_precision_bf16": ("bf16", "fp32"),
+    "cube_fp16in_fp32out": ("fp16", "fp32"),
+    "allow_fp32_to_bf16": ("bf16", "fp32"),
+}
+MOST_DUMPS = 100  # steps and ranges in a data_dump_step
 _FP_POINT, _BP_POINT = "FP_POINT", "BP_POINT"
 
 
@@ -53,10 +65,19 @@ class NpuOptions:
             yield "precision_mode", "%r is none of %s" % (self.precision_mode, ", ".join(PRECISION_MODES))
         if self.iterations_per_loop < 1:
             yield "iterations_per_loop", "%d is below 1" % self.iterations_per_loop
-        if self.data_dump_flag and self.over_dump:
-            yield "over_dump", "the adapter dumps either data or overflows; leave one of the two out"
         if self.profiling_options and not _is_object(self.profiling_options):
             yield "profiling_options", 'not a JSON object; give {"training_trace": "on", ...}'
+        yield from self._dump_problems()
+
+    def _dump_problems(self) -> Iterator[Tuple[str, str]]:
+        if self.data_dump_flag and self.over_dump:
+            yield "over_dump", "the adapter dumps either data or overflows; leave one of the two out"
+        problem = _dump_problem(self.data_dump_step)
+        if problem:
+            yield "data_dump_step", problem
+        dump = self.enable_exception_dump
+        if not -1 <= dump <= 2:  # up to r1.11.0 the adapter itself passes any number on
+            yield "enable_exception_dump", f"{dump} is none of 0, 1, 2, and not -1 (CANN's default)"
 
     def parameters(self, rank_dir: str, environ: Any = os.environ) -> Dict[str, Parameter]:
         """Give the parameter map of a session: bool, int and str values go into .b, .i and .s."""
@@ -81,8 +102,13 @@ class NpuOptions:
 
     @property
     def precision(self) -> str:
-        """Mixed precision for --amp; else float32 wherever the device has it (910A has no such products)."""
+        """Mixed precision for --amp; else float32, but for matrix products: CANN makes them in float16."""
         return self.precision_mode or ("allow_mix_precision" if self.amp else "allow_fp32_to_fp16")
+
+    @property
+    def computes_in(self) -> Tuple[str, ...]:
+        """The types that the model is computed in: fp16, bf16, fp32."""
+        return PRECISION_MODES[self.precision]
 
     def _profiling(self, rank_dir: str, environ: Any) -> Dict[str, Parameter]:
         """FP_POINT and BP_POINT are the seed's names of the first forward and the last backward operation."""
@@ -113,6 +139,20 @@ def _folder(given: str, rank_dir: str, name: str) -> str:
     path = os.path.abspath(given or os.path.join(rank_dir or ".", name))
     os.makedirs(path, exist_ok=True)
     return path
+
+
+def _dump_problem(steps: str) -> str:
+    """Say what of a list of steps to dump the adapter would refuse; "" when it takes them."""
+    parts = steps.split("|") if steps else []
+    if not all(re.match(r"[0-9]+(-[0-9]+)?\Z", part) for part in parts):
+        return f"{steps!r}; give steps and ranges with | between them, such as 0|5|10-20"
+    if len(parts) > MOST_DUMPS:
+        return f"{len(parts)} steps and ranges; the adapter takes at most {MOST_DUMPS}, a range is one"
+    for part in parts:
+        first, dash, last = part.partition("-")
+        if dash and int(first) >= int(last):
+            return f"{part}: a range must end above its first step, such as 10-20"
+    return ""
 
 
 def _is_object(text: str) -> bool:

@@ -44,6 +44,24 @@ def test_amp_and_precision_mode_choose_the_precision(
     assert parameters(tmp_path, **options)["precision_mode"] == mode and mode in PRECISION_MODES
 
 
+PRINTED = {
+    "": "fp16 and fp32", "allow_mix_precision": "fp16 and fp32", "allow_mix_precision_fp16": "fp16 and fp32",
+    "allow_mix_precision_bf16": "bf16 and fp32", "force_fp16": "fp16", "force_fp32": "fp16 and fp32",
+    "cube_fp16in_fp32out": "fp16 and fp32", "must_keep_origin_dtype": "fp32",
+    "allow_fp32_to_fp16": "fp16 and fp32", "allow_fp32_to_bf16": "bf16 and fp32",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("mode", ["", *PRECISION_MODES])
+def test_a_prediction_says_what_it_was_really_computed_in(mode: str) -> None:
+    from squad.answering import precision
+
+    device: Any = SimpleNamespace(name="npu")
+    assert precision(SquadFlags(precision_mode=mode), device) == PRINTED[mode]
+    # --amp=False: matrix products are float16 all the same.
+    assert precision(SquadFlags(amp=False), device) == PRINTED["allow_fp32_to_fp16"]
+
+
 def test_types_are_those_of_the_parameter_map(tmp_path: Path) -> None:
     kinds = {name: type(value) for name, value in parameters(tmp_path, iterations_per_loop=5).items()}
     assert kinds == {
@@ -83,9 +101,44 @@ def test_dumps_go_where_they_are_told_or_into_the_ranks_folder(tmp_path: Path) -
         ({"iterations_per_loop": 0}, "iterations_per_loop"),
         ({"data_dump_flag": True, "over_dump": True}, "over_dump"),
         ({"profiling_options": "training_trace"}, "profiling_options"),
+        ({"enable_exception_dump": 3}, "enable_exception_dump"),
+        ({"enable_exception_dump": -2}, "enable_exception_dump"),
     ],
 )
 def test_what_the_adapter_would_refuse_is_found_first(options: Dict[str, Any], flag: str) -> None:
     [(found, message)] = NpuOptions(**options).problems()
     assert found == flag and message
     assert list(NpuOptions().problems()) == []
+
+
+@pytest.mark.parametrize("dump", [-1, 0, 1, 2])
+def test_every_exception_dump_that_the_adapter_has_may_be_given(dump: int) -> None:
+    assert list(NpuOptions(enable_exception_dump=dump).problems()) == []
+
+
+HUNDRED = "|".join(map(str, range(99))) + "|200-300"
+
+
+@pytest.mark.parametrize("steps", ["", "0", "0|5|10", "0|5|10-20", "7-8", "20-30|5", HUNDRED])
+def test_steps_to_dump_may_be_numbers_and_ranges(steps: str) -> None:
+    assert list(NpuOptions(data_dump_step=steps).problems()) == []
+
+
+@pytest.mark.parametrize(
+    ("steps", "message"),
+    [
+        ("0,5", "'0,5'; give steps and ranges with | between them, such as 0|5|10-20"),
+        ("all", "'all'; give steps"),
+        ("5||6", "'5||6'; give steps"),  # these four: refused up to r1.11.0, or read as another step later
+        ("5|", "'5|'; give steps"),
+        ("5-", "'5-'; give steps"),
+        ("-5", "'-5'; give steps"),
+        ("1-2-3", "'1-2-3'; give steps"),
+        ("0|20-10", "20-10: a range must end above its first step, such as 10-20"),
+        ("10-10", "10-10: a range must end above"),
+        (HUNDRED + "|400", "101 steps and ranges; the adapter takes at most 100"),
+    ],
+)
+def test_other_steps_are_refused_with_the_form_that_the_adapter_takes(steps: str, message: str) -> None:
+    [(flag, found)] = NpuOptions(data_dump_step=steps).problems()
+    assert flag == "data_dump_step" and found.startswith(message)
