@@ -1,7 +1,7 @@
 """Check the flags of run_squad before anything starts: files, sizes, shapes. No TensorFlow, no numpy.
 
-`python -m squad.check --flag=value ...` prints {"findings": [{"key", "message"}], "notes": []} and
-exits 0 when there is nothing to say, else 2; npu-launch runs it before it makes a run folder.
+`python -m squad.check --flag=value ...` prints {"findings": [{"key", "message"}], "notes": ["..."]} and
+exits 0 when there are no findings, else 2; npu-launch runs it before it makes a run folder.
 """
 
 from __future__ import annotations
@@ -9,17 +9,17 @@ from __future__ import annotations
 import json
 import os
 import sys
-from typing import Callable, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Callable, Iterator, Mapping, Optional, Sequence
 
 from bert import checkpoint_index, names
 from bert.backend.npu_options import NpuOptions
 from bert.config import BertConfig
-from squad.flags import Finding, SquadFlags, fields, parse, resolve_paths
+from squad.flags import Finding, Parsed, SquadFlags, fields, parse, resolve_paths
 
 
-def check(argv: Sequence[str], environ: Mapping[str, str]) -> Tuple[SquadFlags, List[Finding]]:
+def check(argv: Sequence[str], environ: Mapping[str, str]) -> Parsed:
     """Parse and check a command line; the flags come back with every path absolute and filled in."""
-    flags, findings = parse(argv)
+    flags, findings, notes = parse(argv)
     flags = with_model_files(resolve_paths(flags, environ))
     if not findings:
         for rule in (_tasks, _required, _files, _ranges):
@@ -32,7 +32,7 @@ def check(argv: Sequence[str], environ: Mapping[str, str]) -> Tuple[SquadFlags, 
         and not environ.get("NPU_LAUNCH_CHECK")
     ):
         findings.append(("output_dir", "missing; give the folder for checkpoints and predictions"))
-    return flags, findings
+    return Parsed(flags, findings, notes)
 
 
 def with_model_files(flags: SquadFlags) -> SquadFlags:
@@ -145,8 +145,12 @@ def _shapes(path: str, config: BertConfig) -> Iterator[Finding]:
 def main(argv: Optional[Sequence[str]] = None, write: Callable[[str], object] = sys.stdout.write) -> int:
     """Print the findings as JSON; return the exit code."""
     environ = dict(os.environ, NPU_LAUNCH_CHECK="1")
-    _, findings = check(sys.argv[1:] if argv is None else argv, environ)
-    write(json.dumps({"findings": [{"key": k, "message": m} for k, m in findings], "notes": []}) + "\n")
+    _, findings, notes = check(sys.argv[1:] if argv is None else argv, environ)
+    answer = {
+        "findings": [{"key": key, "message": message} for key, message in findings],
+        "notes": ["%s: %s" % note for note in notes],
+    }
+    write(json.dumps(answer) + "\n")
     return 2 if findings else 0
 
 

@@ -11,9 +11,9 @@ import difflib
 import os
 import typing
 from dataclasses import dataclass
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
-Finding = Tuple[str, str]  # (flag, what is wrong and what to do)
+Finding = Tuple[str, str]  # (flag, what is wrong and what to do); as a note: what is done instead
 
 
 def _flag(default: Any, meaning: str, path: str = "", choices: Sequence[str] = ()) -> Any:
@@ -132,8 +132,26 @@ class SquadFlags:
         return self.amp
 
 
-# The successor's names of the same switches.
-ALIASES = {"use_fast_gelu": "npu_bert_fused_gelu", "npu_bert_npu_dropout_v3": "npu_bert_npu_dropout"}
+class Parsed(NamedTuple):
+    """Hold what a command line says: the flags, what is wrong with it, and what is taken in another way."""
+
+    flags: SquadFlags
+    findings: List[Finding]
+    notes: List[Finding]
+
+
+# The successor's switches: ours for the same purpose, and what is not the same.
+ALIASES: Dict[str, Tuple[str, str]] = {
+    "use_fast_gelu": (
+        "npu_bert_fused_gelu",
+        "an NPU takes its gelu (npu_bert_fused_gelu), which is another operation than its fast_gelu",
+    ),
+    "npu_bert_npu_dropout_v3": (
+        "npu_bert_npu_dropout",
+        "an NPU takes its dropout (npu_bert_npu_dropout), which is another operation than its dropout_v3",
+    ),
+}
+# Errors unless they are switched off: they ask for something that is not here.
 REFUSED: Dict[str, str] = {
     "horovod": "start the program with npu-launch; ranks come from the rank table",
     "use_trt": "TensorRT is for NVIDIA GPUs; use `npu-launch export` for a SavedModel",
@@ -143,11 +161,12 @@ REFUSED: Dict[str, str] = {
     "use_fp16_cls": "leave it out; --precision_mode says what is computed in half precision",
     "npu_bert_use_fused_adam_momentum": "leave it out; give --optimizer_type=adam or adamw",
     "npu_bert_use_fused_lamb_momentum": "leave it out; give --optimizer_type=lamb",
-    "dllog_path": "metrics are written to metrics.jsonl in the rank's folder",
 }
-REFUSED.update(
+# Notes, whatever their value: they say how to do what is not done.
+UNUSED: Dict[str, str] = {"dllog_path": "metrics are written to metrics.jsonl in the rank's folder"}
+UNUSED.update(
     {
-        "triton_" + name: REFUSED["export_triton"]
+        "triton_" + name: "nothing is exported for Triton; `npu-launch export` makes a SavedModel"
         for name in (
             "model_name", "model_version", "server_url", "model_overwrite",
             "max_batch_size", "dyn_batching_delay", "engine_count",
@@ -161,20 +180,29 @@ def fields() -> Dict[str, Any]:
     return {field.name: field for field in dataclasses.fields(SquadFlags)}
 
 
-def parse(argv: Sequence[str]) -> Tuple[SquadFlags, List[Finding]]:
+def parse(argv: Sequence[str]) -> Parsed:
     """Read a command line; findings name every flag that is unknown, refused or of a wrong type."""
     values: Dict[str, Any] = {}
     findings: List[Finding] = []
+    notes: List[Finding] = []
     for name, text in _pairs(argv, findings):
+        target, difference = ALIASES.get(name, (name, ""))
         try:
-            values[name] = _convert(name, text)
+            if target in fields():
+                values[target] = _convert(target, text)
+            elif name not in UNUSED:
+                _refuse(name, text)
         except ValueError as error:
             findings.append((name, str(error)))
-    return SquadFlags(**values), findings
+        if name in UNUSED:
+            notes.append((name, "not used here; " + UNUSED[name]))
+        elif difference and values.get(target):
+            notes.append((name, difference))
+    return Parsed(SquadFlags(**values), findings, notes)
 
 
 def _pairs(argv: Sequence[str], findings: List[Finding]) -> List[Tuple[str, Optional[str]]]:
-    """Split a command line into (known flag, text); text is None for a bare flag."""
+    """Split a command line into (flag, text); text is None for a bare flag."""
     pairs: List[Tuple[str, Optional[str]]] = []
     rest = list(argv)
     while rest:
@@ -184,28 +212,26 @@ def _pairs(argv: Sequence[str], findings: List[Finding]) -> List[Tuple[str, Opti
             continue
         name, equals, value = word[2:].partition("=")
         text: Optional[str] = value if equals else None
-        name = ALIASES.get(name, name)
-        if name not in fields() and name.startswith("no") and name[2:] in fields() and text is None:
+        if text is None and name.startswith("no") and not _is_known(name) and _is_known(name[2:]):
             name, text = name[2:], "False"
-        problem = _unknown(name, text)
-        if problem:
-            findings.append((name, problem))
         if text is None and rest and not rest[0].startswith("--"):
             text = rest.pop(0)
-        if name in fields():
-            pairs.append((name, text))
+        pairs.append((name, text))
     return pairs
 
 
-def _unknown(name: str, text: Optional[str]) -> str:
-    """Say why a flag cannot be taken; empty when it can."""
-    if name in fields():
-        return ""
+def _is_known(name: str) -> bool:
+    return name in fields() or name in ALIASES or name in REFUSED or name in UNUSED
+
+
+def _refuse(name: str, text: Optional[str]) -> None:
+    """Raise ValueError for a flag that is not ours, unless it is switched off."""
     if name in REFUSED:
-        harmless = (text or "").lower() in ("false", "0")
-        return "" if harmless else "not supported here; %s" % REFUSED[name]
+        if (text or "").lower() in ("false", "0"):
+            return
+        raise ValueError("not supported here; %s" % REFUSED[name])
     near = difflib.get_close_matches(name, fields(), n=1)
-    return "unknown flag; %s" % ("did you mean %s?" % near[0] if near else "see --help")
+    raise ValueError("unknown flag; %s" % ("did you mean %s?" % near[0] if near else "see --help"))
 
 
 _TYPES = typing.get_type_hints(SquadFlags)

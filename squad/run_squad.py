@@ -35,13 +35,16 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     if "--help" in argv:
         print(usage())
         return 0
-    flags, findings = check(argv, os.environ)
+    flags, findings, notes = check(argv, os.environ)
     for key, message in findings:
         print("run_squad: --%s: %s" % (key, message), file=sys.stderr)
     if findings:
         return 2
+    cluster = Cluster.from_environ(os.environ)
+    for key, message in notes if cluster.rank == 0 else ():
+        print("run_squad: note: --%s: %s" % (key, message), file=sys.stderr, flush=True)
     try:
-        run(flags, Cluster.from_environ(os.environ))
+        run(flags, cluster)
     except (DataError, CheckpointError) as error:
         print("run_squad: %s" % error, file=sys.stderr)
         return 2

@@ -139,6 +139,14 @@ def test_real_questions_and_pretrained_weights_halve_the_loss(
     assert sum(curve[-10:]) / 10 < curve[0] / 2
 
 
+def test_a_note_of_the_programs_check_is_shown_and_stops_nothing(tiny_job: Path) -> None:
+    done = launch(
+        tiny_job, "--devices", "0-1", "--backend", "cpu", "--dry-run", "job.yaml", "triton_engine_count=1"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "note: triton_engine_count: not used here; nothing is exported for Triton" in done.stdout
+
+
 BAD: Sequence[Any] = (
     (["--devices", "8-3"], "8-3"),
     (["--devices", "0,0"], "0"),

@@ -22,7 +22,7 @@ def test_every_option_is_a_flag_of_the_program() -> None:
 
 
 def test_flags_are_taken_by_name_and_unset_ones_keep_their_default() -> None:
-    flags, findings = parse(["--iterations_per_loop=100", "--npu_gather", "--hcom_parallel=False"])
+    flags, findings, _ = parse(["--iterations_per_loop=100", "--npu_gather", "--hcom_parallel=False"])
     options = NpuOptions.from_flags(flags)
     assert findings == [] and options.amp is True  # --amp is unset: on for NPU
     assert (options.iterations_per_loop, options.npu_gather, options.hcom_parallel) == (100, True, False)

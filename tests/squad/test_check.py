@@ -42,6 +42,7 @@ def test_a_good_command_line_has_no_findings(tiny: Path) -> None:
         ({"max_query_length": 61}, "max_seq_length: 64 leaves no room for a passage"),
         ({"max_seq_length": 200}, "max_seq_length: 200 is more than the model's 192 positions"),
         ({"use_tfrecord": True}, "use_tfrecord: which cache? give its folder as input_files_dir"),
+        ({"data_dump_step": "0,5"}, "data_dump_step: '0,5'; give steps and ranges"),
         ({"precision_mode": "fp64"}, "precision_mode: 'fp64' is none of force_fp32"),
     ],
 )
@@ -106,6 +107,16 @@ def test_the_program_answers_in_json(tiny: Path, changes: Any, code: int) -> Non
     assert main(flags(tiny, do_train=True, **changes), written.append) == code
     answer = json.loads("".join(written))
     assert [item["key"] for item in answer["findings"]] == (["train_file"] if code else [])
+
+
+def test_a_note_is_no_finding(tiny: Path) -> None:
+    written: List[str] = []
+    assert main(flags(tiny, do_train=True, dllog_path="/results/d.json"), written.append) == 0
+    answer = json.loads("".join(written))
+    assert answer["findings"] == []
+    assert answer["notes"] == [
+        "dllog_path: not used here; metrics are written to metrics.jsonl in the rank's folder"
+    ]
 
 
 def test_it_needs_neither_numpy_nor_tensorflow() -> None:

@@ -7,7 +7,7 @@ from typing import List, Optional
 
 import pytest
 
-from squad.flags import REFUSED, SquadFlags, fields, parse, reference, resolve_paths, usage
+from squad.flags import ALIASES, REFUSED, UNUSED, SquadFlags, fields, parse, reference, resolve_paths, usage
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -21,7 +21,7 @@ def messages(argv: List[str]) -> List[str]:
     [["--max_seq_length=128"], ["--max_seq_length", "128"]],
 )
 def test_a_value_may_follow_an_equals_sign_or_a_space(argv: List[str]) -> None:
-    assert parse(argv) == (SquadFlags(max_seq_length=128), [])
+    assert parse(argv) == (SquadFlags(max_seq_length=128), [], [])
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ def test_booleans_take_every_spelling_of_absl(word: str, expected: bool) -> None
 
 
 def test_a_number_may_be_negative_or_scientific() -> None:
-    flags, findings = parse(["--npu_bert_loss_scale", "-1", "--learning_rate=5.6e-5"])
+    flags, findings, _ = parse(["--npu_bert_loss_scale", "-1", "--learning_rate=5.6e-5"])
     assert (flags.npu_bert_loss_scale, flags.learning_rate, findings) == (-1.0, 5.6e-5, [])
 
 
@@ -57,7 +57,40 @@ def test_a_bad_flag_is_named_with_what_to_do(word: str, message: str) -> None:
 @pytest.mark.parametrize("name", sorted(REFUSED))
 def test_nvidias_flags_are_refused_unless_switched_off(name: str) -> None:
     assert messages(["--%s=True" % name]) == ["%s: not supported here; %s" % (name, REFUSED[name])]
-    assert messages(["--%s=False" % name]) == []
+    for word in ("--%s=False", "--no%s"):
+        assert parse([word % name]) == (SquadFlags(), [], [])
+
+
+# As the original has them, and passes them on.
+LEFT_OVER = {
+    "dllog_path": "/results/bert_dllog.json", "triton_model_name": "bert", "triton_model_version": "1",
+    "triton_server_url": "localhost:8001", "triton_model_overwrite": "False", "triton_max_batch_size": "8",
+    "triton_dyn_batching_delay": "0", "triton_engine_count": "1",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sorted(LEFT_OVER))
+@pytest.mark.parametrize("form", ["--%s=%s", "--%s %s"])
+def test_nvidias_flags_about_how_to_do_what_is_not_done_are_noted(name: str, form: str) -> None:
+    command = [*(form % (name, LEFT_OVER[name])).split(), "--max_seq_length=128"]
+    note = (name, "not used here; " + UNUSED[name])
+    assert parse(command) == (SquadFlags(max_seq_length=128), [], [note])
+    assert set(LEFT_OVER) == set(UNUSED)
+
+
+def test_every_flag_of_the_original_passes_with_its_own_default() -> None:
+    switched_off = dict.fromkeys(("horovod", "use_xla", "use_trt", "export_triton"), False)
+    depends = {"amp": True, "npu_bert_clip_by_global_norm": False, "npu_bert_loss_scale": 0}
+    values = dict(SEED, **switched_off, **depends, **LEFT_OVER)
+    flags, findings, notes = parse(["--%s=%s" % item for item in values.items()])
+    assert findings == [] and sorted(name for name, _ in notes) == sorted(LEFT_OVER)
+    assert (flags.amp, flags.clipping, flags.npu_bert_loss_scale) == (True, "per_tensor", 0.0)
+
+
+def test_what_cannot_be_done_stays_an_error_beside_notes() -> None:
+    _, findings, notes = parse(["--export_triton=True", "--triton_model_name=bert", "--use_xla"])
+    assert [name for name, _ in findings] == ["export_triton", "use_xla"]
+    assert [name for name, _ in notes] == ["triton_model_name"]
 
 
 def test_every_finding_of_a_line_is_reported_at_once() -> None:
@@ -74,8 +107,8 @@ def test_the_seeds_documented_command_is_understood() -> None:
         "--distributed=False --npu_bert_loss_scale=0 --version_2_with_negative=True "
         "--predict_batch_size=1 --output_dir=./result"
     )
-    flags, findings = parse(command.split())
-    assert findings == []
+    flags, findings, notes = parse(command.split())
+    assert findings == notes == []
     assert (flags.train_batch_size, flags.amp, flags.npu_bert_clip_by_global_norm) == (32, True, True)
 
 
@@ -144,10 +177,26 @@ def test_both_flags_of_clipping_work(words: List[str], clip: str) -> None:
     ],
 )
 def test_both_flags_of_precision_work(words: List[str], mixed: Optional[bool]) -> None:
-    flags, findings = parse(words)
+    flags, findings, _ = parse(words)
     assert (flags.mixed_precision, findings) == (mixed, [])
 
 
-def test_the_successors_names_are_understood() -> None:
-    flags, findings = parse(["--use_fast_gelu=False", "--npu_bert_npu_dropout_v3=False"])
-    assert (flags.npu_bert_fused_gelu, flags.npu_bert_npu_dropout, findings) == (False, False, [])
+@pytest.mark.parametrize("name", sorted(ALIASES))
+def test_the_successors_switches_switch_ours_off(name: str) -> None:
+    for word in ("--%s=False", "--no%s"):
+        flags, findings, notes = parse([word % name])
+        assert (getattr(flags, ALIASES[name][0]), findings, notes) == (False, [], [])
+
+
+@pytest.mark.parametrize("name", sorted(ALIASES))
+def test_switched_on_they_are_taken_with_a_note_as_theirs_is_another_operation(name: str) -> None:
+    for word in ("--%s=True", "--%s"):
+        flags, findings, [(noted, message)] = parse([word % name])
+        assert getattr(flags, ALIASES[name][0]) is True and findings == []
+        assert noted == name and "another operation" in message
+
+
+def test_a_bad_value_of_theirs_is_told_under_their_name() -> None:
+    assert messages(["--use_fast_gelu=fast"]) == [
+        "use_fast_gelu: 'fast' is not a boolean; give True or False"
+    ]

@@ -13,6 +13,8 @@ from typing import Any, Dict, List
 import numpy as np
 import pytest
 
+from bert.cluster import Cluster
+from squad import run_squad
 from squad.run_squad import main
 from tests.squad.conftest import flags, squad_document
 
@@ -48,6 +50,22 @@ def test_trains_predicts_and_evaluates_in_one_go(
     ]  # fmt: skip
     assert kinds["checkpoint"]["prefix"] == str(out / "model.ckpt-3")
     assert not list(out.glob("logits_*"))
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_notes_are_printed_by_rank_0_alone_and_stop_nothing(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, rank: int
+) -> None:
+    ran: List[Any] = []
+    monkeypatch.setattr(run_squad, "run", lambda flags, cluster: ran.append(cluster.rank))
+    monkeypatch.setattr(Cluster, "from_environ", lambda environ: Cluster(rank, 2))
+    wish = flags(tiny, do_train=True, output_dir=tmp_path, dllog_path="/d.json", use_fast_gelu=True)
+    assert main(wish) == 0
+    assert ran == [rank]
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.partition(": --")[2].partition(":")[0] for line in lines] == (
+        ["dllog_path", "use_fast_gelu"] if rank == 0 else []
+    )
 
 
 @pytest.fixture(scope="module")
