@@ -104,11 +104,20 @@ def _ranges(flags: SquadFlags) -> Iterator[Finding]:
         yield "warmup_proportion", "%s is outside 0 to 1" % flags.warmup_proportion
     if flags.dropout_rate != -1 and not 0 <= flags.dropout_rate < 1:
         yield "dropout_rate", "%s is outside 0 to 1, and not -1" % flags.dropout_rate
+    yield from _loss_scale(flags)
     yield from NpuOptions.from_flags(flags).problems()
     if flags.max_query_length + 3 >= flags.max_seq_length:
         yield "max_seq_length", "%d leaves no room for a passage beside a question of %d tokens" % (
             flags.max_seq_length, flags.max_query_length,
         )  # fmt: skip
+
+
+def _loss_scale(flags: SquadFlags) -> Iterator[Finding]:
+    scale = flags.npu_bert_loss_scale or 0.0
+    if 0 < scale < 1:
+        yield "npu_bert_loss_scale", f"{scale} is below 1; give -1 (off), 0 (dynamic), or 1 or more"
+    if flags.init_loss_scale_value < 1:
+        yield "init_loss_scale_value", f"{flags.init_loss_scale_value} is below 1"
 
 
 def _model(flags: SquadFlags) -> Iterator[Finding]:

@@ -100,7 +100,9 @@ class SquadFlags:
     npu_bert_clip_by_global_norm: Optional[bool] = _flag(
         None, "the seed's --clip: True global, False per_tensor"
     )
-    npu_bert_loss_scale: float = _flag(-1.0, "-1 off, 0 dynamic, 1 or more static")
+    npu_bert_loss_scale: Optional[float] = _flag(
+        None, "-1 off, 0 dynamic, 1 or more static; default: dynamic on an NPU in float16, else off"
+    )
     init_loss_scale_value: float = _flag(2.0**32, "first value of the dynamic loss scale")
     npu_gather: bool = _flag(False, "NPU: embedding gather with a dense gradient; always so on CPU")
     hcom_parallel: bool = _flag(True, "NPU: all-reduce beside the backward pass; always so on CPU")
@@ -235,6 +237,7 @@ def _refuse(name: str, text: Optional[str]) -> None:
 
 
 _TYPES = typing.get_type_hints(SquadFlags)
+_PLAIN: Dict[Any, Any] = {Optional[bool]: bool, Optional[float]: float}
 _BOOLEANS = {
     "true": True,
     "t": True,
@@ -249,8 +252,8 @@ _BOOLEANS = {
 
 def _convert(name: str, text: Optional[str]) -> Any:
     """Convert a flag's text to its type. ValueError: what is wrong, what to give."""
-    kind = _TYPES[name]
-    if kind in (bool, Optional[bool]):
+    kind = _PLAIN.get(_TYPES[name], _TYPES[name])
+    if kind is bool:
         if text is None:
             return True
         if text.lower() not in _BOOLEANS:

@@ -7,6 +7,7 @@ from typing import Any, Dict, Iterator
 
 from bert import trainer
 from bert.backend.base import Backend
+from bert.backend.npu_options import NpuOptions
 from bert.config import BertConfig
 from bert.train_config import TrainConfig
 from squad import batching
@@ -14,6 +15,8 @@ from squad.errors import DataError
 from squad.flags import SquadFlags
 from squad.job import Dataset, Job
 from squad.sharding import GlobalOrder
+
+OFF, DYNAMIC = -1.0, 0.0  # of TrainConfig.npu_bert_loss_scale
 
 
 def train(job: Job, model: BertConfig, data: Dataset, backend: Backend) -> str:
@@ -30,8 +33,10 @@ def train(job: Job, model: BertConfig, data: Dataset, backend: Backend) -> str:
         raise DataError("batching bucket: this device compiles every shape anew; give batching=pack or pad")
     shuffle = not flags.npu_bert_debug
     order = batching.make_order(features, rows_per_step(flags, backend.size), flags.seed, shuffle, mode)
-    config = train_config(flags, order, backend.size)
+    config = train_config(flags, order, backend.name)
     job.say(describe(order, config, len(features), backend.size))
+    if backend.name == "npu" or config.npu_bert_loss_scale >= 0:
+        job.say(describe_scale(config))
 
     def batches(start_step: int) -> Iterator[batching.Batch]:
         return batching.train_batches(
@@ -51,7 +56,19 @@ def rows_per_step(flags: SquadFlags, ranks: int) -> int:
     return flags.global_batch_size or flags.train_batch_size * ranks * flags.num_accumulation_steps
 
 
-def train_config(flags: SquadFlags, order: GlobalOrder, ranks: int) -> TrainConfig:
+def loss_scale(flags: SquadFlags, device: str) -> float:
+    """Choose the loss scale: as the flag says, else dynamic where the device multiplies in float16.
+
+    Gradients below its smallest number, 6e-8, become 0 there, also when everything else is float32; bfloat16
+    has float32's range, and so has a CPU.
+    """
+    if flags.npu_bert_loss_scale is not None:
+        return flags.npu_bert_loss_scale
+    half = device == "npu" and "fp16" in NpuOptions.from_flags(flags).computes_in
+    return DYNAMIC if half else OFF
+
+
+def train_config(flags: SquadFlags, order: GlobalOrder, device: str) -> TrainConfig:
     """Give the trainer's settings: every field that has a flag's name is that flag's value."""
     known = {field.name for field in dataclasses.fields(TrainConfig)}
     values: Dict[str, Any] = {name: getattr(flags, name) for name in known & set(vars(flags))}
@@ -62,6 +79,7 @@ def train_config(flags: SquadFlags, order: GlobalOrder, ranks: int) -> TrainConf
         "dropout": not flags.npu_bert_debug,
         "clip": flags.clipping,
         "amp": flags.mixed_precision,
+        "npu_bert_loss_scale": loss_scale(flags, device),
         "rows_per_step": order.global_batch,
         "steps_per_epoch": order.steps_per_epoch,
         # Padding takes part in Google's softmax; rows of other lengths, or of several features, cannot.
@@ -78,3 +96,13 @@ def describe(order: GlobalOrder, config: TrainConfig, features: int, ranks: int)
         config.num_train_steps, order.global_batch, ranks, "" if ranks == 1 else "s",
         packed or "%d features" % features, order.steps_per_epoch, order.mode,
     )  # fmt: skip
+
+
+def describe_scale(config: TrainConfig) -> str:
+    """Say in a line which loss scale was chosen."""
+    scale = config.npu_bert_loss_scale
+    if scale < 0:
+        return "loss scale: off"
+    if scale == DYNAMIC:
+        return f"loss scale: dynamic, from {config.init_loss_scale_value:.10g} on"
+    return f"loss scale: {scale:.10g}"

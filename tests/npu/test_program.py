@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
 
 import pytest
 import tensorflow as tf
@@ -46,3 +46,20 @@ def test_it_trains_and_predicts_with_onednn_only_where_that_is_safe(tiny: Path, 
     assert len(json.loads((tmp_path / "predictions.json").read_text())) == 10
     assert done.stderr.count("run_squad: note: --dllog_path: not used here") == 1
     assert "told %s\n" % ("1" if NEW else None) in done.stdout  # on 2.6.5 and an AMD EPYC it ends by SIGFPE
+
+
+@pytest.mark.parametrize(
+    ("changes", "chosen", "scaled"),
+    [
+        ({}, "loss scale: dynamic, from 4294967296 on", True),
+        ({"precision_mode": "allow_mix_precision_bf16"}, "loss scale: off", False),
+    ],
+)
+def test_on_an_npu_the_loss_scale_follows_the_precision(
+    tiny: Path, run_ranks: Callable[..., Any], changes: Any, chosen: str, scaled: bool
+) -> None:
+    words = flags(tiny, do_train=True, num_train_steps=2, display_loss_steps=1, **changes)
+    done = run_ranks(str(ROOT / "squad" / "run_squad.py"), args=words)
+    assert done.codes == [0], done.output
+    [line] = [line for line in done.output[0].splitlines() if line.startswith("step 2/2")]
+    assert chosen in done.output[0] and (" scale 4.29497e+09 " in line) is scaled

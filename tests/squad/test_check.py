@@ -42,6 +42,8 @@ def test_a_good_command_line_has_no_findings(tiny: Path) -> None:
         ({"max_query_length": 61}, "max_seq_length: 64 leaves no room for a passage"),
         ({"max_seq_length": 200}, "max_seq_length: 200 is more than the model's 192 positions"),
         ({"use_tfrecord": True}, "use_tfrecord: which cache? give its folder as input_files_dir"),
+        ({"npu_bert_loss_scale": 0.5}, "npu_bert_loss_scale: 0.5 is below 1; give -1 (off), 0 (dynamic)"),
+        ({"init_loss_scale_value": 0}, "init_loss_scale_value: 0.0 is below 1"),
         ({"data_dump_step": "0,5"}, "data_dump_step: '0,5'; give steps and ranges"),
         ({"precision_mode": "fp64"}, "precision_mode: 'fp64' is none of force_fp32"),
     ],

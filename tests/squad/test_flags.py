@@ -143,7 +143,7 @@ SEED = {
     "hcom_parallel": True, "distributed": False, "num_train_steps": 0,
 }  # fmt: skip
 # docs/squad.md, "What differs": amp, clipping and loss scale depend on the device or changed.
-CHANGED = {"amp": None, "npu_bert_clip_by_global_norm": None, "npu_bert_loss_scale": -1.0,
+CHANGED = {"amp": None, "npu_bert_clip_by_global_norm": None, "npu_bert_loss_scale": None,
            "num_eval_iterations": 0}  # fmt: skip
 
 

@@ -13,11 +13,11 @@ from bert.train_config import TrainConfig
 from squad.flags import SquadFlags
 from squad.job import Job
 from squad.sharding import GlobalOrder
-from squad.training import describe, rows_per_step, train_config
+from squad.training import describe, describe_scale, loss_scale, rows_per_step, train_config
 
 COMPUTED = {
     "num_train_steps", "num_warmup_steps", "dropout", "clip", "amp", "rows_per_step", "steps_per_epoch",
-    "loss_over",
+    "loss_over", "npu_bert_loss_scale",
 }  # fmt: skip
 
 
@@ -25,7 +25,7 @@ def config(ranks: int = 1, **changes: Any) -> TrainConfig:
     flags = SquadFlags(**changes)
     lengths = None if flags.batching == "pad" else np.full(100, 300)
     order = GlobalOrder(100, rows_per_step(flags, ranks), lengths=lengths, mode=flags.batching)
-    return train_config(flags, order, ranks)
+    return train_config(flags, order, "cpu")
 
 
 def other(value: Any) -> Any:
@@ -42,7 +42,7 @@ def test_every_setting_that_has_a_flags_name_is_that_flags_value() -> None:
     defaults = dataclasses.asdict(SquadFlags())
     changes: Dict[str, Any] = {name: other(defaults[name]) for name in shared - COMPUTED}
     found = dataclasses.asdict(config(**changes))
-    assert {"learning_rate", "lr_scaling", "optimizer_type", "npu_bert_loss_scale", "seed"} <= set(changes)
+    assert {"learning_rate", "lr_scaling", "optimizer_type", "init_loss_scale_value", "seed"} <= set(changes)
     assert {name: found[name] for name in changes} == changes
 
 
@@ -99,9 +99,50 @@ def test_debugging_switches_dropout_off() -> None:
     assert config().dropout and not config(npu_bert_debug=True).dropout
 
 
+@pytest.mark.parametrize(
+    ("changes", "device", "scale"),
+    [
+        ({}, "npu", 0),
+        ({}, "cpu", -1),
+        ({"amp": True}, "cpu", -1),  # bfloat16
+        ({"amp": False}, "npu", 0),  # allow_fp32_to_fp16: products are float16 all the same
+        ({"precision_mode": "allow_mix_precision_fp16"}, "npu", 0),
+        ({"precision_mode": "force_fp16"}, "npu", 0),
+        ({"precision_mode": "cube_fp16in_fp32out"}, "npu", 0),
+        ({"precision_mode": "force_fp16"}, "cpu", -1),
+        ({"precision_mode": "allow_mix_precision_bf16"}, "npu", -1),
+        ({"precision_mode": "allow_fp32_to_bf16", "amp": True}, "npu", -1),
+        ({"precision_mode": "must_keep_origin_dtype"}, "npu", -1),
+        ({"npu_bert_loss_scale": -1.0}, "npu", -1),
+        ({"npu_bert_loss_scale": 1024.0}, "npu", 1024),
+        ({"npu_bert_loss_scale": 0.0}, "cpu", 0),
+        ({"npu_bert_loss_scale": 0.0, "precision_mode": "must_keep_origin_dtype"}, "npu", 0),
+    ],
+)
+def test_the_loss_scale_is_dynamic_where_an_npu_computes_in_float16_unless_one_is_given(
+    changes: Any, device: str, scale: float
+) -> None:
+    flags = SquadFlags(**changes)
+    chosen = train_config(flags, GlobalOrder(100, 8), device).npu_bert_loss_scale
+    assert chosen == loss_scale(flags, device) == scale
+    assert isinstance(chosen, float)
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"npu_bert_loss_scale": 0.0}, "loss scale: dynamic, from 4294967296 on"),
+        ({"npu_bert_loss_scale": 1024.0}, "loss scale: 1024"),
+        ({}, "loss scale: off"),
+    ],
+)
+def test_the_loss_scale_chosen_is_said(changes: Any, line: str) -> None:
+    assert describe_scale(config(**changes)) == line
+
+
 def test_a_packed_training_says_rows_and_features() -> None:
     order = GlobalOrder(100, 8, lengths=np.full(100, 100), mode="pack", row_length=384)
-    text = describe(order, train_config(SquadFlags(batching="pack"), order, 2), 100, 2)
+    text = describe(order, train_config(SquadFlags(batching="pack"), order, "cpu"), 100, 2)
     assert "steps of 8 rows on 2 devices; an epoch is 100 features in 34 rows, 5 steps" in text
 
 
