@@ -11,9 +11,15 @@ from typing import Dict, Iterator, List, Mapping, Tuple
 from launcher import hccl_env
 
 # Both families together make every process train alone, silently: the TF adapter then uses neither.
-REMOVED = ("POD_NAME", "TF_CONFIG", "RESTORE_FROM", "LOCAL_CHECKPOINT_DIR")
+REMOVED = ("POD_NAME", "TF_CONFIG", "RESTORE_FROM", "LOCAL_CHECKPOINT_DIR", "AOE_MODE", "HELP_CLUSTER")
 REMOVED_PREFIXES = ("CM_", "NPU_LAUNCH_")
 TABLE_FAMILY = ("RANK_TABLE_FILE", "RANK_ID", "RANK_SIZE")
+# Of a shell these are removed; a job may set them under `env`, and is told what the adapter makes of them.
+ASKED_FOR = {
+    "AOE_MODE": "set: the adapter starts a tuning job beside the training; give iterations_per_loop=1, as "
+    "with it older adapters make one step a call",
+    "HELP_CLUSTER": "set: the adapter turns HCCL on even where it finds no rank table",
+}
 FREE_CHIPS = ("", "910A", "A2")  # rank-table-free mode: Atlas training and A2 alone
 _JOB_ID = re.compile(r"[A-Za-z0-9_-]+\Z")
 
@@ -109,7 +115,7 @@ def review(env: Mapping[str, str], backend: str, chip: str = "") -> Tuple[List[T
     """Look over the final environment of a rank: ([(variable, error)], notes). CPU ranks read none of it."""
     if backend != "npu":
         return [], []
-    found = [*_families(env, chip), *_identity(env), *hccl_env.findings(env, chip)]
+    found = [*_families(env, chip), *_identity(env), *_asked_for(env), *hccl_env.findings(env, chip)]
     errors = [(name, message) for level, name, message in found if level == hccl_env.ERROR]
     return errors, ["%s: %s" % (name, message) for level, name, message in found if level == hccl_env.NOTE]
 
@@ -154,6 +160,12 @@ def _identity(env: Mapping[str, str]) -> Iterator[Tuple[str, str, str]]:
     value = env.get("ASCEND_DEVICE_ID", "")
     if not value.isdigit():
         yield hccl_env.ERROR, "ASCEND_DEVICE_ID", "%r is no logical device; the launcher sets it" % value
+
+
+def _asked_for(env: Mapping[str, str]) -> Iterator[Tuple[str, str, str]]:
+    for name, effect in ASKED_FOR.items():
+        if name in env:
+            yield hccl_env.NOTE, name, effect
 
 
 def _is_address(text: str) -> bool:

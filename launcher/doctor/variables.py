@@ -29,7 +29,7 @@ def check_misleading(machine: Machine) -> Iterable[Finding]:
     prefixes = tuple(prefix for prefix in REMOVED_PREFIXES if prefix != "NPU_LAUNCH_")
     taken = [name for name in sorted(machine.environ) if name in REMOVED or name.startswith(prefixes)]
     if taken:
-        what = "%s set: with a rank table every process would train alone" % ", ".join(taken)
+        what = f"{', '.join(taken)} set: a rank would train alone, tune, or restore what it was not told to"
         yield Finding("environment", WARNING, what, "nothing: npu-launch removes them from its ranks")
     for name in HIDING:
         value = machine.environ.get(name)

@@ -169,13 +169,13 @@ def test_an_a3_without_sdid_or_in_two_super_pods_is_told(tmp_path: Path) -> None
 def test_variables_that_hccl_refuses_or_ignores_are_told(tmp_path: Path) -> None:
     machine = server(tmp_path, table())
     machine.environ = {**machine.environ, "HCCL_BUFFERSIZE": "200", "POD_NAME": "p", "CM_RANK": "0"}
+    machine.environ["AOE_MODE"] = "2"
     machine.environ["ASCEND_RT_VISIBLE_DEVICES"] = "0,1"
     found = by_name(machine)
     assert found["HCCL variables"].level == "warning" and "HCCL_BUFFSIZE" in found["HCCL variables"].what
     texts = [finding.what for finding in doctor.examine(machine) if finding.name == "environment"]
-    assert texts[0].startswith("CM_RANK, POD_NAME set") and texts[1].startswith(
-        "ASCEND_RT_VISIBLE_DEVICES=0,1"
-    )
+    assert texts[0].startswith("AOE_MODE, CM_RANK, POD_NAME set: a rank would train alone, tune")
+    assert texts[1].startswith("ASCEND_RT_VISIBLE_DEVICES=0,1")
     machine.environ["HCCL_CONNECT_TIMEOUT"] = "5"
     assert by_name(machine)["HCCL variables"].level == "error"
 

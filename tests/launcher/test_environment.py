@@ -37,11 +37,26 @@ def errors(env: Dict[str, str], chip: str = "") -> List[str]:
 
 def test_what_would_mislead_a_rank_is_removed_and_the_rest_inherited() -> None:
     outer = {"POD_NAME": "p", "CM_CHIEF_IP": "1", "CM_RANK": "0", "TF_CONFIG": "{}", "LANG": "C"}
+    outer.update(AOE_MODE="2", HELP_CLUSTER="1")
     outer["NPU_LAUNCH_RUN_ID"] = "of an outer launch"
     env = rank_env(outer)
-    assert {"POD_NAME", "CM_CHIEF_IP", "CM_RANK", "TF_CONFIG"} & set(env) == set()
+    assert set(outer) & set(env) == {"LANG", "NPU_LAUNCH_RUN_ID"}
     assert env["LANG"] == "C" and env["NPU_LAUNCH_RUN_ID"] == "bert-1"
     assert environment.review(env, "npu") == ([], [])
+
+
+@pytest.mark.parametrize("name", ["AOE_MODE", "HELP_CLUSTER"])
+def test_what_the_adapter_reads_of_a_shell_reaches_a_rank_only_when_the_job_says_so(
+    job: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(name, "2")
+    plan = plan_of()
+    assert not [rank for rank in plan["ranks"] if name in rank["env"]]
+    assert not [note for note in plan["notes"] if name in note]
+    plan = plan_of("env={%s: '1'}" % name)
+    assert [rank["env"][name] for rank in plan["ranks"]] == ["1", "1"]
+    [note] = [note for note in plan["notes"] if name in note]
+    assert note.startswith("%s: set: the adapter " % name)
 
 
 def test_device_id_is_physical_ascend_device_id_logical() -> None:
