@@ -1,85 +1,26 @@
-"""Start rank programs against the simulated adapter, as npu-launch would: by their environment alone."""
+"""Fixtures for programs that run against the simulated adapter."""
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-import uuid
-from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Sequence
+import importlib.util
+from typing import Any, Callable
 
 import pytest
 
-from launcher.environment import of_rank
-from rank_table.inventory import Device, Host
-from rank_table.render import render
-from rank_table.table import RankTable
+from tests.adapter import ranks
+from tests.adapter.ranks import ROOT, SIMULATOR, Ended
 
-ROOT = Path(__file__).resolve().parents[2]
-SIMULATOR = ROOT / "tests" / "simulator"
-PROGRAMS = Path(__file__).parent / "programs"
-
-
-class Ended(NamedTuple):
-    """Hold how the ranks ended: exit codes, what they printed, what the simulator noted of each."""
-
-    codes: List[int]
-    output: List[str]
-    reports: List[Dict[str, Any]]
-
-    def answers(self, rank: int = 0) -> Dict[str, Any]:
-        """Read the JSON object that a program prints last."""
-        return json.loads(self.output[rank].strip().splitlines()[-1])
-
-
-Run = Callable[..., Ended]
+__all__ = ["BRANCHES", "ROOT", "SIMULATOR", "VERSION_1"]
+VERSION_1 = importlib.util.find_spec("tensorflow_core") is not None  # where 1.15 keeps its code
+# Branches of the adapter that differ in what the backend uses; 2.6.5 is the same tests on its TensorFlow.
+BRANCHES = ("master", "r1.15.0", "r1.9.0", "r1.8.0")
 
 
 @pytest.fixture(scope="session")
-def run_ranks(tmp_path_factory: pytest.TempPathFactory) -> Run:
+def run_ranks(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Ended]:
     """Give a function that starts a program on some ranks and waits for them."""
 
-    def run(program: str, size: int = 1, env: Mapping[str, str] = {}, args: Sequence[str] = ()) -> Ended:
-        folder = tmp_path_factory.mktemp("ranks")
-        table = RankTable.from_hosts(
-            [Host("10.0.0.1", tuple(Device(n, n, "192.168.1.%d" % (n + 1)) for n in range(size)))]
-        )
-        (folder / "rank_table.json").write_text(render(table))
-        command = [sys.executable, str(PROGRAMS / program), *args]
-        ranks = [_start(command, folder, rank, size, env) for rank in range(size)]
-        output = [rank.communicate(timeout=240)[0] for rank in ranks]
-        reports = [_report(folder / "report" / ("rank_%d.json" % rank)) for rank in range(size)]
-        return Ended([rank.returncode for rank in ranks], output, reports)
+    def run(program: str, size: int = 1, env: Any = (), args: Any = ()) -> Ended:
+        return ranks.run(tmp_path_factory.mktemp("ranks"), program, size, dict(env), args)
 
     return run
-
-
-def _start(
-    command: List[str], folder: Path, rank: int, size: int, env: Mapping[str, str]
-) -> subprocess.Popen[str]:
-    for name in ("report", "ranks/%d" % rank):
-        (folder / name).mkdir(parents=True, exist_ok=True)
-    name = "test-%s" % uuid.uuid5(uuid.NAMESPACE_URL, str(folder)).hex[:12]
-    environ = of_rank(
-        os.environ, rank=rank, size=size, local_rank=rank, local_size=size, device_id=rank,
-        ascend_device_id=rank, run_dir=str(folder), run_id=name, backend="npu", threads=1,
-        launch_dir=str(folder),
-    )  # fmt: skip
-    environ.update(
-        PYTHONPATH=os.pathsep.join((str(ROOT), str(SIMULATOR))),
-        NPU_SIMULATOR_REPORT=str(folder / "report"),
-        HCCL_CONNECT_TIMEOUT="120",
-        TF_CPP_MIN_LOG_LEVEL="2",
-    )
-    environ.update(env)
-    environ = {key: value for key, value in environ.items() if value}
-    return subprocess.Popen(
-        command, cwd=str(folder / "ranks" / str(rank)), env=environ, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
-
-
-def _report(path: Path) -> Dict[str, Any]:
-    return json.loads(path.read_text()) if path.exists() else {}

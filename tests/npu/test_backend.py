@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import math
 from typing import Any
 
 import pytest
 
-VERSION_1 = importlib.util.find_spec("tensorflow_core") is not None  # where 1.15 keeps its code
+from tests.npu.conftest import BRANCHES
 
 
 def drive(
@@ -41,15 +40,15 @@ def test_every_variable_starts_as_rank_0_has_it(looped: Any) -> None:
 
 def test_the_system_is_opened_and_shut_down_once(looped: Any) -> None:
     for report in looped.reports:
-        assert report["calls"]["initialize_system"] == report["calls"]["shutdown_system"] == 1
+        assert report["calls"]["NPUInit"] == report["calls"]["NPUShutdown"] == 1
         assert report["state"] == "closed"
 
 
 def test_gradients_travel_in_fused_groups_and_the_flag_apart(looped: Any) -> None:
     fused = looped.reports[0]["fused"]
     assert fused == looped.reports[1]["fused"]
-    assert sorted(fused) == ["allreduce 0", "allreduce 1", "broadcast 2"]
-    assert looped.reports[0]["calls"]["allreduce"] == 8 * 3  # numbers, scalar and flag in each step
+    assert sorted(fused) == ["HcomAllReduce 0", "HcomAllReduce 1", "HcomBroadcast 2"]
+    assert looped.reports[0]["calls"]["HcomAllReduce"] == 8 * 3  # numbers, scalar and flag in each step
 
 
 def test_parameters_reach_the_session_with_their_types(looped: Any) -> None:
@@ -74,7 +73,7 @@ def tanh_gelu(x: float) -> float:
 def test_gelu_and_dropout_are_the_devices_own(looped: Any) -> None:
     assert looped.answers()["gelu"] == pytest.approx([tanh_gelu(x) for x in (-1.0, 0.5, 2.0)], abs=1e-5)
     assert sorted(set(looped.answers()["kept"])) == pytest.approx([0.0, 4 / 3])
-    assert looped.reports[0]["calls"]["gelu"] == looped.reports[0]["calls"]["dropout"] == 1
+    assert looped.reports[0]["calls"]["Gelu"] == looped.reports[0]["calls"]["DropOutDoMask"] == 1
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +89,7 @@ def plain(run_ranks: Any) -> Any:
 
 def test_flags_that_are_off_reach_nothing_of_the_device(plain: Any) -> None:
     calls, parameters = plain.reports[0]["calls"], plain.reports[0]["parameters"]
-    assert not {"gelu", "dropout", "allreduce", "broadcast"} & set(calls)
+    assert not {"Gelu", "DropOutDoMask", "HcomAllReduce", "HcomBroadcast"} & set(calls)
     assert plain.answers()["gelu"][2] == pytest.approx(2 * 0.97724987, abs=1e-5)  # 2 Phi(2): the exact one
     assert parameters["enable_data_pre_proc"] is False and parameters["hcom_parallel"] is False
     assert parameters["precision_mode"] == "allow_fp32_to_fp16"
@@ -108,12 +107,12 @@ def test_profiles_and_dumps_go_to_the_ranks_folder(plain: Any) -> None:
     assert parameters["enable_dump_debug"] is True and parameters["dump_path"].endswith("ranks/0/overflow")
 
 
-@pytest.mark.parametrize("cann", ["5", "6"])
-def test_an_overflow_on_one_rank_skips_the_step_on_all(run_ranks: Any, cann: str) -> None:
-    if cann == "5" and not VERSION_1:
-        pytest.skip("CANN 5's float status is that of npu_bridge, for TensorFlow 1.15")
-    ended = drive(run_ranks, counts=[1, 1, 1], NPU_SIMULATOR_OVERFLOW="1:2", NPU_SIMULATOR_CANN=cann)
+@pytest.mark.parametrize("branch", BRANCHES)
+def test_an_overflow_on_one_rank_skips_the_step_on_all(run_ranks: Any, branch: str) -> None:
+    ended = drive(run_ranks, counts=[1, 1, 1], NPU_SIMULATOR_OVERFLOW="1:2", NPU_SIMULATOR_ADAPTER=branch)
     assert ended.codes == [0, 0], ended.output
+    asked = "NpuGetFloatStatus" if branch in ("r1.8.0", "r1.9.0") else "NpuGetFloatStatusV2"
+    assert ended.reports[0]["calls"][asked] == 3
     for rank in (0, 1):
         assert ended.answers(rank)["finite"] == [True, False, True]
         assert ended.answers(rank)["total"] == [6.0, 6.0]  # 1 + 5: step 1 (3) is left out
@@ -121,14 +120,14 @@ def test_an_overflow_on_one_rank_skips_the_step_on_all(run_ranks: Any, cann: str
 
 def test_where_overflows_give_inf_the_flag_is_not_asked(run_ranks: Any) -> None:
     ended = drive(run_ranks, 1, counts=[1], NPU_SIMULATOR_INF_NAN="1")
-    assert ended.codes == [0] and "get_float_status" not in ended.reports[0]["calls"]
+    assert ended.codes == [0] and "NpuGetFloatStatusV2" not in ended.reports[0]["calls"]
 
 
 @pytest.mark.parametrize("how, code", [("raise", 1), ("sigterm", 143), ("forget", 0)])
 def test_the_device_is_shut_down_however_the_program_ends(run_ranks: Any, how: str, code: int) -> None:
     ended = drive(run_ranks, 1, counts=[1], how=[how])
     assert ended.codes == [code], ended.output
-    assert ended.reports[0]["state"] == "closed" and ended.reports[0]["calls"]["shutdown_system"] == 1
+    assert ended.reports[0]["state"] == "closed" and ended.reports[0]["calls"]["NPUShutdown"] == 1
 
 
 def test_a_misleading_environment_is_told_in_a_line_and_nothing_opened(run_ranks: Any) -> None:

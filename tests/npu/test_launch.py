@@ -4,35 +4,26 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple
 
 import pytest
 
-from tests.launching import ROOT, latest, launch
-from tests.npu.conftest import SIMULATOR
+from tests.adapter import tiny_job
+from tests.adapter.programs import losses
+from tests.adapter.ranks import ROOT, SIMULATOR, reports
+from tests.adapter.tiny_job import ENDS, LOOP, STEPS
+from tests.launching import latest, launch
 
 pytestmark = pytest.mark.slow
-STEPS, EVERY, LOOP = 12, 6, 4  # a run, its checkpoints, and the loop on the device
-TINY = {
-    "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64,
-    "hidden_act": "gelu", "hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1,
-    "max_position_embeddings": 128, "type_vocab_size": 2, "initializer_range": 0.05,
-}  # fmt: skip
 
 
 class Run(NamedTuple):
-    """Hold a finished run."""
+    """A finished run."""
 
     folder: Path
     output: str
     reports: List[Dict[str, Any]]
-
-    def losses(self) -> Dict[int, float]:
-        lines = (self.folder / "ranks" / "0" / "metrics.jsonl").read_text().splitlines()
-        return {line["step"]: line["loss"] for line in map(json.loads, lines) if "loss" in line}
 
     def answers(self) -> Dict[str, str]:
         return json.loads((self.folder / "predictions" / "predictions.json").read_text())
@@ -48,23 +39,7 @@ class Run(NamedTuple):
 def job(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Make a small BERT, data, and the inventory of a host with two NPUs that are not there."""
     folder = tmp_path_factory.mktemp("job")
-    make = [sys.executable, str(ROOT / "examples" / "make_squad_demo.py"), "--output", str(folder)]
-    subprocess.run(make, check=True, stdout=subprocess.DEVNULL)
-    letters = sorted(set((folder / "train.json").read_text(encoding="utf-8").lower()) - set(" \n\t\u2028"))
-    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *("##" + letter for letter in letters)]
-    (folder / "vocab.txt").write_text("\n".join(tokens) + "\n", encoding="utf-8")
-    (folder / "bert_config.json").write_text(json.dumps(dict(TINY, vocab_size=len(tokens))))
-    devices = "[{device_id: 0, device_ip: 192.168.1.1}, {device_id: 1, device_ip: 192.168.1.2}]"
-    (folder / "inventory.yaml").write_text("hosts:\n  - server_id: 10.0.0.1\n    devices: %s\n" % devices)
-    (folder / "job.yaml").write_text(
-        "job: tiny\nprogram: squad.run_squad\ndevices: 0-1\nargs:\n"
-        "  train_file: train.json\n  predict_file: dev.json\n"
-        "  vocab_file: vocab.txt\n  bert_config_file: bert_config.json\n"
-        "  do_train: true\n  do_predict: true\n  version_2_with_negative: true\n"
-        "  max_seq_length: 64\n  doc_stride: 32\n  max_query_length: 24\n"
-        "  global_batch_size: 8\n  learning_rate: 1.0e-3\n  num_train_steps: %d\n"
-        "  save_checkpoints_steps: %d\n  display_loss_steps: 1\n  npu_bert_debug: true\n" % (STEPS, EVERY)
-    )
+    tiny_job.make(folder)
     return folder
 
 
@@ -93,19 +68,13 @@ def npu(job: Path) -> Run:
         "init_loss_scale_value=65536", env=env, timeout=600,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    reports = [json.loads((report / ("rank_%d.json" % rank)).read_text()) for rank in (0, 1)]
-    return Run(latest(job), done.stdout, reports)
+    return Run(latest(job), done.stdout, reports(report, 2))
 
 
 def test_losses_equal_those_of_cpu_also_after_a_restart(cpu: Run, npu: Run) -> None:
-    theirs, ours = cpu.losses(), npu.losses()
+    theirs, ours = losses(cpu.folder), losses(npu.folder)
     assert sorted(theirs) == list(range(1, STEPS + 1))
-    assert sorted(ours) == [
-        4,
-        6,
-        10,
-        12,
-    ]  # the ends of the loops; those at 6 and 12 were cut for a checkpoint
+    assert sorted(ours) == ENDS  # of the loops; those at 6 and 12 were cut for a checkpoint
     for step in ours:
         assert ours[step] == pytest.approx(theirs[step], rel=1e-4), step
 
@@ -133,15 +102,17 @@ def test_the_run_was_resumed_at_its_checkpoint(npu: Run) -> None:
 def test_each_device_saw_loops_that_end_at_checkpoints(npu: Run) -> None:
     for report in npu.reports:  # of the second attempt
         assert report["loops"] == [4, 2] and report["state"] == "closed"
-        assert report["calls"]["initialize_system"] == report["calls"]["shutdown_system"] == 1
-        assert report["calls"]["get_float_status"] == 6  # once a step
+        assert report["calls"]["NPUInit"] == report["calls"]["NPUShutdown"] == 1
+        assert report["calls"]["NpuGetFloatStatusV2"] == 6  # once a step
         assert report["parameters"]["iterations_per_loop"] == LOOP
 
 
 def test_gelu_runs_on_the_device_in_training_and_in_prediction(npu: Run) -> None:
     calls = npu.reports[0]["calls"]
-    assert calls["gelu"] > 2 * 6 and "dropout" not in calls  # two layers, six steps, then the predictions
-    assert calls["allreduce"] == npu.reports[1]["calls"]["allreduce"]
+    assert (
+        calls["Gelu"] > 2 * 6 and "DropOutDoMask" not in calls
+    )  # two layers, six steps, then the predictions
+    assert calls["HcomAllReduce"] == npu.reports[1]["calls"]["HcomAllReduce"]
 
 
 def test_the_rank_table_reached_the_devices_and_misleading_variables_did_not(npu: Run) -> None:

@@ -1,5 +1,8 @@
-"""An Ascend device that is not there: TensorFlow on CPU behind the names of CANN's adapter.
+"""An Ascend device that is not there: stand-ins for what CANN's adapter has compiled, on TensorFlow's CPU.
 
-Written from the adapter's public documentation. It computes what the device would compute, joins ranks by
-real collectives, and refuses what the adapter or HCCL refuse (or would hang or train wrongly on).
+The operations of _tf_adapter.so (`library`, `kernels`), its modules in C++ (`plugin`), what the graph engine
+makes of sessions and graphs (`session`, `graph`, `options`), and the device with HCCL (`device`). Signatures,
+types and refusals come from ../adapter_names.json, which names the line of the adapter's source that each one
+stands in; scripts/check-adapter holds it against that source. Refusals that no source has are in
+`refusals.OURS`, each with the reason why a simulator should be stricter there.
 """

@@ -1,4 +1,4 @@
-"""The one device of a process: its state, its place among the ranks, and a record of all it was asked for."""
+"""The one device of a process: GE and HCCL with their state, and a record of all that was asked of them."""
 
 from __future__ import annotations
 
@@ -8,29 +8,30 @@ import json
 import os
 import shutil
 import signal
+import sys
 import time
 from collections import Counter
-from typing import Any, Dict, List, Mapping, Sequence
+from typing import Any, Dict, List, Mapping, Sequence, Set
 
 import numpy as np
 
 from bert.backend.collective import shared_memory
+from npu_simulator.refusals import refused
 
 WORLD = "hccl_world_group"
 MOST_GROUP_NAME = 127
 _REPORT, _DEVICES, _OVERFLOW = "NPU_SIMULATOR_REPORT", "NPU_SIMULATOR_DEVICES", "NPU_SIMULATOR_OVERFLOW"
-_DEATH = "NPU_SIMULATOR_DEATH"
-
-
-class Refused(RuntimeError):
-    """Say what the adapter, GE or HCCL would refuse, with HCCL's code where it has one."""
+_DEATH, _LOOPS = "NPU_SIMULATOR_DEATH", "NPU_SIMULATOR_LOOPS"
 
 
 class Device:
-    """Hold the state between NPUInit and NPUShutdown."""
+    """The state between NPUInit and NPUShutdown."""
 
     def __init__(self) -> None:
-        self.state = "new"  # new -> open -> closed (-> open)
+        # new -> open -> closed; open -> idle when the last session with graphs goes, until the next graph
+        self.state = "new"
+        self.opened = 0  # times that GE was initialised
+        self.sessions: Set[Any] = set()  # with graphs in GE
         self.rank, self.size = 0, 1
         self.local_rank, self.local_size = 0, 1
         self.groups: Dict[str, List[int]] = {}
@@ -38,58 +39,81 @@ class Device:
         self.loops: List[int] = []  # steps of each call that ran the training loop
         self.readings = 0  # of the overflow flag
         self.steps = 0
+        self.late_sessions = 0  # closed when GE was gone
         self.parameters: Dict[str, Any] = {}
         self.fused: Dict[str, int] = {}  # collective and fusion id -> bytes
         self._collective: Any = None
         atexit.register(self.report)
 
     def open(self, parameters: Mapping[str, Any]) -> None:
-        """Initialise GE and, where a cluster is described, HCCL: all ranks meet here."""
+        """Initialise GE and, where a cluster is described, HCCL: all ranks meet. Twice does nothing."""
         if self.state == "open":
-            raise Refused("GE is initialised already; initialize_system is for once")
+            return
         check_environment(os.environ)
         self._find_place(os.environ)
         attempt = os.environ.get("NPU_LAUNCH_ATTEMPT", "0")
-        name = "simulator-%s-%s-%d" % (os.environ["JOB_ID"], attempt, self.calls["initialize_system"])
-        self._collective = shared_memory.connect(name, self.rank, self.size, _timeout(os.environ))
-        _forget_meeting(os.environ)
+        job = os.environ.get("JOB_ID", "none")
+        if self.size > 1:
+            name = f"simulator-{job}-{attempt}-{self.opened}"
+            self._collective = shared_memory.connect(name, self.rank, self.size, _timeout(os.environ))
+            _forget_meeting(os.environ)
         self.state, self.parameters = "open", dict(parameters)
+        self.opened += 1
         self.groups = {WORLD: list(range(self.size))}
         self.agree("options", {"precision_mode": parameters.get("precision_mode"), "table": _table_hash()})
 
     def close(self) -> None:
         """Shut HCCL and GE down."""
-        if self.state != "open":
-            raise Refused("shutdown_system without a system")
         self.state = "closed"
         self.report()
 
-    def need(self, what: str) -> None:
-        """Refuse what needs an open device."""
+    def took_graph(self, session: Any, parameters: Mapping[str, Any]) -> None:
+        """Note a session that has a graph in GE; an idle device is initialised again."""
+        if self.state == "idle":
+            self.open(parameters)
+        self.sessions.add(session)
+
+    def lost_session(self, session: Any) -> None:
+        """Finalise GE when the last session with graphs is closed."""
+        if session not in self.sessions:
+            return
+        self.sessions.discard(session)
+        if self.state == "closed":
+            self.late_sessions += 1
+        elif not self.sessions and self.state == "open":
+            self.state = "idle"
+            self.report()
+
+    def need(self, key: str, what: str) -> None:
+        """Refuse, by the reason of this key, what needs an open device."""
         if self.state != "open":
-            raise Refused("%s while HCCL is %s: run npu_ops.initialize_system() first" % (what, self.state))
+            raise refused(key, f"{what} while GE and HCCL are {self.state}: run initialize_system() first")
 
     def need_group(self, group: str) -> List[int]:
         """Give a group's ranks."""
         if len(group) > MOST_GROUP_NAME:
-            raise Refused("EI0003: group name of %d characters; at most %d" % (len(group), MOST_GROUP_NAME))
+            raise refused("group", f"group name of {len(group)} characters; at most {MOST_GROUP_NAME}")
         if group not in self.groups:
-            raise Refused("EI0003: no group %r; there are %s" % (group, sorted(self.groups) or "none"))
+            raise refused("group", f"no group {group!r}; there are {sorted(self.groups) or 'none'}")
         return self.groups[group]
 
     def agree(self, what: str, mine: Any) -> None:
         """Compare a JSON value over the ranks, as HCCL does with the tags of its operations."""
+        if self.size == 1:
+            return
         mine = json.loads(json.dumps(mine))
         every = self._collective.all_gather([what, mine])
         for rank, theirs in enumerate(every):
             if theirs != [what, mine]:
-                raise Refused(
-                    "EI0005: arguments differ between ranks: rank %d has %s, rank %d has %s"
-                    % (self.rank, [what, mine], rank, theirs)
+                raise refused(
+                    "ranks_differ",
+                    f"rank {self.rank} has {[what, mine]}, rank {rank} has {theirs}",
                 )
 
     def gather(self, array: np.ndarray) -> np.ndarray:
         """Collect an array of every rank: [size, ...]."""
+        if self.size == 1:
+            return array[None]
         every = np.zeros((self.size, *array.shape), array.dtype)
         every[self.rank] = array
         return self._collective.all_reduce_sum(every)
@@ -106,6 +130,10 @@ class Device:
         if first and os.environ.get(_DEATH) == "%d:%d" % (self.rank, self.steps):
             os.kill(os.getpid(), signal.SIGKILL)
 
+    def loops_by_itself(self) -> bool:
+        """NPU_SIMULATOR_LOOPS=0: a device that makes one step a call, whatever the loop's variable says."""
+        return os.environ.get(_LOOPS) != "0"
+
     def report(self) -> None:
         """Write what was asked for into the folder NPU_SIMULATOR_REPORT, one file a rank."""
         folder = os.environ.get(_REPORT)
@@ -114,6 +142,7 @@ class Device:
         record = {
             "rank": self.rank, "size": self.size, "state": self.state, "calls": dict(self.calls),
             "loops": self.loops, "parameters": self.parameters, "fused": self.fused,
+            "opened": self.opened, "late_sessions": self.late_sessions,
         }  # fmt: skip
         with open(os.path.join(folder, "rank_%d.json" % self.rank), "w", encoding="utf-8") as stream:
             json.dump(record, stream)
@@ -130,7 +159,10 @@ class Device:
         table = check_table(environ)
         self.rank, self.size = int(environ["RANK_ID"]), table.world_size
         if environ["RANK_SIZE"] != str(self.size):
-            raise Refused("RANK_SIZE %s, but the table has %d ranks" % (environ["RANK_SIZE"], self.size))
+            raise refused(
+                "size_of_another_table",
+                f"RANK_SIZE {environ['RANK_SIZE']}, but the table has {self.size} ranks",
+            )
         mine = table.by_rank(self.rank)
         mates = [rank.rank_id for rank in table.ranks_of(mine.server_id)]
         self.local_rank, self.local_size = mates.index(self.rank), len(mates)
@@ -138,24 +170,24 @@ class Device:
 
 def check_environment(environ: Mapping[str, str]) -> None:
     """Refuse environments that the adapter refuses, or on which every process would train alone."""
+    table, free = environ.get("RANK_TABLE_FILE"), environ.get("CM_CHIEF_IP")
     if not environ.get("JOB_ID"):
-        raise Refused("Load job info failed: JOB_ID is not set")
+        print("can not find Environment variable : JOB_ID", file=sys.stderr, flush=True)  # no more than that
     if not environ.get("ASCEND_DEVICE_ID", "0").isdigit():
-        raise Refused("ASCEND_DEVICE_ID must be a number: %r" % environ["ASCEND_DEVICE_ID"])
+        raise refused("device_id_is_no_number", f"ASCEND_DEVICE_ID is {environ['ASCEND_DEVICE_ID']!r}")
     if environ.get("RANK_SIZE") and environ.get("CM_WORKER_SIZE"):
-        raise Refused("RANK_SIZE and CM_WORKER_SIZE cannot be configured at the same time")
-    if environ.get("RANK_TABLE_FILE") and environ.get("CM_CHIEF_IP"):
-        raise Refused("RANK_TABLE_FILE and CM_CHIEF_IP cannot be configured at the same time")
-    if environ.get("RANK_TABLE_FILE") and not environ.get("RANK_SIZE"):
-        raise Refused("RANK_TABLE_FILE without RANK_SIZE: HCCL would not be used")
-    if environ.get("RANK_TABLE_FILE") and environ.get("POD_NAME"):
-        raise Refused("POD_NAME wins over RANK_ID, and this table has no pods")
-    if environ.get("CM_CHIEF_IP") and not all(
-        environ.get(name) for name in ("CM_CHIEF_PORT", "CM_CHIEF_DEVICE", "CM_WORKER_SIZE", "CM_WORKER_IP")
-    ):
-        raise Refused("CM_CHIEF_IP, CM_CHIEF_PORT, CM_CHIEF_DEVICE, CM_WORKER_SIZE, CM_WORKER_IP: set all")
+        raise refused("both_families", "RANK_SIZE and CM_WORKER_SIZE are both set")
+    if table and free:
+        raise refused("both_kinds_of_table", "RANK_TABLE_FILE and CM_CHIEF_IP are both set")
+    if table and not environ.get("RANK_SIZE"):
+        raise refused("table_without_size", "RANK_TABLE_FILE without RANK_SIZE")
+    if table and environ.get("POD_NAME"):
+        raise refused("pod_name", "POD_NAME is set")
+    wanted = ("CM_CHIEF_PORT", "CM_CHIEF_DEVICE", "CM_WORKER_SIZE", "CM_WORKER_IP")
+    if free and not all(environ.get(name) for name in wanted):
+        raise refused("free_mode_is_incomplete", f"beside CM_CHIEF_IP set {', '.join(wanted)}")
     if not 120 <= _timeout(environ) <= 7200:
-        raise Refused("EI0001: HCCL_CONNECT_TIMEOUT is %g; it must be 120 to 7200" % _timeout(environ))
+        raise refused("connect_timeout", f"HCCL_CONNECT_TIMEOUT is {_timeout(environ):g}, not 120 to 7200")
 
 
 def check_table(environ: Mapping[str, str]) -> Any:
@@ -167,7 +199,7 @@ def check_table(environ: Mapping[str, str]) -> Any:
     try:
         findings = check_file(path)
     except OSError as error:
-        raise Refused("EI0004: path %s is not a valid real path: %s" % (path, error.strerror)) from None
+        raise refused("table_is_missing", f"path {path} is not a valid real path: {error.strerror}") from None
     _refuse(findings)
     table = RankTable.load(path)
     _refuse(check_process(table, environ, physical(environ)))
@@ -177,7 +209,7 @@ def check_table(environ: Mapping[str, str]) -> Any:
 def _refuse(findings: Sequence[Any]) -> None:
     errors = [str(finding) for finding in findings if finding.level == "error"]
     if errors:
-        raise Refused("; ".join(errors))
+        raise refused("table", "; ".join(errors))
 
 
 def physical(environ: Mapping[str, str]) -> int:
@@ -185,7 +217,9 @@ def physical(environ: Mapping[str, str]) -> int:
     logical = int(environ.get("ASCEND_DEVICE_ID", environ.get("DEVICE_ID", "0")))
     listed = [int(number) for number in environ.get(_DEVICES, "").split(",") if number]
     if listed and logical >= len(listed):
-        raise Refused("open device %d failed: this host has %d devices" % (logical, len(listed)))
+        raise refused(
+            "device_is_not_there", f"open device {logical} failed: this host has {len(listed)} devices"
+        )
     return listed[logical] if listed else logical
 
 
@@ -224,7 +258,7 @@ def _meet(environ: Mapping[str, str], size: int) -> int:
         if len(found) == size:
             return found.index(mine)
         time.sleep(0.01)
-    raise Refused("EI0006: getting socket timed out: %d of %d workers came" % (len(found), size))
+    raise refused("socket_timeout", f"getting socket timed out: {len(found)} of {size} workers came")
 
 
 DEVICE = Device()

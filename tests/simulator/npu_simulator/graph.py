@@ -7,10 +7,11 @@ import weakref
 from dataclasses import dataclass, field
 from typing import Any, Dict, Iterable, List, Sequence, Set, Tuple
 
-from npu_simulator.device import DEVICE, Refused
+from npu_simulator.device import DEVICE
+from npu_simulator.refusals import refused
 
 LOOP_OPERATION = "IterationOp"  # the adapter goes by this very name
-COLLECTIVES = ("allreduce", "allgather", "broadcast")
+COLLECTIVES = ("HcomAllReduce", "HcomAllGather", "HcomBroadcast")
 _HOST = ("Dataset", "Iterator", "Save", "Restore", "MergeV2", "ShardedFilename")
 
 
@@ -21,7 +22,6 @@ class Marks:
     kinds: Dict[str, str] = field(default_factory=dict)
     details: Dict[str, Dict[str, Any]] = field(default_factory=dict)
     chained: Dict[str, str] = field(default_factory=dict)  # collective -> the one it waits for
-    loop_variable: Any = None
 
 
 _MARKS: weakref.WeakKeyDictionary[Any, Marks] = weakref.WeakKeyDictionary()
@@ -61,13 +61,13 @@ class Compiled:
     number: int  # graph id, counted by session
     hash: str
     kinds: Tuple[str, ...]
-    loop: bool
+    loop: bool  # it holds the operation that the adapter takes for a loop, by its name
     fetches_data: bool
 
     @property
     def steps(self) -> bool:
         """Whether it takes a training step: it fetches data and sums gradients, or is the loop itself."""
-        return self.loop or (self.fetches_data and "allreduce" in self.kinds)
+        return self.loop or (self.fetches_data and "HcomAllReduce" in self.kinds)
 
     @property
     def joins_ranks(self) -> bool:
@@ -85,7 +85,7 @@ def compile_graph(
     _refuse_cycles(operations, held)
     types = {operation.type for operation in operations}
     if "OneShotIterator" in types and loop_limit != 1:
-        raise Refused("iterator_per_loop only support 1 when using OneShotIterator")
+        raise refused("one_shot_iterator", "iterator_per_loop only support 1 when using OneShotIterator")
     text = repr(
         [(op.type, [str(out.shape) for out in op.outputs]) for op in operations] + sorted(fed.items())
     )
@@ -110,7 +110,7 @@ def _refuse_foreign(operations: Sequence[Any], held: Marks) -> None:
             operation.type in ("PyFunc", "PyFuncStateless", "EagerPyFunc")
             and operation.name not in held.kinds
         ):
-            raise Refused("%s: %s has no kernel on the NPU" % (operation.name, operation.type))
+            raise refused("host_function", f"{operation.name}: {operation.type} has no kernel on the NPU")
 
 
 def _refuse_dynamic(operations: Sequence[Any]) -> None:
@@ -124,7 +124,9 @@ def _refuse_dynamic(operations: Sequence[Any]) -> None:
             if tensor.dtype.name in ("string", "resource", "variant"):
                 continue
             if not tensor.shape.is_fully_defined():
-                raise Refused("dynamic shape: %s (%s) has %s" % (tensor.name, operation.type, tensor.shape))
+                raise refused(
+                    "dynamic_shape", f"{tensor.name} ({operation.type}) has the shape {tensor.shape}"
+                )
 
 
 def _folded(operations: Sequence[Any]) -> Set[Any]:
@@ -156,7 +158,10 @@ def _refuse_cycles(operations: Sequence[Any], held: Marks) -> None:
         if details.get("fusion") == 2:
             label = (held.kinds[operation.name], details["fusion_id"])
             if label in above:
-                raise Refused("%s of fusion_id %d needs a result of the same fusion" % label)
+                raise refused(
+                    "fused_with_its_own_input",
+                    f"{label[0]} of fusion_id {label[1]} needs a result of the same fusion",
+                )
             above = above | {label}
         reached[operation.name] = above
 

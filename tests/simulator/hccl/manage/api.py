@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import List
 
-from npu_simulator.device import DEVICE, WORLD, Refused
+from npu_simulator.device import DEVICE, WORLD
+from npu_simulator.refusals import refused
 
 
 def _ranks(what: str, group: str) -> List[int]:
-    DEVICE.need(what)
+    DEVICE.need("rank_before_init", what)
     return DEVICE.need_group(group)
 
 
@@ -39,9 +40,9 @@ def get_group_rank_from_world_rank(world_rank_id: int, group: str) -> int:
 
 
 def create_group(group: str, rank_num: int, rank_ids: List[int]) -> None:
-    DEVICE.need("create_group")
+    DEVICE.need("rank_before_init", "create_group")
     if not group or len(group) > 127 or group == WORLD or rank_num != len(set(rank_ids)):
-        raise Refused("EI0003: group %r of %d ranks %s" % (group, rank_num, rank_ids))
+        raise refused("group", f"group {group!r} of {rank_num} ranks {rank_ids}")
     DEVICE.groups[group] = sorted(rank_ids)
 
 

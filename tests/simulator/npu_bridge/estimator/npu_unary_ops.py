@@ -1,7 +1,18 @@
-"""The fused gelu."""
+"""The fused gelu and its gradient."""
 
-from npu_simulator import ops
+from __future__ import annotations
+
+from typing import Any, List
+
+import tensorflow.compat.v1 as tf
+
+from ..helper.helper import get_gen_ops
+
+npu_unary_ops = get_gen_ops()
 
 
-class npu_unary_ops:
-    gelu = staticmethod(ops.gelu)
+def _gelu_gradient(operation: Any, upstream: Any) -> List[Any]:
+    return [npu_unary_ops.gelu_grad(upstream, operation.inputs[0], operation.outputs[0])]
+
+
+tf.RegisterGradient("Gelu")(_gelu_gradient)

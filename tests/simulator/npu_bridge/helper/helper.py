@@ -1,12 +1,13 @@
-"""The generated operations; NPU_SIMULATOR_CANN=5 gives those of CANN 5."""
+"""The operations of the adapter's library."""
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
-from npu_simulator import ops
+from npu_simulator import loading
+
+version = "v1.15.0"
 
 
 def get_gen_ops() -> Any:
-    return ops.FloatStatus(old=os.environ.get("NPU_SIMULATOR_CANN") == "5")
+    return loading.adapter()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from npu_simulator.refusals import refused
 from tensorflow.contrib.mixed_precision import ExponentialUpdateLossScaleManager as _Exponential
 from tensorflow.contrib.mixed_precision import FixedLossScaleManager as _Fixed
 
@@ -11,7 +12,7 @@ from tensorflow.contrib.mixed_precision import FixedLossScaleManager as _Fixed
 class FixedLossScaleManager(_Fixed):
     def __init__(self, loss_scale: float, enable_overflow_check: bool = True) -> None:
         if loss_scale < 1:
-            raise ValueError("loss scale must be at least 1.")
+            raise refused("loss_scale_below_one", "loss scale must be at least 1.", ValueError)
         super().__init__(loss_scale)
         self._enable_overflow_check = enable_overflow_check
 

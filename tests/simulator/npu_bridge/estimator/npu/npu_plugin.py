@@ -1,7 +1,13 @@
-"""State of the device: 910A saturates, A2 gives inf and nan (NPU_SIMULATOR_INF_NAN=1)."""
+"""State of the device."""
 
-import os
+from npu_simulator import plugin
+from npu_simulator.names import has
+
+if has("functions", "npu_bridge.estimator.npu.npu_plugin:is_inf_nan_enabled"):
+
+    def is_inf_nan_enabled() -> bool:
+        return plugin.device_sat_mode() == plugin.INF_NAN
 
 
-def is_inf_nan_enabled() -> bool:
-    return os.environ.get("NPU_SIMULATOR_INF_NAN") == "1"
+def npu_close() -> None:
+    """Nothing is left to close."""

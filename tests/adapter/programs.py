@@ -1,0 +1,172 @@
+"""The NPU programs that are run over an adapter: what each does, and what must come of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Mapping, Sequence, Tuple
+
+from tests.adapter import ranks
+from tests.adapter.tiny_job import ENDS, LOOP, STEPS
+
+MORE = 16  # steps to which the run of 12 is resumed
+LOOPS = "loops of 4 2 4 2, dynamic loss scale, predict"
+RESUME = f"resume from step {STEPS} to {MORE} by one rank less"
+# What two ranks of tests/npu/programs/backend.py add up in loops of 3, 3 and 2 steps.
+_TOTAL, _COUNTS = [64.0, 64.0], [3, 3, 2]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Where the programs run: the interpreter and environment of the ranks, and their devices."""
+
+    python: str
+    env: Mapping[str, str]
+    job: Path  # folder of the tiny job
+    devices: str = "0-1"
+    stand_ins: bool = True
+
+    @property
+    def first(self) -> str:
+        """The first of the devices, for the run by one rank less."""
+        return self.devices.replace("-", ",").split(",")[0]
+
+
+@dataclass
+class Outcome:
+    """What came of a program: problems (none: it passed), and what is worth telling."""
+
+    name: str
+    problems: List[str] = dataclasses.field(default_factory=list)
+    told: str = ""
+    folder: Path = Path()
+
+
+def run_all(setting: Setting) -> Iterator[Outcome]:
+    """Run every program, the resumed one behind the run that it goes on from."""
+    if setting.stand_ins:  # made for a table that is not this machine's
+        yield _collectives(setting)
+    yield _train(setting, "one step a call, no loss scale", ["iterations_per_loop=1", *_steps(3)], [1, 2, 3])
+    yield _train(
+        setting, "loop of 4, loss scale 1024", [*_looped(), "npu_bert_loss_scale=1024", *_steps(6)], [4, 6]
+    )
+    # The norm counts a word once where its gradient is dense, so nothing is clipped by it here.
+    plain = [
+        "clip=none",
+        "npu_bert_fused_gelu=False",
+        "npu_bert_npu_dropout=False",
+        "npu_gather=True",
+        "amp=False",
+    ]
+    yield _train(setting, "TensorFlow's gelu, dense gather", [*_looped(), *plain, *_steps(4)], [4])
+    dropping = ["npu_bert_debug=false", *_looped(), *_steps(4)]
+    yield _train(setting, "the device's dropout", dropping, [4], compared=False)
+    scaled = [*_looped(), "npu_bert_loss_scale=0", "init_loss_scale_value=65536"]
+    kept = [f"output_dir={setting.job / 'kept'}"]
+    yield _train(setting, LOOPS, [*scaled, *kept], ENDS, answers=True)
+    more = [*scaled, *kept, f"num_train_steps={MORE}", "num_train_epochs=9"]
+    one = dataclasses.replace(setting, devices=setting.first)
+    yield _train(one, RESUME, more, [MORE], answers=True)
+
+
+def _looped() -> List[str]:
+    return [f"iterations_per_loop={LOOP}"]
+
+
+def _steps(count: int) -> List[str]:
+    return [f"num_train_steps={count}", "do_predict=false"]
+
+
+def _collectives(setting: Setting) -> Outcome:
+    folder = setting.job / "collectives"
+    folder.mkdir()
+    options = json.dumps({"iterations_per_loop": max(_COUNTS), "npu_gather": True})
+    args = [options, json.dumps(_COUNTS)]
+    ended = ranks.run(folder, "backend.py", 2, setting.env, args, setting.python)
+    outcome = Outcome("collectives, loop, overflow flag on two ranks", folder=folder)
+    if ended.codes != [0, 0]:
+        outcome.problems = [f"exit codes {ended.codes}: {_last_line(ended.output)}"]
+    elif any(ended.answers(rank)["total"] != _TOTAL for rank in (0, 1)):
+        outcome.problems = [f"sums {ended.answers()['total']}, not {_TOTAL}"]
+    return outcome
+
+
+def _last_line(output: Sequence[str]) -> str:
+    lines = [line for text in output for line in text.strip().splitlines()]
+    return lines[-1] if lines else "no output"
+
+
+def _train(
+    setting: Setting,
+    name: str,
+    words: List[str],
+    ends: List[int],
+    answers: bool = False,
+    compared: bool = True,
+) -> Outcome:
+    """Train on the device and on CPU; the losses at the ends of the loops must agree, and the answers."""
+    outcome = Outcome(name)
+    npu, outcome.folder, said = _launch(setting, "npu", words)
+    if npu:
+        outcome.problems = [f"exit code {npu}: {said}"]
+        return outcome
+    ours = losses(outcome.folder)
+    if sorted(ours) != ends:
+        outcome.problems.append(f"steps {sorted(ours)}, not {ends}")
+    outcome.told = f"steps {' '.join(map(str, sorted(ours)))}"
+    if compared:
+        _compare(setting, outcome, words, ours, answers)
+    return outcome
+
+
+def _compare(
+    setting: Setting, outcome: Outcome, words: List[str], ours: Dict[int, float], answers: bool
+) -> None:
+    code, folder, said = _launch(setting, "cpu", [word.replace("/kept", "/kept_cpu") for word in words])
+    if code:
+        outcome.problems.append(f"on CPU: exit code {code}: {said}")
+        return
+    theirs = losses(folder)
+    worst = max((abs(ours[step] / theirs[step] - 1) for step in ours if step in theirs), default=1.0)
+    bound = 1e-4 if setting.stand_ins else 0.05  # a device computes in float16
+    if worst > bound:
+        outcome.problems.append(f"losses differ from CPU's by {worst:.1e}, more than {bound:g}")
+    outcome.told += f"; losses within {worst:.1e} of CPU's"
+    if answers:
+        mine, other = (_answers(run, words, name) for run, name in ((outcome.folder, ""), (folder, "_cpu")))
+        same = sum(mine[key] == other.get(key) for key in mine)
+        outcome.told += f"; {same} of {len(mine)} answers the same"
+        if setting.stand_ins and (same != len(mine) or not mine):
+            outcome.problems.append(f"{len(mine) - same} answers differ")
+
+
+def losses(folder: Path) -> Dict[int, float]:
+    """Read the losses of a run by their steps."""
+    lines = (folder / "ranks" / "0" / "metrics.jsonl").read_text().splitlines()
+    return {line["step"]: line["loss"] for line in map(json.loads, lines) if "loss" in line}
+
+
+def _answers(folder: Path, words: List[str], suffix: str) -> Dict[str, str]:
+    given = next((word.partition("=")[2] for word in words if word.startswith("output_dir=")), "")
+    place = Path(given + suffix) if given else folder / "predictions"
+    return json.loads((place / "predictions.json").read_text())
+
+
+def _launch(setting: Setting, backend: str, words: List[str]) -> Tuple[int, Path, str]:
+    """Run npu-launch; give its exit code, the run's folder, and why it failed."""
+    command = [setting.python, "-m", "launcher", "--backend", backend, "--devices", setting.devices]
+    if setting.stand_ins:
+        command += ["--inventory", "inventory.yaml", "--no-preflight", "devices,host"]
+    gelu = [] if "npu_bert_fused_gelu=False" in words or backend == "npu" else ["gelu=tanh"]
+    environ = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2", **setting.env}
+    done: Any = subprocess.run(
+        [*command, "job.yaml", *words, *gelu], cwd=str(setting.job), env=environ, stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    lines = [line for line in done.stdout.splitlines() if "failed first" in line] or done.stdout.splitlines()
+    folder = (setting.job / "runs" / "latest").resolve()
+    return done.returncode, folder, lines[0] if lines else ""

@@ -1,0 +1,82 @@
+"""Start rank programs against an adapter, as npu-launch would: by their environment alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, NamedTuple, Sequence
+
+from launcher.environment import of_rank
+from rank_table.inventory import Device, Host
+from rank_table.render import render
+from rank_table.table import RankTable
+
+ROOT = Path(__file__).resolve().parents[2]
+SIMULATOR = ROOT / "tests" / "simulator"
+PROGRAMS = ROOT / "tests" / "npu" / "programs"
+
+
+class Ended(NamedTuple):
+    """How the ranks ended: exit codes, what they printed, what the simulator noted of each."""
+
+    codes: List[int]
+    output: List[str]
+    reports: List[Dict[str, Any]]
+
+    def answers(self, rank: int = 0) -> Dict[str, Any]:
+        """Read the JSON object that a program prints last."""
+        return json.loads(self.output[rank].strip().splitlines()[-1])
+
+
+def run(
+    folder: Path,
+    program: str,
+    size: int = 1,
+    env: Mapping[str, str] = {},
+    args: Sequence[str] = (),
+    python: str = sys.executable,
+) -> Ended:
+    """Start a program of PROGRAMS on some ranks and wait for them; `env` goes before all else."""
+    table = RankTable.from_hosts(
+        [Host("10.0.0.1", tuple(Device(n, n, "192.168.1.%d" % (n + 1)) for n in range(size)))]
+    )
+    (folder / "rank_table.json").write_text(render(table))
+    command = [python, str(PROGRAMS / program), *args]
+    ranks = [_start(command, folder, rank, size, env) for rank in range(size)]
+    output = [rank.communicate(timeout=240)[0] for rank in ranks]
+    return Ended([rank.returncode for rank in ranks], output, reports(folder / "report", size))
+
+
+def reports(folder: Path, size: int) -> List[Dict[str, Any]]:
+    """Read what the simulator noted of each rank; {} where it noted nothing."""
+    paths = [folder / f"rank_{rank}.json" for rank in range(size)]
+    return [json.loads(path.read_text()) if path.exists() else {} for path in paths]
+
+
+def _start(
+    command: List[str], folder: Path, rank: int, size: int, env: Mapping[str, str]
+) -> subprocess.Popen[str]:
+    for name in ("report", f"ranks/{rank}"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    name = f"test-{uuid.uuid5(uuid.NAMESPACE_URL, str(folder)).hex[:12]}"
+    environ = of_rank(
+        os.environ, rank=rank, size=size, local_rank=rank, local_size=size, device_id=rank,
+        ascend_device_id=rank, run_dir=str(folder), run_id=name, backend="npu", threads=1,
+        launch_dir=str(folder),
+    )  # fmt: skip
+    environ.update(
+        PYTHONPATH=os.pathsep.join((str(ROOT), str(SIMULATOR))),
+        NPU_SIMULATOR_REPORT=str(folder / "report"),
+        HCCL_CONNECT_TIMEOUT="120",
+        TF_CPP_MIN_LOG_LEVEL="2",
+    )
+    environ.update(env)
+    environ = {key: value for key, value in environ.items() if value}
+    return subprocess.Popen(
+        command, cwd=str(folder / "ranks" / str(rank)), env=environ, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
