@@ -1,0 +1,150 @@
+"""Run the NPU programs over a real Python package of the adapter, and say what differs from the table.
+
+usage: scripts/check-adapter DIR [--python PYTHON] [--devices 0-1]
+
+DIR is a checkout of the adapter's source (the public repository Ascend/tensorflow, since r1.8.0), or
+a folder with an installed npu_bridge or npu_device, such as $TFPLUGIN_INSTALL_PATH. Where the package has no
+libraries, stand-ins for what is compiled are used (tests/simulator/npu_simulator). On an Ascend machine
+nothing is stood in for, and the table of what only a device can say is printed at the end.
+
+exit status: 0 all passed, 1 something differs or fails, 2 unusable arguments.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import List, Optional, Sequence, Tuple
+
+from tests.adapter import definitions, device_table, overlay, programs, ranks, table, tiny_job
+from tests.adapter.programs import Outcome, Setting
+from tests.adapter.ranks import ROOT
+from tests.adapter.source import Source
+
+_PACKAGES = {"1": "npu_bridge", "2": "npu_device"}  # by TensorFlow's major version
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    """Check a folder; give the exit status."""
+    options = _options(argv)
+    source = Source(Path(options.folder).resolve())
+    if not any(source.package(name) for name in _PACKAGES.values()):
+        print(f"check-adapter: {options.folder}: no npu_bridge or npu_device in it", file=sys.stderr)
+        return 2
+    branch, differing = _check_table(source)
+    python, version = _interpreter(options.python)
+    if not version:
+        print(f"check-adapter: {python}: no TensorFlow 1.15 or 2.6 in it; give --python, or run"
+              " `make .venv37/dev.stamp`", file=sys.stderr)  # fmt: skip
+        return 2
+    with tempfile.TemporaryDirectory(prefix="check-adapter-") as folder:
+        differing += _check_definitions(source, python, branch, Path(folder))
+        failed = _check_programs(source, python, version, branch, Path(folder), options.devices)
+    verdict = "failed" if differing + failed else "passed"
+    print(f"{verdict}: {differing} differences, {failed} programs failed")
+    return 1 if differing + failed else 0
+
+
+def _options(argv: Optional[Sequence[str]]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="check-adapter", usage=(__doc__ or "").split("\n\n")[1][7:])
+    parser.add_argument("folder")
+    parser.add_argument("--python", default="")
+    parser.add_argument("--devices", default="0-1")
+    return parser.parse_args(argv)
+
+
+def _check_table(source: Source) -> Tuple[str, int]:
+    """Hold the table against the source; places that have only moved are counted, not held against it."""
+    branch, found = table.closest(source)
+    moved = [text for text in found if text.startswith(table.MOVED)]
+    changed = [text for text in found if not text.startswith(table.MOVED)]
+    print(f"table         closest to {branch}: {len(changed)} names differ, {len(moved)} have moved")
+    for text in changed:
+        print(f"  differs     {text}")
+    return branch, len(changed)
+
+
+def _interpreter(given: str) -> Tuple[str, str]:
+    """Choose the ranks' interpreter: (path, version of its TensorFlow; "" where it is none that fits)."""
+    ours = ROOT / ".venv37" / "bin" / "python"
+    for python in [given] if given else [sys.executable, str(ours)]:
+        script = "import tensorflow as tf; print(tf.__version__)"
+        environ = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+        try:
+            done = subprocess.run(
+                [python, "-c", script], env=environ, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+            )
+        except OSError:
+            continue
+        version = done.stdout.decode().strip()
+        if version.startswith(("1.15", "2.6")):
+            return python, version
+    return given or sys.executable, ""
+
+
+def _check_definitions(source: Source, python: str, branch: str, folder: Path) -> int:
+    try:
+        done, *found = definitions.compare(source, python, branch, folder)
+    except definitions.NotCompiled as error:
+        print(f"definitions   not compiled: {error}")
+        return 0
+    print(f"definitions   {done}: {len(found)} differ")
+    for text in found:
+        print(f"  differs     {text}")
+    return len(found)
+
+
+def _check_programs(
+    source: Source, python: str, version: str, branch: str, folder: Path, devices: str
+) -> int:
+    name = _PACKAGES[version[0]]
+    stand_ins = overlay.stand_ins_needed(source, name)
+    over, job = folder / "python", folder / "job"
+    over.mkdir()
+    job.mkdir()
+    env = {"NPU_SIMULATOR_ADAPTER": branch, "NPU_SIMULATOR_REPORT": ""}
+    if stand_ins:
+        env["PYTHONPATH"] = overlay.python_path(source, over, name)
+    else:
+        package = source.package(name)
+        env["PYTHONPATH"] = os.pathsep.join((str(ROOT), str(package and package.parent)))
+    tiny_job.make(job)
+    what = "stand-ins for what is compiled" if stand_ins else "nothing stood in for"
+    print(f"programs      over the real {name} on TensorFlow {version}, {what}", flush=True)
+    setting = Setting(python, env, job, devices, stand_ins)
+    outcomes = [_told(outcome) for outcome in programs.run_all(setting)]
+    if not stand_ins:
+        _print_device(setting, outcomes)
+    return sum(bool(outcome.problems) for outcome in outcomes)
+
+
+def _told(outcome: Outcome) -> Outcome:
+    print(f"  {'FAILED' if outcome.problems else 'ok    '}      {outcome.name}"
+          f"{': ' if outcome.told else ''}{outcome.told}", flush=True)  # fmt: skip
+    for problem in outcome.problems:
+        print(f"              {problem}", flush=True)
+    return outcome
+
+
+def _print_device(setting: Setting, outcomes: List[Outcome]) -> None:
+    """Print what only the device can say; on one device, without a rank table."""
+    answers = []
+    for program in ("flag.py", "operations.py"):
+        folder = setting.job / program
+        folder.mkdir()
+        alone = {"RANK_TABLE_FILE": "", "RANK_ID": "", "RANK_SIZE": "", "ASCEND_DEVICE_ID": setting.first}
+        ended = ranks.run(folder, program, 1, {**setting.env, **alone}, python=setting.python)
+        if ended.codes != [0]:
+            print(f"  FAILED      {program}: {(ended.output[0].strip().splitlines() or ['no output'])[-1]}")
+            return
+        answers.append(ended.answers())
+    for line in device_table.rows(answers[0], answers[1], outcomes, device_table.listed()):
+        print(line)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
