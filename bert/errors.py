@@ -4,6 +4,7 @@ TrainerError
 ├── CheckpointError     a checkpoint is damaged, or does not fit the model or the folder (also a ValueError)
 ├── NotFinite           the loss or the gradients are no numbers: training has diverged
 ├── EndlessOverflow     no loss scale fits the gradients
+├── StepsDiffer         the device made more or fewer steps than the loop counts
 └── RanksDiffer         the ranks' weights are no longer equal
 """
 
@@ -24,6 +25,10 @@ class NotFinite(TrainerError, ArithmeticError):
 
 class EndlessOverflow(TrainerError, ArithmeticError):
     """Report that step after step overflows at whatever scale."""
+
+
+class StepsDiffer(TrainerError):
+    """Report a device that made more or fewer steps than the loop counts."""
 
 
 class RanksDiffer(TrainerError):

@@ -45,9 +45,7 @@ def build(model_config: BertConfig, config: TrainConfig, batch: Any, backend: Ba
     weights = create_variables(model_config)
     frozen = "bert/embeddings/" if config.freeze_embeddings else "-"
     trained = {name: weight for name, weight in weights.items() if not name.startswith(frozen)}
-    step = tf.get_variable(
-        "global_step", [], tf.int64, tf.zeros_initializer(), trainable=False, use_resource=True
-    )
+    step = _step_counter()
     part = counter("accumulated")
     scale = loss_scale.make(config.npu_bert_loss_scale, config.init_loss_scale_value, backend)
     loss = _loss(model_config, config, batch, backend, weights, _batch_number(config, step, part))
@@ -69,6 +67,18 @@ def build(model_config: BertConfig, config: TrainConfig, batch: Any, backend: Ba
     return StepGraph(
         weights, step, saved, update.scalars, accumulate,
         {"train": backend.train_op(train), **figures}, stop, backend.broadcast(shared),
+    )  # fmt: skip
+
+
+def _step_counter() -> Any:
+    """Make the count of steps; in its collection, as libraries that ask get_global_step() look there.
+
+    Found by its name alone it is refused: what that name gives is the variable's handle, no integer.
+    """
+    collections = [tf.GraphKeys.GLOBAL_VARIABLES, tf.GraphKeys.GLOBAL_STEP]
+    return tf.get_variable(
+        "global_step", [], tf.int64, tf.zeros_initializer(), trainable=False, use_resource=True,
+        collections=collections,
     )  # fmt: skip
 
 

@@ -16,7 +16,7 @@ import tensorflow.compat.v1 as tf
 from bert import agreement, checkpoint, checkpoint_store, heartbeat, loss_scale, resume, step
 from bert.backend.base import Backend
 from bert.config import BertConfig
-from bert.errors import EndlessOverflow, NotFinite
+from bert.errors import EndlessOverflow, NotFinite, StepsDiffer
 from bert.model import Model, create_variables, tanh_gelu
 from bert.progress import Progress
 from bert.resume import Start
@@ -126,6 +126,9 @@ def _set_variables(
     if reading.path and not reading.slots:
         _say(backend, *loaded.lines())
     _assign(session, graph.step, start.step)
+    # Not only on the rank that is asked to stop: a device numbers a session's graphs as they are first run,
+    # and the training graph must have one number on all ranks.
+    _assign(session, graph.stop, 0.0)
     for name in sorted(set(start.scalars) & set(graph.scalars)):
         _assign(session, graph.scalars[name], start.scalars[name])
     session.run(graph.broadcast)
@@ -169,6 +172,7 @@ class _Loop:
             at += count
             self._progress.meter.call(time.monotonic() - begin, int(result["seen"]) - seen, count)
             seen = int(result["seen"])
+            self._compare_steps(at, count, int(result["step"]))
             heartbeat.beat("train", at)
             self._check(at, result)
             self._progress.step(at, result)
@@ -193,6 +197,14 @@ class _Loop:
             self._session.run(self._graph.accumulate)
         result: Dict[str, Any] = self._backend.run_steps(self._session, self._graph.fetches, count)
         return result
+
+    def _compare_steps(self, at: int, count: int, reported: int) -> None:
+        """End a run whose device made other steps than it was asked for, before anything of it is saved."""
+        if reported != at:
+            raise StepsDiffer(
+                f"the device reports step {reported}, the loop counts {at} after a call of {count} steps"
+                f" ({self._backend.name}); with iterations_per_loop=1 the device does not loop by itself"
+            )
 
     def _due(self, at: int) -> bool:
         every = self._config.save_checkpoints_steps

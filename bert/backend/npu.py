@@ -6,6 +6,7 @@ Sources: the adapter's public source (Ascend/tensorflow) and the migration guide
 from __future__ import annotations
 
 import atexit
+import inspect
 import json
 import os
 import signal
@@ -172,17 +173,18 @@ class NpuBackend(Backend):
         if self._adapter.inf_nan():
             return finite
         [status] = self.all_reduce_sum([self._overflow_status(tensors)])
-        return tf.logical_and(finite, tf.reduce_all(tf.equal(status, 0.0)))
+        # int32 where the operation is the second one (since adapter r1.10.0), float32 before.
+        return tf.logical_and(finite, tf.reduce_all(tf.equal(status, tf.zeros_like(status))))
 
     def _overflow_status(self, after: Sequence[Any]) -> Any:
         """Read the flag when `after` has been computed, and clear it for the next step."""
         ops = self._adapter.float_status
-        if hasattr(ops, "npu_get_float_status_v2"):
+        if _without_input(getattr(ops, "npu_get_float_status_v2", None)):
             with tf.control_dependencies(list(after)):
                 status = ops.npu_get_float_status_v2()
             with tf.control_dependencies([status]):
                 cleared = ops.npu_clear_float_status_v2()
-        else:  # CANN 5: the flag is read into the buffer that was allocated
+        else:  # up to r1.9.0: the flag is read into the buffer that was allocated
             with tf.control_dependencies(list(after)):
                 buffer = ops.npu_alloc_float_status()
             read = ops.npu_get_float_status(buffer)
@@ -237,12 +239,13 @@ class NpuBackend(Backend):
         if stop is None:
             return
         atexit.unregister(self.close)
+        for session, _, _ in self._gathers.values():  # while the engine that holds their graphs is there
+            session.close()
         try:
             self._control.run(stop)
         except Exception as error:
-            print("npu: shutdown failed: %s" % error, file=sys.stderr, flush=True)
-        for session in [self._control, *(entry[0] for entry in self._gathers.values())]:
-            session.close()
+            print(f"npu: shutdown failed: {error}", file=sys.stderr, flush=True)
+        self._control.close()
 
 
 def fused_groups(sizes: Sequence[int], limit: int = FUSED_BYTES) -> List[int]:
@@ -271,6 +274,14 @@ def dense_gather(table: Any, ids: Any) -> Any:
         return tf.gather(values, ids), gradient
 
     return look_up(tf.convert_to_tensor(table))
+
+
+def _without_input(operation: Any) -> bool:
+    """Whether a generated operation is there and takes nothing but a name.
+
+    NpuGetFloatStatusV2 of r1.8.0 and r1.9.0 takes a list of addresses, and their own Python does not use it.
+    """
+    return operation is not None and not set(inspect.signature(operation).parameters) - {"name"}
 
 
 def _bytes(tensor: Any) -> int:

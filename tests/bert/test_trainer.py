@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import tensorflow.compat.v1 as tf
 
-from bert import checkpoint
-from bert.errors import CheckpointError
+from bert import checkpoint, step
+from bert.backend.base import Backend
+from bert.errors import CheckpointError, StepsDiffer
 from tests.bert.runs import Job, losses, records, settings, train
 
 
@@ -25,6 +28,32 @@ def test_several_steps_a_call_make_the_same_steps(tmp_path: Path, capfd: pytest.
     assert four.loss == pytest.approx(one.loss, rel=1e-6)
     shown = [records(tmp_path / "one")[step]["loss"] for step in (4, 6, 10)]
     assert losses(tmp_path / "four") == pytest.approx(shown, rel=1e-6)
+
+
+def test_a_device_that_makes_fewer_steps_than_it_is_asked_for_ends_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Backend, "run_steps", lambda self, session, fetches, count: session.run(fetches))
+    config = settings(num_train_steps=8, save_checkpoints_steps=4)
+    with pytest.raises(StepsDiffer, match=r"device reports step 1, the loop counts 4 .* \(cpu\)"):
+        train(tmp_path, config, steps_per_call=4)
+    assert not list((tmp_path / "out").glob("*.index"))
+
+
+def test_libraries_find_the_count_of_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """npu_bridge asks for it before it makes its loop; by its name alone it would be a variable's handle."""
+    found = []
+    build = step.build
+
+    def look(*arguments: Any) -> Any:
+        graph = build(*arguments)
+        found.append((tf.train.get_global_step(), graph.step))
+        return graph
+
+    monkeypatch.setattr(step, "build", look)
+    train(tmp_path, settings(num_train_steps=1))
+    [(theirs, ours)] = found
+    assert theirs is ours and theirs.dtype.base_dtype == tf.int64
 
 
 @pytest.mark.parametrize("ranks", [2, 4])
