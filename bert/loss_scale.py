@@ -1,7 +1,8 @@
 """Scale the loss so that small gradients survive half precision, and skip the steps that overflow.
 
-A dynamic scale doubles after GOOD_STEPS steps without overflow and halves after BAD_STEPS with one, as the
-seed's and NVIDIA's (contrib.mixed_precision.ExponentialUpdateLossScaleManager) do; it never falls below 1.
+A dynamic scale doubles after GOOD_STEPS steps in a row without overflow, and halves after BAD_STEPS with one,
+good ones between them or not, counted from the last change; it never falls below 1. So do TensorFlow 1.15's
+contrib.mixed_precision.ExponentialUpdateLossScaleManager and npu_bridge's, which is made of it.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from bert.backend.base import Backend
 
 GOOD_STEPS = 1000
 BAD_STEPS = 2
+HIGHEST = 3.4e38  # just below the largest float32; the bound of npu_bridge's manager
 ENDLESS = 100  # overflows in a row that end the run: a scale of 2**32 is down to 1 after 64
 
 
@@ -47,15 +49,16 @@ class LossScale:
         if not self._dynamic:
             return tf.no_op()
         scale, good, bad = (tf.convert_to_tensor(variable) for variable in self.variables)
-        good, bad = tf.where(finite, good + 1.0, 0.0), tf.where(finite, 0.0 * bad, bad + 1.0)
+        good, bad = tf.where(finite, good + 1.0, 0.0), tf.where(finite, bad, bad + 1.0)
         up, down = good >= GOOD_STEPS, bad >= BAD_STEPS
         # Doubled beyond float32 it would be inf and stay there.
-        doubled = tf.minimum(scale * 2.0, 2.0**126)
+        doubled = tf.where(scale < HIGHEST / 2.0, scale * 2.0, scale)
         scale = tf.where(up, doubled, tf.where(down, tf.maximum(scale / 2.0, 1.0), scale))
+        changed = tf.logical_or(up, down)
         return tf.group(
             self._scale.assign(scale),
-            self._good.assign(tf.where(up, 0.0, good)),
-            self._bad.assign(tf.where(down, 0.0, bad)),
+            self._good.assign(tf.where(changed, 0.0, good)),
+            self._bad.assign(tf.where(changed, 0.0, bad)),
         )
 
 

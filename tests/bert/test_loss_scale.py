@@ -35,8 +35,34 @@ def test_a_dynamic_scale_halves_after_two_overflows_and_never_falls_below_one() 
     assert _manage(True, 4.0, [False] * 6) == [4, 4, 2, 2, 1, 1, 1]
 
 
-def test_a_good_step_between_makes_overflows_count_anew() -> None:
-    assert _manage(True, 4.0, [False, True, False, True]) == [4] * 5
+def test_overflows_add_up_over_good_steps_until_the_scale_changes() -> None:
+    assert _manage(True, 65536.0, [False, True, False]) == [65536, 65536, 65536, 32768]
+    assert _manage(True, 8.0, [False, True, False, False, True, False]) == [8, 8, 8, 4, 4, 4, 2]
+
+
+def test_a_dynamic_scale_stops_below_the_largest_float() -> None:
+    assert _manage(True, 2.0**126, [True] * 2000)[1000::1000] == [2.0**127, 2.0**127]
+
+
+@pytest.mark.parametrize("first", [2.0, 2.0**16, 2.0**125])
+def test_the_scale_is_that_of_contribs_manager_step_by_step(first: float) -> None:
+    """npu_bridge's manager is made of it."""
+    contrib = pytest.importorskip(
+        "tensorflow.contrib.mixed_precision", reason="contrib is part of TensorFlow 1.15 alone"
+    )
+    finite = [bool(value) for value in np.random.RandomState(7).uniform(size=300) < 0.7]
+    with tf.Graph().as_default(), tf.Session() as session:
+        manager = contrib.ExponentialUpdateLossScaleManager(first, 5, 2, 2, 0.5)
+        given = tf.placeholder(tf.bool, [])
+        scale, update = manager.get_loss_scale(), manager.update_loss_scale(given)
+        session.run(tf.global_variables_initializer())
+        theirs = [first]
+        for value in finite:
+            session.run(update, {given: value})
+            theirs.append(float(session.run(scale)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loss_scale, "GOOD_STEPS", 5)
+        assert _manage(True, first, finite) == theirs
 
 
 def test_a_dynamic_scale_doubles_after_a_thousand_good_steps() -> None:
