@@ -6,6 +6,8 @@ the loss scale managers. Nothing but bert/backend/npu.py asks for this module.
 
 from __future__ import annotations
 
+import contextlib
+import io
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
@@ -56,17 +58,32 @@ def find() -> Adapter:
 
     version = tf.__version__
     name = NAMES.get(int(version.split(".")[0]), "npu_device")
+    said = io.StringIO()
     try:
-        return _npu_bridge(version) if name == "npu_bridge" else _npu_device(version)
-    except (ImportError, OSError, AttributeError) as error:
-        raise AdapterError(_why(name, version, error)) from error
+        with contextlib.redirect_stdout(said):
+            found = _npu_bridge(version) if name == "npu_bridge" else _npu_device(version)
+    except (ImportError, OSError, AttributeError, tf.errors.OpError) as error:
+        raise AdapterError(_why(name, version, _reason(said.getvalue(), error))) from error
+    print(said.getvalue(), end="", flush=True)
+    return found
 
 
-def _why(name: str, version: str, error: BaseException) -> str:
+def _reason(said: str, error: BaseException) -> str:
+    """Say in one line why a library did not load.
+
+    npu_bridge prints it and goes on to an ImportError of a name that is not there; TensorFlow 2 raises it.
+    """
+    lines = said.split("\n") if isinstance(error, ImportError) else []
+    printed = [line.strip() for line in lines if line.strip()]
+    return printed[-1] if printed else " ".join(str(getattr(error, "message", error)).split())
+
+
+def _why(name: str, version: str, reason: str) -> str:
     if find_spec(name) is not None:
-        return "%s is here but does not load on TensorFlow %s: %s; source CANN's set_env.sh (ascend_env:)" % (
-            name, version, error,
-        )  # fmt: skip
+        return (
+            f"{name} is here but does not load on TensorFlow {version}: {reason};"
+            " source CANN's set_env.sh (ascend_env:)"
+        )
     other = next(other for other in NAMES.values() if other != name)
     if find_spec(other) is not None:
         return "%s is here, but it is for TensorFlow %s, not %s; `npu-launch doctor` shows which sets fit" % (
@@ -81,28 +98,29 @@ def _npu_bridge(version: str) -> Adapter:
     init = import_module("npu_bridge.npu_init")
     plugin = import_module("npu_bridge.estimator.npu.npu_plugin")
     managers = import_module("npu_bridge.estimator.npu.npu_loss_scale_manager")
-    generated = import_module("npu_bridge.helper.helper").get_gen_ops()
-    return _adapter("npu_bridge", version, init, generated, plugin, managers)
+    helper = import_module("npu_bridge.helper.helper")
+    return _adapter("npu_bridge", version, init, helper, plugin, managers)
 
 
 def _npu_device(version: str) -> Adapter:
     npu_device = import_module("npu_device")
     init = import_module("npu_device.compat.v1.npu_init")
     npu_device.compat.enable_v1()
-    return _adapter("npu_device", version, init, npu_device.gen_npu_ops, npu_device, None)
+    helper = import_module("npu_device.compat.v1.helper.helper")
+    return _adapter("npu_device", version, init, helper, npu_device, None)
 
 
-def _adapter(name: str, tensorflow: str, init: Any, generated: Any, plugin: Any, managers: Any) -> Adapter:
+def _adapter(name: str, tensorflow: str, init: Any, helper: Any, plugin: Any, managers: Any) -> Adapter:
     return Adapter(
         name=name,
-        version=str(getattr(import_module(name), "__version__", "of unknown version")),
+        version=str(getattr(helper, "version", "of unknown version")),
         tensorflow=tensorflow,
         npu_ops=init.npu_ops,
         unary_ops=init.npu_unary_ops,
         hccl_ops=init.hccl_ops,
         util=init.util,
         hccl=import_module("hccl.manage.api"),
-        float_status=generated,
+        float_status=helper.get_gen_ops(),
         inf_nan=getattr(plugin, "is_inf_nan_enabled", lambda: False),  # older ones only know saturation
         loss_scale=managers,
     )

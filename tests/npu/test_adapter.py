@@ -60,6 +60,37 @@ def test_an_adapter_that_does_not_load_is_told_with_the_reason(
     assert ("libhccl.so" if fits else "is for TensorFlow " + words) in str(told.value)
 
 
+BRIDGE = {
+    "__init__.py": "",
+    "helper/__init__.py": "",
+    # What npu_bridge does: it prints why its library does not load, and goes on without it.
+    "helper/helper.py": "import tensorflow as tf\n"
+    "try:\n    npu_bridge_handle = tf.load_op_library('/nowhere/_tf_adapter.so')\n"
+    "except Exception as e:\n    print(str(e))\n",
+    "npu_init.py": "from npu_bridge.helper.helper import npu_bridge_handle\n",
+}
+DEVICE = {"__init__.py": "import tensorflow as tf\ntf.load_op_library('/nowhere/_npu_ops.so')\n"}
+
+
+def test_a_library_that_does_not_load_is_told_in_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """npu_bridge prints the reason and raises another error; npu_device raises TensorFlow's own."""
+    tensorflow = pytest.importorskip("tensorflow")
+    first = tensorflow.__version__.startswith("1.")
+    name, files = ("npu_bridge", BRIDGE) if first else ("npu_device", DEVICE)
+    for file, text in files.items():
+        (tmp_path / name / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name / file).write_text(text)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(adapter.AdapterError) as told:
+        adapter.find()
+    message = str(told.value)
+    assert "/nowhere/" in message and "cannot open shared object file" in message, message
+    assert "\n" not in message and "set_env.sh" in message
+    assert "cannot import name" not in message and capsys.readouterr().out == ""
+
+
 def test_the_backend_of_a_machine_without_npu_is_cpu() -> None:
     assert backend.choose("auto") == "cpu" and backend.choose("npu") == "npu"
     with pytest.raises(ValueError, match="gpu"):
