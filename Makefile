@@ -9,14 +9,14 @@ DEMO = build/demo
 # machine may be busy with something else. What fails twice fails.
 AGAIN = --last-failed --last-failed-no-failures none
 
-.PHONY: demo test lint bench stress clean test-main test-37 test-26
+.PHONY: demo test lint bench stress clean test-main test-37 test-26 test-adapter
 
 demo: .venv/demo.stamp $(DEMO)/train.json
 	$(BIN)/npu-launch --devices 0-1 examples/squad_demo.yaml \
 	  train_file=$(DEMO)/train.json predict_file=$(DEMO)/dev.json \
 	  init_checkpoint="$$($(BIN)/python examples/pretrained.py)"
 
-test: lint test-main test-37 test-26
+test: lint test-main test-37 test-26 test-adapter
 
 lint: .venv/dev.stamp
 	$(BIN)/ruff check .
@@ -45,6 +45,15 @@ test-26: .venv26/dev.stamp .venv/demo.stamp
 	export NPU_LAUNCH_MINILM="$$($(BIN)/python examples/pretrained.py)"; \
 	.venv26/bin/python -m pytest -m "not stress and not slow" tests/bert tests/npu $(PYTEST_ARGS) \
 	  || .venv26/bin/python -m pytest -m "not stress and not slow" $(AGAIN) $(PYTEST_ARGS)
+endif
+
+# The NPU programs over the adapter's own Python, where folders with its source are named (NPU_ADAPTER_SOURCE=A:B).
+ifeq ($(and $(NPU_ADAPTER_SOURCE),$(PYTHON37)),)
+test-adapter:
+	@echo "SKIPPED: no source of the adapter named, or no Python 3.7 (set NPU_ADAPTER_SOURCE=/path/to/checkout)"
+else
+test-adapter: .venv37/dev.stamp
+	for folder in $$(echo "$(NPU_ADAPTER_SOURCE)" | tr : ' '); do scripts/check-adapter "$$folder" || exit 1; done
 endif
 
 stress: .venv/dev.stamp

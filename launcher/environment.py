@@ -10,7 +10,7 @@ from typing import Dict, Iterator, List, Mapping, Tuple
 
 from launcher import hccl_env
 
-# Both families together make every process train alone, silently: the TF adapter then uses neither.
+# With both families of variables the adapter logs an error, uses neither, and every process trains alone.
 REMOVED = ("POD_NAME", "TF_CONFIG", "RESTORE_FROM", "LOCAL_CHECKPOINT_DIR", "AOE_MODE", "HELP_CLUSTER")
 REMOVED_PREFIXES = ("CM_", "NPU_LAUNCH_")
 TABLE_FAMILY = ("RANK_TABLE_FILE", "RANK_ID", "RANK_SIZE")

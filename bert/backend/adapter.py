@@ -127,7 +127,7 @@ def _adapter(name: str, tensorflow: str, init: Any, helper: Any, plugin: Any, ma
 
 
 def environment_problems(environ: Mapping[str, str]) -> List[str]:
-    """List what in the environment makes the adapter refuse, or silently train on one device alone."""
+    """List what in the environment makes the adapter refuse, or train on each device alone."""
     found = []
     table = [name for name in ("RANK_TABLE_FILE", "RANK_SIZE", "RANK_ID") if environ.get(name)]
     free = sorted(name for name in environ if name.startswith("CM_") and environ[name])

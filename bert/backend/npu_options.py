@@ -135,7 +135,7 @@ class NpuOptions:
 
 
 def _folder(given: str, rank_dir: str, name: str) -> str:
-    """Make the folder that a dump goes to: the adapter ends the process when it is not there."""
+    """Make the folder that a dump goes to: the adapter refuses a session whose folder is not there."""
     path = os.path.abspath(given or os.path.join(rank_dir or ".", name))
     os.makedirs(path, exist_ok=True)
     return path

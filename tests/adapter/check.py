@@ -14,9 +14,11 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import List, Optional, Sequence, Tuple
 
@@ -26,6 +28,18 @@ from tests.adapter.ranks import ROOT
 from tests.adapter.source import Source
 
 _PACKAGES = {"1": "npu_bridge", "2": "npu_device"}  # by TensorFlow's major version
+
+
+@dataclass(frozen=True)
+class Where:
+    """What the programs run over: interpreter, its TensorFlow, package, and the ranks' PYTHONPATH."""
+
+    python: str
+    version: str
+    name: str
+    branch: str
+    stand_ins: bool
+    path: str
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
@@ -41,9 +55,16 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         print(f"check-adapter: {python}: no TensorFlow 1.15 or 2.6 in it; give --python, or run"
               " `make .venv37/dev.stamp`", file=sys.stderr)  # fmt: skip
         return 2
+    name = _PACKAGES[version[0]]
+    if source.package(name) is None:
+        print(
+            f"check-adapter: {options.folder}: no {name}, which TensorFlow {version} needs", file=sys.stderr
+        )
+        return 2
     with tempfile.TemporaryDirectory(prefix="check-adapter-") as folder:
-        differing += _check_definitions(source, python, branch, Path(folder))
-        failed = _check_programs(source, python, version, branch, Path(folder), options.devices)
+        where = _where(source, python, version, branch, Path(folder))
+        differing += _check_definitions(source, where, Path(folder))
+        failed = _check_programs(where, Path(folder), options.devices)
     verdict = "failed" if differing + failed else "passed"
     print(f"{verdict}: {differing} differences, {failed} programs failed")
     return 1 if differing + failed else 0
@@ -71,7 +92,9 @@ def _check_table(source: Source) -> Tuple[str, int]:
 def _interpreter(given: str) -> Tuple[str, str]:
     """Choose the ranks' interpreter: (path, version of its TensorFlow; "" where it is none that fits)."""
     ours = ROOT / ".venv37" / "bin" / "python"
-    for python in [given] if given else [sys.executable, str(ours)]:
+    # Absolute, as ranks run elsewhere; not resolved, as a virtual environment is known by its link.
+    chosen = os.path.abspath(shutil.which(given) or given) if given else ""
+    for python in [chosen] if given else [sys.executable, str(ours)]:
         script = "import tensorflow as tf; print(tf.__version__)"
         environ = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
         try:
@@ -86,38 +109,46 @@ def _interpreter(given: str) -> Tuple[str, str]:
     return given or sys.executable, ""
 
 
-def _check_definitions(source: Source, python: str, branch: str, folder: Path) -> int:
+def _where(source: Source, python: str, version: str, branch: str, folder: Path) -> Where:
+    name, over = _PACKAGES[version[0]], folder / "python"
+    over.mkdir()
+    stand_ins = overlay.stand_ins_needed(source, name)
+    if stand_ins:
+        path = overlay.python_path(source, over, name)
+    else:
+        package = source.package(name)
+        path = os.pathsep.join((str(ROOT), str(package and package.parent)))
+    return Where(python, version, name, branch, stand_ins, path)
+
+
+def _check_definitions(source: Source, where: Where, folder: Path) -> int:
+    """Compile the definitions; hold the table against them, and build our graphs of them."""
     try:
-        done, *found = definitions.compare(source, python, branch, folder)
+        library = definitions.build(source, where.python, folder)
+        count, found = definitions.compare(library, where.python, where.branch)
+        print(
+            f"definitions   {count} operations compiled for TensorFlow {where.version}: {len(found)} differ"
+        )
+        for text in found:
+            print(f"  differs     {text}")
+        graphs = definitions.graphs(library, where.python, where.branch, where.path)
     except definitions.NotCompiled as error:
-        print(f"definitions   not compiled: {error}")
-        return 0
-    print(f"definitions   {done}: {len(found)} differ")
-    for text in found:
-        print(f"  differs     {text}")
+        print(f"definitions   not compiled, or no graph of them: {error}")
+        return 0 if "no g++" in str(error) or "no definitions" in str(error) else 1
+    print(f"graphs        {graphs} training graphs built of them")
     return len(found)
 
 
-def _check_programs(
-    source: Source, python: str, version: str, branch: str, folder: Path, devices: str
-) -> int:
-    name = _PACKAGES[version[0]]
-    stand_ins = overlay.stand_ins_needed(source, name)
-    over, job = folder / "python", folder / "job"
-    over.mkdir()
+def _check_programs(where: Where, folder: Path, devices: str) -> int:
+    job = folder / "job"
     job.mkdir()
-    env = {"NPU_SIMULATOR_ADAPTER": branch, "NPU_SIMULATOR_REPORT": ""}
-    if stand_ins:
-        env["PYTHONPATH"] = overlay.python_path(source, over, name)
-    else:
-        package = source.package(name)
-        env["PYTHONPATH"] = os.pathsep.join((str(ROOT), str(package and package.parent)))
     tiny_job.make(job)
-    what = "stand-ins for what is compiled" if stand_ins else "nothing stood in for"
-    print(f"programs      over the real {name} on TensorFlow {version}, {what}", flush=True)
-    setting = Setting(python, env, job, devices, stand_ins)
+    what = "stand-ins for what is compiled" if where.stand_ins else "nothing stood in for"
+    print(f"programs      over the real {where.name} on TensorFlow {where.version}, {what}", flush=True)
+    env = {"PYTHONPATH": where.path, "NPU_SIMULATOR_ADAPTER": where.branch, "NPU_SIMULATOR_REPORT": ""}
+    setting = Setting(where.python, env, job, devices, where.stand_ins)
     outcomes = [_told(outcome) for outcome in programs.run_all(setting)]
-    if not stand_ins:
+    if not where.stand_ins:
         _print_device(setting, outcomes)
     return sum(bool(outcome.problems) for outcome in outcomes)
 

@@ -1,7 +1,7 @@
 """Compile the operations' definitions, and hold the table against what TensorFlow makes of them.
 
 Definitions alone: the adapter's kernels need CANN. So this shows that the table's signatures are those that
-`tf.load_op_library` would give, but not that anything runs.
+`tf.load_op_library` gives, and that our graphs can be built of these operations, but not that anything runs.
 """
 
 from __future__ import annotations
@@ -10,15 +10,14 @@ import json
 import shutil
 import subprocess
 from pathlib import Path
-from typing import List
+from typing import List, Tuple
 
 from tests.adapter.ranks import ROOT, SIMULATOR
 from tests.adapter.source import Source
-from tests.adapter.table import TABLE
 
 _FLAGS = (
     "import json, tensorflow as tf;"
-    "print(json.dumps([tf.sysconfig.get_compile_flags(), tf.sysconfig.get_link_flags(), tf.__version__]))"
+    "print(json.dumps([tf.sysconfig.get_compile_flags(), tf.sysconfig.get_link_flags()]))"
 )
 # Compare the function that TensorFlow generates for each operation with the simulator's.
 _COMPARE = """\
@@ -39,35 +38,44 @@ class NotCompiled(RuntimeError):
     """Say why the definitions were not compiled."""
 
 
-def compare(source: Source, python: str, branch: str, folder: Path) -> List[str]:
-    """Give what differs, and as the first entry what was done.
+def build(source: Source, python: str, folder: Path) -> str:
+    """Compile every definition of the source for this interpreter's TensorFlow; give the library's path.
 
     Raises:
         NotCompiled: there is no compiler, no source, or it does not compile.
     """
     compiler = shutil.which("g++")
-    wanted = {form["places"][branch].rpartition(":")[0] for form in _forms(branch)}
-    files = [str(source.root / name) for name in sorted(wanted)]
-    if compiler is None or not all(Path(name).is_file() for name in files):
+    files = sorted(str(path) for path in (source.root / "tf_adapter" / "ops").rglob("*.cc"))
+    if compiler is None or not files:
         raise NotCompiled("no g++ here" if compiler is None else "no definitions in the folder")
-    compile_flags, link_flags, version = json.loads(_run([python, "-c", _FLAGS], branch))
+    compile_flags, link_flags = json.loads(_run([python, "-c", _FLAGS], "master"))
     library = str(folder / "definitions.so")
     words = ["-std=c++14", "-shared", "-fPIC", "-w", "-O0", f"-I{source.root}"]
-    _run([compiler, *words, *files, "-o", library, *compile_flags, *link_flags], branch)
+    _run([compiler, *words, *files, "-o", library, *compile_flags, *link_flags], "master")
+    return library
+
+
+def compare(library: str, python: str, branch: str) -> Tuple[int, List[str]]:
+    """Count the operations of the table, and say which of them TensorFlow makes otherwise."""
     count, found = json.loads(_run([python, "-c", _COMPARE, library], branch))
-    done = f"{count} operations compiled from the source for TensorFlow {version}"
-    return [done, *(f"{name}: the table has {ours}, TensorFlow makes {real}" for name, ours, real in found)]
+    return count, [f"{name}: the table has {ours}, TensorFlow makes {real}" for name, ours, real in found]
 
 
-def _forms(branch: str) -> List[dict]:
-    return [form for forms in TABLE["operations"].values() for form in forms if branch in form["places"]]
+def graphs(library: str, python: str, branch: str, path: str) -> int:
+    """Build our training graphs of these operations, with the package on PATH; give how many.
+
+    Raises:
+        NotCompiled: one cannot be built.
+    """
+    program = str(ROOT / "tests" / "npu" / "programs" / "graphs.py")
+    return int(json.loads(_run([python, program, library], branch, path)))
 
 
-def _run(command: List[str], branch: str) -> str:
+def _run(command: List[str], branch: str, path: str = f"{ROOT}:{SIMULATOR}") -> str:
     """Run a command; give the last line that it printed."""
     environ = {
         "PATH": "/usr/local/bin:/usr/bin:/bin",
-        "PYTHONPATH": f"{ROOT}:{SIMULATOR}",
+        "PYTHONPATH": path,
         "NPU_SIMULATOR_ADAPTER": branch,
         "TF_CPP_MIN_LOG_LEVEL": "3",
     }

@@ -16,8 +16,9 @@ from tests.adapter.tiny_job import ENDS, LOOP, STEPS
 MORE = 16  # steps to which the run of 12 is resumed
 LOOPS = "loops of 4 2 4 2, dynamic loss scale, predict"
 RESUME = f"resume from step {STEPS} to {MORE} by one rank less"
-# What two ranks of tests/npu/programs/backend.py add up in loops of 3, 3 and 2 steps.
-_TOTAL, _COUNTS = [64.0, 64.0], [3, 3, 2]
+# What two ranks of tests/npu/programs/backend.py add up in loops of 3, 3 and 2 steps (2 i + 1 in step i), and
+# the step left out as rank 1 overflows in it.
+_TOTAL, _COUNTS, _OVERFLOW = [64.0 - 3.0] * 2, [3, 3, 2], "1:2"
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,8 @@ def _collectives(setting: Setting) -> Outcome:
     folder.mkdir()
     options = json.dumps({"iterations_per_loop": max(_COUNTS), "npu_gather": True})
     args = [options, json.dumps(_COUNTS)]
-    ended = ranks.run(folder, "backend.py", 2, setting.env, args, setting.python)
+    env = {**setting.env, "NPU_SIMULATOR_OVERFLOW": _OVERFLOW}
+    ended = ranks.run(folder, "backend.py", 2, env, args, setting.python)
     outcome = Outcome("collectives, loop, overflow flag on two ranks", folder=folder)
     if ended.codes != [0, 0]:
         outcome.problems = [f"exit codes {ended.codes}: {_last_line(ended.output)}"]

@@ -30,8 +30,9 @@ def adapter() -> Any:
 
 def load_op_library(path: str) -> Any:
     """Stand in for tf.load_op_library."""
-    made = {"_tf_adapter.so": adapter, "_npu_ops.so": operations}.get(os.path.basename(path))
-    return made() if made else _load_op_library(path)
+    if os.path.basename(path) == "_tf_adapter.so":
+        return adapter()
+    return operations() if os.path.basename(path) == "_npu_ops.so" else _load_op_library(path)
 
 
 def stand_in(package: str) -> None:
