@@ -89,7 +89,7 @@ class NpuBackend(Backend):
         config = tf.ConfigProto(allow_soft_placement=True)
         config.graph_options.optimizer_options.global_jit_level = config_pb2.OptimizerOptions.OFF
         rewrite = config.graph_options.rewrite_options
-        # As in the adapter's own options; it switches memory_optimization off only where it makes them itself.
+        # As in the adapter's own options; where these are given it does not switch memory_optimization off.
         rewrite.remapping = rewrite.memory_optimization = RewriterConfig.OFF
         optimizer = rewrite.custom_optimizers.add()
         optimizer.name = "NpuOptimizer"

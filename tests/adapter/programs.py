@@ -165,10 +165,17 @@ def _launch(setting: Setting, backend: str, words: List[str]) -> Tuple[int, Path
         command += ["--inventory", "inventory.yaml", "--no-preflight", "devices,host"]
     gelu = [] if "npu_bert_fused_gelu=False" in words or backend == "npu" else ["gelu=tanh"]
     environ = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2", **setting.env}
+    if setting.stand_ins:  # devices that are not there are not to be held against other runs
+        environ["NPU_LAUNCH_LOCK_DIR"] = str(setting.job / "locks")
     done: Any = subprocess.run(
         [*command, "job.yaml", *words, *gelu], cwd=str(setting.job), env=environ, stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
-    lines = [line for line in done.stdout.splitlines() if "failed first" in line] or done.stdout.splitlines()
     folder = (setting.job / "runs" / "latest").resolve()
-    return done.returncode, folder, lines[0] if lines else ""
+    return done.returncode, folder, _reason(done.stdout.splitlines())
+
+
+def _reason(lines: List[str]) -> str:
+    """Choose the line that says why a run failed: what failed first, or the last thing that is no warning."""
+    first = [line for line in lines if "failed first" in line]
+    return (first or [line for line in reversed(lines) if ": warning: " not in line] or [""])[0]
