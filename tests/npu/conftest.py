@@ -7,13 +7,14 @@ from typing import Any, Callable
 
 import pytest
 
+from bert.onednn import tensorflow_version
 from tests.adapter import ranks
 from tests.adapter.ranks import ROOT, SIMULATOR, Ended
 
 __all__ = ["BRANCHES", "ROOT", "SIMULATOR", "VERSION_1"]
 VERSION_1 = importlib.util.find_spec("tensorflow_core") is not None  # where 1.15 keeps its code
-# Branches of the adapter that differ in what the backend uses; 2.6.5 is the same tests on its TensorFlow.
-BRANCHES = ("master", "r1.15.0", "r1.9.0", "r1.8.0")
+# Branches of the adapter that differ in what the backend uses, on the two TensorFlows that it is made for.
+BRANCHES = ("master", "r1.15.0", "r1.9.0", "r1.8.0")[: None if tensorflow_version() < (2, 7) else 1]
 
 
 @pytest.fixture(scope="session")
