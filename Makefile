@@ -2,6 +2,7 @@
 PYTHON ?= $(shell scripts/find-python 3.11 3.12 3.10 3.13 3.9 3.8)
 PYTHON37 ?= $(shell scripts/find-python 3.7)
 PYTHON39 ?= $(shell scripts/find-python 3.9)
+export NPU_ADAPTER_SOURCE
 PIP = python -m pip install --quiet --disable-pip-version-check --prefer-binary
 BIN = .venv/bin
 DEMO = build/demo
@@ -47,13 +48,15 @@ test-26: .venv26/dev.stamp .venv/demo.stamp
 	  || .venv26/bin/python -m pytest -m "not stress and not slow" $(AGAIN) $(PYTEST_ARGS)
 endif
 
-# The NPU programs over the adapter's own Python, where folders with its source are named (NPU_ADAPTER_SOURCE=A:B).
+# The NPU programs over the adapter's own Python, where folders with its source are named (NPU_ADAPTER_SOURCE=A:B):
+# npu_bridge on TensorFlow 1.15.5, and npu_device on 2.6.5 where that interpreter is found.
 ifeq ($(and $(NPU_ADAPTER_SOURCE),$(PYTHON37)),)
 test-adapter:
 	@echo "SKIPPED: no source of the adapter named, or no Python 3.7 (set NPU_ADAPTER_SOURCE=/path/to/checkout)"
 else
-test-adapter: .venv37/dev.stamp
-	for folder in $$(echo "$(NPU_ADAPTER_SOURCE)" | tr : ' '); do scripts/check-adapter "$$folder" || exit 1; done
+test-adapter: .venv37/dev.stamp $(if $(PYTHON39),.venv26/dev.stamp)
+	IFS=:; for folder in $$NPU_ADAPTER_SOURCE; do for python in .venv37 $(if $(PYTHON39),.venv26); do \
+	  scripts/check-adapter "$$folder" --python $$python/bin/python || exit 1; done; done
 endif
 
 stress: .venv/dev.stamp

@@ -25,9 +25,14 @@ from typing import List, Optional, Sequence, Tuple
 from tests.adapter import definitions, device_table, overlay, programs, ranks, table, tiny_job
 from tests.adapter.programs import Outcome, Setting
 from tests.adapter.ranks import ROOT
-from tests.adapter.source import Source
+from tests.adapter.source import Source, Unreadable
 
+_STAND_INS = "0-1"  # the devices that are stood in for
 _PACKAGES = {"1": "npu_bridge", "2": "npu_device"}  # by TensorFlow's major version
+
+
+class Unusable(Exception):
+    """Say in one line why a folder cannot be checked."""
 
 
 @dataclass(frozen=True)
@@ -40,31 +45,42 @@ class Where:
     branch: str
     stand_ins: bool
     path: str
+    package: Path
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
     """Check a folder; give the exit status."""
     options = _options(argv)
-    source = Source(Path(options.folder).resolve())
+    try:
+        return _check(Path(options.folder).resolve(), options.python, options.devices)
+    except (Unusable, Unreadable) as error:
+        print(f"check-adapter: {error}", file=sys.stderr)
+        return 2
+
+
+def _check(root: Path, given: str, devices: str) -> int:
+    """Check a folder; give the exit status. Unusable, Unreadable: it cannot be checked."""
+    source = Source(root)
+    if os.pathsep in str(root):
+        raise Unusable(f"{root}: {os.pathsep} in a path separates folders; give a path without it")
     if not any(source.package(name) for name in _PACKAGES.values()):
-        print(f"check-adapter: {options.folder}: no npu_bridge or npu_device in it", file=sys.stderr)
-        return 2
+        inside = "; give its parent" if root.name in _PACKAGES.values() else ""
+        raise Unusable(f"{root}: no npu_bridge or npu_device in it{inside}")
     branch, differing = _check_table(source)
-    python, version = _interpreter(options.python)
+    python, version = _interpreter(given)
     if not version:
-        print(f"check-adapter: {python}: no TensorFlow 1.15 or 2.6 in it; give --python, or run"
-              " `make .venv37/dev.stamp`", file=sys.stderr)  # fmt: skip
-        return 2
+        raise Unusable(
+            f"{python}: no TensorFlow 1.15 or 2.6 in it; give --python, or `make .venv37/dev.stamp`"
+        )
     name = _PACKAGES[version[0]]
     if source.package(name) is None:
-        print(
-            f"check-adapter: {options.folder}: no {name}, which TensorFlow {version} needs", file=sys.stderr
-        )
-        return 2
+        raise Unusable(f"{root}: no {name}, which TensorFlow {version} needs")
+    if overlay.stand_ins_needed(source, name) and devices != _STAND_INS:
+        raise Unusable(f"--devices {devices}: with stand-ins there are {_STAND_INS} alone")
     with tempfile.TemporaryDirectory(prefix="check-adapter-") as folder:
         where = _where(source, python, version, branch, Path(folder))
-        differing += _check_definitions(source, where, Path(folder))
-        failed = _check_programs(where, Path(folder), options.devices)
+        differing += _check_package(where) + _check_definitions(source, where, Path(folder))
+        failed = _check_programs(where, Path(folder), devices)
     verdict = "failed" if differing + failed else "passed"
     print(f"{verdict}: {differing} differences, {failed} programs failed")
     return 1 if differing + failed else 0
@@ -113,12 +129,29 @@ def _where(source: Source, python: str, version: str, branch: str, folder: Path)
     name, over = _PACKAGES[version[0]], folder / "python"
     over.mkdir()
     stand_ins = overlay.stand_ins_needed(source, name)
+    package = source.package(name) or Path()
     if stand_ins:
         path = overlay.python_path(source, over, name)
-    else:
-        package = source.package(name)
-        path = os.pathsep.join((str(ROOT), str(package and package.parent)))
-    return Where(python, version, name, branch, stand_ins, path)
+        package = over / name if (over / name).is_dir() else package
+        return Where(python, version, name, branch, stand_ins, path, package)
+    # Behind the package what CANN's set_env.sh has put there: hccl, te and more.
+    outer = [folder for folder in os.environ.get("PYTHONPATH", "").split(os.pathsep) if folder]
+    path = os.pathsep.join((str(ROOT), str(package.parent), *outer))
+    return Where(python, version, name, branch, stand_ins, path, package)
+
+
+def _check_package(where: Where) -> int:
+    """Look which package the ranks import: another one on the way would be what is checked."""
+    script = f"import {where.name}, os; print('at', os.path.dirname({where.name}.__file__))"
+    environ = {**os.environ, "PYTHONPATH": where.path, "NPU_SIMULATOR_ADAPTER": where.branch}
+    done = subprocess.run([where.python, "-c", script], env=environ, capture_output=True, text=True)
+    places = [line[3:] for line in done.stdout.splitlines() if line.startswith("at ")]
+    if places and Path(places[-1]).resolve() == where.package.resolve():
+        return 0
+    reason = (done.stderr.strip().splitlines() or ["no output"])[-1]
+    found = f"is imported from {places[-1]}" if places else f"cannot be imported: {reason}"
+    print(f"  differs     {where.name} of {where.package} {found}")
+    return 1
 
 
 def _check_definitions(source: Source, where: Where, folder: Path) -> int:
@@ -134,7 +167,7 @@ def _check_definitions(source: Source, where: Where, folder: Path) -> int:
         graphs = definitions.graphs(library, where.python, where.branch, where.path)
     except definitions.NotCompiled as error:
         print(f"definitions   not compiled, or no graph of them: {error}")
-        return 0 if "no g++" in str(error) or "no definitions" in str(error) else 1
+        return 0 if isinstance(error, definitions.NothingToCompile) else 1
     print(f"graphs        {graphs} training graphs built of them")
     return len(found)
 
@@ -167,8 +200,8 @@ def _print_device(setting: Setting, outcomes: List[Outcome]) -> None:
     for program in ("flag.py", "operations.py"):
         folder = setting.job / program
         folder.mkdir()
-        alone = {"RANK_TABLE_FILE": "", "RANK_ID": "", "RANK_SIZE": "", "ASCEND_DEVICE_ID": setting.first}
-        ended = ranks.run(folder, program, 1, {**setting.env, **alone}, python=setting.python)
+        alone = {"RANK_TABLE_FILE": "", "RANK_ID": "", "RANK_SIZE": ""}  # on the first device that is seen
+        ended = ranks.run(folder, program, 1, {**setting.env, **alone}, python=setting.python, timeout=1800)
         if ended.codes != [0]:
             print(f"  FAILED      {program}: {(ended.output[0].strip().splitlines() or ['no output'])[-1]}")
             return

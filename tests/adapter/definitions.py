@@ -7,6 +7,7 @@ Definitions alone: the adapter's kernels need CANN. So this shows that the table
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -24,12 +25,17 @@ _COMPARE = """\
 import inspect, json, sys
 import tensorflow as tf
 from npu_simulator import library
+from tests.npu.programs.outputs import outputs
 real, ours, found = tf.load_op_library(sys.argv[1]), library.load(), []
 for name in ours.definitions:
     want = str(inspect.signature(getattr(ours, library.snake(name))))
     have = getattr(real, library.snake(name), None)
     if have is None or str(inspect.signature(have)) != want:
         found.append([name, want, "" if have is None else str(inspect.signature(have))])
+if not found:
+    with tf.Graph().as_default():
+        want, have = outputs(ours), outputs(real)
+    found = [[name, str(want[name]), str(have[name])] for name in want if want[name] != have[name]]
 print(json.dumps([len(ours.definitions), found]))
 """
 
@@ -38,16 +44,21 @@ class NotCompiled(RuntimeError):
     """Say why the definitions were not compiled."""
 
 
+class NothingToCompile(NotCompiled):
+    """Say what is missing: a compiler, or definitions."""
+
+
 def build(source: Source, python: str, folder: Path) -> str:
     """Compile every definition of the source for this interpreter's TensorFlow; give the library's path.
 
     Raises:
-        NotCompiled: there is no compiler, no source, or it does not compile.
+        NothingToCompile: there is no compiler, or there are no definitions.
+        NotCompiled: it does not compile.
     """
     compiler = shutil.which("g++")
     files = sorted(str(path) for path in (source.root / "tf_adapter" / "ops").rglob("*.cc"))
     if compiler is None or not files:
-        raise NotCompiled("no g++ here" if compiler is None else "no definitions in the folder")
+        raise NothingToCompile("no g++ here" if compiler is None else "no definitions in the folder")
     compile_flags, link_flags = json.loads(_run([python, "-c", _FLAGS], "master"))
     library = str(folder / "definitions.so")
     words = ["-std=c++14", "-shared", "-fPIC", "-w", "-O0", f"-I{source.root}"]
@@ -73,12 +84,8 @@ def graphs(library: str, python: str, branch: str, path: str) -> int:
 
 def _run(command: List[str], branch: str, path: str = f"{ROOT}:{SIMULATOR}") -> str:
     """Run a command; give the last line that it printed."""
-    environ = {
-        "PATH": "/usr/local/bin:/usr/bin:/bin",
-        "PYTHONPATH": path,
-        "NPU_SIMULATOR_ADAPTER": branch,
-        "TF_CPP_MIN_LOG_LEVEL": "3",
-    }
+    quiet = {"NPU_SIMULATOR_ADAPTER": branch, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    environ = {**os.environ, **quiet, "PYTHONPATH": path}
     done = subprocess.run(command, env=environ, capture_output=True, text=True)
     if done.returncode:
         raise NotCompiled((done.stderr.strip().splitlines() or ["no output"])[-1])

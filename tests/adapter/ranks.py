@@ -39,15 +39,20 @@ def run(
     env: Mapping[str, str] = {},
     args: Sequence[str] = (),
     python: str = sys.executable,
+    timeout: float = 240,
 ) -> Ended:
-    """Start a program of PROGRAMS on some ranks and wait for them; `env` goes before all else."""
+    """Start a program of PROGRAMS on some ranks and wait for them, or end them; `env` goes first."""
     table = RankTable.from_hosts(
         [Host("10.0.0.1", tuple(Device(n, n, "192.168.1.%d" % (n + 1)) for n in range(size)))]
     )
     (folder / "rank_table.json").write_text(render(table))
     command = [python, str(PROGRAMS / program), *args]
     ranks = [_start(command, folder, rank, size, env) for rank in range(size)]
-    output = [rank.communicate(timeout=240)[0] for rank in ranks]
+    try:
+        output = [rank.communicate(timeout=timeout)[0] for rank in ranks]
+    finally:
+        for rank in ranks:
+            rank.kill()
     return Ended([rank.returncode for rank in ranks], output, reports(folder / "report", size))
 
 

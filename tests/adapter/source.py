@@ -39,6 +39,10 @@ class Function(NamedTuple):
     place: str
 
 
+class Unreadable(Exception):
+    """A file of the source cannot be read; the message says which, and why."""
+
+
 class Source:
     """A folder with the adapter's source, or with an installed package of it."""
 
@@ -66,7 +70,7 @@ class Source:
         path = self._module(module)
         if path is None:
             return None
-        node = _find(ast.parse(path.read_text(encoding="utf-8")), qualified.split("."))
+        node = _find(_parse(path), qualified.split("."))
         if node is None:
             return None
         return Function(_signature(node), f"{self._relative(path)}:{node.lineno}")
@@ -77,7 +81,7 @@ class Source:
         path = self._module(module)
         if path is None:
             return None
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in ast.walk(_parse(path)):
             if wanted in _bound(node):
                 return f"{self._relative(path)}:{getattr(node, 'lineno', 0)}"
         return None
@@ -85,7 +89,7 @@ class Source:
     def file(self, name: str) -> str:
         """Read a file of the source; "" when there is none."""
         path = self.root / name
-        return path.read_text(encoding="utf-8") if path.is_file() else ""
+        return _read(path) if path.is_file() else ""
 
     def text(self, place: str) -> str:
         """Read the line of "file:line"; "" when there is none."""
@@ -107,8 +111,22 @@ class Source:
         return path.relative_to(self.root).as_posix()
 
 
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise Unreadable(f"{path}: cannot be read: {error}") from error
+
+
+def _parse(path: Path) -> Any:
+    try:
+        return ast.parse(_read(path))
+    except (SyntaxError, ValueError) as error:
+        raise Unreadable(f"{path}: is no Python: {error}") from error
+
+
 def _operations(path: Path, relative: Path) -> Iterator[Tuple[str, Operation]]:
-    text = path.read_text(encoding="utf-8")
+    text = _read(path)
     starts = list(_REGISTERED.finditer(text))
     ends = [match.start() for match in starts[1:]] + [len(text)]
     for match, end in zip(starts, ends):
@@ -135,16 +153,39 @@ def _find(tree: Any, names: List[str]) -> Any:
 
 
 def _signature(node: ast.FunctionDef) -> str:
-    arguments = node.args.args
-    defaults: List[Any] = [inspect.Parameter.empty] * (len(arguments) - len(node.args.defaults))
-    defaults += [ast.literal_eval(default) for default in node.args.defaults]
-    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
-    parameters = [
-        inspect.Parameter(argument.arg, kind, default=default)
-        for argument, default in zip(arguments, defaults)
-        if argument.arg != "self"
+    """Write a definition's parameters as inspect.signature would, without self."""
+    given, empty = node.args, inspect.Parameter.empty
+    defaults: List[Any] = [empty] * (len(given.args) - len(given.defaults)) + list(given.defaults)
+    kind = inspect.Parameter
+    found = [(arg, kind.POSITIONAL_OR_KEYWORD, default) for arg, default in zip(given.args, defaults)]
+    found += [(given.vararg, kind.VAR_POSITIONAL, empty)] if given.vararg else []
+    found += [
+        (arg, kind.KEYWORD_ONLY, empty if default is None else default)
+        for arg, default in zip(given.kwonlyargs, given.kw_defaults)
     ]
-    return str(inspect.Signature(parameters))
+    found += [(given.kwarg, kind.VAR_KEYWORD, empty)] if given.kwarg else []
+    return str(
+        inspect.Signature(
+            [
+                inspect.Parameter(arg.arg, place, default=default if default is empty else _value(default))
+                for arg, place, default in found
+                if arg.arg != "self"
+            ]
+        )
+    )
+
+
+class _Named(str):
+    """A default that is no literal: shown by its name, without quotes."""
+
+    __repr__ = str.__str__
+
+
+def _value(node: Any) -> Any:
+    try:
+        return ast.literal_eval(node)
+    except ValueError:
+        return _Named(getattr(node, "id", type(node).__name__))
 
 
 def _bound(node: ast.AST) -> List[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Tuple
 
@@ -35,6 +36,7 @@ def differences(source: Source, branch: str) -> Iterator[str]:
         yield from _operation(operations.get(name), name, forms, branch)
     for name, places in _places(branch):
         yield from _place(source, name, *places)
+    yield from _precision_modes(source, branch)
 
 
 def _form(forms: List[Dict[str, Any]], branch: str) -> Dict[str, Any]:
@@ -91,6 +93,19 @@ def _place(source: Source, name: str, word: str, place: str, lines: int) -> Iter
     if word not in text:
         moved = MOVED if word in source.file(file) else ""
         yield f"{moved}{name}: {place} does not say {word!r}"
+
+
+def _precision_modes(source: Source, branch: str) -> Iterator[str]:
+    """Compare the list of modes that the source begins at the place of their refusal."""
+    ours = TABLE["parameters"]["precision_mode"]["one_of"].get(branch)
+    place = TABLE["refusals"]["precision_mode"]["places"].get(branch)
+    if not ours or not place:
+        return
+    file, _, number = place.rpartition(":")
+    lines = source.file(file).splitlines()[int(number) - 1 :]
+    theirs = re.findall(r'"(\w+)"', "\n".join(lines).partition("}")[0])
+    if sorted(theirs) != sorted(ours):
+        yield f"precision_mode: the table has {sorted(ours)}, {place} {sorted(theirs)}"
 
 
 def _in_checkout(source: Source) -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,29 @@ FLAG = {"dtype": "int32", "inf_nan": False, "finite": [True, False, True]}
 def test_a_folder_without_an_adapter_is_told(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert check.main([str(tmp_path)]) == 2
     assert capsys.readouterr().err.count("no npu_bridge or npu_device in it") == 1
+
+
+def test_a_folder_whose_path_would_be_split_is_told(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    assert check.main([str(tmp_path / "a:b")]) == 2
+    assert "separates folders" in capsys.readouterr().err
+
+
+def test_the_packages_own_folder_is_told(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    (tmp_path / "npu_bridge").mkdir()
+    assert check.main([str(tmp_path / "npu_bridge")]) == 2
+    assert "give its parent" in capsys.readouterr().err
+
+
+def test_another_package_on_the_way_is_a_difference(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    for name in ("wanted", "other"):
+        (tmp_path / name / "npu_bridge").mkdir(parents=True)
+        (tmp_path / name / "npu_bridge" / "__init__.py").write_text("")
+    wanted, other = (tmp_path / name / "npu_bridge" for name in ("wanted", "other"))
+    where = check.Where(sys.executable, "1.15.5", "npu_bridge", "master", True, str(other.parent), wanted)
+    assert check._check_package(where) == 1 and f"is imported from {other}" in capsys.readouterr().out
+    assert check._check_package(dataclasses.replace(where, package=other)) == 0
+    (other / "__init__.py").write_text("raise RuntimeError('broken')")
+    assert check._check_package(where) == 1 and "broken" in capsys.readouterr().out
 
 
 def test_an_interpreter_without_a_tensorflow_that_fits_is_told(

@@ -15,11 +15,10 @@ from tests.adapter.source import Source
 from tests.npu.conftest import VERSION_1
 
 HELPER = """\
-import os
+import pathlib
 import tensorflow
-import npu_bridge
 
-loaded = tensorflow.load_op_library(os.path.join(os.path.dirname(npu_bridge.__file__), "_tf_adapter.so"))
+loaded = tensorflow.load_op_library(str(pathlib.Path(__file__).parents[1] / "_tf_adapter.so"))
 version = "v1.15.0"
 
 
@@ -31,7 +30,7 @@ from npu_bridge import tf_adapter
 
 
 def is_inf_nan_enabled():
-    return tf_adapter.GetDeviceSatMode() == 1
+    return bool(tf_adapter.GetDeviceSatMode())
 
 
 def npu_close():

@@ -8,7 +8,7 @@ from typing import Any, Dict, Iterator, Tuple
 import pytest
 
 from tests.adapter import table
-from tests.adapter.source import Source
+from tests.adapter.source import Source, Unreadable
 from tests.adapter.table import MOVED, TABLE
 
 OPS, PY = "tf_adapter/ops", "tf_adapter/python/npu_bridge"
@@ -63,6 +63,10 @@ def made(folder: Path, branch: str) -> Source:
         held = lines.get(place.rpartition(":")[0], {})
         if word not in held.get(int(place.rpartition(":")[2]), ""):
             put(lines, place, f"{comment} {word}")
+    modes = TABLE["parameters"]["precision_mode"]["one_of"].get(branch)
+    if modes:
+        place = TABLE["refusals"]["precision_mode"]["places"][branch]
+        put(lines, place, "{%s}" % ", ".join(f'"{mode}"' for mode in modes))
     for file, texts in lines.items():
         path = folder / file
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -95,6 +99,11 @@ def bend(folder: Path, file: str, old: str, new: str) -> Tuple[str, Any]:
         (f"{OPS}/npu_ops.cc", 'REGISTER_OP("NPUInit")', "", "NPUInit: not in the source"),
         (f"{PY}/hccl/hccl_ops.py", "fusion=1", "fusion=2", "hccl_ops:allreduce"),
         (f"{PY}/estimator/npu/npu_plugin.py", "is_inf_nan_enabled", "other", "is_inf_nan"),
+        ("tf_adapter/util/npu_attrs.cc", '"allow_fp32_to_bf16"', "", "precision_mode: the table has"),
+        ("tf_adapter/kernels/geop_npu.cc", "per_loop_ > 1", "per_loop_ > 7", "loop_needs"),
+        (f"{PY}/estimator/npu/util.py", "iterations_per_loop - 1", "iterations_per_loop - 2", "one_less"),
+        (f"{PY}/hccl/hccl_ops.py", "root_rank, fusion=2", "root_rank, *rest, fusion=2", "hccl_ops:broadcast"),
+        (f"{PY}/hccl/hccl_ops.py", "rank_size, group='hccl_world_group'", "rank_size, group=ALL", "gather"),
         ("tf_adapter/util/npu_attrs.cc", '"precision_mode").s()', '"precision_mode").i()', "precision_mode"),
     ],
 )  # fmt: skip
@@ -110,6 +119,16 @@ def test_lines_that_have_only_moved_are_told_apart(tmp_path: Path) -> None:
     path.write_text("\n" + path.read_text())
     branch, found = table.closest(source)
     assert branch == "master" and len(found) == 3 and all(text.startswith(MOVED) for text in found)
+
+
+@pytest.mark.parametrize(
+    "text", [b"print 'Python 2'\n", b"name = '\xe9'\n", b"\0"], ids=["python 2", "latin 1", "nul"]
+)
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, text: bytes) -> None:
+    source = made(tmp_path, "master")
+    (tmp_path / PY / "hccl" / "hccl_ops.py").write_bytes(text)
+    with pytest.raises(Unreadable, match=r"hccl_ops\.py: "):
+        table.closest(source)
 
 
 def test_an_installation_is_compared_by_its_signatures_alone(tmp_path: Path) -> None:

@@ -74,9 +74,14 @@ def test_a_static_scale_stays() -> None:
     assert _manage(False, 512.0, [False, True, False, False]) == [512] * 5
 
 
-@pytest.mark.parametrize("scale, first", [(0.5, 1.0), (0.0, 0.5)])
-def test_a_scale_below_one_is_refused(scale: float, first: float) -> None:
-    with pytest.raises(ValueError, match=r"give -1 .off., 0 .dynamic., or 1 or more"):
+NAN, INF = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize(
+    "scale, first", [(0.5, 1.0), (0.0, 0.5), (NAN, 1.0), (INF, 1.0), (1e39, 1.0), (0.0, NAN), (0.0, INF)]
+)
+def test_what_is_no_scale_is_refused(scale: float, first: float) -> None:
+    with pytest.raises(ValueError, match=r"give -1 .off., 0 .dynamic., or 1 to 3.4e\+38"):
         loss_scale.make(scale, first, backends.create(Cluster(), "cpu"))
 
 

@@ -99,6 +99,7 @@ def test_dumps_go_where_they_are_told_or_into_the_ranks_folder(tmp_path: Path) -
     [
         ({"precision_mode": "fp8"}, "precision_mode"),
         ({"iterations_per_loop": 0}, "iterations_per_loop"),
+        ({"iterations_per_loop": 2**31}, "iterations_per_loop"),
         ({"data_dump_flag": True, "over_dump": True}, "over_dump"),
         ({"profiling_options": "training_trace"}, "profiling_options"),
         ({"enable_exception_dump": 3}, "enable_exception_dump"),
@@ -129,7 +130,7 @@ def test_steps_to_dump_may_be_numbers_and_ranges(steps: str) -> None:
     [
         ("0,5", "'0,5'; give steps and ranges with | between them, such as 0|5|10-20"),
         ("all", "'all'; give steps"),
-        ("5||6", "'5||6'; give steps"),  # these four: refused up to r1.11.0, or read as another step later
+        ("5||6", "'5||6'; give steps"),  # these four: refused up to r1.14.0, or read as another step later
         ("5|", "'5|'; give steps"),
         ("5-", "'5-'; give steps"),
         ("-5", "'-5'; give steps"),

@@ -29,6 +29,7 @@ REFUSALS = {
     "dump_without_a_path": "dump_without_a_path",
     "dump_into_no_folder": "dump_path_is_no_folder",
     "dump_step_with_a_comma": "dump_step_format",
+    "dump_step_of_nothing": "dump_step_format",
     "dump_steps_backwards": "dump_step_reversed",
     "dump_of_101_sets": "dump_step_sets",
     "unknown_dump_mode": "dump_mode",
@@ -74,6 +75,7 @@ BY_TYPE = {
     "loop_beside_a_step_in_no_collection": 'Existing "global_step" does not have integer type',
 }
 ALLOWED = {
+    "dump_step_left_open",
     "nothing_wrong", "second_init", "job_id_missing", "both_dumps", "profiling_without_options",
     "int64_allreduce", "flag_without_an_address", "session_without_the_optimizer", "remapping_on",
     "loop_longer_than_the_session_says", "loop_where_the_session_has_none", "loop_without_a_global_step",
@@ -92,6 +94,7 @@ def expected(branch: str) -> Dict[str, str]:
             flag_compared_with_a_float="'addr'",
             jit_compile_is_no_text="unknown_parameter",  # the key is not there yet
             unknown_precision="",
+            dump_step_left_open="dump_step_format",
         )
     if branch != "master":
         told["exception_dump_of_3"] = ""

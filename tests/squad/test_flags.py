@@ -200,3 +200,21 @@ def test_a_bad_value_of_theirs_is_told_under_their_name() -> None:
     assert messages(["--use_fast_gelu=fast"]) == [
         "use_fast_gelu: 'fast' is not a boolean; give True or False"
     ]
+
+
+@pytest.mark.parametrize(
+    "argv, on, noted",
+    [
+        (["--npu_bert_npu_dropout_v3=True"], True, ["npu_bert_npu_dropout_v3"]),
+        (["--npu_bert_npu_dropout_v3=True", "--npu_bert_npu_dropout=False"], False, []),
+        (
+            ["--npu_bert_npu_dropout=False", "--npu_bert_npu_dropout_v3=True"],
+            True,
+            ["npu_bert_npu_dropout_v3"],
+        ),
+        (["--npu_bert_npu_dropout_v3", "--nonpu_bert_npu_dropout_v3"], False, []),
+    ],
+)
+def test_a_note_says_what_is_done_in_the_end(argv: List[str], on: bool, noted: List[str]) -> None:
+    flags, findings, notes = parse(argv)
+    assert findings == [] and flags.npu_bert_npu_dropout is on and [name for name, _ in notes] == noted

@@ -263,6 +263,8 @@ OPTIONS: Dict[str, Map] = {
     "dump_into_no_folder": {"enable_dump": True, "dump_path": b"/nowhere"},
     "dump_step_with_a_comma": {"enable_dump": True, "dump_path": b".", "dump_step": b"0,5"},
     "dump_steps_backwards": {"enable_dump": True, "dump_path": b".", "dump_step": b"5-2"},
+    "dump_step_left_open": {"enable_dump": True, "dump_path": b".", "dump_step": b"5-"},
+    "dump_step_of_nothing": {"enable_dump": True, "dump_path": b".", "dump_step": b"|5"},
     "dump_of_101_sets": {"enable_dump": True, "dump_path": b".", "dump_step": b"|".join([b"1"] * 101)},
     "unknown_dump_mode": {"enable_dump": True, "dump_path": b".", "dump_mode": b"some"},
     "unknown_dump_debug_mode": {"enable_dump_debug": True, "dump_path": b".", "dump_debug_mode": b"some"},

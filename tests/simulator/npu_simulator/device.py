@@ -173,7 +173,7 @@ def check_environment(environ: Mapping[str, str]) -> None:
     table, free = environ.get("RANK_TABLE_FILE"), environ.get("CM_CHIEF_IP")
     if not environ.get("JOB_ID"):
         print("can not find Environment variable : JOB_ID", file=sys.stderr, flush=True)  # no more than that
-    if not environ.get("ASCEND_DEVICE_ID", "0").isdigit():
+    if not (environ.get("ASCEND_DEVICE_ID") or "0").isdigit():
         raise refused("device_id_is_no_number", f"ASCEND_DEVICE_ID is {environ['ASCEND_DEVICE_ID']!r}")
     if environ.get("RANK_SIZE") and environ.get("CM_WORKER_SIZE"):
         raise refused("both_families", "RANK_SIZE and CM_WORKER_SIZE are both set")
@@ -214,7 +214,7 @@ def _refuse(findings: Sequence[Any]) -> None:
 
 def physical(environ: Mapping[str, str]) -> int:
     """Give the physical id of ASCEND_DEVICE_ID; NPU_SIMULATOR_DEVICES lists them by logical id."""
-    logical = int(environ.get("ASCEND_DEVICE_ID", environ.get("DEVICE_ID", "0")))
+    logical = int(environ.get("ASCEND_DEVICE_ID") or environ.get("DEVICE_ID") or "0")
     listed = [int(number) for number in environ.get(_DEVICES, "").split(",") if number]
     if listed and logical >= len(listed):
         raise refused(

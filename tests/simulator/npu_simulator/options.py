@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import Any, Dict, List, Optional
 
 from tensorflow.core.protobuf.rewriter_config_pb2 import RewriterConfig
 
-from npu_simulator.names import BRANCH, TABLE
+from npu_simulator.names import BRANCH, TABLE, has
 from npu_simulator.refusals import refused, refuses
 
 PARAMETERS: Dict[str, Any] = TABLE["parameters"]
@@ -74,13 +75,26 @@ def _check_dump(values: Dict[str, Any]) -> None:
 
 
 def _check_steps(text: str) -> None:
-    """Refuse what is no list of steps and ranges such as 0|5|10-20."""
-    sets = text.split("|")
+    """Refuse what is no list of steps and ranges such as 0|5|10-20, as the branch does."""
+    sets = _split(text, "|")
     if len(sets) > 100:
         raise refused("dump_step_sets", f"dump_step has {len(sets)} sets of data")
-    for part in sets:
-        ends: List[str] = part.split("-")
-        if len(ends) > 2 or not all(set(end) <= _NUMERICS for end in ends):
-            raise refused("dump_step_format", f"dump_step string style is error: {text}")
-        if len(ends) == 2 and int(ends[0] or 0) >= int(ends[1] or 0):
-            raise refused("dump_step_reversed", f"in range steps, the first step is >= the second: {part}")
+    if not _well_formed(text, sets):
+        raise refused("dump_step_format", f"dump_step string style is error: {text}")
+    for ends in (_split(part, "-") for part in sets):
+        if len(ends) == 2 and int(ends[0] or 0) >= int(ends[1]):
+            raise refused("dump_step_reversed", f"in range steps, the first step is >= the second: {text}")
+
+
+def _well_formed(text: str, sets: List[str]) -> bool:
+    """By a regular expression up to r1.14.0, part by part since, where an end may be missing."""
+    if not has("behaviour", "dump_step_is_split"):
+        return re.match(r"(\d+(-\d+)?\|)+\Z", text + "|") is not None
+    parts = [_split(part, "-") for part in sets]
+    return all(len(ends) in (1, 2) and set("".join(ends)) <= _NUMERICS for ends in parts)
+
+
+def _split(text: str, at: str) -> List[str]:
+    """Split as std::getline does: what is behind the last separator counts only if there is something."""
+    parts = text.split(at)
+    return parts if parts[-1] else parts[:-1]

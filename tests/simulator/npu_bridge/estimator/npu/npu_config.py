@@ -31,9 +31,9 @@ def set_npu_default_config(func: Callable[..., Any], args: Any, kwargs: Any) -> 
 
 def decorator_tf_session(func: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(func)
-    def init(self: Any, *args: Any, **kwargs: Any) -> Any:
-        args, kwargs = set_npu_default_config(func, args, kwargs)
-        return func(self, *args, **kwargs)
+    def init(self: Any, *args: Any, **kwargs: Any) -> None:
+        given, named = set_npu_default_config(func, args, kwargs)
+        func(self, *given, **named)
 
     return init
 

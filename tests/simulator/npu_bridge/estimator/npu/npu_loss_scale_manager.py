@@ -12,7 +12,7 @@ from tensorflow.contrib.mixed_precision import FixedLossScaleManager as _Fixed
 class FixedLossScaleManager(_Fixed):
     def __init__(self, loss_scale: float, enable_overflow_check: bool = True) -> None:
         if loss_scale < 1:
-            raise refused("loss_scale_below_one", "loss scale must be at least 1.", ValueError)
+            raise refused("loss_scale_below_one", f"loss scale {loss_scale}", ValueError)
         super().__init__(loss_scale)
         self._enable_overflow_check = enable_overflow_check
 
