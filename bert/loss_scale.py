@@ -12,10 +12,10 @@ from typing import Any, List, Optional
 import tensorflow.compat.v1 as tf
 
 from bert.backend.base import Backend
+from bert.train_config import HIGHEST_SCALE
 
 GOOD_STEPS = 1000
 BAD_STEPS = 2
-HIGHEST = 3.4e38  # just below the largest float32; the bound of npu_bridge's manager
 ENDLESS = 100  # overflows in a row that end the run: a scale of 2**32 is down to 1 after 64
 
 
@@ -26,8 +26,9 @@ def make(scale: float, initial: float, backend: Backend) -> Optional[Any]:
     """
     if scale < 0:
         return None
-    if 0 < scale < 1 or (scale == 0 and initial < 1):
-        raise ValueError("loss scale %g: give -1 (off), 0 (dynamic), or 1 or more" % (scale or initial))
+    if not 1 <= (scale or initial) <= HIGHEST_SCALE:  # nan is neither
+        allowed = f"-1 (off), 0 (dynamic), or 1 to {HIGHEST_SCALE:g}"
+        raise ValueError(f"loss scale {scale or initial:g}: give {allowed}")
     return backend.loss_scale_manager(scale, initial) or LossScale(scale, initial)
 
 
@@ -52,7 +53,7 @@ class LossScale:
         good, bad = tf.where(finite, good + 1.0, 0.0), tf.where(finite, bad, bad + 1.0)
         up, down = good >= GOOD_STEPS, bad >= BAD_STEPS
         # Doubled beyond float32 it would be inf and stay there.
-        doubled = tf.where(scale < HIGHEST / 2.0, scale * 2.0, scale)
+        doubled = tf.where(scale < HIGHEST_SCALE / 2.0, scale * 2.0, scale)
         scale = tf.where(up, doubled, tf.where(down, tf.maximum(scale / 2.0, 1.0), scale))
         changed = tf.logical_or(up, down)
         return tf.group(

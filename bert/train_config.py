@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Optional
 
+HIGHEST_SCALE = 3.4e38  # of a loss: just below the largest float32; the bound of npu_bridge's manager
+
 
 @dataclass(frozen=True)
 class TrainConfig:

@@ -14,6 +14,7 @@ from typing import Callable, Iterator, Mapping, Optional, Sequence
 from bert import checkpoint_index, names
 from bert.backend.npu_options import NpuOptions
 from bert.config import BertConfig
+from bert.train_config import HIGHEST_SCALE
 from squad.flags import Finding, Parsed, SquadFlags, fields, parse, resolve_paths
 
 
@@ -113,11 +114,13 @@ def _ranges(flags: SquadFlags) -> Iterator[Finding]:
 
 
 def _loss_scale(flags: SquadFlags) -> Iterator[Finding]:
-    scale = flags.npu_bert_loss_scale or 0.0
-    if 0 < scale < 1:
-        yield "npu_bert_loss_scale", f"{scale} is below 1; give -1 (off), 0 (dynamic), or 1 or more"
-    if flags.init_loss_scale_value < 1:
-        yield "init_loss_scale_value", f"{flags.init_loss_scale_value} is below 1"
+    """Refuse what is no scale: below 1, or beyond float32; nan is neither below nor above anything."""
+    scale, first = flags.npu_bert_loss_scale or 0.0, flags.init_loss_scale_value
+    if not (scale <= 0 or 1 <= scale <= HIGHEST_SCALE):
+        allowed = f"-1 (off), 0 (dynamic), or 1 to {HIGHEST_SCALE:g}"
+        yield "npu_bert_loss_scale", f"{scale} is no scale; give {allowed}"
+    if not 1 <= first <= HIGHEST_SCALE:
+        yield "init_loss_scale_value", f"{first} is no scale; give 1 to {HIGHEST_SCALE:g}"
 
 
 def _model(flags: SquadFlags) -> Iterator[Finding]:

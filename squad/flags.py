@@ -187,6 +187,7 @@ def parse(argv: Sequence[str]) -> Parsed:
     values: Dict[str, Any] = {}
     findings: List[Finding] = []
     notes: List[Finding] = []
+    aliased: Dict[str, Tuple[str, str]] = {}
     for name, text in _pairs(argv, findings):
         target, difference = ALIASES.get(name, (name, ""))
         try:
@@ -198,8 +199,9 @@ def parse(argv: Sequence[str]) -> Parsed:
             findings.append((name, str(error)))
         if name in UNUSED:
             notes.append((name, "not used here; " + UNUSED[name]))
-        elif difference and values.get(target):
-            notes.append((name, difference))
+        elif difference:
+            aliased[name] = (target, difference)
+    notes += [(name, difference) for name, (target, difference) in aliased.items() if values.get(target)]
     return Parsed(SquadFlags(**values), findings, notes)
 
 

@@ -79,6 +79,11 @@ def _reason(said: str, error: BaseException) -> str:
 
 
 def _why(name: str, version: str, reason: str) -> str:
+    if find_spec(name) is not None and not version.startswith(_BUILT_FOR[name]):
+        return (
+            f"{name} is here, but it is for TensorFlow {_BUILT_FOR[name]}, not {version}: {reason};"
+            " `npu-launch doctor` shows which sets fit"
+        )
     if find_spec(name) is not None:
         return (
             f"{name} is here but does not load on TensorFlow {version}: {reason};"
@@ -138,7 +143,7 @@ def environment_problems(environ: Mapping[str, str]) -> List[str]:
         found.append("POD_NAME is set: the adapter would look for a pod instead of RANK_ID; unset it")
     if not environ.get("JOB_ID"):
         found.append("JOB_ID is not set; start with npu-launch, or export JOB_ID=1")
-    device = environ.get("ASCEND_DEVICE_ID", "0")
+    device = environ.get("ASCEND_DEVICE_ID") or "0"  # empty is unset: DEVICE_ID counts then
     if not device.isdigit():
         found.append("ASCEND_DEVICE_ID is %r; it must be a number" % device)
     return found

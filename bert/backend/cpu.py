@@ -148,7 +148,7 @@ def amp_obstacle() -> str:
     if asked == "0":
         return "TF_ENABLE_ONEDNN_OPTS=0 switches oneDNN off"
     if asked != "1" and tuple(map(int, tf.__version__.split(".")[:2])) < onednn.SINCE:
-        return f"oneDNN is off in TensorFlow {tf.__version__}; TF_ENABLE_ONEDNN_OPTS=1 switches it on"
+        return f"oneDNN is off in TensorFlow {tf.__version__}; 2.9 and newer have it"
     flags = _cpu_flags()
     if "avx512f" not in flags and "avx_ne_convert" not in flags:
         return "oneDNN computes bfloat16 on CPUs with AVX-512 only, this one has none"

@@ -28,6 +28,7 @@ PRECISION_MODES: Dict[str, Tuple[str, ...]] = {
     "cube_fp16in_fp32out": ("fp16", "fp32"),
     "allow_fp32_to_bf16": ("bf16", "fp32"),
 }
+MOST_STEPS = 2**31 - 1  # of a loop: the adapter keeps the number in 32 bits
 MOST_DUMPS = 100  # steps and ranges in a data_dump_step
 _FP_POINT, _BP_POINT = "FP_POINT", "BP_POINT"
 
@@ -63,8 +64,8 @@ class NpuOptions:
         """Yield (flag, what is wrong and what to do) for values that the adapter would refuse."""
         if self.precision_mode and self.precision_mode not in PRECISION_MODES:
             yield "precision_mode", "%r is none of %s" % (self.precision_mode, ", ".join(PRECISION_MODES))
-        if self.iterations_per_loop < 1:
-            yield "iterations_per_loop", "%d is below 1" % self.iterations_per_loop
+        if not 1 <= self.iterations_per_loop <= MOST_STEPS:
+            yield "iterations_per_loop", f"{self.iterations_per_loop} is outside 1 to {MOST_STEPS}"
         if self.profiling_options and not _is_object(self.profiling_options):
             yield "profiling_options", 'not a JSON object; give {"training_trace": "on", ...}'
         yield from self._dump_problems()
@@ -76,7 +77,7 @@ class NpuOptions:
         if problem:
             yield "data_dump_step", problem
         dump = self.enable_exception_dump
-        if not -1 <= dump <= 2:  # up to r1.11.0 the adapter itself passes any number on
+        if not -1 <= dump <= 2:  # only the newest adapter refuses it itself
             yield "enable_exception_dump", f"{dump} is none of 0, 1, 2, and not -1 (CANN's default)"
 
     def parameters(self, rank_dir: str, environ: Any = os.environ) -> Dict[str, Parameter]:
