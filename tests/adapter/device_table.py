@@ -30,7 +30,8 @@ def flag_row(answers: Mapping[str, Any]) -> str:
     """Say what the flag did over three products of which the second is beyond float16."""
     how = "results become inf" if answers["inf_nan"] else f"the flag is {answers['dtype']}"
     seen = ", ".join("finite" if finite else "overflow" for finite in answers["finite"])
-    return f"{how}; a product beyond float16 between two small ones: {seen}"
+    odd = "" if answers["finite"] == [True, False, True] else " (NOT as expected)"
+    return f"{how}; a product beyond float16 between two small ones: {seen}{odd}"
 
 
 def operations_row(graphs: Mapping[str, List[str]], known: Optional[Set[str]]) -> str:

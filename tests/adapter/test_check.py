@@ -76,6 +76,10 @@ def test_the_devices_table_holds_programs_flag_and_operations() -> None:
     ]
 
 
+def test_a_flag_that_is_never_up_is_marked() -> None:
+    assert device_table.flag_row({**FLAG, "finite": [True] * 3}).endswith("finite (NOT as expected)")
+
+
 def test_the_programs_of_the_table_run(run_ranks: Any) -> None:
     """On the simulator, whose flag is up where it is told to be."""
     ended = run_ranks("flag.py", env={"NPU_SIMULATOR_OVERFLOW": "0:2"})
