@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import types
-from typing import Any
+from typing import Any, Dict
 
 from npu_simulator.names import has
 
@@ -18,7 +18,6 @@ SATURATION, INF_NAN = 0, 1
 
 def adapter(name: str) -> types.ModuleType:
     """Make npu_bridge's swig module tf_adapter, under the name that a package imports it by."""
-    made = types.ModuleType(name, __doc__)
     functions = {
         "map_string_string": dict,
         "PluginInit": _not_simulated,
@@ -27,15 +26,12 @@ def adapter(name: str) -> types.ModuleType:
         "SetDeviceSatMode": _not_simulated,
         "GetDeviceSatMode": device_sat_mode,
     }
-    for key, value in {**{constant: constant.lower() for constant in _CONSTANTS}, **functions}.items():
-        if has("plugin", key):
-            setattr(made, key, value)
-    return made
+    members = {**{constant: constant.lower() for constant in _CONSTANTS}, **functions}
+    return _module(name, {key: value for key, value in members.items() if has("plugin", key)})
 
 
 def backends(name: str) -> types.ModuleType:
     """Make npu_device's module _npu_device_backends, under the name that the package imports it by."""
-    made = types.ModuleType(name, __doc__)
     functions = {
         "WatchOpRegister": _nothing,
         "StopWatchOpRegister": _nothing,
@@ -44,7 +40,12 @@ def backends(name: str) -> types.ModuleType:
         "Open": _not_simulated,
         "Close": _nothing,
     }
-    for key, value in functions.items():
+    return _module(name, functions)
+
+
+def _module(name: str, members: Dict[str, Any]) -> types.ModuleType:
+    made = types.ModuleType(name, __doc__)
+    for key, value in members.items():
         setattr(made, key, value)
     return made
 
