@@ -90,7 +90,7 @@ def _options(argv: Optional[Sequence[str]]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="check-adapter", usage=(__doc__ or "").split("\n\n")[1][7:])
     parser.add_argument("folder")
     parser.add_argument("--python", default="")
-    parser.add_argument("--devices", default="0-1")
+    parser.add_argument("--devices", default=_STAND_INS)
     return parser.parse_args(argv)
 
 
@@ -131,7 +131,10 @@ def _where(source: Source, python: str, version: str, branch: str, folder: Path)
     stand_ins = overlay.stand_ins_needed(source, name)
     package = source.package(name) or Path()
     if stand_ins:
-        path = overlay.python_path(source, over, name)
+        try:
+            path = overlay.python_path(source, over, name)
+        except FileNotFoundError as error:
+            raise Unusable(str(error)) from error
         package = over / name if (over / name).is_dir() else package
         return Where(python, version, name, branch, stand_ins, path, package)
     # Behind the package what CANN's set_env.sh has put there: hccl, te and more.
@@ -148,7 +151,7 @@ def _check_package(where: Where) -> int:
     places = [line[3:] for line in done.stdout.splitlines() if line.startswith("at ")]
     if places and Path(places[-1]).resolve() == where.package.resolve():
         return 0
-    reason = (done.stderr.strip().splitlines() or ["no output"])[-1]
+    reason = ranks.last_line(done.stderr)
     found = f"is imported from {places[-1]}" if places else f"cannot be imported: {reason}"
     print(f"  differs     {where.name} of {where.package} {found}")
     return 1
@@ -181,9 +184,8 @@ def _check_programs(where: Where, folder: Path, devices: str) -> int:
     env = {"PYTHONPATH": where.path, "NPU_SIMULATOR_ADAPTER": where.branch, "NPU_SIMULATOR_REPORT": ""}
     setting = Setting(where.python, env, job, devices, where.stand_ins)
     outcomes = [_told(outcome) for outcome in programs.run_all(setting)]
-    if not where.stand_ins:
-        _print_device(setting, outcomes)
-    return sum(bool(outcome.problems) for outcome in outcomes)
+    failed = sum(bool(outcome.problems) for outcome in outcomes)
+    return failed if where.stand_ins else failed + _print_device(setting, outcomes)
 
 
 def _told(outcome: Outcome) -> Outcome:
@@ -194,8 +196,8 @@ def _told(outcome: Outcome) -> Outcome:
     return outcome
 
 
-def _print_device(setting: Setting, outcomes: List[Outcome]) -> None:
-    """Print what only the device can say; on one device, without a rank table."""
+def _print_device(setting: Setting, outcomes: List[Outcome]) -> int:
+    """Print what only the device can say, on one device and without a rank table; count what failed."""
     answers = []
     for program in ("flag.py", "operations.py"):
         folder = setting.job / program
@@ -203,11 +205,12 @@ def _print_device(setting: Setting, outcomes: List[Outcome]) -> None:
         alone = {"RANK_TABLE_FILE": "", "RANK_ID": "", "RANK_SIZE": ""}  # on the first device that is seen
         ended = ranks.run(folder, program, 1, {**setting.env, **alone}, python=setting.python, timeout=1800)
         if ended.codes != [0]:
-            print(f"  FAILED      {program}: {(ended.output[0].strip().splitlines() or ['no output'])[-1]}")
-            return
+            print(f"  FAILED      {program}: {ranks.last_line(ended.output[0])}")
+            return 1
         answers.append(ended.answers())
     for line in device_table.rows(answers[0], answers[1], outcomes, device_table.listed()):
         print(line)
+    return 0
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import subprocess
 from pathlib import Path
 from typing import List, Tuple
 
-from tests.adapter.ranks import ROOT, SIMULATOR
+from tests.adapter.ranks import ROOT, SIMULATOR, last_line
 from tests.adapter.source import Source
 
 _FLAGS = (
@@ -88,5 +88,5 @@ def _run(command: List[str], branch: str, path: str = f"{ROOT}:{SIMULATOR}") -> 
     environ = {**os.environ, **quiet, "PYTHONPATH": path}
     done = subprocess.run(command, env=environ, capture_output=True, text=True)
     if done.returncode:
-        raise NotCompiled((done.stderr.strip().splitlines() or ["no output"])[-1])
-    return (done.stdout.strip().splitlines() or ["null"])[-1]
+        raise NotCompiled(last_line(done.stderr))
+    return last_line(done.stdout)

@@ -8,7 +8,7 @@ import os
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Mapping, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, Tuple
 
 from tests.adapter import ranks
 from tests.adapter.tiny_job import ENDS, LOOP, STEPS
@@ -108,15 +108,10 @@ def _collectives(setting: Setting) -> Outcome:
     ended = ranks.run(folder, "backend.py", 2, env, args, setting.python)
     outcome = Outcome("collectives, loop, overflow flag on two ranks", folder=folder)
     if ended.codes != [0, 0]:
-        outcome.problems = [f"exit codes {ended.codes}: {_last_line(ended.output)}"]
+        outcome.problems = [f"exit codes {ended.codes}: {ranks.last_line(ended.output[-1])}"]
     elif any(ended.answers(rank)["total"] != _TOTAL for rank in (0, 1)):
         outcome.problems = [f"sums {ended.answers()['total']}, not {_TOTAL}"]
     return outcome
-
-
-def _last_line(output: Sequence[str]) -> str:
-    lines = [line for text in output for line in text.strip().splitlines()]
-    return lines[-1] if lines else "no output"
 
 
 def _train(setting: Setting, case: Case) -> Outcome:

@@ -56,6 +56,11 @@ def run(
     return Ended([rank.returncode for rank in ranks], output, reports(folder / "report", size))
 
 
+def last_line(text: str) -> str:
+    """Give the last line of what a program printed, which says why it failed."""
+    return (text.strip().splitlines() or ["no output"])[-1]
+
+
 def reports(folder: Path, size: int) -> List[Dict[str, Any]]:
     """Read what the simulator noted of each rank; {} where it noted nothing."""
     paths = [folder / f"rank_{rank}.json" for rank in range(size)]

@@ -27,6 +27,17 @@ def test_a_folder_whose_path_would_be_split_is_told(tmp_path: Path, capsys: pyte
     assert "separates folders" in capsys.readouterr().err
 
 
+def test_a_checkout_without_the_script_of_its_build_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "tf_adapter_2.x" / "python" / "npu_device"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("")
+    monkeypatch.setattr(check, "_interpreter", lambda given: (sys.executable, "2.6.5"))
+    assert check.main([str(tmp_path)]) == 2
+    assert "npu_device.compat.v1 cannot be made" in capsys.readouterr().err
+
+
 def test_the_packages_own_folder_is_told(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     (tmp_path / "npu_bridge").mkdir()
     assert check.main([str(tmp_path / "npu_bridge")]) == 2
