@@ -27,11 +27,11 @@ from bert import trainer  # noqa: E402
 from bert.cluster import Cluster  # noqa: E402
 from bert.config import BertConfig  # noqa: E402
 from bert.train_config import TrainConfig  # noqa: E402
-from squad import batching  # noqa: E402
-from squad.examples import read_squad  # noqa: E402
-from squad.features import Features, build_features  # noqa: E402
-from squad.sharding import MODES  # noqa: E402
-from squad.tokenizer import Tokenizer  # noqa: E402
+from squad.data import batching  # noqa: E402
+from squad.data.data_order import MODES  # noqa: E402
+from squad.data.examples import read_squad  # noqa: E402
+from squad.data.features import Features, build_features  # noqa: E402
+from squad.data.tokenizer import Tokenizer  # noqa: E402
 
 RECORDS = 5  # progress records of a run; the first one is left out
 

@@ -61,9 +61,9 @@ def respell(paragraph: Any, rare: Any, table: Dict[int, str], copy: int) -> Any:
 
 def features(path: str, vocab_file: str) -> int:
     """Make training features as run_squad does, token maps and all; return the number of questions."""
-    from squad.examples import read_squad
-    from squad.features import build_features
-    from squad.tokenizer import Tokenizer
+    from squad.data.examples import read_squad
+    from squad.data.features import build_features
+    from squad.data.tokenizer import Tokenizer
 
     examples = read_squad(path, training=True, version_2_with_negative=True)
     build_features(examples, Tokenizer(vocab_file), training=True, **SIZES)

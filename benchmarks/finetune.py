@@ -27,12 +27,12 @@ import numpy as np  # noqa: E402
 
 from benchmarks import rows  # noqa: E402
 from benchmarks.inputs import pretrained, train_file  # noqa: E402
-from squad.answer_text import AnswerText  # noqa: E402
+from squad.answers.answer_text import AnswerText  # noqa: E402
+from squad.answers.nbest import Options, predictions  # noqa: E402
+from squad.data.examples import read_squad  # noqa: E402
+from squad.data.features import build_features  # noqa: E402
+from squad.data.tokenizer import Tokenizer  # noqa: E402
 from squad.evaluate import evaluate  # noqa: E402
-from squad.examples import read_squad  # noqa: E402
-from squad.features import build_features  # noqa: E402
-from squad.predictions import Options, predictions  # noqa: E402
-from squad.tokenizer import Tokenizer  # noqa: E402
 
 # HF's recipe, whatever the example's own settings are.
 LIKE_HF = ("optimizer_type=adamw", "warmup_proportion=0.1", "freeze_embeddings=false", "dropout_rate=-1")

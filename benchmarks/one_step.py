@@ -92,7 +92,8 @@ def measure(args: argparse.Namespace) -> Dict[str, float]:
     imported = time.monotonic()
     tf.disable_eager_execution()
     from bert import backend as backends
-    from bert import checkpoint, step
+    from bert import step
+    from bert.checkpoints import reader
     from bert.cluster import Cluster
     from bert.config import BertConfig
     from bert.model import Model, create_variables
@@ -101,7 +102,7 @@ def measure(args: argparse.Namespace) -> Dict[str, float]:
     backend = backends.create(Cluster.from_environ(os.environ), "cpu", amp=args.amp)
     shape = BertConfig(30522, args.hidden, args.layers, args.hidden // 64, 4 * args.hidden, type_vocab_size=2)
     given = random_batch(args)
-    reading = checkpoint.Reading(args.init, slots=False)
+    reading = reader.Reading(args.init, slots=False)
     with tf.Graph().as_default():
         fetches: Any
         batch = {name: tf.placeholder_with_default(v, [None] * np.ndim(v)) for name, v in given.items()}
@@ -114,7 +115,7 @@ def measure(args: argparse.Namespace) -> Dict[str, float]:
             fetches = Model(shape, variables, backend.gelu).span_logits(batch)
         built = time.monotonic()
         with tf.Session(config=backend.session_config()) as session:
-            checkpoint.initialize(session, variables, reading)
+            reader.initialize(session, variables, reading)
             session.run(fetches)
             first = time.monotonic()
             backend.barrier()

@@ -43,11 +43,11 @@ def compare(args: argparse.Namespace) -> None:
     import numpy as np
 
     from benchmarks.inputs import pretrained
-    from squad.answer_text import AnswerText
-    from squad.examples import read_squad
-    from squad.features import build_features
-    from squad.predictions import Options, predictions
-    from squad.tokenizer import Tokenizer
+    from squad.answers.answer_text import AnswerText
+    from squad.answers.nbest import Options, predictions
+    from squad.data.examples import read_squad
+    from squad.data.features import build_features
+    from squad.data.tokenizer import Tokenizer
 
     model = args.model or pretrained()
     everything = read_squad(str(args.file), False, True)
@@ -77,14 +77,14 @@ def with_head(model: Path, folder: str) -> str:
     """Give the weights with a span head that is the same each time, so that answers can be compared."""
     import tensorflow.compat.v1 as tf
 
-    from bert import checkpoint
+    from bert.checkpoints import reader
     from bert.config import BertConfig
     from bert.model import create_variables
 
     with tf.Graph().as_default(), tf.Session() as session:
         tf.set_random_seed(1)
         variables = create_variables(BertConfig.from_file(str(model / "config.json")))
-        checkpoint.initialize(session, variables, checkpoint.Reading(str(model)))
+        reader.initialize(session, variables, reader.Reading(str(model)))
         prefix: str = tf.train.Saver(variables).save(session, os.path.join(folder, "model.ckpt"))
     return prefix
 
@@ -97,7 +97,7 @@ def run(
     from bert import trainer
     from bert.cluster import Cluster
     from bert.config import BertConfig
-    from squad.batching import collect_logits, predict_batches, predict_order
+    from squad.data.batching import collect_logits, predict_batches, predict_order
 
     backend = backends.create(Cluster())
     backend.predictions_at_once = at_once

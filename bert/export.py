@@ -109,7 +109,7 @@ def export(
 
 
 def _weights(checkpoint: str, config: BertConfig) -> Dict[str, np.ndarray]:
-    from bert import checkpoint as reader  # TensorFlow comes with it
+    from bert.checkpoints import reader as reader  # TensorFlow comes with it
 
     reader.check(checkpoint, config)
     wanted = names.shapes(config)
@@ -150,7 +150,7 @@ def _saved_model(checkpoint: str, folder: str, config: BertConfig, gelu: str) ->
     """Inputs int32 [B, L]: the keys below; outputs float32 [B, L]: start_logits, end_logits."""
     import tensorflow.compat.v1 as tf
 
-    from bert import checkpoint as reader
+    from bert.checkpoints import reader as reader
     from bert.model import Model, create_variables, exact_gelu, tanh_gelu
 
     _weights(checkpoint, config)

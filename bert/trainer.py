@@ -13,13 +13,14 @@ from typing import Any, Callable, Dict, Iterator, List, Tuple
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from bert import agreement, checkpoint, checkpoint_store, heartbeat, loss_scale, resume, step
+from bert import agreement, heartbeat, loss_scale, step
 from bert.backend.base import Backend
+from bert.checkpoints import reader, resume, store
+from bert.checkpoints.resume import Start
 from bert.config import BertConfig
 from bert.errors import EndlessOverflow, NotFinite, StepsDiffer
 from bert.model import Model, create_variables, tanh_gelu
 from bert.progress import Progress
-from bert.resume import Start
 from bert.step import StepGraph
 from bert.stopping import EXIT_CODE, StopRequest
 from bert.train_config import TrainConfig
@@ -62,10 +63,10 @@ def train(
         _say(backend, done)
         return TrainResult(start.prefix, start.step, start.loss)
     if init_checkpoint and not start.prefix:
-        checkpoint.check(init_checkpoint, model_config)
+        reader.check(init_checkpoint, model_config)
     reads = backend.rank == 0 or backend.loads_on_every_rank
     source = (start.prefix or init_checkpoint) if reads else ""
-    reading = checkpoint.Reading(source, slots=bool(start.prefix))
+    reading = reader.Reading(source, slots=bool(start.prefix))
     with tf.Graph().as_default():
         tf.set_random_seed(config.seed + backend.rank)
         feeder, batch = input_pipeline(batches(start.step), backend.static_shapes)
@@ -118,11 +119,11 @@ def input_pipeline(
 
 
 def _set_variables(
-    session: Any, graph: StepGraph, start: Start, backend: Backend, reading: checkpoint.Reading
+    session: Any, graph: StepGraph, start: Start, backend: Backend, reading: reader.Reading
 ) -> None:
     """Give every variable its first value: equal on all ranks, from rank 0's disk."""
     heartbeat.beat("load")
-    loaded = checkpoint.initialize(session, graph.saved, reading)
+    loaded = reader.initialize(session, graph.saved, reading)
     if reading.path and not reading.slots:
         _say(backend, *loaded.lines())
     _assign(session, graph.step, start.step)
@@ -242,18 +243,18 @@ class _Loop:
 
     def _compare(self, at: int) -> None:
         if self._backend.size > 1:
-            digests = agreement.digests(checkpoint.values(self._session, self._graph.weights))
+            digests = agreement.digests(reader.values(self._session, self._graph.weights))
             of_ranks = self._stop.call(self._backend.all_gather, list(digests.values()))
             agreement.compare(list(digests), of_ranks, at)
 
-    def _write(self, at: int, loss: float) -> checkpoint_store.Saved:
+    def _write(self, at: int, loss: float) -> store.Saved:
         def write(prefix: str) -> None:
             self._saver.save(self._session, prefix, write_meta_graph=False, write_state=False)
 
-        held = checkpoint.values(self._session, self._graph.scalars)
+        held = reader.values(self._session, self._graph.scalars)
         scalars = {name: float(value) for name, value in held.items()}
         facts = resume.facts(self._model, self._config, self._backend.size, self._start, scalars, loss)
-        saved = checkpoint_store.save(self._folder, at, write, facts, self._config.keep_checkpoints)
+        saved = store.save(self._folder, at, write, facts, self._config.keep_checkpoints)
         heartbeat.artifact(saved.artifact())
         return saved
 
@@ -271,19 +272,19 @@ def predict(
     gelu: str = "exact",
 ) -> Iterator[Tuple[np.ndarray, np.ndarray]]:
     """Yield (start logits, end logits) [B, L] of each batch, in order. CheckpointError: it does not fit."""
-    checkpoint.check(prefix, model_config)
+    reader.check(prefix, model_config)
     first = next(batches, None)
     if first is None:
         return
     shape = first["input_ids"].shape if backend.static_shapes else [None, None]
-    reading = checkpoint.Reading(prefix, slots=False)
+    reading = reader.Reading(prefix, slots=False)
     with tf.Graph().as_default():
         weights = create_variables(model_config)
         feeds = {key: tf.placeholder(tf.int32, shape) for key in ("input_ids", "input_mask", "segment_ids")}
         model = Model(model_config, weights, tanh_gelu if gelu == "tanh" else backend.gelu)
         logits = model.span_logits(feeds)
         with tf.Session(config=backend.session_config()) as session:
-            loaded = checkpoint.initialize(session, weights, reading)
+            loaded = reader.initialize(session, weights, reading)
             if loaded.missing:
                 _say(backend, *loaded.lines())
 

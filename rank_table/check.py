@@ -7,7 +7,7 @@ import stat
 from typing import Any, List, Mapping, Optional, Union
 
 from rank_table.inventory import CHIPS
-from rank_table.rules import documented, heterog, kinds, legacy, local, syntax, v1, v2
+from rank_table.rules import document_kind, host_and_process, legacy, recommendations, syntax, v1, v1_1, v2
 from rank_table.rules.finding import ERROR, WARNING, Finding, Report
 from rank_table.rules.super_pods import super_pods
 from rank_table.table import RankTable, RankTableError
@@ -49,7 +49,7 @@ def check_file(path: str, chip: str = "", environ: Optional[Mapping[str, str]] =
 def check_host(table: RankTable, host: Any) -> List[Finding]:
     """Compare the table with a host's devices (rule 22): ids, addresses, super_device_ids."""
     report = Report()
-    local.check_host(table, host, report)
+    host_and_process.check_host(table, host, report)
     return report.done()
 
 
@@ -58,7 +58,7 @@ def check_process(
 ) -> List[Finding]:
     """Compare the table with a process (rules 13 to 15): RANK_ID, and the physical id of its device."""
     report = Report()
-    local.check_process(table, environ, physical, report)
+    host_and_process.check_process(table, environ, physical, report)
     return report.done()
 
 
@@ -95,16 +95,16 @@ def _check_text(source: Union[str, bytes], report: Report) -> None:
     document = syntax.parse(source, report)
     if document is syntax.NOTHING:
         return
-    layout = kinds.layout(document, report)
+    layout = document_kind.layout(document, report)
     if not layout:
         return
     _status(document, layout, report)
     if layout in ("1.0", "1.2"):
         view = v1.View(document, report)
-        for rule in (*v1.RULES, super_pods, *documented.RULES):
+        for rule in (*v1.RULES, super_pods, *recommendations.RULES):
             rule(view, report)
     elif layout == "1.1":
-        heterog.check(document, report)
+        v1_1.check(document, report)
     elif layout == "2.0":
         v2.check(document, report)
     elif layout in ("cloud", "lab"):

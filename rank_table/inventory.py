@@ -7,6 +7,8 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
+from rank_table.ranges import spell
+
 CHIPS = ("910A", "A2", "A3", "950")  # generations: 910A; 910B; 910C (910_93); 950
 
 
@@ -116,21 +118,6 @@ def natural(text: str) -> List[Any]:
     for word, digits in re.findall(r"([^0-9]*)([0-9]*)", text):
         parts.append((word, int(digits[:4000]) if digits else -1))
     return parts
-
-
-def spell(numbers: Sequence[int]) -> str:
-    """Write numbers the way --devices takes them.
-
-    >>> spell([0, 1, 2, 3, 7])
-    '0-3,7'
-    """
-    runs: List[List[int]] = []
-    for number in numbers:
-        if runs and number == runs[-1][1] + 1:
-            runs[-1][1] = number
-        else:
-            runs.append([number, number])
-    return ",".join(str(low) if low == high else "%d-%d" % (low, high) for low, high in runs)
 
 
 def merge(inventories: Sequence[Inventory], order: Sequence[str] = ()) -> Inventory:

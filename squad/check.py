@@ -11,8 +11,9 @@ import os
 import sys
 from typing import Callable, Iterator, Mapping, Optional, Sequence
 
-from bert import checkpoint_index, names
+from bert import names
 from bert.backend.npu_options import NpuOptions
+from bert.checkpoints import index
 from bert.config import BertConfig
 from bert.train_config import HIGHEST_SCALE
 from squad.flags import Finding, Parsed, SquadFlags, fields, parse, resolve_paths
@@ -80,7 +81,7 @@ def _files(flags: SquadFlags) -> Iterator[Finding]:
             elif not os.access(value, os.R_OK):
                 yield name, "%s: not readable by you" % value
     path = flags.init_checkpoint
-    if path and checkpoint_index.find(path) is None:
+    if path and index.find(path) is None:
         yield (
             "init_checkpoint",
             "%s: no checkpoint; give a prefix (PREFIX.index exists) or safetensors" % path,
@@ -146,7 +147,7 @@ def _model(flags: SquadFlags) -> Iterator[Finding]:
 
 def _shapes(path: str, config: BertConfig) -> Iterator[Finding]:
     try:
-        held = names.to_google(checkpoint_index.describe(path))
+        held = names.to_google(index.describe(path))
     except (OSError, ValueError) as error:
         yield "init_checkpoint", "%s: %s" % (path, error)
         return

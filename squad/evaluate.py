@@ -332,7 +332,7 @@ def _run(options: argparse.Namespace) -> None:
     if options.out_image_dir:
         if na_probs is None:
             raise DataError("--out-image-dir plots no-answer scores; give them with --na-prob-file")
-        from squad import plots
+        from squad.answers import plots
 
         plots.write(options.out_image_dir, traced, na_probs, scores.has_answer)
 

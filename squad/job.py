@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import List
 
 from bert.cluster import Cluster
-from squad.examples import Example
-from squad.features import Features
+from squad.data.examples import Example
+from squad.data.features import Features
+from squad.data.tokenizer import Tokenizer
 from squad.flags import SquadFlags
-from squad.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)

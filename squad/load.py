@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import List
 
-from squad import records
-from squad.examples import Example, overlap, read_squad
-from squad.features import Features, build_features
+from squad.data import feature_cache
+from squad.data.examples import Example, overlap, read_squad
+from squad.data.features import Features, build_features
 from squad.job import Dataset, Job
 from squad.progress import progress_bar
 
@@ -56,16 +56,16 @@ def _build(job: Job, examples: List[Example], training: bool) -> Features:
         return build_features(examples, job.tokenizer, *sizes, training, maps=not training, progress=bar)
 
 
-def _cached(job: Job, path: str, build: records.Build) -> Features:
+def _cached(job: Job, path: str, build: feature_cache.Build) -> Features:
     flags = job.flags
     names = ("max_seq_length", "doc_stride", "max_query_length", "do_lower_case")
     names += ("version_2_with_negative", "skip_bad_answers")
-    key = records.cache_key(path, flags.vocab_file, **{name: getattr(flags, name) for name in names})
-    cache = records.Cache(
+    key = feature_cache.cache_key(path, flags.vocab_file, **{name: getattr(flags, name) for name in names})
+    cache = feature_cache.Cache(
         folder=flags.input_files_dir,
         key=key,
         reuse=flags.use_tfrecord,
         run_id="%s-%d" % (job.cluster.run_id, job.cluster.attempt),
         first=job.first_on_host,
     )
-    return records.load_or_build(cache, build)
+    return feature_cache.load_or_build(cache, build)

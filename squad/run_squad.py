@@ -22,11 +22,11 @@ from bert.cluster import Cluster
 from bert.config import BertConfig
 from bert.errors import CheckpointError, TrainerError
 from squad.check import check
+from squad.data.tokenizer import Tokenizer
 from squad.errors import DataError
 from squad.flags import SquadFlags, usage
 from squad.job import Job
 from squad.load import load, warn_of_overlap
-from squad.tokenizer import Tokenizer
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
@@ -70,7 +70,10 @@ def run(flags: SquadFlags, cluster: Cluster) -> None:
     device = backends.choose(cluster.backend)
     onednn.ask(os.environ, device)  # this and the next, before TensorFlow is imported, which reads them
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors alone
-    from squad import answering, training  # here, as TensorFlow comes with them
+    from squad import (
+        prediction,
+        training,  # here, as TensorFlow comes with them
+    )
 
     model = BertConfig.from_file(flags.bert_config_file).with_dropout(flags.dropout_rate)
     options = NpuOptions.from_flags(flags)
@@ -81,7 +84,7 @@ def run(flags: SquadFlags, cluster: Cluster) -> None:
         if train_set is not None:
             checkpoint = training.train(job, model, train_set, backend)
         if dev_set is not None:
-            answering.predict(job, model, dev_set, checkpoint, backend)
+            prediction.predict(job, model, dev_set, checkpoint, backend)
     finally:
         backend.close()
 

@@ -10,11 +10,11 @@ from bert.backend.base import Backend
 from bert.backend.npu_options import NpuOptions
 from bert.config import BertConfig
 from bert.train_config import TrainConfig
-from squad import batching
+from squad.data import batching
+from squad.data.data_order import GlobalOrder
 from squad.errors import DataError
 from squad.flags import SquadFlags
 from squad.job import Dataset, Job
-from squad.sharding import GlobalOrder
 
 OFF, DYNAMIC = -1.0, 0.0  # of TrainConfig.npu_bert_loss_scale
 

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from launcher.cli import COMMANDS
-from launcher.reference import yaml_reference
+from launcher.config.reference import yaml_reference
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -27,7 +27,7 @@ def test_every_command_is_named() -> None:
 
 
 def test_every_variable_of_the_contract_is_named() -> None:
-    from launcher.environment import of_rank
+    from launcher.plan.environment import of_rank
 
     env = of_rank(
         {}, rank=0, size=1, local_rank=0, local_size=1, device_id=0, ascend_device_id=0,

@@ -15,7 +15,7 @@ from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 import click
 import yaml
 
-from launcher import cases as case_file
+from launcher.cases import csv_file as case_file
 from launcher.errors import UsageError
 from launcher.run_dir import write_atomic
 

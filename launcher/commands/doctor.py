@@ -10,9 +10,9 @@ from typing import Optional
 
 import click
 
-from launcher import doctor as rooms
-from launcher.doctor.bundle import write_bundle
-from launcher.doctor.machine import ERROR, this_machine
+from launcher.checks import doctor as rooms
+from launcher.checks.bundle import write_bundle
+from launcher.checks.machine import ERROR, this_machine
 from launcher.errors import PreflightError, UsageError
 
 

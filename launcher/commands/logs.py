@@ -10,13 +10,13 @@ from typing import Callable, Iterator, List, Optional, Sequence
 
 import click
 
-from launcher import log_levels, log_text
-from launcher import logs as reading
-from launcher.devices import parse_devices
-from launcher.log_pieces import Block
-from launcher.logs import Place, Query
+from launcher.logs import format, levels
+from launcher.logs import view as reading
+from launcher.logs.records import Block
+from launcher.logs.view import Place, Query
+from launcher.plan.devices import parse_devices
 
-_LEVELS = click.Choice(list(log_levels.NAMES))
+_LEVELS = click.Choice(list(levels.NAMES))
 _STREAMS = click.Choice(["stdout", "stderr"])
 
 
@@ -71,7 +71,7 @@ def logs(
         ranks=tuple(parse_devices(rank)) if rank else (),
         stream=stream[3] if stream else "",
         grep=grep,
-        level=log_levels.NAMES.get(level or "", 0),
+        level=levels.NAMES.get(level or "", 0),
         collapse=collapse,
         tail=tail,
         plog=plog,
@@ -80,7 +80,7 @@ def logs(
     if errors:
         _print_errors(places, query, as_json)
         return
-    render = log_text.as_json if as_json else log_text.Text(date, reading.label_width(places, query))
+    render = format.as_json if as_json else format.Text(date, reading.label_width(places, query))
     _print(reading.show(places, query, follow), render, follow)
 
 
@@ -108,7 +108,7 @@ def _no_gc(wanted: bool) -> Iterator[None]:
 
 
 def _print_errors(places: List[Place], query: Query, as_json: bool) -> None:
-    from launcher import log_errors
+    from launcher.logs import first_errors
 
-    found = log_errors.collect(places, query)
-    click.echo(log_errors.as_json(found) if as_json else "\n".join(log_errors.report(found)))
+    found = first_errors.collect(places, query)
+    click.echo(first_errors.as_json(found) if as_json else "\n".join(first_errors.report(found)))

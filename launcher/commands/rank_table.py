@@ -11,8 +11,8 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, TypeVar
 
 import click
 
-from launcher.devices import TITLES, numbering, parse_devices
 from launcher.errors import LauncherError, PreflightError, UsageError
+from launcher.plan.devices import TITLES, numbering, parse_devices
 from launcher.run_dir import write_atomic
 from rank_table.check import Finding
 from rank_table.convert import TARGETS, convert

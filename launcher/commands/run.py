@@ -49,8 +49,8 @@ def run(
     words: Tuple[str, ...], debug: bool, dry_run: bool, as_json: bool, detach: bool, **options: Any
 ) -> None:
     """Run a job: one process per device, supervised, its logs and checkpoints gathered."""
-    from launcher import config as configs
-    from launcher.prepare import prepare
+    from launcher.config import job as configs
+    from launcher.plan.planner import prepare
 
     if as_json and not dry_run:
         raise UsageError("--json goes with --dry-run")
@@ -63,9 +63,9 @@ def run(
     if dry_run:
         _print_plan(prepared.plan, as_json)
         return
-    from launcher import session
+    from launcher.engines import local
 
-    sys.exit(session.debug(prepared) if debug else session.run(prepared, detach))
+    sys.exit(local.debug(prepared) if debug else local.run(prepared, detach))
 
 
 def split(words: Sequence[str]) -> Tuple[Optional[str], List[str]]:
@@ -90,7 +90,7 @@ def _values(options: Dict[str, Any]) -> Dict[str, Any]:
 
 
 def _ranks(text: str) -> List[int]:
-    from launcher.devices import parse_devices
+    from launcher.plan.devices import parse_devices
 
     try:
         return list(parse_devices(text))
@@ -99,7 +99,7 @@ def _ranks(text: str) -> List[int]:
 
 
 def _print_plan(plan: Any, as_json: bool) -> None:
-    from launcher import dry_run
+    from launcher.plan import dry_run
 
     if as_json:
         import json

@@ -9,9 +9,10 @@ from typing import Any, Dict, List, Sequence
 
 import click
 
-from launcher import runs, whois
-from launcher.runs import State
-from rank_table.inventory import spell
+from launcher.process import procfs
+from launcher.runs import registry
+from launcher.runs.registry import State
+from rank_table.ranges import spell
 
 _RUNS_DIR = click.option(
     "--runs-dir", metavar="DIR", default="runs", show_default=True, help="Folder of the run folders."
@@ -29,11 +30,11 @@ RECENT = 10
 def ps(run: str, every: bool, as_json: bool, runs_dir: str) -> None:
     """List the runs of a folder, and those that run elsewhere on this host; with RUN, its processes."""
     if run:
-        state = runs.state(runs.resolve(run, runs_dir))
+        state = registry.state(registry.resolve(run, runs_dir))
         rows = process_rows(state)
         columns = ["rank", "device", "pid", "age", "memory_mb", "step", "phase", "command"]
     else:
-        rows = [run_row(runs.state(found)) for found in runs.listed(runs_dir, 0 if every else RECENT)]
+        rows = [run_row(registry.state(found)) for found in registry.listed(runs_dir, 0 if every else RECENT)]
         columns = ["run", "state", "exit_code", "started", "age", "ranks", "devices", "step", "pid"]
     click.echo(json.dumps(rows, indent=1) if as_json else "\n".join(table(rows, columns)))
 
@@ -41,14 +42,14 @@ def ps(run: str, every: bool, as_json: bool, runs_dir: str) -> None:
 def run_row(state: State) -> Dict[str, Any]:
     """Give what `ps` shows of a run."""
     specs = state.plan.get("ranks") or []
-    steps = [beat.get("step") for beat in runs.heartbeats(state.run).values()]
+    steps = [beat.get("step") for beat in registry.heartbeats(state.run).values()]
     known = [step for step in steps if isinstance(step, int)]
     return {
         "run": state.run.path.name,
         "state": state.word,
         "exit_code": state.exit_code,
         "started": time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(state.started)),
-        "age": whois.span(time.time() - state.started),
+        "age": procfs.span(time.time() - state.started),
         "ranks": len(specs),
         "devices": spell(sorted({int(spec["device_id"]) for spec in specs})),
         "step": min(known) if known else None,
@@ -61,9 +62,9 @@ def run_row(state: State) -> Dict[str, Any]:
 def process_rows(state: State) -> List[Dict[str, Any]]:
     """Give what `ps RUN` shows: the launcher, the ranks, and whatever else carries the run's id."""
     devices = {spec["rank"]: spec["device_id"] for spec in state.plan.get("ranks") or []}
-    beats = runs.heartbeats(state.run)
+    beats = registry.heartbeats(state.run)
     rows = []
-    launcher = [runs.Process(state.launcher.pid, None)] if state.launcher else []
+    launcher = [registry.Process(state.launcher.pid, None)] if state.launcher else []
     for found in [*launcher, *sorted(state.processes, key=lambda p: (p.rank is None, p.rank or 0, p.pid))]:
         beat = beats.get(found.rank, {}) if found.rank is not None else {}
         rows.append(
@@ -71,11 +72,11 @@ def process_rows(state: State) -> List[Dict[str, Any]]:
                 "rank": found.rank,
                 "device": devices.get(found.rank),
                 "pid": found.pid,
-                "age": whois.span(whois.seconds(found.pid)),
-                "memory_mb": whois.memory(found.pid) >> 20,
+                "age": procfs.span(procfs.seconds(found.pid)),
+                "memory_mb": procfs.memory(found.pid) >> 20,
                 "step": beat.get("step"),
                 "phase": beat.get("phase"),
-                "command": whois.command(found.pid),
+                "command": procfs.command(found.pid),
             }
         )
     return rows
@@ -98,9 +99,9 @@ def table(rows: Sequence[Dict[str, Any]], columns: Sequence[str]) -> List[str]:
 @_RUNS_DIR
 def stop(run: str, now: bool, timeout: float, runs_dir: str) -> None:
     """End RUN as SIGTERM to its launcher would, and wait until nothing of it is left."""
-    from launcher.stop import stop as end
+    from launcher.runs.stop import stop as end
 
-    click.echo("npu-launch: " + end(runs.resolve(run, runs_dir), now, timeout))
+    click.echo("npu-launch: " + end(registry.resolve(run, runs_dir), now, timeout))
 
 
 @click.command()
@@ -110,11 +111,11 @@ def stop(run: str, now: bool, timeout: float, runs_dir: str) -> None:
 @_RUNS_DIR
 def stacks(run: str, full: bool, as_json: bool, runs_dir: str) -> None:
     """Show where every rank of RUN is now: equal Python stacks together, the odd one last."""
-    from launcher import stacks as asking
+    from launcher.diagnosis import stacks as asking
     from launcher.errors import LauncherError
 
-    found = runs.resolve(run, runs_dir)
-    pids = runs.rank_pids(found)
+    found = registry.resolve(run, runs_dir)
+    pids = registry.rank_pids(found)
     if not pids:
         raise LauncherError("%s has no living rank on this host" % found.path.name)
     texts = asking.ask(found, pids)

@@ -6,7 +6,7 @@ from typing import Any, Dict, List, Mapping, Tuple
 
 from rank_table.rules import values
 from rank_table.rules.finding import Report
-from rank_table.rules.heterog import sequence
+from rank_table.rules.v1_1 import sequence
 
 Item = Mapping[str, Any]
 

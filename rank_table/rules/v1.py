@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, FrozenSet, List, Mapping, Optional, Tuple
 
-from rank_table.inventory import spell
+from rank_table.ranges import spell
 from rank_table.rules import values
 from rank_table.rules.finding import Report
 

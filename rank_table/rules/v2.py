@@ -7,7 +7,7 @@ from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from rank_table.rules import values
 from rank_table.rules.finding import Report
-from rank_table.rules.heterog import sequence
+from rank_table.rules.v1_1 import sequence
 from rank_table.sources.hccn import is_address
 
 Item = Mapping[str, Any]

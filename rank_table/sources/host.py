@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from typing import Dict, List, Optional, Sequence, Tuple
 
-from rank_table.inventory import Device, Host, Inventory, spell
+from rank_table.inventory import Device, Host, Inventory
+from rank_table.ranges import spell
 from rank_table.sources import dev_nodes, hccn, npu_smi, rootinfo
 from rank_table.sources.npu_smi import SmiChip
 from rank_table.sources.server_id import own_server_id

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from typing import List, Optional, Sequence, Set, Tuple
 
-from rank_table.inventory import Device, InventoryError, spell
+from rank_table.inventory import Device, InventoryError
+from rank_table.ranges import spell
 
 MOST = 128  # Ascend Docker Runtime takes no more devices
 

@@ -10,7 +10,7 @@ import uuid
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, NamedTuple, Sequence
 
-from launcher.environment import of_rank
+from launcher.plan.environment import of_rank
 from rank_table.inventory import Device, Host
 from rank_table.render import render
 from rank_table.table import RankTable

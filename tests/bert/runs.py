@@ -170,7 +170,7 @@ def _rank(folder: str, config: TrainConfig, cluster: Cluster, options: Dict[str,
 
 def _die_at(call: int) -> None:
     """Let the call-th moving of a file be the last thing that this process does, or does not do any more."""
-    from bert import checkpoint_store
+    from bert.checkpoints import store
 
     replace, count = os.replace, [0]
 
@@ -180,7 +180,7 @@ def _die_at(call: int) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         replace(source, target)
 
-    checkpoint_store.os = _Os(dying)  # type: ignore[assignment]
+    store.os = _Os(dying)  # type: ignore[assignment]
 
 
 class _Os:

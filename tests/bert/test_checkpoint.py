@@ -14,8 +14,9 @@ import tensorflow.compat.v1 as tf
 from safetensors.numpy import load_file, save_file
 
 from bert import backend as backends
-from bert import checkpoint, checkpoint_index, names, trainer
-from bert.checkpoint import Loaded, Reading
+from bert import names, trainer
+from bert.checkpoints import index, reader
+from bert.checkpoints.reader import Loaded, Reading
 from bert.cluster import Cluster
 from bert.config import BertConfig
 from bert.errors import CheckpointError
@@ -56,8 +57,8 @@ def _hf(folder: Path, values: Values, prefix: str = "bert.") -> str:
 def _load(path: str) -> Tuple[Loaded, Values]:
     with tf.Graph().as_default(), tf.Session() as session:
         variables = trainer.create_variables(MODEL)
-        loaded = checkpoint.initialize(session, variables, Reading(path))
-        return loaded, checkpoint.values(session, variables)
+        loaded = reader.initialize(session, variables, Reading(path))
+        return loaded, reader.values(session, variables)
 
 
 def test_names_translate_to_hf_and_back() -> None:
@@ -71,7 +72,7 @@ def test_tensorflow_checkpoints_load_with_slots_and_without(tmp_path: Path) -> N
     values = _values()
     slots = {"%s/%s" % (name, slot): value for name, value in values.items() for slot in ("adam_m", "adam_v")}
     path = _tensorflow(tmp_path, {**values, **slots, "global_step": np.int64(8200), "cls/other": np.zeros(1)})
-    checkpoint.check(path, MODEL)
+    reader.check(path, MODEL)
     loaded, held = _load(path)
     for name, value in held.items():
         np.testing.assert_array_equal(value, values[name])
@@ -95,9 +96,9 @@ def test_a_training_begins_with_zero_moments_that_no_graph_holds_as_constants(tm
         scale = tf.get_variable("loss_scale", [], tf.float32, tf.constant_initializer(8.0))
         run = session.run
         session.run = lambda fetches, feed=None: fed.update(feed or {}) or run(fetches, feed)
-        loaded = checkpoint.initialize(session, {**weights, **moments}, Reading(path, slots=False))
+        loaded = reader.initialize(session, {**weights, **moments}, Reading(path, slots=False))
         session.run = run
-        for name, value in checkpoint.values(session, {**moments, "total": total}).items():
+        for name, value in reader.values(session, {**moments, "total": total}).items():
             assert not value.any(), name
         assert session.run(scale) == 8.0
         starts = {variable.initializer.inputs[1].name for variable in [*moments.values(), total]}
@@ -110,7 +111,7 @@ def test_safetensors_load_from_a_folder_and_from_a_file(tmp_path: Path, prefix: 
     values = _values()
     folder = _hf(tmp_path, values, prefix)
     for path in (folder, str(tmp_path / "model.safetensors")):
-        checkpoint.check(path, MODEL)
+        reader.check(path, MODEL)
         loaded, held = _load(path)
         assert not loaded.missing
         for name, value in held.items():
@@ -130,12 +131,12 @@ def test_a_checkpoint_in_several_files_loads_whole(tmp_path: Path) -> None:
         part = {name: held[name] for name in held if weight_map[name] == file}
         save_file(part, str(tmp_path / file))
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
-    checkpoint.check(str(tmp_path), MODEL)
+    reader.check(str(tmp_path), MODEL)
     loaded, mine = _load(str(tmp_path))
     assert not loaded.missing and set(mine) == set(loaded.used)
     (tmp_path / "model-00002-of-00002.safetensors").unlink()
     with pytest.raises(CheckpointError, match="no checkpoint"):
-        checkpoint.check(str(tmp_path), MODEL)
+        reader.check(str(tmp_path), MODEL)
 
 
 def test_bfloat16_is_read_as_float32(tmp_path: Path) -> None:
@@ -143,7 +144,7 @@ def test_bfloat16_is_read_as_float32(tmp_path: Path) -> None:
     data = np.array([1.5, -2.0], np.float32).view(np.uint32) >> 16
     path = tmp_path / "x.safetensors"
     path.write_bytes(len(header).to_bytes(8, "little") + header + data.astype("<u2").tobytes())
-    [(name, value)] = checkpoint.read(str(path))
+    [(name, value)] = reader.read(str(path))
     assert name == "a" and value.tolist() == [1.5, -2.0]
 
 
@@ -188,7 +189,7 @@ def test_damaged_files_are_refused_with_their_names(tmp_path: Path) -> None:
     (tmp_path / "index.index").write_bytes(b"nothing" * 20)
     for path, message in _damages(tmp_path):
         with pytest.raises(CheckpointError, match=message) as caught:
-            list(checkpoint.read(str(path)))
+            list(reader.read(str(path)))
         assert str(path) in str(caught.value) and "\n" not in str(caught.value)
 
 
@@ -212,20 +213,20 @@ def test_slots_that_are_not_wanted_are_not_held(tmp_path: Path) -> None:
 def test_what_is_written_restores_into_googles_variables(tmp_path: Path) -> None:
     """google-research/bert's graph has the pooler and slots of the trained variables; Saver wants all."""
     prefix = train(tmp_path, settings(num_train_steps=2)).checkpoint
-    held = checkpoint_index.describe(prefix)
+    held = index.describe(prefix)
     expected = names.shapes(MODEL, pooler=True)
     assert {name: held[name] for name in expected} == expected
     slots = {"%s/%s" % (n, slot) for n in names.shapes(MODEL) for slot in ("adam_m", "adam_v")}
     assert set(held) == set(expected) | slots | {"global_step"}
     assert tf.train.latest_checkpoint(str(tmp_path / "out")) == prefix
-    assert int(dict(checkpoint.read(prefix))["global_step"]) == 2
+    assert int(dict(reader.read(prefix))["global_step"]) == 2
 
 
 def test_the_pooler_of_an_init_checkpoint_is_kept(tmp_path: Path) -> None:
     values = _values()
     path = _tensorflow(tmp_path / "init", values)
     written = dict(
-        checkpoint.read(train(tmp_path, settings(num_train_steps=1), init_checkpoint=path).checkpoint)
+        reader.read(train(tmp_path, settings(num_train_steps=1), init_checkpoint=path).checkpoint)
     )
     for name in names.POOLER:
         np.testing.assert_array_equal(written[name], values[name])
@@ -240,7 +241,7 @@ def test_predicting_refuses_a_checkpoint_of_another_model(tmp_path: Path) -> Non
 
 def test_the_weights_of_minilm_load_whole(minilm: Path, tmp_path: Path) -> None:
     config = BertConfig.from_file(str(minilm / "config.json"))
-    checkpoint.check(str(minilm), config)
-    held = dict(checkpoint.read(str(minilm)))
+    reader.check(str(minilm), config)
+    held = dict(reader.read(str(minilm)))
     assert set(names.shapes(config)) - set(held) == set(names.HEAD)
     shutil.rmtree(str(tmp_path))

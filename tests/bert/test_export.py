@@ -14,7 +14,8 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 from bert import backend as backends
-from bert import checkpoint, export, names, trainer
+from bert import export, names, trainer
+from bert.checkpoints import reader
 from bert.cluster import Cluster
 from bert.config import BertConfig
 from tests.bert.runs import MODEL, settings, step_batches, train
@@ -42,8 +43,8 @@ def _logits(path: str, config: BertConfig, gelu: str, inputs: Dict[str, np.ndarr
 
 def test_exported_safetensors_load_again_with_the_same_values(trained: str, tmp_path: Path) -> None:
     assert export.main([trained, str(tmp_path / "hf")]) == 0
-    before = dict(checkpoint.read(trained))
-    after = dict(checkpoint.read(str(tmp_path / "hf")))
+    before = dict(reader.read(trained))
+    after = dict(reader.read(str(tmp_path / "hf")))
     assert set(after) == set(names.shapes(MODEL))
     for name, value in after.items():
         np.testing.assert_array_equal(value, before[name])

@@ -11,7 +11,8 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 from bert import backend as backends
-from bert import checkpoint, optimizer, trainer
+from bert import optimizer, trainer
+from bert.checkpoints import reader
 from bert.cluster import Cluster
 from bert.config import BertConfig
 from bert.train_config import TrainConfig
@@ -106,7 +107,7 @@ def _racing(schedule: Callable[..., Any]) -> Callable[..., Any]:
 
 def _compare_weights(prefix: str, golden: Path, used: np.ndarray) -> None:
     """Compare variable by variable, and to the last bits the unused words, which only decay."""
-    mine = dict(checkpoint.read(prefix))
+    mine = dict(reader.read(prefix))
     with np.load(str(golden / "weights_after.npz")) as stored:
         theirs = {name.replace("|", "/"): stored[name] for name in stored.files}
     words = "bert/embeddings/word_embeddings"

@@ -11,7 +11,8 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 from bert import backend as backends
-from bert import checkpoint, loss_scale
+from bert import loss_scale
+from bert.checkpoints import reader
 from bert.cluster import Cluster
 from bert.errors import EndlessOverflow, NotFinite
 from tests.bert.runs import ROWS, Batch, Job, losses, records, settings, step_batches, train
@@ -101,7 +102,7 @@ def test_a_step_that_overflows_changes_no_weight_and_no_slot(
     first = train(tmp_path / "a", settings(num_train_steps=1, learning_rate=0.0)).checkpoint
     config = settings(num_train_steps=3, num_warmup_steps=0, npu_bert_loss_scale=2.0**127)
     result = train(tmp_path / "b", config, init_checkpoint=first, magnify=2.0**20)
-    before, after = (dict(checkpoint.read(path)) for path in (first, result.checkpoint))
+    before, after = (dict(reader.read(path)) for path in (first, result.checkpoint))
     for name, value in after.items():
         if name.endswith(("/adam_m", "/adam_v")):
             assert not value.any(), name

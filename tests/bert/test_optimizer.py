@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
-from bert import checkpoint, optimizer
+from bert import optimizer
+from bert.checkpoints import reader
 from bert.train_config import TrainConfig
 from tests.bert.runs import losses, records, settings, step_batches, train
 
@@ -122,8 +123,8 @@ def test_accumulated_batches_equal_one_large_one(tmp_path: Path, scale: float) -
     whole = train(tmp_path / "whole", config)
     parts = train(tmp_path / "parts", dataclasses.replace(config, num_accumulation_steps=4))
     np.testing.assert_allclose(losses(tmp_path / "parts"), losses(tmp_path / "whole"), rtol=1e-5)
-    expected = dict(checkpoint.read(whole.checkpoint))
-    for name, value in checkpoint.read(parts.checkpoint):
+    expected = dict(reader.read(whole.checkpoint))
+    for name, value in reader.read(parts.checkpoint):
         np.testing.assert_allclose(value, expected[name], atol=1e-5, err_msg=name)
 
 

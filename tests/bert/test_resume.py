@@ -11,8 +11,8 @@ from typing import Any, Dict, List
 import numpy as np
 import pytest
 
-from bert import checkpoint, checkpoint_store, resume
-from bert.checkpoint_store import Saved
+from bert.checkpoints import reader, resume, store
+from bert.checkpoints.store import Saved
 from bert.errors import CheckpointError
 from tests.bert.runs import MODEL, Job, losses, records, settings, train
 
@@ -29,7 +29,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> List[float]:
 
 
 def _weights(folder: Path, step: int) -> Dict[str, np.ndarray]:
-    return dict(checkpoint.read(str(folder / "out" / ("model.ckpt-%d" % step))))
+    return dict(reader.read(str(folder / "out" / ("model.ckpt-%d" % step))))
 
 
 def _killed(folder: Path, config: Any, ranks: int = 1, kills: int = 5) -> Job:
@@ -82,7 +82,7 @@ def test_a_run_killed_while_it_saves_uses_the_checkpoint_before(
     """Each checkpoint moves four files: data, index, JSON, and TensorFlow's pointer."""
     job = Job(tmp_path, SHORT, die_at_replace=4 + call)
     assert job.wait() == [-signal.SIGKILL]
-    saved, problems = checkpoint_store.newest(str(tmp_path / "out"))
+    saved, problems = store.newest(str(tmp_path / "out"))
     assert saved is not None and not problems
     assert saved.step == (4 if call == 4 else 2)
     result = train(tmp_path, SHORT)
@@ -97,7 +97,7 @@ def test_another_number_of_ranks_goes_on_with_the_same_rows(
     job = Job(tmp_path, SHORT, ranks=2, die_at_replace=5)
     job.processes[0].join(60)
     job.kill()
-    assert checkpoint_store.newest(str(tmp_path / "out"))[0].step == 2
+    assert store.newest(str(tmp_path / "out"))[0].step == 2
     train(tmp_path, SHORT)
     np.testing.assert_allclose(losses(tmp_path), uninterrupted, rtol=1e-5)
 
@@ -127,7 +127,7 @@ def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_used(
     output = capfd.readouterr().out
     assert "%s: damaged" % data in output and "resuming %s" % (tmp_path / "out" / "model.ckpt-2") in output
     assert after == before
-    assert checkpoint_store.verify(after.checkpoint)[0] == ""
+    assert store.verify(after.checkpoint)[0] == ""
 
 
 def test_a_run_is_never_begun_anew_because_all_its_checkpoints_are_damaged(tmp_path: Path) -> None:
@@ -143,7 +143,7 @@ def test_predicting_from_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None
     data = Path(prefix + ".data-00000-of-00001")
     data.write_bytes(data.read_bytes()[:-1] + b"?")
     with pytest.raises(CheckpointError, match=r"sha256"):
-        list(checkpoint.read(prefix))
+        list(reader.read(prefix))
 
 
 def test_a_finished_run_says_so_and_does_nothing(tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
@@ -213,7 +213,7 @@ def test_sigterm_saves_and_exits_143(tmp_path: Path, ranks: int) -> None:
     job.until(3)
     os.kill(job.processes[-1].pid, signal.SIGTERM)
     assert job.wait() == [143] * ranks, job.output()
-    saved, _ = checkpoint_store.newest(str(tmp_path / "out"))
+    saved, _ = store.newest(str(tmp_path / "out"))
     assert saved is not None and saved.step == max(records(tmp_path)) == max(records(tmp_path, ranks - 1))
     assert "SIGTERM: saved %s at step %d" % (saved.prefix, saved.step) in job.output()
 
@@ -226,4 +226,4 @@ def test_sigterm_ends_a_rank_whose_peer_is_dead(tmp_path: Path) -> None:
     os.kill(job.processes[0].pid, signal.SIGTERM)
     assert job.wait(60) == [143, -signal.SIGKILL]
     assert "leaving without a checkpoint" in job.output()
-    assert checkpoint_store.newest(str(tmp_path / "out"))[0] is None
+    assert store.newest(str(tmp_path / "out"))[0] is None

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
-from bert import checkpoint, step
+from bert import step
 from bert.backend.base import Backend
+from bert.checkpoints import reader
 from bert.errors import CheckpointError, StepsDiffer
 from tests.bert.runs import Job, losses, records, settings, train
 
@@ -66,8 +67,8 @@ def test_ranks_learn_what_one_rank_learns(tmp_path: Path, ranks: int) -> None:
     for rank in range(ranks):
         np.testing.assert_allclose(losses(tmp_path / "many", rank), losses(tmp_path / "one"), rtol=1e-5)
     prefix = str(tmp_path / "many" / "out" / "model.ckpt-5")
-    expected = dict(checkpoint.read(alone.checkpoint))
-    for name, value in checkpoint.read(prefix):
+    expected = dict(reader.read(alone.checkpoint))
+    for name, value in reader.read(prefix):
         np.testing.assert_allclose(value, expected[name], atol=1e-5, err_msg=name)
 
 
@@ -98,7 +99,7 @@ def test_frozen_embeddings_stay_as_they_were_and_have_no_slots(tmp_path: Path, r
     job = Job(tmp_path / "more", settings(freeze_embeddings=True), ranks, init_checkpoint=began)
     assert job.wait() == [0] * ranks, job.output()
     ended = str(tmp_path / "more" / "out" / "model.ckpt-6")
-    before, after = (dict(checkpoint.read(path)) for path in (began, ended))
+    before, after = (dict(reader.read(path)) for path in (began, ended))
     names = [name for name in before if not name.endswith(("adam_m", "adam_v"))]
     moved = [name for name in names if not np.array_equal(before[name], after[name])]
     assert moved and not [name for name in moved if name.startswith("bert/embeddings/")]

@@ -15,12 +15,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Dict, Optional
 
-from launcher import attempt, restart, spawn
-from launcher.console import Console
-from launcher.failure import Outcome
-from launcher.plan import Plan, Policy, RankSpec
+from launcher.diagnosis.failure import Outcome
+from launcher.plan.model import Plan, Policy, RankSpec
+from launcher.process import spawn
 from launcher.run_dir import RunDir
-from launcher.supervise import supervise
+from launcher.supervision import attempt, restart_policy
+from launcher.supervision.supervisor import supervise
+from launcher.ui.console import Console
 
 
 def main() -> None:
@@ -114,7 +115,7 @@ def busy(plan: Plan, run: RunDir) -> Outcome:
             stream.write("%f\n" % time.monotonic())
         return "device 0: python (pid 1)" if time.monotonic() - since["first"] < 2.0 else ""
 
-    restart.BACK_OFF = 0.1
+    restart_policy.BACK_OFF = 0.1
     return supervise(plan, run, Console(sys.stdout), busy=holder)
 
 

@@ -13,7 +13,7 @@ import uuid
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Set
 
-from launcher import processes
+from launcher.process import sweep
 from tests.launching import ROOT
 
 PATIENCE = 90.0  # seconds, for what takes far less
@@ -162,7 +162,7 @@ class Job:
         if not list(self.folder.glob("runs/*/plan.json")):
             return
         run_id = json.loads((self.path / "plan.json").read_text())["run_id"]
-        until(lambda: not processes.members(run_id), "left behind: %s" % processes.members(run_id))
+        until(lambda: not sweep.members(run_id), "left behind: %s" % sweep.members(run_id))
 
     def close(self) -> None:
         """End what a failed test has left."""

@@ -264,7 +264,7 @@ def test_case_20_a_daemon_that_a_good_run_leaves_is_killed(job: Job) -> None:
 
 
 def test_all_exit_codes_of_a_rank_are_kept(tmp_path: Path) -> None:
-    from launcher.failure import RankEnd, exit_code_of, judge
+    from launcher.diagnosis.failure import RankEnd, exit_code_of, judge
 
     for code in range(1, 256):
         ends, culprit = judge([RankEnd(0, 0, pid=1, code=code)], None)

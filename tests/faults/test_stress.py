@@ -107,9 +107,9 @@ IN_PROCESS = """
 import json, os, sys
 sys.argv = ["driver", "none", "{}", "1", "true"]
 from pathlib import Path
-from launcher.console import Console
+from launcher.ui.console import Console
 from launcher.run_dir import RunDir
-from launcher.supervise import supervise
+from launcher.supervision.supervisor import supervise
 from tests.faults.driver import make_plan
 counts, console = [], Console(sys.stdout)
 for number in range(8):

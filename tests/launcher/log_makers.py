@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Iterable, Sequence, Tuple
 
-from launcher.log_files import LogFiles
+from launcher.logs.writer import LogFiles
 from launcher.run_dir import RunDir
 
 BEGIN = 1790000000 * 10**9  # ns since the epoch

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher.binding import Topology, cores_for, parse_cores, read_nodes, read_topology
 from launcher.errors import UsageError
-from rank_table.inventory import spell
+from launcher.plan.cpu_binding import Topology, cores_for, parse_cores, read_nodes, read_topology
+from rank_table.ranges import spell
 from tests.launching import launch
 from tests.rank_table.conftest import FakeHost
 

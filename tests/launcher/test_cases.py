@@ -7,7 +7,7 @@ from typing import Any, Dict
 
 import pytest
 
-from launcher.cases import COLUMNS, Case, job, read_cases, select
+from launcher.cases.csv_file import COLUMNS, Case, job, read_cases, select
 from launcher.errors import ConfigError, UsageError
 
 HEADER = ",".join(COLUMNS)

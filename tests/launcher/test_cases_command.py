@@ -13,7 +13,7 @@ from typing import Any, Dict, List
 
 import pytest
 
-from launcher.cases import COLUMNS
+from launcher.cases.csv_file import COLUMNS
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -7,7 +7,7 @@ from typing import Any, Dict
 
 import pytest
 
-from launcher.config import JobConfig, arguments, load, to_yaml
+from launcher.config.job import JobConfig, arguments, load, to_yaml
 from launcher.errors import ConfigError
 
 

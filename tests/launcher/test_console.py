@@ -10,9 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher import console as consoles
-from launcher.capture import LONGEST_LINE, Lines
-from launcher.console import Console, label, printable, ranges
+from launcher.supervision.capture import LONGEST_LINE, Lines
+from launcher.text import label, printable
+from launcher.ui import console as consoles
+from launcher.ui.console import Console
+from rank_table.ranges import spell
 
 
 def shown(console: Console, out: io.StringIO) -> List[str]:
@@ -127,7 +129,7 @@ def test_nothing_printable_steers_a_terminal(text: str) -> None:
 
 
 def test_ranks_are_written_short() -> None:
-    assert ranges([0, 1, 2, 5, 7, 8]) == "0-2,5,7-8"
+    assert spell([0, 1, 2, 5, 7, 8]) == "0-2,5,7-8"
     assert (label({3}), label({0, 1})) == ("3", "[0-1]")
 
 

@@ -13,11 +13,10 @@ from typing import Dict, List, Tuple
 import pytest
 from click.testing import CliRunner
 
-from launcher import doctor
+from launcher.checks import doctor, network, npu
+from launcher.checks.bundle import mask_environ, mask_text, write_bundle
+from launcher.checks.machine import Finding, Machine
 from launcher.commands.doctor import doctor as command
-from launcher.doctor import network, npu
-from launcher.doctor.bundle import mask_environ, mask_text, write_bundle
-from launcher.doctor.machine import Finding, Machine
 from tests.faults.helpers import alive
 
 DRIVER = (

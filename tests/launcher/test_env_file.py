@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from launcher.env_file import expand, read
+from launcher.cases.env_file import expand, read
 from launcher.errors import ConfigError
 
 ENVIRON = {"HOME": "/home/me", "PATH": "/bin:/usr/bin"}

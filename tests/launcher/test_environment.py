@@ -12,9 +12,11 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher import ascend_env, environment, hccl_env
 from launcher.cli import main
+from launcher.config import ascend_env
 from launcher.errors import ConfigError
+from launcher.hccl import variables
+from launcher.plan import environment
 
 
 def rank_env(outer: Dict[str, str], **changes: Any) -> Dict[str, str]:
@@ -161,21 +163,21 @@ BAD = {
 @pytest.mark.parametrize("name", sorted(GOOD))
 def test_documented_values_pass_and_others_are_refused_before_the_start(name: str) -> None:
     for value in GOOD[name]:
-        assert list(hccl_env.findings({name: value})) == [], value
+        assert list(variables.findings({name: value})) == [], value
     for value in filter(None, BAD[name]):
-        [(level, found, message)] = hccl_env.findings({name: value})
+        [(level, found, message)] = variables.findings({name: value})
         assert (level, found) == ("error", name) and repr(value) in message
 
 
 def test_every_rule_has_a_test() -> None:
-    simple = {name for name, rule in hccl_env.RULES.items() if rule} - set(GOOD)
-    assert all(list(hccl_env.findings({name: "no such value"})) for name in simple)
+    simple = {name for name, rule in variables.RULES.items() if rule} - set(GOOD)
+    assert all(list(variables.findings({name: "no such value"})) for name in simple)
 
 
 def test_a_misspelt_name_is_told_with_the_right_one() -> None:
     errors_, notes = environment.review(dict(rank_env({}), HCCL_BUFFERSIZE="200"), "npu")
     assert errors_ == [] and notes == ["HCCL_BUFFERSIZE: did you mean HCCL_BUFFSIZE?"]
-    [(_, _, text)] = hccl_env.findings({"HCCL_FROBNICATE": "1"})
+    [(_, _, text)] = variables.findings({"HCCL_FROBNICATE": "1"})
     assert "ignores" in text
 
 
@@ -186,17 +188,17 @@ def test_a_misspelt_name_is_told_with_the_right_one() -> None:
 )  # fmt: skip
 def test_only_the_documented_pairs_of_links_pass(pcie: Any, roce: Any, legal: bool) -> None:
     env = {"HCCL_INTRA_PCIE_ENABLE": pcie, "HCCL_INTRA_ROCE_ENABLE": roce}
-    assert (list(hccl_env.findings({k: v for k, v in env.items() if v})) == []) is legal
+    assert (list(variables.findings({k: v for k, v in env.items() if v})) == []) is legal
 
 
 def test_910a_has_rules_of_its_own() -> None:
-    assert [f[0] for f in hccl_env.findings({"HCCL_EXEC_TIMEOUT": "0"}, "910A")] == ["error"]
-    [(level, _, text)] = hccl_env.findings({"HCCL_EXEC_TIMEOUT": "600"}, "910A")
+    assert [f[0] for f in variables.findings({"HCCL_EXEC_TIMEOUT": "0"}, "910A")] == ["error"]
+    [(level, _, text)] = variables.findings({"HCCL_EXEC_TIMEOUT": "600"}, "910A")
     assert level == "note" and "544" in text
 
 
 def test_a_whitelist_needs_its_file() -> None:
-    assert [f[1] for f in hccl_env.findings({"HCCL_WHITELIST_DISABLE": "0"})] == ["HCCL_WHITELIST_FILE"]
+    assert [f[1] for f in variables.findings({"HCCL_WHITELIST_DISABLE": "0"})] == ["HCCL_WHITELIST_FILE"]
 
 
 def test_cpu_ranks_are_not_troubled_with_hccl() -> None:

@@ -6,7 +6,7 @@ from typing import Any, List, Optional
 
 import pytest
 
-from launcher.failure import ErrorRecord, Outcome, RankEnd, State, exit_code_of, judge, read_error
+from launcher.diagnosis.failure import ErrorRecord, Outcome, RankEnd, State, exit_code_of, judge, read_error
 
 MS = 1000000
 

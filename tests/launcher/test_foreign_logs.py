@@ -9,9 +9,9 @@ from typing import List, Optional
 
 import pytest
 
-from launcher.foreign_logs import Clock, FileReader, discover
-from launcher.log_filters import split
-from launcher.logs import Place, Query, find, show
+from launcher.logs.file_reader import Clock, FileReader, discover
+from launcher.logs.filters import split
+from launcher.logs.view import Place, Query, find, show
 from tests.launching import launch
 
 PLOG = "[%s] HCCL(%d,python3.7):2026-03-01-10:21:%s [comm.cc:77] [88]%s\n"

@@ -8,8 +8,8 @@ from typing import Any, List
 
 import pytest
 
-from launcher.gather import gather
 from launcher.run_dir import RunDir
+from launcher.runs.gather import gather
 
 
 @pytest.fixture

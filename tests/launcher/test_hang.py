@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Sequence, Tuple
 
-from launcher import stacks
-from launcher.hang import groups_of
+from launcher.diagnosis import stacks
+from launcher.diagnosis.hang import groups_of
 
 RUN = [("/venv/lib/python3.11/site-packages/tf/session.py", 9, "run"), ("/job/train.py", 40, "loop")]
 

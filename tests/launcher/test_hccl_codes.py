@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from launcher.hccl_codes import explain
+from launcher.hccl.error_codes import explain
 
 
 @pytest.mark.parametrize(

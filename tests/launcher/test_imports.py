@@ -38,6 +38,34 @@ def test_a_room_imports_only_what_it_may(room: str) -> None:
     assert not found
 
 
+# The floors of launcher/, the ground first: a package imports what stands before it, and nothing after it.
+FLOORS = (
+    "errors", "text", "run_dir", "worker", "config", "hccl", "plan", "process", "runs", "diagnosis", "logs", "ui",
+    "checks", "supervision", "engines", "cases", "commands", "cli", "__main__",
+)  # fmt: skip
+
+
+def packages(path: Path) -> Iterator[str]:
+    """Yield the packages (or root modules) of launcher/ that a file imports."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and str(node.module).startswith("launcher."):
+            yield str(node.module).split(".")[1]
+        elif isinstance(node, ast.ImportFrom) and node.module == "launcher":
+            yield from (alias.name for alias in node.names if alias.name != "__version__")
+        elif isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[1] for alias in node.names if alias.name.startswith("launcher."))
+
+
+def test_imports_go_one_way_between_the_packages_of_the_launcher() -> None:
+    upward = []
+    for path in sorted((ROOT / "launcher").rglob("*.py")):
+        own = path.relative_to(ROOT / "launcher").parts[0].replace(".py", "")
+        if own != "__init__":
+            found = {name for name in packages(path) if FLOORS.index(name) > FLOORS.index(own)}
+            upward += ["%s imports launcher.%s" % (path.relative_to(ROOT), name) for name in sorted(found)]
+    assert not upward
+
+
 def test_npu_adapters_are_imported_in_one_backend_module_only() -> None:
     holders: Set[str] = {
         path.relative_to(ROOT).as_posix()
@@ -48,7 +76,7 @@ def test_npu_adapters_are_imported_in_one_backend_module_only() -> None:
     assert holders <= {"bert/backend/npu.py", "bert/backend/adapter.py"}
 
 
-@pytest.mark.parametrize("module", ["launcher.cli", "launcher.commands.run", "launcher.session"])
+@pytest.mark.parametrize("module", ["launcher.cli", "launcher.commands.run", "launcher.engines.local", "launcher.supervision.supervisor"])
 def test_the_launcher_starts_without_tensorflow_and_numpy(module: str) -> None:
     code = "import sys, %s; print([m for m in ('tensorflow', 'numpy', 'psutil', 'rich') if m in sys.modules])"
     command = [sys.executable, "-c", code % module]

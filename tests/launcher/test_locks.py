@@ -12,17 +12,18 @@ from typing import Iterator
 
 import pytest
 
-from launcher import locks, whois
 from launcher.errors import PreflightError
-from launcher.locks import hold, holders, real_devices
-from launcher.plan import Plan, RankSpec
+from launcher.plan.model import Plan, RankSpec
+from launcher.process import procfs
 from launcher.run_dir import RunDir
+from launcher.runs import locks
+from launcher.runs.locks import hold, holders, real_devices
 from tests.launching import ROOT
 
 CODE = """
 import sys
 from pathlib import Path
-from launcher.locks import hold
+from launcher.runs.locks import hold
 from launcher.run_dir import RunDir
 with hold([int(word) for word in sys.argv[2:]], RunDir(Path(sys.argv[1]))):
     print("held", flush=True)
@@ -99,7 +100,7 @@ def test_case_39_a_holder_killed_with_sigkill_leaves_nothing_held(
 
 def test_case_39_a_lock_that_names_a_recycled_pid_is_stale(run: RunDir, lock_dir: Path) -> None:
     lock_dir.mkdir()
-    start = whois.identity(os.getppid())
+    start = procfs.identity(os.getppid())
     assert start is not None
     for pid, begun in ((os.getppid(), start.start - 1), (4194000, 77)):
         (lock_dir / "device-0.lock").write_text(json.dumps({"pid": pid, "start": begun, "run": "old"}))
@@ -109,7 +110,7 @@ def test_case_39_a_lock_that_names_a_recycled_pid_is_stale(run: RunDir, lock_dir
 
 def test_case_39_where_flock_does_not_reach_the_living_holder_counts(run: RunDir, lock_dir: Path) -> None:
     lock_dir.mkdir()
-    parent = whois.identity(os.getppid())
+    parent = procfs.identity(os.getppid())
     assert parent is not None
     record = {"pid": parent.pid, "start": parent.start, "run": "old"}
     (lock_dir / "device-0.lock").write_text(json.dumps(record))

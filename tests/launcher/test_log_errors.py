@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from launcher.log_errors import collect, report
-from launcher.logs import Place, Query
+from launcher.logs.first_errors import collect, report
+from launcher.logs.view import Place, Query
 from launcher.run_dir import RunDir
 from tests.launcher.log_makers import BEGIN, MS, make_run
 from tests.launching import launch

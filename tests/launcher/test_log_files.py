@@ -8,7 +8,7 @@ from typing import Any, List, Tuple
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from launcher.log_files import CappedLogFiles, LogFiles, open_files
+from launcher.logs.writer import CappedLogFiles, LogFiles, open_files
 
 CHUNKS = st.lists(st.tuples(st.sampled_from("oe"), st.binary(min_size=1, max_size=300)), max_size=30)
 

@@ -15,20 +15,20 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from launcher import log_pieces, log_text, logs, run_logs
-from launcher.locks import hold
-from launcher.log_files import CappedLogFiles
-from launcher.log_filters import Collapse, split
-from launcher.log_pieces import Block
-from launcher.logs import Place, Query
+from launcher.logs import format, rank_reader, records, view
+from launcher.logs.filters import Collapse, split
+from launcher.logs.records import Block
+from launcher.logs.view import Place, Query
+from launcher.logs.writer import CappedLogFiles
 from launcher.run_dir import RunDir
+from launcher.runs.locks import hold
 from tests.launcher.log_makers import BEGIN, MS, Chunk, make_run
 from tests.launching import ROOT, launch
 
 
 def shown(run: RunDir, **query: Any) -> List[Tuple[int, str, str]]:
     """Give the lines of a query as (ms after BEGIN, label, text)."""
-    pieces = split([p for block in logs.show([Place(run.path)], Query(**query), False) for p in block])
+    pieces = split([p for block in view.show([Place(run.path)], Query(**query), False) for p in block])
     return [((when - BEGIN) // MS, label.decode(), text.decode()) for when, label, _, text in pieces]
 
 
@@ -52,9 +52,9 @@ def test_case_64_the_merge_is_in_the_order_of_time_and_loses_no_byte(
     run = make_run(tmp_path_factory.mktemp("runs") / "job-1", ranks)
     with pytest.MonkeyPatch.context() as patch:
         if small:  # every border of blocks is met
-            patch.setattr(run_logs, "INDEX_BYTES", 80)
-            patch.setattr(run_logs, "BLOCK_BYTES", 60)
-        pieces = [p for block in logs.show([Place(run.path)], Query(), False) for p in block]
+            patch.setattr(rank_reader, "INDEX_BYTES", 80)
+            patch.setattr(rank_reader, "BLOCK_BYTES", 60)
+        pieces = [p for block in view.show([Place(run.path)], Query(), False) for p in block]
     times = [piece[0] for piece in pieces]
     assert times == sorted(times)
     for rank, written in enumerate(ranks):
@@ -103,13 +103,13 @@ def test_case_65_a_clock_that_goes_back_changes_no_ranks_order(tmp_path: Path) -
 def test_a_line_without_end_is_shown_in_parts(tmp_path: Path) -> None:
     run = make_run(tmp_path / "job-1", [[(n, "o", b"x" * 50000) for n in range(10)]])
     lines = shown(run)
-    assert all(len(text) <= log_pieces.LONGEST_LINE + 20 for _, _, text in lines)
+    assert all(len(text) <= records.LONGEST_LINE + 20 for _, _, text in lines)
     assert sum(text.count("x") for _, _, text in lines) == 500000
 
 
 def test_bytes_that_steer_a_terminal_are_shown_as_text() -> None:
     block: Block = [(BEGIN, b"0", b"o", b"ok\x1b[2Jgone\x00\n\xff\tbad \xe4\xbd\xa0")]
-    text = log_text.Text()(block).decode()
+    text = format.Text()(block).decode()
     assert "\x1b" not in text and "\x00" not in text
     assert "\\xff\tbad 你" in text and text.count("\n") == 2
 
@@ -133,7 +133,7 @@ def test_a_rank_that_has_a_log_but_no_index_yet_is_followed_by_its_index(tmp_pat
     with hold((), run):  # as the launcher of the run
         late = run.index(0).read_bytes()
         run.index(0).unlink()
-        following = logs.Follower([Place(run.path)], Query(tail=5))
+        following = view.Follower([Place(run.path)], Query(tail=5))
         assert not any(following.there())
         run.index(0).write_bytes(late)
         assert [text for block in following.there() for _, _, _, text in block] == [b"one"]
@@ -143,7 +143,7 @@ def test_a_line_that_is_too_young_is_shown_at_a_later_look_though_nothing_follow
     run = make_run(tmp_path / "job-1", [[]])
     run.result.unlink()
     with hold((), run):
-        following = logs.Follower([Place(run.path)], Query())
+        following = view.Follower([Place(run.path)], Query())
         run.log(0).write_bytes(b"one\n")
         run.index(0).write_bytes(b"%d o 0 4\n" % (time.time_ns() + 10**9))
         assert not any(following.there())
@@ -229,7 +229,7 @@ def test_the_tail_is_the_end_of_the_whole(long_run: RunDir, count: int) -> None:
 
 
 def test_the_tail_reads_the_end_alone(long_run: RunDir) -> None:
-    reader = run_logs.RankReader(long_run, 0)
+    reader = rank_reader.RankReader(long_run, 0)
     reader.skip_to_last(10)
     assert sum(len(block) for block in reader.blocks()) < 400
 
@@ -337,7 +337,7 @@ def test_the_end_of_a_log_with_a_limit_is_shown_before_the_run_has_ended(tmp_pat
     assert [when for when, _, _ in lines] == sorted(when for when, _, _ in lines)
     assert lines[0] == (0, "0", "line    0") and lines[-1] == (99, "0", "line   99")
     assert (70, "1", "the other rank") in lines
-    assert run_logs.bounds(run, [0, 1])[1] == BEGIN + 99 * MS
+    assert rank_reader.bounds(run, [0, 1])[1] == BEGIN + 99 * MS
     assert shown(run, tail=2) == [(98, "0", "line   98"), (99, "0", "line   99")]
     files.close()
     assert shown(run)[-1] == (99, "0", "line   99")

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from launcher import oom
-from launcher.processes import Usage
+from launcher.diagnosis import out_of_memory
+from launcher.process.procfs import Usage
 
 
 def kernel(root: Path, kills: int = 0, version: int = 2) -> Path:
@@ -25,7 +25,7 @@ def kernel(root: Path, kills: int = 0, version: int = 2) -> Path:
 
 @pytest.mark.parametrize("version", [1, 2])
 def test_a_counter_that_rose_is_proof_and_one_that_stood_is_none(tmp_path: Path, version: int) -> None:
-    evidence = oom.MemoryEvidence(str(kernel(tmp_path, 3, version)))
+    evidence = out_of_memory.MemoryEvidence(str(kernel(tmp_path, 3, version)))
     assert evidence.killed({1}, Usage()) == ""
     kernel(tmp_path, 4, version)
     assert "OOM killer" in evidence.killed({1}, Usage())
@@ -33,14 +33,14 @@ def test_a_counter_that_rose_is_proof_and_one_that_stood_is_none(tmp_path: Path,
 
 
 def test_most_of_the_memory_in_one_rank_and_none_left_is_likely(tmp_path: Path) -> None:
-    evidence = oom.MemoryEvidence(str(kernel(tmp_path)))
+    evidence = out_of_memory.MemoryEvidence(str(kernel(tmp_path)))
     assert "probably" in evidence.killed({1}, Usage(resident=900 * 1024, available=10 * 1024))
     assert evidence.killed({1}, Usage(resident=900 * 1024, available=400 * 1024)) == ""
     assert evidence.killed({1}, Usage(resident=100 * 1024, available=10 * 1024)) == ""
 
 
 def test_a_machine_without_any_of_these_files_has_no_evidence(tmp_path: Path) -> None:
-    evidence = oom.MemoryEvidence(str(tmp_path))
+    evidence = out_of_memory.MemoryEvidence(str(tmp_path))
     assert evidence.killed({1}, Usage(resident=1 << 40)) == ""
 
 
@@ -54,4 +54,4 @@ def test_a_machine_without_any_of_these_files_has_no_evidence(tmp_path: Path) ->
     ],
 )
 def test_a_ranks_own_words_are_evidence(text: bytes, found: bool) -> None:
-    assert bool(oom.said(b"step 1\n" + text)) is found
+    assert bool(out_of_memory.said(b"step 1\n" + text)) is found

@@ -8,12 +8,12 @@ from typing import Any, Dict, Tuple
 
 import pytest
 
-from launcher import dry_run
-from launcher.build_plan import Site, build_plan
-from launcher.config import JobConfig
+from launcher.config.job import JobConfig
 from launcher.errors import NotExecutableError, NotFoundError
-from launcher.plan import Plan
-from launcher.select import GivenTable
+from launcher.plan import dry_run
+from launcher.plan.build import Site, build_plan
+from launcher.plan.model import Plan
+from launcher.plan.placement import GivenTable
 from rank_table.inventory import virtual_cpu
 from rank_table.render import render
 from rank_table.table import RankTable

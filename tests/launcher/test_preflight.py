@@ -14,13 +14,13 @@ from typing import Any, Dict, List, Sequence
 
 import pytest
 
-from launcher import preflight
-from launcher.config import JobConfig
+from launcher.checks import preflight
+from launcher.checks.preflight import Finding, Subject
+from launcher.config.job import JobConfig
 from launcher.errors import PreflightError, UsageError
-from launcher.plan import Plan, RankSpec
-from launcher.preflight import Finding, Subject
+from launcher.plan.model import Plan, RankSpec
+from launcher.plan.placement import choose_inventory
 from launcher.run_dir import RunDir
-from launcher.select import choose_inventory
 from rank_table.inventory import Device, Host
 from rank_table.render import render
 from rank_table.sources.tools import Machine
@@ -250,7 +250,7 @@ def test_case_75_a_launch_needs_no_route_and_no_name_service(tmp_path: Path) -> 
 def test_a_device_that_another_launch_holds_is_named_with_its_run(server: Server) -> None:
     run = RunDir.create(server.folder / "runs" / "other-1", [])
     code = (
-        "import sys; from pathlib import Path; from launcher.locks import hold\n"
+        "import sys; from pathlib import Path; from launcher.runs.locks import hold\n"
         "from launcher.run_dir import RunDir\n"
         "with hold([1], RunDir(Path(sys.argv[1]))): print(flush=True); input()"
     )

@@ -8,8 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from launcher import processes, signals
-from launcher.clock import Clock
+from launcher.process import procfs, signals, sweep
+from launcher.supervision.run_clock import Clock
 from tests.faults.helpers import until
 
 SLEEP = [sys.executable, "-c", "import time; print('up', flush=True); time.sleep(60)"]
@@ -32,24 +32,24 @@ def test_the_environment_the_pipe_the_pid_and_the_descent_each_tell() -> None:
     try:
         pid = process.pid
         inode = os.fstat(process.stdout.fileno()).st_ino
-        begun = processes.start_of(pid)
-        assert pid in processes.members("run-x") and pid not in processes.members("run-")
-        assert pid in processes.Trace("none", frozenset([inode])).find()
-        assert pid in processes.Trace("none", pids={pid: begun}).find()
-        assert pid not in processes.Trace("none", pids={pid: begun + 1}).find()
-        assert pid in processes.Trace("none", top=os.getpid()).find()
-        assert pid not in processes.Trace("none", top=os.getpid(), without=frozenset([pid])).find()
+        begun = procfs.start_of(pid)
+        assert pid in sweep.members("run-x") and pid not in sweep.members("run-")
+        assert pid in sweep.Trace("none", frozenset([inode])).find()
+        assert pid in sweep.Trace("none", pids={pid: begun}).find()
+        assert pid not in sweep.Trace("none", pids={pid: begun + 1}).find()
+        assert pid in sweep.Trace("none", top=os.getpid()).find()
+        assert pid not in sweep.Trace("none", top=os.getpid(), without=frozenset([pid])).find()
     finally:
         end(process)
-    assert processes.start_of(process.pid) == 0
+    assert procfs.start_of(process.pid) == 0
 
 
 def test_the_usage_of_a_process_counts_its_children() -> None:
     process = start()
     try:
-        used = processes.usage(os.getpid())
+        used = procfs.usage(os.getpid())
         assert {os.getpid(), process.pid} <= used.pids
-        assert used.resident > processes.usage(process.pid).resident > 1 << 20
+        assert used.resident > procfs.usage(process.pid).resident > 1 << 20
     finally:
         end(process)
 
@@ -57,16 +57,16 @@ def test_the_usage_of_a_process_counts_its_children() -> None:
 def test_a_signal_is_handled_when_it_is_caught_or_ignored() -> None:
     before = signal.signal(signal.SIGUSR1, lambda *_: None)
     try:
-        assert processes.handles(os.getpid(), signal.SIGUSR1)
-        assert not processes.handles(os.getpid(), signal.SIGUSR2)
+        assert procfs.handles(os.getpid(), signal.SIGUSR1)
+        assert not procfs.handles(os.getpid(), signal.SIGUSR2)
     finally:
         signal.signal(signal.SIGUSR1, before)
 
 
 def test_killing_ends_with_nothing_left() -> None:
     process = start(env=dict(os.environ, NPU_LAUNCH_RUN_ID="run-y"), start_new_session=True)
-    assert processes.freeze_and_kill(processes.Trace("run-y")) == {process.pid}
-    until(lambda: not processes.members("run-y"))
+    assert sweep.freeze_and_kill(sweep.Trace("run-y")) == {process.pid}
+    until(lambda: not sweep.members("run-y"))
     end(process)
 
 
@@ -95,5 +95,5 @@ def test_signals_come_in_order_and_ignored_ones_stay_ignored() -> None:
 def test_a_stopped_process_is_seen_as_such(tmp_path: Path) -> None:
     process = start()
     os.kill(process.pid, signal.SIGSTOP)
-    until(lambda: processes.processes()[process.pid].state == "T")
+    until(lambda: procfs.processes()[process.pid].state == "T")
     end(process)

@@ -6,10 +6,10 @@ from typing import Any, List
 
 import pytest
 
+from launcher.diagnosis.failure import ErrorRecord, RankEnd, State
 from launcher.errors import UsageError
-from launcher.failure import ErrorRecord, RankEnd, State
-from launcher.plan import Plan, Policy
-from launcher.restart import Failure, back_off, matches, number, refusal, until_free
+from launcher.plan.model import Plan, Policy
+from launcher.supervision.restart_policy import Failure, back_off, matches, number, refusal, until_free
 
 
 def failure(seconds: float = 1.0, **facts: Any) -> Failure:

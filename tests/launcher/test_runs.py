@@ -13,12 +13,14 @@ from typing import Any, Callable, Iterator, List
 
 import pytest
 
-from launcher import processes, runs, stacks, whois
-from launcher.detach import start
+from launcher.diagnosis import stacks
+from launcher.engines.background import start
 from launcher.errors import LauncherError, PreflightError, UsageError
-from launcher.locks import hold
+from launcher.process import procfs, sweep
 from launcher.run_dir import RunDir
-from launcher.stop import stop
+from launcher.runs import registry
+from launcher.runs.locks import hold
+from launcher.runs.stop import stop
 from tests.launcher.log_makers import make_run
 from tests.launching import ROOT, launch
 
@@ -55,15 +57,15 @@ def detached(tmp_path: Path) -> Iterator[Callable[..., RunDir]]:
         line = ["--devices", "0-%d" % (ranks - 1), "--backend", "cpu", "--detach", *words, "job.yaml"]
         done = launch(tmp_path, *line)
         assert done.returncode == 0, done.stderr
-        made.append(runs.resolve("", str(tmp_path / "runs")))
+        made.append(registry.resolve("", str(tmp_path / "runs")))
         return made[-1]
 
     yield begin
     for run in made:
-        launcher = runs.launcher_of(run)
+        launcher = registry.launcher_of(run)
         if launcher:
             os.kill(launcher.pid, signal.SIGKILL)
-        processes.freeze_and_kill(processes.Trace(runs.run_id(run)))
+        sweep.freeze_and_kill(sweep.Trace(registry.run_id(run)))
 
 
 def ready(run: RunDir, ranks: int = 3) -> bool:
@@ -78,7 +80,7 @@ def test_a_run_is_found_by_name_path_prefix_or_as_the_latest(tmp_path: Path) -> 
     (folder / "latest").symlink_to("b-20260101-3")
 
     def found(word: str) -> str:
-        return runs.resolve(word, str(folder)).path.name
+        return registry.resolve(word, str(folder)).path.name
 
     assert found("") == found("latest") == found("b") == "b-20260101-3"
     assert found("a-20260102") == found(str(folder / "a-20260102-2")) == "a-20260102-2"
@@ -87,7 +89,7 @@ def test_a_run_is_found_by_name_path_prefix_or_as_the_latest(tmp_path: Path) -> 
     with pytest.raises(UsageError, match="c: no such run"):
         found("c")
     with pytest.raises(UsageError, match="no run yet"):
-        runs.resolve("", str(tmp_path / "elsewhere"))
+        registry.resolve("", str(tmp_path / "elsewhere"))
 
 
 def test_a_detached_run_is_listed_asked_for_its_stacks_and_stopped(
@@ -109,13 +111,13 @@ def test_a_detached_run_is_listed_asked_for_its_stacks_and_stopped(
         done.stdout.startswith("0,2 in all_reduce (") and "; 1 in tokenise (" in done.stdout.splitlines()[0]
     )
     assert "rank 1:\nCurrent thread 0x" in launch(tmp_path, "stacks", "--full").stdout
-    assert until(lambda: ready(run)) and runs.running(run)  # nothing was hurt
+    assert until(lambda: ready(run)) and registry.running(run)  # nothing was hurt
 
     done = launch(tmp_path, "stop", run.path.name)
     assert done.returncode == 0 and "stopped" in done.stdout, done.stderr
-    assert not processes.members(runs.run_id(run)) and runs.read_json(run.result)["exit_code"] == 143
+    assert not sweep.members(registry.run_id(run)) and registry.read_json(run.result)["exit_code"] == 143
     assert "nothing of it runs" in launch(tmp_path, "stop", run.path.name).stdout
-    state = runs.state(run)
+    state = registry.state(run)
     assert (state.word, state.exit_code, state.launcher) == ("failed", 143, None)
 
 
@@ -123,11 +125,11 @@ def test_a_detached_run_outlives_the_session_it_was_started_in(
     detached: Callable[..., RunDir], tmp_path: Path
 ) -> None:
     run = detached()
-    launcher = runs.launcher_of(run)
+    launcher = registry.launcher_of(run)
     assert launcher is not None and os.getsid(launcher.pid) == launcher.pid
     os.kill(launcher.pid, signal.SIGHUP)
     until(lambda: ready(run))
-    assert whois.alive(launcher)
+    assert procfs.alive(launcher)
     for number in range(3):
         assert os.readlink("/proc/%d/fd/%d" % (launcher.pid, number)).startswith((os.devnull, str(run.path)))
 
@@ -150,7 +152,7 @@ os.write(1, b"the end")
     with subprocess.Popen(command, cwd=str(tmp_path), env=env, stdout=subprocess.PIPE, text=True) as follower:
         assert follower.stdout is not None
         lines = [follower.stdout.readline() for _ in range(10)]
-        assert runs.running(run)
+        assert registry.running(run)
         (tmp_path / "go").write_text("")
         lines += follower.stdout.readlines()
     assert follower.returncode == 0
@@ -172,7 +174,7 @@ def test_stop_now_does_not_wait_for_a_rank_that_ignores_sigterm(
     with pytest.raises(LauncherError, match="still runs after 1 s; --now kills at once"):
         stop(run, timeout=1.0)
     assert launch(tmp_path, "stop", run.path.name, "--now").returncode == 0
-    assert not processes.members(runs.run_id(run))
+    assert not sweep.members(registry.run_id(run))
 
 
 def test_what_a_killed_launcher_left_is_swept_and_the_run_is_called_lost(tmp_path: Path) -> None:
@@ -183,8 +185,8 @@ def test_what_a_killed_launcher_left_is_swept_and_the_run_is_called_lost(tmp_pat
         [sys.executable, "-c", "input()"], env=env, stdin=subprocess.PIPE, start_new_session=True
     )
     with left:
-        until(lambda: runs.rank_pids(run) == {0: left.pid})
-        assert runs.state(run).word == "lost"
+        until(lambda: registry.rank_pids(run) == {0: left.pid})
+        assert registry.state(run).word == "lost"
         assert "killed 1 process" in stop(run)
         assert left.wait(PATIENCE) == -signal.SIGKILL
 
@@ -193,21 +195,21 @@ def test_a_run_of_another_host_is_not_touched(tmp_path: Path) -> None:
     run = make_run(tmp_path / "runs" / "job-1", [[]])
     run.result.unlink()
     run.write_json(run.path / "launcher.json", {"pid": os.getpid(), "start": 1, "host": "elsewhere"})
-    assert runs.launcher_of(run) is None
+    assert registry.launcher_of(run) is None
     with pytest.raises(UsageError, match="runs on host elsewhere"):
         stop(run)
 
 
 def test_a_recycled_pid_is_not_taken_for_the_launcher(tmp_path: Path) -> None:
     run = make_run(tmp_path / "runs" / "job-1", [[]])
-    who = whois.identity(os.getpid())
+    who = procfs.identity(os.getpid())
     assert who is not None
     with hold((), run):
-        assert runs.launcher_of(run) == who
+        assert registry.launcher_of(run) == who
     run.write_json(
         run.path / "launcher.json", {"pid": who.pid, "start": who.start - 1, "host": os.uname().nodename}
     )
-    assert runs.launcher_of(run) is None and runs.state(run).launcher is None
+    assert registry.launcher_of(run) is None and registry.state(run).launcher is None
 
 
 DEAF = WAITING.replace("rank =", "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\nrank =", 1)
@@ -225,10 +227,10 @@ def test_stop_now_kills_at_once_also_what_a_script_began_in_the_background(
     finally:
         signal.signal(signal.SIGINT, before)
     until(lambda: ready(run, 2))
-    launcher = runs.launcher_of(run)
-    assert launcher and processes.ignores(launcher.pid, signal.SIGINT) == background
+    launcher = registry.launcher_of(run)
+    assert launcher and procfs.ignores(launcher.pid, signal.SIGINT) == background
     assert stop(run, now=True, timeout=20.0).endswith("stopped")  # the grace would be 30 s
-    assert not runs.running(run)
+    assert not registry.running(run)
 
 
 def test_programs_that_do_not_catch_the_signal_are_not_asked_for_stacks(
@@ -237,12 +239,12 @@ def test_programs_that_do_not_catch_the_signal_are_not_asked_for_stacks(
     (tmp_path / "job.yaml").write_text("")
     line = ["--devices", "0", "--backend", "cpu", "--detach", "--", "sh", "-c", "echo ready; exec sleep 600"]
     assert launch(tmp_path, *line).returncode == 0
-    run = runs.resolve("", str(tmp_path / "runs"))
+    run = registry.resolve("", str(tmp_path / "runs"))
     try:
         until(lambda: ready(run, 1))
         done = launch(tmp_path, "stacks")
         assert done.returncode == 1 and "rank 0 gave no stack" in done.stderr
-        assert runs.rank_pids(run)
+        assert registry.rank_pids(run)
     finally:
         stop(run, now=True)
 
@@ -282,7 +284,7 @@ def test_a_background_process_that_cannot_begin_says_so_to_its_parent(
 def test_an_error_in_the_background_leaves_its_traceback_and_exit_125(tmp_path: Path) -> None:
     run = RunDir.create(tmp_path / "runs" / "job-1", [])
     code = (
-        "import os, sys; from pathlib import Path; from launcher.detach import start\n"
+        "import os, sys; from pathlib import Path; from launcher.engines.background import start\n"
         "from launcher.run_dir import RunDir\n"
         "pid = start(RunDir(Path(sys.argv[1])), (), lambda: 1 // 0)\n"
         "sys.exit(os.waitpid(pid, 0)[1] != 125 << 8)"
@@ -296,4 +298,4 @@ def test_an_error_in_the_background_leaves_its_traceback_and_exit_125(tmp_path: 
     "seconds,text", [(5, "5 s"), (125, "2 min 5 s"), (7260, "2 h 1 min"), (180000, "2 d 2 h")]
 )
 def test_ages_are_written_for_a_person(seconds: float, text: str) -> None:
-    assert whois.span(seconds) == text
+    assert procfs.span(seconds) == text

@@ -54,7 +54,7 @@ PRINTED = {
 
 @pytest.mark.parametrize("mode", ["", *PRECISION_MODES])
 def test_a_prediction_says_what_it_was_really_computed_in(mode: str) -> None:
-    from squad.answering import precision
+    from squad.prediction import precision
 
     device: Any = SimpleNamespace(name="npu")
     assert precision(SquadFlags(precision_mode=mode), device) == PRINTED[mode]

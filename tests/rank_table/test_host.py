@@ -10,7 +10,7 @@ from typing import Any, Dict
 
 import pytest
 
-from launcher.devices import numbering
+from launcher.plan.devices import numbering
 from rank_table.check import check
 from rank_table.inventory import InventoryError
 from rank_table.render import render

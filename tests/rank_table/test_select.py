@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from launcher.devices import parse_devices
 from launcher.errors import PreflightError, UsageError
-from launcher.select import choose_inventory, given_table, own_server
+from launcher.plan.devices import parse_devices
+from launcher.plan.placement import choose_inventory, given_table, own_server
 from rank_table.table import RankTable
 from tests.rank_table.conftest import FakeHost, read
 from tests.rank_table.documents import cloud, v1

@@ -11,7 +11,8 @@ import pytest
 
 from rank_table.check import ERROR, check
 from rank_table.convert import convert
-from rank_table.inventory import Device, Host, Inventory, InventoryError, merge, natural, spell, virtual_cpu
+from rank_table.inventory import Device, Host, Inventory, InventoryError, merge, natural, virtual_cpu
+from rank_table.ranges import spell
 from rank_table.render import render
 from rank_table.show import show
 from rank_table.table import RankTable, RankTableError

@@ -8,9 +8,16 @@ from typing import Dict, List, Tuple
 import numpy as np
 import pytest
 
-from squad.batching import LOWEST, collect_logits, make_order, predict_batches, predict_order, train_batches
-from squad.features import FIRST_UNIQUE_ID, Features
-from squad.sharding import MODES, NOTHING
+from squad.data.batching import (
+    LOWEST,
+    collect_logits,
+    make_order,
+    predict_batches,
+    predict_order,
+    train_batches,
+)
+from squad.data.data_order import MODES, NOTHING
+from squad.data.features import FIRST_UNIQUE_ID, Features
 
 L = 48
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from squad import evaluate
+from squad.answers.official_script import differences, run
 from squad.errors import DataError
-from squad.eval_script import differences, run
 
 
 def script(folder: Path, body: str) -> str:

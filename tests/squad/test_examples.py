@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from squad.data.examples import overlap, read_squad, split_words
 from squad.errors import DataError
-from squad.examples import overlap, read_squad, split_words
 
 Write = Callable[[Any], str]
 

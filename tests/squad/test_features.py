@@ -8,9 +8,9 @@ from typing import List
 import numpy as np
 import pytest
 
-from squad.examples import Example, read_squad
-from squad.features import build_features, main
-from squad.tokenizer import Tokenizer
+from squad.data.examples import Example, read_squad
+from squad.data.features import build_features, main
+from squad.data.tokenizer import Tokenizer
 
 GOLDEN = {
     "dev_384_128_64": ("dev", False, 384, 128, 64),

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from squad.latency import percentiles, summary, throughput
+from squad.answers.latency import percentiles, summary, throughput
 
 
 def test_a_hundred_batches_have_the_obvious_percentiles() -> None:

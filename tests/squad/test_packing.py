@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from bert.config import BertConfig
-from squad.batching import make_order, train_batches
-from squad.features import Features
+from squad.data.batching import make_order, train_batches
+from squad.data.features import Features
 
 L, COUNT = 32, 10
 CONFIG = BertConfig(

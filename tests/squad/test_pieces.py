@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from squad.answers.logit_shards import merge, piece_path, write_piece
 from squad.errors import DataError
-from squad.pieces import merge, piece_path, write_piece
 
 
 def world(rows: int, seed: int = 0) -> Tuple[Any, np.ndarray, np.ndarray]:

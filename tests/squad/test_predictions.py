@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from squad.answer_text import AnswerText, align
+from squad.answers.answer_text import AnswerText, align
+from squad.answers.nbest import Options, Result, predictions, write
+from squad.data.tokenizer import basic_tokens
 from squad.errors import DataError
-from squad.predictions import Options, Result, predictions, write
-from squad.tokenizer import basic_tokens
 
 VOCAB = [
     "[PAD]",

@@ -14,10 +14,10 @@ from typing import Any, Callable, Dict, List
 import numpy as np
 import pytest
 
-from squad import records
+from squad.data import feature_cache
+from squad.data.feature_cache import Cache, cache_key, load_or_build
+from squad.data.features import FIRST_UNIQUE_ID, Features
 from squad.errors import DataError
-from squad.features import FIRST_UNIQUE_ID, Features
-from squad.records import Cache, cache_key, load_or_build
 
 pytest.importorskip("tensorflow")
 L = 12
@@ -87,8 +87,8 @@ def test_types_are_those_of_built_features(room: Room) -> None:
 
 
 def test_many_rows_are_spread_over_files_in_order(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(records, "_ROWS", 3)
-    monkeypatch.setattr(records, "_AT_ONCE", 2)
+    monkeypatch.setattr(feature_cache, "_ROWS", 3)
+    monkeypatch.setattr(feature_cache, "_AT_ONCE", 2)
     assert equal(room.load(rows=40), features(40))
     assert sum(name.startswith("train.tf_record") for name in os.listdir(str(room.folder))) == 14
     assert equal(room.load(rows=40), features(40)) and room.built == 1
@@ -198,7 +198,7 @@ def test_a_harmed_cache_is_rebuilt_and_said_to_be(
 
 
 def test_files_of_a_larger_earlier_cache_are_removed(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(records, "_ROWS", 3)
+    monkeypatch.setattr(feature_cache, "_ROWS", 3)
     room.load(rows=12)
     room.key["doc_stride"] = 8
     room.load(rows=2)
@@ -219,7 +219,7 @@ def test_a_build_that_fails_leaves_nothing_that_could_be_used(room: Room) -> Non
 RANK = """
 import sys, time
 sys.path[:0] = [%(root)r, %(tests)r]
-from squad.records import Cache, load_or_build
+from squad.data.feature_cache import Cache, load_or_build
 from test_records import L, features
 def build():
     print("build", flush=True)

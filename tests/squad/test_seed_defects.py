@@ -13,7 +13,7 @@ from typing import Any, Dict, List
 import numpy as np
 import pytest
 
-from squad import eval_script
+from squad.answers import official_script
 from squad.run_squad import main
 from tests.squad.conftest import flags, squad_document
 
@@ -68,7 +68,7 @@ def test_03_a_question_with_no_answer_among_the_n_best_is_answered_with_nothing(
 def test_04_the_official_figures_are_parsed_as_json_for_both_versions(tmp_path: Path, printed: str) -> None:
     (tmp_path / "evaluate.py").write_text(SCRIPT % printed)
     (tmp_path / "predictions.json").write_text("{}")
-    found = eval_script.run(str(tmp_path / "evaluate.py"), "dev.json", str(tmp_path / "predictions.json"))
+    found = official_script.run(str(tmp_path / "evaluate.py"), "dev.json", str(tmp_path / "predictions.json"))
     assert sorted(found.values()) == [50.5, 60.25]
 
 
@@ -146,7 +146,7 @@ def test_09_what_lies_in_output_dir_is_never_used_silently(
 
 
 def test_10_a_failing_case_makes_the_e2e_script_fail(tiny: Path, tmp_path: Path) -> None:
-    from launcher.cases import COLUMNS
+    from launcher.cases.csv_file import COLUMNS
 
     cells = {"CASENUM": "1", "CASENAME": "bad", "DEVICE_ID": "0", "RUN_ALGORITHM_CMD": "false"}
     rows = [",".join(COLUMNS), ",".join(cells.get(column, "") for column in COLUMNS)]

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from squad.sharding import MODES, NOTHING, GlobalOrder, deal, pack
+from squad.data.data_order import MODES, NOTHING, GlobalOrder, deal, pack
 
 LENGTHS = np.random.RandomState(0).randint(20, 385, 700)
 
@@ -150,6 +150,6 @@ def test_wrong_arguments_are_refused(arguments: dict) -> None:
 
 
 def test_another_process_makes_the_same_order() -> None:
-    program = "from squad.sharding import GlobalOrder as G; print(G(50, 50, 3).batch(9)[0][:, 0].tolist())"
+    program = "from squad.data.data_order import GlobalOrder as G; print(G(50, 50, 3).batch(9)[0][:, 0].tolist())"
     output = subprocess.check_output([sys.executable, "-c", program], universal_newlines=True)
     assert output.strip() == str(GlobalOrder(50, 50, 3).batch(9)[0][:, 0].tolist())

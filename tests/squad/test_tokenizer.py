@@ -9,9 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from squad import tokenizer as module
+from squad.data import tokenizer as module
+from squad.data.tokenizer import Tokenizer, basic_tokens
 from squad.errors import DataError
-from squad.tokenizer import Tokenizer, basic_tokens
 
 FUZZ = settings(deadline=None, max_examples=200, suppress_health_check=list(HealthCheck))
 

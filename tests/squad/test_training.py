@@ -10,9 +10,9 @@ import pytest
 
 from bert.cluster import Cluster
 from bert.train_config import TrainConfig
+from squad.data.data_order import GlobalOrder
 from squad.flags import SquadFlags
 from squad.job import Job
-from squad.sharding import GlobalOrder
 from squad.training import describe, describe_scale, loss_scale, rows_per_step, train_config
 
 COMPUTED = {

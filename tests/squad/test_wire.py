@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from squad import wire
+from squad.data import tf_example
 
 
 @pytest.mark.parametrize(
@@ -24,12 +24,12 @@ from squad import wire
     ],
 )
 def test_known_numbers(number: int, octets: bytes) -> None:
-    assert wire.numbers(np.array([[number]])) == [octets]
+    assert tf_example.numbers(np.array([[number]])) == [octets]
 
 
 @given(st.lists(st.lists(st.integers(0, 2**62), min_size=3, max_size=3), max_size=4))
 def test_numbers_can_be_read_back(rows: List[List[int]]) -> None:
-    packed = wire.numbers(np.array(rows, np.int64).reshape(-1, 3))
+    packed = tf_example.numbers(np.array(rows, np.int64).reshape(-1, 3))
     assert [decode(octets) for octets in packed] == rows
 
 
@@ -47,6 +47,6 @@ def decode(octets: bytes) -> List[int]:
 def test_tensorflow_reads_a_message() -> None:
     tf = pytest.importorskip("tensorflow")
     lists = {"short": [5], "long": list(range(300)), "none": []}
-    packed = {name: b"".join(wire.numbers(np.array([v], np.int64))) for name, v in lists.items()}
-    features = tf.train.Example.FromString(wire.example(packed)).features.feature
+    packed = {name: b"".join(tf_example.numbers(np.array([v], np.int64))) for name, v in lists.items()}
+    features = tf.train.Example.FromString(tf_example.example(packed)).features.feature
     assert {name: list(feature.int64_list.value) for name, feature in features.items()} == lists

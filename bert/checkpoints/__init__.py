@@ -1,0 +1,1 @@
+"""Checkpoints: read, indexed, written, resumed from."""

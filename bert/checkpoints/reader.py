@@ -1,0 +1,196 @@
+"""Read weights from TensorFlow or safetensors checkpoints, and put them into the variables of a session."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Dict, Iterator, List, Mapping, Tuple
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+from bert import names
+from bert.backend import host_memory
+from bert.checkpoints import index, store
+from bert.config import BertConfig
+from bert.errors import CheckpointError
+
+_TYPES = {
+    "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "I32": "<i4", "I16": "<i2",
+    "I8": "i1", "U8": "u1", "BOOL": "?",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """Say what a checkpoint gave, by Google's names."""
+
+    path: str
+    used: Tuple[str, ...]
+    missing: Tuple[str, ...]
+    unused: Tuple[str, ...]
+
+    def lines(self) -> List[str]:
+        """Report for people."""
+        lines = ["%s: %d variables loaded" % (self.path, len(self.used))]
+        if self.missing:
+            lines.append("not in it, so new: %s" % ", ".join(self.missing))
+        slots = [name for name in self.unused if names.is_slot(name)]
+        others = [name for name in self.unused if not names.is_slot(name)]
+        if slots:
+            lines.append("in it, not used: %d optimizer slots" % len(slots))
+        if others:
+            more = ", ..." if len(others) > 5 else ""
+            lines.append("in it, not used: %d: %s%s" % (len(others), ", ".join(others[:5]), more))
+        return lines
+
+
+def check(path: str, config: BertConfig) -> None:
+    """Compare names and shapes with the configuration before anything is loaded.
+
+    Raises:
+        CheckpointError: they do not fit, or the file is damaged.
+    """
+    try:
+        held = names.to_google(index.describe(path))
+    except (OSError, ValueError) as error:
+        raise CheckpointError("%s: %s" % (path, error)) from None
+    problems = list(names.differences(held, config))
+    if problems:
+        more = " (and %d more)" % (len(problems) - 1) if len(problems) > 1 else ""
+        raise CheckpointError("%s: %s%s" % (path, problems[0], more))
+
+
+class Reading:
+    """Read a checkpoint ("": none) in a thread of its own, while the caller builds its graph.
+
+    slots: False takes the names of the optimizer's slots and the step alone; they are another training's.
+    """
+
+    def __init__(self, path: str, slots: bool = True) -> None:
+        self.path, self.slots = path, slots
+        pool = ThreadPoolExecutor(1)
+        self._entries = [pool.submit(self._read)]
+        pool.shutdown(wait=False)
+
+    def _read(self) -> List[Tuple[str, np.ndarray]]:
+        return [(name, self._kept(name, value)) for name, value in (read(self.path) if self.path else ())]
+
+    def _kept(self, name: str, value: np.ndarray) -> np.ndarray:
+        # A session would copy a transposed view, and wait for it.
+        return np.asarray(value, order="C") if self.wants(name) else np.empty(0)
+
+    def wants(self, name: str) -> bool:
+        """Tell whether a variable's value is taken, if the checkpoint has it."""
+        return self.slots or not names.is_slot(name)
+
+    def take(self) -> List[Tuple[str, np.ndarray]]:
+        """Give once what was read, and hold it no longer. CheckpointError: as `read` says."""
+        return self._entries.pop().result()
+
+
+def initialize(session: Any, variables: Mapping[str, Any], reading: Reading) -> Loaded:
+    """Give every variable of the graph its first value: the checkpoint's for `variables`, else a new one.
+
+    One call of the session for all: a device that compiles a graph for each call does it once.
+    """
+    values, unused = {}, []
+    wanted = set(filter(reading.wants, variables))
+    for name, value in reading.take():
+        if name in wanted:
+            values[name] = value
+        else:
+            unused.append(name)
+    missing = wanted - set(values)
+    loaded = Loaded(reading.path, tuple(sorted(values)), tuple(sorted(missing)), tuple(sorted(unused)))
+    every = {variable.op.name: variable for variable in tf.global_variables()}
+    first = {**_zeros(every, values), **values}
+    # The second input of an initializer is the first value; feeding it saves making one.
+    feed = {every[name].initializer.inputs[1]: value for name, value in first.items()}
+    session.run(tf.global_variables_initializer(), feed)
+    del values, first, feed
+    host_memory.give_back()
+    return loaded
+
+
+def _zeros(variables: Mapping[str, Any], given: Mapping[str, Any]) -> Dict[str, np.ndarray]:
+    """Give zeros for moments and accumulators that have no value; one array for all of a shape.
+
+    TensorFlow would fold these into the graph as constants, and keep them beside the variables.
+    """
+    kinds = {
+        name: (tuple(variable.shape.as_list()), variable.dtype.base_dtype.as_numpy_dtype)
+        for name, variable in variables.items()
+        if (name.endswith(names.MOMENTS) and name not in given) or name.startswith("accumulator_")
+    }
+    arrays = {kind: np.zeros(*kind) for kind in set(kinds.values())}
+    return {name: arrays[kind] for name, kind in kinds.items()}
+
+
+def read(path: str) -> Iterator[Tuple[str, np.ndarray]]:
+    """Yield (name as Google's, value) of a checkpoint; one that this program wrote is verified first.
+
+    Raises:
+        CheckpointError: there is none, or it is damaged.
+    """
+    try:
+        files = index.files(path)
+        if not files:
+            raise ValueError("no checkpoint; give a prefix (PREFIX.index exists) or safetensors")
+        if files[0].endswith(".safetensors"):
+            yield from _safetensors(files)
+        else:
+            yield from _tensorflow(files[0][: -len(".index")])
+    except CheckpointError:
+        raise
+    except (OSError, ValueError, tf.errors.OpError) as error:
+        first = (str(error).splitlines() or ["unreadable"])[0]
+        raise CheckpointError("%s: %s" % (path, first)) from None
+
+
+def _tensorflow(prefix: str) -> Iterator[Tuple[str, np.ndarray]]:
+    if os.path.exists(prefix + ".json"):
+        problem, _ = store.verify(prefix)
+        if problem:
+            raise CheckpointError(problem)
+    reader = tf.train.NewCheckpointReader(prefix)
+    for name in sorted(reader.get_variable_to_shape_map()):
+        yield name, reader.get_tensor(name)
+
+
+def _safetensors(files: List[str]) -> Iterator[Tuple[str, np.ndarray]]:
+    for path in files:
+        with open(path, "rb") as stream:
+            held = _deserialized(stream.read())
+        while held:  # taken out one by one: a checkpoint is large
+            name, entry = held.pop()
+            google, transposed = names.from_hf(name)
+            value = _value(name, entry)
+            yield google or name, value.T if transposed else value
+
+
+def _deserialized(data: bytes) -> List[Tuple[str, Dict[str, Any]]]:
+    from safetensors import SafetensorError, deserialize
+
+    try:
+        return list(deserialize(data))
+    except SafetensorError as error:
+        raise ValueError("damaged safetensors: %s" % error) from None
+
+
+def _value(name: str, entry: Mapping[str, Any]) -> np.ndarray:
+    """Give an array; BF16, which numpy lacks, becomes float32."""
+    kind = entry["dtype"]
+    if kind not in _TYPES:
+        raise ValueError("%s: values of type %s cannot be read" % (name, kind))
+    flat = np.frombuffer(entry["data"], _TYPES[kind])
+    if kind == "BF16":
+        flat = (flat.astype(np.uint32) << 16).view(np.float32)
+    return flat.reshape(entry["shape"])
+
+
+def values(session: Any, variables: Mapping[str, Any]) -> Dict[str, np.ndarray]:
+    """Fetch variables by name."""
+    fetched: Dict[str, np.ndarray] = session.run(dict(variables))
+    return fetched

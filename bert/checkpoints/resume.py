@@ -1,0 +1,152 @@
+"""Decide where a run begins: at its own newest checkpoint, else at init_checkpoint, else at new weights."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+from dataclasses import dataclass
+from typing import Any, Dict, List, Optional, Tuple
+
+from bert.backend.base import Backend
+from bert.checkpoints import index, store
+from bert.checkpoints.store import Saved
+from bert.config import BertConfig
+from bert.errors import CheckpointError
+from bert.train_config import TrainConfig
+
+_NOT_NUMERICS = ("save_checkpoints_steps", "keep_checkpoints", "display_loss_steps")
+
+
+@dataclass(frozen=True)
+class Start:
+    """Say where to begin; equal on all ranks."""
+
+    step: int = 0
+    prefix: str = ""  # of the run's own checkpoint; "": begin anew
+    scalars: Dict[str, float] = dataclasses.field(default_factory=dict)
+    loss: float = 0.0
+    began: Dict[str, str] = dataclasses.field(default_factory=dict)  # init_checkpoint
+    notes: Tuple[str, ...] = ()
+
+
+def decide(
+    folder: str, model: BertConfig, config: TrainConfig, backend: Backend, init_checkpoint: str = ""
+) -> Start:
+    """Let rank 0 look into the output folder, and tell all ranks.
+
+    Raises:
+        CheckpointError: the folder holds a run of another model or from another init_checkpoint.
+    """
+    answer: Dict[str, Any] = {}
+    if backend.rank == 0:
+        try:
+            answer = dataclasses.asdict(_look(folder, model, config, backend.size, init_checkpoint))
+        except (CheckpointError, OSError) as error:
+            answer = {"error": str(error)}
+    answer = backend.all_gather(answer)[0]
+    if "error" in answer:
+        raise CheckpointError(answer["error"])
+    return Start(**dict(answer, notes=tuple(answer["notes"])))
+
+
+def _look(folder: str, model: BertConfig, config: TrainConfig, ranks: int, init_checkpoint: str) -> Start:
+    os.makedirs(folder, exist_ok=True)
+    store.clean(folder)
+    saved, problems = store.newest(folder)
+    notes = ["%s; the one before is used" % problem for problem in problems]
+    if saved is None:
+        if problems:
+            raise CheckpointError("%s; no other is left; empty the folder to begin anew" % problems[0])
+        others = store.foreign(folder)
+        if others:
+            text = "%s: not written by this program, so not resumed; init_checkpoint can name it"
+            notes.append(text % others[-1])
+        began = {"path": init_checkpoint, "fingerprint": fingerprint(init_checkpoint)}
+        return Start(began=began, notes=tuple(notes))
+    _check(folder, saved, model, config, init_checkpoint)
+    step, moved = position(saved, config)
+    notes.append("resuming %s at step %d of %d%s" % (saved.prefix, step, config.num_train_steps, moved))
+    if init_checkpoint:
+        notes.append("init_checkpoint %s is where this run began; it is not loaded again" % init_checkpoint)
+    notes += _changes(saved, config, ranks)
+    held = saved.facts
+    return Start(step, saved.prefix, held["scalars"], held["loss"], held["init_checkpoint"], tuple(notes))
+
+
+def _check(folder: str, saved: Saved, model: BertConfig, config: TrainConfig, init_checkpoint: str) -> None:
+    """Refuse to resume another run."""
+    frozen = saved.facts["config"].get("freeze_embeddings", False)
+    if frozen != config.freeze_embeddings:  # it has slots for other variables
+        text = "%s holds a run with freeze_embeddings %s; give it so, or another output_dir"
+        raise CheckpointError(text % (folder, frozen))
+    was, now = saved.facts["model"], dataclasses.asdict(model)
+    for name in now:
+        if was.get(name, now[name]) != now[name]:
+            raise CheckpointError(
+                "%s holds a run of another model (%s %s, now %s); give another output_dir, or empty it"
+                % (folder, name, was[name], now[name])
+            )
+    began = saved.facts["init_checkpoint"]
+    if init_checkpoint and fingerprint(init_checkpoint) != began["fingerprint"]:
+        raise CheckpointError(
+            "%s holds a run at step %d that began from %s, not from %s; give another output_dir, or empty it"
+            % (folder, saved.step, began["path"] or "new weights", init_checkpoint)
+        )
+
+
+def fingerprint(path: str) -> str:
+    """Hash the first megabyte of what describes a checkpoint; a TensorFlow index holds each tensor's CRC."""
+    found = index.find(path) if path else None
+    if found is None:
+        return ""
+    with open(found, "rb") as stream:
+        return hashlib.sha256(stream.read(1 << 20)).hexdigest()
+
+
+def position(saved: Saved, config: TrainConfig) -> Tuple[int, str]:
+    """Find the step at which the data goes on: (step, what to say of it).
+
+    Steps of another size, by other ranks or settings, are counted anew: the rows that were read stay read.
+    """
+    rows, epoch = saved.facts["config"]["rows_per_step"], saved.facts["config"]["steps_per_epoch"]
+    if (rows, epoch) == (config.rows_per_step, config.steps_per_epoch) or not (rows and config.rows_per_step):
+        return saved.step, ""
+    whole, index = divmod(saved.step, epoch)
+    steps, again = divmod(index * rows, config.rows_per_step)
+    text = " (step %d of %d rows; steps have %d now" % (saved.step, rows, config.rows_per_step)
+    text += ", so %d rows are read again)" % again if again else ")"
+    return whole * config.steps_per_epoch + min(steps, config.steps_per_epoch), text
+
+
+def _changes(saved: Saved, config: TrainConfig, ranks: int) -> List[str]:
+    """Say which settings are not those of the run so far."""
+    was, now = saved.facts["config"], dataclasses.asdict(config)
+    names = [name for name in now if name not in _NOT_NUMERICS and was.get(name, now[name]) != now[name]]
+    lines = ["%s is %s now, was %s" % (name, now[name], was[name]) for name in names]
+    if saved.facts["ranks"] != ranks:
+        lines.append("%d ranks now, were %d" % (ranks, saved.facts["ranks"]))
+    return lines
+
+
+def facts(
+    model: BertConfig, config: TrainConfig, ranks: int, start: Start, scalars: Dict[str, float], loss: float
+) -> Dict[str, Any]:
+    """Give what a checkpoint's JSON says of the run."""
+    return {
+        "model": dataclasses.asdict(model),
+        "config": dataclasses.asdict(config),
+        "ranks": ranks,
+        "init_checkpoint": start.began,
+        "scalars": scalars,
+        "loss": loss,
+    }
+
+
+def finished(start: Start, config: TrainConfig) -> Optional[str]:
+    """Say that there is nothing left to do; None: there is."""
+    if start.step < config.num_train_steps:
+        return None
+    return "%s is already trained to step %d of %d; nothing to do" % (
+        start.prefix, start.step, config.num_train_steps,
+    )  # fmt: skip

@@ -1,0 +1,158 @@
+"""Test cases: rows of a 13-column CSV, each of which is one job for npu-launch.
+
+The columns are those of the e2e scripts of Ascend's model zoo. Nothing of the machine is changed: a case
+is an ordinary run with its own folder.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+import shlex
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+
+from launcher.cases import env_file
+from launcher.errors import ConfigError, UsageError
+
+COLUMNS = (
+    "CASENUM", "CASENAME", "ENV_SET", "JOB_ID", "PROFILING_MODE", "PROFILING_OPTIONS", "FP_POINT",
+    "BP_POINT", "AICPU_PROFILING_MODE", "SERVER_ID", "DEVICE_ID", "RUN_ALGORITHM_CMD", "CHECKPOINT_DIR",
+)  # fmt: skip
+# Columns that the program reads as environment variables of the same name.
+_VARIABLES = ("JOB_ID", *COLUMNS[4:9])
+_LAUNCHERS = frozenset(
+    ["RANK_TABLE_FILE", "RANK_ID", "RANK_SIZE", "DEVICE_ID", "ASCEND_DEVICE_ID", "DEVICE_INDEX", "LOCAL_RANK"]
+)
+_MODULE = re.compile(r"(?!.*\.sh$)[A-Za-z_]\w*(\.\w+)+$")
+
+
+@dataclass(frozen=True)
+class Case:
+    """Hold one row and where it stands."""
+
+    file: str
+    line: int
+    row: Mapping[str, str]
+
+    @property
+    def number(self) -> str:
+        return self.row["CASENUM"]
+
+    @property
+    def name(self) -> str:
+        return self.row["CASENAME"]
+
+    @property
+    def devices(self) -> Tuple[str, ...]:
+        """The device ids; separated by spaces in the file."""
+        return tuple(self.row["DEVICE_ID"].split())
+
+    @property
+    def slug(self) -> str:
+        """A name for folders."""
+        return "case_%s_%s" % tuple(re.sub(r"[^\w.-]+", "_", text) for text in (self.number, self.name))
+
+    def fail(self, column: str, message: str) -> ConfigError:
+        """Make the error of one column of this row."""
+        return ConfigError(message, file=self.file, line=self.line, key=column)
+
+
+def read_cases(path: Path) -> List[Case]:
+    """Read every case of a file. ConfigError: no such file, a row of other than 13 columns, a bad cell."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            reader = csv.reader(stream)
+            rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise ConfigError("%s; give a CSV file of cases" % reason, file=str(path)) from None
+    if not rows or rows[0][1][:1] != [COLUMNS[0]]:
+        raise ConfigError(
+            "the first line must name the columns: %s" % ",".join(COLUMNS), file=str(path), line=1
+        )
+    cases: List[Case] = []
+    for line, cells in rows[1:]:
+        if any(cells) and not cells[0].startswith("#"):
+            cases.append(_case(str(path), line, cells))
+            if cases[-1].number in [case.number for case in cases[:-1]]:
+                raise cases[-1].fail("CASENUM", "%s stands twice; number the cases" % cases[-1].number)
+    return cases
+
+
+def _case(file: str, line: int, cells: Sequence[str]) -> Case:
+    if len(cells) != len(COLUMNS):
+        raise ConfigError(
+            "%d columns instead of %d: %s" % (len(cells), len(COLUMNS), ",".join(COLUMNS)),
+            file=file,
+            line=line,
+        )
+    case = Case(file, line, dict(zip(COLUMNS, cells)))
+    for column in ("CASENUM", "CASENAME", "DEVICE_ID", "RUN_ALGORITHM_CMD"):
+        if not case.row[column]:
+            raise case.fail(column, "empty; give a value")
+    here = ("", "127.0.0.1", "localhost", socket.gethostname())
+    if case.row["SERVER_ID"] not in here:
+        raise case.fail("SERVER_ID", "%s is another host; cases run on this one" % case.row["SERVER_ID"])
+    return case
+
+
+def select(cases: Sequence[Case], number: str, file: str) -> List[Case]:
+    """Give all cases or the one of that number. UsageError: none, or no such number."""
+    chosen = [case for case in cases if number in ("all", case.number)]
+    if not chosen:
+        known = ", ".join(case.number for case in cases) or "none"
+        raise UsageError("%s has no case %s; it has: %s" % (file, number, known))
+    return chosen
+
+
+def job(case: Case, runs_dir: Path, environ: Mapping[str, str]) -> Dict[str, Any]:
+    """Turn a case into the keys of a train.yaml.
+
+    A command of a script or module with nothing but --flags becomes `program` and `args`, which the
+    launcher can check; any other becomes a command list. In it, ${RANK_ID} is the case's name, as the
+    seed's run id was, ${DEVICE_ID} the first device, ${CASES_DIR} the folder of all the cases' runs; the rest
+    is looked up in the environment.
+    """
+    environ = dict(environ, CASES_DIR=os.path.abspath(str(runs_dir.parent)))
+    variables = {name: case.row[name] for name in _VARIABLES if case.row[name]}
+    if case.row["ENV_SET"]:
+        path = Path(case.file).parent / case.row["ENV_SET"]
+        found = env_file.read(path, environ)
+        for name in found:
+            if name in _LAUNCHERS:
+                raise ConfigError(
+                    "set by npu-launch for each rank; remove the line", file=str(path), key=name
+                )
+        variables = dict(found, **variables)
+    special = {"RANK_ID": case.slug, "DEVICE_ID": case.devices[0]}
+
+    def lookup(name: str) -> Optional[str]:
+        return special.get(name, variables.get(name, environ.get(name)))
+
+    document: Dict[str, Any] = {"job": case.slug, "runs_dir": str(runs_dir), "env": variables}
+    document.update(
+        _program(_words(case, "RUN_ALGORITHM_CMD", lookup) + _words(case, "CHECKPOINT_DIR", lookup))
+    )
+    return document
+
+
+def _words(case: Case, column: str, lookup: env_file.Lookup) -> List[str]:
+    try:
+        shlex.split(case.row[column])  # names a quote that is left open
+        return env_file.words(case.row[column], lookup)
+    except ValueError as error:
+        raise case.fail(column, "%s; correct the cell" % error) from None
+
+
+def _program(words: Sequence[str]) -> Dict[str, Any]:
+    """Split a command into the launcher's program and args."""
+    program, flags = words[0], words[1:]
+    ours = program.endswith(".py") or _MODULE.match(program)
+    if not ours or any(not re.match(r"--\w+(=|$)", flag) for flag in flags):
+        return {"program": list(words)}
+    pairs = [flag[2:].partition("=") for flag in flags]
+    return {"program": program, "args": {key: value if equals else "True" for key, equals, value in pairs}}

@@ -1,0 +1,144 @@
+"""Doctor's checks of versions that must fit each other: driver, firmware, CANN, adapter, TensorFlow."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Dict, Iterable, List, Tuple
+
+from launcher.checks.machine import ERROR, OK, WARNING, Check, Finding, Machine, has_npu
+
+CANN_FILES = (
+    "/usr/local/Ascend/cann/*/ascend_toolkit_install.info",
+    "/usr/local/Ascend/ascend-toolkit/latest/*/ascend_toolkit_install.info",
+    "/usr/local/Ascend/ascend-toolkit/latest/ascend_toolkit_install.info",
+    "/usr/local/Ascend/nnae/latest/*/ascend_nnae_install.info",
+    "/usr/local/Ascend/nnae/latest/ascend_nnae_install.info",
+)
+# Adapter -> (TensorFlow it was built for, Pythons it has a wheel for, the release in words).
+ADAPTERS: Dict[str, Tuple[str, Tuple[Tuple[int, int], ...], str]] = {
+    "npu_bridge": ("1.15.", ((3, 7),), "TensorFlow 1.15 on Python 3.7"),
+    "npu_device": ("2.6.5", ((3, 7), (3, 8), (3, 9)), "TensorFlow 2.6.5 on Python 3.7 to 3.9"),
+}
+SOURCED = ("ASCEND_HOME_PATH", "ASCEND_TOOLKIT_HOME", "ASCEND_OPP_PATH")  # set by set_env.sh
+TENSORFLOWS = ("tensorflow", "tensorflow_cpu", "tensorflow_aarch64", "intel_tensorflow")
+
+
+def _values(text: str) -> Dict[str, str]:
+    """Read `key=value` lines."""
+    pairs = (line.split("=", 1) for line in text.splitlines() if "=" in line)
+    return {key.strip(): value.strip() for key, value in pairs}
+
+
+def check_driver(machine: Machine) -> Iterable[Finding]:
+    """Show the driver's version and hold the firmware to the range that the driver names."""
+    driver = _values(machine.read("/usr/local/Ascend/driver/version.info"))
+    firmware = _values(machine.read("/usr/local/Ascend/firmware/version.info"))
+    if not driver:
+        if has_npu(machine):
+            yield Finding(
+                "driver",
+                WARNING,
+                "/usr/local/Ascend/driver/version.info cannot be read",
+                "install the driver; in a container mount /usr/local/Ascend/driver",
+            )
+        return
+    yield Finding("driver", OK, driver.get("Version", "?"))
+    if not firmware:
+        return
+    version, fitting = firmware.get("Version", "?"), driver.get("compatible_version_fw", "")
+    if _in_range(version, fitting):
+        yield Finding("firmware", OK, version)
+    else:
+        todo = "install driver and firmware of one release"
+        yield Finding("firmware", ERROR, "%s, but the driver wants %s" % (version, fitting), todo)
+
+
+def _in_range(version: str, text: str) -> bool:
+    """Compare with a range as the driver writes it: [7.0.0,7.1.99]; no range fits everything."""
+    ends = re.findall(r"\d+(?:\.\d+)+", text)
+    if len(ends) != 2:
+        return True
+    low, high = (_numbers(end) for end in ends)
+    return low <= _numbers(version)[: len(low)] and _numbers(version)[: len(high)] <= high
+
+
+def _numbers(version: str) -> List[int]:
+    return [int(number) for number in re.findall(r"\d+", version)]
+
+
+def check_cann(machine: Machine) -> Iterable[Finding]:
+    """Show CANN, whether the driver lists its release, and whether its set_env.sh was sourced."""
+    driver = _values(machine.read("/usr/local/Ascend/driver/version.info"))
+    text = next(filter(None, (machine.newest(pattern) for pattern in CANN_FILES)), "")
+    cann = _values(text)
+    if not cann:
+        if has_npu(machine):
+            yield Finding(
+                "CANN",
+                WARNING,
+                "no toolkit or nnae found below /usr/local/Ascend",
+                "install Ascend-cann-toolkit, or name its set_env.sh in ascend_env:",
+            )
+        return
+    inner, fitting = cann.get("innerversion", ""), driver.get("compatible_version", "")
+    listed = re.findall(r"V\d+R\d+C\d+", fitting)
+    what = "%s %s" % (cann.get("package_name", "CANN"), cann.get("version", "?"))
+    if listed and not any(inner.startswith(release) for release in listed):
+        yield Finding(
+            "CANN",
+            WARNING,
+            "%s (%s) is not a release that driver %s lists" % (what, inner, driver.get("Version", "?")),
+            "upgrade driver and firmware to the CANN release (507033 and E30006 come from a mixture)",
+        )
+    else:
+        yield Finding("CANN", OK, what)
+    if not any(name in machine.environ for name in SOURCED):
+        yield Finding(
+            "CANN environment",
+            WARNING,
+            "set_env.sh has not been sourced in this shell",
+            "`source <CANN>/set_env.sh`, or name it in ascend_env: of the YAML",
+        )
+
+
+def check_adapter(machine: Machine) -> Iterable[Finding]:
+    """Show TensorFlow and the adapter, and hold them and Python to the combinations that exist."""
+    packages = machine.packages()
+    tensorflow = next((packages[name] for name in TENSORFLOWS if name in packages), "")
+    if tensorflow:
+        yield Finding("tensorflow", OK, tensorflow)
+    else:
+        todo = "pip install 'npu-launch[squad]' to train with bert/"
+        yield Finding("tensorflow", WARNING, "not installed", todo)
+    adapters = [name for name in ADAPTERS if name in packages]
+    for name in adapters:
+        yield _adapter(name, packages[name], tensorflow, machine)
+    if not adapters and has_npu(machine):
+        yield _no_adapter(machine)
+    plugin = machine.environ.get("TFPLUGIN_INSTALL_PATH", "")
+    if adapters and plugin and plugin not in machine.environ.get("PYTHONPATH", "").split(os.pathsep):
+        what = "TFPLUGIN_INSTALL_PATH is not on PYTHONPATH: ranks may not find the adapter"
+        yield Finding("adapter", WARNING, what, "export PYTHONPATH=%s:$PYTHONPATH (or under env:)" % plugin)
+
+
+def _no_adapter(machine: Machine) -> Finding:
+    fitting = [words for _, pythons, words in ADAPTERS.values() if machine.python in pythons]
+    what = "neither npu_bridge nor npu_device found, so --backend npu cannot train"
+    if not fitting:
+        what += "; neither has a wheel for Python %d.%d" % machine.python
+        return Finding("adapter", WARNING, what, "use Python 3.7 to 3.9 for the ranks (python: in the YAML)")
+    todo = "install the tfplugin package of CANN (%s), or set TFPLUGIN_INSTALL_PATH" % " or ".join(fitting)
+    return Finding("adapter", WARNING, what, todo)
+
+
+def _adapter(name: str, version: str, tensorflow: str, machine: Machine) -> Finding:
+    wanted, pythons, words = ADAPTERS[name]
+    what = "%s %s" % (name, version)
+    if not tensorflow.startswith(wanted) or machine.python not in pythons:
+        found = "TensorFlow %s on Python %d.%d" % (tensorflow or "absent", *machine.python)
+        return Finding("adapter", ERROR, "%s is for %s; found %s" % (what, words, found), "install " + words)
+    return Finding("adapter", OK, what)
+
+
+CHECKS: List[Check] = [check_driver, check_cann, check_adapter]

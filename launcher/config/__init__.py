@@ -1,0 +1,1 @@
+"""train.yaml and its overrides as one typed object."""

@@ -1,0 +1,153 @@
+"""Where every rank is: ask each for its Python stacks, and group the ranks by equal ones.
+
+The worker file registers faulthandler for DUMP_SIGNAL; it writes the stacks of all threads to the rank's
+stacks.txt, even while the rank is in C code. Nothing is attached and nothing stops.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Dict, List, Mapping, Sequence, Tuple
+
+from launcher.process import procfs
+from launcher.run_dir import RunDir
+from launcher.worker import DUMP_SIGNAL
+from rank_table.ranges import spell
+
+_SETTLED = 0.05  # seconds in which a dump that is complete does not grow
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Hold one line of a stack."""
+
+    file: str
+    line: int
+    function: str
+
+
+@dataclass(frozen=True)
+class Group:
+    """Hold the ranks whose main threads are at the same place; frames, innermost first."""
+
+    ranks: Tuple[int, ...]
+    frames: Tuple[Frame, ...]
+
+    def __str__(self) -> str:
+        return "%s in %s" % (spell(self.ranks), place(self.frames))
+
+
+def ask(run: RunDir, pids: Mapping[int, int], timeout: float = 3.0) -> Dict[int, str]:
+    """Have the ranks (rank -> pid) dump their stacks; return the text of those that answered.
+
+    A process that does not catch the signal would die of it, so only those that do are asked.
+    """
+    asked = {rank: pid for rank, pid in pids.items() if procfs.handles(pid, DUMP_SIGNAL)}
+    before = {rank: _size(_file(run, rank)) for rank in asked}
+    for pid in asked.values():
+        with suppress(ProcessLookupError):
+            os.kill(pid, DUMP_SIGNAL)
+    seen: Dict[int, Tuple[int, float]] = {}
+    end = time.monotonic() + timeout
+    while time.monotonic() < end and not _complete(seen, asked, before):
+        time.sleep(0.01)
+        for rank in asked:
+            size = _size(_file(run, rank))
+            if rank not in seen or seen[rank][0] != size:
+                seen[rank] = (size, time.monotonic())
+    return {rank: text for rank, text in ((r, _since(run, r, before[r])) for r in asked) if text}
+
+
+def _complete(
+    seen: Mapping[int, Tuple[int, float]], asked: Mapping[int, int], before: Mapping[int, int]
+) -> bool:
+    now = time.monotonic()
+    return len(seen) == len(asked) and all(
+        size > before[rank] and now - since > _SETTLED for rank, (size, since) in seen.items()
+    )
+
+
+def _file(run: RunDir, rank: int) -> Path:
+    return run.rank_dir(rank) / "stacks.txt"
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def _since(run: RunDir, rank: int, offset: int) -> str:
+    try:
+        with open(str(_file(run, rank)), "rb") as stream:
+            stream.seek(offset)
+            return stream.read().decode("utf-8", "backslashreplace")
+    except OSError:
+        return ""
+
+
+def threads(text: str) -> List[Tuple[Frame, ...]]:
+    """Read faulthandler's output: the frames of each thread, the one that took the signal first."""
+    found: List[Tuple[bool, List[Frame]]] = []
+    for line in text.splitlines():
+        head = re.match(r"(Current thread|Thread) 0x", line)
+        frame = re.match(r'  File "(.*)", line (\d+) in (.*)$', line)
+        if head:
+            found.append((head.group(1) == "Current thread", []))
+        elif frame and found:
+            found[-1][1].append(Frame(frame.group(1), int(frame.group(2)), frame.group(3)))
+    return [tuple(frames) for _, frames in sorted(found, key=lambda item: not item[0])]
+
+
+def group(texts: Mapping[int, str]) -> List[Group]:
+    """Group ranks by the stack of their main thread, the largest group first: the last is the odd one."""
+    groups: Dict[Tuple[Frame, ...], List[int]] = {}
+    for rank in sorted(texts):
+        stacks = threads(texts[rank])
+        groups.setdefault(stacks[0] if stacks else (), []).append(rank)
+    made = [Group(tuple(ranks), frames) for frames, ranks in groups.items()]
+    return sorted(made, key=lambda item: (-len(item.ranks), item.ranks))
+
+
+# A frame in these says how a rank waits, not where.
+_PLUMBING = re.compile(r"(^<|/lib/python|site-packages/|launcher/worker\.py$)")
+
+
+def is_library(frame: Frame) -> bool:
+    """Tell whether a frame says how a rank waits, not where."""
+    return bool(_PLUMBING.search(frame.file))
+
+
+def place(frames: Sequence[Frame]) -> str:
+    """Name where a stack is: its innermost function, and the innermost line outside of libraries."""
+    if not frames:
+        return "no Python code"
+    own = next((frame for frame in frames if not _PLUMBING.search(frame.file)), frames[0])
+    inner = frames[0].function
+    via = "" if own is frames[0] else ", called in %s" % own.function
+    return "%s%s (%s:%d)" % (inner, via, own.file, own.line)
+
+
+def summary(groups: Sequence[Group]) -> str:
+    """Say in one line where the ranks are: "0,2,3 in all_reduce; 1 in tokenise"."""
+    return "; ".join(str(item) for item in groups)
+
+
+def report(groups: Sequence[Group]) -> List[str]:
+    """Give the summary and each group's stack, innermost call last, as Python prints tracebacks."""
+    lines = [summary(groups)]
+    for item in groups:
+        lines += ["", "rank %s:" % spell(item.ranks)]
+        lines += ['  File "%s", line %d, in %s' % (f.file, f.line, f.function) for f in reversed(item.frames)]
+    return lines
+
+
+def dumped(texts: Mapping[int, str]) -> List[str]:
+    """Give every dump as it is, one rank after the other."""
+    return [line for rank in sorted(texts) for line in ("rank %d:" % rank, *texts[rank].splitlines(), "")]

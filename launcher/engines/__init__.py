@@ -1,0 +1,1 @@
+"""Ways to run a plan: here, in the background, in this process."""

@@ -1,0 +1,73 @@
+"""Run one rank in this very process: no capture, no supervision, a debugger where it fails."""
+
+from __future__ import annotations
+
+import os
+import runpy
+import sys
+import traceback
+from typing import List
+
+from launcher.errors import UsageError
+from launcher.plan.model import Plan, RankSpec
+
+
+def debug(plan: Plan) -> int:
+    """Become the plan's only rank; return the exit code that it would have had.
+
+    A command that is no Python program replaces this process. After an exception pdb opens on the frame
+    that raised, when stdin is a terminal.
+
+    Raises:
+        UsageError: the plan has another interpreter.
+    """
+    spec = plan.ranks[0]
+    words = _python_words(spec)
+    os.chdir(spec.cwd)
+    if not words:
+        sys.stdout.flush()
+        os.execve(spec.argv[0], list(spec.argv), dict(spec.env))
+    if os.path.realpath(spec.argv[0]) != os.path.realpath(sys.executable):
+        raise UsageError("--debug runs inside %s; leave `python:` out" % sys.executable)
+    os.environ.clear()
+    os.environ.update(spec.env)
+    return _run(words)
+
+
+def _python_words(spec: RankSpec) -> List[str]:
+    """Give what follows the worker file; empty for a command that is run as it stands."""
+    from launcher.plan.build import WORKER
+
+    return list(spec.argv[spec.argv.index(WORKER) + 1 :]) if WORKER in spec.argv else []
+
+
+def _run(words: List[str]) -> int:
+    try:
+        if words[0] == "-m":
+            sys.argv = words[1:]
+            sys.path.insert(0, os.environ.get("NPU_LAUNCH_CWD", ""))
+            runpy.run_module(words[1], run_name="__main__", alter_sys=True)
+        else:
+            sys.argv = words
+            sys.path.insert(0, os.path.dirname(os.path.abspath(words[0])))
+            runpy.run_path(words[0], run_name="__main__")
+    except SystemExit as error:
+        return _code(error)
+    except KeyboardInterrupt:
+        return 130
+    except BaseException:
+        traceback.print_exc()
+        if sys.stdin is not None and sys.stdin.isatty():
+            import pdb
+
+            pdb.post_mortem(sys.exc_info()[2])
+        return 1
+    return 0
+
+
+def _code(error: SystemExit) -> int:
+    """Give the exit code as the interpreter would: None is 0, a text is printed and means 1."""
+    if error.code is None or isinstance(error.code, int):
+        return (error.code or 0) & 0xFF
+    print(error.code, file=sys.stderr)
+    return 1

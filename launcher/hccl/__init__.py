@@ -1,0 +1,1 @@
+"""HCCL's variables and error codes."""

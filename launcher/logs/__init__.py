@@ -1,0 +1,1 @@
+"""Log files: written, read, merged by time, filtered."""

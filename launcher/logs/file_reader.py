@@ -1,0 +1,266 @@
+"""Read logs that no index belongs to, by the times that their lines bear.
+
+Folders of train_N.log and the like, Ascend's plog trees, the folders of several nodes. A line without a time
+belongs to the one before it, so a traceback stays whole; a file's own order is never changed.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from calendar import timegm
+from dataclasses import dataclass
+from itertools import accumulate, chain, repeat
+from pathlib import Path
+from typing import IO, Dict, Iterator, List, Optional, Sequence, Tuple
+
+from launcher.logs.records import BLOCK_BYTES, Block, Lines
+
+# plog: `[ERROR] HCCL(77,python):2026-03-01-10:21:35.118.204 [x.cc:1] [88]text`; ISO 8601; TensorFlow.
+_DATED = re.compile(
+    rb"(20\d\d[-/][01]\d[-/]\d\d[-T ][0-2]\d:[0-5]\d:[0-6]\d)(?:[.,](\d{1,9})(?:\.(\d{3}))?)?"
+    rb"\s?(Z\b|[+-](?:0\d|1[0-4]):?[0-5]\d\b)?"
+)
+_ABSL = re.compile(rb"[IWEF]([01]\d[0-3]\d [0-2]\d:[0-5]\d:[0-6]\d)\.(\d{6})")  # no year
+_SYSLOG = re.compile(rb"([A-Z][a-z]{2} [ 0-3]\d [0-2]\d:[0-5]\d:[0-6]\d)()")  # no year either
+_SECOND = re.compile(rb"20\d\d[-/][01]\d[-/]\d\d[-T ][0-2]\d:[0-5]\d:[0-6]\d$")
+_FORM = "%Y-%m-%d %H:%M:%S"
+_HEAD = 80  # bytes in which a line's own time stands
+
+_RANK = (
+    re.compile(r"(?:^|[-_.])(?:rank|train|worker|workerlog|log)[-_.]?(\d+)(?=[-_.]|$)"),
+    re.compile(r"^(\d+)(?=\.(?:log|out|err)$)"),
+)
+_PLOG = re.compile(r"(plog|device)-(\d{1,10})_\d{1,20}\.log")
+_LOGS = re.compile(
+    r".*\.log(\.\d+)?$|.*(rank|worker)[-_]?\d+.*\.txt$|workerlog\.\d+$|(stdout|stderr)(\.\w+)?$"
+)
+
+
+@dataclass(frozen=True)
+class Found:
+    """Hold a log file: label, rank where the name tells it, path."""
+
+    label: str
+    rank: Optional[int]
+    path: Path
+
+
+def discover(folder: Path, node: str = "") -> List[Found]:
+    """Find the log files in a folder, or take the one file; labels are unique, `node` goes before them."""
+    if folder.is_file():
+        return [_found(folder, node)]
+    walk = ((top, name) for top, _, names in os.walk(str(folder)) for name in names if _LOGS.match(name))
+    found = [_found(path, node) for path in sorted(Path(top, name) for top, name in walk)]
+    labels = [item.label for item in found]
+    if len(set(labels)) < len(labels):  # several nodes: their folders tell them apart
+        found = [_with_folder(item, folder, node) if labels.count(item.label) > 1 else item for item in found]
+    return found
+
+
+def _found(path: Path, node: str) -> Found:
+    rank = _rank(path)
+    plog = _PLOG.match(path.name)
+    if plog and plog.group(1) == "plog":
+        name = "plog-%s" % plog.group(2) if rank is None else "%d/plog" % rank
+    elif plog:
+        name = path.parent.name  # device-N
+    else:
+        name = str(rank) if rank is not None else os.path.splitext(path.name)[0]
+    return Found("/".join(filter(None, (node, name))), rank, path)
+
+
+def _rank(path: Path) -> Optional[int]:
+    for pattern in () if _PLOG.match(path.name) else _RANK:
+        match = pattern.search(path.name)
+        if match:
+            return int(match.group(1))
+    match = re.search(r"/(?:rank[-_.]?|ranks/)(\d+)/", path.as_posix())
+    return int(match.group(1)) if match else None
+
+
+def _with_folder(item: Found, folder: Path, node: str) -> Found:
+    inner = item.path.relative_to(folder).parent.as_posix()
+    own = item.label[len(node) + 1 :] if node else item.label
+    stem = own if own != item.path.parent.name else ""
+    if _PLOG.match(item.path.name) and not own.startswith("plog"):
+        stem = os.path.splitext(item.path.name)[0]
+    return Found("/".join(filter(None, (node, inner if inner != "." else "", stem))), item.rank, item.path)
+
+
+class FileReader:
+    """Read one file in blocks; a later call of `blocks` goes on where it ended."""
+
+    def __init__(self, found: Found) -> None:
+        self.rank, self.path = found.rank, found.path
+        self.label = found.label.encode("utf-8", "backslashreplace")
+        self._file: Optional[IO[bytes]] = None
+        self._lines = Lines()
+        self._clock = Clock(_year(found.path))
+        self._last = 0
+        self._before: List[bytes] = []  # lines before the first time
+
+    def blocks(self) -> Iterator[Block]:
+        """Give what is there now, to its last whole line."""
+        if self._file is None:
+            try:
+                self._file = open(str(self.path), "rb")
+            except OSError:
+                return
+        while True:
+            data = self._file.read(BLOCK_BYTES)
+            if not data:
+                return
+            text = self._lines.feed(data)
+            if text:
+                yield self._pieces(text[:-1].split(b"\n"))
+
+    def finish(self) -> Block:
+        """Give what has no line end, and what has no time at all: that has the file's own."""
+        text = self._lines.finish()
+        block = self._pieces(text[:-1].split(b"\n")) if text else []
+        if self._before:
+            self._last = self._last or _modified(self.path)
+            block[:0] = self._dated(self._before)
+            self._before = []
+        return block
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _pieces(self, lines: List[bytes]) -> Block:
+        times = self._clock.read_all(lines) if self._last else None
+        if times is not None:  # a clock that goes back does not change the order of a file
+            times = list(accumulate(chain((self._last,), times), max))[1:]
+            self._last = times[-1]
+            return list(zip(times, repeat(self.label), repeat(b"f"), lines))
+        block: Block = []
+        for line in lines:
+            when = self._clock.read(line)
+            if when > self._last:
+                begins, self._last = not self._last, when
+                if begins:
+                    block += self._dated(self._before)
+                    self._before = []
+            if self._last:
+                block.append((self._last, self.label, b"f", line))
+            else:
+                self._before.append(line)
+        return block
+
+    def _dated(self, lines: List[bytes]) -> Block:
+        return [(self._last, self.label, b"f", line) for line in lines]
+
+
+class _Seconds(Dict[bytes, int]):
+    """Hold the seconds that are known by their text: `2026-03-01 10:21:35` -> ns since the epoch, local."""
+
+    def __missing__(self, text: bytes) -> int:
+        if not _SECOND.match(text):
+            raise KeyError(text)
+        if len(self) > 4096:
+            self.clear()
+        return self.setdefault(
+            text, _local(b"%s-%s-%s %s" % (text[:4], text[5:7], text[8:10], text[11:]), _FORM)
+        )
+
+
+def _local(text: bytes, form: str) -> int:
+    try:
+        return int(time.mktime(time.strptime(text.decode(), form))) * 1000000000
+    except ValueError:
+        return 0
+
+
+class Clock:
+    """Read the time that a line bears, as ns since the epoch; 0 for none. Without a zone it is local time."""
+
+    def __init__(self, year: int) -> None:
+        self._year = year
+        self._known = _Seconds()
+        self._place = (0, 0, 0)  # in the last line: begin of its date, begin and end of its fraction
+
+    def read_all(self, lines: List[bytes]) -> Optional[List[int]]:
+        """Read lines that are all laid out as the last one; None where one is not."""
+        begin, first, end = self._place
+        if not end:
+            return None
+        fractions = [line[first:end] for line in lines]
+        digits = b"".join(fractions)
+        if b"." in digits:
+            fractions = [text.replace(b".", b"") for text in fractions]
+            digits = b"".join(fractions)
+        width = len(fractions[0])
+        if not digits.isdigit() or len(digits) != width * len(lines):
+            return None
+        scale, known, stop = 10 ** (9 - width), self._known, begin + 19
+        try:
+            return [known[line[begin:stop]] + int(text) * scale for line, text in zip(lines, fractions)]
+        except KeyError:
+            return None
+
+    def read(self, line: bytes) -> int:
+        """Read one line."""
+        match = _DATED.search(line, 0, _HEAD)
+        if match is None:
+            return self._without_year(line)
+        text, fraction, micro, zone = match.groups()
+        ends = match.start(2), match.end(3) if micro else match.end(2)
+        self._place = (match.start(1), *ends) if fraction and not zone else (0, 0, 0)
+        second = self._known[text]
+        if zone:
+            utc = timegm(
+                time.strptime(text[:10].decode().replace("/", "-") + text[11:].decode(), "%Y-%m-%d%H:%M:%S")
+            )
+            second = (utc - _offset(zone)) * 1000000000
+        return second + _fraction(fraction, micro) if second else 0
+
+    def _without_year(self, line: bytes) -> int:
+        match = _ABSL.match(line) or _SYSLOG.match(line)
+        if match is None:
+            return 0
+        text, fraction = match.groups()
+        form = "%Y %m%d %H:%M:%S" if text[:1].isdigit() else "%Y %b %d %H:%M:%S"
+        second = self._known.get(text) or self._known.setdefault(
+            text, _local(b"%d %s" % (self._year, text), form)
+        )
+        return second + _fraction(fraction, None) if second else 0
+
+
+def _fraction(fraction: Optional[bytes], micro: Optional[bytes]) -> int:
+    return int(((fraction or b"") + (micro or b"")).ljust(9, b"0")[:9])
+
+
+def _offset(zone: bytes) -> int:
+    if zone == b"Z":
+        return 0
+    digits = zone[1:].replace(b":", b"")
+    seconds = int(digits[:2]) * 3600 + int(digits[2:]) * 60
+    return seconds if zone[:1] == b"+" else -seconds
+
+
+def _modified(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+def _year(path: Path) -> int:
+    """Give the year of a file, for times that bear none."""
+    return time.localtime(_modified(path) // 1000000000).tm_year
+
+
+def span_of(found: Sequence[Found]) -> Tuple[int, int]:
+    """Give first and last time of files; the first is read, the last is that of their last change."""
+    first = []
+    for item in found:
+        reader = FileReader(item)
+        block = next(reader.blocks(), []) or reader.finish()
+        reader.close()
+        first += [block[0][0]] if block else []
+    return min(first, default=0), max((_modified(item.path) for item in found), default=0)

@@ -1,0 +1,250 @@
+"""Read the logs of a run: rank_N.log by its index (launcher/supervision/capture.py), in blocks of bounded size."""
+
+from __future__ import annotations
+
+import re
+from itertools import accumulate, repeat
+from pathlib import Path
+from typing import IO, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
+
+from launcher.errors import UsageError
+from launcher.logs.records import BLOCK_BYTES, Block, Lines
+from launcher.run_dir import RunDir
+
+INDEX_BYTES = 1 << 15  # of index read at once; an entry has some 35
+LEAD = 1 << 12  # bytes of index before a place that is sought: a line may have begun there
+Entry = Tuple[int, bytes, int, int]  # time in ns, stream, offset, length
+Columns = Tuple[List[int], List[bytes], List[bytes], List[int]]  # the same of many; offsets in digits
+
+
+def ranks(run: RunDir) -> List[int]:
+    """List the ranks that have a log."""
+    found = (re.match(r"rank_(\d+)\.log$", path.name) for path in run.logs.glob("rank_*.log"))
+    return sorted(int(match.group(1)) for match in found if match)
+
+
+def choose(run: RunDir, wanted: Sequence[int]) -> List[int]:
+    """Give the ranks wanted, or all. UsageError: the run has no such rank."""
+    there = ranks(run)
+    missing = sorted(set(wanted) - set(there))
+    if missing:
+        has = "%d-%d" % (there[0], there[-1]) if there else "none"
+        raise UsageError("--rank: %s has no log of rank %d; it has %s" % (run.path.name, missing[0], has))
+    return [rank for rank in there if rank in wanted] if wanted else there
+
+
+def parts(run: RunDir, rank: int) -> List[str]:
+    """List the endings of the parts of a log with a limit, not yet put together (launcher/logs/writer.py)."""
+    name = run.index(rank).name
+    return sorted(path.name[len(name) :] for path in run.logs.glob(name + ".part*"))
+
+
+class RankReader:
+    """Read one rank's log from a place in its index on; a later call of `blocks` goes on where it ended."""
+
+    def __init__(self, run: RunDir, rank: int, label: str = "", part: str = "") -> None:
+        self.rank: Optional[int] = rank
+        self.path, self._index_path = (Path(str(p) + part) for p in (run.log(rank), run.index(rank)))
+        self.label = (label or str(rank)).encode()
+        self._log: Optional[IO[bytes]] = None
+        self._index: Optional[IO[bytes]] = None
+        self._position = 0  # in the index
+        self._lines: Dict[bytes, Lines] = {}
+        self._last = 0
+
+    @property
+    def begun(self) -> bool:
+        """Say whether there is anything to skip."""
+        return self._index_path.exists()
+
+    def skip_to(self, when: int) -> None:
+        """Start a little before the first chunk that is not older than `when` (ns)."""
+        self._start(_seek(self._index_path, lambda entry: entry[0] < when))
+
+    def skip_to_last(self, lines: int) -> None:
+        """Start a little before the last lines."""
+        offset = _last_lines(self.path, lines)
+        self._start(_seek(self._index_path, lambda entry: entry[2] < offset))
+
+    def _start(self, position: int) -> None:
+        with open(str(self._index_path), "rb") as stream:
+            self._position = _next_entry(stream, max(0, position - LEAD))
+
+    def blocks(self) -> Iterator[Block]:
+        """Give what is there now, to its last whole line."""
+        for columns in self._columns():
+            block = self._one_line_each(columns)
+            if block:
+                yield block
+                continue
+            times, streams, offsets, lengths = columns
+            for part in _parts(list(zip(times, streams, map(int, offsets), lengths))):
+                block = self._any(part)
+                if block:
+                    yield block
+
+    def finish(self) -> Block:
+        """Give the lines that have no line end, at the time of the last chunk."""
+        ends = sorted((stream, lines.finish()) for stream, lines in self._lines.items())
+        return [(self._last, self.label, stream, text[:-1]) for stream, text in ends if text]
+
+    def close(self) -> None:
+        """Close the files."""
+        for stream in (self._log, self._index):
+            if stream is not None:
+                stream.close()
+        self._log = self._index = None
+
+    def _columns(self) -> Iterator[Columns]:
+        """Read the index on, some hundred whole entries at once."""
+        while True:
+            try:
+                # Both at once: a part may give way to a newer one at any moment.
+                self._log = self._log or open(str(self.path), "rb")
+                self._index = self._index or open(str(self._index_path), "rb", buffering=0)
+                self._index.seek(self._position)
+                text = self._index.read(INDEX_BYTES)
+            except OSError:
+                return
+            text = text[: text.rfind(b"\n") + 1]
+            if not text:
+                return
+            self._position += len(text)
+            times, streams, offsets, lengths = parse_index(text)
+            if times:
+                times = self._forward(times)
+                yield times, streams, offsets, lengths
+
+    def _forward(self, times: List[int]) -> List[int]:
+        """Hold the time where the machine's clock went back: a rank's own order is never changed."""
+        if times[0] < self._last or times != sorted(times):
+            times = list(accumulate((self._last, *times), max))[1:]
+        self._last = times[-1]
+        return times
+
+    def _one_line_each(self, columns: Columns) -> Block:
+        """Give the pieces where each chunk is one whole line, the common case, without a loop; else []."""
+        times, streams, offsets, lengths = columns
+        begin = int(offsets[0])
+        size = int(offsets[-1]) + lengths[-1] - begin
+        if size > BLOCK_BYTES or size != sum(lengths) or any(one.waiting for one in self._lines.values()):
+            return []
+        data = self._read(begin, size)
+        texts = data.split(b"\n")
+        if texts.pop() or b"\r" in data or [len(text) + 1 for text in texts] != lengths:
+            return []
+        return list(zip(times, repeat(self.label), streams, texts))
+
+    def _any(self, entries: List[Entry]) -> Block:
+        begin = entries[0][2]
+        data = self._read(begin, entries[-1][2] + entries[-1][3] - begin)
+        block = []
+        for when, stream, offset, length in entries:
+            lines = self._lines.get(stream) or self._lines.setdefault(stream, Lines())
+            text = lines.feed(data[offset - begin : offset - begin + length])
+            if text:
+                block.append((when, self.label, stream, text[:-1]))
+        return block
+
+    def _read(self, offset: int, length: int) -> bytes:
+        self._log = self._log or open(str(self.path), "rb")
+        self._log.seek(offset)
+        return self._log.read(length)
+
+
+def parse_index(text: bytes) -> Columns:
+    """Read whole entries of an index; what a full disk cut off is left out.
+
+    Offsets stay digits: where chunks follow each other only the first and the last are needed.
+    """
+    words = text.split()
+    offsets = words[2::4]
+    try:
+        if len(words) != 4 * text.count(b"\n") or not b"".join(offsets).isdigit():
+            raise ValueError
+        return list(map(int, words[0::4])), words[1::4], offsets, list(map(int, words[3::4]))
+    except ValueError:
+        entries = [entry for line in text.splitlines() for entry in _entry(line)]
+        times, streams, places, lengths = zip(*entries) if entries else ((), (), (), ())
+        return list(times), list(streams), [b"%d" % place for place in places], list(lengths)
+
+
+def _entry(line: bytes) -> List[Entry]:
+    match = re.match(rb"(\d{15,20}) ([oe]) (\d+) (\d+)$", line)
+    return [(int(match[1]), match[2], int(match[3]), int(match[4]))] if match else []
+
+
+def _parts(entries: List[Entry]) -> Iterator[List[Entry]]:
+    """Cut entries so that each part is one stretch of the log of at most BLOCK_BYTES (or one chunk)."""
+    first = 0
+    for place in range(1, len(entries)):
+        before, here = entries[place - 1], entries[place]
+        gap = before[2] + before[3] != here[2]
+        if gap or here[2] + here[3] - entries[first][2] > BLOCK_BYTES:
+            yield entries[first:place]
+            first = place
+    yield entries[first:]
+
+
+def bounds(run: RunDir, chosen: Sequence[int]) -> Tuple[int, int]:
+    """Give the times of the first and the last chunk of ranks, in ns; 0, 0 when there is none."""
+    first, last = [], []
+    for rank in chosen:
+        readers = [RankReader(run, rank, part=part) for part in ("", *parts(run, rank))]
+        first += next(readers[0]._columns(), ([],))[0][:1]
+        for reader in readers:
+            last += _last_entry(reader._index_path)
+    return min(first, default=0), max(last, default=0)
+
+
+def _last_entry(index: Path) -> List[int]:
+    try:
+        with open(str(index), "rb") as stream:
+            size = stream.seek(0, 2)
+            stream.seek(_next_entry(stream, max(0, size - LEAD)))
+            return parse_index(stream.read())[0][-1:]
+    except OSError:
+        return []
+
+
+def _seek(index: Path, before: Callable[[Entry], bool]) -> int:
+    """Find the place in an index of the first entry for which `before` no longer holds, by halving."""
+    with open(str(index), "rb") as stream:
+        low, high = 0, stream.seek(0, 2)
+        while low < high:
+            middle = _next_entry(stream, (low + high) // 2)
+            entry = _entry(_line_at(stream, middle).rstrip(b"\n")) if middle < high else []
+            if entry and before(entry[0]):
+                low = middle + len(_line_at(stream, middle))
+            else:
+                high = (low + high) // 2
+        return _next_entry(stream, low)
+
+
+def _next_entry(stream: IO[bytes], position: int) -> int:
+    """Give where the first entry begins that begins at or after a byte."""
+    if position == 0:
+        return 0
+    stream.seek(position - 1)
+    return position - 1 + len(stream.readline())
+
+
+def _line_at(stream: IO[bytes], position: int) -> bytes:
+    stream.seek(position)
+    return stream.readline()
+
+
+def _last_lines(log: Path, lines: int) -> int:
+    """Find where the last lines of a file begin, reading from its end."""
+    with open(str(log), "rb") as stream:
+        position = stream.seek(0, 2)
+        missing = lines + 1  # line ends: the last one ends the last line
+        while position > 0:
+            step = min(1 << 16, position)
+            position -= step
+            stream.seek(position)
+            ends = [match.start() for match in re.finditer(b"\n", stream.read(step))]
+            if len(ends) >= missing:
+                return position + ends[-missing] + 1
+            missing -= len(ends)
+        return 0

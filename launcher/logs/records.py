@@ -1,0 +1,89 @@
+"""The unit of all log reading, and the merge by time.
+
+A piece is whole lines of one source that share a time: (ns since the epoch, label, stream, text without the
+last line end). Sources give blocks: lists of pieces in the order of time, of bounded size. What can be left
+to C is: a piece of a thousand lines costs little more than a piece of one line.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from operator import itemgetter
+from typing import Dict, Iterable, Iterator, List, Tuple
+
+from launcher.text import printable
+
+Piece = Tuple[int, bytes, bytes, bytes]
+Block = List[Piece]
+
+LONGEST_LINE = 1 << 16  # as on the console: a longer one is shown in parts
+BLOCK_BYTES = 1 << 17  # bytes of text that a source holds at once
+time_of = itemgetter(0)
+
+
+def merge(sources: Iterable[Iterator[Block]]) -> Iterator[Block]:
+    """Merge sources by time; of equal times the earlier source comes first.
+
+    Holds one block a source: what is not later than the end of the block that ends first is complete.
+    """
+    rest: Dict[int, Iterator[Block]] = dict(enumerate(sources))
+    heads: Dict[int, Block] = {}
+    while True:
+        for number in [number for number in rest if not heads.get(number)]:
+            heads[number] = next(filter(None, rest[number]), [])
+            if not heads[number]:
+                del rest[number], heads[number]
+        if not heads:
+            return
+        horizon = min(head[-1][0] for head in heads.values())
+        ready: Block = []
+        for number, head in sorted(heads.items()):
+            count = bisect_left(head, (horizon + 1,))
+            ready += head[:count]
+            heads[number] = head[count:]
+        ready.sort(key=time_of)  # merges the runs of the sources; stable
+        yield ready
+
+
+class Lines:
+    """Cut one stream's chunks at line ends; what has no line end yet waits, up to LONGEST_LINE bytes."""
+
+    def __init__(self) -> None:
+        self._partial = b""
+
+    @property
+    def waiting(self) -> bool:
+        """Say whether a line has begun and not ended."""
+        return bool(self._partial)
+
+    def feed(self, data: bytes) -> bytes:
+        r"""Take a chunk; give the whole lines so far with their line ends, as a terminal would leave them.
+
+        Of what a progress bar redraws with \r the last state is kept.
+        """
+        if self._partial or data[-1:] != b"\n":
+            whole, end, rest = (self._partial + data).rpartition(b"\n")
+            text = whole + end
+            while len(rest) > LONGEST_LINE:
+                text += rest[:LONGEST_LINE] + b" ...(split)\n"
+                rest = rest[LONGEST_LINE:]
+            self._partial = rest
+        else:
+            text = data
+        return redrawn(text) if b"\r" in text else text
+
+    def finish(self) -> bytes:
+        """Give the last line, which has no line end, with one."""
+        rest, self._partial = self._partial, b""
+        return redrawn(rest + b"\n") if rest else b""
+
+
+def redrawn(text: bytes) -> bytes:
+    r"""Keep what a terminal would show last of each line that \r redraws."""
+    return b"\n".join(line.rstrip(b"\r").rpartition(b"\r")[2] for line in text.split(b"\n"))
+
+
+def last_lines(tail: bytes, count: int) -> List[str]:
+    """Give the last lines of a rank for the report."""
+    text = tail.decode("utf-8", "backslashreplace").replace("\r", "\n")
+    return [printable(line) for line in text.splitlines() if line.strip()][-count:]

@@ -1,0 +1,1 @@
+"""From a job and an inventory to a Plan: pure data."""

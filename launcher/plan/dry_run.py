@@ -1,0 +1,82 @@
+"""Show a plan to a person or to a program; nothing is started, nothing is written."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shlex
+from typing import Any, Dict, Iterator, List, Mapping, Sequence, Tuple
+
+from launcher.plan.model import Plan, RankSpec
+from launcher.run_dir import RunDir
+from rank_table.ranges import spell
+
+
+def as_dict(plan: Plan) -> Dict[str, Any]:
+    """Give the plan as JSON values, the rank table parsed; every rank has its whole environment."""
+    value = dataclasses.asdict(plan)
+    value["rank_table"] = json.loads(value.pop("rank_table_json"))
+    run = _run_dir(plan)
+    for item, spec in zip(value["ranks"], plan.ranks):
+        item["log"] = str(run.log(spec.rank))
+    return value
+
+
+def as_text(plan: Plan, outer: Mapping[str, str]) -> str:
+    """Render the plan: a table of ranks, the command, the environment against `outer`, the rank table."""
+    first = plan.ranks[0]
+    parts = [
+        "job %s, %d rank(s), backend %s" % (plan.job, plan.world_size, plan.backend),
+        *("note: " + note for note in plan.notes),
+        "run folder %s" % plan.run_dir,
+        "",
+        *_rank_table(plan),
+        "",
+        "command (cwd %s)" % first.cwd,
+        "  " + " ".join(map(shlex.quote, first.argv)),
+        "",
+        "environment of rank %d, beside what it inherits" % first.rank,
+        *_environment(first, outer),
+        *_differences(plan.ranks),
+        "",
+        "rank_table.json",
+        plan.rank_table_json.rstrip(),
+    ]
+    return "\n".join(parts)
+
+
+def _run_dir(plan: Plan) -> RunDir:
+    from pathlib import Path
+
+    return RunDir(Path(plan.run_dir))
+
+
+def _rank_table(plan: Plan) -> List[str]:
+    run = _run_dir(plan)
+    rows: List[Tuple[str, ...]] = [("rank", "server", "DEVICE_ID", "ASCEND_DEVICE_ID", "cores", "log")]
+    for spec in plan.ranks:
+        log = os.path.relpath(str(run.log(spec.rank)), plan.run_dir)
+        ids = (str(spec.rank), spec.server_id, str(spec.device_id), str(spec.ascend_device_id))
+        rows.append((*ids, spell(spec.cores) or "any", log))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
+
+
+def _environment(spec: RankSpec, outer: Mapping[str, str]) -> Iterator[str]:
+    for name in sorted(spec.env):
+        if outer.get(name) != spec.env[name]:
+            yield "  %s=%s" % (name, shlex.quote(spec.env[name]))
+    for name in sorted(set(outer) - set(spec.env)):
+        yield "  (removed) %s" % name
+
+
+def _differences(ranks: Sequence[RankSpec]) -> Iterator[str]:
+    """Say what the other ranks have otherwise."""
+    first = ranks[0]
+    for spec in ranks[1:]:
+        other = [n for n in sorted(spec.env) if spec.env[n] != first.env.get(n)]
+        yield ""
+        yield "rank %d differs by" % spec.rank
+        for name in other:
+            yield "  %s=%s" % (name, shlex.quote(spec.env[name]))

@@ -1,0 +1,1 @@
+"""The operating system: fork, signals, /proc, the watchdog."""

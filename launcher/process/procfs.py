@@ -1,0 +1,289 @@
+"""What the kernel says of processes in /proc (proc(5)): who they are, what they use, what they wait for."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import AbstractSet, Dict, FrozenSet, Iterable, Iterator, List, Optional, Set, Tuple
+
+TICKS = os.sysconf("SC_CLK_TCK")  # of processor time, per second
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+_ENDED = ("Z", "X")
+
+
+@dataclass(frozen=True)
+class Process:
+    """A line of /proc/PID/stat: `state` is its letter, `start` and `ticks` count clock ticks."""
+
+    pid: int
+    parent: int
+    state: str
+    start: int  # since boot
+    ticks: int = 0  # of processor time
+    resident: int = 0  # bytes
+
+    @property
+    def living(self) -> bool:
+        """Whether it is neither a zombie nor dead."""
+        return self.state not in _ENDED
+
+
+def read(pid: int) -> Optional[Process]:
+    """Read a process; None for one that is gone or may not be seen."""
+    with suppress(OSError, ValueError, IndexError):
+        with open(f"/proc/{pid}/stat", "rb") as stream:
+            words = stream.read().rpartition(b")")[2].split()  # the name before it may hold anything
+        ticks = int(words[11]) + int(words[12])
+        return Process(pid, int(words[1]), words[0].decode(), int(words[19]), ticks, int(words[21]) * _PAGE)
+    return None
+
+
+@dataclass(frozen=True)
+class Identity:
+    """A process without doubt: its pid, and its start in ticks since boot, as pids are given again."""
+
+    pid: int
+    start: int
+
+
+def identity(pid: int) -> Optional[Identity]:
+    """Identify a living process; None for one that is gone or a zombie."""
+    process = read(pid)
+    return Identity(pid, process.start) if process and process.living else None
+
+
+def alive(who: Identity) -> bool:
+    """Tell whether this very process still lives, not another one with its pid."""
+    return identity(who.pid) == who
+
+
+def start_of(pid: int) -> int:
+    """Return the start of a process in ticks since boot, of a zombie too; 0 when it is gone."""
+    process = read(pid)
+    return process.start if process else 0
+
+
+def processes(without: AbstractSet[int] = frozenset()) -> Dict[int, Process]:
+    """List every process of this machine but those in `without` (Linux; elsewhere none)."""
+    return {process.pid: process for process in listing(without)}
+
+
+def listing(without: AbstractSet[int]) -> Iterator[Process]:
+    """Yield processes as they are read, the newest first: those are the ones that may soon be others."""
+    names = os.listdir("/proc") if sys.platform.startswith("linux") else []
+    for name in reversed(names):
+        if name.isdigit() and int(name) not in without:
+            process = read(int(name))
+            if process:
+                yield process
+
+
+def descendants(
+    tops: Iterable[int], table: Dict[int, Process], without: AbstractSet[int] = frozenset()
+) -> Set[int]:
+    """Find the descendants of processes; those in `without` and theirs are left out."""
+    children: Dict[int, List[int]] = {}
+    for process in table.values():
+        children.setdefault(process.parent, []).append(process.pid)
+    found: Set[int] = set()
+    queue = list(tops)
+    while queue:
+        for pid in children.get(queue.pop(), ()):
+            if pid not in without and pid not in found:
+                found.add(pid)
+                queue.append(pid)
+    return found
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Hold what a process and its descendants use: bytes resident, ticks of processor time."""
+
+    pids: FrozenSet[int] = frozenset()
+    resident: int = 0
+    ticks: int = 0
+    available: int = 0  # bytes of the machine's memory that were left at that moment
+
+
+def usage(top: int, available: int = 0) -> Usage:
+    """Add up a process and its descendants, without a look at every process of the machine."""
+    pids: Set[int] = set()
+    resident = ticks = 0
+    queue = [top]
+    while queue:
+        process = read(queue.pop())
+        if process is None:
+            continue
+        pids.add(process.pid)
+        ticks += process.ticks
+        resident += process.resident
+        with suppress(OSError, ValueError):
+            with open(f"/proc/{process.pid}/task/{process.pid}/children", "rb") as stream:
+                queue += map(int, stream.read().split())
+    return Usage(frozenset(pids), resident, ticks, available)
+
+
+def tagged(pid: int, run_id: str) -> bool:
+    """Tell whether a process carries the run's id in its environment."""
+    with suppress(OSError):
+        with open("/proc/%d/environ" % pid, "rb") as stream:
+            return b"NPU_LAUNCH_RUN_ID=" + run_id.encode() in stream.read().split(b"\0")
+    return False
+
+
+def outputs(pid: int) -> Set[int]:
+    """Give the inodes of a process's standard output and error, where they are pipes."""
+    found = set()
+    for number in (1, 2):
+        with suppress(OSError, ValueError):
+            kind, _, inode = os.readlink("/proc/%d/fd/%d" % (pid, number)).partition(":")
+            if kind == "pipe":
+                found.add(int(inode.strip("[]")))
+    return found
+
+
+def handles(pid: int, number: int) -> bool:
+    """Tell whether a process catches or ignores a signal, so that sending it does not end it."""
+    return _in_mask(pid, number, ("SigCgt", "SigIgn"))
+
+
+def ignores(pid: int, number: int) -> bool:
+    """Tell whether a process ignores a signal."""
+    return _in_mask(pid, number, ("SigIgn",))
+
+
+def _in_mask(pid: int, number: int, names: Tuple[str, ...]) -> bool:
+    with suppress(OSError, ValueError):
+        with open("/proc/%d/status" % pid) as stream:
+            masks = [int(line.split()[1], 16) for line in stream if line.startswith(names)]
+        return any(mask >> (number - 1) & 1 for mask in masks)
+    return False
+
+
+def waits_in(pid: int) -> str:
+    """Name the kernel function in which a process sleeps ("" when that cannot be read)."""
+    with suppress(OSError):
+        with open("/proc/%d/wchan" % pid) as stream:
+            return stream.read().strip("0\n")
+    return ""
+
+
+def describe(pid: int) -> str:
+    """Name a process for a person: pid, user, command, age."""
+    process = read(pid)
+    if process is None:
+        return "pid %d, not visible here (another container or host)" % pid
+    running = span(age(process.start))
+    return "pid %d, user %s, `%s`, running for %s" % (pid, user(pid), command(pid), running)
+
+
+def user(pid: int) -> str:
+    """Give the name of a process's user, or its number."""
+    import pwd
+
+    try:
+        number = os.stat("/proc/%d" % pid).st_uid
+    except OSError:
+        return "?"
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return str(number)
+
+
+def command(pid: int, width: int = 60) -> str:
+    """Give the command line of a process, shortened; of a rank, what the user wrote."""
+    try:
+        with open("/proc/%d/cmdline" % pid, "rb") as stream:
+            words = stream.read(4096).rstrip(b"\0").split(b"\0")
+    except OSError:
+        words = [b"?"]
+    shown = [word for word in words[1:] if word != b"-u" and not word.endswith(b"launcher/worker.py")]
+    text = b" ".join([os.path.basename(words[0]), *shown]).decode("utf-8", "backslashreplace")
+    text = "".join(c if c.isprintable() else "?" for c in text)
+    return text if len(text) <= width else text[: width - 3] + "..."
+
+
+def age(start: int) -> float:
+    """Give the seconds since a start in clock ticks since boot; suspended time counts."""
+    since_boot = time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", 7))  # 7: Python 3.7 has no name for it
+    return max(0.0, since_boot - start / TICKS)
+
+
+def span(seconds: float) -> str:
+    """Write a duration for a person.
+
+    >>> span(5), span(125), span(7260), span(180000)
+    ('5 s', '2 min 5 s', '2 h 1 min', '2 d 2 h')
+    """
+    whole = int(seconds)
+    parts = [(whole // 86400, "d"), (whole // 3600 % 24, "h"), (whole // 60 % 60, "min"), (whole % 60, "s")]
+    while len(parts) > 1 and not parts[0][0]:
+        parts.pop(0)
+    return " ".join("%d %s" % part for part in parts[:2])
+
+
+def environ(pid: int) -> Dict[str, str]:
+    """Give the environment with which a process was started; empty when it may not be read."""
+    with suppress(OSError):
+        with open("/proc/%d/environ" % pid, "rb") as stream:
+            pairs = (item.partition(b"=") for item in stream.read().split(b"\0") if b"=" in item)
+            return {os.fsdecode(name): os.fsdecode(value) for name, _, value in pairs}
+    return {}
+
+
+def pids() -> List[int]:
+    """List every process that is visible here."""
+    try:
+        return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+    except OSError:
+        return []
+
+
+def open_files(pid: int) -> List[str]:
+    """List the paths that a process has open; empty when that may not be seen."""
+    folder = "/proc/%d/fd" % pid
+    found: List[str] = []
+    with suppress(OSError):
+        for name in os.listdir(folder):
+            with suppress(OSError):
+                found.append(os.readlink(os.path.join(folder, name)))
+    return found
+
+
+def listener(port: int) -> str:
+    """Name the process that listens on a TCP port; "" when it cannot be seen."""
+    sockets = {"socket:[%s]" % inode for inode in _inodes(port)}
+    for pid in pids() if sockets else ():
+        if sockets.intersection(open_files(pid)):
+            return describe(pid)
+    return ""
+
+
+def _inodes(port: int) -> List[str]:
+    """Find the sockets bound to a port in the kernel's tables; fields 1 and 9: local address, inode."""
+    found: List[str] = []
+    for name in ("/proc/net/tcp", "/proc/net/tcp6"):
+        with suppress(OSError):
+            with open(name, encoding="ascii") as stream:
+                rows = [line.split() for line in stream.readlines()[1:]]
+            found += [row[9] for row in rows if int(row[1].rpartition(":")[2], 16) == port]
+    return found
+
+
+def seconds(pid: int) -> float:
+    """Give the age of a process; 0 when it is gone."""
+    who = identity(pid)
+    return age(who.start) if who else 0.0
+
+
+def memory(pid: int) -> int:
+    """Give the resident memory of a process in bytes (second field of statm, in pages)."""
+    try:
+        with open("/proc/%d/statm" % pid, encoding="ascii") as stream:
+            return int(stream.read().split()[1]) * _PAGE
+    except (OSError, ValueError, IndexError):
+        return 0

@@ -1,0 +1,202 @@
+"""Start and end processes. The only module that does.
+
+A rank leads a session of its own; it is killed by the kernel when the launcher dies (PDEATHSIG), and what
+its descendants do to escape (setsid, double fork) leads them to the launcher (subreaper), where
+launcher/process/sweep.py finds them.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import json
+import os
+import resource
+import signal
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Dict, FrozenSet, Iterable, Iterator, List, NoReturn, Optional, Tuple
+
+from launcher.errors import LauncherError, NotExecutableError, NotFoundError
+from launcher.plan.model import RankSpec
+
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36  # prctl(2)
+_F_SETPIPE_SZ = 1031  # fcntl(2); in Python's fcntl from 3.10 on
+PIPE_BYTES = 1 << 20
+_LIBC = ctypes.CDLL(None, use_errno=True)
+BLOCKABLE = set(range(1, signal.NSIG)) - {signal.SIGKILL, signal.SIGSTOP, 32, 33}  # libc keeps 32 and 33
+
+
+@dataclass(frozen=True)
+class Child:
+    """Hold a started rank: its pid is also its session and process group."""
+
+    rank: int
+    pid: int
+    stdout: int
+    stderr: int
+
+
+def become_subreaper() -> None:
+    """Adopt the orphans of this process's descendants (Linux 3.4; elsewhere nothing happens)."""
+    _LIBC.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def raise_descriptor_limit() -> Tuple[int, int]:
+    """Allow this process as many descriptors as it may have; return the limits that ranks shall get."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limits[1], limits[1]))
+    return limits
+
+
+@dataclass(frozen=True)
+class Forked:
+    """Hold a process that is about to become a rank; `started` tells whether it has."""
+
+    spec: RankSpec
+    pid: int
+    pipes: Tuple[Tuple[int, int], ...]
+
+
+def fork(spec: RankSpec, inherit_stdin: bool = False, limits: Optional[Tuple[int, int]] = None) -> Forked:
+    """Fork a rank. Call it from the main thread: PDEATHSIG fires when the forking thread ends.
+
+    Raises:
+        LauncherError: pipe or fork failed.
+    """
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKABLE)
+    pipes: List[Tuple[int, int]] = []
+    try:
+        for _ in range(3):
+            pipes.append(os.pipe2(os.O_CLOEXEC))
+        parent = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            # A signal to the child must not reach the loop of the parent through the shared pipe.
+            signal.set_wakeup_fd(-1)
+            _child(spec, parent, [pipe[1] for pipe in pipes], inherit_stdin, limits)
+    except OSError as error:
+        for descriptor in (end for pipe in pipes for end in pipe):
+            os.close(descriptor)
+        text = "rank %d: cannot start a process: %s; see ulimit -u and ulimit -n"
+        raise LauncherError(text % (spec.rank, error.strerror)) from None
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)
+    for _, writing in pipes:
+        os.close(writing)
+    return Forked(spec, pid, tuple(pipes))
+
+
+def started(forked: Forked) -> Child:
+    """Wait until exec has closed the pipe of problems, or has written one into it.
+
+    Raises:
+        NotFoundError, NotExecutableError, LauncherError: exec failed.
+    """
+    (out, _), (err, _), (failed, _) = forked.pipes
+    with os.fdopen(failed, "rb") as stream:
+        problem = stream.read()
+    if problem:
+        os.waitpid(forked.pid, 0)
+        os.close(out)
+        os.close(err)
+        raise _exec_error(forked.spec, json.loads(problem.decode()))
+    for descriptor in (out, err):
+        os.set_blocking(descriptor, False)
+        with suppress(OSError):  # beyond fs.pipe-user-pages-soft the kernel keeps its 64 KB
+            fcntl.fcntl(descriptor, _F_SETPIPE_SZ, PIPE_BYTES)
+    return Child(forked.spec.rank, forked.pid, out, err)
+
+
+def _child(
+    spec: RankSpec, parent: int, ends: List[int], inherit_stdin: bool, limits: Optional[Tuple[int, int]]
+) -> NoReturn:
+    """Become the rank."""
+    out, err, failed = ends
+    path = spec.argv[0]
+    try:
+        os.setsid()
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != parent:  # it died between fork and prctl
+            os._exit(0)
+        _wire(out, err, inherit_stdin)
+        if limits:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        if spec.cores:
+            os.sched_setaffinity(0, spec.cores)
+        path = spec.cwd
+        os.chdir(spec.cwd)
+        path = spec.argv[0]
+        _reset_signals()
+        os.execve(path, list(spec.argv), dict(spec.env))
+    except BaseException as error:
+        number = getattr(error, "errno", None) or errno.EINVAL
+        os.write(failed, json.dumps({"errno": number, "path": path, "text": str(error)}).encode())
+    finally:
+        os._exit(127)
+
+
+def _wire(out: int, err: int, inherit_stdin: bool) -> None:
+    if not inherit_stdin:
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(out, 1)
+    os.dup2(err, 2)
+
+
+def _reset_signals() -> None:
+    for number in BLOCKABLE:
+        with suppress(OSError, ValueError):
+            signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def _exec_error(spec: RankSpec, problem: Dict[str, Any]) -> LauncherError:
+    text = "rank %d: %s: %s" % (spec.rank, problem["path"], os.strerror(problem["errno"]))
+    if problem["errno"] == errno.E2BIG:
+        return NotExecutableError(text + "; shorten its environment or its arguments (128 KiB each at most)")
+    if problem["errno"] == errno.EINVAL:
+        text += " (%s)" % problem["text"]
+    if problem["errno"] in (errno.ENOENT, errno.ENOTDIR):
+        return NotFoundError(text + " (the file, or the interpreter in its first line)")
+    if problem["errno"] in (errno.EACCES, errno.ENOEXEC):
+        return NotExecutableError(text)
+    return LauncherError(text)
+
+
+def kill_group(pid: int, number: int) -> bool:
+    """Send a signal (0: none) to a rank's process group, its leader alive or not; False when it is empty."""
+    try:
+        os.killpg(pid, number)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # it is there, and it is another user's
+        return True
+    return True
+
+
+def reaped(own: Iterable[int], spared: FrozenSet[int]) -> Iterator[Tuple[int, int]]:
+    """Collect the children that have ended: (pid, code; -n for signal n). Those in `spared` are not ours."""
+    while True:
+        pid = _ended(os.P_ALL, 0)
+        if pid is None or pid in spared:
+            break
+        yield _collect(pid)
+    if pid in spared:  # somebody else waits for it; it hides the ones behind it
+        for pid in own:
+            if _ended(os.P_PID, pid) is not None:
+                yield _collect(pid)
+
+
+def _ended(kind: int, number: int) -> Optional[int]:
+    try:
+        ended = os.waitid(kind, number, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return None
+    return ended.si_pid if ended is not None else None
+
+
+def _collect(pid: int) -> Tuple[int, int]:
+    _, status = os.waitpid(pid, 0)
+    return pid, -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)

@@ -1,0 +1,159 @@
+"""One launch a device: a lock for each real NPU, and the note of who runs a run.
+
+A lock is a file that its holder keeps flock()ed: the kernel lets go of it however the holder ends, so a
+crash leaves nothing to clear up. The file names the holder by pid and start time; where flock() does not
+reach (a lock folder on a network file system), that pair alone decides, and a pid that was given again
+does not count. Virtual CPU devices are not locked: two runs may share cores.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import stat
+import time
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any, Dict, Iterable, Iterator, List, Optional, Tuple
+
+from launcher.process import procfs
+from launcher.errors import PreflightError
+from launcher.plan.model import Plan
+from launcher.run_dir import RunDir
+
+# One place for every user of the host: a device is one's own even when the home folders are not.
+FOLDER = "/tmp/npu-launch.locks"  # noqa: S108
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Hold what a lock file says of the launch that has a device."""
+
+    device: int
+    pid: int
+    start: int
+    run: str
+
+    def __str__(self) -> str:
+        who = procfs.describe(self.pid) if self.pid else "a process that did not name itself"
+        return "device %d is held by run %s (%s)" % (self.device, self.run or "?", who)
+
+
+def real_devices(plan: Plan) -> Tuple[int, ...]:
+    """List the devices of this host that a run must have to itself: NPUs, not virtual devices."""
+    return tuple(spec.device_id for spec in plan.local_ranks) if plan.backend == "npu" else ()
+
+
+def folder() -> str:
+    """Give the folder of the locks (NPU_LAUNCH_LOCK_DIR moves it)."""
+    return os.environ.get("NPU_LAUNCH_LOCK_DIR") or FOLDER
+
+
+@contextmanager
+def hold(devices: Iterable[int], run: RunDir) -> Iterator[None]:
+    """Have the devices, and be on record as the launcher of the run, as long as the context lasts.
+
+    Raises:
+        PreflightError: another launch has one of them; names every holder. Nothing is held then.
+    """
+    taken: List[int] = []
+    try:
+        refused = [holder for device in sorted(devices) for holder in _take(device, run, taken)]
+        if refused:
+            names = "; ".join(map(str, refused))
+            raise PreflightError("%s; `npu-launch stop` that run, or choose other --devices" % names)
+        sign(run)
+        yield
+    finally:
+        for descriptor in taken:
+            with suppress(OSError):
+                os.ftruncate(descriptor, 0)
+            os.close(descriptor)
+
+
+def _take(device: int, run: RunDir, taken: List[int]) -> List[Holder]:
+    descriptor = _open(device, create=True)
+    assert descriptor is not None  # noqa: S101  # _open raises when it may create
+    holder = _held_by_other(descriptor, device)
+    if holder:
+        os.close(descriptor)
+        return [holder]
+    taken.append(descriptor)
+    who = procfs.identity(os.getpid())
+    text = json.dumps({"pid": os.getpid(), "start": who.start if who else 0, "run": run.path.name})
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, text.encode(), 0)
+    return []
+
+
+def holders(devices: Iterable[int]) -> List[Holder]:
+    """Say which of the devices other launches have, without taking any."""
+    found: List[Holder] = []
+    for device in sorted(devices):
+        descriptor = _open(device, create=False)
+        if descriptor is not None:
+            holder = _held_by_other(descriptor, device)
+            os.close(descriptor)
+            found += [holder] if holder else []
+    return found
+
+
+def _held_by_other(descriptor: int, device: int) -> Optional[Holder]:
+    """Flock the file; give its holder when that fails, or when it names another living launcher."""
+    locked = True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        locked = False
+    except OSError:
+        pass  # no flock() here: what the file says decides
+    said = _said(descriptor)
+    holder = Holder(device, int(said.get("pid", 0)), int(said.get("start", 0)), str(said.get("run", "")))
+    lives = holder.pid > 0 and procfs.alive(procfs.Identity(holder.pid, holder.start))
+    return holder if not locked or (lives and holder.pid != os.getpid()) else None
+
+
+def _said(descriptor: int) -> Dict[str, Any]:
+    try:
+        value = json.loads(os.pread(descriptor, 4096, 0).decode("utf-8", "replace") or "{}")
+        return {"pid": int(value["pid"]), "start": int(value["start"]), "run": value["run"]} if value else {}
+    except (ValueError, TypeError, KeyError):
+        return {}
+
+
+def _open(device: int, create: bool) -> Optional[int]:
+    """Open a device's lock file, in a folder that every user may write and none may plant links in."""
+    place = folder()
+    path = os.path.join(place, "device-%d.lock" % device)
+    try:
+        if create and not os.path.isdir(place):
+            with suppress(FileExistsError):
+                os.mkdir(place)
+                os.chmod(place, 0o1777)  # noqa: S103  # mkdir's own mode is cut by the umask
+        # O_CREAT on a file of another user is refused by fs.protected_regular: open first, then create.
+        flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        try:
+            descriptor = os.open(path, flags)
+        except FileNotFoundError:
+            if not create:
+                return None
+            descriptor = os.open(path, flags | os.O_CREAT, 0o666)
+            with suppress(PermissionError):
+                os.fchmod(descriptor, 0o666)
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise OSError(0, "not a regular file")
+        return descriptor
+    except OSError as error:
+        if not create:
+            return None
+        text = "%s: cannot be locked: %s; remove it, or set NPU_LAUNCH_LOCK_DIR"
+        raise PreflightError(text % (path, error.strerror)) from None
+
+
+def sign(run: RunDir) -> None:
+    """Write launcher.json, by which `ps` and `stop` find the process that runs the run."""
+    who = procfs.identity(os.getpid())
+    record = {"pid": os.getpid(), "start": who.start if who else 0, "host": os.uname().nodename}
+    run.write_json(run.path / "launcher.json", dict(record, time=time.time()))

@@ -1,0 +1,168 @@
+"""Find runs: by name, path or prefix, the latest one, and whether they still run."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Optional, Tuple
+
+from launcher.process import procfs, sweep
+from launcher.errors import UsageError
+from launcher.run_dir import RunDir
+
+
+def resolve(run: str = "", runs_dir: str = "runs") -> RunDir:
+    """Find a run folder: a path, a name in `runs_dir`, or a prefix that only one name has; "": the latest.
+
+    Raises:
+        UsageError: there is no such run, or several; names those that come near.
+    """
+    base = Path(runs_dir)
+    path = Path(run) if run and is_run(Path(run)) else base / (run or "latest")
+    if is_run(path):
+        return RunDir(path.resolve())
+    names = [found.path.name for found in all_runs(runs_dir)]
+    if not run:
+        raise UsageError("%s: no run yet; give RUN as a path, or --runs-dir" % base)
+    fits = [name for name in names if name.startswith(run)]
+    if len(fits) == 1:
+        return RunDir((base / fits[0]).resolve())
+    if fits:
+        raise UsageError("%s fits %d runs: %s; write more of it" % (run, len(fits), _some(fits)))
+    raise UsageError("%s: no such run; %s has %s" % (run, base, _some(names) or "none"))
+
+
+def _some(names: List[str], most: int = 4) -> str:
+    return ", ".join(names[-most:]) + (", ..." if len(names) > most else "")
+
+
+def is_run(path: Path) -> bool:
+    """Tell a run folder from another one."""
+    return (path / "plan.json").is_file() or ((path / "logs").is_dir() and (path / "ranks").is_dir())
+
+
+def all_runs(runs_dir: str = "runs") -> List[RunDir]:
+    """List the run folders of a folder, oldest first; `latest` is one of them already."""
+    try:
+        found = [path for path in Path(runs_dir).iterdir() if not path.is_symlink() and is_run(path)]
+    except OSError:
+        return []
+    return [RunDir(path.resolve()) for path in sorted(found, key=_started)]
+
+
+def _started(path: Path) -> Tuple[float, str]:
+    made = path / "plan.json"
+    return ((made if made.exists() else path).stat().st_mtime, path.name)
+
+
+def read_json(path: Path) -> Dict[str, Any]:
+    """Read a JSON object; empty when there is none."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def run_id(run: RunDir) -> str:
+    """Give the id by which a run's processes are found; the folder may have been renamed."""
+    return str(read_json(run.plan).get("run_id") or run.path.name)
+
+
+@dataclass(frozen=True)
+class Process:
+    """Hold a living process of a run; `rank` is None for what is no rank itself."""
+
+    pid: int
+    rank: Optional[int]
+
+
+@dataclass(frozen=True)
+class State:
+    """Hold how a run is: running, finished, failed, or lost (its launcher is gone without a result)."""
+
+    run: RunDir
+    word: str
+    exit_code: Optional[int]
+    launcher: Optional[procfs.Identity]
+    started: float  # wall clock, seconds
+    processes: Tuple[Process, ...] = ()
+    plan: Dict[str, Any] = field(default_factory=dict)
+
+
+def state(run: RunDir) -> State:
+    """Look a run over: what its files say, and what lives."""
+    result = read_json(run.result)
+    launcher = launcher_of(run)
+    living = tuple(living_processes(run))
+    code = result.get("exit_code")
+    if launcher is not None and not result:
+        word = "running"
+    elif result:
+        word = "finished" if code == 0 else "failed"
+    else:
+        word = "running" if living and launcher is not None else "lost"
+    return State(run, word, code, launcher, _started(run.path)[0], living, read_json(run.plan))
+
+
+def launcher_of(run: RunDir) -> Optional[procfs.Identity]:
+    """Give the launcher of a run if it lives on this host."""
+    said = read_json(run.path / "launcher.json")
+    if said.get("host") != os.uname().nodename:
+        return None
+    who = procfs.Identity(int(said["pid"]), int(said["start"]))
+    return who if procfs.alive(who) else None
+
+
+def running(run: RunDir) -> bool:
+    """Say whether a run still has a launcher and no result."""
+    return not run.result.exists() and launcher_of(run) is not None
+
+
+def living_processes(run: RunDir) -> Iterator[Process]:
+    """Find the processes of a run by its id in their environment; a rank leads its own session."""
+    for pid in sweep.members(run_id(run)):
+        environ = procfs.environ(pid)
+        text = environ.get("RANK_ID") or environ.get("NPU_LAUNCH_RANK", "")
+        leads = _session(pid) == pid
+        yield Process(pid, int(text) if leads and text.isdigit() else None)
+
+
+def _session(pid: int) -> int:
+    try:
+        return os.getsid(pid)
+    except OSError:
+        return -1
+
+
+def rank_pids(run: RunDir) -> Dict[int, int]:
+    """Map the ranks that live on this host to their pids."""
+    return {found.rank: found.pid for found in living_processes(run) if found.rank is not None}
+
+
+def heartbeats(run: RunDir) -> Dict[int, Dict[str, Any]]:
+    """Read the last heartbeat of each rank that has one."""
+    found: Dict[int, Dict[str, Any]] = {}
+    for path in (run.path / "ranks").glob("*/heartbeat.json"):
+        if path.parent.name.isdigit():
+            found[int(path.parent.name)] = read_json(path)
+    return found
+
+
+def listed(runs_dir: str, last: int = 0) -> List[RunDir]:
+    """List what `ps` shows: the last runs of a folder (0: all), and every one that runs on this host."""
+    known = all_runs(runs_dir)
+    shown = {str(run.path): run for run in known[-last:]}
+    for path in sorted(set(_running_folders()) - set(shown)):
+        if is_run(Path(path)):
+            shown[path] = RunDir(Path(path))
+    return sorted(shown.values(), key=lambda run: _started(run.path))
+
+
+def _running_folders() -> Iterator[str]:
+    for pid in procfs.pids():
+        folder = procfs.environ(pid).get("NPU_LAUNCH_RUN_DIR")
+        if folder:
+            yield os.path.realpath(folder)

@@ -1,0 +1,76 @@
+"""End a run from another terminal: ask its launcher; where that is gone, sweep what it left."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from contextlib import suppress
+
+from launcher.process import procfs, sweep
+from launcher.runs import registry
+from launcher.errors import LauncherError, UsageError
+from launcher.run_dir import RunDir
+
+_POLL = 0.05
+
+
+def stop(run: RunDir, now: bool = False, timeout: float = 0.0) -> str:
+    """End a run and wait until nothing of it is left; say what was done.
+
+    Raises:
+        UsageError: the run belongs to another host or user. LauncherError: it still runs after `timeout`
+        seconds (0: its grace and 10 s).
+    """
+    name = run.path.name
+    host = registry.read_json(run.path / "launcher.json").get("host")
+    if host and host != os.uname().nodename and not run.result.exists():
+        raise UsageError("%s runs on host %s; stop it there" % (name, host))
+    launcher = registry.launcher_of(run)
+    if launcher is not None:
+        _ask(run, launcher, now)
+        _wait(run, launcher, now, timeout or _grace(run) + 10)
+        return "%s: stopped" % name
+    swept = sweep.freeze_and_kill(sweep.Trace(registry.run_id(run)))
+    if swept:
+        return "%s: its launcher is gone; killed %d process(es) that it left" % (name, len(swept))
+    return "%s: nothing of it runs" % name
+
+
+def _ask(run: RunDir, launcher: procfs.Identity, now: bool) -> None:
+    """Send what a terminal would: SIGTERM, or Ctrl-C twice for an end without grace.
+
+    A launcher that a script started with `&` ignores Ctrl-C: then its ranks are killed once it ends them.
+    """
+    deaf = procfs.ignores(launcher.pid, signal.SIGINT)
+    try:
+        os.kill(launcher.pid, signal.SIGINT if now and not deaf else signal.SIGTERM)
+        os.kill(launcher.pid, signal.SIGCONT)  # it may have been stopped by Ctrl-Z
+    except PermissionError:
+        raise UsageError("%s; only that user or root can stop it" % procfs.describe(launcher.pid)) from None
+    except ProcessLookupError:
+        return
+    if now:
+        time.sleep(0.2)  # two at once would be one
+        pids = list(registry.rank_pids(run).values()) if deaf else [launcher.pid]
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL if deaf else signal.SIGINT)
+
+
+def _grace(run: RunDir) -> float:
+    policy = registry.read_json(run.plan).get("policy")
+    return float(policy.get("grace", 30.0)) if isinstance(policy, dict) else 30.0
+
+
+def _wait(run: RunDir, launcher: procfs.Identity, now: bool, timeout: float) -> None:
+    end = time.monotonic() + timeout
+    while procfs.alive(launcher) or sweep.members(registry.run_id(run)):
+        if time.monotonic() > end:
+            hint = (
+                "kill -9 %d ends it; what it leaves ends with it" % launcher.pid
+                if now
+                else "--now kills at once"
+            )
+            raise LauncherError("%s still runs after %.0f s; %s" % (run.path.name, timeout, hint))
+        time.sleep(_POLL)

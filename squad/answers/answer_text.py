@@ -1,0 +1,81 @@
+"""Turn a span of tokens back into the words of the passage.
+
+A token span may begin or end inside a word ("Smith" of "Smith's") and has lost case and accents. The
+rule of google-research/bert: find the tokens' text in the normalised words, then count the characters
+that are no spaces to get back to the words as written; where that fails, take the whole words.
+"""
+
+from __future__ import annotations
+
+from typing import Callable, Dict, Mapping, Optional, Sequence
+
+from squad.data.tokenizer import basic_tokens
+
+Log = Callable[[str], None]
+
+
+class AnswerText:
+    """Give the text of token spans. Words are normalised once, as the spans of a passage share them."""
+
+    def __init__(
+        self, vocab: Mapping[str, int], do_lower_case: bool = True, log: Optional[Log] = None
+    ) -> None:
+        self._tokens = {index: token for token, index in vocab.items()}
+        self._log = log
+        self._normalised = _Normalised(do_lower_case)
+
+    def text(self, token_ids: Sequence[int], words: Sequence[str]) -> str:
+        """Give the part of `words` that the tokens stand for, as written in the passage."""
+        written = " ".join(words)
+        normalised = " ".join(filter(None, map(self._normalised.__getitem__, words)))
+        return align(self._join(token_ids), normalised, written, self._log)
+
+    def _join(self, token_ids: Sequence[int]) -> str:
+        text = " ".join([self._tokens[index] for index in token_ids])
+        return " ".join(text.replace(" ##", "").replace("##", "").split())
+
+
+class _Normalised(Dict[str, str]):
+    """Map a word to its basic tokens. White space always ends one, so words can be taken one by one."""
+
+    def __init__(self, do_lower_case: bool) -> None:
+        super().__init__()
+        self._do_lower_case = do_lower_case
+
+    def __missing__(self, word: str) -> str:
+        value = self[word] = " ".join(basic_tokens(word, self._do_lower_case))
+        return value
+
+
+def align(predicted: str, normalised: str, written: str, log: Optional[Log] = None) -> str:
+    """Find `predicted` in `normalised` and cut the same characters out of `written`.
+
+    Returns `written` whole, and tells `log` why, when they cannot be brought together.
+    """
+    start = normalised.find(predicted)
+    problem = ""
+    if start < 0:
+        problem = "Unable to find text: '%s' in '%s'" % (predicted, written)
+    elif len(normalised) - normalised.count(" ") != len(written) - written.count(" "):
+        problem = "Length not equal after stripping spaces: '%s' vs '%s'" % (
+            written.replace(" ", ""), normalised.replace(" ", ""),
+        )  # fmt: skip
+    elif not predicted:
+        problem = "Couldn't map end position"
+    if problem:
+        if log:
+            log(problem)
+        return written
+    before = start - normalised.count(" ", 0, start)
+    length = len(predicted) - predicted.count(" ")
+    return written[_solid(written, before) : _solid(written, before + length - 1) + 1]
+
+
+def _solid(text: str, number: int) -> int:
+    """Find the character of that number, counted from 0, when spaces are not counted."""
+    place = number
+    while True:
+        lacking = number - place + text.count(" ", 0, place + 1)
+        if not lacking:
+            return place
+        place += lacking  # never too far, as each step counts every character as solid

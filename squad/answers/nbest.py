@@ -1,0 +1,243 @@
+"""From the logits of every feature to the three files that google-research/bert writes.
+
+    predictions.json       question id -> text of the answer ("" for none)
+    nbest_predictions.json question id -> up to n_best_size answers with probability and logits
+    null_odds.json         question id -> null score minus best answer's score (SQuAD 2.0 only)
+
+Candidates are found for all features at once; only spans that can reach the n-best become text.
+Where google-research/bert breaks, this does not:
+- no answer among the n-best (n_best_size 1, or only the null span valid): the odds are taken against the
+  best answer further down; when there is none, against a score of 0, and the prediction is "";
+- features without logits (a lost tail) are an error that counts them, never a KeyError;
+- logits that are no numbers are an error, never a random answer.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from dataclasses import dataclass
+from itertools import chain, islice
+from typing import Any, Dict, Iterator, List, NamedTuple, Sequence, Tuple
+
+import numpy as np
+
+from squad.answers.answer_text import AnswerText
+from squad.errors import DataError
+
+_CHUNK = 2048  # features whose candidates are found at once
+
+
+@dataclass(frozen=True)
+class Options:
+    """Hold the flags of run_squad that shape the answers."""
+
+    n_best_size: int = 20
+    max_answer_length: int = 30  # tokens
+    version_2_with_negative: bool = False
+    null_score_diff_threshold: float = 0.0
+
+
+class Entry(NamedTuple):
+    """Hold one answer of the n-best."""
+
+    text: str
+    start_logit: float
+    end_logit: float
+
+
+class Result(NamedTuple):
+    """Hold what goes into the three files; `null_odds` is empty for SQuAD 1.1."""
+
+    predictions: Dict[str, str]
+    nbest: Dict[str, List[Dict[str, Any]]]
+    null_odds: Dict[str, float]
+
+
+class _Candidates(NamedTuple):
+    """Hold the allowed spans of all features, best first within an example."""
+
+    columns: List[np.ndarray]  # row, start, end, first word, last word, start logit, end logit; each [M]
+    bounds: List[int]  # [examples + 1]: those of example i are bounds[i] to bounds[i + 1]
+
+
+def predictions(
+    examples: Sequence[Any],
+    features: Any,
+    start_logits: np.ndarray,
+    end_logits: np.ndarray,
+    texts: AnswerText,
+    options: Options,
+) -> Result:
+    """Answer every example from the logits [N, L] of its features.
+
+    `examples` have qas_id and doc_tokens; `features` arrays example_index [N], and input_ids,
+    token_to_orig_map, token_is_max_context [N, L]. Raises DataError when logits and features do not fit.
+    """
+    start_logits, end_logits = _checked(examples, features, start_logits, end_logits)
+    candidates = _candidates(len(examples), features, start_logits, end_logits, options)
+    nulls = _null_entries(len(examples), features, start_logits, end_logits)
+    result = Result({}, {}, {})
+    for index, example in enumerate(examples):
+        spans = _spans(index, example, features.input_ids, candidates, texts)
+        _answer(example.qas_id, spans, nulls[index], options, result)
+    return result
+
+
+def write(folder: str, result: Result, version_2_with_negative: bool) -> List[str]:
+    """Write the files, each as a whole or not at all; return their paths."""
+    documents: Dict[str, Any] = {"predictions.json": result.predictions}
+    documents["nbest_predictions.json"] = result.nbest
+    if version_2_with_negative:
+        documents["null_odds.json"] = result.null_odds
+    paths = []
+    for name, document in documents.items():
+        path = os.path.join(folder, name)
+        with open(path + ".tmp", "w", encoding="utf-8") as stream:
+            stream.write(json.dumps(document, indent=4) + "\n")
+        os.replace(path + ".tmp", path)
+        paths.append(path)
+    return paths
+
+
+def _checked(
+    examples: Sequence[Any], features: Any, start_logits: np.ndarray, end_logits: np.ndarray
+) -> Tuple[np.ndarray, np.ndarray]:
+    """Give the logits as float64, as the reference adds them. DataError: incomplete, or no numbers."""
+    wanted = features.token_to_orig_map.shape
+    for name, logits in (("start", start_logits), ("end", end_logits)):
+        if logits.shape != wanted:
+            raise DataError("%s logits are %s for features %s; predict again" % (name, logits.shape, wanted))
+    if features.example_index.max(initial=-1) >= len(examples):
+        raise DataError("features and questions are not of one file; build the features again")
+    used = features.token_to_orig_map >= 0
+    used[:, 0] = True
+    broken = (used & ~(np.isfinite(start_logits) & np.isfinite(end_logits))).any(axis=1).sum()
+    if broken:
+        raise DataError(
+            "the logits of %d of %d features are no numbers; the model has diverged" % (broken, wanted[0])
+        )
+    return start_logits.astype(np.float64), end_logits.astype(np.float64)
+
+
+def _top(logits: np.ndarray, count: int) -> np.ndarray:
+    """Give the columns of the `count` greatest values of each row, greatest first, ties leftmost first."""
+    return np.argsort(-logits, axis=1, kind="stable")[:, :count]
+
+
+def _candidates(
+    examples: int, features: Any, start_logits: np.ndarray, end_logits: np.ndarray, options: Options
+) -> _Candidates:
+    """Combine the n_best_size best starts and ends of each feature into the spans that are allowed."""
+    parts = [
+        _chunk_spans(features, start_logits, end_logits, slice(first, first + _CHUNK), options)
+        for first in range(0, max(1, len(start_logits)), _CHUNK)
+    ]
+    row, start, end = (np.concatenate(column) for column in zip(*parts))
+    owner = features.example_index[row]
+    score = start_logits[row, start] + end_logits[row, end]
+    order = np.lexsort((-score, owner))  # stable: equal scores keep the order of discovery
+    row, start, end = row[order], start[order], end[order]
+    words = features.token_to_orig_map[row, start], features.token_to_orig_map[row, end]
+    columns = [row, start, end, *words, start_logits[row, start], end_logits[row, end]]
+    return _Candidates(columns, np.searchsorted(owner[order], np.arange(examples + 1)).tolist())
+
+
+def _chunk_spans(
+    features: Any, start_logits: np.ndarray, end_logits: np.ndarray, rows: slice, options: Options
+) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """List (row, start, end) of the allowed spans of some features, in the order of their ranks."""
+    starts = _top(start_logits[rows], options.n_best_size)  # [n, k]
+    ends = _top(end_logits[rows], options.n_best_size)
+    in_passage = features.token_to_orig_map[rows] >= 0
+    start_fits = in_passage & (features.token_is_max_context[rows] == 1)
+    allowed = np.take_along_axis(start_fits, starts, 1)[:, :, None]
+    allowed = allowed & np.take_along_axis(in_passage, ends, 1)[:, None, :]
+    length = ends[:, None, :] - starts[:, :, None] + 1  # [n, k, k]
+    allowed &= (length > 0) & (length <= options.max_answer_length)
+    row, first, second = np.nonzero(allowed)
+    return row + rows.start, starts[row, first], ends[row, second]
+
+
+def _null_entries(
+    examples: int, features: Any, start_logits: np.ndarray, end_logits: np.ndarray
+) -> List[Entry]:
+    """Give each example the null span of the feature that has the lowest null score.
+
+    An example without features (its passage has no tokens) gets logits of 0.
+    """
+    nulls = [Entry("", 0.0, 0.0)] * examples
+    order = np.argsort(start_logits[:, 0] + end_logits[:, 0], kind="stable")
+    owners, first = np.unique(features.example_index[order], return_index=True)
+    row = order[first]
+    for index, *logits in zip(owners.tolist(), start_logits[row, 0].tolist(), end_logits[row, 0].tolist()):
+        nulls[index] = Entry("", *logits)
+    return nulls
+
+
+def _spans(
+    index: int, example: Any, input_ids: np.ndarray, candidates: _Candidates, texts: AnswerText
+) -> Iterator[Entry]:
+    """Yield an example's candidates as text, best first, each text once."""
+    seen = set()
+    here = slice(candidates.bounds[index], candidates.bounds[index + 1])
+    columns = (column[here].tolist() for column in candidates.columns)
+    for row, start, end, first, last, start_logit, end_logit in zip(*columns):
+        tokens = input_ids[row, start : end + 1].tolist()
+        text = texts.text(tokens, example.doc_tokens[first : last + 1])
+        if text not in seen:
+            seen.add(text)
+            yield Entry(text, start_logit, end_logit)
+
+
+def _with_null(spans: Iterator[Entry], null: Entry) -> Iterator[Entry]:
+    """Put the null entry in its place among the spans: after those that score as much or more."""
+    score = null.start_logit + null.end_logit
+    waiting = True
+    for entry in spans:
+        if waiting and entry.start_logit + entry.end_logit < score:
+            waiting = False
+            yield null
+        yield entry
+    if waiting:
+        yield null
+
+
+def _answer(qas_id: str, spans: Iterator[Entry], null: Entry, options: Options, result: Result) -> None:
+    """Choose the n-best and the prediction of one question and put them into `result`."""
+    if not options.version_2_with_negative:
+        nbest = list(islice(spans, options.n_best_size)) or [Entry("empty", 0.0, 0.0)]
+        result.nbest[qas_id] = _with_probabilities(nbest)
+        result.predictions[qas_id] = nbest[0].text
+        return
+    ranked = _with_null(spans, null)
+    nbest = list(islice(ranked, options.n_best_size))
+    best = next((entry for entry in chain(nbest, ranked) if entry.text), None)
+    if null not in nbest:
+        nbest.append(null)
+    result.nbest[qas_id] = _with_probabilities(nbest)
+    odds = null.start_logit + null.end_logit
+    if best is not None:
+        odds = odds - best.start_logit - best.end_logit
+    result.null_odds[qas_id] = odds
+    if best is None or odds > options.null_score_diff_threshold:
+        result.predictions[qas_id] = ""
+    else:
+        result.predictions[qas_id] = best.text
+
+
+def _with_probabilities(nbest: Sequence[Entry]) -> List[Dict[str, Any]]:
+    """Turn scores into probabilities by a softmax over the n-best."""
+    scores = [entry.start_logit + entry.end_logit for entry in nbest]
+    powers = [math.exp(score - max(scores)) for score in scores]
+    total = sum(powers)
+    return [
+        {
+            "text": entry.text,
+            "probability": power / total,
+            "start_logit": entry.start_logit,
+            "end_logit": entry.end_logit,
+        }
+        for entry, power in zip(nbest, powers)
+    ]

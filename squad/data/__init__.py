@@ -1,0 +1,1 @@
+"""From SQuAD files to batches of features."""

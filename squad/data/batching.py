@@ -1,0 +1,143 @@
+"""Make the batches that the trainer feeds: padded, of similar length, or packed.
+
+A batch is a dict of numpy arrays, int32 unless said otherwise. B rows, L columns, K features a row:
+input_ids, input_mask, segment_ids [B, L]; start_positions, end_positions [B, K]; example_weights float32
+[B, K], 0 where nothing is to be learnt; global_weight, a float32 scalar: the weights' sum over all ranks.
+pack adds position_ids and feature_ids [B, L]: 0 in the padding, k + 1 for the k-th feature of the row.
+"""
+
+from __future__ import annotations
+
+from typing import Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
+
+import numpy as np
+
+from squad.data.data_order import NOTHING, GlobalOrder, Share
+from squad.data.features import Features
+
+Batch = Dict[str, np.ndarray]
+LOWEST = -10000.0  # logit of columns beside a feature's tokens
+_MULTIPLE = 8  # columns of a trimmed batch: a multiple, so that few shapes occur
+
+
+def make_order(features: Features, global_batch: int, seed: int, shuffle: bool, mode: str) -> GlobalOrder:
+    """Order features for training in a batching mode; global_batch counts rows over all ranks."""
+    lengths = None if mode == "pad" else features.lengths
+    return GlobalOrder(
+        len(features), global_batch, seed, shuffle, lengths, mode, row_length=features.max_seq_length
+    )
+
+
+def train_batches(
+    features: Features,
+    order: GlobalOrder,
+    rank: int = 0,
+    size: int = 1,
+    start_step: int = 0,
+    num_steps: Optional[int] = None,
+    accumulate: int = 1,
+) -> Iterator[Batch]:
+    """Yield a rank's batches of the steps start_step to num_steps - 1 (None: without end).
+
+    A step has `accumulate` batches, each with the step's global_weight, so that the sum of their gradients
+    is that of the whole step.
+    """
+    if features.start_positions is None or features.end_positions is None:
+        raise ValueError("these features were not built for training; they have no answers")
+    step = start_step
+    while num_steps is None or step < num_steps:
+        for part in range(rank * accumulate, (rank + 1) * accumulate):
+            yield _train_batch(features, order.share(step, part, size * accumulate), order.mode)
+        step += 1
+
+
+def _train_batch(features: Features, share: Share, mode: str) -> Batch:
+    if mode == "pack":
+        batch = _packed(features, share.features)
+    else:
+        batch = _plain(features, share.features[:, 0], trim=mode == "bucket")
+    batch["example_weights"] = share.weights
+    batch["global_weight"] = np.float32(share.global_weight)
+    return batch
+
+
+def predict_order(
+    features: Features, rank: int = 0, size: int = 1, batch_size: int = 8, mode: str = "pad"
+) -> List[np.ndarray]:
+    """Share the features out for prediction: a rank's batches, each [batch_size], NOTHING in the tail.
+
+    bucket (and pack, which is for training) puts the longest features first, similar lengths together.
+    """
+    order = np.arange(len(features))
+    if mode != "pad":
+        order = np.argsort(-features.lengths.astype(np.int64), kind="stable")
+    missing = -len(order) % batch_size
+    batches = np.concatenate([order, np.full(missing, NOTHING)]).reshape(-1, batch_size)
+    return list(batches[rank::size])
+
+
+def predict_batches(
+    features: Features, rank: int = 0, size: int = 1, batch_size: int = 8, mode: str = "pad"
+) -> Iterator[Batch]:
+    """Yield the batches of `predict_order`: input_ids, input_mask, segment_ids; pad keeps all L columns."""
+    for rows in predict_order(features, rank, size, batch_size, mode):
+        yield _plain(features, np.where(rows == NOTHING, rows[0], rows), trim=mode != "pad")
+
+
+def collect_logits(
+    features: Features, order: Sequence[np.ndarray], outputs: Iterable[Tuple[np.ndarray, np.ndarray]]
+) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Put the model's outputs of `predict_order`'s batches back into the features' order.
+
+    Returns: (start [R, L], end [R, L], done bool [R]). Columns beyond a feature's tokens hold a logit so
+    low that no answer starts or ends there, so the result does not depend on how batches were padded.
+    """
+    shape = (len(features), features.max_seq_length)
+    start, end = np.full(shape, LOWEST, np.float32), np.full(shape, LOWEST, np.float32)
+    done = np.zeros(len(features), bool)
+    column = np.arange(shape[1])
+    for rows, logits in zip(order, outputs):
+        real = np.flatnonzero(rows != NOTHING)
+        width = logits[0].shape[1]
+        inside = column[:width] < features.lengths[rows[real], None]
+        for whole, part in zip((start, end), logits):
+            whole[rows[real], :width] = np.where(inside, part[real], LOWEST)
+        done[rows[real]] = True
+    return start, end, done
+
+
+def _plain(features: Features, rows: np.ndarray, trim: bool) -> Batch:
+    """Take rows as they are; with trim, only the columns that any of them fills."""
+    columns = features.max_seq_length
+    if trim:
+        columns = min(columns, -(-int(features.lengths[rows].max()) // _MULTIPLE) * _MULTIPLE)
+    batch = {
+        name: getattr(features, name)[rows, :columns].astype(np.int32)
+        for name in ("input_ids", "input_mask", "segment_ids")
+    }
+    for name in ("start_positions", "end_positions"):
+        if getattr(features, name) is not None:
+            batch[name] = getattr(features, name)[rows, None].astype(np.int32)
+    return batch
+
+
+def _packed(features: Features, rows: np.ndarray) -> Batch:
+    """Lay the features of each row [B, K] side by side; positions restart with every feature."""
+    shape = (len(rows), features.max_seq_length)
+    tokens = ("input_ids", "input_mask", "segment_ids", "position_ids", "feature_ids")
+    batch = {name: np.zeros(shape, np.int32) for name in tokens}
+    for name in ("start_positions", "end_positions"):
+        batch[name] = np.zeros(rows.shape, np.int32)
+    for row, held in enumerate(rows):
+        left = 0
+        for slot, feature in enumerate(held[held != NOTHING]):
+            length = int(features.lengths[feature])
+            here = (row, slice(left, left + length))
+            for name in tokens[:3]:
+                batch[name][here] = getattr(features, name)[feature, :length]
+            batch["position_ids"][here] = np.arange(length)
+            batch["feature_ids"][here] = slot + 1
+            for name in ("start_positions", "end_positions"):
+                batch[name][row, slot] = left + getattr(features, name)[feature]
+            left += length
+    return batch

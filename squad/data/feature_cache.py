@@ -1,0 +1,359 @@
+"""Keep training features in TFRecord files, so that later runs and other ranks need not make them again.
+
+`train.tf_record` (or train.tf_record0, 1 ... when there are many rows) holds the records under the names
+that NVIDIA's and the seed's code use; `train.manifest.json` beside them says what they were made from. A
+cache is used only when every entry of its key, the files' sizes and every record's checksum are right.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import time
+import uuid
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Callable, Dict, Iterator, Mapping, Optional, Sequence
+
+import numpy as np
+
+from bert.checkpoints.store import sha256
+from squad.data import tf_example
+from squad.data.features import Features
+from squad.errors import DataError
+
+NAME = "train.tf_record"
+_FORMAT = 1
+_ROWS = 20000  # rows of a file
+_AT_ONCE = 256  # rows encoded at a time
+_TOKENS = ("input_ids", "input_mask", "segment_ids")
+_SINGLES = ("unique_ids", "start_positions", "end_positions", "is_impossible")
+_KINDS = dict.fromkeys(_TOKENS + _SINGLES, np.int32)
+_KINDS.update(input_mask=np.int8, segment_ids=np.int8, is_impossible=np.bool_)
+Build = Callable[[], Features]
+_PATTERN = r"train\.tf_record\d*$"
+_HEAD_START = 10.0  # seconds that the first rank has to begin before another one builds
+
+
+class _Unusable(Exception):
+    """Say why a cache cannot be used; never leaves this module."""
+
+
+def _print(line: str) -> None:
+    print(line, flush=True)
+
+
+@dataclass(frozen=True)
+class Cache:
+    """Name a cache: where it is and what it must have been made from.
+
+    Args:
+        key: everything that decides what the rows hold; see `cache_key`.
+        reuse: take what an earlier run left; without, only what this run (run_id) has built.
+        first: whether this process is the one that should build.
+    """
+
+    folder: str
+    key: Mapping[str, Any]
+    reuse: bool = True
+    run_id: str = ""
+    first: bool = True
+    say: Callable[[str], None] = field(default=_print)
+
+    @property
+    def manifest(self) -> str:
+        """Path of the file that makes a cache valid; it is written last."""
+        return os.path.join(self.folder, "train.manifest.json")
+
+    @property
+    def lock(self) -> str:
+        """Path of the file that the builder holds locked."""
+        return os.path.join(self.folder, ".train.lock")
+
+
+def cache_key(train_file: str, vocab_file: str, **parameters: Any) -> Dict[str, Any]:
+    """Make a key from the files' contents and the parameters (max_seq_length, doc_stride ...)."""
+    files = {"train_file": sha256(train_file), "vocab_file": sha256(vocab_file)}
+    return dict(parameters, format=_FORMAT, **files)
+
+
+def load_or_build(cache: Cache, build: Build) -> Features:
+    """Give the cached features, built first if need be.
+
+    One process builds, the others wait; when it dies, the lock falls to another one. Every process reads
+    the files, so all have the same rows. These hold no token maps, example_index or doc_span_index.
+
+    Raises:
+        OSError: the folder cannot be written.
+        DataError: what has just been written cannot be read back.
+    """
+    os.makedirs(cache.folder, exist_ok=True)
+    found = _foreign(cache)
+    if found is not None:
+        return found
+    for _ in range(3):
+        manifest = _current(cache, build)
+        try:
+            return _load(cache, manifest)
+        except _Unusable as error:
+            reason = str(error)
+            _discard(cache, manifest, reason)
+    raise DataError("%s: written, but cannot be read back: %s; check the disk" % (cache.folder, reason))
+
+
+def _manifest(cache: Cache) -> Dict[str, Any]:
+    """Read the manifest and hold it against the key and the files. _Unusable: why it does not fit."""
+    manifest = _parse(cache)
+    if manifest is None:
+        raise _Unusable("there is none yet")
+    try:
+        key, run = manifest["key"], manifest["run"]
+        sizes = [(os.path.basename(shard["name"]), shard["bytes"]) for shard in manifest["shards"]]
+        for name in sorted(set(key) | set(cache.key)):
+            if key.get(name) != cache.key.get(name):
+                raise _Unusable(_difference(name, key.get(name), cache.key.get(name)))
+    except (KeyError, TypeError, AttributeError):
+        raise _Unusable("it is damaged or half built") from None
+    if not cache.reuse and not (cache.run_id and run == cache.run_id):
+        raise _Unusable("use_tfrecord is off")
+    for name, size in sizes:
+        held = _size(os.path.join(cache.folder, name))
+        if held != size:
+            raise _Unusable("%s holds %d bytes instead of %s" % (name, held, size))
+    return manifest
+
+
+def _parse(cache: Cache) -> Optional[Any]:
+    """Read the manifest: None when there is no file, an empty object when it is no JSON."""
+    try:
+        with open(cache.manifest, encoding="utf-8") as stream:
+            return json.load(stream)
+    except FileNotFoundError:
+        return None
+    except ValueError:
+        return {}
+
+
+def _difference(name: str, made: Any, wanted: Any) -> str:
+    if name.endswith("_file"):
+        return "%s has changed" % name
+    return "it was made with %s %s instead of %s" % (name, made, wanted)
+
+
+def _size(path: str) -> int:
+    try:
+        return os.path.getsize(path)
+    except OSError:
+        return 0
+
+
+def _current(cache: Cache, build: Build) -> Dict[str, Any]:
+    """Give the manifest of a cache that fits, built by whichever process comes to hold the lock."""
+    try:
+        return _manifest(cache)
+    except _Unusable:
+        if not cache.first:
+            _let_first_begin(cache)
+    with _locked(cache) as waited_for:
+        try:
+            return _manifest(cache)
+        except _Unusable as error:
+            reason = str(error)
+            if waited_for and not (_parse(cache) or {}).get("shards"):
+                reason = "process %s died while it built it" % waited_for
+            cache.say("%s: building the cache of features: %s" % (cache.folder, reason))
+            return _write(cache, build)
+
+
+def _discard(cache: Cache, manifest: Mapping[str, Any], reason: str) -> None:
+    """Take validity from a cache found corrupt, unless another process was quicker."""
+    with _locked(cache):
+        held = _parse(cache)
+        if isinstance(held, dict) and held.get("build") == manifest["build"]:
+            cache.say("%s: the cache of features is corrupt: %s" % (cache.folder, reason))
+            _replace(cache, {})
+
+
+def _let_first_begin(cache: Cache) -> None:
+    """Wait until somebody builds or has built, or it takes too long."""
+    deadline = time.monotonic() + _HEAD_START
+    while time.monotonic() < deadline:
+        with open(cache.lock, "a") as stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return
+        try:
+            _manifest(cache)
+            return
+        except _Unusable:
+            time.sleep(0.1)
+
+
+@contextmanager
+def _locked(cache: Cache) -> Iterator[str]:
+    """Hold the lock, which the system takes back from a process that dies. Gives whom we waited for."""
+    with open(cache.lock, "a+") as stream:
+        waited_for = ""
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            stream.seek(0)
+            waited_for = stream.read().strip() or "?"
+            cache.say(
+                "%s: waiting for process %s to build the cache of features" % (cache.folder, waited_for)
+            )
+            fcntl.flock(stream, fcntl.LOCK_EX)
+        stream.seek(0)
+        stream.truncate()
+        stream.write(str(os.getpid()))
+        stream.flush()
+        yield waited_for
+
+
+def _write(cache: Cache, build: Build) -> Dict[str, Any]:
+    """Write shards, then the manifest that makes them valid; it is empty meanwhile."""
+    before = _parse(cache)
+    _replace(cache, {})
+    features = build()
+    starts = range(0, len(features), _ROWS)
+    shards = []
+    for index, start in enumerate(starts):
+        name = NAME + (str(index) if len(starts) > 1 else "")
+        rows = range(start, min(start + _ROWS, len(features)))
+        shards.append({"name": name, "rows": len(rows), "bytes": _write_shard(cache, name, features, rows)})
+    _remove(cache, before, [shard["name"] for shard in shards])
+    manifest = {
+        "key": dict(cache.key),
+        "columns": features.max_seq_length,
+        "rows": len(features),
+        "shards": shards,
+        "run": cache.run_id,
+        "build": uuid.uuid4().hex,
+    }
+    _replace(cache, manifest)
+    return manifest
+
+
+def _replace(cache: Cache, manifest: Mapping[str, Any]) -> None:
+    with open(cache.manifest + ".tmp", "w", encoding="utf-8") as stream:
+        json.dump(manifest, stream, indent=1)
+    os.replace(cache.manifest + ".tmp", cache.manifest)
+
+
+def _remove(cache: Cache, manifest: Optional[Any], kept: Sequence[str]) -> None:
+    """Remove the files of an earlier cache of ours, so that a reader of all files sees one cache."""
+    shards = manifest.get("shards", []) if isinstance(manifest, dict) else []
+    for name in {str(shard.get("name")) for shard in shards if isinstance(shard, dict)} - set(kept):
+        if re.match(_PATTERN, name) and os.path.exists(os.path.join(cache.folder, name)):
+            os.unlink(os.path.join(cache.folder, name))
+
+
+def _write_shard(cache: Cache, name: str, features: Features, rows: range) -> int:
+    """Write one file under its name at once; return its size."""
+    import tensorflow as tf
+
+    path = os.path.join(cache.folder, name)
+    with tf.io.TFRecordWriter(path + ".tmp") as writer:
+        for record in _records(features, rows):
+            writer.write(record)
+    os.replace(path + ".tmp", path)
+    return os.path.getsize(path)
+
+
+def _records(features: Features, rows: range) -> Iterator[bytes]:
+    """Encode some rows, a few hundred at a time."""
+    for start in rows[::_AT_ONCE]:
+        chunk = slice(start, min(start + _AT_ONCE, rows.stop))
+        columns = [tf_example.numbers(getattr(features, name)[chunk]) for name in _TOKENS]
+        singles = (getattr(features, name)[chunk, None].astype(np.int32) for name in _SINGLES)
+        columns += [tf_example.numbers(values) for values in singles]
+        for packed in zip(*columns):
+            yield tf_example.example(dict(zip(_TOKENS + _SINGLES, packed)))
+
+
+def _load(cache: Cache, manifest: Mapping[str, Any]) -> Features:
+    """Read the files of a manifest. _Unusable: corrupt, or replaced meanwhile."""
+    names = [shard["name"] for shard in manifest["shards"]]
+    features = _read(cache.folder, names, int(manifest["columns"]))
+    held = _parse(cache)
+    if not isinstance(held, dict) or held.get("build") != manifest["build"]:
+        raise _Unusable("it was replaced while it was read")
+    return features
+
+
+def _foreign(cache: Cache) -> Optional[Features]:
+    """Read a cache without manifest, as the seed leaves it; None when there is none or it does not fit."""
+    if not cache.reuse or _parse(cache) is not None:
+        return None
+    names = sorted(filter(re.compile(_PATTERN).match, os.listdir(cache.folder)))
+    if not names:
+        return None
+    try:
+        features = _read(cache.folder, names, cache.key["max_seq_length"])
+    except _Unusable as error:
+        cache.say("%s: a cache of other code does not fit: %s" % (cache.folder, error))
+        return None
+    cache.say(
+        "%s: %d rows made by other code, taken as they are (no manifest says what from); "
+        "remove them to have them made again" % (cache.folder, len(features))
+    )
+    return features
+
+
+def _read(folder: str, names: Sequence[str], columns: int) -> Features:
+    """Read files in their order into features. _Unusable: truncated, corrupt, other columns."""
+    counts = [_count(os.path.join(folder, name)) for name in names]
+    arrays = {name: np.empty((sum(counts), columns), _KINDS[name]) for name in _TOKENS}
+    arrays.update({name: np.empty(sum(counts), _KINDS[name]) for name in _SINGLES})
+    row = 0
+    for name, count in zip(names, counts):
+        end = row + count
+        for batch in _batches(os.path.join(folder, name), columns):
+            rows = slice(row, row + len(batch["unique_ids"]))
+            for column, values in batch.items():
+                arrays[column][rows] = values
+            row = rows.stop
+        if row != end:
+            raise _Unusable("%s ends early" % name)
+    lengths = arrays["input_mask"].sum(axis=1, dtype=np.int32)
+    return Features(example_index=None, doc_span_index=None, lengths=lengths, **arrays)
+
+
+def _count(path: str) -> int:
+    """Count the records of a file from their headers. _Unusable: it ends within a record, or is missing."""
+    size, place, records = _size(path), 0, 0
+    if not size:
+        raise _Unusable("%s is missing or empty" % os.path.basename(path))
+    with open(path, "rb") as stream:
+        while place < size:
+            stream.seek(place)
+            header = stream.read(8)
+            place += 16 + int.from_bytes(header, "little")  # length, its checksum, data, their checksum
+            records += 1
+    if place != size:
+        raise _Unusable("%s ends within record %d" % (os.path.basename(path), records))
+    return records
+
+
+def _batches(path: str, columns: int) -> Iterator[Dict[str, np.ndarray]]:
+    """Read a file with TensorFlow, which checks every record's checksum."""
+    import tensorflow as tf
+
+    spec = {name: tf.io.FixedLenFeature([columns], tf.int64) for name in _TOKENS}
+    spec.update({name: tf.io.FixedLenFeature([], tf.int64) for name in _SINGLES})
+    with tf.Graph().as_default():
+        records = tf.data.TFRecordDataset(path).batch(1024)
+        parsed = records.map(lambda batch: tf.io.parse_example(batch, spec), num_parallel_calls=2).prefetch(2)
+        following = tf.compat.v1.data.make_one_shot_iterator(parsed).get_next()
+        with tf.compat.v1.Session() as session:
+            while True:
+                try:
+                    yield session.run(following)
+                except tf.errors.OutOfRangeError:
+                    return
+                except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
+                    problem = error.message.splitlines()[0]
+                    raise _Unusable("%s: %s" % (os.path.basename(path), problem)) from None

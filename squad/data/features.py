@@ -1,0 +1,298 @@
+"""Turn questions into the rows of numbers that BERT reads, equal to google-research/bert's.
+
+Every distinct word is tokenised once, a passage's tokens are put together once for all its questions,
+and rows are cut from them. As a program, write the arrays of a SQuAD file for people who debug data:
+
+    python -m squad.features FILE --vocab_file V --output F.npz [--is_training]
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Dict, Optional, Sequence, Tuple
+
+import numpy as np
+
+from squad.data import windows
+from squad.data.examples import Example, paused_gc, read_squad
+from squad.data.ragged import Numbering, Ragged
+from squad.data.tokenizer import Tokenizer
+from squad.data.windows import Windows
+from squad.errors import DataError
+from squad.progress import Progress, progress_bar
+
+FIRST_UNIQUE_ID = 1000000000
+_ROWS = 256  # rows put together at a time
+
+
+@dataclass(frozen=True)
+class Features:
+    """Hold one entry a row [R] or one a token [R, L]. Rows stand in the order of the examples."""
+
+    unique_ids: np.ndarray  # [R] int32
+    example_index: Optional[np.ndarray]  # [R] int32, index into the examples; None from a record cache
+    doc_span_index: Optional[np.ndarray]  # [R] int32, window of the example; None from a record cache
+    lengths: np.ndarray  # [R] int32, tokens before the padding
+    input_ids: np.ndarray  # [R, L] int32
+    input_mask: np.ndarray  # [R, L] int8
+    segment_ids: np.ndarray  # [R, L] int8
+    token_to_orig_map: Optional[np.ndarray] = None  # [R, L] word of the passage, -1 elsewhere
+    token_is_max_context: Optional[np.ndarray] = None  # [R, L] int8: 1, 0, -1 beside the passage
+    start_positions: Optional[np.ndarray] = None  # [R] int32, training only; so the next two
+    end_positions: Optional[np.ndarray] = None
+    is_impossible: Optional[np.ndarray] = None  # [R] bool
+
+    def __len__(self) -> int:
+        return len(self.unique_ids)
+
+    @property
+    def max_seq_length(self) -> int:
+        """Give L."""
+        return int(self.input_ids.shape[1])
+
+
+def build_features(
+    examples: Sequence[Example],
+    tokenizer: Tokenizer,
+    max_seq_length: int,
+    doc_stride: int,
+    max_query_length: int,
+    training: bool,
+    maps: bool = True,
+    progress: Optional[Progress] = None,
+) -> Features:
+    """Build the rows of all examples; an example whose passage has no tokens gets none.
+
+    Without maps, token_to_orig_map and token_is_max_context stay None (training needs neither).
+
+    Raises:
+        ValueError: max_seq_length leaves no room beside a question, or doc_stride is below 1.
+    """
+    with paused_gc():
+        text = _tokenise(examples, tokenizer, training)
+    question = np.minimum(text.questions.counts(), max_query_length)
+    cuts = windows.cut(text.passages.counts()[text.passage_of], question, max_seq_length, doc_stride)
+    answers = _answers(examples, text, cuts) if training else {}
+    return Features(
+        unique_ids=np.arange(FIRST_UNIQUE_ID, FIRST_UNIQUE_ID + len(cuts.start), dtype=np.int32),
+        example_index=cuts.example,
+        doc_span_index=cuts.number,
+        lengths=cuts.total,
+        **_rows(text, cuts, max_seq_length, (tokenizer.cls_id, tokenizer.sep_id), maps, progress),
+        **answers,
+    )
+
+
+@dataclass(frozen=True)
+class _Text:
+    """Hold the tokens of everything that is to be read."""
+
+    questions: Ragged  # [N] lists of token ids
+    passages: Ragged  # [P] lists of token ids, one a distinct passage
+    passage_of: np.ndarray  # [N]
+    word_of: np.ndarray  # word of the passage for every token of `passages`
+    word_starts: np.ndarray  # first token (counting all passages) of every word of every passage
+    words: Ragged  # [P] lists of words
+    answers: Ragged  # [N] lists of token ids; none unless training
+
+
+def _tokenise(examples: Sequence[Example], tokenizer: Tokenizer, training: bool) -> _Text:
+    passages = {id(example.doc_tokens): example.doc_tokens for example in examples}
+    lists = list(passages.values())
+    number = dict(zip(passages, range(len(lists))))
+    passage_of = np.array([number[id(example.doc_tokens)] for example in examples], np.int64)
+    vocabulary: Numbering[str] = Numbering()
+    words = vocabulary.number(lists, list(map(len, lists)))
+    questions = _number(vocabulary, [example.question_text for example in examples])
+    answers = _number(
+        vocabulary, [example.orig_answer_text or "" for example in examples] if training else []
+    )
+    tokens = tokenizer.encode_words(list(vocabulary))
+    counts = tokens.counts()[words.values]
+    local = np.arange(len(words.values)) - np.repeat(words.starts[:-1], words.counts())
+    return _Text(
+        questions=tokens.take(questions),
+        passages=tokens.take(words),
+        passage_of=passage_of,
+        word_of=np.repeat(local.astype(np.int32), counts),
+        word_starts=np.concatenate([[0], np.cumsum(counts)]),
+        words=words,
+        answers=tokens.take(answers),
+    )
+
+
+def _number(vocabulary: Numbering[str], texts: Sequence[str]) -> Ragged:
+    """Number the words of running text, cut at spaces."""
+    words = [text.split(" ") for text in texts]
+    return vocabulary.number(words, list(map(len, words)))
+
+
+def _answers(examples: Sequence[Example], text: _Text, cuts: Windows) -> Dict[str, np.ndarray]:
+    """Place the answers: start and end column of each row, and whether its question has an answer."""
+    impossible = np.array([example.is_impossible for example in examples], bool)
+    first, last = _answer_tokens(examples, text)
+    first[impossible] = -1  # in no window
+    own = text.answers.counts()
+    for index in np.flatnonzero(~impossible & (own > 0) & (own < last - first + 1)):
+        first[index], last[index] = _narrow(text, index, int(first[index]), int(last[index]))
+    start, end = windows.answer_columns(cuts, first, last)
+    return {"start_positions": start, "end_positions": end, "is_impossible": impossible[cuts.example]}
+
+
+def _answer_tokens(examples: Sequence[Example], text: _Text) -> Tuple[np.ndarray, np.ndarray]:
+    """Give the first and last token [N] of the words of each answer, counted within the passage."""
+    start = np.array([example.start_position for example in examples], np.int64)
+    end = np.array([example.end_position for example in examples], np.int64)
+    words = text.words.counts()[text.passage_of]
+    base = text.words.starts[text.passage_of]
+    origin = text.passages.starts[text.passage_of]
+    # An answer of nothing but the spaces before the first word has position -1; google-research/bert then
+    # reads its list of words from the end, and so do we.
+    first = text.word_starts[base + start % words] - origin
+    last = text.word_starts[base + np.minimum(end + 1, words)] - 1 - origin
+    return first, last
+
+
+def _narrow(text: _Text, index: int, first: int, last: int) -> Tuple[int, int]:
+    """Find the answer's own tokens within those of its words: `1895` in `(1895-1943).`"""
+    answer = text.answers[index].tolist()
+    held = text.passages[text.passage_of[index]][max(first, 0) : last + 1].tolist()
+    size = len(answer)
+    for shift in range(len(held) - size + 1):
+        if held[shift : shift + size] == answer:
+            return first + shift, first + shift + size - 1
+    return first, last
+
+
+def _rows(
+    text: _Text, cuts: Windows, columns: int, marks: Tuple[int, int], maps: bool, progress: Optional[Progress]
+) -> Dict[str, np.ndarray]:
+    """Put the [R, L] arrays together, some rows at a time on every core (numpy lets go of Python's lock)."""
+    shape = (len(cuts.start), columns)
+    pools = _Pools.of(text)
+    arrays = {
+        "input_ids": np.empty(shape, np.int32),
+        "input_mask": np.empty(shape, np.int8),
+        "segment_ids": np.empty(shape, np.int8),
+    }
+    if maps:
+        arrays["token_to_orig_map"] = np.empty(shape, pools.words.dtype)
+        arrays["token_is_max_context"] = np.empty(shape, np.int8)
+
+    def fill(begin: int) -> int:
+        rows = slice(begin, min(begin + _ROWS, shape[0]))
+        _fill(pools, text, cuts, rows, marks, arrays)
+        return rows.stop
+
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as threads:
+        for done in threads.map(fill, range(0, shape[0], _ROWS)):
+            if progress:
+                progress(done, shape[0])
+    return arrays
+
+
+@dataclass(frozen=True)
+class _Pools:
+    """Hold what a row's columns are copied from: padding first, then all questions, then all passages."""
+
+    ids: np.ndarray
+    words: np.ndarray  # word of the passage; -1 for all the rest
+    passages: int  # where the passages begin
+
+    @classmethod
+    def of(cls, text: _Text) -> _Pools:
+        before = 1 + len(text.questions.values)
+        kind = np.int16 if text.word_of.max(initial=0) < 2**15 else np.int32
+        return cls(
+            np.concatenate([[0], text.questions.values, text.passages.values]).astype(np.int32),
+            np.concatenate([np.full(before, -1), text.word_of]).astype(kind),
+            before,
+        )
+
+
+def _fill(
+    pools: _Pools,
+    text: _Text,
+    cuts: Windows,
+    rows: slice,
+    marks: Tuple[int, int],
+    arrays: Dict[str, np.ndarray],
+) -> None:
+    """Fill some rows: [CLS] question [SEP] window [SEP], then zeros."""
+    ids, orig, best = (arrays.get(n) for n in ("input_ids", "token_to_orig_map", "token_is_max_context"))
+    example, head, total = cuts.example[rows], cuts.head[rows, None], cuts.total[rows, None]
+    here = np.arange(rows.start, rows.stop)
+    separators = (cuts.head[rows] - 1, cuts.total[rows] - 1)
+    column = np.arange(ids.shape[1], dtype=np.int32)
+    asked = text.questions.starts[example, None]
+    passage = pools.passages + text.passages.starts[text.passage_of[example], None] + cuts.start[rows, None]
+    source = np.where(column < head, asked, passage - head)
+    source += column
+    used = column < total
+    np.copyto(source, 0, where=~used)  # the padding comes from the first entry of the pools
+    np.take(pools.ids, source, out=ids[rows], mode="clip")  # nothing is out of bounds; "clip" needs no copy
+    ids[rows, 0] = marks[0]
+    arrays["input_mask"][rows] = used
+    inside = (column >= head) & (column < total - 1)
+    arrays["segment_ids"][rows] = inside
+    arrays["segment_ids"][here, separators[1]] = 1
+    if orig is not None and best is not None:
+        np.take(pools.words, source, out=orig[rows], mode="clip")
+        orig[rows, 0] = -1
+        best[rows] = windows.is_max_context(cuts, rows, inside)
+    for separator in separators:
+        ids[here, separator] = marks[1]
+        if orig is not None:
+            orig[here, separator] = -1
+
+
+def write_npz(path: str, examples: Sequence[Example], features: Features) -> None:
+    """Write the columns of all rows; start_positions and so on only for training."""
+    columns = {"qas_id": np.array([example.qas_id for example in examples])[features.example_index]}
+    for name in (
+        "doc_span_index", "input_ids", "input_mask", "segment_ids", "start_positions", "end_positions",
+        "is_impossible", "token_to_orig_map", "token_is_max_context",
+    ):  # fmt: skip
+        values = getattr(features, name)
+        if values is not None:
+            columns[name] = values.astype(np.int32) if name == "token_to_orig_map" else values
+    with open(path, "wb") as stream:
+        np.savez_compressed(stream, **columns)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m squad.features", description="Write features as .npz.")
+    parser.add_argument("file", help="SQuAD JSON")
+    parser.add_argument("--vocab_file", required=True)
+    parser.add_argument("--output", required=True, help="the .npz file to write")
+    parser.add_argument("--is_training", action="store_true", help="answers' positions too")
+    parser.add_argument("--max_seq_length", type=int, default=384)
+    parser.add_argument("--doc_stride", type=int, default=128)
+    parser.add_argument("--max_query_length", type=int, default=64)
+    parser.add_argument("--cased", action="store_true", help="keep capitals and accents")
+    parser.add_argument("--skip_bad_answers", action="store_true")
+    return parser
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    """Write the features of a file; return the exit code."""
+    args = _parser().parse_args(argv)
+    try:
+        examples = read_squad(args.file, args.is_training, True, args.skip_bad_answers)
+        tokenizer = Tokenizer(args.vocab_file, not args.cased)
+        sizes = (args.max_seq_length, args.doc_stride, args.max_query_length)
+        with progress_bar("features") as bar:
+            features = build_features(examples, tokenizer, *sizes, training=args.is_training, progress=bar)
+        write_npz(args.output, examples, features)
+    except (DataError, ValueError, OSError) as error:
+        print("squad.features: %s" % error, file=sys.stderr)
+        return 2
+    for note in examples.notes:
+        print(note, file=sys.stderr)
+    print("%s: %d rows of %d questions" % (args.output, len(features), len(examples)))
+    return 0
+

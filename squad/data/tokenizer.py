@@ -1,0 +1,140 @@
+"""WordPiece tokens equal to those of google-research/bert, from the Rust library `tokenizers`.
+
+A text is cut at plain spaces, and each distinct word is tokenised once: white space always ends a token,
+so the words' tokens in a row are the text's tokens. The library looks the WordPieces up. Its normaliser is
+not used, as it differs from Google's code: it drops private-use and unassigned characters, lower-cases
+character by character (no final sigma), lets a CJK block begin at U+2B920 instead of U+2B820, goes by other
+Unicode tables than Python's, and is slower here than a few table look-ups on distinct words.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from typing import Dict, List, Sequence
+
+import numpy as np
+from tokenizers import Tokenizer as RustTokenizer
+from tokenizers import models, pre_tokenizers
+
+from squad.data.ragged import Numbering, Ragged
+from squad.errors import DataError
+
+_CHUNK = 1024  # words handed to the library in one string: a call costs as much as several tokens
+_PLAIN = re.compile("[a-zA-Z0-9]+|[^a-zA-Z0-9 ]")
+_LONGEST = 200  # characters of a word; longer ones are [UNK] (the library's default is 100)
+_NOT_IN_ANY_VOCABULARY = "\U0010ffff"
+_CJK = (
+    (0x4E00, 0x9FFF), (0x3400, 0x4DBF), (0x20000, 0x2A6DF), (0x2A700, 0x2B73F),
+    (0x2B740, 0x2B81F), (0x2B820, 0x2CEAF), (0xF900, 0xFAFF), (0x2F800, 0x2FA1F),
+)  # fmt: skip
+
+
+class Tokenizer:
+    """Tokenise words with a WordPiece vocabulary file. DataError: unreadable, or [UNK] and so on missing."""
+
+    def __init__(self, vocab_file: str, do_lower_case: bool = True) -> None:
+        self.vocab_file = vocab_file
+        self.do_lower_case = do_lower_case
+        self.vocab = load_vocab(vocab_file)
+        self.unk_id, self.cls_id, self.sep_id = (self.vocab[t] for t in ("[UNK]", "[CLS]", "[SEP]"))
+        self._tokens = {index: token for token, index in self.vocab.items()}
+        self._continues = np.zeros(max(self.vocab.values()) + 1, bool)
+        self._continues[[i for token, i in self.vocab.items() if token.startswith("##")]] = True
+        pieces = models.WordPiece(self.vocab, unk_token="[UNK]", max_input_chars_per_word=_LONGEST)  # noqa: S106
+        self._library = RustTokenizer(pieces)
+        self._library.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+
+    def encode_words(self, words: Sequence[str]) -> Ragged:
+        """Tokenise each word: one list of token ids (int32) a word."""
+        parts = [basic_tokens(word, self.do_lower_case) for word in words]
+        distinct: Numbering[str] = Numbering()
+        numbered = distinct.number(parts, list(map(len, parts)))
+        return self._look_up(list(distinct)).take(numbered)
+
+    def _look_up(self, parts: Sequence[str]) -> Ragged:
+        """Split words without white space or punctuation into WordPieces."""
+        texts = [" ".join(parts[i : i + _CHUNK]) for i in range(0, len(parts), _CHUNK)]
+        encode = getattr(self._library, "encode_batch_fast", self._library.encode_batch)  # without offsets
+        encodings = encode(texts, add_special_tokens=False)
+        ids = np.array([i for encoding in encodings for i in encoding.ids], np.int32)
+        # No part holds a #, unless it is nothing else: a piece that begins with ## never begins a part.
+        begins = np.flatnonzero(~self._continues[ids])
+        return Ragged(ids, np.append(begins, len(ids)))
+
+    def encode(self, text: str) -> List[int]:
+        """Give the token ids of a text."""
+        return self.encode_words(text.split(" ")).values.tolist()
+
+    def tokenize(self, text: str) -> List[str]:
+        """Give the tokens of a text."""
+        return [self._tokens[i] for i in self.encode(text)]
+
+
+def load_vocab(path: str) -> Dict[str, int]:
+    """Read a vocabulary: one token a line, its id is the line's number from 0."""
+    try:
+        with open(path, encoding="utf-8", newline="\n") as stream:
+            vocab = {line.strip(): index for index, line in enumerate(stream)}
+    except OSError as error:
+        raise DataError("%s: %s" % (path, error.strerror or error)) from None
+    except UnicodeDecodeError as error:
+        raise DataError("%s: not UTF-8 at byte %d; give a vocab.txt" % (path, error.start)) from None
+    missing = [token for token in ("[UNK]", "[CLS]", "[SEP]") if token not in vocab]
+    if missing:
+        raise DataError("%s: no %s in it; give the model's vocab.txt" % (path, ", ".join(missing)))
+    return vocab
+
+
+def basic_tokens(text: str, do_lower_case: bool = True) -> List[str]:
+    """Split a text into words and punctuation marks as google-research/bert does before WordPiece."""
+    if text.isascii() and text.isprintable():  # as most words are
+        return _PLAIN.findall(text.lower() if do_lower_case else text)
+    tokens: List[str] = []
+    for word in text.translate(_CLEAN).split():
+        if do_lower_case:
+            word = unicodedata.normalize("NFD", word.lower()).translate(_UNACCENTED)
+        tokens.extend(word.translate(_PUNCTUATED).split())
+    return tokens
+
+
+class _Clean(Dict[int, str]):
+    """Map a character to what stands for it: nothing, a space, a CJK character between spaces, itself."""
+
+    def __missing__(self, point: int) -> str:
+        char = chr(point)
+        category = unicodedata.category(char)
+        if char in "\t\n\r" or category == "Zs":
+            value = " "
+        elif point in (0, 0xFFFD) or category in ("Cc", "Cf"):
+            value = ""
+        elif category == "Cs":  # half of a pair, which Rust's strings cannot hold; no vocabulary has it
+            value = _NOT_IN_ANY_VOCABULARY
+        else:
+            value = " %s " % char if any(low <= point <= high for low, high in _CJK) else char
+        self[point] = value
+        return value
+
+
+class _Unaccented(Dict[int, str]):
+    """Map combining accents to nothing."""
+
+    def __missing__(self, point: int) -> str:
+        char = chr(point)
+        value = self[point] = "" if unicodedata.category(char) == "Mn" else char
+        return value
+
+
+class _Punctuated(Dict[int, str]):
+    """Map punctuation marks to themselves between spaces."""
+
+    def __missing__(self, point: int) -> str:
+        char = chr(point)
+        # In ASCII, all that is neither letter, digit nor space counts as punctuation: $ + < = > ^ ` | ~ too.
+        ascii_mark = 33 <= point <= 126 and not char.isalnum()
+        mark = ascii_mark or unicodedata.category(char).startswith("P")
+        value = self[point] = " %s " % char if mark else char
+        return value
+
+
+_CLEAN, _UNACCENTED, _PUNCTUATED = _Clean(), _Unaccented(), _Punctuated()

@@ -1,0 +1,164 @@
+"""Answer the questions of a file on all ranks, write the answers, score them."""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import closing
+from typing import Any, Dict, Iterator, List, Mapping, Optional
+
+from bert import heartbeat, trainer
+from bert.backend.base import Backend
+from bert.backend.npu_options import NpuOptions
+from bert.config import BertConfig
+from squad import evaluate
+from squad.answers import latency, logit_shards, nbest, official_script
+from squad.answers.answer_text import AnswerText
+from squad.data import batching
+from squad.data.examples import load_json
+from squad.flags import SquadFlags
+from squad.job import Dataset, Job
+from squad.progress import progress_bar
+
+
+def predict(job: Job, model: BertConfig, data: Dataset, checkpoint: str, backend: Backend) -> None:
+    """Compute this rank's share of the logits; rank 0 then merges, writes and scores the answers.
+
+    Raises:
+        DataError: shares are missing, or the model has diverged.
+    """
+    os.makedirs(job.output_dir, exist_ok=True)
+    logits = _share(job, model, data, checkpoint, backend)
+    logit_shards.write_piece(job.output_dir, backend.rank, backend.size, data.features, *logits)
+    backend.barrier()
+    if backend.rank == 0:
+        result = _answer(job, data, backend.size)
+        report(job, score(job, result), len(result.predictions))
+
+
+def _share(job: Job, model: BertConfig, data: Dataset, checkpoint: str, backend: Backend) -> Any:
+    """Predict this rank's batches: (start [R, L], end [R, L], done [R])."""
+    flags = job.flags
+    # Rows of like lengths, cut to the longest: the same logits, sooner. A device that compiles every
+    # shape anew needs whole rows.
+    mode = "pad" if backend.static_shapes else "bucket"
+    share = (data.features, backend.rank, backend.size, flags.predict_batch_size, mode)
+    order = batching.predict_order(*share)
+    outputs = trainer.predict(model, checkpoint, batching.predict_batches(*share), backend, flags.gelu)
+    seconds: List[float] = []
+    begin = time.monotonic()
+    with closing(outputs):  # here, not whenever it is collected: it has made its graph the current one
+        logits = batching.collect_logits(data.features, order, _timed(outputs, len(order), seconds))
+    lines = latency.summary(
+        seconds, int(logits[2].sum()), time.monotonic() - begin, flags.predict_batch_size,
+        flags.max_seq_length, precision(flags, backend),
+    )  # fmt: skip
+    job.say("\n".join(lines))
+    return logits
+
+
+def precision(flags: SquadFlags, backend: Backend) -> str:
+    """Name what the device really computes in."""
+    if backend.name == "npu":
+        return " and ".join(NpuOptions.from_flags(flags).computes_in)
+    from bert.backend.cpu import amp_obstacle
+
+    return "bf16" if flags.mixed_precision and not amp_obstacle() else "fp32"
+
+
+def _timed(outputs: Iterator[Any], count: int, seconds: List[float]) -> Iterator[Any]:
+    """Pass the outputs on, one heartbeat each; note how long each one took."""
+    with progress_bar("predict") as bar:
+        while True:
+            begin = time.monotonic()
+            output = next(outputs, None)
+            if output is None:
+                return
+            seconds.append(time.monotonic() - begin)
+            heartbeat.beat("predict", len(seconds))
+            if bar:
+                bar(len(seconds), count)
+            yield output
+
+
+def _answer(job: Job, data: Dataset, ranks: int) -> nbest.Result:
+    """Turn the logits of all ranks into answers and write them."""
+    flags = job.flags
+    heartbeat.beat("answers")
+    start, end = logit_shards.merge(job.output_dir, ranks, data.features)
+    options = nbest.Options(
+        flags.n_best_size,
+        flags.max_answer_length,
+        flags.version_2_with_negative,
+        flags.null_score_diff_threshold,
+    )
+    texts = AnswerText(job.tokenizer.vocab, flags.do_lower_case, print if flags.verbose_logging else None)
+    result = nbest.predictions(data.examples, data.features, start, end, texts, options)
+    paths = nbest.write(job.output_dir, result, flags.version_2_with_negative)
+    heartbeat.artifact({"kind": "predictions", "files": paths})
+    return result
+
+
+def score(job: Job, result: nbest.Result) -> Dict[str, float]:
+    """Score the answers, also with the official script when it is given; {} for a file without answers.
+
+    Raises:
+        DataError: the script fails.
+    """
+    flags = job.flags
+    document = load_json(flags.predict_file)
+    if not _has_answers(document):
+        job.say("%s: no reference answers in it, so nothing to score" % flags.predict_file)
+        return {}
+    if flags.num_eval_iterations:
+        document = only(document, result.predictions)
+    odds: Optional[Mapping[str, float]] = result.null_odds or None
+    if evaluate.is_version_1(document):
+        odds = None
+    figures = evaluate.evaluate(document, result.predictions, odds, flags.null_score_diff_threshold)
+    if flags.eval_script:
+        _compare(job, figures)
+    return figures
+
+
+def _has_answers(document: Mapping[str, Any]) -> bool:
+    paragraphs = (p for article in document["data"] for p in article["paragraphs"])
+    return any("answers" in question for p in paragraphs for question in p["qas"])
+
+
+def only(document: Mapping[str, Any], wanted: Mapping[str, Any]) -> Dict[str, Any]:
+    """Copy a SQuAD document with the wanted questions alone."""
+    articles = [
+        dict(article, paragraphs=[_only(paragraph, wanted) for paragraph in article["paragraphs"]])
+        for article in document["data"]
+    ]
+    return dict(document, data=articles)
+
+
+def _only(paragraph: Mapping[str, Any], wanted: Mapping[str, Any]) -> Dict[str, Any]:
+    return dict(paragraph, qas=[question for question in paragraph["qas"] if question["id"] in wanted])
+
+
+def _compare(job: Job, ours: Mapping[str, float]) -> None:
+    """Run the official script on the same files and show its figures."""
+    flags = job.flags
+    if flags.num_eval_iterations:
+        job.say("%s: not run, as only some questions are answered" % flags.eval_script)
+        return
+    path = os.path.join(job.output_dir, "predictions.json")
+    theirs = official_script.run(flags.eval_script, flags.predict_file, path)
+    job.say("%s: %s" % (flags.eval_script, "  ".join("%s %.4f" % item for item in theirs.items())))
+    for line in official_script.differences(ours, theirs):
+        job.say("warning: the evaluations differ: %s" % line)
+
+
+def report(job: Job, figures: Mapping[str, float], questions: int) -> None:
+    """Print the figures and hand them to the launcher."""
+    if not figures:
+        return
+    heartbeat.artifact({"kind": "metrics", "values": dict(figures)})
+    job.say("EM %.3f  F1 %.3f  on %d questions" % (*evaluate.headline(figures), questions))
+    for part in ("HasAns", "NoAns"):
+        if part + "_f1" in figures:
+            values = tuple(figures["%s_%s" % (part, name)] for name in ("exact", "f1", "total"))
+            job.say("  %-6s  EM %.3f  F1 %.3f  on %d" % (part, *values))
