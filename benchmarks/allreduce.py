@@ -15,7 +15,7 @@ import sys
 import time
 import uuid
 from pathlib import Path
-from typing import Any, List
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -31,7 +31,7 @@ def rank(kind: str, name: str, number: int, size: int, megabytes: float, repeats
     if kind == "grpc":
         from bert.backend.collective.grpc import Grpc
 
-        joined = Grpc(["localhost:%s" % port for port in name.split(",")], number)
+        joined = Grpc([f"localhost:{port}" for port in name.split(",")], number)
     else:
         from bert.backend.collective.shared_memory import SharedMemory
 
@@ -65,7 +65,7 @@ def measure(kind: str, size: int, args: argparse.Namespace) -> float:
     return float(answers[0].split()[-1])
 
 
-def free_ports(count: int) -> List[int]:
+def free_ports(count: int) -> list[int]:
     """Find ports that nobody listens on."""
     held = [socket.socket() for _ in range(count)]
     try:
@@ -89,7 +89,7 @@ def main() -> None:
     args = options.parse_args()
     for size in map(int, args.ranks.split(",")):
         mine = measure("shared", size, args)
-        print("%d ranks, shared memory %8.1f ms" % (size, mine * 1e3), flush=True)
+        print(f"{size} ranks, shared memory {mine * 1e3:8.1f} ms", flush=True)
         if not args.no_grpc:
             theirs = measure("grpc", size, args)
             words = (size, theirs * 1e3, theirs / mine)

@@ -15,7 +15,6 @@ import os
 import sys
 import tempfile
 from pathlib import Path
-from typing import Dict, List, Tuple
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -36,7 +35,7 @@ from squad.data.tokenizer import Tokenizer  # noqa: E402
 RECORDS = 5  # progress records of a run; the first one is left out
 
 
-def cost(features: Features, mode: str, batch: int, steps: int) -> Tuple[float, float]:
+def cost(features: Features, mode: str, batch: int, steps: int) -> tuple[float, float]:
     """Count (real examples, tokens computed) a step."""
     order = batching.make_order(features, batch, 1, True, mode)
     examples = tokens = 0.0
@@ -71,7 +70,7 @@ def speed(features: Features, mode: str, args: argparse.Namespace, config: BertC
     return harmonic(rates)
 
 
-def harmonic(rates: List[float]) -> float:
+def harmonic(rates: list[float]) -> float:
     """Average the rates of runs of equal work."""
     return len(rates) / sum(1 / rate for rate in rates)
 
@@ -90,14 +89,14 @@ def main() -> None:
     config = BertConfig.from_file(str(folder / names[0]))
     examples = read_squad(args.file, training=True, version_2_with_negative=True)
     features = build_features(examples, Tokenizer(str(folder / "vocab.txt")), 384, 128, 64, True, maps=False)
-    results: Dict[str, Tuple[float, float, float]] = {}
+    results: dict[str, tuple[float, float, float]] = {}
     for mode in args.modes.split(","):
         made, tokens = cost(features, mode, args.batch, args.steps)
         results[mode] = (made, tokens / made, speed(features, mode, args, config))
-    print("%-8s %14s %18s %12s %8s" % ("batching", "examples/step", "columns/example", "examples/s", "times"))
+    print(f"{'batching':<8} {'examples/step':>14} {'columns/example':>18} {'examples/s':>12} {'times':>8}")
     first = next(iter(results.values()))[2]
     for mode, (made, columns, rate) in results.items():
-        print("%-8s %14.2f %18.1f %12.2f %8.2f" % (mode, made, columns, rate, rate / first))
+        print(f"{mode!s:<8} {made:14.2f} {columns:18.1f} {rate:12.2f} {rate / first:8.2f}")
 
 
 if __name__ == "__main__":

@@ -21,29 +21,29 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, Dict, List, Tuple
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = Path(os.environ.get("NPU_LAUNCH_SHARED", str(ROOT.parent / "shared")))
 QUESTIONS = 11873
 
 
-def make_dev(source: Path) -> Dict[str, Any]:
+def make_dev(source: Path) -> dict[str, Any]:
     """Repeat a data set to QUESTIONS questions, with new ids."""
     articles = json.loads(source.read_text(encoding="utf-8"))["data"] if source.is_file() else invented()
-    data: List[Any] = []
+    data: list[Any] = []
     count = 0
     while count < QUESTIONS:
         for article in articles:
             for paragraph in article["paragraphs"]:
-                qas = [dict(qa, id="q%05d" % (count + n)) for n, qa in enumerate(paragraph["qas"])]
+                qas = [dict(qa, id=f"q{count + n:05d}") for n, qa in enumerate(paragraph["qas"])]
                 qas = qas[: QUESTIONS - count]
                 count += len(qas)
                 data.append({"paragraphs": [{"context": paragraph["context"], "qas": qas}]})
     return {"version": "v2.0", "data": data}
 
 
-def invented() -> List[Any]:
+def invented() -> list[Any]:
     """Make questions of random words where no data set is at hand: half without an answer, else three."""
     draw = random.Random(1)
     words = ["the"] * 8 + ["".join(draw.choice("abcdefgh-.") for _ in range(6)) for _ in range(500)]
@@ -55,7 +55,7 @@ def invented() -> List[Any]:
     return [{"paragraphs": [{"context": " ".join(words), "qas": qas}]}]
 
 
-def make_predictions(dev: Dict[str, Any]) -> Tuple[Dict[str, str], Dict[str, float]]:
+def make_predictions(dev: dict[str, Any]) -> tuple[dict[str, str], dict[str, float]]:
     """Answer a third rightly, a third with too many words, a third with nothing."""
     draw = random.Random(2)
     predictions, odds = {}, {}
@@ -67,7 +67,7 @@ def make_predictions(dev: Dict[str, Any]) -> Tuple[Dict[str, str], Dict[str, flo
     return predictions, odds
 
 
-def plain(dev_file: str, prediction_file: str, odds_file: str = "") -> Dict[str, float]:
+def plain(dev_file: str, prediction_file: str, odds_file: str = "") -> dict[str, float]:
     """State the official rules: each text is normalised again wherever it is needed."""
     import numpy  # noqa: F401  # as the official script does at its top
 
@@ -118,7 +118,7 @@ def best(scores: Any, predictions: Any, odds: Any, has_answer: Any) -> float:
     return 100.0 * top / len(scores)
 
 
-def timed(command: List[str], times: int) -> Tuple[float, Dict[str, float]]:
+def timed(command: list[str], times: int) -> tuple[float, dict[str, float]]:
     """Give the shortest wall time of several runs, and the figures printed."""
     shortest = float("inf")
     for _ in range(times):
@@ -151,7 +151,7 @@ def compare(args: argparse.Namespace, folder: Path) -> None:
         files.append(str(folder / (name + ".json")))
         Path(files[-1]).write_text(json.dumps(value), encoding="utf-8")
     other_name = "official script" if args.eval_script else "plain statement"
-    print("%d questions; shortest of %d runs, whole programs" % (QUESTIONS, args.times))
+    print(f"{QUESTIONS} questions; shortest of {args.times} runs, whole programs")
     for label, option in (("exact and F1", []), ("and best thresholds", ["--na-prob-file", files[2]])):
         ours, figures = timed(
             [sys.executable, str(ROOT / "squad" / "evaluate.py"), *files[:2], *option], args.times
@@ -162,7 +162,7 @@ def compare(args: argparse.Namespace, folder: Path) -> None:
         different = [
             name for name in expected if abs(figures.get(name, expected[name]) - expected[name]) > 1e-9
         ]
-        verdict = "figures differ: %s" % ", ".join(different) if different else "same figures"
+        verdict = "figures differ: {}".format(", ".join(different)) if different else "same figures"
         row = (label, ours, other_name, theirs, theirs / ours, verdict)
         print("%-20s squad/evaluate.py %.3f s   %s %.3f s   %.1f times   %s" % row)
 

@@ -20,7 +20,7 @@ import tempfile
 import time
 from collections import Counter
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -30,11 +30,11 @@ SIZES = {"max_seq_length": 384, "doc_stride": 128, "max_query_length": 64}
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
-def repeat(articles: List[Any], questions: int, anew: bool) -> List[Any]:
+def repeat(articles: list[Any], questions: int, anew: bool) -> list[Any]:
     """Repeat articles to at least that many questions."""
     words = Counter(w for a in articles for p in a["paragraphs"] for w in p["context"].split(" "))
     rare = {word for word, times in words.items() if times <= 2}
-    data: List[Any] = []
+    data: list[Any] = []
     count = copy = 0
     while count < questions:
         turned = LETTERS[copy % 26 :] + LETTERS[: copy % 26]
@@ -47,7 +47,7 @@ def repeat(articles: List[Any], questions: int, anew: bool) -> List[Any]:
     return data
 
 
-def respell(paragraph: Any, rare: Any, table: Dict[int, str], copy: int) -> Any:
+def respell(paragraph: Any, rare: Any, table: dict[int, str], copy: int) -> Any:
     """Copy a paragraph; rare words of the context get other last letters, so no offset moves."""
     words = paragraph["context"].split(" ")
     context = " ".join(w[:-2] + w[-2:].translate(table) if w in rare else w for w in words)
@@ -55,7 +55,7 @@ def respell(paragraph: Any, rare: Any, table: Dict[int, str], copy: int) -> Any:
     for qa in paragraph["qas"]:
         answers = [(a["answer_start"], len(a["text"])) for a in qa["answers"]]
         cut = [{"text": context[s : s + n], "answer_start": s} for s, n in answers]
-        qas.append(dict(qa, id="%s-%d" % (qa["id"], copy), answers=cut))
+        qas.append(dict(qa, id=f"{qa['id']}-{copy}", answers=cut))
     return {"context": context, "qas": qas}
 
 
@@ -85,7 +85,7 @@ def library(path: str, vocab_file: str) -> int:
     return len(pairs)
 
 
-def measure(what: str, path: str, vocab_file: str) -> Dict[str, float]:
+def measure(what: str, path: str, vocab_file: str) -> dict[str, float]:
     """Run one measurement in a new process."""
     command = [sys.executable, __file__, path, "--vocab_file", vocab_file, "--measure", what]
     return json.loads(subprocess.check_output(command, universal_newlines=True).splitlines()[-1])
@@ -118,8 +118,8 @@ def main() -> None:
         ("features, rare words new in every copy", "features", args.questions, True),
     )
     peer = 0.0
-    print("%d cores" % len(os.sched_getaffinity(0)))
-    print("%-40s %10s %8s %12s %8s %8s" % ("", "questions", "seconds", "questions/s", "times", "peak MB"))
+    print(f"{len(os.sched_getaffinity(0))} cores")
+    print(f"{'':<40} {'questions':>10} {'seconds':>8} {'questions/s':>12} {'times':>8} {'peak MB':>8}")
     with tempfile.TemporaryDirectory() as folder:
         for title, what, questions, anew in rows:
             path = os.path.join(folder, "squad.json")

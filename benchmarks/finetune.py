@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any, Dict, List, Tuple
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -38,15 +38,15 @@ from squad.evaluate import evaluate  # noqa: E402
 LIKE_HF = ("optimizer_type=adamw", "warmup_proportion=0.1", "freeze_embeddings=false", "dropout_rate=-1")
 
 
-def train(args: argparse.Namespace, folder: str, *more: str) -> List[Dict[str, Any]]:
+def train(args: argparse.Namespace, folder: str, *more: str) -> list[dict[str, Any]]:
     """Train through npu-launch, a core a rank; give the progress records of rank 0."""
-    devices = "0-%d" % (args.threads - 1)
+    devices = f"0-{args.threads - 1}"
     command = [
         sys.executable, "-m", "launcher", "--devices", devices, "--quiet",
-        str(ROOT / "examples/squad2_minilm.yaml"), "runs_dir=%s" % folder, "init_checkpoint=%s" % args.model,
-        "train_file=%s" % os.path.abspath(args.train),
-        "global_batch_size=%d" % args.batch, "learning_rate=%g" % args.rate, "batching=%s" % args.batching,
-        "seed=%d" % args.seed, *LIKE_HF, *more,
+        str(ROOT / "examples/squad2_minilm.yaml"), f"runs_dir={folder}", f"init_checkpoint={args.model}",
+        f"train_file={os.path.abspath(args.train)}",
+        f"global_batch_size={args.batch}", f"learning_rate={args.rate:g}", f"batching={args.batching}",
+        f"seed={args.seed}", *LIKE_HF, *more,
     ]  # fmt: skip
     environment = rows.environment(1)
     subprocess.run(command, cwd=str(ROOT), env=environment, check=True, stdout=sys.stderr)
@@ -58,13 +58,13 @@ def speed(args: argparse.Namespace) -> float:
     """Give bert's real examples a second: the mean of the records after the first."""
     every = max(1, args.steps // 5)
     with tempfile.TemporaryDirectory() as folder:
-        short = ("num_train_steps=%d" % args.steps, "display_loss_steps=%d" % every)
+        short = (f"num_train_steps={args.steps}", f"display_loss_steps={every}")
         records = train(args, folder, "do_predict=false", *short)
     rates = [record["examples_per_second"] for record in records][1:]
     return len(rates) / sum(1.0 / rate for rate in rates)
 
 
-def peer_rows(args: argparse.Namespace, folder: str, file: str, training: bool) -> Tuple[str, Any, Any]:
+def peer_rows(args: argparse.Namespace, folder: str, file: str, training: bool) -> tuple[str, Any, Any]:
     """Write the rows of a file for HF: (path, examples, features)."""
     examples = read_squad(file, training, True)
     features = build_features(examples, _tokenizer(args), 384, 128, 64, training)
@@ -78,7 +78,7 @@ def _tokenizer(args: argparse.Namespace) -> Tokenizer:
     return Tokenizer(str(Path(args.model, "vocab.txt")))
 
 
-def peer_speed(args: argparse.Namespace) -> Dict[str, Any]:
+def peer_speed(args: argparse.Namespace) -> dict[str, Any]:
     """Give HF's figures by precision; bfloat16 only where the processor has it."""
     with tempfile.TemporaryDirectory() as folder:
         path = peer_rows(args, folder, args.train, True)[0]
@@ -95,11 +95,11 @@ def full(args: argparse.Namespace, seed: int) -> None:
     """Train for whole epochs; print EM and F1."""
     args.seed = seed
     with tempfile.TemporaryDirectory() as folder:
-        dev = "predict_file=%s" % os.path.abspath(args.full)
-        train(args, folder, "num_train_epochs=%d" % args.epochs, dev)
+        dev = f"predict_file={os.path.abspath(args.full)}"
+        train(args, folder, f"num_train_epochs={args.epochs}", dev)
         found = Path(folder, "latest/predictions")
         held = [json.loads((found / (n + ".json")).read_text()) for n in ("predictions", "nbest_predictions")]
-        figures(args, "bert, seed %d" % seed, *held)
+        figures(args, f"bert, seed {seed}", *held)
 
 
 def peer_full(args: argparse.Namespace, seed: int) -> None:
@@ -118,17 +118,17 @@ def peer_full(args: argparse.Namespace, seed: int) -> None:
         held, texts = np.load(logits), AnswerText(_tokenizer(args).vocab)
         options = Options(version_2_with_negative=True)
         made = predictions(examples, features, held["start"], held["end"], texts, options)
-        figures(args, "HF PyTorch, seed %d, %.0f s" % (seed, done["seconds"]), made.predictions, made.nbest)
+        figures(args, f"HF PyTorch, seed {seed}, {done['seconds']:.0f} s", made.predictions, made.nbest)
 
 
-def figures(args: argparse.Namespace, name: str, answers: Dict[str, str], nbest: Dict[str, Any]) -> None:
+def figures(args: argparse.Namespace, name: str, answers: dict[str, str], nbest: dict[str, Any]) -> None:
     """Print what the official script would, and F1 of the best spans: as if no question could be declined."""
     dataset = json.loads(Path(args.full).read_text(encoding="utf-8"))
     made = evaluate(dataset, answers)
     spans = {key: next((e["text"] for e in entries if e["text"]), "") for key, entries in nbest.items()}
     made["spans_f1"] = evaluate(dataset, spans)["HasAns_f1"]
-    parts = ["%s %.2f" % (key, made[key]) for key in ("exact", "f1", "HasAns_f1", "NoAns_f1", "spans_f1")]
-    print("%-44s %s" % (name, "  ".join(parts)), flush=True)
+    parts = [f"{key} {made[key]:.2f}" for key in ("exact", "f1", "HasAns_f1", "NoAns_f1", "spans_f1")]
+    print(f"{name!s:<44} {'  '.join(parts)}", flush=True)
 
 
 def main() -> None:
@@ -148,12 +148,12 @@ def main() -> None:
     args = options.parse_args()
     args.model = args.model or str(pretrained())
     mine = {"examples_per_second": speed(args)}
-    rows.show("bert, %s, float32" % args.batching, mine, ["examples_per_second"])
+    rows.show(f"bert, {args.batching}, float32", mine, ["examples_per_second"])
     for precision, theirs in peer_speed(args).items():
         ratio = theirs and "bert is %.2f times that" % (
             mine["examples_per_second"] / theirs["examples_per_second"]
         )
-        rows.show("HF PyTorch, %s" % precision, theirs, ["examples_per_second"], ratio or "")
+        rows.show(f"HF PyTorch, {precision}", theirs, ["examples_per_second"], ratio or "")
     for seed in range(args.seeds if args.full else 0):
         full(args, seed + 1)
     for seed in range(args.peer_seeds if args.full else 0):

@@ -19,7 +19,6 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Dict, List
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -33,17 +32,17 @@ def start(args: argparse.Namespace, runs: Path) -> subprocess.Popen:
     """Start the launcher; every fifth step is saved."""
     command = [
         sys.executable, "-m", "launcher", "--devices", args.devices, "--quiet",
-        "--max-restarts", str(args.kills), str(ROOT / "examples/squad_demo.yaml"), "runs_dir=%s" % runs,
-        "train_file=%s" % Path(args.train).resolve(), "init_checkpoint=%s" % pretrained(), "dropout_rate=0.1",
-        "num_train_steps=%d" % args.steps, "save_checkpoints_steps=5", "display_loss_steps=1",
+        "--max-restarts", str(args.kills), str(ROOT / "examples/squad_demo.yaml"), f"runs_dir={runs}",
+        f"train_file={Path(args.train).resolve()}", f"init_checkpoint={pretrained()}", "dropout_rate=0.1",
+        f"num_train_steps={args.steps}", "save_checkpoints_steps=5", "display_loss_steps=1",
         "do_predict=false",
     ]  # fmt: skip
     return subprocess.Popen(command, cwd=str(ROOT), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
-def losses(runs: Path) -> Dict[int, float]:
+def losses(runs: Path) -> dict[int, float]:
     """Give rank 0's losses by step; of a step that was made twice the later."""
-    found: Dict[int, float] = {}
+    found: dict[int, float] = {}
     path = runs / "latest/ranks/0/metrics.jsonl"
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
         record = json.loads(line) if line.endswith("}") else {}
@@ -52,7 +51,7 @@ def losses(runs: Path) -> Dict[int, float]:
     return found
 
 
-def ranks(launcher: subprocess.Popen) -> List[psutil.Process]:
+def ranks(launcher: subprocess.Popen) -> list[psutil.Process]:
     """Find the training processes below a launcher."""
     below = psutil.Process(launcher.pid).children(recursive=True)
     return [one for one in below if "RANK_ID" in one.environ()]
@@ -63,7 +62,7 @@ def kill(launcher: subprocess.Popen, runs: Path, step: int) -> int:
     while max(losses(runs), default=0) < step:
         if launcher.poll() is not None:
             at = max(losses(runs), default=0)
-            raise SystemExit("the run ended at step %d, with %s" % (at, launcher.returncode))
+            raise SystemExit(f"the run ended at step {at}, with {launcher.returncode}")
         time.sleep(0.05)
     victims = ranks(launcher)
     os.kill(random.choice(victims).pid, signal.SIGKILL)
@@ -84,7 +83,7 @@ def main() -> None:
     options.add_argument("--train", default=str(ROOT / "build/demo/train.json"))
     args = options.parse_args()
     if not os.path.isfile(args.train):
-        print("killed.py: %s: no such file; `make demo` makes it" % args.train)
+        print(f"killed.py: {args.train}: no such file; `make demo` makes it")
         return
     random.seed(1)
     with tempfile.TemporaryDirectory() as folder:
@@ -96,15 +95,15 @@ def main() -> None:
         steps = [number * args.steps // (args.kills + 1) + 3 for number in range(1, args.kills + 1)]
         kills = [kill(launcher, cut, step) for step in steps]
         if launcher.wait():
-            raise SystemExit("the killed run ended with %d" % launcher.returncode)
+            raise SystemExit(f"the killed run ended with {launcher.returncode}")
         mine, theirs = losses(cut), losses(whole)
-    print("killed after the steps %s of %d" % (", ".join(map(str, kills)), args.steps))
-    print("%6s %14s %14s %12s" % ("step", "uninterrupted", "killed", "difference"))
+    print(f"killed after the steps {', '.join(map(str, kills))} of {args.steps}")
+    print(f"{'step':>6} {'uninterrupted':>14} {'killed':>14} {'difference':>12}")
     shown = sorted({1, args.steps, *kills, *(step + 1 for step in kills)} & set(theirs))
     for step in shown:
-        print("%6d %14.6f %14.6f %12.1e" % (step, theirs[step], mine[step], abs(theirs[step] - mine[step])))
+        print(f"{step:6d} {theirs[step]:14.6f} {mine[step]:14.6f} {abs(theirs[step] - mine[step]):12.1e}")
     worst = max(abs(theirs[step] - mine[step]) / theirs[step] for step in theirs)
-    print("all %d steps: %.1e apart at most, relative" % (len(theirs), worst))
+    print(f"all {len(theirs)} steps: {worst:.1e} apart at most, relative")
 
 
 if __name__ == "__main__":

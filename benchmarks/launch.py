@@ -18,19 +18,19 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Sequence
+from typing import Any, Callable, Sequence
 
 ROOT = Path(__file__).resolve().parents[1]
 FAIL = "if [ $RANK_ID = 3 ]; then sleep 1; exit 9; fi; exec sleep 60"
 
 
-def ours(folder: Path, ranks: int, *words: str, options: Sequence[str] = ()) -> List[str]:
+def ours(folder: Path, ranks: int, *words: str, options: Sequence[str] = ()) -> list[str]:
     """Give the command line of npu-launch."""
-    line = [sys.executable, "-m", "launcher", "--devices", "0-%d" % (ranks - 1), "--backend", "cpu"]
-    return [*line, "--quiet", "runs_dir=%s" % (folder / "runs"), *options, "--", *words]
+    line = [sys.executable, "-m", "launcher", "--devices", f"0-{ranks - 1}", "--backend", "cpu"]
+    return [*line, "--quiet", f"runs_dir={folder / 'runs'}", *options, "--", *words]
 
 
-def theirs(torchrun: str, ranks: int, *words: str) -> List[str]:
+def theirs(torchrun: str, ranks: int, *words: str) -> list[str]:
     """Give the command line of torchrun."""
     return [torchrun, "--nproc-per-node", str(ranks), "--no-python", *words]
 
@@ -49,11 +49,11 @@ def seconds(line: Sequence[str], folder: Path) -> float:
     return time.perf_counter() - begin
 
 
-def environ() -> Dict[str, str]:
+def environ() -> dict[str, str]:
     return dict(os.environ, PYTHONPATH=str(ROOT))
 
 
-def compare(ours_: Sequence[str], theirs_: Optional[Sequence[str]], folder: Path, rounds: int) -> List[float]:
+def compare(ours_: Sequence[str], theirs_: Sequence[str] | None, folder: Path, rounds: int) -> list[float]:
     """Give the best time of both, which take turns."""
     lines = [list(ours_)] + ([list(theirs_)] if theirs_ else [])
     best = [float("inf")] * len(lines)
@@ -63,10 +63,10 @@ def compare(ours_: Sequence[str], theirs_: Optional[Sequence[str]], folder: Path
     return best
 
 
-def show(name: str, values: List[float]) -> None:
-    text = "%-34s npu-launch %.3f s" % (name, values[0])
+def show(name: str, values: list[float]) -> None:
+    text = f"{name!s:<34} npu-launch {values[0]:.3f} s"
     if len(values) > 1:
-        text += "   torchrun %.3f s   %.1f times" % (values[1], values[1] / values[0])
+        text += f"   torchrun {values[1]:.3f} s   {values[1] / values[0]:.1f} times"
     print(text, flush=True)
 
 
@@ -94,11 +94,11 @@ def gone_after(line: Sequence[str], folder: Path) -> float:
     best = float("inf")
     for _ in range(3):
         note = folder / "failed"
-        noted = [word.replace("exit 9", "date +%%s.%%N > %s; exit 9" % note) for word in line]
+        noted = [word.replace("exit 9", f"date +%s.%N > {note}; exit 9") for word in line]
         process = subprocess.Popen(
             noted, cwd=str(folder), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environ()
         )
-        pids: List[int] = []
+        pids: list[int] = []
         while not note.exists() or not note.read_text().strip():
             pids = children(process.pid) or pids
             time.sleep(0.02)
@@ -110,16 +110,16 @@ def gone_after(line: Sequence[str], folder: Path) -> float:
     return best
 
 
-def children(pid: int) -> List[int]:
+def children(pid: int) -> list[int]:
     try:
-        return [int(word) for word in Path("/proc/%d/task/%d/children" % (pid, pid)).read_text().split()]
+        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     except OSError:
         return []
 
 
 def living(pid: int) -> bool:
     try:
-        return Path("/proc/%d/stat" % pid).read_text().rpartition(")")[2].split()[0] not in "ZX"
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except OSError:
         return False
 
@@ -139,7 +139,7 @@ def bench_idle(folder: Path, torchrun: str) -> None:
     ):
         if line:
             print(
-                "%-34s %s %.2f %% of a core" % ("idle run of 8 ranks", name, idle(line, folder)), flush=True
+                f"{'idle run of 8 ranks':<34} {name} {idle(line, folder):.2f} % of a core", flush=True
             )
 
 
@@ -159,7 +159,7 @@ def idle(line: Sequence[str], folder: Path) -> float:
 
 def on_cpu(pid: int) -> float:
     """Give the seconds that the threads of a process have run; the ticks of its stat are too coarse."""
-    threads = Path("/proc/%d/task" % pid).glob("*/schedstat")
+    threads = Path(f"/proc/{pid}/task").glob("*/schedstat")
     return sum(int(thread.read_text().split()[0]) for thread in threads) / 1e9
 
 
@@ -182,12 +182,12 @@ def bench_capture(folder: Path, gigabytes: float) -> None:
     _, _, used = os.wait4(process.pid, 0)
     took = time.perf_counter() - begin
     run = Path((folder / "runs" / "latest").resolve())
-    sizes = [(run / "logs" / ("rank_%d.log" % rank)).stat().st_size for rank in range(8)]
+    sizes = [(run / "logs" / (f"rank_{rank}.log")).stat().st_size for rank in range(8)]
     lost = each * 8 - sum(sizes)
     text = "%.1f GB in %.1f s: %.0f MB/s, %d bytes lost, %.0f MB resident at most"
     size = sum(sizes) / 1e9
     print(
-        "%-34s " % "capture of 8 ranks" + text % (size, took, size / took * 1e3, lost, used.ru_maxrss / 1024)
+        f"{'capture of 8 ranks':<34} " + text % (size, took, size / took * 1e3, lost, used.ru_maxrss / 1024)
     )
 
 
@@ -202,7 +202,7 @@ def main() -> None:
         args.torchrun = ""  # a shim that leads nowhere
     if not args.torchrun:
         print("no torchrun that starts: npu-launch alone is measured (--torchrun PATH)")
-    steps: Dict[str, Callable[[Path], Any]] = {
+    steps: dict[str, Callable[[Path], Any]] = {
         "help": lambda folder: bench_help(folder, args.torchrun),
         "start": lambda folder: bench_start(folder, args.torchrun),
         "failure": lambda folder: bench_failure(folder, args.torchrun),

@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Dict, List, Sequence, Tuple
+from typing import Sequence
 
 ROOT = Path(__file__).resolve().parents[1]
 RANKS = 8
@@ -47,7 +47,7 @@ def write_run(folder: Path, lines: int, lines_a_chunk: int) -> None:
     (folder / "logs").mkdir(parents=True)
     (folder / "ranks").mkdir()
     for rank in range(RANKS):
-        offset, name = 0, str(folder / "logs" / ("rank_%d" % rank))
+        offset, name = 0, str(folder / "logs" / (f"rank_{rank}"))
         with open(name + ".log", "wb") as log, open(name + ".index", "wb") as index:
             for first in range(0, lines // RANKS, lines_a_chunk):
                 last = min(first + lines_a_chunk, lines // RANKS)
@@ -60,14 +60,14 @@ def write_stamped(folder: Path, lines: int) -> None:
     """Write the same lines behind ISO timestamps, a file a rank."""
     folder.mkdir(parents=True)
     for rank in range(RANKS):
-        with open(str(folder / ("train_%d.log" % rank)), "wb") as log:
+        with open(str(folder / (f"train_{rank}.log")), "wb") as log:
             for number in range(lines // RANKS):
                 second, milli = divmod(number, 1000)
                 clock = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(BEGIN // 10**9 + second))
                 log.write(b"%s.%03d%03d " % (clock.encode(), milli, rank) + line(rank, number))
 
 
-def run(command: Sequence[str], out: Path) -> Tuple[float, float, int]:
+def run(command: Sequence[str], out: Path) -> tuple[float, float, int]:
     """Run a program with its output in a file; give seconds, seconds of CPU, and peak memory in KB."""
     with open(str(out), "wb") as stream:
         begin = time.monotonic()
@@ -80,26 +80,26 @@ def run(command: Sequence[str], out: Path) -> Tuple[float, float, int]:
         seconds = time.monotonic() - begin
     process.returncode = status
     if status:
-        raise SystemExit("%s failed" % " ".join(command))
+        raise SystemExit("{} failed".format(" ".join(command)))
     return seconds, usage.ru_utime + usage.ru_stime, peak
 
 
 def high_water(pid: int) -> int:
     """Give the peak resident memory of a process so far, in KB."""
     try:
-        with open("/proc/%d/status" % pid) as status:
+        with open(f"/proc/{pid}/status") as status:
             return next((int(line.split()[1]) for line in status if line.startswith("VmHWM")), 0)
     except OSError:
         return 0
 
 
-def measure(name: str, command: Sequence[str], out: Path, lines: int, written: Path) -> Dict[str, object]:
+def measure(name: str, command: Sequence[str], out: Path, lines: int, written: Path) -> dict[str, object]:
     """Give the best of three runs; the number of lines that came out must be right."""
     runs = [run(command, out) for _ in range(3)]
     with open(str(written), "rb") as stream:
         count = sum(block.count(b"\n") for block in iter(lambda: stream.read(1 << 20), b""))
     if count != lines:
-        raise SystemExit("%s: %d lines came out, not %d" % (name, count, lines))
+        raise SystemExit(f"{name}: {count} lines came out, not {lines}")
     seconds, cpu, memory = min(runs)
     rates = {"lines_per_s": round(lines / seconds), "lines_per_cpu_s": round(lines / cpu)}
     return {"what": name, "lines": lines, **rates, "peak_mb": round(memory / 1024)}
@@ -108,7 +108,7 @@ def measure(name: str, command: Sequence[str], out: Path, lines: int, written: P
 def main() -> None:
     """Measure, and print a table and a JSON line."""
     lines = int(sys.argv[1]) if len(sys.argv) > 1 else 2000000
-    rows: List[Dict[str, object]] = []
+    rows: list[dict[str, object]] = []
     with tempfile.TemporaryDirectory() as name:
         top, out = Path(name), Path(name) / "out"
         small = lines // 8
@@ -126,7 +126,7 @@ def main() -> None:
                 ("heapq.merge", [sys.executable, "-c", HEAPQ, str(top / "merged"), *files], top / "merged"),
             ):
                 rows.append(measure(title, command, out, size // RANKS * RANKS, written))
-    print("%-36s %9s %10s %12s %8s" % ("", "lines", "lines/s", "lines/CPU s", "peak MB"))
+    print(f"{'':<36} {'lines':>9} {'lines/s':>10} {'lines/CPU s':>12} {'peak MB':>8}")
     for row in rows:
         print("%-36s %9d %10d %12d %8d" % tuple(row.values()))
     print(json.dumps(rows))

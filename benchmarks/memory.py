@@ -33,7 +33,7 @@ def main() -> None:
     base = empty["peak_gb"]
     rows.show("without activations", empty, ["peak_gb"])
     for name, row in (("a step", whole), ("a step, --gradient_checkpointing", small)):
-        rows.show(name, row, ["peak_gb", "seconds"], "activations %.2f GB" % (row["peak_gb"] - base))
+        rows.show(name, row, ["peak_gb", "seconds"], f"activations {row['peak_gb'] - base:.2f} GB")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import os  # noqa: E402
 import resource  # noqa: E402
 import sys  # noqa: E402
 from pathlib import Path  # noqa: E402
-from typing import Any, Callable, Dict  # noqa: E402
+from typing import Any, Callable  # noqa: E402
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -44,7 +44,7 @@ def flops(args: argparse.Namespace) -> float:
     return float(forward * (3 if args.what == "train" else 1))
 
 
-def random_batch(args: argparse.Namespace) -> Dict[str, Any]:
+def random_batch(args: argparse.Namespace) -> dict[str, Any]:
     """Make a full batch: no padding."""
     random, shape = np.random.RandomState(0), (args.batch, args.seq)
     ids = random.randint(0, 30522, shape).astype(np.int32)
@@ -68,7 +68,7 @@ def best(run: Callable[[], Any], count: int, warm: int = 2) -> float:
     return min(times)
 
 
-def gemm(args: argparse.Namespace) -> Dict[str, float]:
+def gemm(args: argparse.Namespace) -> dict[str, float]:
     """Give the machine's own rate: the best of TensorFlow's and numpy's products of a layer's shape."""
     import tensorflow.compat.v1 as tf
 
@@ -85,7 +85,7 @@ def gemm(args: argparse.Namespace) -> Dict[str, float]:
     return {"gflops": 2.0 * rows * hidden * 4 * hidden / min(seconds) / 1e9}
 
 
-def measure(args: argparse.Namespace) -> Dict[str, float]:
+def measure(args: argparse.Namespace) -> dict[str, float]:
     """Build the trainer's own graph, as it is; run some steps."""
     import tensorflow.compat.v1 as tf
 

@@ -15,7 +15,7 @@ import tempfile
 import time
 from itertools import chain
 from pathlib import Path
-from typing import Any, Tuple
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)
@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("--max_seq_length", type=int, default=384)
     args = parser.parse_args()
     if not args.file.is_file():
-        sys.exit("predict.py: %s: no such file; give a SQuAD file with --file" % args.file)
+        sys.exit(f"predict.py: {args.file}: no such file; give a SQuAD file with --file")
     compare(args)
 
 
@@ -91,7 +91,7 @@ def with_head(model: Path, folder: str) -> str:
 
 def run(
     model: Path, weights: str, features: Any, mode: str, batch_size: int, at_once: int
-) -> Tuple[float, Any, Any]:
+) -> tuple[float, Any, Any]:
     """Predict all features; return (seconds, start, end)."""
     from bert import backend as backends
     from bert import trainer

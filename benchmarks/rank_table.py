@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Callable, Dict, List, Tuple
+from typing import Callable
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -24,22 +24,22 @@ SIZES = (1024, 4096, 16384, 65536)
 PER_SERVER = 8
 
 
-def hosts(devices: int, layout: str) -> Tuple[object, ...]:
+def hosts(devices: int, layout: str) -> tuple[object, ...]:
     """Make hosts with addresses, and on A3 with super pods of 48 servers."""
     from rank_table.inventory import Device, Host
 
-    made: List[Host] = []
+    made: list[Host] = []
     for server in range(devices // PER_SERVER):
         items = tuple(
             Device(
                 number,
                 number,
-                "192.%d.%d.%d" % (number, server >> 8, server & 255),
+                f"192.{number}.{server >> 8}.{server & 255}",
                 super_device_id=str(server % 48 << 22 | number << 16 | number) if layout == "1.2" else "",
             )
             for number in range(PER_SERVER)
         )
-        address = "10.%d.%d.%d" % (server >> 16, server >> 8 & 255, server & 255)
+        address = f"10.{server >> 16}.{server >> 8 & 255}.{server & 255}"
         made.append(
             Host(address, items, super_pod_id=str(server // 48), chip="A3" if layout == "1.2" else "A2")
         )
@@ -56,7 +56,7 @@ def least(repeat: int, work: Callable[[], object]) -> float:
     return min(times)
 
 
-def measure(devices: int, layout: str, repeat: int) -> Dict[str, float]:
+def measure(devices: int, layout: str, repeat: int) -> dict[str, float]:
     """Time one size."""
     from rank_table.check import ERROR, check
     from rank_table.render import render

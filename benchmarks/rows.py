@@ -7,40 +7,40 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Dict, Optional, Sequence
+from typing import Any, Sequence
 
 HERE = Path(__file__).resolve().parent
 PEER = os.environ.get("NPU_LAUNCH_PEER_PYTHON", sys.executable)  # a Python with torch and transformers
 NOT_INSTALLED = 3
 
 
-def environment(threads: int, **more: str) -> Dict[str, str]:
+def environment(threads: int, **more: str) -> dict[str, str]:
     """Give the environment of a process that computes on so many threads."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("RANK_", "NPU_LAUNCH_RU", "DEVICE_"))}
     kept.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as squad/run_squad.py has it
     return {**kept, "OMP_NUM_THREADS": str(threads), "TF_CPP_MIN_LOG_LEVEL": "2", **more}
 
 
-def run(script: str, *args: Any, threads: int = 2, python: str = "") -> Optional[Dict[str, float]]:
+def run(script: str, *args: Any, threads: int = 2, python: str = "") -> dict[str, float] | None:
     """Run a script of this folder; give its last line's JSON. None: what it needs is not installed."""
     command = [python or sys.executable, str(HERE / script), *map(str, args)]
     done = subprocess.run(command, env=environment(threads), capture_output=True, text=True, check=False)
     if done.returncode == NOT_INSTALLED:
         return None
     if done.returncode:
-        raise SystemExit("%s failed:\n%s" % (" ".join(command), done.stderr[-2000:]))
+        raise SystemExit("{} failed:\n{}".format(" ".join(command), done.stderr[-2000:]))
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
-def peer(*args: Any, threads: int = 2) -> Optional[Dict[str, float]]:
+def peer(*args: Any, threads: int = 2) -> dict[str, float] | None:
     """Run HF PyTorch."""
     return run("torch_step.py", *args, threads=threads, python=PEER)
 
 
-def show(name: str, figures: Optional[Dict[str, float]], keys: Sequence[str], note: str = "") -> None:
+def show(name: str, figures: dict[str, float] | None, keys: Sequence[str], note: str = "") -> None:
     """Print a row."""
     if figures is None:
-        print("%-44s not installed (set NPU_LAUNCH_PEER_PYTHON)" % name, flush=True)
+        print(f"{name!s:<44} not installed (set NPU_LAUNCH_PEER_PYTHON)", flush=True)
         return
-    words = ["%.2f %s" % (figures[key], key.replace("_per_second", "/s").replace("_", " ")) for key in keys]
-    print("%-44s %s%s" % (name, "  ".join(words), "  " + note if note else ""), flush=True)
+    words = ["{:.2f} {}".format(figures[key], key.replace("_per_second", "/s").replace("_", " ")) for key in keys]
+    print(f"{name!s:<44} {'  '.join(words)}{'  ' + note if note else ''}", flush=True)

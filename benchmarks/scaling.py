@@ -16,7 +16,7 @@ import sys
 import tempfile
 import uuid
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -26,7 +26,7 @@ from benchmarks import rows
 def table(folder: str, size: int) -> str:
     """Write a rank table of one host."""
     devices = [
-        {"device_id": str(n), "device_ip": "127.0.0.%d" % (n + 1), "rank_id": str(n)} for n in range(size)
+        {"device_id": str(n), "device_ip": f"127.0.0.{n + 1}", "rank_id": str(n)} for n in range(size)
     ]
     server = {"server_id": "127.0.0.1", "device": devices}
     path = os.path.join(folder, "rank_table.json")
@@ -37,7 +37,7 @@ def table(folder: str, size: int) -> str:
     return path
 
 
-def measure(size: int, joined: bool, options: List[str]) -> float:
+def measure(size: int, joined: bool, options: list[str]) -> float:
     """Give the seconds of the slowest rank's quickest step, at 1 thread a rank."""
     with tempfile.TemporaryDirectory() as folder:
         common = {"RANK_TABLE_FILE": table(folder, size), "NPU_LAUNCH_RUN_ID": uuid.uuid4().hex}
@@ -49,11 +49,11 @@ def measure(size: int, joined: bool, options: List[str]) -> float:
             )
             for number in range(size)
         ]  # fmt: skip
-        answers: List[Any] = [json.loads(process.communicate()[0].splitlines()[-1]) for process in ranks]
+        answers: list[Any] = [json.loads(process.communicate()[0].splitlines()[-1]) for process in ranks]
     return float(max(answer["seconds"] for answer in answers))
 
 
-def _place(common: Dict[str, str], number: int, size: int, joined: bool) -> Dict[str, str]:
+def _place(common: dict[str, str], number: int, size: int, joined: bool) -> dict[str, str]:
     if not joined:
         return {}
     return {**common, "RANK_ID": str(number), "RANK_SIZE": str(size), "DEVICE_ID": str(number)}
@@ -69,7 +69,7 @@ def main() -> None:
     args = options.parse_args()
     size = [p for n in ("layers", "batch", "seq", "steps") for p in ("--" + n, str(getattr(args, n)))]
     alone = measure(1, False, size)
-    print("1 rank of 1 thread           %7.2f s a step" % alone, flush=True)
+    print(f"1 rank of 1 thread           {alone:7.2f} s a step", flush=True)
     for name, joined in (("independent", False), ("together", True)):
         seconds = measure(args.ranks, joined, size)
         words = (args.ranks, name, seconds, 100 * alone / seconds)

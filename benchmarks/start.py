@@ -45,7 +45,7 @@ def main() -> None:
         row = rows.run("one_step.py", "train", *small, "--init", weights(folder, args.layers))
     assert row
     times = row["first_step"] / (row["import"] + row["build"])
-    rows.show("start", row, ["import", "build", "first_step"], "seconds; %.2f times import and graph" % times)
+    rows.show("start", row, ["import", "build", "first_step"], f"seconds; {times:.2f} times import and graph")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import json
 import os
 import sys
 import time
-from typing import Any, Dict, Iterator, List
+from typing import Any, Iterator
 
 import numpy as np
 
@@ -35,7 +35,7 @@ def parse() -> argparse.Namespace:
     return made.parse_args()
 
 
-def random_batches(args: argparse.Namespace, torch: Any) -> Iterator[Dict[str, Any]]:
+def random_batches(args: argparse.Namespace, torch: Any) -> Iterator[dict[str, Any]]:
     """Yield the same full batch for ever."""
     ids = torch.randint(0, 30522, (args.batch, args.seq))
     place = torch.randint(0, args.seq, (args.batch,))
@@ -46,7 +46,7 @@ def random_batches(args: argparse.Namespace, torch: Any) -> Iterator[Dict[str, A
         }  # fmt: skip
 
 
-def real_batches(args: argparse.Namespace, torch: Any) -> Iterator[Dict[str, Any]]:
+def real_batches(args: argparse.Namespace, torch: Any) -> Iterator[dict[str, Any]]:
     """Yield shuffled rows, each batch as long as its longest row, epoch after epoch."""
     rows, random = dict(np.load(args.rows)), np.random.RandomState(args.seed)
     for _ in range(max(1, args.epochs)):
@@ -59,14 +59,14 @@ def real_batches(args: argparse.Namespace, torch: Any) -> Iterator[Dict[str, Any
             yield batch
 
 
-def _tokens(rows: Dict[str, np.ndarray], taken: np.ndarray, torch: Any) -> Dict[str, Any]:
+def _tokens(rows: dict[str, np.ndarray], taken: np.ndarray, torch: Any) -> dict[str, Any]:
     width = int(rows["input_mask"][taken].sum(1).max())
     names = {"input_ids": "input_ids", "attention_mask": "input_mask", "token_type_ids": "segment_ids"}
     return {mine: torch.from_numpy(rows[ours][taken, :width].astype(np.int64))
             for mine, ours in names.items()}  # fmt: skip
 
 
-def train(args: argparse.Namespace) -> Dict[str, float]:
+def train(args: argparse.Namespace) -> dict[str, float]:
     """Train for whole epochs and write the logits [R, L] of the dev rows."""
     import torch
     from transformers import BertForQuestionAnswering, get_linear_schedule_with_warmup
@@ -101,7 +101,7 @@ def update(loss: Any, model: Any, optimizer: Any, torch: Any) -> None:
     optimizer.zero_grad()
 
 
-def decayed(model: Any) -> List[Dict[str, Any]]:
+def decayed(model: Any) -> list[dict[str, Any]]:
     """Decay the weights alone, as both projects do."""
     named = list(model.named_parameters())
     plain = [p for name, p in named if "LayerNorm" in name or name.endswith("bias")]
@@ -126,7 +126,7 @@ def answer(args: argparse.Namespace, model: Any, torch: Any) -> None:
     np.savez(args.logits, start=logits[0], end=logits[1])
 
 
-def measure(args: argparse.Namespace) -> Dict[str, float]:
+def measure(args: argparse.Namespace) -> dict[str, float]:
     """Run the steps; the first is left out."""
     import torch
     from transformers import BertConfig, BertForQuestionAnswering
@@ -169,7 +169,7 @@ def main() -> int:
     try:
         print(json.dumps(train(args) if args.epochs else measure(args)))
     except ImportError as error:
-        print("not installed: %s" % error.name, file=sys.stderr)
+        print(f"not installed: {error.name}", file=sys.stderr)
         return 3 if len(sys.argv) > 1 else 0  # `make bench` starts every script bare
     return 0
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import List
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -30,23 +29,23 @@ def main() -> None:
     for name, value in SIZES:
         options.add_argument("--" + name, type=int, default=value)
     args = options.parse_args()
-    size: List[str] = [part for name, _ in SIZES for part in ("--" + name, str(getattr(args, name)))]
+    size: list[str] = [part for name, _ in SIZES for part in ("--" + name, str(getattr(args, name)))]
     rate = rows.run("one_step.py", "gemm", *size, threads=args.threads)
     rows.show("matrix products alone, float32", rate, ["gflops"])
     assert rate is not None
     for precision, mine, theirs in (("float32", [], []), ("bfloat16", ["--amp"], ["--bf16"])):
         if mine and bfloat16_obstacle():
-            print("bfloat16: not measured: %s" % bfloat16_obstacle())
+            print(f"bfloat16: not measured: {bfloat16_obstacle()}")
             continue
         own = rows.run("one_step.py", args.what, *size, *mine, threads=args.threads)
         assert own is not None
-        share = "" if mine else "%.0f %% of the products' rate" % (100 * own["gflops"] / rate["gflops"])
-        rows.show("bert, %s" % precision, own, ["examples_per_second", "gflops", "peak_gb"], share)
+        share = "" if mine else f"{100 * own['gflops'] / rate['gflops']:.0f} % of the products' rate"
+        rows.show(f"bert, {precision}", own, ["examples_per_second", "gflops", "peak_gb"], share)
         hf = rows.peer(args.what, *size, *theirs, threads=args.threads)
         ratio = (
-            "bert is %.2f times that" % (own["examples_per_second"] / hf["examples_per_second"]) if hf else ""
+            f"bert is {own['examples_per_second'] / hf['examples_per_second']:.2f} times that" if hf else ""
         )
-        rows.show("HF PyTorch, %s" % precision, hf, ["examples_per_second"], ratio)
+        rows.show(f"HF PyTorch, {precision}", hf, ["examples_per_second"], ratio)
 
 
 def bfloat16_obstacle() -> str:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from typing import Dict, List, Mapping, Sequence
+from typing import Mapping, Sequence
 
 import numpy as np
 
 from bert.errors import RanksDiffer
 
 
-def digests(values: Mapping[str, np.ndarray]) -> Dict[str, str]:
+def digests(values: Mapping[str, np.ndarray]) -> dict[str, str]:
     """Hash each variable."""
     return {
         name: hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()[:16]
@@ -27,11 +27,11 @@ def compare(names: Sequence[str], of_ranks: Sequence[Sequence[str]], step: int) 
     """
     tuples = [tuple(one) for one in of_ranks]
     usual, _ = Counter(tuples).most_common(1)[0]
-    lines: List[str] = []
+    lines: list[str] = []
     for rank, mine in enumerate(tuples):
         wrong = [name for name, a, b in zip(names, mine, usual) if a != b]
         if wrong:
-            lines.append("rank %d in %d of %d variables, first %s" % (rank, len(wrong), len(names), wrong[0]))
+            lines.append(f"rank {rank} in {len(wrong)} of {len(names)} variables, first {wrong[0]}")
     if lines:
         raise RanksDiffer(
             "at step %d the weights differ from those of rank %d: %s; nothing was saved"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import Mapping, Tuple
+from typing import Mapping
 
 
 @dataclass(frozen=True)
@@ -14,7 +14,7 @@ class Cluster:
     rank: int = 0
     size: int = 1
     device_id: int = 0  # physical
-    servers: Tuple[str, ...] = ("localhost",)  # server_id of each rank
+    servers: tuple[str, ...] = ("localhost",)  # server_id of each rank
     run_id: str = ""
     run_dir: str = ""
     rank_dir: str = ""
@@ -29,7 +29,7 @@ class Cluster:
             ValueError: the table has no such rank.
         """
         common = {
-            "run_id": environ.get("NPU_LAUNCH_RUN_ID", "alone-%d" % os.getpid()),
+            "run_id": environ.get("NPU_LAUNCH_RUN_ID", f"alone-{os.getpid()}"),
             "run_dir": environ.get("NPU_LAUNCH_RUN_DIR", ""),
             "rank_dir": environ.get("NPU_LAUNCH_RANK_DIR", ""),
             "backend": environ.get("NPU_LAUNCH_BACKEND", "auto"),

@@ -34,9 +34,13 @@ class BertConfig:
         if "vocab_size" not in values:
             raise ValueError("no vocab_size; give a BERT configuration")
         if values.get("model_type", "bert") != "bert":
-            raise ValueError("model_type is %r; give the configuration of a bert" % values["model_type"])
+            raise ValueError(
+                "model_type is {!r}; give the configuration of a bert".format(values["model_type"])
+            )
         if values.get("hidden_act", "gelu") not in _GELUS:
-            raise ValueError("hidden_act is %r; it can be %s" % (values["hidden_act"], ", ".join(_GELUS)))
+            raise ValueError(
+                "hidden_act is {!r}; it can be {}".format(values["hidden_act"], ", ".join(_GELUS))
+            )
         config = cls(**{key: value for key, value in values.items() if key in known})
         if config.hidden_size % config.num_attention_heads:
             raise ValueError(
@@ -53,7 +57,7 @@ class BertConfig:
                 values = json.load(stream)
             except json.JSONDecodeError as error:
                 raise ValueError(
-                    "line %d column %d: broken JSON: %s" % (error.lineno, error.colno, error.msg)
+                    f"line {error.lineno} column {error.colno}: broken JSON: {error.msg}"
                 ) from None
         if not isinstance(values, dict):
             raise ValueError("not a JSON object; give a BERT configuration")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Optional
+from typing import Any
 
 import tensorflow.compat.v1 as tf
 
@@ -24,14 +24,14 @@ class Dropout:
         self._batch = batch
         self._count = 0
 
-    def __call__(self, x: Any, rate: float, place: Optional[int] = None) -> Any:
+    def __call__(self, x: Any, rate: float, place: int | None = None) -> Any:
         return self._backend.dropout(x, rate, self._seed(place))
 
-    def product(self, x: Any, y: Any, rate: float, place: Optional[int] = None) -> Any:
+    def product(self, x: Any, y: Any, rate: float, place: int | None = None) -> Any:
         """Drop from x, then multiply by y."""
         return self._backend.dropped_product(x, y, rate, self._seed(place))
 
-    def _seed(self, place: Optional[int]) -> Any:
+    def _seed(self, place: int | None) -> Any:
         if place is None:
             place, self._count = self._count, self._count + 1
         return tf.stack([tf.constant(self._first, tf.int64), self._batch * _PLACES + place])

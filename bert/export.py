@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 import sys
-from typing import Any, Dict, Mapping, Optional, Sequence
+from typing import Any, Mapping, Sequence
 
 import numpy as np
 
@@ -25,7 +25,7 @@ FORMATS = ("safetensors", "saved_model")
 _CONFIGS = ("bert_config.json", "config.json")
 
 
-def main(argv: Optional[Sequence[str]] = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line; return the exit code: 2 when something in it cannot be used."""
     options = _parser().parse_args(argv)
     try:
@@ -34,9 +34,9 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         gelu = options.gelu or facts.get("config", {}).get("gelu", "exact")
         export(options.checkpoint, options.folder, config, options.format, gelu, options.vocab)
     except (CheckpointError, OSError, ValueError) as error:
-        print("export: %s" % error, file=sys.stderr)
+        print(f"export: {error}", file=sys.stderr)
         return 2
-    print("wrote %s" % options.folder)
+    print(f"wrote {options.folder}")
     return 0
 
 
@@ -55,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _facts(checkpoint: str) -> Dict[str, Any]:
+def _facts(checkpoint: str) -> dict[str, Any]:
     """Read what our own checkpoints say of themselves."""
     try:
         with open(checkpoint + ".json", encoding="utf-8") as stream:
@@ -75,7 +75,7 @@ def find_config(checkpoint: str, given: str, facts: Mapping[str, Any]) -> BertCo
     for name in _CONFIGS:
         if os.path.isfile(os.path.join(folder, name)):
             return BertConfig.from_file(os.path.join(folder, name))
-    raise ValueError("%s: no model configuration beside it; give --config" % checkpoint)
+    raise ValueError(f"{checkpoint}: no model configuration beside it; give --config")
 
 
 def export(
@@ -93,7 +93,7 @@ def export(
         ValueError: FOLDER exists.
     """
     if os.path.exists(folder):
-        raise ValueError("%s exists; give a folder that does not" % folder)
+        raise ValueError(f"{folder} exists; give a folder that does not")
     draft = folder.rstrip("/") + ".tmp"
     shutil.rmtree(draft, ignore_errors=True)
     try:
@@ -108,7 +108,7 @@ def export(
         shutil.rmtree(draft, ignore_errors=True)
 
 
-def _weights(checkpoint: str, config: BertConfig) -> Dict[str, np.ndarray]:
+def _weights(checkpoint: str, config: BertConfig) -> dict[str, np.ndarray]:
     from bert.checkpoints import reader as reader  # TensorFlow comes with it
 
     reader.check(checkpoint, config)
@@ -116,7 +116,7 @@ def _weights(checkpoint: str, config: BertConfig) -> Dict[str, np.ndarray]:
     values = {name: value for name, value in reader.read(checkpoint) if name in wanted}
     missing = sorted(set(wanted) - set(values))
     if missing:
-        raise CheckpointError("%s lacks %s; fine-tune it first" % (checkpoint, ", ".join(missing)))
+        raise CheckpointError("{} lacks {}; fine-tune it first".format(checkpoint, ", ".join(missing)))
     return values
 
 
@@ -134,7 +134,7 @@ def _safetensors(checkpoint: str, folder: str, config: BertConfig, gelu: str) ->
         json.dump(hf_config(config, gelu), stream, indent=2, sort_keys=True)
 
 
-def hf_config(config: BertConfig, gelu: str) -> Dict[str, Any]:
+def hf_config(config: BertConfig, gelu: str) -> dict[str, Any]:
     """Give what HF's config.json says of the model."""
     import dataclasses
 

@@ -6,7 +6,7 @@ On a CPU these are bound by memory, so their time is the number of arrays that a
 from __future__ import annotations
 
 import math
-from typing import Any, Callable, List, Tuple
+from typing import Any, Callable
 
 import tensorflow.compat.v1 as tf
 
@@ -14,7 +14,7 @@ Gradient = Callable[[Any], Any]
 
 
 @tf.custom_gradient
-def exact_gelu(x: Any) -> Tuple[Any, Gradient]:
+def exact_gelu(x: Any) -> tuple[Any, Gradient]:
     """Give x * Phi(x), with the error function (Hendrycks and Gimpel 2016). Only x is kept."""
     scale = 1.0 / math.sqrt(2.0)
 
@@ -35,13 +35,13 @@ def layer_norm(x: Any, gamma: Any, beta: Any, epsilon: float) -> Any:
 
 def _layer_norm(epsilon: float) -> Callable[..., Any]:
     @tf.custom_gradient
-    def norm(x: Any, gamma: Any, beta: Any) -> Tuple[Any, Gradient]:
+    def norm(x: Any, gamma: Any, beta: Any) -> tuple[Any, Gradient]:
         centred = x - tf.reduce_mean(x, axis=-1, keepdims=True)
         variance = tf.reduce_mean(tf.square(centred), axis=-1, keepdims=True)
         inverse = tf.math.rsqrt(variance + epsilon)
         normal = centred * inverse
 
-        def gradient(above: Any) -> Tuple[Any, Any, Any]:
+        def gradient(above: Any) -> tuple[Any, Any, Any]:
             product = above * normal
             # The rows' means of above * gamma and of above * gamma * normal, as products with a vector.
             weights = gamma[:, None] / tf.cast(tf.shape(gamma)[0], gamma.dtype)
@@ -61,8 +61,8 @@ def recomputed(function: Callable[..., Any], *inputs: Any) -> Any:
     """
 
     @tf.custom_gradient
-    def run(*given: Any) -> Tuple[Any, Gradient]:
-        def gradient(above: Any) -> List[Any]:
+    def run(*given: Any) -> tuple[Any, Gradient]:
+        def gradient(above: Any) -> list[Any]:
             with tf.control_dependencies([above]):  # not merged with the forward pass, nor run beside it
                 again = [tf.identity(value) for value in given]
             return tf.gradients(function(*again), again, grad_ys=above)

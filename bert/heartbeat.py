@@ -6,7 +6,7 @@ import json
 import os
 import time
 from contextlib import suppress
-from typing import Any, Dict
+from typing import Any
 
 
 def beat(phase: str, step: int = 0) -> None:
@@ -25,7 +25,7 @@ def beat(phase: str, step: int = 0) -> None:
             os.utime(path)
 
 
-def artifact(record: Dict[str, Any]) -> None:
+def artifact(record: dict[str, Any]) -> None:
     """Append a line to artifacts.jsonl: files that the launcher gathers, figures that it shows."""
     folder = os.environ.get("NPU_LAUNCH_RANK_DIR")
     if folder:
@@ -33,7 +33,7 @@ def artifact(record: Dict[str, Any]) -> None:
             stream.write(json.dumps(record) + "\n")
 
 
-def _replace(path: str, value: Dict[str, Any]) -> None:
+def _replace(path: str, value: dict[str, Any]) -> None:
     with open(path + ".tmp", "w", encoding="utf-8") as stream:
         json.dump(value, stream)
     os.replace(path + ".tmp", path)

@@ -7,7 +7,7 @@ contrib.mixed_precision.ExponentialUpdateLossScaleManager and npu_bridge's, whic
 
 from __future__ import annotations
 
-from typing import Any, List, Optional
+from typing import Any
 
 import tensorflow.compat.v1 as tf
 
@@ -19,7 +19,7 @@ BAD_STEPS = 2
 ENDLESS = 100  # overflows in a row that end the run: a scale of 2**32 is down to 1 after 64
 
 
-def make(scale: float, initial: float, backend: Backend) -> Optional[Any]:
+def make(scale: float, initial: float, backend: Backend) -> Any | None:
     """Give the manager of the loss scale, the device's own if it has one; None: no scale.
 
     scale: below 0 off, 0 dynamic from `initial` on, 1 or more that value. ValueError: any other.
@@ -39,7 +39,7 @@ class LossScale:
         self._dynamic = scale == 0
         self._scale = counter("loss_scale", scale or initial)
         self._good, self._bad = counter("loss_scale/good_steps"), counter("loss_scale/bad_steps")
-        self.variables: List[Any] = [self._scale, self._good, self._bad]
+        self.variables: list[Any] = [self._scale, self._good, self._bad]
 
     def get_loss_scale(self) -> Any:
         """Give the scale as a float32 tensor."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import math
 import zlib
-from typing import Any, Dict, Mapping, Optional
+from typing import Any, Mapping
 
 import tensorflow.compat.v1 as tf
 
@@ -27,7 +27,7 @@ def tanh_gelu(x: Any) -> Any:
     return 0.5 * x * (1.0 + tf.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * x * x * x)))
 
 
-def create_variables(config: BertConfig) -> Dict[str, Any]:
+def create_variables(config: BertConfig) -> dict[str, Any]:
     """Make every variable of the span model, by Google's names."""
     return {name: _variable(name, shape, config) for name, shape in names.shapes(config).items()}
 
@@ -189,6 +189,6 @@ def _outside(batch: Tensors, over: str) -> Any:
     if over == "row":
         return 0.0
     slots = tf.range(1, tf.shape(batch["example_weights"])[1] + 1)
-    owner: Optional[Any] = batch.get("feature_ids")
+    owner: Any | None = batch.get("feature_ids")
     owner = batch["input_mask"] if owner is None else owner
     return (1.0 - tf.cast(tf.equal(owner[:, None, :], slots[None, :, None]), tf.float32)) * -1e9

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Dict, Iterator, List, Mapping, Tuple
+from typing import Iterator, Mapping, Tuple
 
 from bert.config import BertConfig
 
@@ -38,7 +38,7 @@ _TOP = {
 }
 
 
-def from_hf(name: str) -> Tuple[str, bool]:
+def from_hf(name: str) -> tuple[str, bool]:
     """Translate an HF name: (Google's name, transposed); ("", False) when BERT has no such variable."""
     short = name[5:] if name.startswith("bert.") else name
     if short in _TOP:
@@ -51,11 +51,11 @@ def from_hf(name: str) -> Tuple[str, bool]:
             norm = "LayerNorm" in ours
             leaf = {"weight": "gamma" if norm else "kernel", "bias": "beta" if norm else "bias"}
             last = leaf.get(match.group(3), match.group(3))
-            return "bert/encoder/layer_%s/%s%s" % (match.group(1), ours, last), last == "kernel"
+            return f"bert/encoder/layer_{match.group(1)}/{ours}{last}", last == "kernel"
     return "", False
 
 
-def to_hf(name: str) -> Tuple[str, bool]:
+def to_hf(name: str) -> tuple[str, bool]:
     """Translate Google's name: (HF's in BertForQuestionAnswering, transposed); ("", False): HF has none."""
     for theirs, ours in _TOP.items():
         if ours == name and not theirs.endswith((".gamma", ".beta")):
@@ -64,7 +64,7 @@ def to_hf(name: str) -> Tuple[str, bool]:
     for theirs, ours in _LAYER if match else ():
         if match and match.group(2) == ours:
             leaf = {"gamma": "weight", "kernel": "weight"}.get(match.group(3), "bias")
-            found = "bert.encoder.layer.%s.%s%s" % (match.group(1), theirs, leaf)
+            found = f"bert.encoder.layer.{match.group(1)}.{theirs}{leaf}"
             return found, match.group(3) == "kernel"
     return "", False
 
@@ -74,9 +74,9 @@ def is_slot(name: str) -> bool:
     return name == "global_step" or name.endswith(_SLOTS) or name.startswith(_COUNTERS)
 
 
-def to_google(held: Mapping[str, Shape]) -> Dict[str, Shape]:
+def to_google(held: Mapping[str, Shape]) -> dict[str, Shape]:
     """Name a checkpoint's shapes as Google does; names that already are Google's stay."""
-    result: Dict[str, Shape] = {}
+    result: dict[str, Shape] = {}
     for name, shape in held.items():
         if "/" in name or name == "global_step":
             result[name] = shape
@@ -87,10 +87,10 @@ def to_google(held: Mapping[str, Shape]) -> Dict[str, Shape]:
     return result
 
 
-def shapes(config: BertConfig, pooler: bool = False) -> Dict[str, Shape]:
+def shapes(config: BertConfig, pooler: bool = False) -> dict[str, Shape]:
     """List every variable of the span model with its shape."""
     hidden, inner = config.hidden_size, config.intermediate_size
-    result: Dict[str, Shape] = {
+    result: dict[str, Shape] = {
         "bert/embeddings/word_embeddings": (config.vocab_size, hidden),
         "bert/embeddings/token_type_embeddings": (config.type_vocab_size, hidden),
         "bert/embeddings/position_embeddings": (config.max_position_embeddings, hidden),
@@ -100,7 +100,7 @@ def shapes(config: BertConfig, pooler: bool = False) -> Dict[str, Shape]:
         HEAD[1]: (2,),
     }
     for layer in range(config.num_hidden_layers):
-        prefix = "bert/encoder/layer_%d/" % layer
+        prefix = f"bert/encoder/layer_{layer}/"
         for _, ours in _LAYER:
             if "LayerNorm" in ours:
                 result[prefix + ours + "gamma"] = result[prefix + ours + "beta"] = (hidden,)
@@ -115,15 +115,15 @@ def shapes(config: BertConfig, pooler: bool = False) -> Dict[str, Shape]:
 
 def differences(held: Mapping[str, Shape], config: BertConfig) -> Iterator[str]:
     """Say where a checkpoint does not fit the configuration; a missing head is fine."""
-    missing: List[str] = []
+    missing: list[str] = []
     for name, shape in shapes(config).items():
         if name not in held:
             if name not in HEAD:
                 missing.append(name)
         elif tuple(held[name]) != shape:
-            yield "%s has shape %s, the configuration says %s" % (name, list(held[name]), list(shape))
+            yield f"{name} has shape {list(held[name])}, the configuration says {list(shape)}"
     layers = {int(m.group(1)) for m in (re.match(r"bert/encoder/layer_(\d+)/", n) for n in held) if m}
     if layers and len(layers) > config.num_hidden_layers:
-        yield "holds %d layers, the configuration says %d" % (len(layers), config.num_hidden_layers)
+        yield f"holds {len(layers)} layers, the configuration says {config.num_hidden_layers}"
     if missing:
-        yield "lacks %d variables that the configuration asks for, first %s" % (len(missing), missing[0])
+        yield f"lacks {len(missing)} variables that the configuration asks for, first {missing[0]}"

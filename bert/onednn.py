@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 from importlib.machinery import PathFinder
-from typing import List, MutableMapping, Sequence, Tuple
+from typing import MutableMapping, Sequence
 
 VARIABLE = "TF_ENABLE_ONEDNN_OPTS"
 SINCE = (2, 9)
@@ -27,15 +27,15 @@ def ask(environ: MutableMapping[str, str], backend: str) -> None:
         environ.setdefault(VARIABLE, "1")
 
 
-def tensorflow_version() -> Tuple[int, ...]:
+def tensorflow_version() -> tuple[int, ...]:
     """Give the (major, minor) of the installed TensorFlow without importing it; () when that is not known."""
     spec = PathFinder.find_spec("tensorflow")
     folders = list(spec.submodule_search_locations or ()) if spec else []
     return min((version for folder in folders for version in _beside(folder)), default=())
 
 
-def _beside(package: str) -> Sequence[Tuple[int, ...]]:
-    found: List[Tuple[int, ...]] = []
+def _beside(package: str) -> Sequence[tuple[int, ...]]:
+    found: list[tuple[int, ...]] = []
     for name in os.listdir(os.path.dirname(package)):
         match = _INSTALLED.match(name)
         if match:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Dict, List, Sequence, Tuple
+from typing import Any, Sequence
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -21,7 +21,7 @@ def learning_rate(step: Any, peak: float, steps: int, warmup: int, power: float 
     return tf.where(step < warmup, peak * step / warmup, falling)
 
 
-def make_slots(variables: Sequence[Any]) -> Dict[str, Tuple[Any, Any]]:
+def make_slots(variables: Sequence[Any]) -> dict[str, tuple[Any, Any]]:
     """Make the moments of each variable, under Google's names NAME/adam_m and NAME/adam_v."""
     return {_name(v): (_slot(v, "/adam_m"), _slot(v, "/adam_v")) for v in variables}
 
@@ -40,7 +40,7 @@ def _name(variable: Any) -> str:
     return str(variable.name).split(":")[0]
 
 
-def clip(gradients: Sequence[Any], norm: Any, mode: str, limit: float) -> List[Any]:
+def clip(gradients: Sequence[Any], norm: Any, mode: str, limit: float) -> list[Any]:
     """Limit the gradients' norm, of all together or of each; `norm` is that of all together."""
     if mode == "global":
         return list(tf.clip_by_global_norm(list(gradients), limit, use_norm=norm)[0])
@@ -48,27 +48,27 @@ def clip(gradients: Sequence[Any], norm: Any, mode: str, limit: float) -> List[A
         return [tf.clip_by_norm(gradient, limit) for gradient in gradients]
     if mode == "none":
         return list(gradients)
-    raise ValueError("clip %r is none of global, per_tensor, none" % mode)
+    raise ValueError(f"clip {mode!r} is none of global, per_tensor, none")
 
 
 def apply(
     kind: str,
     variables: Sequence[Any],
     gradients: Sequence[Any],
-    slots: Dict[str, Tuple[Any, Any]],
+    slots: dict[str, tuple[Any, Any]],
     rate: Any,
     count: Any,
     decay: float,
     epsilon: float,
     fused: bool = False,
-) -> List[Any]:
+) -> list[Any]:
     """Give the operations of one update, the `count`-th from 1 (float32). ValueError: no such optimizer.
 
     fused: TensorFlow's one operation for Adam, which passes over memory once; rounding apart, the same.
     """
     rules = {"adam": _adam, "adamw": _adam, "lamb": _lamb}
     if kind not in rules:
-        raise ValueError("optimizer_type %r is none of %s" % (kind, ", ".join(rules)))
+        raise ValueError("optimizer_type {!r} is none of {}".format(kind, ", ".join(rules)))
     bias = None if kind == "adam" else _bias(count)  # Google's has no correction
     if fused and kind != "lamb":
         return _fused_adam(variables, gradients, slots, rate, decay, epsilon, bias or (1.0, 1.0))
@@ -89,7 +89,7 @@ def _adam(variable: Any, m: Any, v: Any, decay: float, epsilon: float) -> Any:
     return update + decay * variable if decay else update
 
 
-def _bias(count: Any) -> Tuple[Any, Any]:
+def _bias(count: Any) -> tuple[Any, Any]:
     """Give 1 - beta^count, what the moments are short of (Kingma and Ba 2015).
 
     By expm1, as 1 - 0.999 in float32 is off by 5e-5.
@@ -104,8 +104,8 @@ def _fused_adam(
     rate: Any,
     decay: float,
     epsilon: float,
-    bias: Tuple[Any, Any],
-) -> List[Any]:
+    bias: tuple[Any, Any],
+) -> list[Any]:
     """Decay, then step; both from the weight before. Powers of 0 switch the operation's correction off."""
     # The operation takes 1 - beta in float32, which is off by 1e-5: both moments are by these factors.
     off_1, off_2 = (

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import time
-from typing import Any, Dict, List, Optional, TextIO
+from typing import Any, TextIO
 
 import tensorflow.compat.v1 as tf
 
@@ -61,9 +61,9 @@ class Meter:
             (self.without_overhead(), "without (first call, checkpoints)"),
         ):
             if rate:
-                parts.append("%.2f examples/s %s, %.2f a device" % (rate, text, rate / ranks))
+                parts.append(f"{rate:.2f} examples/s {text}, {rate / ranks:.2f} a device")
         seconds = time.monotonic() - self._begin
-        head = "trained to step %d: %d examples in %s" % (step, self._all, duration(seconds))
+        head = f"trained to step {step}: {self._all} examples in {duration(seconds)}"
         return "; ".join([head, *parts])
 
 
@@ -76,12 +76,12 @@ class Progress:
         self._config, self._rank, self._ranks = config, rank, ranks
         self.meter = Meter()
         self._shown = start
-        self._skipped: Optional[float] = None
+        self._skipped: float | None = None
         self._metrics = _append(os.path.join(rank_dir, "metrics.jsonl")) if rank_dir else None
         self._events = Events(os.path.join(output_dir, "tb"), start) if rank == 0 else None
         self._bar = Bar("train", config.num_train_steps, start) if rank == 0 else None
 
-    def step(self, step: int, result: Dict[str, Any]) -> None:
+    def step(self, step: int, result: dict[str, Any]) -> None:
         """Take notice of a call that ended at `step`; show it if a display interval has passed."""
         if self._bar:
             self._bar.show(step)
@@ -98,7 +98,7 @@ class Progress:
         if self._rank == 0:
             print(self._line(record), flush=True)
 
-    def _tell_of_overflow(self, step: int, result: Dict[str, Any]) -> None:
+    def _tell_of_overflow(self, step: int, result: dict[str, Any]) -> None:
         skipped, before = float(result["skipped"]), self._skipped
         self._skipped = skipped
         if self._rank == 0 and before is not None and skipped > before:
@@ -106,7 +106,7 @@ class Progress:
                 step, skipped - before, "" if skipped - before == 1 else "s", result["scale"]),
                 flush=True)  # fmt: skip
 
-    def _record(self, step: int, result: Dict[str, Any]) -> Dict[str, Any]:
+    def _record(self, step: int, result: dict[str, Any]) -> dict[str, Any]:
         rate = self.meter.interval()
         record = {
             "step": step, "loss": float(result["loss"]), "learning_rate": float(result["rate"]),
@@ -119,18 +119,18 @@ class Progress:
         # An overflow leaves a norm that JSON has no number for.
         return {key: value if abs(value) < float("inf") else None for key, value in record.items()}
 
-    def _line(self, record: Dict[str, Any]) -> str:
-        words = ["step %d/%d" % (record["step"], self._config.num_train_steps)]
+    def _line(self, record: dict[str, Any]) -> str:
+        words = [f"step {record['step']}/{self._config.num_train_steps}"]
         if "epoch" in record:
-            words.append("epoch %.2f" % record["epoch"])
-        words += ["loss %.4f" % record["loss"], "lr %.3g" % record["learning_rate"]]
+            words.append("epoch {:.2f}".format(record["epoch"]))
+        words += ["loss {:.4f}".format(record["loss"]), "lr {:.3g}".format(record["learning_rate"])]
         if self._config.npu_bert_loss_scale >= 0:
-            words.append("scale %g" % record["loss_scale"])
+            words.append("scale {:g}".format(record["loss_scale"]))
         if record["examples_per_second"]:
             rates = (record["examples_per_second"], record["examples_per_second_per_device"])
-            words.append("%.1f examples/s (%.1f a device)" % rates)
+            words.append("{:.1f} examples/s ({:.1f} a device)".format(*rates))
             left = (self._config.num_train_steps - record["step"]) * self.meter.seconds_a_step()
-            words.append("%s left" % duration(left))
+            words.append(f"{duration(left)} left")
         return "  ".join(words)
 
     def close(self, step: int) -> None:
@@ -153,9 +153,9 @@ class Events:
             log = tf.SessionLog(status=tf.SessionLog.START)
             self._writer.add_session_log(log, global_step=start + 1)
 
-    def write(self, step: int, record: Dict[str, Any]) -> None:
+    def write(self, step: int, record: dict[str, Any]) -> None:
         """Add the record's figures."""
-        values: List[Any] = [
+        values: list[Any] = [
             tf.Summary.Value(tag=tag, simple_value=value)
             for tag, value in sorted(record.items())
             if tag not in ("step", "time") and value is not None
@@ -171,7 +171,7 @@ class Events:
 class Bar:
     """Show a bar on stderr if that is a terminal."""
 
-    def __init__(self, what: str, total: int, start: int, stream: Optional[TextIO] = None) -> None:
+    def __init__(self, what: str, total: int, start: int, stream: TextIO | None = None) -> None:
         stream = sys.stderr if stream is None else stream
         self._bar: Any = None
         if not stream.isatty():
@@ -203,6 +203,6 @@ def _append(path: str) -> TextIO:
 def duration(seconds: float) -> str:
     """Say seconds as people do: 4.2 s, 3 min 05 s, 2 h 07 min."""
     if seconds < 60:
-        return "%.1f s" % seconds
+        return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
-    return "%d min %02d s" % (minutes, rest) if minutes < 60 else "%d h %02d min" % divmod(minutes, 60)
+    return f"{minutes} min {rest:02d} s" if minutes < 60 else "%d h %02d min" % divmod(minutes, 60)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Sequence
 
 import tensorflow.compat.v1 as tf
 
@@ -21,12 +21,12 @@ from bert.train_config import TrainConfig
 class StepGraph:
     """Hold what the loop runs, saves and loads."""
 
-    weights: Dict[str, Any]  # the model's variables by Google's names
+    weights: dict[str, Any]  # the model's variables by Google's names
     step: Any
-    saved: Dict[str, Any]  # what a checkpoint holds: weights, slots, pooler, global_step
-    scalars: Dict[str, Any]  # what its JSON holds: loss scale and counters, equal on all ranks
-    accumulate: Optional[Any]  # operation of all batches of a step but the last; None: there is one
-    fetches: Dict[str, Any]  # operation of the last batch and the step's figures
+    saved: dict[str, Any]  # what a checkpoint holds: weights, slots, pooler, global_step
+    scalars: dict[str, Any]  # what its JSON holds: loss scale and counters, equal on all ranks
+    accumulate: Any | None  # operation of all batches of a step but the last; None: there is one
+    fetches: dict[str, Any]  # operation of the last batch and the step's figures
     stop: Any  # a rank sets it to 1 to ask all ranks to stop
     broadcast: Any
 
@@ -35,7 +35,7 @@ class StepGraph:
 class Totals:
     """Hold sums over a step's batches, on one rank or over all."""
 
-    gradients: List[Any]
+    gradients: list[Any]
     loss: Any
     per_token: Any
 
@@ -90,7 +90,7 @@ def _loss(
     model_config: BertConfig, config: TrainConfig, batch: Any, backend: Backend, weights: Any, number: Any
 ) -> Any:
     if config.gradient_checkpointing and config.dropout and not backend.repeats_dropout:
-        raise TrainerError("gradient_checkpointing: %s cannot draw a layer's dropout twice" % backend.name)
+        raise TrainerError(f"gradient_checkpointing: {backend.name} cannot draw a layer's dropout twice")
     gelu = tanh_gelu if config.gelu == "tanh" else backend.gelu
     dropout = Dropout(backend, config.seed, number) if config.dropout else None
     model = Model(
@@ -102,8 +102,8 @@ def _loss(
 
 
 def _gradients(
-    loss: Any, variables: List[Any], scale: Optional[Any], keep_rows: bool
-) -> Tuple[Totals, List[bool]]:
+    loss: Any, variables: list[Any], scale: Any | None, keep_rows: bool
+) -> tuple[Totals, list[bool]]:
     """Give the gradients (of the scaled loss), and which of them came as rows of a table."""
     scaled = loss if scale is None else loss * scale.get_loss_scale()
     raw = tf.gradients(scaled, variables)
@@ -116,7 +116,7 @@ def _gradients(
     return Totals(kept, loss, per_token), sparse
 
 
-def _accumulate(sums: Totals, part: Any, batches: int) -> Tuple[Optional[Any], Totals, List[Any]]:
+def _accumulate(sums: Totals, part: Any, batches: int) -> tuple[Any | None, Totals, list[Any]]:
     """Add a step's batches up: (operation of a batch that is not the last, sums at the last, clearing)."""
     if batches == 1:
         return None, sums, []
@@ -132,22 +132,22 @@ def _accumulate(sums: Totals, part: Any, batches: int) -> Tuple[Optional[Any], T
 
 def _accumulator(index: int, value: Any) -> Any:
     zeros = tf.zeros_initializer()
-    name = "accumulator_%d" % index
+    name = f"accumulator_{index}"
     return tf.get_variable(name, value.shape, tf.float32, zeros, trainable=False, use_resource=True)
 
 
-def _over_ranks(backend: Backend, sums: Totals, stop: Any) -> Tuple[Totals, Any]:
+def _over_ranks(backend: Backend, sums: Totals, stop: Any) -> tuple[Totals, Any]:
     scalars = [sums.loss, sums.per_token, tf.convert_to_tensor(stop)]
     *gradients, loss, per_token, stops = reduce_gradients(backend, [*sums.gradients, *scalars])
     return Totals(gradients, loss, per_token), stops
 
 
-def reduce_gradients(backend: Backend, gradients: Sequence[Any]) -> List[Any]:
+def reduce_gradients(backend: Backend, gradients: Sequence[Any]) -> list[Any]:
     """Sum the gradients, and the scalars after them, over the ranks."""
     return backend.all_reduce_sum(gradients)
 
 
-def _unscale(value: Any, scale: Optional[Any]) -> Any:
+def _unscale(value: Any, scale: Any | None) -> Any:
     return value if scale is None else value * (1.0 / scale.get_loss_scale())
 
 
@@ -156,7 +156,7 @@ def _norm(gradients: Sequence[Any], per_token: Any, sparse: Sequence[bool]) -> A
     return tf.sqrt(per_token + 2.0 * tf.add_n([tf.nn.l2_loss(gradient) for gradient in dense]))
 
 
-def _pooler(config: BertConfig) -> Dict[str, Any]:
+def _pooler(config: BertConfig) -> dict[str, Any]:
     """Make the variables that only Google's graph has, and needs in a checkpoint that it restores."""
     shapes = names.shapes(config, pooler=True)
     normal = tf.truncated_normal_initializer(stddev=config.initializer_range, seed=1)
@@ -190,7 +190,7 @@ class _Update:
         held = [self._skipped, self._in_a_row, *(scale.variables if scale else [])]
         self.scalars = {variable.name.split(":")[0]: variable for variable in held}
 
-    def make(self, gradients: List[Any], norm: Any) -> Tuple[List[Any], Dict[str, Any]]:
+    def make(self, gradients: list[Any], norm: Any) -> tuple[list[Any], dict[str, Any]]:
         """Give the operations and the step's figures."""
         config = self._config
         rate = optimizer.learning_rate(
@@ -215,7 +215,7 @@ class _Update:
         figures.update(skipped=skipped, skipped_in_a_row=row)
         return [*operations, advance, seen], figures
 
-    def _apply(self, gradients: List[Any], norm: Any, rate: Any) -> Any:
+    def _apply(self, gradients: list[Any], norm: Any, rate: Any) -> Any:
         config = self._config
         gradients = optimizer.clip(gradients, norm, config.clip, config.clip_norm)
         # A resume by more ranks lowers the step, and steps were skipped by the old count.
@@ -229,7 +229,7 @@ class _Update:
             )  # fmt: skip
         return tf.group(*updates)
 
-    def _count(self, finite: Any) -> List[Any]:
+    def _count(self, finite: Any) -> list[Any]:
         bad = 1.0 - tf.cast(finite, tf.float32)
         row = tf.where(finite, 0.0, self._in_a_row + 1.0)
         return [

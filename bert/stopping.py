@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from types import TracebackType
-from typing import Any, Optional, Type
+from typing import Any
 
 EXIT_CODE = 128 + signal.SIGTERM
 _PATIENCE = 5.0  # seconds that a step may take at least before it counts as one that never ends
@@ -26,7 +26,7 @@ class StopRequest:
         self.requested = False
         self._installed = threading.current_thread() is threading.main_thread()
         self._over = False
-        self._busy_since: Optional[float] = None  # None: not inside a step
+        self._busy_since: float | None = None  # None: not inside a step
         self._longest = 0.0
         self._steps = 0
 
@@ -41,9 +41,9 @@ class StopRequest:
 
     def __exit__(
         self,
-        kind: Optional[Type[BaseException]],
-        error: Optional[BaseException],
-        trace: Optional[TracebackType],
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._over = True
         if self._installed:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Optional
 
 HIGHEST_SCALE = 3.4e38  # of a loss: just below the largest float32; the bound of npu_bridge's manager
 
@@ -30,7 +29,7 @@ class TrainConfig:
     gelu: str = "exact"
     gradient_checkpointing: bool = False
     freeze_embeddings: bool = False  # bert/embeddings stay as they are loaded, and have no slots
-    amp: Optional[bool] = None
+    amp: bool | None = None
     loss_over: str = "row"
     seed: int = 12345
     rows_per_step: int = 0  # over all ranks; with steps_per_epoch, what a resume by other ranks needs
@@ -43,5 +42,5 @@ class TrainConfig:
         """Give the peak learning rate of a job of so many ranks. ValueError: no such lr_scaling."""
         factors = {"none": 1.0, "linear": float(ranks), "sqrt": math.sqrt(ranks)}
         if self.lr_scaling not in factors:
-            raise ValueError("lr_scaling %r is none of %s" % (self.lr_scaling, ", ".join(factors)))
+            raise ValueError("lr_scaling {!r} is none of {}".format(self.lr_scaling, ", ".join(factors)))
         return self.learning_rate * factors[self.lr_scaling]

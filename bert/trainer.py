@@ -8,7 +8,7 @@ import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, Iterator, List, Tuple
+from typing import Any, Callable, Dict, Iterator
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -86,8 +86,8 @@ def _say(backend: Backend, *lines: str) -> None:
 
 
 def input_pipeline(
-    batches: Iterator[Dict[str, np.ndarray]], static_shapes: bool = False
-) -> Tuple[Any, Dict[str, Any]]:
+    batches: Iterator[dict[str, np.ndarray]], static_shapes: bool = False
+) -> tuple[Any, dict[str, Any]]:
     """Make a tf.data iterator over numpy batches: (iterator to initialise, tensors by key).
 
     static_shapes: every batch has the shapes of the first, and the graph may rely on them.
@@ -96,16 +96,16 @@ def input_pipeline(
     keys = sorted(first)
 
     types = {key: tf.as_dtype(np.asarray(first[key]).dtype) for key in keys}
-    shapes: Dict[str, Any] = {key: list(np.shape(first[key])) for key in keys}
+    shapes: dict[str, Any] = {key: list(np.shape(first[key])) for key in keys}
     if not static_shapes:
         shapes = {key: [None] * len(shape) for key, shape in shapes.items()}
     every = itertools.chain([first], batches)
 
-    def pull(_: Any) -> List[np.ndarray]:
+    def pull(_: Any) -> list[np.ndarray]:
         batch = next(every)
         return [np.asarray(batch[key], types[key].as_numpy_dtype) for key in keys]
 
-    def batch_of(index: Any) -> Dict[str, Any]:
+    def batch_of(index: Any) -> dict[str, Any]:
         tensors = dict(zip(keys, tf.numpy_function(pull, [index], [types[key] for key in keys])))
         for key in keys:
             tensors[key].set_shape(shapes[key])
@@ -164,7 +164,7 @@ class _Loop:
     def run(self) -> TrainResult:
         """Train, save, and end; the heart of the program."""
         config, at, seen, prefix = self._config, self._start.step, 0, ""
-        result: Dict[str, Any] = {}
+        result: dict[str, Any] = {}
         while at < config.num_train_steps:
             if self._stop.requested:
                 _assign(self._session, self._graph.stop, 1.0)
@@ -193,10 +193,10 @@ class _Loop:
         limit = min(every - at % every, self._config.num_train_steps - at)
         return min(self._backend.steps_per_call, limit)
 
-    def _run(self, count: int) -> Dict[str, Any]:
+    def _run(self, count: int) -> dict[str, Any]:
         for _ in range(self._config.num_accumulation_steps - 1):
             self._session.run(self._graph.accumulate)
-        result: Dict[str, Any] = self._backend.run_steps(self._session, self._graph.fetches, count)
+        result: dict[str, Any] = self._backend.run_steps(self._session, self._graph.fetches, count)
         return result
 
     def _compare_steps(self, at: int, count: int, reported: int) -> None:
@@ -211,7 +211,7 @@ class _Loop:
         every = self._config.save_checkpoints_steps
         return bool(every and at % every == 0) or at == self._config.num_train_steps
 
-    def _check(self, at: int, result: Dict[str, Any]) -> None:
+    def _check(self, at: int, result: dict[str, Any]) -> None:
         """End a run that has diverged, before anything of it is saved."""
         if not np.isfinite(result["loss"]):
             losses = self._stop.call(self._backend.all_gather, repr(float(result["own_loss"])))
@@ -232,7 +232,7 @@ class _Loop:
                 % (result["skipped_in_a_row"], at, result["scale"])
             )
 
-    def _save(self, at: int, result: Dict[str, Any]) -> str:
+    def _save(self, at: int, result: dict[str, Any]) -> str:
         """Save on rank 0 what all ranks hold; the others wait. Give the prefix."""
         heartbeat.beat("save")
         self._compare(at)
@@ -260,17 +260,17 @@ class _Loop:
 
     def _leave(self, at: int, prefix: str) -> None:
         self._progress.close(at)
-        _say(self._backend, "SIGTERM: saved %s at step %d; start again to go on" % (prefix, at))
+        _say(self._backend, f"SIGTERM: saved {prefix} at step {at}; start again to go on")
         sys.exit(EXIT_CODE)
 
 
 def predict(
     model_config: BertConfig,
     prefix: str,
-    batches: Iterator[Dict[str, np.ndarray]],
+    batches: Iterator[dict[str, np.ndarray]],
     backend: Backend,
     gelu: str = "exact",
-) -> Iterator[Tuple[np.ndarray, np.ndarray]]:
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield (start logits, end logits) [B, L] of each batch, in order. CheckpointError: it does not fit."""
     reader.check(prefix, model_config)
     first = next(batches, None)
@@ -288,7 +288,7 @@ def predict(
             if loaded.missing:
                 _say(backend, *loaded.lines())
 
-            def run(batch: Dict[str, np.ndarray]) -> Tuple[np.ndarray, np.ndarray]:
+            def run(batch: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
                 start, end = session.run(logits, {feeds[key]: batch[key] for key in feeds})
                 return start, end
 
@@ -297,7 +297,7 @@ def predict(
 
 def _ahead(
     run: Callable[[Any], Any], batches: Iterator[Any], count: int
-) -> Iterator[Tuple[np.ndarray, np.ndarray]]:
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Run up to `count` batches at once; give their results in order."""
     if count == 1:
         yield from map(run, batches)

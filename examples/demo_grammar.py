@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import re
-from typing import Callable, Dict, Iterable, List, NamedTuple, Tuple
+from typing import Callable, Iterable, NamedTuple
 
 CHOICE = re.compile(r"\(([^()]*\|[^()]*)\)")
 SLOT = re.compile(r"(\[[^\]]+\]|\{[A-Z]\}|<[a-z]+>)")
@@ -17,18 +17,18 @@ class Attribute(NamedTuple):
     name: str
     type: str
     detail: str
-    questions: List[str]
+    questions: list[str]
 
 
 class Kind(NamedTuple):
     """A kind of thing: how it is named, what is told about it and in which sentences."""
 
     name: str
-    namings: List[Tuple[List[str], List[Tuple[str, str]]]]
-    attributes: Dict[str, Attribute]
-    openers: List[str]
-    sentences: List[str]
-    fillers: List[str]
+    namings: list[tuple[list[str], list[tuple[str, str]]]]
+    attributes: dict[str, Attribute]
+    openers: list[str]
+    sentences: list[str]
+    fillers: list[str]
 
 
 class Span(NamedTuple):
@@ -59,7 +59,7 @@ def read_kind(name: str, lines: Iterable[str]) -> Kind:
     return kind
 
 
-def _parts(text: str, separator: str) -> List[str]:
+def _parts(text: str, separator: str) -> list[str]:
     return [part.strip() for part in text.split(separator)]
 
 
@@ -72,12 +72,12 @@ def choose(rng: random.Random, template: str) -> str:
         template = template[: found.start()] + rng.choice(found.group(1).split("|")) + template[found.end() :]
 
 
-def facts_of(template: str) -> List[str]:
+def facts_of(template: str) -> list[str]:
     """List the bracketed keys of a template in order: `x`, `!x` or `other.x`."""
     return FACT.findall(template)
 
 
-def fill(template: str, value_of: Callable[[str], str]) -> Tuple[str, List[Span]]:
+def fill(template: str, value_of: Callable[[str], str]) -> tuple[str, list[Span]]:
     """Replace each slot by its value; return the sentence, capitalised, and where its facts stand."""
     text, spans = "", []
     for piece in SLOT.split(template):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from typing import Dict, List, Set
 
 WOMEN = (
     "Ada Agnes Alma Anna Beatrice Berta Clara Cora Dora Edith Ella Emma Esther Flora Freda Greta Hanna "
@@ -51,7 +50,7 @@ NOUNS = (
 ).split()
 
 
-def deal(rng: random.Random, stems: List[str], ends: List[str], separator: str = "") -> List[str]:
+def deal(rng: random.Random, stems: list[str], ends: list[str], separator: str = "") -> list[str]:
     """Join every stem to every end, in random order, without tripled letters or repeated words."""
     words = [
         stem + separator + end
@@ -66,10 +65,10 @@ def deal(rng: random.Random, stems: List[str], ends: List[str], separator: str =
 class Names:
     """Hand out names of each sort; a name is used once (a surname may return with another first name)."""
 
-    def __init__(self, decks: Dict[str, List[str]], rng: random.Random) -> None:
+    def __init__(self, decks: dict[str, list[str]], rng: random.Random) -> None:
         self.decks = {sort: deque(words) for sort, words in decks.items()}
         self.rng = rng
-        self.given: Set[str] = set()
+        self.given: set[str] = set()
 
     def take(self, sort: str) -> str:
         """Return a new name of `sort`: woman, man, person, surname, place or pair; nouns may repeat."""
@@ -85,12 +84,12 @@ class Names:
 
     def _draw(self, sort: str) -> str:
         if sort in ("woman", "man"):
-            return "%s %s" % (self.rng.choice(WOMEN if sort == "woman" else MEN), self._draw("surname"))
+            return "{} {}".format(self.rng.choice(WOMEN if sort == "woman" else MEN), self._draw("surname"))
         self.decks[sort].rotate(1)
         return self.decks[sort][0]
 
 
-def two_sets(rng: random.Random, dev_share: float) -> List[Names]:
+def two_sets(rng: random.Random, dev_share: float) -> list[Names]:
     """Return the names of train and of dev, which share no surname, place or pair of words."""
     decks = {
         "surname": deal(rng, SURNAME_STEMS, SURNAME_ENDS),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import re
-from typing import Dict, List, NamedTuple, Tuple
+from typing import NamedTuple
 
 from demo_grammar import SLOT, Kind, Span, choose, facts_of, fill
 from demo_names import Names
@@ -25,7 +25,7 @@ class Passage(NamedTuple):
     name: str
     other: str
     text: str
-    spans: List[Span]
+    spans: list[Span]
 
 
 class Question(NamedTuple):
@@ -36,7 +36,7 @@ class Question(NamedTuple):
     answered: bool
 
 
-def new_name(forms: List[str], names: Names, rng: random.Random) -> str:
+def new_name(forms: list[str], names: Names, rng: random.Random) -> str:
     """Make a name of one of the given forms."""
     return SLOT.sub(lambda slot: names.take(slot.group()[1:-1]), rng.choice(forms))
 
@@ -49,7 +49,7 @@ class Thing:
         self.base = rng.randrange(1830, 1920)
         forms, self.refs = rng.choice(kind.namings)
         self.name, self.other = new_name(forms, names, rng), new_name(forms, names, rng)
-        self.values: Dict[str, str] = {}
+        self.values: dict[str, str] = {}
         self.by_name = True  # the next sentence must call the thing by its name
 
     def value(self, slot: str) -> str:
@@ -90,7 +90,7 @@ class Thing:
         bounds, unit = (detail + " ").split(" ", 1)
         low, high = (int(bound.replace(",", "")) for bound in bounds.split("-"))
         number = self.rng.randrange(low, high + 1)
-        return ("{:,}".format(number) if number > 12 else COUNT_WORDS[number - 2]) + (" " + unit).rstrip()
+        return (f"{number:,}" if number > 12 else COUNT_WORDS[number - 2]) + (" " + unit).rstrip()
 
 
 def write_passage(kind: Kind, names: Names, rng: random.Random) -> Passage:
@@ -107,14 +107,14 @@ def write_passage(kind: Kind, names: Names, rng: random.Random) -> Passage:
     return Passage(kind, thing.name, thing.other if "{O}" in " ".join(templates) else "", text, spans)
 
 
-def _select(kind: Kind, rng: random.Random) -> List[str]:
+def _select(kind: Kind, rng: random.Random) -> list[str]:
     """Choose the sentences of a passage: an opener, then a mixture in random order."""
     opener = choose(rng, rng.choice(kind.openers))
     plain, wrong, second = _sorted_sentences(kind, rng)
     pool = [group.pop() for group, share in ((second, 25), (wrong, 15)) if rng.randrange(100) < share]
     pool += [choose(rng, rng.choice(kind.fillers))] * (rng.randrange(100) < 30) + plain
     told = set(facts_of(opener))
-    body: List[str] = []
+    body: list[str] = []
     words, enough = len(opener.split()), rng.choice(LENGTHS)
     for template in pool:
         keys = {key.lstrip("!") for key in facts_of(template)}
@@ -126,9 +126,9 @@ def _select(kind: Kind, rng: random.Random) -> List[str]:
     return [opener, *body]
 
 
-def _sorted_sentences(kind: Kind, rng: random.Random) -> Tuple[List[str], List[str], List[str]]:
+def _sorted_sentences(kind: Kind, rng: random.Random) -> tuple[list[str], list[str], list[str]]:
     """Shuffle the sentences into plain ones, ones with a wrong value, and ones about a second thing."""
-    groups: Tuple[List[str], List[str], List[str]] = ([], [], [])
+    groups: tuple[list[str], list[str], list[str]] = ([], [], [])
     for template in kind.sentences:
         keys = facts_of(template)
         sort = 1 if any(key.startswith("!") for key in keys) else 2 if "{O}" in template else 0
@@ -144,7 +144,7 @@ class Asker:
     def __init__(self, passage: Passage, stranger: str, rng: random.Random) -> None:
         self.passage, self.stranger, self.rng = passage, stranger, rng
         self.facts = {span.key: span for span in passage.spans}
-        self.used: List[str] = []
+        self.used: list[str] = []
 
     def word(self, attribute: str, name: str) -> str:
         """Word the question for an attribute as no earlier question of this passage did."""
@@ -156,7 +156,7 @@ class Asker:
                 return text[0].upper() + text[1:]
         raise Exhausted(attribute)
 
-    def answered(self, number: int) -> List[Question]:
+    def answered(self, number: int) -> list[Question]:
         """Ask for `number` told facts; the last may be a paraphrase of an earlier one."""
         keys = [key for key in self.facts if not key.startswith("!")]
         self.rng.shuffle(keys)
@@ -169,12 +169,12 @@ class Asker:
         name = self.passage.other if other else self.passage.name
         return Question(self.word(attribute, name), self.facts[key], True)
 
-    def unanswered(self, number: int, swap: bool) -> List[Question]:
+    def unanswered(self, number: int, swap: bool) -> list[Question]:
         """Ask `number` questions that the passage does not answer though it seems to.
 
         swap: one of them is about another thing than the fact that it seems to ask for.
         """
-        questions: List[Question] = []
+        questions: list[Question] = []
         for _ in range(_TRIES):
             sorts = [self._untold()]
             if swap and not questions:
@@ -189,7 +189,7 @@ class Asker:
                 return questions
         raise Exhausted(self.passage.name)
 
-    def _untold(self) -> List[Tuple[str, str, Span]]:
+    def _untold(self) -> list[tuple[str, str, Span]]:
         """List attributes that are not told, each with a span of its type; wrong values come first."""
         found = []
         for attribute in self.passage.kind.attributes.values():
@@ -204,7 +204,7 @@ class Asker:
                 found.append((attribute.name, self.passage.name, self.rng.choice(alike)))
         return found
 
-    def _swapped(self) -> List[Tuple[str, str, Span]]:
+    def _swapped(self) -> list[tuple[str, str, Span]]:
         """List facts of the thing that are not told of the second one, to be asked of that."""
         if not self.passage.other:
             return []
@@ -214,7 +214,7 @@ class Asker:
             if key.isalpha() and "other." + key not in self.facts
         ]
 
-    def _foreign(self) -> List[Tuple[str, str, Span]]:
+    def _foreign(self) -> list[tuple[str, str, Span]]:
         """List facts of the thing, to be asked of one that the passage does not mention."""
         return [(key, self.stranger, span) for key, span in self.facts.items() if key.isalpha()]
 

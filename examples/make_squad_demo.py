@@ -15,7 +15,7 @@ import hashlib
 import json
 import os
 import random
-from typing import Any, Dict, List, Sequence, Tuple
+from typing import Any, Dict, Sequence
 
 from demo_grammar import Kind, Span, read_kind
 from demo_names import Names, two_sets
@@ -29,7 +29,7 @@ PASSAGES = {"train": 640, "dev": 70}
 Json = Dict[str, Any]
 
 
-def read_world() -> List[Kind]:
+def read_world() -> list[Kind]:
     """Read every kind of thing, in the order of their names."""
     kinds = []
     for file in sorted(os.listdir(WORLD)):
@@ -44,14 +44,14 @@ def make_split(split: str, world: Sequence[Kind], names: Names, rng: random.Rand
     articles = []
     for number in range(PASSAGES[split]):
         passage, questions = ask(world[number % len(world)], names, rng, number % SWAP_EVERY == 0)
-        tail = "%s-%d" % (split, number)
-        qas = [to_json(q, passage, "%s-%d" % (tail, i), split, rng) for i, q in enumerate(questions)]
+        tail = f"{split}-{number}"
+        qas = [to_json(q, passage, f"{tail}-{i}", split, rng) for i, q in enumerate(questions)]
         title = (passage.name[0].upper() + passage.name[1:]).replace(" ", "_")
         articles.append({"title": title, "paragraphs": [{"context": passage.text, "qas": qas}]})
     return {"version": "v2.0", "data": articles}
 
 
-def ask(kind: Kind, names: Names, rng: random.Random, swap: bool) -> Tuple[Passage, List[Question]]:
+def ask(kind: Kind, names: Names, rng: random.Random, swap: bool) -> tuple[Passage, list[Question]]:
     """Write a passage and its questions, in any order; one with too few facts is thrown away."""
     while True:
         passage = write_passage(kind, names, rng)
@@ -81,7 +81,7 @@ def to_json(question: Question, passage: Passage, label: str, split: str, rng: r
     return made
 
 
-def variants(span: Span, text: str) -> List[Span]:
+def variants(span: Span, text: str) -> list[Span]:
     """List other acceptable answers: a surname alone, a number without its unit, `in` with a year."""
     words = span.text.split(" ")
     if span.text.isdigit() and text[: span.start].endswith(" in "):
@@ -109,7 +109,7 @@ def main() -> None:
             json.dump(made, file, ensure_ascii=False)
             file.write("\n")
         count = sum(len(p["qas"]) for article in made["data"] for p in article["paragraphs"])
-        print("%s: %d questions on %d passages" % (path, count, len(made["data"])))
+        print(f"{path}: {count} questions on {len(made['data'])} passages")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import os
 import sys
 from contextlib import suppress
 from importlib import import_module
-from typing import Any, List, NoReturn, Optional, Sequence
+from typing import Any, NoReturn, Sequence
 
 import click
 
@@ -37,10 +37,10 @@ COMMANDS = {
 class LazyGroup(click.Group):
     """Import a command's module only when it runs; what is no command's name is a job to run."""
 
-    def list_commands(self, ctx: click.Context) -> List[str]:
+    def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> Optional[click.Command]:
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
         module, _, attribute = COMMANDS[cmd_name][0].partition(":")
@@ -51,19 +51,19 @@ class LazyGroup(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
 
-    def parse_args(self, ctx: click.Context, args: List[str]) -> List[str]:
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if args and args[0] not in COMMANDS and args[0] not in ("--help", "-h", "--version"):
             args = ["run", *args]
         return super().parse_args(ctx, args)
 
-    def main(self, args: Optional[Sequence[str]] = None, *others: Any, **kwargs: Any) -> Any:
+    def main(self, args: Sequence[str] | None = None, *others: Any, **kwargs: Any) -> Any:
         """Run, and turn every error into one line and its exit code."""
         try:
             sys.exit(super().main(args, standalone_mode=False))
         except LauncherError as error:
             _fail(str(error), error.exit_code)
         except click.ClickException as error:
-            _fail("%s; see npu-launch --help" % error.format_message().rstrip("."), 2)
+            _fail("{}; see npu-launch --help".format(error.format_message().rstrip(".")), 2)
         except (click.Abort, KeyboardInterrupt):
             _fail("interrupted", 130)
         except BrokenPipeError:
@@ -79,7 +79,7 @@ class LazyGroup(click.Group):
 
 def _fail(message: str, code: int) -> NoReturn:
     with suppress(OSError):
-        click.echo("npu-launch: %s" % message, err=True)
+        click.echo(f"npu-launch: {message}", err=True)
     sys.exit(code)
 
 

@@ -10,8 +10,6 @@ LauncherError                 125   our own bug, or nothing more precise fits
 
 from __future__ import annotations
 
-from typing import Optional
-
 
 class LauncherError(Exception):
     """Stop the launcher with one line on stderr and `exit_code`."""
@@ -32,9 +30,9 @@ class ConfigError(UsageError):
         self,
         message: str,
         *,
-        file: Optional[str] = None,
-        line: Optional[int] = None,
-        key: Optional[str] = None,
+        file: str | None = None,
+        line: int | None = None,
+        key: str | None = None,
     ) -> None:
         place = ":".join(str(part) for part in (file, line) if part is not None)
         super().__init__(": ".join(part for part in (place, key, message) if part))

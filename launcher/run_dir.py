@@ -11,7 +11,7 @@ from typing import Any, Iterable
 
 def write_atomic(path: Path, data: bytes) -> None:
     """Write a file so that a reader sees the old bytes or the new ones, never a part."""
-    handle, name = tempfile.mkstemp(dir=str(path.parent), prefix=".%s." % path.name)
+    handle, name = tempfile.mkstemp(dir=str(path.parent), prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as stream:
             stream.write(data)
@@ -84,10 +84,10 @@ class RunDir:
         return self.path / "gathered"
 
     def log(self, rank: int) -> Path:
-        return self.logs / ("rank_%d.log" % rank)
+        return self.logs / (f"rank_{rank}.log")
 
     def index(self, rank: int) -> Path:
-        return self.logs / ("rank_%d.index" % rank)
+        return self.logs / (f"rank_{rank}.index")
 
     def rank_dir(self, rank: int) -> Path:
         return self.path / "ranks" / str(rank)

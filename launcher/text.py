@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import time
-from typing import Set
 
 from rank_table.ranges import spell
 
@@ -12,22 +11,22 @@ _STYLE = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 _UNPRINTABLE = re.compile(r"[^\t\x20-\x7e\xa0-\U0010ffff]")
 
 
-def label(ranks: Set[int]) -> str:
+def label(ranks: set[int]) -> str:
     """Name ranks: 3 or [0-2,5].
 
     >>> label({0, 1, 2, 5})
     '[0-2,5]'
     """
-    return str(next(iter(ranks))) if len(ranks) == 1 else "[%s]" % spell(sorted(ranks))
+    return str(next(iter(ranks))) if len(ranks) == 1 else f"[{spell(sorted(ranks))}]"
 
 
 def clock(wall: float) -> str:
     """Render a time of day with milliseconds."""
-    return time.strftime("%H:%M:%S", time.localtime(wall)) + ".%03d" % (wall % 1 * 1000)
+    return time.strftime("%H:%M:%S", time.localtime(wall)) + f".{int(wall % 1 * 1000):03d}"
 
 
 def printable(text: str) -> str:
     """Keep escape sequences of a rank from steering the terminal; colours are left out."""
     if text.isprintable():
         return text
-    return _UNPRINTABLE.sub(lambda match: "\\x%02x" % ord(match.group()), _STYLE.sub("", text))
+    return _UNPRINTABLE.sub(lambda match: f"\\x{ord(match.group()):02x}", _STYLE.sub("", text))

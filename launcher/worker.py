@@ -19,7 +19,7 @@ import threading
 import time
 import traceback
 from types import TracebackType
-from typing import Any, List, Optional, Type
+from typing import Any
 
 RANK_DIR = os.environ.get("NPU_LAUNCH_RANK_DIR", "")
 DUMP_SIGNAL = signal.SIGRTMIN + 8
@@ -27,7 +27,7 @@ _PID = os.getpid()
 _OWN_FILES = (os.path.abspath(__file__), os.path.abspath(runpy.__file__), "<frozen runpy>")
 
 
-def report(error: BaseException, trace: Optional[TracebackType], thread: str, fatal: bool = True) -> None:
+def report(error: BaseException, trace: TracebackType | None, thread: str, fatal: bool = True) -> None:
     """Write error.json, or thread_error.json, once: the first error is the one that counts."""
     path = os.path.join(RANK_DIR, "error.json" if fatal else "thread_error.json")
     # A child that was forked inherits the hooks; its errors are not the rank's.
@@ -57,10 +57,10 @@ def message_of(error: BaseException) -> str:
     try:
         return str(error)
     except Exception as problem:
-        return "<message cannot be made: %s in __str__>" % type(problem).__name__
+        return f"<message cannot be made: {type(problem).__name__} in __str__>"
 
 
-def traceback_of(error: BaseException, trace: Optional[TracebackType]) -> str:
+def traceback_of(error: BaseException, trace: TracebackType | None) -> str:
     """Format a traceback, with its causes, without the frames of this file."""
     trace = own_frames_off(trace)
     try:
@@ -69,14 +69,14 @@ def traceback_of(error: BaseException, trace: Optional[TracebackType]) -> str:
         return "".join(traceback.format_tb(trace)) + type(error).__name__
 
 
-def own_frames_off(trace: Optional[TracebackType]) -> Optional[TracebackType]:
+def own_frames_off(trace: TracebackType | None) -> TracebackType | None:
     """Leave out the frames that lead from this file to the program."""
     while trace is not None and trace.tb_frame.f_code.co_filename in _OWN_FILES:
         trace = trace.tb_next
     return trace
 
 
-def _hook(kind: Type[BaseException], error: BaseException, trace: Optional[TracebackType]) -> None:
+def _hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """Print an exception as Python does, from the program's first frame on."""
     trace = own_frames_off(trace)
     sys.__excepthook__(kind, error.with_traceback(trace), trace)
@@ -142,7 +142,7 @@ def main() -> None:
         raise
 
 
-def _run(words: List[str]) -> None:
+def _run(words: list[str]) -> None:
     if words[0] == "-m":
         sys.path[0] = os.environ.get("NPU_LAUNCH_CWD") or os.getcwd()
         sys.argv = words[1:]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import Any, List, Mapping, Optional, Union
+from typing import Any, Mapping
 
 from rank_table.inventory import CHIPS
 from rank_table.rules import document_kind, host_and_process, legacy, recommendations, syntax, v1, v1_1, v2
@@ -16,8 +16,8 @@ __all__ = ["ERROR", "WARNING", "Finding", "check", "check_file", "check_host", "
 
 
 def check(
-    source: Union[str, bytes, RankTable], chip: str = "", environ: Optional[Mapping[str, str]] = None
-) -> List[Finding]:
+    source: str | bytes | RankTable, chip: str = "", environ: Mapping[str, str] | None = None
+) -> list[Finding]:
     """Check a text, or a table as it would be written; errors come first, none means that HCCL accepts it.
 
     `chip` is 910A, A2, A3 or 950; without it, a rule of one generation is a warning while the table may be
@@ -33,7 +33,7 @@ def check(
     return report.done()
 
 
-def check_file(path: str, chip: str = "", environ: Optional[Mapping[str, str]] = None) -> List[Finding]:
+def check_file(path: str, chip: str = "", environ: Mapping[str, str] | None = None) -> list[Finding]:
     """Check a file: its name as HCCL wants it, then its text. OSError: it cannot be read."""
     report = _report(chip, environ)
     _check_name(path, report)
@@ -46,31 +46,29 @@ def check_file(path: str, chip: str = "", environ: Optional[Mapping[str, str]] =
     return report.done()
 
 
-def check_host(table: RankTable, host: Any) -> List[Finding]:
+def check_host(table: RankTable, host: Any) -> list[Finding]:
     """Compare the table with a host's devices (rule 22): ids, addresses, super_device_ids."""
     report = Report()
     host_and_process.check_host(table, host, report)
     return report.done()
 
 
-def check_process(
-    table: RankTable, environ: Mapping[str, str], physical: Optional[int] = None
-) -> List[Finding]:
+def check_process(table: RankTable, environ: Mapping[str, str], physical: int | None = None) -> list[Finding]:
     """Compare the table with a process (rules 13 to 15): RANK_ID, and the physical id of its device."""
     report = Report()
     host_and_process.check_process(table, environ, physical, report)
     return report.done()
 
 
-def worst(findings: List[Finding]) -> str:
+def worst(findings: list[Finding]) -> str:
     """Give "error", "warning" or ""."""
     levels = {finding.level for finding in findings}
     return ERROR if ERROR in levels else WARNING if WARNING in levels else ""
 
 
-def _report(chip: str, environ: Optional[Mapping[str, str]]) -> Report:
+def _report(chip: str, environ: Mapping[str, str] | None) -> Report:
     if chip and chip not in CHIPS:
-        raise RankTableError("chip %s is none of %s" % (chip, ", ".join(CHIPS)))
+        raise RankTableError("chip {} is none of {}".format(chip, ", ".join(CHIPS)))
     return Report(chip, environ)
 
 
@@ -91,7 +89,7 @@ def _is_json_name(path: str) -> bool:
     return path.find(".json") == len(path) - len(".json")
 
 
-def _check_text(source: Union[str, bytes], report: Report) -> None:
+def _check_text(source: str | bytes, report: Report) -> None:
     document = syntax.parse(source, report)
     if document is syntax.NOTHING:
         return

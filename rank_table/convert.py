@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from typing import Dict, List, Mapping, Tuple
+from typing import Mapping
 
 from rank_table.model import Rank, RankTableError, Server
 from rank_table.table import RankTable
@@ -12,7 +12,7 @@ from rank_table.table import RankTable
 TARGETS = ("1.0", "1.2", "2.0", "cloud")
 
 
-def convert(table: RankTable, layout: str, by_pod: bool = False) -> Tuple[RankTable, List[str]]:
+def convert(table: RankTable, layout: str, by_pod: bool = False) -> tuple[RankTable, list[str]]:
     """Give the table in another layout and notes on what changes.
 
     A cloud table has no rank_ids: HCCL orders it by server_id as text, then by device. `by_pod` numbers it
@@ -22,16 +22,16 @@ def convert(table: RankTable, layout: str, by_pod: bool = False) -> Tuple[RankTa
         RankTableError: the target needs what the table does not hold, or its ranks would change.
     """
     if layout not in TARGETS:
-        raise RankTableError("cannot write %s; one of %s" % (layout, ", ".join(TARGETS)))
-    notes: List[str] = []
+        raise RankTableError("cannot write {}; one of {}".format(layout, ", ".join(TARGETS)))
+    notes: list[str] = []
     if table.layout == "cloud":
         table, notes = _pods_in_order(table, by_pod)
     if layout == table.layout:
         return table, notes
     if layout == "2.0" or table.layout == "2.0":
         raise RankTableError(
-            "cannot convert %s to %s: the network levels of a 950 are in one alone; "
-            "make the table anew on its hosts" % (table.layout, layout)
+            f"cannot convert {table.layout} to {layout}: the network levels of a 950 are in one alone; "
+            "make the table anew on its hosts"
         )
     if layout == "1.2":
         return _to_1_2(table), notes
@@ -40,7 +40,7 @@ def convert(table: RankTable, layout: str, by_pod: bool = False) -> Tuple[RankTa
     return _to_1_0(table, notes), notes
 
 
-def _to_1_0(table: RankTable, notes: List[str]) -> RankTable:
+def _to_1_0(table: RankTable, notes: list[str]) -> RankTable:
     if any(rank.device_id < 0 for rank in table.ranks):
         raise RankTableError(
             "cannot convert: a rank is a process of the host (device_id -1), 1.0 has devices only"
@@ -56,10 +56,8 @@ def _to_1_0(table: RankTable, notes: List[str]) -> RankTable:
 def _to_1_2(table: RankTable) -> RankTable:
     missing = next((rank for rank in table.ranks if not rank.super_device_id), None)
     if missing is not None or not table.super_pods:
-        where = (
-            "rank %d has no super_device_id" % missing.rank_id if missing else "there is no super_pod_list"
-        )
-        raise RankTableError("cannot convert to 1.2: %s; make the table anew on its hosts" % where)
+        where = f"rank {missing.rank_id} has no super_device_id" if missing else "there is no super_pod_list"
+        raise RankTableError(f"cannot convert to 1.2: {where}; make the table anew on its hosts")
     return replace(table, layout="1.2")
 
 
@@ -74,13 +72,13 @@ def _to_cloud(table: RankTable) -> RankTable:
         replace(rank, pod_name=rank.server_id, super_device_id="", instance={}) for rank in table.ranks
     )
     servers = tuple(Server(server.server_id, server.server_id, server.extra) for server in _servers(table))
-    groups: Tuple[Mapping[str, str], ...] = ({"group_name": "hccl_world_group"},)
+    groups: tuple[Mapping[str, str], ...] = ({"group_name": "hccl_world_group"},)
     return RankTable(ranks, "cloud", table.status or "completed", servers, groups=groups)
 
 
-def _servers(table: RankTable) -> Tuple[Server, ...]:
+def _servers(table: RankTable) -> tuple[Server, ...]:
     """Give one entry a server, in the order of the ranks; pods of one server become one."""
-    extras: Dict[str, Mapping[str, object]] = {}
+    extras: dict[str, Mapping[str, object]] = {}
     for server in table.server_list:
         extras.setdefault(server.server_id, server.extra)
     return tuple(Server(name, extra=extras.get(name, {})) for name in table.servers)
@@ -91,7 +89,7 @@ def _kept(table: RankTable) -> Mapping[str, object]:
     return table.extra if table.layout in ("1.0", "1.2") else {}
 
 
-def _pods_in_order(table: RankTable, by_pod: bool) -> Tuple[RankTable, List[str]]:
+def _pods_in_order(table: RankTable, by_pod: bool) -> tuple[RankTable, list[str]]:
     ordered = sorted(table.ranks, key=lambda rank: (_pod_number(rank), rank.pod_name, rank.device_id))
     if [rank.rank_id for rank in ordered] == list(range(len(ordered))):
         return table, []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass, field, replace
-from typing import Any, Dict, List, Mapping, Sequence, Tuple
+from typing import Any, Mapping, Sequence
 
 from rank_table.ranges import spell
 
@@ -37,7 +37,7 @@ class Device:
     health: str = ""
     cores: str = ""
     local_id: int = -1
-    levels: Tuple[Mapping[str, Any], ...] = field(default=(), hash=False)
+    levels: tuple[Mapping[str, Any], ...] = field(default=(), hash=False)
     origin: Mapping[str, str] = field(default_factory=dict, hash=False, compare=False)
 
     def know(self, source: str, **values: Any) -> Device:
@@ -51,7 +51,7 @@ class Host:
     """Hold a server and its devices, in the order in which they get their ranks."""
 
     server_id: str
-    devices: Tuple[Device, ...]
+    devices: tuple[Device, ...]
     host_ip: str = ""
     super_pod_id: str = ""
     chip: str = ""
@@ -68,8 +68,9 @@ class Host:
         missing = [number for number in device_ids if number not in known]
         if missing:
             raise InventoryError(
-                "no device %s on %s, which has %s; devices are named by their physical id"
-                % (spell(missing), self.server_id, spell(sorted(known)) or "none")
+                "no device {} on {}, which has {}; devices are named by their physical id".format(
+                    spell(missing), self.server_id, spell(sorted(known)) or "none"
+                )
             )
         return replace(self, devices=tuple(known[number] for number in device_ids))
 
@@ -78,9 +79,9 @@ class Host:
 class Inventory:
     """Hold every host of a job; the first one is this host unless said otherwise."""
 
-    hosts: Tuple[Host, ...]
+    hosts: tuple[Host, ...]
     source: str = ""
-    notes: Tuple[str, ...] = ()  # what a person should see: one line each
+    notes: tuple[str, ...] = ()  # what a person should see: one line each
 
     @property
     def chip(self) -> str:
@@ -108,13 +109,13 @@ def virtual_cpu(device_ids: Sequence[int], server_id: str = "") -> Inventory:
     return Inventory((host,), "virtual CPU devices")
 
 
-def natural(text: str) -> List[Any]:
+def natural(text: str) -> list[Any]:
     """Give a sort key by which node2 comes before node10.
 
     >>> sorted(["node10", "node2", "10.0.0.9", "10.0.0.10"], key=natural)
     ['10.0.0.9', '10.0.0.10', 'node2', 'node10']
     """
-    parts: List[Any] = []
+    parts: list[Any] = []
     for word, digits in re.findall(r"([^0-9]*)([0-9]*)", text):
         parts.append((word, int(digits[:4000]) if digits else -1))
     return parts
@@ -126,20 +127,19 @@ def merge(inventories: Sequence[Inventory], order: Sequence[str] = ()) -> Invent
     Raises:
         InventoryError: a server_id stands twice, or the order names another set of servers.
     """
-    hosts: Dict[str, Host] = {}
+    hosts: dict[str, Host] = {}
     for inventory in inventories:
         for host in inventory.hosts:
             if host.server_id in hosts:
                 raise InventoryError(
-                    "server_id %s stands twice; each host needs its own (inventory --server-id)"
-                    % host.server_id
+                    f"server_id {host.server_id} stands twice; each host needs its own (inventory --server-id)"
                 )
             hosts[host.server_id] = host
     wanted = list(order) or sorted(hosts, key=natural)
     if sorted(wanted) != sorted(hosts):
         odd = sorted(set(wanted) ^ set(hosts)) or ["a server twice"]
         raise InventoryError(
-            "the order names %s, but the servers are %s" % (", ".join(odd), ", ".join(hosts))
+            "the order names {}, but the servers are {}".format(", ".join(odd), ", ".join(hosts))
         )
     notes = tuple(note for inventory in inventories for note in inventory.notes)
-    return Inventory(tuple(hosts[name] for name in wanted), "%d hosts" % len(hosts), notes)
+    return Inventory(tuple(hosts[name] for name in wanted), f"{len(hosts)} hosts", notes)

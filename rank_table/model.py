@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Mapping, Tuple
+from typing import Any, Mapping
 
 # What a table is written as. The legacy templates carry no version; HCCL calls both "template 2".
 LAYOUTS = ("1.0", "1.1", "1.2", "2.0", "cloud", "lab")
@@ -33,7 +33,7 @@ class Rank:
     local_id: int = -1
     pod_name: str = ""
     group: int = 0  # index into RankTable.groups, legacy templates only
-    levels: Tuple[Mapping[str, Any], ...] = field(default=(), hash=False)
+    levels: tuple[Mapping[str, Any], ...] = field(default=(), hash=False)
     extra: Mapping[str, Any] = field(default_factory=_nothing, hash=False)
     instance: Mapping[str, Any] = field(default_factory=_nothing, hash=False)
 
@@ -52,5 +52,5 @@ class SuperPod:
     """Hold a super pod of 1.2 and the servers in it."""
 
     super_pod_id: str
-    servers: Tuple[Server, ...]
+    servers: tuple[Server, ...]
     extra: Mapping[str, Any] = field(default_factory=_nothing, hash=False)

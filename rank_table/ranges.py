@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Iterable, List
+from typing import Iterable
 
 
 def spell(numbers: Iterable[int]) -> str:
@@ -11,7 +11,7 @@ def spell(numbers: Iterable[int]) -> str:
     >>> spell([0, 1, 2, 3, 7])
     '0-3,7'
     """
-    runs: List[List[int]] = []
+    runs: list[list[int]] = []
     for number in numbers:
         if runs and number == runs[-1][1] + 1:
             runs[-1][1] = number

@@ -6,7 +6,7 @@ Reads what HCCL would read and no more: whether HCCL would accept it is for rank
 from __future__ import annotations
 
 import re
-from typing import Any, Dict, Iterable, Iterator, List, Mapping, Sequence, Tuple
+from typing import Any, Iterable, Iterator, Mapping, Sequence
 
 from rank_table.model import Rank, RankTableError, Server, SuperPod
 
@@ -29,13 +29,13 @@ def layout_of(document: Document) -> str:
     if version in ("1.0", "1.1", "1.2", "2.0"):
         return str(version)
     if version is not None:
-        raise RankTableError("version %.80r is none of 1.0, 1.1, 1.2, 2.0" % (version,))
+        raise RankTableError(f"version {version!r:.80} is none of 1.0, 1.1, 1.2, 2.0")
     if "group_list" in document:
         return "lab" if "deploy_mode" in document else "cloud"
     raise RankTableError("no version, and no group_list of the legacy template")
 
 
-def read(document: Any) -> Dict[str, Any]:
+def read(document: Any) -> dict[str, Any]:
     """Give the fields of the RankTable that a parsed document describes; ranks in the order of their ids.
 
     Raises:
@@ -65,23 +65,23 @@ def number(item: Document, key: str, place: str) -> int:
         return value
     match = _NUMBER.match(value) if isinstance(value, str) else None
     if match is None:
-        problem = "missing" if value is None else "%.80r is no number" % (value,)
-        raise RankTableError("%s.%s: %s" % (place, key, problem))
+        problem = "missing" if value is None else f"{value!r:.80} is no number"
+        raise RankTableError(f"{place}.{key}: {problem}")
     return int(match.group(1))
 
 
-def objects(item: Document, key: str, place: str) -> Iterator[Tuple[str, Document]]:
+def objects(item: Document, key: str, place: str) -> Iterator[tuple[str, Document]]:
     """Walk a list of objects: (JSON path, object)."""
     values = item.get(key)
-    here = "%s.%s" % (place, key) if place else key
+    here = f"{place}.{key}" if place else key
     if not isinstance(values, list):
-        raise RankTableError("%s: %s" % (here, "missing" if values is None else "no list"))
+        raise RankTableError("{}: {}".format(here, "missing" if values is None else "no list"))
     if not values and key != "level_list":  # HCCL takes no other list that is empty
-        raise RankTableError("%s: empty" % here)
+        raise RankTableError(f"{here}: empty")
     for index, value in enumerate(values):
         if not isinstance(value, dict):
-            raise RankTableError("%s[%d]: no object" % (here, index))
-        yield "%s[%d]" % (here, index), value
+            raise RankTableError(f"{here}[{index}]: no object")
+        yield f"{here}[{index}]", value
 
 
 def text(item: Document, key: str) -> str:
@@ -90,9 +90,9 @@ def text(item: Document, key: str) -> str:
     return "" if value is None else str(value)
 
 
-def _read_v1(document: Document) -> Dict[str, Any]:
-    servers: List[Server] = []
-    ranks: List[Rank] = []
+def _read_v1(document: Document) -> dict[str, Any]:
+    servers: list[Server] = []
+    ranks: list[Rank] = []
     for place, server in objects(document, "server_list", ""):
         name = text(server, "server_id")
         servers.append(Server(name, extra=rest(server, SERVER)))
@@ -121,9 +121,9 @@ def _super_pods(document: Document) -> Iterator[SuperPod]:
         yield SuperPod(text(pod, "super_pod_id"), servers, extra)
 
 
-def _read_heterog(document: Document) -> Dict[str, Any]:
-    servers: List[Server] = []
-    ranks: List[Rank] = []
+def _read_heterog(document: Document) -> dict[str, Any]:
+    servers: list[Server] = []
+    ranks: list[Rank] = []
     known = frozenset(("rank_id", "device_id", "rank_ip"))
     for place, node in objects(document, "node_list", ""):
         name = text(node, "node_addr")
@@ -136,7 +136,7 @@ def _read_heterog(document: Document) -> Dict[str, Any]:
     return {"ranks": ranks, "servers_": tuple(servers), "extra": rest(document, HETEROG)}
 
 
-def _read_v2(document: Document) -> Dict[str, Any]:
+def _read_v2(document: Document) -> dict[str, Any]:
     ranks = [_v2_rank(item, place) for place, item in objects(document, "rank_list", "")]
     return {"ranks": ranks, "servers_": (), "extra": rest(document, V2)}
 
@@ -156,19 +156,19 @@ def v2_server(levels: Sequence[Document], device_id: int, local_id: int) -> str:
     same difference of the two sit on one host. (Tables made here carry server_id, which HCCL passes over.)
     """
     instance = text(levels[0], "net_instance_id") if levels else ""
-    return instance if local_id == device_id else "%s+%d" % (instance, local_id - device_id)
+    return instance if local_id == device_id else f"{instance}+{local_id - device_id}"
 
 
-def _instances(document: Document) -> Iterator[Tuple[int, str, Document]]:
+def _instances(document: Document) -> Iterator[tuple[int, str, Document]]:
     for index, (place, group) in enumerate(objects(document, "group_list", "")):
         for here, instance in objects(group, "instance_list", place):
             yield index, here, instance
 
 
-def _read_cloud(document: Document) -> Dict[str, Any]:
+def _read_cloud(document: Document) -> dict[str, Any]:
     """Read the cloud template, which has no rank_ids: HCCL sorts by server_id as text, then by device."""
-    servers: List[Server] = []
-    found: List[Tuple[str, int, str, str, int, Document]] = []
+    servers: list[Server] = []
+    found: list[tuple[str, int, str, str, int, Document]] = []
     for group, place, instance in _instances(document):
         name, pod = text(instance, "server_id"), text(instance, "pod_name")
         servers.append(Server(name, pod, rest(instance, frozenset(("pod_name", "server_id", "devices")))))
@@ -186,8 +186,8 @@ def _read_cloud(document: Document) -> Dict[str, Any]:
     return {"ranks": ranks, "servers_": tuple(servers), "groups": groups, "extra": rest(document, LEGACY)}
 
 
-def _read_lab(document: Document) -> Dict[str, Any]:
-    ranks: List[Rank] = []
+def _read_lab(document: Document) -> dict[str, Any]:
+    ranks: list[Rank] = []
     known, device_known = (
         frozenset(("rank_id", "server_id", "devices")),
         frozenset(("device_id", "device_ip")),
@@ -209,5 +209,5 @@ def _read_lab(document: Document) -> Dict[str, Any]:
     return {"ranks": ranks, "servers_": _names(ranks), "groups": groups, "extra": rest(document, LEGACY)}
 
 
-def _names(ranks: Iterable[Rank]) -> Tuple[Server, ...]:
+def _names(ranks: Iterable[Rank]) -> tuple[Server, ...]:
     return tuple(Server(name) for name in dict.fromkeys(rank.server_id for rank in ranks))

@@ -46,12 +46,12 @@ def _template(name: str) -> Template:
         loader=PackageLoader("templates", ""), undefined=StrictUndefined, keep_trailing_newline=True
     )
     environment.filters["json"] = json.dumps
-    return environment.get_template("rank_table/%s" % name)
+    return environment.get_template(f"rank_table/{name}")
 
 
-def _groups(table: RankTable) -> List[Tuple[Mapping[str, Any], Instances, int]]:
+def _groups(table: RankTable) -> list[tuple[Mapping[str, Any], Instances, int]]:
     """Give the groups of a legacy table: (other keys, instances, number of devices)."""
-    groups: List[Tuple[Mapping[str, Any], Instances, int]] = []
+    groups: list[tuple[Mapping[str, Any], Instances, int]] = []
     if table.layout not in ("cloud", "lab"):
         return groups
     for index, keys in enumerate(table.groups or ({},)):

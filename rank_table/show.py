@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Mapping, Sequence
+from typing import Any, Mapping, Sequence
 
 from rank_table.inventory import Inventory
 from rank_table.table import RankTable
@@ -12,7 +12,7 @@ Row = Sequence[str]
 
 def show(table: RankTable) -> str:
     """Give a heading, and one line a rank, server after server."""
-    title = "version %s" % table.version if table.version else "legacy template (%s)" % table.layout
+    title = f"version {table.version}" if table.version else f"legacy template ({table.layout})"
     servers = len(table.servers)
     head = "%s, status %s: %d rank%s on %d server%s" % (
         title,
@@ -28,9 +28,9 @@ def show(table: RankTable) -> str:
 _TITLES = ("SERVER", "RANK", "DEVICE", "ADDRESS", "SUPER POD", "SUPER DEVICE", "LOCAL ID", "POD")
 
 
-def _rows(table: RankTable) -> List[Row]:
-    pods: Dict[str, str] = {s.server_id: pod.super_pod_id for pod in table.super_pods for s in pod.servers}
-    rows: List[Row] = []
+def _rows(table: RankTable) -> list[Row]:
+    pods: dict[str, str] = {s.server_id: pod.super_pod_id for pod in table.super_pods for s in pod.servers}
+    rows: list[Row] = []
     for name in table.servers:
         for index, rank in enumerate(table.ranks_of(name)):
             rows.append(
@@ -54,7 +54,7 @@ def _level_addresses(levels: Sequence[Mapping[str, Any]]) -> str:
     return ",".join(dict.fromkeys(str(item.get("addr", "")) for item in items if isinstance(item, dict)))
 
 
-def _without_empty(rows: List[Row]) -> List[Row]:
+def _without_empty(rows: list[Row]) -> list[Row]:
     kept = [index for index in range(len(rows[0])) if index < 3 or any(row[index] for row in rows[1:])]
     return [tuple(row[index] for index in kept) for row in rows]
 
@@ -68,13 +68,13 @@ def columns(rows: Sequence[Row]) -> str:
 
 def show_inventory(inventory: Inventory, numbers: Sequence[Row], explain: bool) -> str:
     """Show hosts, and their devices in every numbering space; `explain` adds the source of each value."""
-    parts: List[str] = []
+    parts: list[str] = []
     first = 1
     for host in inventory.hosts:
         facts = [("chip", host.chip), ("super pod", host.super_pod_id), ("address", host.host_ip)]
-        known = ", ".join("%s %s" % fact for fact in facts if fact[1])
+        known = ", ".join("{} {}".format(*fact) for fact in facts if fact[1])
         count = len(host.devices)
-        parts.append("%s: %s%s\n" % (host.server_id, _count(count), ", " + known if known else ""))
+        parts.append("{}: {}{}\n".format(host.server_id, _count(count), ", " + known if known else ""))
         rows = numbers[first : first + count]
         first += count
         if rows:
@@ -84,14 +84,14 @@ def show_inventory(inventory: Inventory, numbers: Sequence[Row], explain: bool) 
             parts.append(columns(full))
         if explain:
             parts.append(_sources(host.origin, ""))
-            parts.extend(_sources(device.origin, "device %d " % device.device_id) for device in host.devices)
-    parts.extend("note: %s\n" % note for note in inventory.notes)
+            parts.extend(_sources(device.origin, f"device {device.device_id} ") for device in host.devices)
+    parts.extend(f"note: {note}\n" for note in inventory.notes)
     return "".join(parts)
 
 
 def _count(number: int) -> str:
-    return "no NPU" if number == 0 else "%d device%s" % (number, "" if number == 1 else "s")
+    return "no NPU" if number == 0 else f"{number} device{'' if number == 1 else 's'}"
 
 
 def _sources(origin: Mapping[str, str], prefix: str) -> str:
-    return "".join("  %s%s: %s\n" % (prefix, key, source) for key, source in origin.items() if source)
+    return "".join(f"  {prefix}{key}: {source}\n" for key, source in origin.items() if source)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from dataclasses import dataclass, field, replace
-from typing import Any, Dict, Iterable, List, Mapping, Sequence, Tuple
+from typing import Any, Iterable, Mapping, Sequence
 
 from rank_table.inventory import Host, natural
 from rank_table.model import Rank, RankTableError, Server, SuperPod
@@ -25,12 +25,12 @@ class RankTable:
     `extra` and `groups` hold the other keys of the document and of its groups as written.
     """
 
-    ranks: Tuple[Rank, ...]
+    ranks: tuple[Rank, ...]
     layout: str = "1.0"
     status: str = "completed"
-    server_list: Tuple[Server, ...] = ()
-    super_pods: Tuple[SuperPod, ...] = ()
-    groups: Tuple[Mapping[str, Any], ...] = field(default=(), hash=False)
+    server_list: tuple[Server, ...] = ()
+    super_pods: tuple[SuperPod, ...] = ()
+    groups: tuple[Mapping[str, Any], ...] = field(default=(), hash=False)
     extra: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
@@ -46,7 +46,7 @@ class RankTable:
         keys = [(server.server_id, server.pod_name) for server in self.server_list]
         if len(set(keys)) != len(keys):
             twice = Counter(keys).most_common(1)[0][0]
-            raise RankTableError("server %s stands twice" % "/".join(part for part in twice if part))
+            raise RankTableError("server {} stands twice".format("/".join(part for part in twice if part)))
         if not self.server_list:
             servers = dict.fromkeys((rank.server_id, rank.pod_name) for rank in self.ranks)
             object.__setattr__(self, "server_list", tuple(Server(*key) for key in servers))
@@ -62,7 +62,7 @@ class RankTable:
         """
         hosts = tuple(hosts)
         layout = layout or layout_for(hosts)
-        ranks: List[Rank] = []
+        ranks: list[Rank] = []
         for host in hosts:
             for device in host.devices:
                 ranks.append(
@@ -89,9 +89,9 @@ class RankTable:
             with open(path, encoding="utf-8-sig") as stream:
                 return cls.loads(stream.read())
         except (OSError, UnicodeDecodeError) as error:
-            raise RankTableError("%s: %s" % (path, error)) from None
+            raise RankTableError(f"{path}: {error}") from None
         except RankTableError as error:
-            raise RankTableError("%s: %s" % (path, error)) from None
+            raise RankTableError(f"{path}: {error}") from None
 
     @classmethod
     def loads(cls, text: str) -> RankTable:
@@ -109,24 +109,24 @@ class RankTable:
         return len(self.ranks)
 
     @property
-    def servers(self) -> Tuple[str, ...]:
+    def servers(self) -> tuple[str, ...]:
         """The server_ids in the order of their first rank."""
         return tuple(self._by_server())
 
     def by_rank(self, rank: int) -> Rank:
         """Look a rank up. RankTableError: there is none."""
         if not 0 <= rank < len(self.ranks):
-            raise RankTableError("no rank %d; the table has ranks 0 to %d" % (rank, self.world_size - 1))
+            raise RankTableError(f"no rank {rank}; the table has ranks 0 to {self.world_size - 1}")
         return self.ranks[rank]
 
-    def ranks_of(self, server_id: str) -> Tuple[Rank, ...]:
+    def ranks_of(self, server_id: str) -> tuple[Rank, ...]:
         """Give the ranks of a server; none when the table does not have it."""
         return self._by_server().get(server_id, ())
 
-    def cluster_spec(self, port: int = 2222) -> Dict[str, List[str]]:
+    def cluster_spec(self, port: int = 2222) -> dict[str, list[str]]:
         """Give what tf.train.ClusterSpec takes: the address of each rank, `port` + its place on its host."""
-        addresses: List[str] = []
-        places: Dict[str, int] = {}
+        addresses: list[str] = []
+        places: dict[str, int] = {}
         hosts = {
             server.server_id: str(server.extra.get("host_ip") or server.server_id)
             for server in self.server_list
@@ -134,22 +134,22 @@ class RankTable:
         for rank in self.ranks:
             place = places[rank.server_id] = places.get(rank.server_id, -1) + 1
             host = hosts.get(rank.server_id, rank.server_id)
-            addresses.append("%s:%d" % ("[%s]" % host if ":" in host else host, port + place))
+            addresses.append("%s:%d" % (f"[{host}]" if ":" in host else host, port + place))
         return {"worker": addresses}
 
-    def entries(self) -> List[Tuple[Server, Tuple[Rank, ...]]]:
+    def entries(self) -> list[tuple[Server, tuple[Rank, ...]]]:
         """Give the servers (instances) of the document and the ranks of each, in document order."""
-        members: Dict[Tuple[str, str], List[Rank]] = {}
+        members: dict[tuple[str, str], list[Rank]] = {}
         for rank in self.ranks:
             members.setdefault((rank.server_id, rank.pod_name), []).append(rank)
         known = {(server.server_id, server.pod_name): server for server in self.server_list}
         known.update({key: Server(*key) for key in members if key not in known})
         return [(server, tuple(members.get(key, ()))) for key, server in known.items()]
 
-    def _by_server(self) -> Dict[str, Tuple[Rank, ...]]:
-        cached: Dict[str, Tuple[Rank, ...]] = self.__dict__.get("_servers", {})
+    def _by_server(self) -> dict[str, tuple[Rank, ...]]:
+        cached: dict[str, tuple[Rank, ...]] = self.__dict__.get("_servers", {})
         if not cached and self.ranks:
-            lists: Dict[str, List[Rank]] = {}
+            lists: dict[str, list[Rank]] = {}
             for rank in self.ranks:
                 lists.setdefault(rank.server_id, []).append(rank)
             cached = {name: tuple(ranks) for name, ranks in lists.items()}
@@ -162,18 +162,18 @@ def parse_json(text: str) -> Any:
     try:
         return json.loads(text, parse_constant=_no_constant, parse_int=_integer)
     except json.JSONDecodeError as error:
-        raise RankTableError("line %d column %d: %s" % (error.lineno, error.colno, error.msg)) from None
+        raise RankTableError(f"line {error.lineno} column {error.colno}: {error.msg}") from None
     except RecursionError:
         raise RankTableError("nested too deeply for a rank table") from None
 
 
 def _no_constant(name: str) -> Any:
-    raise RankTableError("%s is no JSON" % name)
+    raise RankTableError(f"{name} is no JSON")
 
 
 def _integer(digits: str) -> int:
     if len(digits) > 20:  # long numbers take Python quadratic time, and no field holds one
-        raise RankTableError("a number of %d digits" % len(digits))
+        raise RankTableError(f"a number of {len(digits)} digits")
     return int(digits)
 
 
@@ -200,8 +200,8 @@ def _complete(ranks: Sequence[Rank], layout: str) -> None:
             )
 
 
-def _super_pods(hosts: Sequence[Host], layout: str) -> Tuple[SuperPod, ...]:
-    pods: Dict[str, List[Server]] = {}
+def _super_pods(hosts: Sequence[Host], layout: str) -> tuple[SuperPod, ...]:
+    pods: dict[str, list[Server]] = {}
     for host in hosts if layout == "1.2" else ():
         pods.setdefault(host.super_pod_id or "0", []).append(Server(host.server_id))
     return tuple(SuperPod(name, tuple(servers)) for name, servers in pods.items())
@@ -233,18 +233,20 @@ def merge(tables: Sequence[RankTable], order: Sequence[str] = ()) -> RankTable:
     layouts = sorted({table.layout for table in tables})
     if len(layouts) != 1 or layouts[0] == "lab":
         raise RankTableError(
-            "cannot merge tables of %s; convert them to one of 1.0, 1.2" % ", ".join(layouts)
+            "cannot merge tables of {}; convert them to one of 1.0, 1.2".format(", ".join(layouts))
         )
-    homes: Dict[str, RankTable] = {}
+    homes: dict[str, RankTable] = {}
     for table in tables:
         for name in table.servers:
             if name in homes:
-                raise RankTableError("server_id %s stands in two tables; each host needs its own" % name)
+                raise RankTableError(f"server_id {name} stands in two tables; each host needs its own")
             homes[name] = table
     wanted = list(order) or sorted(homes, key=natural)
     if sorted(wanted) != sorted(homes):
         odd = sorted(set(wanted) ^ set(homes)) or ["a server twice"]
-        raise RankTableError("the order names %s; the servers are %s" % (", ".join(odd), ", ".join(homes)))
+        raise RankTableError(
+            "the order names {}; the servers are {}".format(", ".join(odd), ", ".join(homes))
+        )
     members = [rank for name in wanted for rank in homes[name].ranks_of(name)]
     ranks = tuple(replace(rank, rank_id=index, group=0) for index, rank in enumerate(members))
     known = {server.server_id: server for table in tables for server in table.server_list}
@@ -255,8 +257,8 @@ def merge(tables: Sequence[RankTable], order: Sequence[str] = ()) -> RankTable:
     return replace(tables[0], ranks=ranks, server_list=servers, super_pods=pods, groups=tables[0].groups[:1])
 
 
-def _merged_pods(tables: Sequence[RankTable]) -> Tuple[SuperPod, ...]:
-    pods: Dict[str, SuperPod] = {}
+def _merged_pods(tables: Sequence[RankTable]) -> tuple[SuperPod, ...]:
+    pods: dict[str, SuperPod] = {}
     for table in tables:
         for pod in table.super_pods:
             known = pods.get(pod.super_pod_id)

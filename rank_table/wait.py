@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from typing import Callable, Tuple
+from typing import Callable
 
 from rank_table.table import RankTable, RankTableError
 
@@ -35,7 +35,7 @@ def wait_for(
     poll: float = 1.0,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
-) -> Tuple[RankTable, str]:
+) -> tuple[RankTable, str]:
     """Read a table once its status is completed: (table, text as it stands in the file).
 
     A file that is not there yet, empty, or half written counts as waiting, for at most `limit` seconds.
@@ -51,16 +51,16 @@ def wait_for(
             try:
                 return RankTable.loads(text), text
             except RankTableError as error:
-                raise RankTableError("%s: %s" % (path, error)) from None
+                raise RankTableError(f"{path}: {error}") from None
         if clock() - start >= limit:
-            raise StillWaiting("%s: %s after %g s" % (path, state, limit))
+            raise StillWaiting(f"{path}: {state} after {limit:g} s")
         if not told:
-            notify("%s: %s; waiting up to %g s for completed" % (path, state, limit))
+            notify(f"{path}: {state}; waiting up to {limit:g} s for completed")
             told = True
         sleep(poll)
 
 
-def _look(path: str) -> Tuple[str, str]:
+def _look(path: str) -> tuple[str, str]:
     """Read the file: (text, "") when it is completed, else ("", what it is instead)."""
     try:
         with open(path, encoding="utf-8-sig") as stream:
@@ -72,8 +72,8 @@ def _look(path: str) -> Tuple[str, str]:
     try:
         document = json.loads(text)
     except (ValueError, RecursionError) as error:
-        return "", "no JSON (%s)" % str(error)[:80] if text.strip() else "empty"
+        return "", f"no JSON ({str(error)[:80]})" if text.strip() else "empty"
     status = document.get("status") if isinstance(document, dict) else None
     if status in ("completed", None):  # without a status there is nothing to wait for
         return text, ""
-    return "", "status %.40s" % (status,)
+    return "", f"status {status:.40}"

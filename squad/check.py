@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from typing import Callable, Iterator, Mapping, Optional, Sequence
+from typing import Callable, Iterator, Mapping, Sequence
 
 from bert import names
 from bert.backend.npu_options import NpuOptions
@@ -68,7 +68,7 @@ def _required(flags: SquadFlags) -> Iterator[Finding]:
     needed += [("train_file", flags.do_train), ("predict_file", flags.do_predict)]
     for name, wanted in needed:
         if wanted and not getattr(flags, name):
-            yield name, "missing; give %s" % fields()[name].metadata["help"]
+            yield name, "missing; give {}".format(fields()[name].metadata["help"])
 
 
 def _files(flags: SquadFlags) -> Iterator[Finding]:
@@ -77,14 +77,14 @@ def _files(flags: SquadFlags) -> Iterator[Finding]:
         value = getattr(flags, name)
         if field.metadata["path"] == "in" and value and wanted.get(name, True):
             if not os.path.isfile(value):
-                yield name, "%s: no such file" % value
+                yield name, f"{value}: no such file"
             elif not os.access(value, os.R_OK):
-                yield name, "%s: not readable by you" % value
+                yield name, f"{value}: not readable by you"
     path = flags.init_checkpoint
     if path and index.find(path) is None:
         yield (
             "init_checkpoint",
-            "%s: no checkpoint; give a prefix (PREFIX.index exists) or safetensors" % path,
+            f"{path}: no checkpoint; give a prefix (PREFIX.index exists) or safetensors",
         )
 
 
@@ -98,14 +98,14 @@ _AT_LEAST_ONE = (
 def _ranges(flags: SquadFlags) -> Iterator[Finding]:
     for name in _AT_LEAST_ONE:
         if getattr(flags, name) < 1:
-            yield name, "%s is below 1" % getattr(flags, name)
+            yield name, f"{getattr(flags, name)} is below 1"
     for name in ("learning_rate", "num_train_epochs", "num_train_steps", "global_batch_size"):
         if getattr(flags, name) < 0:
-            yield name, "%s is negative" % getattr(flags, name)
+            yield name, f"{getattr(flags, name)} is negative"
     if not 0 <= flags.warmup_proportion < 1:
-        yield "warmup_proportion", "%s is outside 0 to 1" % flags.warmup_proportion
+        yield "warmup_proportion", f"{flags.warmup_proportion} is outside 0 to 1"
     if flags.dropout_rate != -1 and not 0 <= flags.dropout_rate < 1:
-        yield "dropout_rate", "%s is outside 0 to 1, and not -1" % flags.dropout_rate
+        yield "dropout_rate", f"{flags.dropout_rate} is outside 0 to 1, and not -1"
     yield from _loss_scale(flags)
     yield from NpuOptions.from_flags(flags).problems()
     if flags.max_query_length + 3 >= flags.max_seq_length:
@@ -129,7 +129,7 @@ def _model(flags: SquadFlags) -> Iterator[Finding]:
     try:
         config = BertConfig.from_file(flags.bert_config_file)
     except (ValueError, KeyError, TypeError) as error:
-        yield "bert_config_file", "%s: %s" % (flags.bert_config_file, error)
+        yield "bert_config_file", f"{flags.bert_config_file}: {error}"
         return
     with open(flags.vocab_file, "rb") as stream:
         entries = sum(1 for _ in stream)
@@ -149,19 +149,19 @@ def _shapes(path: str, config: BertConfig) -> Iterator[Finding]:
     try:
         held = names.to_google(index.describe(path))
     except (OSError, ValueError) as error:
-        yield "init_checkpoint", "%s: %s" % (path, error)
+        yield "init_checkpoint", f"{path}: {error}"
         return
     for problem in names.differences(held, config):
-        yield "init_checkpoint", "%s: %s" % (path, problem)
+        yield "init_checkpoint", f"{path}: {problem}"
 
 
-def main(argv: Optional[Sequence[str]] = None, write: Callable[[str], object] = sys.stdout.write) -> int:
+def main(argv: Sequence[str] | None = None, write: Callable[[str], object] = sys.stdout.write) -> int:
     """Print the findings as JSON; return the exit code."""
     environ = dict(os.environ, NPU_LAUNCH_CHECK="1")
     _, findings, notes = check(sys.argv[1:] if argv is None else argv, environ)
     answer = {
         "findings": [{"key": key, "message": message} for key, message in findings],
-        "notes": ["%s: %s" % note for note in notes],
+        "notes": ["{}: {}".format(*note) for note in notes],
     }
     write(json.dumps(answer) + "\n")
     return 2 if findings else 0

@@ -19,7 +19,7 @@ import string
 import sys
 from collections import Counter
 from itertools import compress
-from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterable, Mapping, NamedTuple, Sequence
 
 if __package__ in (None, ""):  # run as a script: packages are found beside squad/, not inside it
     sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -36,31 +36,31 @@ class Question(NamedTuple):
     """Hold what scoring needs of one question."""
 
     id: str
-    answers: List[str]  # texts of the reference answers; empty: the question has no answer
+    answers: list[str]  # texts of the reference answers; empty: the question has no answer
 
 
 class Curve(NamedTuple):
     """Hold a precision-recall curve."""
 
-    precisions: List[float]
-    recalls: List[float]
+    precisions: list[float]
+    recalls: list[float]
     average: float  # average precision in percent
 
 
 class Scores(NamedTuple):
     """Hold the scores of each question, by id, in the order of the data set."""
 
-    exact: Dict[str, float]
-    f1: Dict[str, float]
-    has_answer: Dict[str, bool]
+    exact: dict[str, float]
+    f1: dict[str, float]
+    has_answer: dict[str, bool]
 
 
 def evaluate(
     dataset: Any,
     predictions: Mapping[str, str],
-    na_probs: Optional[Mapping[str, float]] = None,
+    na_probs: Mapping[str, float] | None = None,
     na_prob_thresh: float = 1.0,
-) -> Dict[str, float]:
+) -> dict[str, float]:
     """Score `predictions` (id to text) against a SQuAD document, as json.load gives it.
 
     `na_probs` (id to score of "no answer") empties the answers above `na_prob_thresh` and adds the best
@@ -78,11 +78,11 @@ def evaluate(
     if na_probs is not None:
         for name, values in (("exact", scores.exact), ("f1", scores.f1)):
             best = best_threshold(values, predictions, na_probs, scores.has_answer)
-            result["best_" + name], result["best_%s_thresh" % name] = best
+            result["best_" + name], result[f"best_{name}_thresh"] = best
     return result
 
 
-def headline(result: Mapping[str, float]) -> Tuple[float, float]:
+def headline(result: Mapping[str, float]) -> tuple[float, float]:
     """Take exact match and F1 from a result of either version."""
     return result["exact" if "exact" in result else "exact_match"], result["f1"]
 
@@ -92,9 +92,9 @@ def is_version_1(dataset: Any) -> bool:
     return isinstance(dataset, dict) and str(dataset.get("version", "")).lower().lstrip("v").startswith("1.")
 
 
-def read_questions(dataset: Any) -> List[Question]:
+def read_questions(dataset: Any) -> list[Question]:
     """List the questions of a document. DataError names the path of what is missing, or an id given twice."""
-    questions: List[Question] = []
+    questions: list[Question] = []
     place = (0, 0, 0)
     try:
         for i, article in enumerate(dataset["data"]):
@@ -104,10 +104,10 @@ def read_questions(dataset: Any) -> List[Question]:
                     questions.append(Question(qa["id"], [answer["text"] for answer in qa["answers"]]))
     except (KeyError, TypeError, IndexError) as error:
         where = "at or after data[%d].paragraphs[%d].qas[%d]" % place
-        raise DataError("not a SQuAD file: %s: %s is missing or of a wrong type" % (where, error)) from None
+        raise DataError(f"not a SQuAD file: {where}: {error} is missing or of a wrong type") from None
     repeated = [key for key, times in Counter(q.id for q in questions).items() if times > 1]
     if repeated:
-        raise DataError("%d question ids are given more than once: %s" % (len(repeated), _some(repeated)))
+        raise DataError(f"{len(repeated)} question ids are given more than once: {_some(repeated)}")
     if not questions:
         raise DataError("the data set has no questions; give a SQuAD file with some")
     return questions
@@ -120,7 +120,7 @@ def check_predictions(questions: Sequence[Question], predictions: Mapping[str, s
     problems = _difference(questions, predictions, "prediction")
     wrong = [key for key, value in predictions.items() if not isinstance(value, str)]
     if wrong:
-        problems.append("%d predictions are not strings: %s" % (len(wrong), _some(wrong)))
+        problems.append(f"{len(wrong)} predictions are not strings: {_some(wrong)}")
     if problems:
         raise DataError("; ".join(problems))
 
@@ -138,23 +138,23 @@ def check_na_probs(questions: Sequence[Question], na_probs: Mapping[str, float],
         if isinstance(value, bool) or not isinstance(value, (int, float)) or math.isnan(value)
     ]
     if wrong:
-        problems.append("%d no-answer scores are not numbers: %s" % (len(wrong), _some(wrong)))
+        problems.append(f"{len(wrong)} no-answer scores are not numbers: {_some(wrong)}")
     if problems:
         raise DataError("; ".join(problems))
 
 
-def _difference(questions: Sequence[Question], given: Mapping[str, Any], noun: str) -> List[str]:
+def _difference(questions: Sequence[Question], given: Mapping[str, Any], noun: str) -> list[str]:
     """Say which questions have nothing in `given`, and what `given` has for no question."""
     ids = {question.id for question in questions}
-    problems: List[str] = []
+    problems: list[str] = []
     if ids == given.keys():
         return problems
     missing = [question.id for question in questions if question.id not in given]
     if missing:
-        problems.append("%d of %d questions have no %s: %s" % (len(missing), len(ids), noun, _some(missing)))
+        problems.append(f"{len(missing)} of {len(ids)} questions have no {noun}: {_some(missing)}")
     extra = [key for key in given if key not in ids]
     if extra:
-        problems.append("%d %ss are for no question of this file: %s" % (len(extra), noun, _some(extra)))
+        problems.append(f"{len(extra)} {noun}s are for no question of this file: {_some(extra)}")
     return problems
 
 
@@ -183,8 +183,8 @@ class _Normalized(Dict[str, str]):
 def score(questions: Sequence[Question], predictions: Mapping[str, str], first_version: bool) -> Scores:
     """Score each question by its best reference answer, before any no-answer threshold."""
     normalized = _Normalized()
-    exact: Dict[str, float] = {}
-    f1: Dict[str, float] = {}
+    exact: dict[str, float] = {}
+    f1: dict[str, float] = {}
     for key, answers in questions:
         references = {normalized[text] for text in answers}
         if not first_version:  # 2.0 leaves out references that normalise to nothing; 1.1 keeps them
@@ -218,9 +218,9 @@ def _percent(values: Iterable[float]) -> float:
     return 100.0 * sum(listed) / len(listed)
 
 
-def _summary(scores: Scores, na_probs: Mapping[str, float], threshold: float) -> Dict[str, float]:
+def _summary(scores: Scores, na_probs: Mapping[str, float], threshold: float) -> dict[str, float]:
     """Average over all questions, those with an answer and those without, under the official keys."""
-    result: Dict[str, float] = {}
+    result: dict[str, float] = {}
     answerable = list(scores.has_answer.values())
     # A question whose no-answer score is above the threshold counts as answered with nothing.
     kept = [na_probs.get(key, 0.0) <= threshold for key in scores.has_answer]
@@ -244,7 +244,7 @@ def best_threshold(
     predictions: Mapping[str, str],
     na_probs: Mapping[str, float],
     has_answer: Mapping[str, bool],
-) -> Tuple[float, float]:
+) -> tuple[float, float]:
     """Find the no-answer threshold with the best average; return (percentage, threshold).
 
     The official search: start from "nothing is answered" and let the questions in, surest answers first.
@@ -279,7 +279,7 @@ def precision_recall(
     return Curve(precisions, recalls, 100.0 * average)
 
 
-def curves(scores: Scores, na_probs: Mapping[str, float]) -> Dict[str, Curve]:
+def curves(scores: Scores, na_probs: Mapping[str, float]) -> dict[str, Curve]:
     """Trace the three official curves; none when no question has an answer."""
     if not any(scores.has_answer.values()):
         return {}
@@ -294,14 +294,14 @@ def read_json(path: str) -> Any:
         with open(path, encoding="utf-8") as stream:
             return json.load(stream)
     except OSError as error:
-        raise DataError("%s: %s" % (path, error.strerror or error)) from None
+        raise DataError(f"{path}: {error.strerror or error}") from None
     except json.JSONDecodeError as error:
-        raise DataError("%s:%d:%d: not JSON: %s" % (path, error.lineno, error.colno, error.msg)) from None
+        raise DataError(f"{path}:{error.lineno}:{error.colno}: not JSON: {error.msg}") from None
     except UnicodeDecodeError as error:
-        raise DataError("%s: not UTF-8: %s" % (path, error)) from None
+        raise DataError(f"{path}: not UTF-8: {error}") from None
 
 
-def _arguments(argv: Optional[Sequence[str]]) -> argparse.Namespace:
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="evaluate.py", description="Score predictions on a SQuAD file.")
     parser.add_argument("data_file", metavar="data.json", help="SQuAD file, version 2.0 or 1.1")
     parser.add_argument("pred_file", metavar="pred.json", help="predictions: question id to text")
@@ -317,7 +317,7 @@ def _run(options: argparse.Namespace) -> None:
     dataset, predictions = read_json(options.data_file), read_json(options.pred_file)
     na_probs = read_json(options.na_prob_file) if options.na_prob_file else None
     if options.verbose:
-        print("evaluate: %d predictions from %s" % (len(predictions), options.pred_file), file=sys.stderr)
+        print(f"evaluate: {len(predictions)} predictions from {options.pred_file}", file=sys.stderr)
     result = evaluate(dataset, predictions, na_probs, options.na_prob_thresh)
     traced = {}
     if na_probs is not None and options.out_image_dir:
@@ -337,12 +337,12 @@ def _run(options: argparse.Namespace) -> None:
         plots.write(options.out_image_dir, traced, na_probs, scores.has_answer)
 
 
-def main(argv: Optional[Sequence[str]] = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
     try:
         _run(_arguments(argv))
     except DataError as error:
-        print("evaluate: %s" % error, file=sys.stderr)
+        print(f"evaluate: {error}", file=sys.stderr)
         return 2
     return 0
 

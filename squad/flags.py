@@ -233,9 +233,9 @@ def _refuse(name: str, text: Optional[str]) -> None:
     if name in REFUSED:
         if (text or "").lower() in ("false", "0"):
             return
-        raise ValueError("not supported here; %s" % REFUSED[name])
+        raise ValueError(f"not supported here; {REFUSED[name]}")
     near = difflib.get_close_matches(name, fields(), n=1)
-    raise ValueError("unknown flag; %s" % ("did you mean %s?" % near[0] if near else "see --help"))
+    raise ValueError("unknown flag; %s" % (f"did you mean {near[0]}?" if near else "see --help"))
 
 
 _TYPES = typing.get_type_hints(SquadFlags)
@@ -259,7 +259,7 @@ def _convert(name: str, text: Optional[str]) -> Any:
         if text is None:
             return True
         if text.lower() not in _BOOLEANS:
-            raise ValueError("%r is not a boolean; give True or False" % text)
+            raise ValueError(f"{text!r} is not a boolean; give True or False")
         return _BOOLEANS[text.lower()]
     if text is None:
         raise ValueError("needs a value")
@@ -268,10 +268,10 @@ def _convert(name: str, text: Optional[str]) -> Any:
             return kind(text)
         except ValueError:
             noun = "an integer" if kind is int else "a number"
-            raise ValueError("%r is not %s" % (text, noun)) from None
+            raise ValueError(f"{text!r} is not {noun}") from None
     choices = fields()[name].metadata["choices"]
     if choices and text not in choices:
-        raise ValueError("%r is none of %s" % (text, ", ".join(choices)))
+        raise ValueError("{!r} is none of {}".format(text, ", ".join(choices)))
     return text
 
 
@@ -290,7 +290,7 @@ def usage() -> str:
     """Render --help: each flag, its default and its meaning."""
     rows = ["usage: run_squad --vocab_file=F --predict_file=F ... [--flag=value]", ""]
     for name, field in fields().items():
-        rows.append("  --%-30s %s (%s)" % (name, field.metadata["help"], _values(field)))
+        rows.append(f"  --{name!s:<30} {field.metadata['help']} ({_values(field)})")
     return "\n".join(rows)
 
 
@@ -299,9 +299,9 @@ def reference() -> str:
     rows = ["| flag | default | meaning |", "|---|---|---|"]
     for name, field in fields().items():
         choices = field.metadata["choices"]
-        meaning = field.metadata["help"] + (" (%s)" % ", ".join(choices) if choices else "")
-        default = "" if field.default in ("", None) else "`%s`" % field.default
-        rows.append("| `%s` | %s | %s |" % (name, default, meaning))
+        meaning = field.metadata["help"] + (" ({})".format(", ".join(choices)) if choices else "")
+        default = "" if field.default in ("", None) else f"`{field.default}`"
+        rows.append(f"| `{name}` | {default} | {meaning} |")
     return "\n".join(rows) + "\n"
 
 

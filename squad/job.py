@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import List
 
 from bert.cluster import Cluster
 from squad.data.examples import Example
@@ -18,7 +17,7 @@ class Dataset:
     """Hold the rows made of a file's questions; the questions themselves only where they were read."""
 
     features: Features
-    examples: List[Example]  # empty when the rows come from a record cache
+    examples: list[Example]  # empty when the rows come from a record cache
 
 
 @dataclass(frozen=True)

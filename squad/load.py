@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import List
-
 from squad.data import feature_cache
 from squad.data.examples import Example, overlap, read_squad
 from squad.data.features import Features, build_features
@@ -17,14 +15,14 @@ def load(job: Job, path: str, training: bool) -> Dataset:
     Raises:
         DataError: the file, the vocabulary or the cache's folder cannot be used.
     """
-    examples: List[Example] = []
+    examples: list[Example] = []
 
     def build() -> Features:
         examples.extend(_read(job, path, training))
         return _build(job, examples, training)
 
     features = _cached(job, path, build) if training and job.flags.input_files_dir else build()
-    job.say("%s: %s%d features" % (path, "%d questions, " % len(examples) if examples else "", len(features)))
+    job.say("%s: %s%d features" % (path, f"{len(examples)} questions, " if examples else "", len(features)))
     return Dataset(features, examples)
 
 
@@ -38,7 +36,7 @@ def warn_of_overlap(job: Job, train_set: Dataset, dev_set: Dataset) -> None:
         )
 
 
-def _read(job: Job, path: str, training: bool) -> List[Example]:
+def _read(job: Job, path: str, training: bool) -> list[Example]:
     flags = job.flags
     found = read_squad(path, training, flags.version_2_with_negative, flags.skip_bad_answers)
     for note in found.notes:
@@ -49,7 +47,7 @@ def _read(job: Job, path: str, training: bool) -> List[Example]:
     return found
 
 
-def _build(job: Job, examples: List[Example], training: bool) -> Features:
+def _build(job: Job, examples: list[Example], training: bool) -> Features:
     flags = job.flags
     sizes = (flags.max_seq_length, flags.doc_stride, flags.max_query_length)
     with progress_bar("features") as bar:
@@ -65,7 +63,7 @@ def _cached(job: Job, path: str, build: feature_cache.Build) -> Features:
         folder=flags.input_files_dir,
         key=key,
         reuse=flags.use_tfrecord,
-        run_id="%s-%d" % (job.cluster.run_id, job.cluster.attempt),
+        run_id=f"{job.cluster.run_id}-{job.cluster.attempt}",
         first=job.first_on_host,
     )
     return feature_cache.load_or_build(cache, build)

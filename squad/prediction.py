@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from contextlib import closing
-from typing import Any, Dict, Iterator, List, Mapping, Optional
+from typing import Any, Iterator, Mapping
 
 from bert import heartbeat, trainer
 from bert.backend.base import Backend
@@ -45,7 +45,7 @@ def _share(job: Job, model: BertConfig, data: Dataset, checkpoint: str, backend:
     share = (data.features, backend.rank, backend.size, flags.predict_batch_size, mode)
     order = batching.predict_order(*share)
     outputs = trainer.predict(model, checkpoint, batching.predict_batches(*share), backend, flags.gelu)
-    seconds: List[float] = []
+    seconds: list[float] = []
     begin = time.monotonic()
     with closing(outputs):  # here, not whenever it is collected: it has made its graph the current one
         logits = batching.collect_logits(data.features, order, _timed(outputs, len(order), seconds))
@@ -66,7 +66,7 @@ def precision(flags: SquadFlags, backend: Backend) -> str:
     return "bf16" if flags.mixed_precision and not amp_obstacle() else "fp32"
 
 
-def _timed(outputs: Iterator[Any], count: int, seconds: List[float]) -> Iterator[Any]:
+def _timed(outputs: Iterator[Any], count: int, seconds: list[float]) -> Iterator[Any]:
     """Pass the outputs on, one heartbeat each; note how long each one took."""
     with progress_bar("predict") as bar:
         while True:
@@ -99,7 +99,7 @@ def _answer(job: Job, data: Dataset, ranks: int) -> nbest.Result:
     return result
 
 
-def score(job: Job, result: nbest.Result) -> Dict[str, float]:
+def score(job: Job, result: nbest.Result) -> dict[str, float]:
     """Score the answers, also with the official script when it is given; {} for a file without answers.
 
     Raises:
@@ -108,11 +108,11 @@ def score(job: Job, result: nbest.Result) -> Dict[str, float]:
     flags = job.flags
     document = load_json(flags.predict_file)
     if not _has_answers(document):
-        job.say("%s: no reference answers in it, so nothing to score" % flags.predict_file)
+        job.say(f"{flags.predict_file}: no reference answers in it, so nothing to score")
         return {}
     if flags.num_eval_iterations:
         document = only(document, result.predictions)
-    odds: Optional[Mapping[str, float]] = result.null_odds or None
+    odds: Mapping[str, float] | None = result.null_odds or None
     if evaluate.is_version_1(document):
         odds = None
     figures = evaluate.evaluate(document, result.predictions, odds, flags.null_score_diff_threshold)
@@ -126,7 +126,7 @@ def _has_answers(document: Mapping[str, Any]) -> bool:
     return any("answers" in question for p in paragraphs for question in p["qas"])
 
 
-def only(document: Mapping[str, Any], wanted: Mapping[str, Any]) -> Dict[str, Any]:
+def only(document: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
     """Copy a SQuAD document with the wanted questions alone."""
     articles = [
         dict(article, paragraphs=[_only(paragraph, wanted) for paragraph in article["paragraphs"]])
@@ -135,7 +135,7 @@ def only(document: Mapping[str, Any], wanted: Mapping[str, Any]) -> Dict[str, An
     return dict(document, data=articles)
 
 
-def _only(paragraph: Mapping[str, Any], wanted: Mapping[str, Any]) -> Dict[str, Any]:
+def _only(paragraph: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
     return dict(paragraph, qas=[question for question in paragraph["qas"] if question["id"] in wanted])
 
 
@@ -143,13 +143,15 @@ def _compare(job: Job, ours: Mapping[str, float]) -> None:
     """Run the official script on the same files and show its figures."""
     flags = job.flags
     if flags.num_eval_iterations:
-        job.say("%s: not run, as only some questions are answered" % flags.eval_script)
+        job.say(f"{flags.eval_script}: not run, as only some questions are answered")
         return
     path = os.path.join(job.output_dir, "predictions.json")
     theirs = official_script.run(flags.eval_script, flags.predict_file, path)
-    job.say("%s: %s" % (flags.eval_script, "  ".join("%s %.4f" % item for item in theirs.items())))
+    job.say(
+        "{}: {}".format(flags.eval_script, "  ".join("{} {:.4f}".format(*item) for item in theirs.items()))
+    )
     for line in official_script.differences(ours, theirs):
-        job.say("warning: the evaluations differ: %s" % line)
+        job.say(f"warning: the evaluations differ: {line}")
 
 
 def report(job: Job, figures: Mapping[str, float], questions: int) -> None:
@@ -160,5 +162,5 @@ def report(job: Job, figures: Mapping[str, float], questions: int) -> None:
     job.say("EM %.3f  F1 %.3f  on %d questions" % (*evaluate.headline(figures), questions))
     for part in ("HasAns", "NoAns"):
         if part + "_f1" in figures:
-            values = tuple(figures["%s_%s" % (part, name)] for name in ("exact", "f1", "total"))
+            values = tuple(figures[f"{part}_{name}"] for name in ("exact", "f1", "total"))
             job.say("  %-6s  EM %.3f  F1 %.3f  on %d" % (part, *values))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 from contextlib import contextmanager
-from typing import Callable, Iterator, Optional, TextIO
+from typing import Callable, Iterator, TextIO
 
 Progress = Callable[[int, int], None]  # (done, of how many)
 
 
 @contextmanager
-def progress_bar(what: str, stream: Optional[TextIO] = None) -> Iterator[Optional[Progress]]:
+def progress_bar(what: str, stream: TextIO | None = None) -> Iterator[Progress | None]:
     """Show a bar on the stream (stderr) while the block runs: call what it gives, unless that is None."""
     stream = sys.stderr if stream is None else stream
     if not stream.isatty():

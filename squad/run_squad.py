@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Optional, Sequence
+from typing import Sequence
 
 if __name__ == "__main__" and not __package__:
     # Started as a file, Python looks for modules in squad/ instead of beside it.
@@ -29,7 +29,7 @@ from squad.job import Job
 from squad.load import load, warn_of_overlap
 
 
-def main(argv: Optional[Sequence[str]] = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Run the flags of a command line; return the exit code."""
     argv = sys.argv[1:] if argv is None else argv
     if "--help" in argv:
@@ -37,19 +37,19 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         return 0
     flags, findings, notes = check(argv, os.environ)
     for key, message in findings:
-        print("run_squad: --%s: %s" % (key, message), file=sys.stderr)
+        print(f"run_squad: --{key}: {message}", file=sys.stderr)
     if findings:
         return 2
     cluster = Cluster.from_environ(os.environ)
     for key, message in notes if cluster.rank == 0 else ():
-        print("run_squad: note: --%s: %s" % (key, message), file=sys.stderr, flush=True)
+        print(f"run_squad: note: --{key}: {message}", file=sys.stderr, flush=True)
     try:
         run(flags, cluster)
     except (DataError, CheckpointError) as error:
-        print("run_squad: %s" % error, file=sys.stderr)
+        print(f"run_squad: {error}", file=sys.stderr)
         return 2
     except TrainerError as error:
-        print("run_squad: %s" % error, file=sys.stderr)
+        print(f"run_squad: {error}", file=sys.stderr)
         return 1
     return 0
 

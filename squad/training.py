@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Dict, Iterator
+from typing import Any, Iterator
 
 from bert import trainer
 from bert.backend.base import Backend
@@ -28,7 +28,7 @@ def train(job: Job, model: BertConfig, data: Dataset, backend: Backend) -> str:
     flags, features = job.flags, data.features
     mode = flags.batching
     if not len(features):
-        raise DataError("%s: no passage with any text in it; give a SQuAD file" % flags.train_file)
+        raise DataError(f"{flags.train_file}: no passage with any text in it; give a SQuAD file")
     if mode == "bucket" and backend.static_shapes:
         raise DataError("batching bucket: this device compiles every shape anew; give batching=pack or pad")
     shuffle = not flags.npu_bert_debug
@@ -47,7 +47,7 @@ def train(job: Job, model: BertConfig, data: Dataset, backend: Backend) -> str:
     result = trainer.train(
         model, config, batches, backend, job.output_dir, flags.init_checkpoint, job.cluster.rank_dir
     )
-    job.say("trained %d steps, loss %.4f; checkpoint %s" % (result.step, result.loss, result.checkpoint))
+    job.say(f"trained {result.step} steps, loss {result.loss:.4f}; checkpoint {result.checkpoint}")
     return result.checkpoint
 
 
@@ -71,7 +71,7 @@ def loss_scale(flags: SquadFlags, device: str) -> float:
 def train_config(flags: SquadFlags, order: GlobalOrder, device: str) -> TrainConfig:
     """Give the trainer's settings: every field that has a flag's name is that flag's value."""
     known = {field.name for field in dataclasses.fields(TrainConfig)}
-    values: Dict[str, Any] = {name: getattr(flags, name) for name in known & set(vars(flags))}
+    values: dict[str, Any] = {name: getattr(flags, name) for name in known & set(vars(flags))}
     steps = flags.num_train_steps or max(1, round(flags.num_train_epochs * order.steps_per_epoch))
     computed = {
         "num_train_steps": steps,
@@ -91,10 +91,10 @@ def train_config(flags: SquadFlags, order: GlobalOrder, device: str) -> TrainCon
 
 def describe(order: GlobalOrder, config: TrainConfig, features: int, ranks: int) -> str:
     """Say in a line what an epoch and a step are."""
-    packed = "%d features in %d rows" % (features, order.num_rows) if order.mode == "pack" else ""
+    packed = f"{features} features in {order.num_rows} rows" if order.mode == "pack" else ""
     return "training: %d steps of %d rows on %d device%s; an epoch is %s, %d steps; batching %s" % (
         config.num_train_steps, order.global_batch, ranks, "" if ranks == 1 else "s",
-        packed or "%d features" % features, order.steps_per_epoch, order.mode,
+        packed or f"{features} features", order.steps_per_epoch, order.mode,
     )  # fmt: skip
 
 

@@ -38,7 +38,7 @@ def shared() -> Path:
     """Give the folder of reference data beside the checkout, or skip."""
     folder = Path(os.environ.get("NPU_LAUNCH_SHARED", str(ROOT.parent / "shared")))
     if not (folder / "golden").is_dir():
-        pytest.skip("reference data not found at %s (set NPU_LAUNCH_SHARED)" % folder)
+        pytest.skip(f"reference data not found at {folder} (set NPU_LAUNCH_SHARED)")
     return folder
 
 

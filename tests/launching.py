@@ -6,12 +6,12 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Dict, Optional
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def launch(cwd: Path, *words: object, env: Optional[Dict[str, str]] = None, timeout: float = 60) -> Any:
+def launch(cwd: Path, *words: object, env: dict[str, str] | None = None, timeout: float = 60) -> Any:
     """Run npu-launch in `cwd`, where its run folders go; give the finished process with its texts."""
     environ = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "2", **(env or {})}
     return subprocess.run(

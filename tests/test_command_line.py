@@ -8,7 +8,7 @@ import pty
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 import pytest
 
@@ -22,16 +22,16 @@ def test_any_command_runs_once_per_device_with_its_rank(tmp_path: Path) -> None:
     done = launch(tmp_path, "--devices", "0,2,5", *CPU, *words)
     assert done.returncode == 0, done.stderr
     for rank, device in enumerate((0, 2, 5)):
-        assert "rank %d of 3 on %d" % (rank, device) in done.stdout
-        log = (latest(tmp_path) / "logs" / ("rank_%d.log" % rank)).read_text()
-        assert log == "rank %d of 3 on %d\n" % (rank, device)
+        assert f"rank {rank} of 3 on {device}" in done.stdout
+        log = (latest(tmp_path) / "logs" / (f"rank_{rank}.log")).read_text()
+        assert log == f"rank {rank} of 3 on {device}\n"
 
 
 @pytest.mark.parametrize("program", ["module", "script", "command"])
 def test_a_program_of_the_yaml_is_a_module_a_script_or_a_command(tmp_path: Path, program: str) -> None:
     (tmp_path / "mine.py").write_text("import os, sys; print('hello', os.environ['RANK_ID'], sys.argv[1:])")
-    value = {"module": "mine", "script": "mine.py", "command": "[%s, mine.py]" % sys.executable}[program]
-    (tmp_path / "job.yaml").write_text("program: %s\nargs: {x: 1}\ndevices: 0-1\n" % value)
+    value = {"module": "mine", "script": "mine.py", "command": f"[{sys.executable}, mine.py]"}[program]
+    (tmp_path / "job.yaml").write_text(f"program: {value}\nargs: {{x: 1}}\ndevices: 0-1\n")
     done = launch(tmp_path, *CPU, "job.yaml", "y=a b")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "hello 1 ['--x=1', '--y=a b']" in done.stdout
@@ -50,7 +50,7 @@ def test_the_run_folder_holds_plan_table_job_events_and_result(tmp_path: Path) -
 
 @pytest.mark.parametrize("code", [1, 29, 124, 255])
 def test_the_exit_code_is_the_culprits_own(tmp_path: Path, code: int) -> None:
-    text = "if [ $RANK_ID = 1 ]; then echo before the end; exit %d; fi; sleep 30" % code
+    text = f"if [ $RANK_ID = 1 ]; then echo before the end; exit {code}; fi; sleep 30"
     done = launch(tmp_path, "--devices", "0-2", *CPU, "--grace", "5", "--", "sh", "-c", text)
     assert done.returncode == code
     assert "rank 1" in done.stdout and "before the end" in done.stdout
@@ -65,7 +65,7 @@ def test_a_signal_counts_from_128(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("mode", "code"), [(0o644, 126), (None, 127)])
-def test_a_program_that_cannot_run_starts_nothing(tmp_path: Path, mode: Optional[int], code: int) -> None:
+def test_a_program_that_cannot_run_starts_nothing(tmp_path: Path, mode: int | None, code: int) -> None:
     program = tmp_path / "program"
     if mode is not None:
         program.write_text("x")
@@ -164,7 +164,7 @@ def test_files_of_every_rank_are_gathered_by_pattern(tmp_path: Path) -> None:
     done = launch(tmp_path, "--devices", "0-1", *CPU, "gather=['*.bin']", "--", "sh", "-c", text)
     assert done.returncode == 0, done.stderr
     assert [
-        (latest(tmp_path) / "gathered" / ("rank_%d" % rank) / "w.bin").read_text() for rank in (0, 1)
+        (latest(tmp_path) / "gathered" / (f"rank_{rank}") / "w.bin").read_text() for rank in (0, 1)
     ] == ["0\n", "1\n"]
 
 
@@ -222,8 +222,7 @@ def test_an_inventory_file_of_two_hosts_starts_the_ranks_of_this_host_alone(tmp_
     import socket
 
     (tmp_path / "hosts.yaml").write_text(
-        "hosts:\n  - {server_id: other, devices: [0, 1]}\n  - {server_id: %s, devices: [0, 1]}\n"
-        % socket.gethostname()
+        f"hosts:\n  - {{server_id: other, devices: [0, 1]}}\n  - {{server_id: {socket.gethostname()}, devices: [0, 1]}}\n"
     )
     words = ("--devices", "0-1", "--inventory", "hosts.yaml", "--", "sh", "-c", "echo I am $RANK_ID")
     done = launch(tmp_path, *CPU, *words)

@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Dict, List, Sequence
+from typing import Any, Sequence
 
 import pytest
 
@@ -26,13 +26,13 @@ TINY = {
 }
 
 
-def metrics(run: Path, rank: int = 0) -> List[Dict[str, Any]]:
+def metrics(run: Path, rank: int = 0) -> list[dict[str, Any]]:
     """Read a rank's metrics, one dict a line."""
     path = run / "ranks" / str(rank) / "metrics.jsonl"
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def losses(run: Path, rank: int = 0) -> List[float]:
+def losses(run: Path, rank: int = 0) -> list[float]:
     return [line["loss"] for line in metrics(run, rank) if "loss" in line]
 
 
@@ -59,7 +59,7 @@ def tiny_job(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def final_weights(run: Path) -> Dict[str, Any]:
+def final_weights(run: Path) -> dict[str, Any]:
     import tensorflow.compat.v1 as tf
 
     prefix = run / "checkpoints" / (run / "checkpoints" / "latest").read_text().strip()
@@ -114,9 +114,9 @@ def test_train_predict_and_evaluate_leave_a_complete_run_folder(tiny_job: Path) 
 def test_every_example_makes_a_plan(tiny_job: Path, tmp_path: Path, name: str) -> None:
     done = launch(
         tmp_path, "--devices", "0-1", "--backend", "cpu", "--dry-run", ROOT / "examples" / name,
-        "init_checkpoint=", "vocab_file=%s" % (tiny_job / "vocab.txt"),
-        "bert_config_file=%s" % (tiny_job / "bert_config.json"), "max_seq_length=128",
-        "train_file=%s" % (tiny_job / "train.json"), "predict_file=%s" % (tiny_job / "dev.json"),
+        "init_checkpoint=", f"vocab_file={tiny_job / 'vocab.txt'}",
+        f"bert_config_file={tiny_job / 'bert_config.json'}", "max_seq_length=128",
+        f"train_file={tiny_job / 'train.json'}", f"predict_file={tiny_job / 'dev.json'}",
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert "RANK_ID" in done.stdout and not (tmp_path / "runs").exists()
@@ -128,8 +128,8 @@ def test_real_questions_and_pretrained_weights_halve_the_loss(
 ) -> None:
     done = launch(
         tmp_path, "--devices", "0-1", "--backend", "cpu", ROOT / "examples" / "squad2.yaml",
-        "init_checkpoint=%s" % minilm,
-        "train_file=%s" % (shared / "data" / "squad2" / "train.json"),
+        f"init_checkpoint={minilm}",
+        f"train_file={shared / 'data' / 'squad2' / 'train.json'}",
         "do_predict=False", "predict_file=", "max_seq_length=192", "batching=bucket", "global_batch_size=16",
         "learning_rate=2e-4", "num_train_steps=60", "display_loss_steps=1", timeout=1800,
     )  # fmt: skip
@@ -159,7 +159,7 @@ BAD: Sequence[Any] = (
 
 
 @pytest.mark.parametrize(("words", "named"), BAD)
-def test_bad_input_is_one_line_and_nothing_is_written(tiny_job: Path, words: List[str], named: str) -> None:
+def test_bad_input_is_one_line_and_nothing_is_written(tiny_job: Path, words: list[str], named: str) -> None:
     runs_before = sorted(tiny_job.glob("runs/*"))
     devices = () if words[0] == "--devices" else ("--devices", "0")
     done = launch(tiny_job, "--backend", "cpu", *devices, *words, "job.yaml")
@@ -178,10 +178,10 @@ def test_missing_files_are_all_listed_at_once(tiny_job: Path) -> None:
 def test_a_vocabulary_of_another_model_is_refused(tiny_job: Path, tmp_path: Path) -> None:
     vocab = tmp_path / "vocab.txt"
     vocab.write_text("[PAD]\n[UNK]\n")
-    done = launch(tiny_job, "--devices", "0", "job.yaml", "vocab_file=%s" % vocab)
+    done = launch(tiny_job, "--devices", "0", "job.yaml", f"vocab_file={vocab}")
     assert done.returncode == 2 and "vocab_size" in done.stderr
 
 
 def test_a_checkpoint_of_another_shape_is_refused(tiny_job: Path, minilm: Path) -> None:
-    done = launch(tiny_job, "--devices", "0", "job.yaml", "init_checkpoint=%s" % minilm)
+    done = launch(tiny_job, "--devices", "0", "job.yaml", f"init_checkpoint={minilm}")
     assert done.returncode == 2 and "init_checkpoint" in done.stderr and "shape" in done.stderr

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-from typing import Optional
 
 from bert.backend.base import Backend
 from bert.backend.npu_options import NpuOptions
@@ -13,7 +12,7 @@ from bert.cluster import Cluster
 def create(
     cluster: Cluster,
     name: str = "auto",
-    npu: Optional[NpuOptions] = None,
+    npu: NpuOptions | None = None,
     amp: bool = False,
     collective: str = "auto",
 ) -> Backend:
@@ -35,7 +34,7 @@ def create(
 def choose(name: str) -> str:
     """Resolve auto. ValueError: no such backend."""
     if name not in ("auto", "cpu", "npu"):
-        raise ValueError("backend %r: give cpu, npu or auto" % name)
+        raise ValueError(f"backend {name!r}: give cpu, npu or auto")
     if name != "auto":
         return name
     from bert.backend import adapter

@@ -11,7 +11,7 @@ import io
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any, List, Mapping
+from typing import Any, Mapping
 
 from bert.errors import TrainerError
 
@@ -40,7 +40,7 @@ class Adapter:
     loss_scale: Any  # module of the loss scale managers, None where there is none
 
     def __str__(self) -> str:
-        return "%s %s on TensorFlow %s" % (self.name, self.version, self.tensorflow)
+        return f"{self.name} {self.version} on TensorFlow {self.tensorflow}"
 
 
 def available() -> bool:
@@ -91,12 +91,8 @@ def _why(name: str, version: str, reason: str) -> str:
         )
     other = next(other for other in NAMES.values() if other != name)
     if find_spec(other) is not None:
-        return "%s is here, but it is for TensorFlow %s, not %s; `npu-launch doctor` shows which sets fit" % (
-            other, _BUILT_FOR[other], version,
-        )  # fmt: skip
-    return "TensorFlow %s needs %s, which is not installed; add it to PYTHONPATH, or use --backend cpu" % (
-        version, name,
-    )  # fmt: skip
+        return f"{other} is here, but it is for TensorFlow {_BUILT_FOR[other]}, not {version}; `npu-launch doctor` shows which sets fit"  # fmt: skip
+    return f"TensorFlow {version} needs {name}, which is not installed; add it to PYTHONPATH, or use --backend cpu"  # fmt: skip
 
 
 def _npu_bridge(version: str) -> Adapter:
@@ -131,19 +127,18 @@ def _adapter(name: str, tensorflow: str, init: Any, helper: Any, plugin: Any, ma
     )
 
 
-def environment_problems(environ: Mapping[str, str]) -> List[str]:
+def environment_problems(environ: Mapping[str, str]) -> list[str]:
     """List what in the environment makes the adapter refuse, or train on each device alone."""
     found = []
     table = [name for name in ("RANK_TABLE_FILE", "RANK_SIZE", "RANK_ID") if environ.get(name)]
     free = sorted(name for name in environ if name.startswith("CM_") and environ[name])
     if table and free:
-        found.append("%s and %s are both set: the adapter would use neither; unset one family" % (
-            table[0], free[0]))  # fmt: skip
+        found.append(f"{table[0]} and {free[0]} are both set: the adapter would use neither; unset one family")  # fmt: skip
     if "RANK_TABLE_FILE" in table and environ.get("POD_NAME"):
         found.append("POD_NAME is set: the adapter would look for a pod instead of RANK_ID; unset it")
     if not environ.get("JOB_ID"):
         found.append("JOB_ID is not set; start with npu-launch, or export JOB_ID=1")
     device = environ.get("ASCEND_DEVICE_ID") or "0"  # empty is unset: DEVICE_ID counts then
     if not device.isdigit():
-        found.append("ASCEND_DEVICE_ID is %r; it must be a number" % device)
+        found.append(f"ASCEND_DEVICE_ID is {device!r}; it must be a number")
     return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, List, Optional, Sequence
+from typing import Any, Sequence
 
 
 class Backend:
@@ -23,7 +23,7 @@ class Backend:
         """Give the tf.ConfigProto of every session."""
         raise NotImplementedError
 
-    def all_reduce_sum(self, tensors: Sequence[Any]) -> List[Any]:
+    def all_reduce_sum(self, tensors: Sequence[Any]) -> list[Any]:
         """Sum each tensor over the ranks, in the graph; bit-equal on all of them."""
         raise NotImplementedError
 
@@ -35,7 +35,7 @@ class Backend:
         """Wait for all ranks (host side)."""
         raise NotImplementedError
 
-    def all_gather(self, value: Any) -> List[Any]:
+    def all_gather(self, value: Any) -> list[Any]:
         """Collect a JSON value of every rank (host side)."""
         raise NotImplementedError
 
@@ -67,7 +67,7 @@ class Backend:
 
         return tf.gather(table, ids)
 
-    def loss_scale_manager(self, scale: float, initial: float) -> Optional[Any]:
+    def loss_scale_manager(self, scale: float, initial: float) -> Any | None:
         """Give the device's own manager of the loss scale; None: the trainer uses its own.
 
         scale: 0 dynamic from `initial` on, 1 or more that value. A manager has get_loss_scale() -> float32

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any, Callable, Dict, List, Sequence, Tuple
+from typing import Any, Callable, Sequence
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -39,7 +39,7 @@ class CpuBackend(Backend):
     def _can_amp(self) -> bool:
         reason = amp_obstacle()
         if reason and self.rank == 0:
-            print("--amp has no effect: %s; computing in float32" % reason, file=sys.stderr, flush=True)
+            print(f"--amp has no effect: {reason}; computing in float32", file=sys.stderr, flush=True)
         return not reason
 
     def session_config(self) -> Any:
@@ -57,7 +57,7 @@ class CpuBackend(Backend):
             rewriter.meta_optimizer_iterations = 1
         return config
 
-    def all_reduce_sum(self, tensors: Sequence[Any]) -> List[Any]:
+    def all_reduce_sum(self, tensors: Sequence[Any]) -> list[Any]:
         """Sum each tensor over the ranks; in buckets from the last tensor to the first.
 
         The backward pass makes the last layers' gradients first: while a bucket is summed, it goes on. All
@@ -69,8 +69,8 @@ class CpuBackend(Backend):
             return tensors
         rows = [index for index, tensor in enumerate(tensors) if isinstance(tensor, tf.IndexedSlices)]
         dense = [index for index in range(len(tensors)) if index not in rows]
-        summed: Dict[int, Any] = {}
-        before: List[Any] = []
+        summed: dict[int, Any] = {}
+        before: list[Any] = []
         for bucket in buckets([(tensors[i].dtype.name, _bytes(tensors[i])) for i in dense], BUCKET_BYTES):
             with tf.control_dependencies(before):
                 before = self._sum([tensors[dense[place]] for place in bucket])
@@ -82,7 +82,7 @@ class CpuBackend(Backend):
         return [summed[index] for index in range(len(tensors))]
 
     def _joined(self, rows: Any) -> Any:
-        def join(values: np.ndarray, indices: np.ndarray) -> List[np.ndarray]:
+        def join(values: np.ndarray, indices: np.ndarray) -> list[np.ndarray]:
             return [self._collective.all_gather_rows(array) for array in (values, indices)]
 
         kinds = [rows.values.dtype, rows.indices.dtype]
@@ -91,8 +91,8 @@ class CpuBackend(Backend):
         indices.set_shape([None])
         return tf.IndexedSlices(values, indices, rows.dense_shape)
 
-    def _sum(self, tensors: List[Any]) -> List[Any]:
-        def reduce(*arrays: np.ndarray) -> List[np.ndarray]:
+    def _sum(self, tensors: list[Any]) -> list[Any]:
+        def reduce(*arrays: np.ndarray) -> list[np.ndarray]:
             return self._collective.all_reduce_sum(arrays)
 
         summed = list(tf.numpy_function(reduce, tensors, [tensor.dtype for tensor in tensors]))
@@ -110,7 +110,7 @@ class CpuBackend(Backend):
     def barrier(self) -> None:
         self._collective.barrier()
 
-    def all_gather(self, value: Any) -> List[Any]:
+    def all_gather(self, value: Any) -> list[Any]:
         return self._collective.all_gather(value)
 
     def gelu(self, x: Any) -> Any:
@@ -143,7 +143,7 @@ def amp_obstacle() -> str:
     """Say why bfloat16 cannot be had on this machine with this TensorFlow; "" if it can."""
     rewriter = tf.ConfigProto().graph_options.rewrite_options
     if not any(hasattr(rewriter, option) for option in _AMP_OPTIONS):
-        return "TensorFlow %s has no bfloat16 on CPUs, TensorFlow 2 has" % tf.__version__
+        return f"TensorFlow {tf.__version__} has no bfloat16 on CPUs, TensorFlow 2 has"
     asked = os.environ.get(onednn.VARIABLE, "")
     if asked == "0":
         return "TF_ENABLE_ONEDNN_OPTS=0 switches oneDNN off"
@@ -165,7 +165,7 @@ def _dropout(rate: float) -> Callable[..., Any]:
     keep = 1.0 / (1.0 - rate)
 
     @tf.custom_gradient
-    def drop(x: Any, seed: Any) -> Tuple[Any, Any]:
+    def drop(x: Any, seed: Any) -> tuple[Any, Any]:
         kept = _kept(tf.shape(x), rate, seed)  # a byte an element is held for the backward pass
         return x * _mask(kept, keep), lambda above: (above * _mask_when(above, kept, keep), None)
 
@@ -176,10 +176,10 @@ def _dropped_product(rate: float) -> Callable[..., Any]:
     keep = 1.0 / (1.0 - rate)
 
     @tf.custom_gradient
-    def product(x: Any, y: Any, seed: Any) -> Tuple[Any, Any]:
+    def product(x: Any, y: Any, seed: Any) -> tuple[Any, Any]:
         kept = _kept(tf.shape(x), rate, seed)
 
-        def gradient(above: Any) -> Tuple[Any, Any, Any]:
+        def gradient(above: Any) -> tuple[Any, Any, Any]:
             # Dropping again costs a pass; holding what was dropped, for attention a quarter of the memory.
             mask = _mask_when(above, kept, keep)
             below = tf.matmul(above, y, transpose_b=True) * mask

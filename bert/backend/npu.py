@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 import threading
-from typing import Any, Dict, List, Sequence, Tuple
+from typing import Any, Sequence
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -46,17 +46,17 @@ class NpuBackend(Backend):
     def __init__(self, cluster: Cluster, options: NpuOptions) -> None:
         """Open the device. AdapterError: no adapter, a misleading environment, or another rank than ours."""
         problems = adapter.environment_problems(os.environ)
-        problems += ["--%s: %s" % problem for problem in options.problems()]
+        problems += ["--{}: {}".format(*problem) for problem in options.problems()]
         if problems:
             raise AdapterError("; ".join(problems))
         self._adapter = adapter.find()
         self.rank, self.size = cluster.rank, cluster.size
         self.steps_per_call = options.steps_per_call
         self._options, self._rank_dir = options, cluster.rank_dir
-        self._loops: Dict[Any, Any] = {}  # graph -> the loop over its training step
-        self._loaded: Dict[Any, int] = {}  # session -> steps a call makes
-        self._next_group: Dict[Any, int] = {}  # graph -> fusion id of the next collective
-        self._gathers: Dict[int, Tuple[Any, Any, Any]] = {}  # width -> session, input, output
+        self._loops: dict[Any, Any] = {}  # graph -> the loop over its training step
+        self._loaded: dict[Any, int] = {}  # session -> steps a call makes
+        self._next_group: dict[Any, int] = {}  # graph -> fusion id of the next collective
+        self._gathers: dict[int, tuple[Any, Any, Any]] = {}  # width -> session, input, output
         self._open()
 
     def _open(self) -> None:
@@ -97,20 +97,20 @@ class NpuBackend(Backend):
             _set(optimizer.parameter_map[name], value)
         return config
 
-    def all_reduce_sum(self, tensors: Sequence[Any]) -> List[Any]:
+    def all_reduce_sum(self, tensors: Sequence[Any]) -> list[Any]:
         tensors = [tf.convert_to_tensor(tensor) for tensor in tensors]
         if self.size == 1:
             return tensors
         for tensor in tensors:
             if tensor.dtype not in _REDUCIBLE:
-                raise TypeError("%s: HCCL cannot add %s" % (tensor.name, tensor.dtype.name))
+                raise TypeError(f"{tensor.name}: HCCL cannot add {tensor.dtype.name}")
         groups = self._groups(tensors)
         # A scalar (a loss, a norm) may need the very last gradient: it must not hold the first group back.
         groups = [max(groups) if tensor.shape.rank == 0 else n for tensor, n in zip(tensors, groups)]
         reduce = self._adapter.hccl_ops.allreduce
         return [reduce(tensor, "sum", _BY_ID, group) for tensor, group in zip(tensors, groups)]
 
-    def _groups(self, tensors: Sequence[Any]) -> List[int]:
+    def _groups(self, tensors: Sequence[Any]) -> list[int]:
         """Give fusion ids that no earlier collective of this graph has: one fused with its input hangs."""
         graph = tf.get_default_graph()
         first = self._next_group.get(graph, 0)
@@ -133,7 +133,7 @@ class NpuBackend(Backend):
     def barrier(self) -> None:
         self._gather(np.zeros(1, np.int32))
 
-    def all_gather(self, value: Any) -> List[Any]:
+    def all_gather(self, value: Any) -> list[Any]:
         data = json.dumps(value).encode()
         lengths = self._gather(np.array([len(data)], np.int32))[:, 0]
         # A power of two, so that few shapes, each a compilation, occur.
@@ -227,7 +227,7 @@ class NpuBackend(Backend):
         if loop is None:
             return super().run_steps(session, fetches, count)
         if count > self.steps_per_call:
-            raise ValueError("%d steps; a call makes at most %d" % (count, self.steps_per_call))
+            raise ValueError(f"{count} steps; a call makes at most {self.steps_per_call}")
         if self._loaded.get(session) != count:
             loop.load_iteration_per_loop_var(session, count)
             self._loaded[session] = count
@@ -248,7 +248,7 @@ class NpuBackend(Backend):
         self._control.close()
 
 
-def fused_groups(sizes: Sequence[int], limit: int = FUSED_BYTES) -> List[int]:
+def fused_groups(sizes: Sequence[int], limit: int = FUSED_BYTES) -> list[int]:
     """Number groups of neighbours of at most `limit` bytes (a larger one is alone), last to first.
 
     The backward pass makes the last layers' gradients first: group 0 can travel while the rest is computed.

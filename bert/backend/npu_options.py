@@ -11,13 +11,13 @@ import json
 import os
 import re
 from dataclasses import dataclass
-from typing import Any, Dict, Iterator, Tuple, Union
+from typing import Any, Iterator, Union
 
 Parameter = Union[bool, int, str]
 # The adapter's modes, and what a float32 model is computed in, the type of the matrix products' inputs first
 # (CANN's documents, "Precision Tuning", PRECISION_MODE). force_fp32 is the old name of cube_fp16in_fp32out:
 # products take float16 and give float32.
-PRECISION_MODES: Dict[str, Tuple[str, ...]] = {
+PRECISION_MODES: dict[str, tuple[str, ...]] = {
     "force_fp32": ("fp16", "fp32"),
     "allow_fp32_to_fp16": ("fp16", "fp32"),
     "force_fp16": ("fp16",),
@@ -60,17 +60,20 @@ class NpuOptions:
         values = {field.name: getattr(flags, field.name, None) for field in dataclasses.fields(cls)}
         return cls(**{name: value for name, value in values.items() if value is not None})
 
-    def problems(self) -> Iterator[Tuple[str, str]]:
+    def problems(self) -> Iterator[tuple[str, str]]:
         """Yield (flag, what is wrong and what to do) for values that the adapter would refuse."""
         if self.precision_mode and self.precision_mode not in PRECISION_MODES:
-            yield "precision_mode", "%r is none of %s" % (self.precision_mode, ", ".join(PRECISION_MODES))
+            yield (
+                "precision_mode",
+                "{!r} is none of {}".format(self.precision_mode, ", ".join(PRECISION_MODES)),
+            )
         if not 1 <= self.iterations_per_loop <= MOST_STEPS:
             yield "iterations_per_loop", f"{self.iterations_per_loop} is outside 1 to {MOST_STEPS}"
         if self.profiling_options and not _is_object(self.profiling_options):
             yield "profiling_options", 'not a JSON object; give {"training_trace": "on", ...}'
         yield from self._dump_problems()
 
-    def _dump_problems(self) -> Iterator[Tuple[str, str]]:
+    def _dump_problems(self) -> Iterator[tuple[str, str]]:
         if self.data_dump_flag and self.over_dump:
             yield "over_dump", "the adapter dumps either data or overflows; leave one of the two out"
         problem = _dump_problem(self.data_dump_step)
@@ -80,9 +83,9 @@ class NpuOptions:
         if not -1 <= dump <= 2:  # only the newest adapter refuses it itself
             yield "enable_exception_dump", f"{dump} is none of 0, 1, 2, and not -1 (CANN's default)"
 
-    def parameters(self, rank_dir: str, environ: Any = os.environ) -> Dict[str, Parameter]:
+    def parameters(self, rank_dir: str, environ: Any = os.environ) -> dict[str, Parameter]:
         """Give the parameter map of a session: bool, int and str values go into .b, .i and .s."""
-        values: Dict[str, Parameter] = {
+        values: dict[str, Parameter] = {
             "use_off_line": True,
             "enable_data_pre_proc": self.npu_bert_use_tdt,
             "iterations_per_loop": self.steps_per_call,
@@ -107,11 +110,11 @@ class NpuOptions:
         return self.precision_mode or ("allow_mix_precision" if self.amp else "allow_fp32_to_fp16")
 
     @property
-    def computes_in(self) -> Tuple[str, ...]:
+    def computes_in(self) -> tuple[str, ...]:
         """The types that the model is computed in: fp16, bf16, fp32."""
         return PRECISION_MODES[self.precision]
 
-    def _profiling(self, rank_dir: str, environ: Any) -> Dict[str, Parameter]:
+    def _profiling(self, rank_dir: str, environ: Any) -> dict[str, Parameter]:
         """FP_POINT and BP_POINT are the seed's names of the first forward and the last backward operation."""
         if not self.profiling:
             return {}
@@ -122,9 +125,9 @@ class NpuOptions:
             options.update(json.loads(self.profiling_options))
         return {"profiling_mode": True, "profiling_options": json.dumps(options)}
 
-    def _dump(self, rank_dir: str) -> Dict[str, Parameter]:
+    def _dump(self, rank_dir: str) -> dict[str, Parameter]:
         if self.data_dump_flag:
-            values: Dict[str, Parameter] = {"enable_dump": True, "dump_mode": "all"}
+            values: dict[str, Parameter] = {"enable_dump": True, "dump_mode": "all"}
             values["dump_path"] = _folder(self.data_dump_path, rank_dir, "dump")
             if self.data_dump_step:
                 values["dump_step"] = self.data_dump_step

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import struct
-from typing import Dict, Iterator, List, Optional, Tuple
+from typing import Iterator, Tuple
 
 Shape = Tuple[int, ...]
 _MAGIC = 0xDB4775248B80FB57
@@ -17,13 +17,13 @@ _FOOTER = 48
 _HEADER_LIMIT = 100 << 20
 
 
-def find(path: str) -> Optional[str]:
+def find(path: str) -> str | None:
     """Give the file that describes the checkpoint `path` names; None when there is none."""
     found = files(path)
     return found[0] if found else None
 
 
-def files(path: str) -> List[str]:
+def files(path: str) -> list[str]:
     """List the files that describe a checkpoint: one .index, or one or more of safetensors."""
     if os.path.isdir(path):
         return _in_folder(path)
@@ -32,7 +32,7 @@ def files(path: str) -> List[str]:
     return [name for name in candidates if os.path.isfile(name)][:1]
 
 
-def _in_folder(folder: str) -> List[str]:
+def _in_folder(folder: str) -> list[str]:
     """Prefer model.safetensors, then what an index of several files names, then the only checkpoint."""
     whole = os.path.join(folder, "model.safetensors")
     index = whole + ".index.json"
@@ -44,7 +44,7 @@ def _in_folder(folder: str) -> List[str]:
     return [os.path.join(folder, names[0])] if len(names) == 1 else []
 
 
-def _listed(folder: str, index: str) -> List[str]:
+def _listed(folder: str, index: str) -> list[str]:
     try:
         with open(index, encoding="utf-8") as stream:
             names = sorted({str(name) for name in json.load(stream)["weight_map"].values()})
@@ -55,20 +55,20 @@ def _listed(folder: str, index: str) -> List[str]:
     return paths if all(map(os.path.isfile, paths)) else []
 
 
-def describe(path: str) -> Dict[str, Shape]:
+def describe(path: str) -> dict[str, Shape]:
     """Read names and shapes. ValueError: the file is damaged or of another kind."""
     found = files(path)
     if not found:
         raise ValueError("no checkpoint; give a prefix (PREFIX.index exists) or safetensors")
     if not found[0].endswith(".safetensors"):
         return _tensor_bundle(found[0])
-    result: Dict[str, Shape] = {}
+    result: dict[str, Shape] = {}
     for name in found:
         result.update(_safetensors(name))
     return result
 
 
-def _safetensors(path: str) -> Dict[str, Shape]:
+def _safetensors(path: str) -> dict[str, Shape]:
     with open(path, "rb") as stream:
         size = struct.unpack("<Q", stream.read(8).ljust(8, b"\xff"))[0]
         if size > _HEADER_LIMIT:
@@ -80,7 +80,7 @@ def _safetensors(path: str) -> Dict[str, Shape]:
             raise ValueError("damaged safetensors header") from None
 
 
-def _tensor_bundle(path: str) -> Dict[str, Shape]:
+def _tensor_bundle(path: str) -> dict[str, Shape]:
     with open(path, "rb") as stream:
         data = stream.read()
     if len(data) < _FOOTER or struct.unpack("<Q", data[-8:])[0] != _MAGIC:
@@ -91,7 +91,7 @@ def _tensor_bundle(path: str) -> Dict[str, Shape]:
         _, position = _varint(footer, position)
         offset, position = _varint(footer, position)
         size, _ = _varint(footer, position)
-        result: Dict[str, Shape] = {}
+        result: dict[str, Shape] = {}
         for _, handle in _entries(data[offset : offset + size]):
             start, position = _varint(handle, 0)
             length, _ = _varint(handle, position)
@@ -103,7 +103,7 @@ def _tensor_bundle(path: str) -> Dict[str, Shape]:
         raise ValueError("damaged TensorFlow checkpoint index") from None
 
 
-def _varint(data: bytes, position: int) -> Tuple[int, int]:
+def _varint(data: bytes, position: int) -> tuple[int, int]:
     value = shift = 0
     while True:
         byte = data[position]
@@ -114,7 +114,7 @@ def _varint(data: bytes, position: int) -> Tuple[int, int]:
         shift += 7
 
 
-def _entries(block: bytes) -> Iterator[Tuple[bytes, bytes]]:
+def _entries(block: bytes) -> Iterator[tuple[bytes, bytes]]:
     """Walk a block: each key shares a prefix with the one before."""
     restarts = struct.unpack("<I", block[-4:])[0]
     end, position, key = len(block) - 4 - 4 * restarts, 0, b""
@@ -128,7 +128,7 @@ def _entries(block: bytes) -> Iterator[Tuple[bytes, bytes]]:
         position += size
 
 
-def _fields(message: bytes) -> Iterator[Tuple[int, object]]:
+def _fields(message: bytes) -> Iterator[tuple[int, object]]:
     position = 0
     while position < len(message):
         tag, position = _varint(message, position)
@@ -147,7 +147,7 @@ def _fields(message: bytes) -> Iterator[Tuple[int, object]]:
 
 def _shape(entry: bytes) -> Shape:
     """Read field 2 (TensorShapeProto) of a BundleEntryProto: its dims' sizes."""
-    sizes: List[int] = []
+    sizes: list[int] = []
     for number, value in _fields(entry):
         if number == 2 and isinstance(value, bytes):
             for inner, dim in _fields(value):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Dict, Iterator, List, Mapping, Tuple
+from typing import Any, Iterator, Mapping
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -27,22 +27,22 @@ class Loaded:
     """Say what a checkpoint gave, by Google's names."""
 
     path: str
-    used: Tuple[str, ...]
-    missing: Tuple[str, ...]
-    unused: Tuple[str, ...]
+    used: tuple[str, ...]
+    missing: tuple[str, ...]
+    unused: tuple[str, ...]
 
-    def lines(self) -> List[str]:
+    def lines(self) -> list[str]:
         """Report for people."""
-        lines = ["%s: %d variables loaded" % (self.path, len(self.used))]
+        lines = [f"{self.path}: {len(self.used)} variables loaded"]
         if self.missing:
-            lines.append("not in it, so new: %s" % ", ".join(self.missing))
+            lines.append("not in it, so new: {}".format(", ".join(self.missing)))
         slots = [name for name in self.unused if names.is_slot(name)]
         others = [name for name in self.unused if not names.is_slot(name)]
         if slots:
-            lines.append("in it, not used: %d optimizer slots" % len(slots))
+            lines.append(f"in it, not used: {len(slots)} optimizer slots")
         if others:
             more = ", ..." if len(others) > 5 else ""
-            lines.append("in it, not used: %d: %s%s" % (len(others), ", ".join(others[:5]), more))
+            lines.append(f"in it, not used: {len(others)}: {', '.join(others[:5])}{more}")
         return lines
 
 
@@ -55,11 +55,11 @@ def check(path: str, config: BertConfig) -> None:
     try:
         held = names.to_google(index.describe(path))
     except (OSError, ValueError) as error:
-        raise CheckpointError("%s: %s" % (path, error)) from None
+        raise CheckpointError(f"{path}: {error}") from None
     problems = list(names.differences(held, config))
     if problems:
-        more = " (and %d more)" % (len(problems) - 1) if len(problems) > 1 else ""
-        raise CheckpointError("%s: %s%s" % (path, problems[0], more))
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        raise CheckpointError(f"{path}: {problems[0]}{more}")
 
 
 class Reading:
@@ -74,7 +74,7 @@ class Reading:
         self._entries = [pool.submit(self._read)]
         pool.shutdown(wait=False)
 
-    def _read(self) -> List[Tuple[str, np.ndarray]]:
+    def _read(self) -> list[tuple[str, np.ndarray]]:
         return [(name, self._kept(name, value)) for name, value in (read(self.path) if self.path else ())]
 
     def _kept(self, name: str, value: np.ndarray) -> np.ndarray:
@@ -85,7 +85,7 @@ class Reading:
         """Tell whether a variable's value is taken, if the checkpoint has it."""
         return self.slots or not names.is_slot(name)
 
-    def take(self) -> List[Tuple[str, np.ndarray]]:
+    def take(self) -> list[tuple[str, np.ndarray]]:
         """Give once what was read, and hold it no longer. CheckpointError: as `read` says."""
         return self._entries.pop().result()
 
@@ -114,7 +114,7 @@ def initialize(session: Any, variables: Mapping[str, Any], reading: Reading) -> 
     return loaded
 
 
-def _zeros(variables: Mapping[str, Any], given: Mapping[str, Any]) -> Dict[str, np.ndarray]:
+def _zeros(variables: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Give zeros for moments and accumulators that have no value; one array for all of a shape.
 
     TensorFlow would fold these into the graph as constants, and keep them beside the variables.
@@ -128,7 +128,7 @@ def _zeros(variables: Mapping[str, Any], given: Mapping[str, Any]) -> Dict[str, 
     return {name: arrays[kind] for name, kind in kinds.items()}
 
 
-def read(path: str) -> Iterator[Tuple[str, np.ndarray]]:
+def read(path: str) -> Iterator[tuple[str, np.ndarray]]:
     """Yield (name as Google's, value) of a checkpoint; one that this program wrote is verified first.
 
     Raises:
@@ -146,10 +146,10 @@ def read(path: str) -> Iterator[Tuple[str, np.ndarray]]:
         raise
     except (OSError, ValueError, tf.errors.OpError) as error:
         first = (str(error).splitlines() or ["unreadable"])[0]
-        raise CheckpointError("%s: %s" % (path, first)) from None
+        raise CheckpointError(f"{path}: {first}") from None
 
 
-def _tensorflow(prefix: str) -> Iterator[Tuple[str, np.ndarray]]:
+def _tensorflow(prefix: str) -> Iterator[tuple[str, np.ndarray]]:
     if os.path.exists(prefix + ".json"):
         problem, _ = store.verify(prefix)
         if problem:
@@ -159,7 +159,7 @@ def _tensorflow(prefix: str) -> Iterator[Tuple[str, np.ndarray]]:
         yield name, reader.get_tensor(name)
 
 
-def _safetensors(files: List[str]) -> Iterator[Tuple[str, np.ndarray]]:
+def _safetensors(files: list[str]) -> Iterator[tuple[str, np.ndarray]]:
     for path in files:
         with open(path, "rb") as stream:
             held = _deserialized(stream.read())
@@ -170,27 +170,27 @@ def _safetensors(files: List[str]) -> Iterator[Tuple[str, np.ndarray]]:
             yield google or name, value.T if transposed else value
 
 
-def _deserialized(data: bytes) -> List[Tuple[str, Dict[str, Any]]]:
+def _deserialized(data: bytes) -> list[tuple[str, dict[str, Any]]]:
     from safetensors import SafetensorError, deserialize
 
     try:
         return list(deserialize(data))
     except SafetensorError as error:
-        raise ValueError("damaged safetensors: %s" % error) from None
+        raise ValueError(f"damaged safetensors: {error}") from None
 
 
 def _value(name: str, entry: Mapping[str, Any]) -> np.ndarray:
     """Give an array; BF16, which numpy lacks, becomes float32."""
     kind = entry["dtype"]
     if kind not in _TYPES:
-        raise ValueError("%s: values of type %s cannot be read" % (name, kind))
+        raise ValueError(f"{name}: values of type {kind} cannot be read")
     flat = np.frombuffer(entry["data"], _TYPES[kind])
     if kind == "BF16":
         flat = (flat.astype(np.uint32) << 16).view(np.float32)
     return flat.reshape(entry["shape"])
 
 
-def values(session: Any, variables: Mapping[str, Any]) -> Dict[str, np.ndarray]:
+def values(session: Any, variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Fetch variables by name."""
-    fetched: Dict[str, np.ndarray] = session.run(dict(variables))
+    fetched: dict[str, np.ndarray] = session.run(dict(variables))
     return fetched

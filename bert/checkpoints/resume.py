@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import os
 from dataclasses import dataclass
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any
 
 from bert.backend.base import Backend
 from bert.checkpoints import index, store
@@ -24,10 +24,10 @@ class Start:
 
     step: int = 0
     prefix: str = ""  # of the run's own checkpoint; "": begin anew
-    scalars: Dict[str, float] = dataclasses.field(default_factory=dict)
+    scalars: dict[str, float] = dataclasses.field(default_factory=dict)
     loss: float = 0.0
-    began: Dict[str, str] = dataclasses.field(default_factory=dict)  # init_checkpoint
-    notes: Tuple[str, ...] = ()
+    began: dict[str, str] = dataclasses.field(default_factory=dict)  # init_checkpoint
+    notes: tuple[str, ...] = ()
 
 
 def decide(
@@ -38,7 +38,7 @@ def decide(
     Raises:
         CheckpointError: the folder holds a run of another model or from another init_checkpoint.
     """
-    answer: Dict[str, Any] = {}
+    answer: dict[str, Any] = {}
     if backend.rank == 0:
         try:
             answer = dataclasses.asdict(_look(folder, model, config, backend.size, init_checkpoint))
@@ -54,10 +54,10 @@ def _look(folder: str, model: BertConfig, config: TrainConfig, ranks: int, init_
     os.makedirs(folder, exist_ok=True)
     store.clean(folder)
     saved, problems = store.newest(folder)
-    notes = ["%s; the one before is used" % problem for problem in problems]
+    notes = [f"{problem}; the one before is used" for problem in problems]
     if saved is None:
         if problems:
-            raise CheckpointError("%s; no other is left; empty the folder to begin anew" % problems[0])
+            raise CheckpointError(f"{problems[0]}; no other is left; empty the folder to begin anew")
         others = store.foreign(folder)
         if others:
             text = "%s: not written by this program, so not resumed; init_checkpoint can name it"
@@ -66,9 +66,9 @@ def _look(folder: str, model: BertConfig, config: TrainConfig, ranks: int, init_
         return Start(began=began, notes=tuple(notes))
     _check(folder, saved, model, config, init_checkpoint)
     step, moved = position(saved, config)
-    notes.append("resuming %s at step %d of %d%s" % (saved.prefix, step, config.num_train_steps, moved))
+    notes.append(f"resuming {saved.prefix} at step {step} of {config.num_train_steps}{moved}")
     if init_checkpoint:
-        notes.append("init_checkpoint %s is where this run began; it is not loaded again" % init_checkpoint)
+        notes.append(f"init_checkpoint {init_checkpoint} is where this run began; it is not loaded again")
     notes += _changes(saved, config, ranks)
     held = saved.facts
     return Start(step, saved.prefix, held["scalars"], held["loss"], held["init_checkpoint"], tuple(notes))
@@ -84,8 +84,7 @@ def _check(folder: str, saved: Saved, model: BertConfig, config: TrainConfig, in
     for name in now:
         if was.get(name, now[name]) != now[name]:
             raise CheckpointError(
-                "%s holds a run of another model (%s %s, now %s); give another output_dir, or empty it"
-                % (folder, name, was[name], now[name])
+                f"{folder} holds a run of another model ({name} {was[name]}, now {now[name]}); give another output_dir, or empty it"
             )
     began = saved.facts["init_checkpoint"]
     if init_checkpoint and fingerprint(init_checkpoint) != began["fingerprint"]:
@@ -104,7 +103,7 @@ def fingerprint(path: str) -> str:
         return hashlib.sha256(stream.read(1 << 20)).hexdigest()
 
 
-def position(saved: Saved, config: TrainConfig) -> Tuple[int, str]:
+def position(saved: Saved, config: TrainConfig) -> tuple[int, str]:
     """Find the step at which the data goes on: (step, what to say of it).
 
     Steps of another size, by other ranks or settings, are counted anew: the rows that were read stay read.
@@ -114,24 +113,24 @@ def position(saved: Saved, config: TrainConfig) -> Tuple[int, str]:
         return saved.step, ""
     whole, index = divmod(saved.step, epoch)
     steps, again = divmod(index * rows, config.rows_per_step)
-    text = " (step %d of %d rows; steps have %d now" % (saved.step, rows, config.rows_per_step)
-    text += ", so %d rows are read again)" % again if again else ")"
+    text = f" (step {saved.step} of {rows} rows; steps have {config.rows_per_step} now"
+    text += f", so {again} rows are read again)" if again else ")"
     return whole * config.steps_per_epoch + min(steps, config.steps_per_epoch), text
 
 
-def _changes(saved: Saved, config: TrainConfig, ranks: int) -> List[str]:
+def _changes(saved: Saved, config: TrainConfig, ranks: int) -> list[str]:
     """Say which settings are not those of the run so far."""
     was, now = saved.facts["config"], dataclasses.asdict(config)
     names = [name for name in now if name not in _NOT_NUMERICS and was.get(name, now[name]) != now[name]]
-    lines = ["%s is %s now, was %s" % (name, now[name], was[name]) for name in names]
+    lines = [f"{name} is {now[name]} now, was {was[name]}" for name in names]
     if saved.facts["ranks"] != ranks:
-        lines.append("%d ranks now, were %d" % (ranks, saved.facts["ranks"]))
+        lines.append(f"{ranks} ranks now, were {saved.facts['ranks']}")
     return lines
 
 
 def facts(
-    model: BertConfig, config: TrainConfig, ranks: int, start: Start, scalars: Dict[str, float], loss: float
-) -> Dict[str, Any]:
+    model: BertConfig, config: TrainConfig, ranks: int, start: Start, scalars: dict[str, float], loss: float
+) -> dict[str, Any]:
     """Give what a checkpoint's JSON says of the run."""
     return {
         "model": dataclasses.asdict(model),
@@ -143,7 +142,7 @@ def facts(
     }
 
 
-def finished(start: Start, config: TrainConfig) -> Optional[str]:
+def finished(start: Start, config: TrainConfig) -> str | None:
     """Say that there is nothing left to do; None: there is."""
     if start.step < config.num_train_steps:
         return None

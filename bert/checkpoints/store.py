@@ -14,7 +14,7 @@ import re
 import shutil
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Iterator
 
 FORMAT = 1
 _NAME = "model.ckpt-%d"
@@ -26,14 +26,14 @@ class Saved:
     """Hold a checkpoint's path and what its JSON says."""
 
     prefix: str
-    facts: Dict[str, Any]
+    facts: dict[str, Any]
 
     @property
     def step(self) -> int:
         """The steps that led to it."""
         return int(self.facts["step"])
 
-    def artifact(self) -> Dict[str, Any]:
+    def artifact(self) -> dict[str, Any]:
         """Give the line that tells the launcher of it."""
         digests = {name: entry["sha256"] for name, entry in self.facts["files"].items()}
         files = [os.path.join(os.path.dirname(self.prefix), name) for name in digests] + [
@@ -43,7 +43,7 @@ class Saved:
         return dict(record, files=files, sha256=digests)
 
 
-def newest(folder: str) -> Tuple[Optional[Saved], List[str]]:
+def newest(folder: str) -> tuple[Saved | None, list[str]]:
     """Find the newest undamaged checkpoint; say of each newer one what is wrong with it."""
     problems = []
     for step in sorted(_steps(folder), reverse=True):
@@ -62,14 +62,14 @@ def _steps(folder: str) -> Iterator[int]:
             yield int(match.group(1))
 
 
-def foreign(folder: str) -> List[str]:
+def foreign(folder: str) -> list[str]:
     """List the prefixes of TensorFlow checkpoints in the folder that this module did not write."""
     found = glob.glob(os.path.join(glob.escape(folder), "*.index"))
     prefixes = sorted(path[: -len(".index")] for path in found)
     return [prefix for prefix in prefixes if not os.path.exists(prefix + ".json")]
 
 
-def verify(prefix: str) -> Tuple[str, Dict[str, Any]]:
+def verify(prefix: str) -> tuple[str, dict[str, Any]]:
     """Compare a checkpoint's files with its JSON: ("" or the problem, the JSON's values)."""
     try:
         with open(prefix + ".json", encoding="utf-8") as stream:
@@ -77,14 +77,14 @@ def verify(prefix: str) -> Tuple[str, Dict[str, Any]]:
         files = {str(name): str(entry["sha256"]) for name, entry in facts["files"].items()}
         int(facts["step"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return "%s.json: damaged" % prefix, {}
+        return f"{prefix}.json: damaged", {}
     for name, digest in files.items():
         path = os.path.join(os.path.dirname(prefix), name)
         try:
             if sha256(path) != digest:
-                return "%s: damaged, its sha256 is not the one in %s.json" % (path, prefix), {}
+                return f"{path}: damaged, its sha256 is not the one in {prefix}.json", {}
         except OSError as error:
-            return "%s: %s" % (path, error.strerror), {}
+            return f"{path}: {error.strerror}", {}
     return "", facts
 
 
@@ -97,9 +97,9 @@ def sha256(path: str) -> str:
     return digest.hexdigest()
 
 
-def save(folder: str, step: int, write: Any, facts: Dict[str, Any], keep: int) -> Saved:
+def save(folder: str, step: int, write: Any, facts: dict[str, Any], keep: int) -> Saved:
     """Make a checkpoint; `write(prefix)` writes its files. Older ones than the `keep` newest are removed."""
-    draft = os.path.join(folder, "%s%d" % (_UNDER_WAY, step))
+    draft = os.path.join(folder, f"{_UNDER_WAY}{step}")
     shutil.rmtree(draft, ignore_errors=True)
     os.makedirs(draft)
     write(os.path.join(draft, _NAME % step))
@@ -115,7 +115,7 @@ def save(folder: str, step: int, write: Any, facts: Dict[str, Any], keep: int) -
         os.replace(os.path.join(draft, name), os.path.join(folder, name))
     write_atomic(prefix + ".json", json.dumps(facts, indent=1))
     # What tf.train.latest_checkpoint, and so google-research/bert, looks for.
-    write_atomic(os.path.join(folder, "checkpoint"), 'model_checkpoint_path: "%s"\n' % (_NAME % step))
+    write_atomic(os.path.join(folder, "checkpoint"), f'model_checkpoint_path: "{_NAME % step}"\n')
     os.rmdir(draft)
     _prune(folder, keep)
     return Saved(prefix, facts)

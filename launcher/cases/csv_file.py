@@ -13,7 +13,7 @@ import shlex
 import socket
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Mapping, Sequence
 
 from launcher.cases import env_file
 from launcher.errors import ConfigError, UsageError
@@ -47,21 +47,23 @@ class Case:
         return self.row["CASENAME"]
 
     @property
-    def devices(self) -> Tuple[str, ...]:
+    def devices(self) -> tuple[str, ...]:
         """The device ids; separated by spaces in the file."""
         return tuple(self.row["DEVICE_ID"].split())
 
     @property
     def slug(self) -> str:
         """A name for folders."""
-        return "case_%s_%s" % tuple(re.sub(r"[^\w.-]+", "_", text) for text in (self.number, self.name))
+        return "case_{}_{}".format(
+            *tuple(re.sub(r"[^\w.-]+", "_", text) for text in (self.number, self.name))
+        )
 
     def fail(self, column: str, message: str) -> ConfigError:
         """Make the error of one column of this row."""
         return ConfigError(message, file=self.file, line=self.line, key=column)
 
 
-def read_cases(path: Path) -> List[Case]:
+def read_cases(path: Path) -> list[Case]:
     """Read every case of a file. ConfigError: no such file, a row of other than 13 columns, a bad cell."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
@@ -69,24 +71,24 @@ def read_cases(path: Path) -> List[Case]:
             rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise ConfigError("%s; give a CSV file of cases" % reason, file=str(path)) from None
+        raise ConfigError(f"{reason}; give a CSV file of cases", file=str(path)) from None
     if not rows or rows[0][1][:1] != [COLUMNS[0]]:
         raise ConfigError(
-            "the first line must name the columns: %s" % ",".join(COLUMNS), file=str(path), line=1
+            "the first line must name the columns: {}".format(",".join(COLUMNS)), file=str(path), line=1
         )
-    cases: List[Case] = []
+    cases: list[Case] = []
     for line, cells in rows[1:]:
         if any(cells) and not cells[0].startswith("#"):
             cases.append(_case(str(path), line, cells))
             if cases[-1].number in [case.number for case in cases[:-1]]:
-                raise cases[-1].fail("CASENUM", "%s stands twice; number the cases" % cases[-1].number)
+                raise cases[-1].fail("CASENUM", f"{cases[-1].number} stands twice; number the cases")
     return cases
 
 
 def _case(file: str, line: int, cells: Sequence[str]) -> Case:
     if len(cells) != len(COLUMNS):
         raise ConfigError(
-            "%d columns instead of %d: %s" % (len(cells), len(COLUMNS), ",".join(COLUMNS)),
+            f"{len(cells)} columns instead of {len(COLUMNS)}: {','.join(COLUMNS)}",
             file=file,
             line=line,
         )
@@ -96,20 +98,22 @@ def _case(file: str, line: int, cells: Sequence[str]) -> Case:
             raise case.fail(column, "empty; give a value")
     here = ("", "127.0.0.1", "localhost", socket.gethostname())
     if case.row["SERVER_ID"] not in here:
-        raise case.fail("SERVER_ID", "%s is another host; cases run on this one" % case.row["SERVER_ID"])
+        raise case.fail(
+            "SERVER_ID", "{} is another host; cases run on this one".format(case.row["SERVER_ID"])
+        )
     return case
 
 
-def select(cases: Sequence[Case], number: str, file: str) -> List[Case]:
+def select(cases: Sequence[Case], number: str, file: str) -> list[Case]:
     """Give all cases or the one of that number. UsageError: none, or no such number."""
     chosen = [case for case in cases if number in ("all", case.number)]
     if not chosen:
         known = ", ".join(case.number for case in cases) or "none"
-        raise UsageError("%s has no case %s; it has: %s" % (file, number, known))
+        raise UsageError(f"{file} has no case {number}; it has: {known}")
     return chosen
 
 
-def job(case: Case, runs_dir: Path, environ: Mapping[str, str]) -> Dict[str, Any]:
+def job(case: Case, runs_dir: Path, environ: Mapping[str, str]) -> dict[str, Any]:
     """Turn a case into the keys of a train.yaml.
 
     A command of a script or module with nothing but --flags becomes `program` and `args`, which the
@@ -130,25 +134,25 @@ def job(case: Case, runs_dir: Path, environ: Mapping[str, str]) -> Dict[str, Any
         variables = dict(found, **variables)
     special = {"RANK_ID": case.slug, "DEVICE_ID": case.devices[0]}
 
-    def lookup(name: str) -> Optional[str]:
+    def lookup(name: str) -> str | None:
         return special.get(name, variables.get(name, environ.get(name)))
 
-    document: Dict[str, Any] = {"job": case.slug, "runs_dir": str(runs_dir), "env": variables}
+    document: dict[str, Any] = {"job": case.slug, "runs_dir": str(runs_dir), "env": variables}
     document.update(
         _program(_words(case, "RUN_ALGORITHM_CMD", lookup) + _words(case, "CHECKPOINT_DIR", lookup))
     )
     return document
 
 
-def _words(case: Case, column: str, lookup: env_file.Lookup) -> List[str]:
+def _words(case: Case, column: str, lookup: env_file.Lookup) -> list[str]:
     try:
         shlex.split(case.row[column])  # names a quote that is left open
         return env_file.words(case.row[column], lookup)
     except ValueError as error:
-        raise case.fail(column, "%s; correct the cell" % error) from None
+        raise case.fail(column, f"{error}; correct the cell") from None
 
 
-def _program(words: Sequence[str]) -> Dict[str, Any]:
+def _program(words: Sequence[str]) -> dict[str, Any]:
     """Split a command into the launcher's program and args."""
     program, flags = words[0], words[1:]
     ours = program.endswith(".py") or _MODULE.match(program)

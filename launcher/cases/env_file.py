@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Callable, Dict, List, Mapping, Optional, Tuple
+from typing import Callable, Mapping, Optional
 
 from launcher.errors import ConfigError
 
@@ -20,14 +20,14 @@ _VARIABLE = re.compile(r"\$(?:\{([A-Za-z_]\w*)(?::-([^}]*))?\}|([A-Za-z_]\w*))",
 _PIECE = re.compile(r"""'([^']*)'|"((?:[^"\\]|\\.)*)"|\\(.)|((?:\$\{[^}'"\\`$]*\}|[^\s'"\\;&|<>])+)""")
 
 
-def read(path: Path, environ: Mapping[str, str]) -> Dict[str, str]:
+def read(path: Path, environ: Mapping[str, str]) -> dict[str, str]:
     """Give the variables of a file; `environ` is what $NAME refers to. ConfigError: file, line, what."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
-        raise ConfigError("%s; give a file of KEY=VALUE lines" % reason, file=str(path)) from None
-    found: Dict[str, str] = {}
+        raise ConfigError(f"{reason}; give a file of KEY=VALUE lines", file=str(path)) from None
+    found: dict[str, str] = {}
 
     def lookup(name: str) -> str:
         return found.get(name, environ.get(name, ""))
@@ -39,7 +39,7 @@ def read(path: Path, environ: Mapping[str, str]) -> Dict[str, str]:
         match = _ASSIGNMENT.match(line)
         try:
             if match is None:
-                raise ValueError("%r is not KEY=VALUE; no shell is run, so write the values" % line)
+                raise ValueError(f"{line!r} is not KEY=VALUE; no shell is run, so write the values")
             found[match.group(1)] = _value(match.group(2), lookup)
         except ValueError as error:
             raise ConfigError(str(error), file=str(path), line=number) from None
@@ -53,21 +53,21 @@ def expand(text: str, lookup: Lookup) -> str:
         name = match.group(1) or match.group(3)
         known = lookup(name)
         if known is None and match.group(2) is None:
-            raise ValueError("$%s is not set" % name)
+            raise ValueError(f"${name} is not set")
         return known or expand(match.group(2) or "", lookup)
 
     rest = _VARIABLE.sub("", text)
     if "$(" in rest or "`" in rest or "${" in rest:
-        raise ValueError("%r runs a command; no shell is run, so write the value" % text)
+        raise ValueError(f"{text!r} runs a command; no shell is run, so write the value")
     return _VARIABLE.sub(value, text)
 
 
-def words(text: str, lookup: Lookup) -> List[str]:
+def words(text: str, lookup: Lookup) -> list[str]:
     """Split a command into words as a shell does; what stands in single quotes is left for the program.
 
     ValueError: a quote left open, a variable without value, or something that only a shell can do.
     """
-    found: List[str] = []
+    found: list[str] = []
     place = 0
     while place < len(text):
         if text[place].isspace():
@@ -83,17 +83,17 @@ def _value(text: str, lookup: Lookup) -> str:
     word, place = _word(text, 0, lookup)
     rest = text[place:].strip()
     if rest and not rest.startswith("#"):
-        raise ValueError("%r is more than one word; put the value in quotes" % text)
+        raise ValueError(f"{text!r} is more than one word; put the value in quotes")
     return word
 
 
-def _word(text: str, place: int, lookup: Lookup) -> Tuple[str, int]:
+def _word(text: str, place: int, lookup: Lookup) -> tuple[str, int]:
     """Read the word that begins at `place`: (its value, where it ends)."""
-    parts: List[str] = []
+    parts: list[str] = []
     while place < len(text) and not text[place].isspace():
         piece = _PIECE.match(text, place)
         if piece is None:
-            raise ValueError("%r cannot be read; put the value in single quotes" % text[place:])
+            raise ValueError(f"{text[place:]!r} cannot be read; put the value in single quotes")
         literal, quoted, escaped, bare = piece.groups()
         if quoted is not None:
             parts.append(re.sub(r'\\([$`"\\])', r"\1", expand(quoted, lookup)))

@@ -9,7 +9,7 @@ import re
 import tarfile
 from dataclasses import asdict
 from pathlib import Path
-from typing import Dict, List, Mapping, Sequence
+from typing import Mapping, Sequence
 
 from launcher.checks.machine import Finding, Machine
 
@@ -45,13 +45,13 @@ def mask_text(text: str) -> str:
     return text
 
 
-def mask_environ(environ: Mapping[str, str]) -> Dict[str, str]:
+def mask_environ(environ: Mapping[str, str]) -> dict[str, str]:
     """Replace the values of variables whose name or value looks like a secret."""
     items = sorted(environ.items())
     return {name: MASK if SECRET_NAME.search(name) else mask_text(value) for name, value in items}
 
 
-def write_bundle(path: str, machine: Machine, findings: Sequence[Finding], run: str = "") -> List[str]:
+def write_bundle(path: str, machine: Machine, findings: Sequence[Finding], run: str = "") -> list[str]:
     """Write the tar (mode 0600, never over another file) and return the names of its members.
 
     Raises:
@@ -60,8 +60,8 @@ def write_bundle(path: str, machine: Machine, findings: Sequence[Finding], run: 
     members = {
         "doctor.json": json.dumps([asdict(finding) for finding in findings], indent=1),
         "environment.json": json.dumps(mask_environ(machine.environ), indent=1),
-        "packages.txt": "".join("%s %s\n" % item for item in sorted(machine.packages().items())),
-        "answers.txt": "".join("$ %s\n%s\n\n" % item for item in machine.answers.items()),
+        "packages.txt": "".join("{} {}\n".format(*item) for item in sorted(machine.packages().items())),
+        "answers.txt": "".join("$ {}\n{}\n\n".format(*item) for item in machine.answers.items()),
         **_run_files(run),
     }
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -74,7 +74,7 @@ def write_bundle(path: str, machine: Machine, findings: Sequence[Finding], run: 
     return list(members)
 
 
-def _run_files(run: str) -> Dict[str, str]:
+def _run_files(run: str) -> dict[str, str]:
     """Read the end of a run's own files; training logs stay out: they may quote the data."""
     found = {}
     for name in RUN_FILES if run else ():

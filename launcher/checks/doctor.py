@@ -6,12 +6,12 @@ nothing but the vendor's own query tools.
 
 from __future__ import annotations
 
-from typing import List, Sequence, TextIO
+from typing import Sequence, TextIO
 
 from launcher.checks import host, network, npu, variables, versions
 from launcher.checks.machine import ERROR, WARNING, Check, Finding, Machine
 
-CHECKS: List[Check] = [
+CHECKS: list[Check] = [
     *host.CHECKS[:1],
     *versions.CHECKS,
     *npu.CHECKS,
@@ -21,7 +21,7 @@ CHECKS: List[Check] = [
 ]
 
 
-def examine(machine: Machine) -> List[Finding]:
+def examine(machine: Machine) -> list[Finding]:
     """Run every check; at last, say which tools were not asked to the end."""
     found = [finding for check in CHECKS for finding in check(machine)]
     todo = "run it by hand; what it would have told is missing here"

@@ -6,7 +6,7 @@ import ctypes
 import os
 import platform
 import resource
-from typing import Iterable, List, Set
+from typing import Iterable
 
 from launcher.checks.machine import ERROR, OK, WARNING, Check, Finding, Machine, has_npu
 
@@ -41,8 +41,8 @@ def check_limits(machine: Machine) -> Iterable[Finding]:
             yield Finding(
                 "limit " + name,
                 WARNING,
-                "%s, wanted %s" % (shown, need),
-                "`ulimit %s %s`, or /etc/security/limits.conf; in a container --ulimit" % (flag, need),
+                f"{shown}, wanted {need}",
+                f"`ulimit {flag} {need}`, or /etc/security/limits.conf; in a container --ulimit",
             )
 
 
@@ -60,13 +60,13 @@ def _space(machine: Machine, name: str, folder: str, wanted: int, todo: str) -> 
     try:
         status = os.statvfs(folder)
     except OSError as error:
-        return Finding(name, WARNING, "%s: %s" % (folder, error.strerror), todo)
+        return Finding(name, WARNING, f"{folder}: {error.strerror}", todo)
     free = status.f_bavail * status.f_frsize / 2.0**30
     if status.f_favail == 0 and status.f_files > 0:
-        return Finding(name, ERROR, "%s has no free inode" % folder, todo)
+        return Finding(name, ERROR, f"{folder} has no free inode", todo)
     if free < wanted:
-        return Finding(name, WARNING, "%.1f GiB free in %s, wanted %d" % (free, folder, wanted), todo)
-    return Finding(name, OK, "%.1f GiB free in %s" % (free, folder))
+        return Finding(name, WARNING, f"{free:.1f} GiB free in {folder}, wanted {wanted}", todo)
+    return Finding(name, OK, f"{free:.1f} GiB free in {folder}")
 
 
 def check_clock(machine: Machine) -> Iterable[Finding]:
@@ -96,7 +96,7 @@ def check_ports(machine: Machine) -> Iterable[Finding]:
         yield Finding(
             "reserved ports",
             WARNING,
-            "%d of the ports 60000-60031 are not reserved for HCCL" % len(missing),
+            f"{len(missing)} of the ports 60000-60031 are not reserved for HCCL",
             "`sysctl -w net.ipv4.ip_local_reserved_ports=60000-60031` (keep what is there: %s)"
             % (text or "nothing"),
         )
@@ -104,15 +104,15 @@ def check_ports(machine: Machine) -> Iterable[Finding]:
         yield Finding("reserved ports", OK, text)
 
 
-def _ports(text: str) -> Set[int]:
-    ports: Set[int] = set()
+def _ports(text: str) -> set[int]:
+    ports: set[int] = set()
     for part in filter(None, text.split(",")):
         first, _, last = part.partition("-")
         ports.update(range(int(first), int(last or first) + 1))
     return ports
 
 
-CHECKS: List[Check] = [
+CHECKS: list[Check] = [
     check_python,
     check_ports,
     check_limits,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Callable, Dict, Iterable, Mapping, Sequence, Tuple
+from typing import Callable, Iterable, Mapping, Sequence
 
 from rank_table.sources import tools
 
@@ -30,8 +30,8 @@ class Machine(tools.Machine):
     timeout: float = TOOL_TIMEOUT
     folder: str = "."
     paths: Sequence[str] = ()  # where Python packages are looked for
-    python: Tuple[int, int] = (sys.version_info[0], sys.version_info[1])
-    answers: Dict[str, str] = field(default_factory=dict)
+    python: tuple[int, int] = (sys.version_info[0], sys.version_info[1])
+    answers: dict[str, str] = field(default_factory=dict)
 
     def read(self, name: str) -> str:
         """Return a file's text, or "" when it cannot be read."""
@@ -52,12 +52,12 @@ class Machine(tools.Machine):
             self.answers[command] = self.ask(tool, *arguments).text
         return self.answers[command]
 
-    def packages(self) -> Dict[str, str]:
+    def packages(self) -> dict[str, str]:
         """Map each installed Python package to its version, without importing any.
 
         Folder names say it: tensorflow-1.15.5.dist-info, npu_bridge-1.15.0.dist-info.
         """
-        found: Dict[str, str] = {}
+        found: dict[str, str] = {}
         for folder in reversed(list(self.paths)):
             for path in Path(folder or ".").glob("*-info"):
                 name, _, version = path.stem.partition("-")

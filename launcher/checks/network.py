@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections import Counter
-from typing import Dict, Iterable, List, Optional
+from typing import Iterable
 
 from launcher.checks.machine import ERROR, OK, WARNING, Check, Finding, Machine
 from launcher.checks.npu import device_ids, generation, read_cards, shorten
@@ -23,39 +23,39 @@ def check_addresses(machine: Machine) -> Iterable[Finding]:
         yield Finding("device IPs", OK, ", ".join(found[number] for number in ids))
 
 
-def _missing(machine: Machine, found: Dict[int, str]) -> Iterable[Finding]:
+def _missing(machine: Machine, found: dict[int, str]) -> Iterable[Finding]:
     missing = [number for number, address in found.items() if not address]
     if not missing or "hccn_tool" in machine.silent:  # which has a finding of its own
         return
-    todo = "`hccn_tool -i %d -ip -s address A.B.C.D netmask 255.255.255.0` for each" % missing[0]
-    what = "device %s has no IP address" % shorten(missing)
+    todo = f"`hccn_tool -i {missing[0]} -ip -s address A.B.C.D netmask 255.255.255.0` for each"
+    what = f"device {shorten(missing)} has no IP address"
     if generation(machine) in ("A2", "A3"):  # HCCL's rule 7: on one server it may be missing
         yield Finding("device IPs", WARNING, what + "; a job on several servers needs them", todo)
     else:
         yield Finding("device IPs", ERROR, what, todo)
 
 
-def _twice(found: Dict[int, str]) -> Iterable[Finding]:
+def _twice(found: dict[int, str]) -> Iterable[Finding]:
     for address, count in Counter(filter(None, found.values())).items():
         if count > 1:
             holders = shorten(number for number in found if found[number] == address)
-            what = "%s belongs to devices %s" % (address, holders)
+            what = f"{address} belongs to devices {holders}"
             yield Finding("device IPs", ERROR, what, "give each device its own")
 
 
-def _stale(machine: Machine, found: Dict[int, str]) -> Iterable[Finding]:
+def _stale(machine: Machine, found: dict[int, str]) -> Iterable[Finding]:
     """HCCL takes the rank table's address, which is made of hccn.conf, and compares it with the port's."""
     for number, address in found.items():
         real = _asked(machine, number)
         if address and real and real != address:
-            what = "/etc/hccn.conf says %s for device %d, its port has %s" % (address, number, real)
+            what = f"/etc/hccn.conf says {address} for device {number}, its port has {real}"
             todo = "mount the host's /etc/hccn.conf anew, or set the address with hccn_tool (EI0014 else)"
             yield Finding("device IPs", ERROR, what, todo)
 
 
 def _configured(machine: Machine, number: int) -> str:
     text = machine.read("/etc/hccn.conf")
-    return _address(re.search(r"^address_%d=(\S+)" % number, text, re.M))
+    return _address(re.search(rf"^address_{number}=(\S+)", text, re.M))
 
 
 def _asked(machine: Machine, number: int) -> str:
@@ -63,7 +63,7 @@ def _asked(machine: Machine, number: int) -> str:
     return _address(re.search(r"^ipaddr:\s*(\S+)", text, re.M))
 
 
-def _address(match: Optional[re.Match[str]]) -> str:
+def _address(match: re.Match[str] | None) -> str:
     """Give the address of a line; "" for none, or for what is none, such as -.-.-.-"""
     try:
         return str(ipaddress.ip_address(match.group(1))) if match else ""
@@ -71,9 +71,9 @@ def _address(match: Optional[re.Match[str]]) -> str:
         return ""
 
 
-def _states(machine: Machine, query: str, pattern: str) -> Dict[int, str]:
+def _states(machine: Machine, query: str, pattern: str) -> dict[int, str]:
     """Ask hccn_tool the same of every device; devices that do not answer are left out."""
-    found: Dict[int, str] = {}
+    found: dict[int, str] = {}
     for number in device_ids(machine):
         match = re.search(pattern, machine.output("hccn_tool", "-i", str(number), query, "-g"))
         if match:
@@ -86,14 +86,14 @@ def check_links(machine: Machine) -> Iterable[Finding]:
     states = _states(machine, "-link", r"link status:\s*(\w+)")
     down = [number for number, state in states.items() if state != "UP"]
     if down:
-        todo = "check cable and switch port; `hccn_tool -i %d -link_stat -g` shows the history" % down[0]
-        yield Finding("links", ERROR, "not UP on device %s" % shorten(down), todo)
+        todo = f"check cable and switch port; `hccn_tool -i {down[0]} -link_stat -g` shows the history"
+        yield Finding("links", ERROR, f"not UP on device {shorten(down)}", todo)
     elif states:
-        yield Finding("links", OK, "UP on device %s" % shorten(states))
+        yield Finding("links", OK, f"UP on device {shorten(states)}")
     health = _states(machine, "-net_health", r"net health status:\s*(.+)")
     ill = [number for number, state in health.items() if state not in ("Success", "Init")]
     if ill:
-        what = "device %s: %s" % (shorten(ill), health[ill[0]])
+        what = f"device {shorten(ill)}: {health[ill[0]]}"
         todo = "set a detection address in the same network: `hccn_tool -i N -netdetect -s address A.B.C.D`"
         yield Finding("net health", WARNING, what, todo)
     elif health:
@@ -106,7 +106,7 @@ def check_tls(machine: Machine) -> Iterable[Finding]:
     kinds = sorted(set(states.values()))
     groups = {kind: shorten(number for number in states if states[number] == kind) for kind in kinds}
     words = {"0": "off", "1": "on"}
-    what = "; ".join("%s on device %s" % (words.get(state, state), ids) for state, ids in groups.items())
+    what = "; ".join(f"{words.get(state, state)} on device {ids}" for state, ids in groups.items())
     if len(groups) > 1:
         todo = "`hccn_tool -i N -tls -s enable 0` on every device of every host"
         yield Finding("tls switch", ERROR, what, todo)
@@ -125,12 +125,12 @@ def check_super_pod(machine: Machine) -> Iterable[Finding]:
     without = [card.device_id for card, text in zip(cards, texts) if not re.search(r"SDID\s*:\s*\d+", text)]
     if without:
         todo = "fine on one server; for several, `npu-smi info -t spod-info -i 0 -c 0` must answer"
-        yield Finding("super pod", WARNING, "no SDID of device %s" % shorten(without), todo)
+        yield Finding("super pod", WARNING, f"no SDID of device {shorten(without)}", todo)
     elif len(pods) > 1:
-        what = "devices of one server in super pods %s" % ", ".join(pods)
+        what = "devices of one server in super pods {}".format(", ".join(pods))
         yield Finding("super pod", ERROR, what, "the driver is at fault; reboot the server, ask for support")
     else:
-        yield Finding("super pod", OK, "super pod %s, %d SDIDs" % (pods[0], len(texts)))
+        yield Finding("super pod", OK, f"super pod {pods[0]}, {len(texts)} SDIDs")
 
 
-CHECKS: List[Check] = [check_addresses, check_links, check_tls, check_super_pod]
+CHECKS: list[Check] = [check_addresses, check_links, check_tls, check_super_pod]

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Iterable, List, NamedTuple, Tuple
+from typing import Iterable, NamedTuple
 
 from launcher.checks.machine import ERROR, OK, WARNING, Check, Finding, Machine, has_npu
 from rank_table.sources.npu_smi import parse_info
 
 
-def device_ids(machine: Machine) -> List[int]:
+def device_ids(machine: Machine) -> list[int]:
     """List the physical ids N of /dev/davinciN."""
     names = (path.name for path in Path(machine.root).glob("dev/davinci[0-9]*"))
     return sorted(int(name[len("davinci") :]) for name in names if name[len("davinci") :].isdigit())
@@ -19,7 +19,7 @@ def device_ids(machine: Machine) -> List[int]:
 
 def shorten(ids: Iterable[int]) -> str:
     """Write 0,1,2,5 as 0-2,5."""
-    parts: List[List[int]] = []
+    parts: list[list[int]] = []
     for number in sorted(ids):
         if parts and parts[-1][-1] == number - 1:
             parts[-1] = [parts[-1][0], number]
@@ -42,12 +42,12 @@ def check_devices(machine: Machine) -> Iterable[Finding]:
         todo = "`npu-smi info` must work for this user (group HwHiAiUser); the driver may not be loaded"
         yield Finding("npu-smi", WARNING, "gives no table of devices", todo)
         return
-    kind = " (%s)" % generation(machine) if generation(machine) else ""
-    names = "%s, npu-smi shows %d: %s%s" % (shorten(nodes) or "none", len(cards), cards[0].name, kind)
+    kind = f" ({generation(machine)})" if generation(machine) else ""
+    names = f"{shorten(nodes) or 'none'}, npu-smi shows {len(cards)}: {cards[0].name}{kind}"
     hidden = (
         "" if len(nodes) == len(cards) else "a container sees only the devices passed in; choose from those"
     )
-    yield Finding("devices", WARNING if hidden else OK, "/dev/davinci %s" % names, hidden)
+    yield Finding("devices", WARNING if hidden else OK, f"/dev/davinci {names}", hidden)
     yield from _access(machine, nodes)
     ill = [card for card in cards if card.health != "OK"]
     for card in ill:
@@ -55,23 +55,23 @@ def check_devices(machine: Machine) -> Iterable[Finding]:
             "`npu-smi info -t health -i %d -c %d` gives the error code; leave it out of --devices"
             % card.place
         )
-        yield Finding("health", ERROR, "device %d is %s" % (card.device_id, card.health), todo)
+        yield Finding("health", ERROR, f"device {card.device_id} is {card.health}", todo)
     if not ill:
         yield Finding("health", OK, "all OK")
     held = [card for card in cards if card.holders]
     for card in held:
         todo = "end the process, or choose other devices; a killed run may leave children behind"
-        yield Finding("holders", WARNING, "device %d: %s" % (card.device_id, ", ".join(card.holders)), todo)
+        yield Finding("holders", WARNING, f"device {card.device_id}: {', '.join(card.holders)}", todo)
     if not held:
         yield Finding("holders", OK, "no process on any device")
 
 
-def _access(machine: Machine, nodes: List[int]) -> Iterable[Finding]:
+def _access(machine: Machine, nodes: list[int]) -> Iterable[Finding]:
     """A rank opens its device node for reading and writing."""
-    closed = [n for n in nodes if not os.access(machine.path("/dev/davinci%d" % n), os.R_OK | os.W_OK)]
+    closed = [n for n in nodes if not os.access(machine.path(f"/dev/davinci{n}"), os.R_OK | os.W_OK)]
     if closed:
         todo = "join the group HwHiAiUser (`usermod -aG HwHiAiUser $USER`), or run as root"
-        yield Finding("access", ERROR, "device %s may not be opened by this user" % shorten(closed), todo)
+        yield Finding("access", ERROR, f"device {shorten(closed)} may not be opened by this user", todo)
 
 
 def generation(machine: Machine) -> str:
@@ -83,19 +83,19 @@ class Card(NamedTuple):
     """Hold what `npu-smi info` says of one chip."""
 
     device_id: int
-    place: Tuple[int, int]  # NPU and chip, as npu-smi counts
+    place: tuple[int, int]  # NPU and chip, as npu-smi counts
     name: str
     health: str
-    holders: Tuple[str, ...]
+    holders: tuple[str, ...]
 
 
-def read_cards(text: str) -> List[Card]:
+def read_cards(text: str) -> list[Card]:
     """Read the table of `npu-smi info`: two rows a chip, then a row a process.
 
     The second row of an A3 has the physical id beside the chip; elsewhere the NPU number is that id.
     """
-    cards: List[Card] = []
-    first: List[str] = []
+    cards: list[Card] = []
+    first: list[str] = []
     for line in text.splitlines():
         cells = [cell.split() for cell in line.strip().strip("|").split("|")]
         head = cells[0]
@@ -111,16 +111,16 @@ def read_cards(text: str) -> List[Card]:
     return cards
 
 
-def _held(card: Card, cells: List[List[str]]) -> Card:
-    return card._replace(holders=(*card.holders, "%s (pid %s)" % (" ".join(cells[2]), cells[1][0])))
+def _held(card: Card, cells: list[list[str]]) -> Card:
+    return card._replace(holders=(*card.holders, "{} (pid {})".format(" ".join(cells[2]), cells[1][0])))
 
 
-def _numbers(words: List[str]) -> bool:
+def _numbers(words: list[str]) -> bool:
     return bool(words) and all(word.isdigit() for word in words)
 
 
-def _is_bus(words: List[str]) -> bool:
+def _is_bus(words: list[str]) -> bool:
     return bool(words) and re.match(r"[0-9A-Fa-f]{4}:[0-9A-Fa-f]{2}:|NA$", words[0]) is not None
 
 
-CHECKS: List[Check] = [check_devices]
+CHECKS: list[Check] = [check_devices]

@@ -6,7 +6,7 @@ import difflib
 import os
 import socket
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
+from typing import Any, Callable, Iterator, Mapping, Sequence, Tuple
 
 from launcher.config.job import JobConfig
 from launcher.errors import PreflightError, UsageError
@@ -43,7 +43,7 @@ class Subject:
     config: JobConfig
     table: RankTable
     machine: Machine
-    answer: Optional[Answer] = None
+    answer: Answer | None = None
 
     @property
     def npu(self) -> bool:
@@ -62,14 +62,14 @@ class Subject:
         return self.answer
 
     @property
-    def devices(self) -> Set[int]:
+    def devices(self) -> set[int]:
         return {spec.device_id for spec in self.plan.local_ranks}
 
 
 Messages = Iterator[Tuple[str, str]]  # (level, message)
 
 
-def check(plan: Plan, config: JobConfig, table: RankTable, root: str = "/") -> List[Finding]:
+def check(plan: Plan, config: JobConfig, table: RankTable, root: str = "/") -> list[Finding]:
     """Run every check that is not in `config.skip_preflight`.
 
     Raises:
@@ -78,8 +78,8 @@ def check(plan: Plan, config: JobConfig, table: RankTable, root: str = "/") -> L
     skip = set(config.skip_preflight)
     for name in sorted(skip - set(CHECKS)):
         near = difflib.get_close_matches(name, CHECKS, n=1)
-        hint = "did you mean %s?" % near[0] if near else "the checks are %s" % ", ".join(CHECKS)
-        raise UsageError("--no-preflight: %r is no check; %s" % (name, hint))
+        hint = f"did you mean {near[0]}?" if near else "the checks are {}".format(", ".join(CHECKS))
+        raise UsageError(f"--no-preflight: {name!r} is no check; {hint}")
     subject = Subject(plan, config, table, Machine(os.environ, root, TOOL_TIMEOUT))
     return [
         Finding(name, level, message)
@@ -97,9 +97,9 @@ def raise_if_any(findings: Sequence[Finding]) -> None:
     """
     errors = [finding for finding in findings if finding.level == ERROR]
     if errors:
-        lines = ["preflight: %s: %s" % (finding.check, finding.message) for finding in errors]
-        names = " ".join("--no-preflight %s" % name for name in dict.fromkeys(f.check for f in errors))
-        lines.append("nothing was started; %s starts all the same" % names)
+        lines = [f"preflight: {finding.check}: {finding.message}" for finding in errors]
+        names = " ".join(f"--no-preflight {name}" for name in dict.fromkeys(f.check for f in errors))
+        lines.append(f"nothing was started; {names} starts all the same")
         raise PreflightError("\nnpu-launch: ".join(lines))
 
 
@@ -112,12 +112,12 @@ def devices(subject: Subject) -> Messages:
     there = device_ids(subject.machine)
     absent = sorted(subject.devices - set(there))
     if absent:
-        has = "this host has %s" % spell(there) if there else "this host has none (is the driver loaded?)"
-        yield ERROR, "no /dev/davinci%s; %s; correct --devices" % (spell(absent), has)
+        has = f"this host has {spell(there)}" if there else "this host has none (is the driver loaded?)"
+        yield ERROR, f"no /dev/davinci{spell(absent)}; {has}; correct --devices"
     for device in sorted(subject.devices & set(there)):
-        path = subject.machine.path("/dev/davinci%d" % device)
+        path = subject.machine.path(f"/dev/davinci{device}")
         if not os.access(path, os.R_OK | os.W_OK):
-            yield ERROR, "%s may not be opened by this user; join group HwHiAiUser, or run as root" % path
+            yield ERROR, f"{path} may not be opened by this user; join group HwHiAiUser, or run as root"
 
 
 def host(subject: Subject) -> Messages:
@@ -143,11 +143,11 @@ def host(subject: Subject) -> Messages:
             yield ERROR, text % (spec.rank, spec.device_id, number, spec.ascend_device_id)
 
 
-def _of_rule(finding: Any) -> Tuple[str, str]:
+def _of_rule(finding: Any) -> tuple[str, str]:
     return finding.level, str(finding).partition(": ")[2]
 
 
-def _cards(subject: Subject) -> List[Any]:
+def _cards(subject: Subject) -> list[Any]:
     from launcher.checks.npu import read_cards
 
     cards = read_cards(subject.npu_smi.text) if subject.npu else []
@@ -159,7 +159,7 @@ def health(subject: Subject) -> Messages:
     cards = _cards(subject)
     if subject.npu and not cards:
         why = subject.npu_smi.problem or "npu-smi info: no table of these devices"
-        yield WARNING, "%s; health and holders of the devices are not known" % why
+        yield WARNING, f"{why}; health and holders of the devices are not known"
     for card in cards:
         if card.health != "OK":
             place = "-i %d -c %d" % card.place
@@ -175,22 +175,17 @@ def occupied(subject: Subject) -> Messages:
         for pid in sorted(pids - {os.getpid()}):
             yield (
                 ERROR,
-                "device %d is in use by %s; end it, or choose other --devices"
-                % (
-                    device,
-                    procfs.describe(pid),
-                ),
+                f"device {device} is in use by {procfs.describe(pid)}; end it, or choose other --devices",
             )
 
 
-def _users(subject: Subject) -> Dict[int, Set[int]]:
-    found: Dict[int, Set[int]] = {}
+def _users(subject: Subject) -> dict[int, set[int]]:
+    found: dict[int, set[int]] = {}
     for card in _cards(subject):
         for holder in card.holders:  # "python (pid 77)"
             found.setdefault(card.device_id, set()).add(int(holder.rpartition("pid ")[2].rstrip(")")))
     nodes = {
-        os.path.realpath(subject.machine.path("/dev/davinci%d" % device)): device
-        for device in subject.devices
+        os.path.realpath(subject.machine.path(f"/dev/davinci{device}")): device for device in subject.devices
     }
     for pid in procfs.pids():
         for path in procfs.open_files(pid):
@@ -202,7 +197,7 @@ def _users(subject: Subject) -> Dict[int, Set[int]]:
 def lock(subject: Subject) -> Messages:
     """No other launch may have a device."""
     for holder in locks.holders(locks.real_devices(subject.plan)):
-        yield ERROR, "%s; `npu-launch stop %s`, or choose other --devices" % (holder, holder.run)
+        yield ERROR, f"{holder}; `npu-launch stop {holder.run}`, or choose other --devices"
 
 
 def rank_table(subject: Subject) -> Messages:
@@ -218,14 +213,14 @@ def files(subject: Subject) -> Messages:
     """Programs, folders and the run folder's place must be usable."""
     for spec in subject.plan.local_ranks[:1]:  # the ranks differ in their environment only
         if not os.access(spec.argv[0], os.X_OK):
-            yield ERROR, "%s: not executable" % spec.argv[0]
+            yield ERROR, f"{spec.argv[0]}: not executable"
         if not spec.cwd.startswith(subject.plan.run_dir) and not os.path.isdir(spec.cwd):
-            yield ERROR, "%s: no such folder to run in" % spec.cwd
+            yield ERROR, f"{spec.cwd}: no such folder to run in"
     place = _existing(subject.plan.run_dir)
     if not os.path.isdir(place):
-        yield ERROR, "%s: not a folder, so the run folder cannot be made in it; set runs_dir" % place
+        yield ERROR, f"{place}: not a folder, so the run folder cannot be made in it; set runs_dir"
     elif not os.access(place, os.W_OK | os.X_OK):
-        yield ERROR, "%s: not writable by this user, and the run folder goes there; set runs_dir" % place
+        yield ERROR, f"{place}: not writable by this user, and the run folder goes there; set runs_dir"
 
 
 def _existing(path: str) -> str:
@@ -241,21 +236,16 @@ def disk(subject: Subject) -> Messages:
     try:
         status = os.statvfs(place)
     except OSError as error:
-        yield WARNING, "%s: free space not known: %s" % (place, error.strerror)
+        yield WARNING, f"{place}: free space not known: {error.strerror}"
         return
     free = status.f_bavail * status.f_frsize
     if free < LEAST_FREE or (status.f_files > 0 and status.f_favail == 0):
         yield (
             ERROR,
-            "%s: %d MB and %d inodes free; set runs_dir to another disk"
-            % (
-                place,
-                free >> 20,
-                status.f_favail,
-            ),
+            f"{place}: {free >> 20} MB and {status.f_favail} inodes free; set runs_dir to another disk",
         )
     elif free < FEW_FREE:
-        yield WARNING, "%s: only %d MB free; checkpoints may not fit" % (place, free >> 20)
+        yield WARNING, f"{place}: only {free >> 20} MB free; checkpoints may not fit"
 
 
 def ports(subject: Subject) -> Messages:
@@ -266,7 +256,7 @@ def ports(subject: Subject) -> Messages:
     for text in sorted(bases):
         base = int(text) if text.isdigit() else -1
         if not 1024 <= base <= 65520:
-            yield ERROR, "HCCL_IF_BASE_PORT is %r; give a number from 1024 to 65520" % text
+            yield ERROR, f"HCCL_IF_BASE_PORT is {text!r}; give a number from 1024 to 65520"
             continue
         busy = [port for port in range(base, min(base + HCCL_PORTS, 65536)) if not free_port(port)]
         if busy:
@@ -292,7 +282,7 @@ def free_port(port: int) -> bool:
     return True
 
 
-CHECKS: Dict[str, Callable[[Subject], Messages]] = {
+CHECKS: dict[str, Callable[[Subject], Messages]] = {
     "devices": devices,
     "host": host,
     "health": health,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Iterable, List
+from typing import Iterable
 
 from launcher.checks.machine import ERROR, OK, WARNING, Check, Finding, Machine, has_npu
 from launcher.hccl import variables
@@ -16,7 +16,7 @@ def check_hccl(machine: Machine) -> Iterable[Finding]:
     found = list(variables.findings(machine.environ))
     for level, name, message in found:
         gravity = ERROR if level == variables.ERROR else WARNING
-        yield Finding("HCCL variables", gravity, "%s: %s" % (name, message), "correct or unset it")
+        yield Finding("HCCL variables", gravity, f"{name}: {message}", "correct or unset it")
     names = [name for name in sorted(machine.environ) if name.startswith(("HCCL_", "HCOMM_"))]
     if not found and has_npu(machine):
         yield Finding("HCCL variables", OK, ", ".join(names) or "none set")
@@ -35,7 +35,7 @@ def check_misleading(machine: Machine) -> Iterable[Finding]:
         value = machine.environ.get(name)
         if value:
             todo = "`npu-launch inventory --explain` shows which devices are left"
-            yield Finding("environment", WARNING, "%s=%s hides devices" % (name, value), todo)
+            yield Finding("environment", WARNING, f"{name}={value} hides devices", todo)
 
 
-CHECKS: List[Check] = [check_hccl, check_misleading]
+CHECKS: list[Check] = [check_hccl, check_misleading]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Dict, Iterable, List, Tuple
+from typing import Iterable
 
 from launcher.checks.machine import ERROR, OK, WARNING, Check, Finding, Machine, has_npu
 
@@ -16,7 +16,7 @@ CANN_FILES = (
     "/usr/local/Ascend/nnae/latest/ascend_nnae_install.info",
 )
 # Adapter -> (TensorFlow it was built for, Pythons it has a wheel for, the release in words).
-ADAPTERS: Dict[str, Tuple[str, Tuple[Tuple[int, int], ...], str]] = {
+ADAPTERS: dict[str, tuple[str, tuple[tuple[int, int], ...], str]] = {
     "npu_bridge": ("1.15.", ((3, 7),), "TensorFlow 1.15 on Python 3.7"),
     "npu_device": ("2.6.5", ((3, 7), (3, 8), (3, 9)), "TensorFlow 2.6.5 on Python 3.7 to 3.9"),
 }
@@ -24,7 +24,7 @@ SOURCED = ("ASCEND_HOME_PATH", "ASCEND_TOOLKIT_HOME", "ASCEND_OPP_PATH")  # set 
 TENSORFLOWS = ("tensorflow", "tensorflow_cpu", "tensorflow_aarch64", "intel_tensorflow")
 
 
-def _values(text: str) -> Dict[str, str]:
+def _values(text: str) -> dict[str, str]:
     """Read `key=value` lines."""
     pairs = (line.split("=", 1) for line in text.splitlines() if "=" in line)
     return {key.strip(): value.strip() for key, value in pairs}
@@ -51,7 +51,7 @@ def check_driver(machine: Machine) -> Iterable[Finding]:
         yield Finding("firmware", OK, version)
     else:
         todo = "install driver and firmware of one release"
-        yield Finding("firmware", ERROR, "%s, but the driver wants %s" % (version, fitting), todo)
+        yield Finding("firmware", ERROR, f"{version}, but the driver wants {fitting}", todo)
 
 
 def _in_range(version: str, text: str) -> bool:
@@ -63,7 +63,7 @@ def _in_range(version: str, text: str) -> bool:
     return low <= _numbers(version)[: len(low)] and _numbers(version)[: len(high)] <= high
 
 
-def _numbers(version: str) -> List[int]:
+def _numbers(version: str) -> list[int]:
     return [int(number) for number in re.findall(r"\d+", version)]
 
 
@@ -83,12 +83,12 @@ def check_cann(machine: Machine) -> Iterable[Finding]:
         return
     inner, fitting = cann.get("innerversion", ""), driver.get("compatible_version", "")
     listed = re.findall(r"V\d+R\d+C\d+", fitting)
-    what = "%s %s" % (cann.get("package_name", "CANN"), cann.get("version", "?"))
+    what = "{} {}".format(cann.get("package_name", "CANN"), cann.get("version", "?"))
     if listed and not any(inner.startswith(release) for release in listed):
         yield Finding(
             "CANN",
             WARNING,
-            "%s (%s) is not a release that driver %s lists" % (what, inner, driver.get("Version", "?")),
+            "{} ({}) is not a release that driver {} lists".format(what, inner, driver.get("Version", "?")),
             "upgrade driver and firmware to the CANN release (507033 and E30006 come from a mixture)",
         )
     else:
@@ -119,7 +119,7 @@ def check_adapter(machine: Machine) -> Iterable[Finding]:
     plugin = machine.environ.get("TFPLUGIN_INSTALL_PATH", "")
     if adapters and plugin and plugin not in machine.environ.get("PYTHONPATH", "").split(os.pathsep):
         what = "TFPLUGIN_INSTALL_PATH is not on PYTHONPATH: ranks may not find the adapter"
-        yield Finding("adapter", WARNING, what, "export PYTHONPATH=%s:$PYTHONPATH (or under env:)" % plugin)
+        yield Finding("adapter", WARNING, what, f"export PYTHONPATH={plugin}:$PYTHONPATH (or under env:)")
 
 
 def _no_adapter(machine: Machine) -> Finding:
@@ -128,17 +128,19 @@ def _no_adapter(machine: Machine) -> Finding:
     if not fitting:
         what += "; neither has a wheel for Python %d.%d" % machine.python
         return Finding("adapter", WARNING, what, "use Python 3.7 to 3.9 for the ranks (python: in the YAML)")
-    todo = "install the tfplugin package of CANN (%s), or set TFPLUGIN_INSTALL_PATH" % " or ".join(fitting)
+    todo = "install the tfplugin package of CANN ({}), or set TFPLUGIN_INSTALL_PATH".format(
+        " or ".join(fitting)
+    )
     return Finding("adapter", WARNING, what, todo)
 
 
 def _adapter(name: str, version: str, tensorflow: str, machine: Machine) -> Finding:
     wanted, pythons, words = ADAPTERS[name]
-    what = "%s %s" % (name, version)
+    what = f"{name} {version}"
     if not tensorflow.startswith(wanted) or machine.python not in pythons:
         found = "TensorFlow %s on Python %d.%d" % (tensorflow or "absent", *machine.python)
-        return Finding("adapter", ERROR, "%s is for %s; found %s" % (what, words, found), "install " + words)
+        return Finding("adapter", ERROR, f"{what} is for {words}; found {found}", "install " + words)
     return Finding("adapter", OK, what)
 
 
-CHECKS: List[Check] = [check_driver, check_cann, check_adapter]
+CHECKS: list[Check] = [check_driver, check_cann, check_adapter]

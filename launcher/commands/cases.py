@@ -10,7 +10,7 @@ import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Iterator, Mapping, Optional, Sequence, Tuple
 
 import click
 import yaml
@@ -31,10 +31,10 @@ class Outcome:
     name: str
     devices: str
     seconds: float
-    throughput: Optional[float]  # examples per second over all devices, mean of the lines
-    loss: Optional[float]  # the last one
-    exact_match: Optional[float]
-    f1: Optional[float]
+    throughput: float | None  # examples per second over all devices, mean of the lines
+    loss: float | None  # the last one
+    exact_match: float | None
+    f1: float | None
     verdict: str  # "passed", or what happened
     run_dir: str
 
@@ -51,7 +51,7 @@ class Outcome:
 @click.option("--runs-dir", type=click.Path(path_type=Path), default=Path("runs"), help="Where results go.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 def cases(
-    file: Path, number: str, more: Tuple[str, ...], timeout: float, runs_dir: Path, as_json: bool
+    file: Path, number: str, more: tuple[str, ...], timeout: float, runs_dir: Path, as_json: bool
 ) -> None:
     """Run the cases of a 13-column CSV file; exit 1 when any of them fails.
 
@@ -63,7 +63,7 @@ def cases(
     folder = runs_dir / time.strftime("cases-%Y%m%d-%H%M%S")
     jobs = [case_file.job(case, folder / case.slug, os.environ) for case in chosen]
     folder.mkdir(mode=0o700, parents=True)
-    outcomes: List[Outcome] = []
+    outcomes: list[Outcome] = []
     for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(ending, _raise_exit)
     try:
@@ -76,7 +76,7 @@ def cases(
     sys.exit(0 if all(outcome.passed for outcome in outcomes) else 1)
 
 
-def _overrides(more: Sequence[str]) -> List[str]:
+def _overrides(more: Sequence[str]) -> list[str]:
     """Take the mode of the e2e scripts off the words; what is left is key=value."""
     words = list(more)
     if words and words[0] == "docker":
@@ -85,7 +85,7 @@ def _overrides(more: Sequence[str]) -> List[str]:
         words.pop(0)
     for word in words:
         if "=" not in word:
-            raise UsageError("%r is neither `host` nor key=value" % word)
+            raise UsageError(f"{word!r} is neither `host` nor key=value")
     return words
 
 
@@ -96,7 +96,7 @@ def _run(
     path = folder / (case.slug + ".yaml")
     write_atomic(path, yaml.safe_dump(dict(document), sort_keys=False).encode())
     devices = ",".join(case.devices)
-    click.echo("case %s: %s on devices %s" % (case.number, case.name, devices), err=True)
+    click.echo(f"case {case.number}: {case.name} on devices {devices}", err=True)
     command = [sys.executable, "-m", "launcher", "--devices", devices, str(path), *overrides]
     begin = time.monotonic()
     # In a session of its own it gets each signal once: from here, not from the terminal too.
@@ -115,25 +115,25 @@ def _wait(process: subprocess.Popen[bytes], timeout: float) -> str:
     except subprocess.TimeoutExpired:
         process.terminate()
         process.wait()
-        return "timed out after %g s" % timeout
+        return f"timed out after {timeout:g} s"
     except BaseException:
         process.terminate()
         process.wait()
         raise
-    return "passed" if code == 0 else "failed (exit code %d)" % code
+    return "passed" if code == 0 else f"failed (exit code {code})"
 
 
 def _raise_exit(number: int, frame: object) -> None:
     sys.exit(128 + number)
 
 
-def _run_folder(runs_dir: Path) -> Optional[Path]:
+def _run_folder(runs_dir: Path) -> Path | None:
     """Find the run that a case made; None when it was refused before it had a folder."""
     found = [path.parent for path in runs_dir.glob("*/result.json") if not path.parent.is_symlink()]
     return max(found, key=lambda path: path.stat().st_mtime) if found else None
 
 
-def _figures(run: Optional[Path]) -> Figures:
+def _figures(run: Path | None) -> Figures:
     """Read throughput, last loss, exact match and F1 of a run."""
     if run is None:
         return None, None, None, None
@@ -142,7 +142,7 @@ def _figures(run: Optional[Path]) -> Figures:
     speeds = [line["examples_per_second"] for line in lines if "examples_per_second" in line]
     speeds = speeds[1:] or speeds  # the first line also holds the making of the graph
     losses = [line["loss"] for line in lines if "loss" in line]
-    metrics: Dict[str, float] = result.get("metrics") or {}
+    metrics: dict[str, float] = result.get("metrics") or {}
     return (
         sum(speeds) / len(speeds) if speeds else None,
         losses[-1] if losses else None,
@@ -151,7 +151,7 @@ def _figures(run: Optional[Path]) -> Figures:
     )
 
 
-def _metrics(path: Path) -> Iterator[Dict[str, Any]]:
+def _metrics(path: Path) -> Iterator[dict[str, Any]]:
     """Yield the lines of a metrics file; a last line that was cut off is left out."""
     if path.is_file():
         for line in path.read_text().splitlines():
@@ -174,10 +174,10 @@ def _print_table(outcomes: Sequence[Outcome], folder: Path) -> None:
     table.add_column("verdict", overflow="fold")
     for one in outcomes:
         figures = (one.throughput, one.loss, one.exact_match, one.f1)
-        shown = ["-" if value is None else "%.2f" % value for value in figures]
-        table.add_row(one.case, one.name, one.devices, "%.1f" % one.seconds, *shown, one.verdict)
+        shown = ["-" if value is None else f"{value:.2f}" for value in figures]
+        table.add_row(one.case, one.name, one.devices, f"{one.seconds:.1f}", *shown, one.verdict)
     width = None if sys.stdout.isatty() else 160
     console = Console(width=width, highlight=False)
     console.print(table)
     passed = sum(outcome.passed for outcome in outcomes)
-    console.print("%d of %d cases passed; results in %s" % (passed, len(outcomes), folder), soft_wrap=True)
+    console.print(f"{passed} of {len(outcomes)} cases passed; results in {folder}", soft_wrap=True)

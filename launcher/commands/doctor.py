@@ -6,7 +6,6 @@ import json
 import os
 import sys
 from dataclasses import asdict
-from typing import Optional
 
 import click
 
@@ -22,7 +21,7 @@ from launcher.errors import PreflightError, UsageError
 @click.option(
     "--run", "run_folder", metavar="DIR", default="", help="Put this run's plan and report into the bundle."
 )
-def doctor(as_json: bool, bundle: Optional[str], run_folder: str) -> None:
+def doctor(as_json: bool, bundle: str | None, run_folder: str) -> None:
     """Check versions, devices, network, limits, clock and disk of this machine.
 
     Every line is ok, a warning or an error, with what to do. Exit code 78 when there is an error.
@@ -37,7 +36,7 @@ def doctor(as_json: bool, bundle: Optional[str], run_folder: str) -> None:
         try:
             members = write_bundle(bundle, machine, findings, run_folder)
         except OSError as error:
-            raise UsageError("--bundle: %s: %s" % (bundle, error.strerror)) from None
-        click.echo("%s: %s; look it over before you send it" % (bundle, ", ".join(members)), err=True)
+            raise UsageError(f"--bundle: {bundle}: {error.strerror}") from None
+        click.echo("{}: {}; look it over before you send it".format(bundle, ", ".join(members)), err=True)
     if any(finding.level == ERROR for finding in findings):
         sys.exit(PreflightError.exit_code)

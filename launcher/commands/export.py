@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Tuple
 
 import click
 
@@ -14,7 +13,7 @@ import click
     add_help_option=False,
 )
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-def export(arguments: Tuple[str, ...]) -> None:
+def export(arguments: tuple[str, ...]) -> None:
     """Write a checkpoint as safetensors for transformers, or as a SavedModel."""
     # TensorFlow does not belong into the launcher's process, and this one has nothing else to do.
     os.execv(sys.executable, [sys.executable, "-m", "bert.export", *arguments])

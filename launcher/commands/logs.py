@@ -6,7 +6,7 @@ import gc
 import signal
 import sys
 from contextlib import contextmanager
-from typing import Callable, Iterator, List, Optional, Sequence
+from typing import Callable, Iterator, Sequence
 
 import click
 
@@ -45,13 +45,13 @@ _STREAMS = click.Choice(["stdout", "stderr"])
 def logs(
     run: Sequence[str],
     rank: str,
-    stream: Optional[str],
-    since: Optional[str],
-    until: Optional[str],
+    stream: str | None,
+    since: str | None,
+    until: str | None,
     grep: str,
-    level: Optional[str],
+    level: str | None,
     collapse: bool,
-    tail: Optional[int],
+    tail: int | None,
     follow: bool,
     errors: bool,
     plog: bool,
@@ -107,7 +107,7 @@ def _no_gc(wanted: bool) -> Iterator[None]:
         gc.enable()
 
 
-def _print_errors(places: List[Place], query: Query, as_json: bool) -> None:
+def _print_errors(places: list[Place], query: Query, as_json: bool) -> None:
     from launcher.logs import first_errors
 
     found = first_errors.collect(places, query)

@@ -7,7 +7,7 @@ import os
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, TypeVar
+from typing import Any, Callable, Sequence, TypeVar
 
 import click
 
@@ -57,9 +57,9 @@ def rank_table() -> None:
 @_output
 def make(
     devices: str,
-    chip: Optional[str],
+    chip: str | None,
     files: Sequence[str],
-    layout: Optional[str],
+    layout: str | None,
     virtual: bool,
     order: str,
     server_id: str,
@@ -72,7 +72,7 @@ def make(
     inventory = _ours(_inventory, devices, chip or "", files, virtual, order, server_id)
     table = _ours(RankTable.from_hosts, inventory.hosts, layout or "")
     for note in inventory.notes:
-        click.echo("npu-launch: %s" % note, err=True)
+        click.echo(f"npu-launch: {note}", err=True)
     _write(table, output, chip or inventory.chip)
 
 
@@ -82,18 +82,18 @@ def make(
 @click.option("--this-host", is_flag=True, help="Compare with this host's devices too.")
 @click.option("--process", is_flag=True, help="Compare RANK_ID and this process's device with it, too.")
 @click.option("--json", "as_json", is_flag=True, help="Print findings as a JSON list.")
-def check(files: Sequence[str], chip: Optional[str], this_host: bool, process: bool, as_json: bool) -> None:
+def check(files: Sequence[str], chip: str | None, this_host: bool, process: bool, as_json: bool) -> None:
     """Check tables by HCCL's rules; - is stdin.
 
     Exit code: 0 good, 1 errors, 2 a file cannot be read.
     """
-    codes: List[int] = [0]
-    documents: List[Dict[str, Any]] = []
+    codes: list[int] = [0]
+    documents: list[dict[str, Any]] = []
     for path in files:
         findings, table, problem = _checked(path, chip or "")
         if problem:
             codes.append(UNREADABLE)
-            click.echo("npu-launch: %s" % problem, err=True)
+            click.echo(f"npu-launch: {problem}", err=True)
             continue
         findings = _compared(table, this_host, process) + findings
         codes.append(FOUND_ERRORS if any(finding.level == "error" for finding in findings) else 0)
@@ -137,7 +137,7 @@ def convert_command(file: str, layout: str, by_pod: bool, output: str) -> None:
     """Write a table in another layout."""
     table, notes = _ours(convert, _load(file), layout, by_pod)
     for note in notes:
-        click.echo("npu-launch: %s" % note, err=True)
+        click.echo(f"npu-launch: {note}", err=True)
     _write(table, output, "")
 
 
@@ -146,7 +146,7 @@ def convert_command(file: str, layout: str, by_pod: bool, output: str) -> None:
 @click.option("--explain", is_flag=True, help="Say where each value comes from.")
 @_chip
 @_server_id
-def inventory(as_json: bool, explain: bool, chip: Optional[str], server_id: str) -> None:
+def inventory(as_json: bool, explain: bool, chip: str | None, server_id: str) -> None:
     """Show this host's devices in every numbering space."""
     from rank_table.show import show_inventory
     from rank_table.sources import inventory_file
@@ -163,7 +163,7 @@ def _ours(function: Callable[..., Made], *arguments: Any) -> Made:
     try:
         return function(*arguments)
     except (RankTableError, InventoryError) as error:
-        raise UsageError("%s" % error) from None
+        raise UsageError(f"{error}") from None
 
 
 def _load(path: str) -> RankTable:
@@ -195,11 +195,11 @@ def _inventory(
         found = _discover(chip, server_id)
     if not any(host.devices for host in found.hosts):
         why = "; ".join(found.notes)
-        raise PreflightError("no NPU on this machine (%s); give --hosts FILE, or --virtual" % why)
+        raise PreflightError(f"no NPU on this machine ({why}); give --hosts FILE, or --virtual")
     return found.only(wanted) if wanted else found
 
 
-def _split(order: str) -> List[str]:
+def _split(order: str) -> list[str]:
     return [name.strip() for name in order.split(",") if name.strip()]
 
 
@@ -212,23 +212,23 @@ def _write(table: RankTable, output: str, chip: str) -> None:
     text = _ours(render, table)
     findings = check_text(text, chip, os.environ)
     for finding in findings:
-        click.echo("npu-launch: %s" % finding, err=True)
+        click.echo(f"npu-launch: {finding}", err=True)
     if any(finding.level == ERROR for finding in findings):
         raise FindingsError("the table is not written: HCCL would refuse it")
     if output == "-":
         click.echo(text, nl=False)
         return
     if output.find(".json") != len(output) - len(".json"):
-        raise UsageError("-o %s: HCCL wants a name that ends in its first .json" % output)
+        raise UsageError(f"-o {output}: HCCL wants a name that ends in its first .json")
     try:
         write_atomic(Path(output), text.encode())
         os.chmod(output, 0o644)  # every rank's user reads it
     except OSError as error:
-        raise UsageError("-o %s: %s" % (output, error.strerror)) from None
-    click.echo("%s: %d ranks on %d servers" % (output, table.world_size, len(table.servers)), err=True)
+        raise UsageError(f"-o {output}: {error.strerror}") from None
+    click.echo(f"{output}: {table.world_size} ranks on {len(table.servers)} servers", err=True)
 
 
-def _compared(table: Optional[RankTable], this_host: bool, process: bool) -> List[Finding]:
+def _compared(table: RankTable | None, this_host: bool, process: bool) -> list[Finding]:
     """Compare a good table with this host and with this process, as asked for."""
     if table is None or not (this_host or process):
         return []
@@ -239,7 +239,7 @@ def _compared(table: Optional[RankTable], this_host: bool, process: bool) -> Lis
     return found + (check_host(table, host) if this_host else [])
 
 
-def _physical(host: Host) -> Optional[int]:
+def _physical(host: Host) -> int | None:
     """Give the physical id of the device that this process is told to open; None when nothing tells."""
     for name, key in (("ASCEND_DEVICE_ID", "logical_id"), ("DEVICE_ID", "device_id")):
         number = os.environ.get(name, "")
@@ -249,7 +249,7 @@ def _physical(host: Host) -> Optional[int]:
     return None
 
 
-def _checked(path: str, chip: str) -> Tuple[List[Finding], Optional[RankTable], str]:
+def _checked(path: str, chip: str) -> tuple[list[Finding], RankTable | None, str]:
     """Check one file, "-" for stdin: (findings, the table when it is good, why it cannot be read)."""
     from rank_table.check import check, check_file, worst
 
@@ -259,24 +259,24 @@ def _checked(path: str, chip: str) -> Tuple[List[Finding], Optional[RankTable], 
             text = sys.stdin.buffer.read().decode("utf-8", "surrogateescape")
         findings = check(text, chip, os.environ) if path == "-" else check_file(path, chip, os.environ)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        return [], None, "%s: %s" % (path, getattr(error, "strerror", None) or error)
+        return [], None, "{}: {}".format(path, getattr(error, "strerror", None) or error)
     if worst(findings) == "error":
         return findings, None, ""
     table = RankTable.loads(text) if path == "-" else RankTable.load(path)
     return findings, table, ""
 
 
-def _print_findings(path: str, findings: List[Finding], table: Optional[RankTable]) -> None:
+def _print_findings(path: str, findings: list[Finding], table: RankTable | None) -> None:
     for finding in findings:
-        click.echo("%s: %s" % (path, finding))
+        click.echo(f"{path}: {finding}")
     errors = sum(finding.level == "error" for finding in findings)
     if errors or table is None:
-        click.echo("%s: refused: %s" % (path, _counted(errors, "error")))
+        click.echo("{}: refused: {}".format(path, _counted(errors, "error")))
         return
-    version = table.version or "legacy template (%s)" % table.layout
-    size = "%s on %s" % (_counted(table.world_size, "rank"), _counted(len(table.servers), "server"))
-    click.echo("%s: good: %s, %s" % (path, version, size))
+    version = table.version or f"legacy template ({table.layout})"
+    size = "{} on {}".format(_counted(table.world_size, "rank"), _counted(len(table.servers), "server"))
+    click.echo(f"{path}: good: {version}, {size}")
 
 
 def _counted(number: int, noun: str) -> str:
-    return "%d %s%s" % (number, noun, "" if number == 1 else "s")
+    return f"{number} {noun}{'' if number == 1 else 's'}"

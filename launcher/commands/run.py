@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Sequence
 
 import click
 
@@ -15,7 +15,7 @@ from launcher.errors import UsageError
 class _Run(click.Command):
     """Keep what follows `--` apart: it is a program and its arguments, whatever they look like."""
 
-    def parse_args(self, ctx: click.Context, args: List[str]) -> List[str]:
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         own, command = list(args), []
         if "--" in own:
             cut = own.index("--")
@@ -46,7 +46,7 @@ class _Run(click.Command):
 @click.option("--quiet", is_flag=True, default=None, help="print no line of the ranks")
 @click.option("--no-preflight", multiple=True, metavar="CHECK", help="leave a check of the preflight out")
 def run(
-    words: Tuple[str, ...], debug: bool, dry_run: bool, as_json: bool, detach: bool, **options: Any
+    words: tuple[str, ...], debug: bool, dry_run: bool, as_json: bool, detach: bool, **options: Any
 ) -> None:
     """Run a job: one process per device, supervised, its logs and checkpoints gathered."""
     from launcher.config import job as configs
@@ -68,16 +68,16 @@ def run(
     sys.exit(local.debug(prepared) if debug else local.run(prepared, detach))
 
 
-def split(words: Sequence[str]) -> Tuple[Optional[str], List[str]]:
+def split(words: Sequence[str]) -> tuple[str | None, list[str]]:
     """Tell the job file from the overrides `key=value`. UsageError: two job files."""
     overrides = [word for word in words if re.match(r"[A-Za-z_][\w.]*=", word) and not os.path.exists(word)]
     files = [word for word in words if word not in overrides]
     if len(files) > 1:
-        raise UsageError("%s: a second job file after %s; a command goes after `--`" % (files[1], files[0]))
+        raise UsageError(f"{files[1]}: a second job file after {files[0]}; a command goes after `--`")
     return (files[0] if files else None), overrides
 
 
-def _values(options: Dict[str, Any]) -> Dict[str, Any]:
+def _values(options: dict[str, Any]) -> dict[str, Any]:
     """Turn options into keys of the job; what was not given stays out."""
     values = {key: value for key, value in options.items() if value is not None}
     if "show" in values:
@@ -89,7 +89,7 @@ def _values(options: Dict[str, Any]) -> Dict[str, Any]:
     return values
 
 
-def _ranks(text: str) -> List[int]:
+def _ranks(text: str) -> list[int]:
     from launcher.plan.devices import parse_devices
 
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from typing import Any, Dict, List, Sequence
+from typing import Any, Sequence
 
 import click
 
@@ -23,7 +23,7 @@ RECENT = 10
 @click.command()
 @click.argument("run", default="")
 @click.option(
-    "--all", "-a", "every", is_flag=True, help="All runs of the folder, not only the last %d." % RECENT
+    "--all", "-a", "every", is_flag=True, help=f"All runs of the folder, not only the last {RECENT}."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
 @_RUNS_DIR
@@ -39,7 +39,7 @@ def ps(run: str, every: bool, as_json: bool, runs_dir: str) -> None:
     click.echo(json.dumps(rows, indent=1) if as_json else "\n".join(table(rows, columns)))
 
 
-def run_row(state: State) -> Dict[str, Any]:
+def run_row(state: State) -> dict[str, Any]:
     """Give what `ps` shows of a run."""
     specs = state.plan.get("ranks") or []
     steps = [beat.get("step") for beat in registry.heartbeats(state.run).values()]
@@ -59,7 +59,7 @@ def run_row(state: State) -> Dict[str, Any]:
     }
 
 
-def process_rows(state: State) -> List[Dict[str, Any]]:
+def process_rows(state: State) -> list[dict[str, Any]]:
     """Give what `ps RUN` shows: the launcher, the ranks, and whatever else carries the run's id."""
     devices = {spec["rank"]: spec["device_id"] for spec in state.plan.get("ranks") or []}
     beats = registry.heartbeats(state.run)
@@ -82,7 +82,7 @@ def process_rows(state: State) -> List[Dict[str, Any]]:
     return rows
 
 
-def table(rows: Sequence[Dict[str, Any]], columns: Sequence[str]) -> List[str]:
+def table(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> list[str]:
     """Align rows under their column names."""
     cells = [[name.upper() for name in columns]]
     cells += [["-" if row[name] is None else str(row[name]) for name in columns] for row in rows]
@@ -117,7 +117,7 @@ def stacks(run: str, full: bool, as_json: bool, runs_dir: str) -> None:
     found = registry.resolve(run, runs_dir)
     pids = registry.rank_pids(found)
     if not pids:
-        raise LauncherError("%s has no living rank on this host" % found.path.name)
+        raise LauncherError(f"{found.path.name} has no living rank on this host")
     texts = asking.ask(found, pids)
     groups = asking.group(texts)
     if as_json:

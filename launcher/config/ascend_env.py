@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from typing import Dict, Mapping, Optional, Tuple
+from typing import Mapping
 
 from launcher.config.job import Source
 
@@ -16,8 +16,8 @@ _COMMAND = '. "$1" >&2 || exit $?; exec env -0'
 
 
 def load(
-    path: str, environ: Mapping[str, str], launch_dir: str = ".", source: Optional[Source] = None
-) -> Tuple[Dict[str, str], str]:
+    path: str, environ: Mapping[str, str], launch_dir: str = ".", source: Source | None = None
+) -> tuple[dict[str, str], str]:
     """Give `environ` as the script changes it, and a line that says what was changed.
 
     Raises:
@@ -31,17 +31,17 @@ def load(
     except _Failure as failure:
         raise (source or Source()).error("ascend_env", str(failure)) from None
     changed = sorted(name for name in after if after[name] != environ.get(name))
-    return after, "ascend_env: %s sets %s" % (path, ", ".join(changed) or "nothing")
+    return after, "ascend_env: {} sets {}".format(path, ", ".join(changed) or "nothing")
 
 
 class _Failure(Exception):
     pass
 
 
-def _run(script: str, environ: Mapping[str, str]) -> Dict[str, str]:
+def _run(script: str, environ: Mapping[str, str]) -> dict[str, str]:
     bash = shutil.which("bash")
     if not os.path.isfile(script):
-        raise _Failure("%s: no such file; give the set_env.sh of CANN's toolkit or nnae" % script)
+        raise _Failure(f"{script}: no such file; give the set_env.sh of CANN's toolkit or nnae")
     if bash is None:
         raise _Failure("bash is not on PATH, and set_env.sh is written for it")
     before = {name: value for name, value in environ.items() if name not in _OWN and "BASH_FUNC_" not in name}
@@ -51,10 +51,10 @@ def _run(script: str, environ: Mapping[str, str]) -> Dict[str, str]:
             command, env=before, stdin=subprocess.DEVNULL, capture_output=True, timeout=TIMEOUT, check=False
         )
     except subprocess.TimeoutExpired:
-        raise _Failure("%s: not done after %g s" % (script, TIMEOUT)) from None
+        raise _Failure(f"{script}: not done after {TIMEOUT:g} s") from None
     if done.returncode != 0:
         said = (done.stderr.decode("utf-8", "replace").strip().splitlines() or ["it says nothing"])[-1]
-        raise _Failure("%s: exit code %d: %s" % (script, done.returncode, said))
+        raise _Failure(f"{script}: exit code {done.returncode}: {said}")
     pairs = (item.partition("=") for item in os.fsdecode(done.stdout).split("\0") if item)
     after = {name: value for name, _, value in pairs if name not in _OWN and "BASH_FUNC_" not in name}
     return {**{name: environ[name] for name in environ if name in _OWN}, **after}

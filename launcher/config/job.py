@@ -84,7 +84,7 @@ def load(
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals or not key:
-            raise ConfigError("%r is no override; write key=value" % override, file="command line")
+            raise ConfigError(f"{override!r} is no override; write key=value", file="command line")
         place = values if key in _fields() else values["args"]
         place[key] = _yaml_value(text, key)
         lines.pop(key if place is values else "args." + key, None)
@@ -111,12 +111,12 @@ def _read_yaml(path: str) -> Tuple[Dict[str, Any], Dict[str, int]]:
         values = yaml.safe_load(text)
     except OSError as error:
         advice = "give a job file such as examples/squad2.yaml"
-        raise ConfigError("%s; %s" % (error.strerror, advice), file=path) from None
+        raise ConfigError(f"{error.strerror}; {advice}", file=path) from None
     except UnicodeDecodeError:
         raise ConfigError("not UTF-8; save it as UTF-8", file=path) from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
-        message = "broken YAML: %s" % (getattr(error, "problem", None) or "cannot be read")
+        message = f"broken YAML: {getattr(error, 'problem', None) or 'cannot be read'}"
         raise ConfigError(message, file=path, line=mark.line + 1 if mark else None) from None
     if not isinstance(values, dict):
         raise ConfigError("no keys in it; give a job file such as examples/squad2.yaml", file=path)
@@ -129,7 +129,7 @@ def _lines(node: Any, path: str, prefix: str = "") -> Dict[str, int]:
         name = prefix + str(key.value)
         line = key.start_mark.line + 1
         if name in lines:
-            message = "stands twice, first in line %d; keep one" % lines[name]
+            message = f"stands twice, first in line {lines[name]}; keep one"
             raise ConfigError(message, file=path, line=line, key=name)
         lines[name] = line
         if name in ("args", "env"):
@@ -143,7 +143,7 @@ def _yaml_value(text: str, key: str) -> Any:
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError:
-        raise ConfigError("%r cannot be read; quote it" % text, file="command line", key=key) from None
+        raise ConfigError(f"{text!r} cannot be read; quote it", file="command line", key=key) from None
 
 
 def _build(values: Dict[str, Any], source: Source) -> JobConfig:
@@ -151,7 +151,7 @@ def _build(values: Dict[str, Any], source: Source) -> JobConfig:
 
     for key in values:
         if key not in _fields():
-            raise source.error(str(key), "unknown key; %s" % suggest(str(key), _fields()))
+            raise source.error(str(key), f"unknown key; {suggest(str(key), _fields())}")
     devices = values.get("devices", "0")
     values = dict(values, devices=",".join(map(str, devices)) if isinstance(devices, list) else str(devices))
     floats = {name for name, item in _fields().items() if item.type == "float"}
@@ -171,7 +171,7 @@ _NOUNS = {"str": "a text", "int": "a whole number", "float": "a number", "bool":
 def _wrong_type(values: Mapping[str, Any], source: Source, key: str) -> ConfigError:
     kind = str(_fields()[key].type) if key in _fields() else ""
     wanted = _NOUNS.get(kind, "a list" if kind.startswith("List") else kind or "another type")
-    return source.error(key, "%r is of a wrong type; give %s" % (values.get(key), wanted))
+    return source.error(key, f"{values.get(key)!r} is of a wrong type; give {wanted}")
 
 
 _CHOICES = {
@@ -187,24 +187,24 @@ def _check_values(config: JobConfig, source: Source) -> None:
     for key, allowed in _CHOICES.items():
         if getattr(config, key) not in allowed:
             given = getattr(config, key)
-            raise source.error(key, "%r; give %s" % (given, ", ".join(filter(None, allowed))))
+            raise source.error(key, "{!r}; give {}".format(given, ", ".join(filter(None, allowed))))
     for key in _NOT_NEGATIVE:
         if not 0 <= getattr(config, key) < float("inf"):
-            raise source.error(key, "%s; give 0 or more" % getattr(config, key))
+            raise source.error(key, f"{getattr(config, key)}; give 0 or more")
     if config.stdin_rank < -1:
-        raise source.error("stdin_rank", "%d; give a rank, or -1 for none" % config.stdin_rank)
+        raise source.error("stdin_rank", f"{config.stdin_rank}; give a rank, or -1 for none")
     for word in config.restart_on:
         if not re.match(r"(exit:\d{1,3}|signal:[A-Za-z0-9+]+|hang)$", word):
-            raise source.error("restart_on", "%r; give exit:CODE, signal:NAME or hang" % word)
+            raise source.error("restart_on", f"{word!r}; give exit:CODE, signal:NAME or hang")
     # HCCL looks for ".json" in the path of its rank table, which lies in the folder of this name.
     if not re.match(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}$", config.job) or ".json" in config.job:
-        raise source.error("job", "%r names no folder; use letters, digits, - and _" % config.job)
+        raise source.error("job", f"{config.job!r} names no folder; use letters, digits, - and _")
 
 
 def suggest(key: str, known: Any) -> str:
     """Name the nearest known key."""
     near = difflib.get_close_matches(key, known, n=1)
-    return "did you mean %s?" % near[0] if near else "flags of the program stand below `args:`"
+    return f"did you mean {near[0]}?" if near else "flags of the program stand below `args:`"
 
 
 def arguments(args: Mapping[str, Any]) -> List[str]:
@@ -214,7 +214,7 @@ def arguments(args: Mapping[str, Any]) -> List[str]:
         if value is None:
             continue
         text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
-        words.append("--%s=%s" % (key, text))
+        words.append(f"--{key}={text}")
     return words
 
 

@@ -14,7 +14,7 @@ def yaml_reference() -> str:
     """Render every key of a job: its type, its default, its meaning."""
     rows = ["| key | type | default | meaning |", "|---|---|---|---|"]
     for field in dataclasses.fields(JobConfig):
-        rows.append("| `%s` | %s | %s | %s |" % (
+        rows.append("| `{}` | {} | {} | {} |".format(
             field.name, _kind(str(field.type)), _default(field), field.metadata["help"]))  # fmt: skip
     return "\n".join(rows)
 
@@ -31,7 +31,7 @@ def _default(field: Any) -> str:
     if field.default is dataclasses.MISSING or field.default == "":
         return ""
     value = field.default
-    return "`%s`" % (str(value).lower() if isinstance(value, bool) else "%g" % value
+    return "`%s`" % (str(value).lower() if isinstance(value, bool) else f"{value:g}"
                      if isinstance(value, float) else value)  # fmt: skip
 
 

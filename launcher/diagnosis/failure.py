@@ -11,7 +11,7 @@ import json
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence, Set, Tuple
+from typing import Any, Sequence
 
 
 class State(enum.Enum):
@@ -62,12 +62,12 @@ class RankEnd:
     rank: int
     device_id: int
     pid: int = 0
-    code: Optional[int] = None
+    code: int | None = None
     seconds: float = 0.0  # from the start of the attempt
     ended_ns: int = 0  # monotonic
     state: State = State.FINISHED
-    error: Optional[ErrorRecord] = None
-    thread_error: Optional[ErrorRecord] = None  # of another thread than the main one: ended nothing by itself
+    error: ErrorRecord | None = None
+    thread_error: ErrorRecord | None = None  # of another thread than the main one: ended nothing by itself
     step: int = 0
     detail: str = ""  # evidence, in words
     tail: bytes = b""  # the last that it wrote
@@ -82,7 +82,7 @@ class RankEnd:
         """Tell when its failure began."""
         return self.error.monotonic_ns if self.error else self.ended_ns
 
-    def as_dict(self) -> Dict[str, Any]:
+    def as_dict(self) -> dict[str, Any]:
         """Give JSON for result.json."""
         error = self.error
         return {
@@ -104,13 +104,13 @@ class Outcome:
     """Say how a run ended; `report` is what a person reads, "" on success."""
 
     exit_code: int
-    ends: Tuple[RankEnd, ...]
-    culprit: Optional[int]
+    ends: tuple[RankEnd, ...]
+    culprit: int | None
     report: str
     attempts: int
     seconds: float
 
-    def as_dict(self) -> Dict[str, Any]:
+    def as_dict(self) -> dict[str, Any]:
         """Give JSON for result.json."""
         return {
             "exit_code": self.exit_code,
@@ -121,7 +121,7 @@ class Outcome:
         }
 
 
-def read_error(path: Path) -> Optional[ErrorRecord]:
+def read_error(path: Path) -> ErrorRecord | None:
     """Read error.json; None when there is none, or it is no whole record."""
     try:
         with open(str(path), "rb") as stream:
@@ -142,7 +142,7 @@ _LATE = r"(timed? ?out|timeout|not (arrive|come)|gave up waiting|deadline exceed
 _TOGETHER = (
     r"(collective|all_?_?reduce|all_?gather|barrier|broadcast|hccl|nccl|gloo|rendezvous|peer|ranks?|notify)"
 )
-_WAITED = re.compile(r"(?is)\b%s\b.{0,300}?%s|%s.{0,300}?%s" % (_LATE, _TOGETHER, _TOGETHER, _LATE))
+_WAITED = re.compile(rf"(?is)\b{_LATE}\b.{{0,300}}?{_TOGETHER}|{_TOGETHER}.{{0,300}}?{_LATE}")
 _ACCUSED = re.compile(r"ranks? ([\d, ]+) did not (?:come|arrive)")
 _PEER_LOST = re.compile(
     r"(?i)CollectiveError|EI0002|EI0006|connection (reset|closed|aborted) by (the )?(remote )?peer"
@@ -154,7 +154,7 @@ _PEER_LOST = re.compile(
 def waits_for_others(end: RankEnd) -> bool:
     """Tell whether a rank's last words are those of one whom another rank has let down."""
     if end.error and end.error.kind != "SystemExit":
-        text = "%s: %s" % (end.error.kind, end.error.message)
+        text = f"{end.error.kind}: {end.error.message}"
     elif end.code is not None and end.code >= 0:
         text = end.tail[-600:].decode("utf-8", "replace")
     else:
@@ -162,9 +162,7 @@ def waits_for_others(end: RankEnd) -> bool:
     return bool(_WAITED.search(text) or _PEER_LOST.search(text))
 
 
-def judge(
-    ends: Sequence[RankEnd], teardown_ns: Optional[int]
-) -> Tuple[Tuple[RankEnd, ...], Optional[RankEnd]]:
+def judge(ends: Sequence[RankEnd], teardown_ns: int | None) -> tuple[tuple[RankEnd, ...], RankEnd | None]:
     """Classify the ends and find the culprit (None: nobody failed).
 
     States HUNG, EARLY, OUT_OF_MEMORY and NOT_STARTED are observations of the launcher and are kept.
@@ -179,7 +177,7 @@ def judge(
     return tuple(judged), judged[[end.rank for end in judged].index(culprit.rank)]
 
 
-def _classify(end: RankEnd, teardown_ns: Optional[int]) -> RankEnd:
+def _classify(end: RankEnd, teardown_ns: int | None) -> RankEnd:
     if end.state is not State.FINISHED:
         return end
     before = teardown_ns is None or end.cause_ns <= teardown_ns
@@ -197,7 +195,7 @@ def _victim(end: RankEnd) -> bool:
     return end.state in (State.RAISED, State.EXITED) and waits_for_others(end)
 
 
-def _silent(judged: Sequence[RankEnd], victims: List[RankEnd]) -> Optional[RankEnd]:
+def _silent(judged: Sequence[RankEnd], victims: list[RankEnd]) -> RankEnd | None:
     """Choose among ranks that all say they waited: one that said nothing and is behind, else the first."""
     if not victims:
         return None
@@ -211,7 +209,7 @@ def _silent(judged: Sequence[RankEnd], victims: List[RankEnd]) -> Optional[RankE
     return min(victims, key=lambda end: end.cause_ns)
 
 
-def _accuses(victim: RankEnd) -> Set[int]:
+def _accuses(victim: RankEnd) -> set[int]:
     """Read which ranks a victim says it waited for."""
     found = _ACCUSED.search(victim.error.message if victim.error else victim.tail.decode("utf-8", "replace"))
     return {int(word) for word in re.findall(r"\d+", found.group(1))} if found else set()

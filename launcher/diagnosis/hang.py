@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Dict, List, Mapping, Optional, Sequence, Set, Tuple
+from typing import TYPE_CHECKING, Mapping, Sequence
 
 from launcher.process import procfs
 from launcher.run_dir import RunDir
@@ -19,8 +19,8 @@ class RollCall:
     """Hold where the ranks were: one line, the stacks by group, and the rank that is elsewhere."""
 
     line: str
-    stacks: Tuple[str, ...]
-    odd: Optional[int]
+    stacks: tuple[str, ...]
+    odd: int | None
 
 
 def roll_call(run: RunDir, pids: Mapping[int, int]) -> RollCall:
@@ -36,7 +36,7 @@ def roll_call(run: RunDir, pids: Mapping[int, int]) -> RollCall:
     return RollCall("; ".join([*summary, *mute]), tuple(lines), _odd(groups, silent))
 
 
-def groups_of(texts: Mapping[int, str]) -> List[Group]:
+def groups_of(texts: Mapping[int, str]) -> list[Group]:
     """Group ranks by the function in which they are, the largest group first.
 
     The main thread often waits in the same call everywhere (a session's run), while a thread below it is in
@@ -47,9 +47,9 @@ def groups_of(texts: Mapping[int, str]) -> List[Group]:
 
     threads = {rank: [t for t in stacks.threads(text) if t] for rank, text in texts.items()}
     places = {rank: {_function(frames) for frames in found} for rank, found in threads.items()}
-    common: Set[Tuple[str, str]] = set.intersection(*places.values()) if places else set()
-    groups: Dict[Tuple[str, str], List[int]] = {}
-    chosen: Dict[Tuple[str, str], Tuple[Frame, ...]] = {}
+    common: set[tuple[str, str]] = set.intersection(*places.values()) if places else set()
+    groups: dict[tuple[str, str], list[int]] = {}
+    chosen: dict[tuple[str, str], tuple[Frame, ...]] = {}
     for rank in sorted(threads):
         special = [frames for frames in threads[rank] if _function(frames) not in common]
         frames = (special or threads[rank] or [()])[0]
@@ -60,7 +60,7 @@ def groups_of(texts: Mapping[int, str]) -> List[Group]:
     return sorted(made, key=lambda group: (-len(group.ranks), group.ranks))
 
 
-def _function(frames: Sequence[Frame]) -> Tuple[str, str]:
+def _function(frames: Sequence[Frame]) -> tuple[str, str]:
     """Give file and name of the innermost function that is no library's."""
     from launcher.diagnosis import stacks
 
@@ -69,7 +69,7 @@ def _function(frames: Sequence[Frame]) -> Tuple[str, str]:
     return (found[0].file, found[0].function) if found else ("", "")
 
 
-def _odd(groups: Sequence[Group], silent: Sequence[int]) -> Optional[int]:
+def _odd(groups: Sequence[Group], silent: Sequence[int]) -> int | None:
     """Choose the rank that is elsewhere: one that cannot answer, else one of the smallest group."""
     if len(silent) == 1 and groups:
         return silent[0]
@@ -78,15 +78,15 @@ def _odd(groups: Sequence[Group], silent: Sequence[int]) -> Optional[int]:
     return None
 
 
-def stopped(pids: Mapping[int, int]) -> List[str]:
+def stopped(pids: Mapping[int, int]) -> list[str]:
     """Describe ranks that cannot answer: stopped ones, and those that sleep in the kernel."""
     table = procfs.processes()
     lines = []
     for rank, pid in pids.items():
         letter = table[pid].state if pid in table else ""
         if letter in ("T", "t"):
-            lines.append("rank %d is stopped (SIGSTOP, or a debugger)" % rank)
+            lines.append(f"rank {rank} is stopped (SIGSTOP, or a debugger)")
         elif letter == "D":
             where = procfs.waits_in(pid) or "?"
-            lines.append("rank %d sleeps in the kernel (%s)" % (rank, where))
+            lines.append(f"rank {rank} sleeps in the kernel ({where})")
     return lines

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from contextlib import suppress
-from typing import Dict, Iterable, Optional, Set
+from typing import Iterable
 
 from launcher.process.procfs import Usage
 
@@ -22,8 +22,8 @@ class MemoryEvidence:
 
     def __init__(self, root: str = "/") -> None:
         self._root = root
-        self._counters: Dict[str, int] = {}
-        self._log: Optional[int] = None
+        self._counters: dict[str, int] = {}
+        self._log: int | None = None
         with suppress(OSError):
             log = os.open(os.path.join(root, "dev/kmsg"), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             self._log = log
@@ -39,7 +39,7 @@ class MemoryEvidence:
     def _files(self, pid: object) -> Iterable[str]:
         """Name the counters of a process: version 2, then version 1."""
         with suppress(OSError):
-            with open(os.path.join(self._root, "proc/%s/cgroup" % pid)) as stream:
+            with open(os.path.join(self._root, f"proc/{pid}/cgroup")) as stream:
                 for line in stream:
                     _, controllers, path = line.rstrip("\n").split(":", 2)
                     if controllers == "":
@@ -50,19 +50,19 @@ class MemoryEvidence:
     def _at(self, path: str, name: str) -> str:
         return os.path.join(self._root, "sys/fs/cgroup", path.lstrip("/"), name)
 
-    def killed(self, pids: Set[int], last: Usage) -> str:
+    def killed(self, pids: set[int], last: Usage) -> str:
         """Say why a SIGKILL was the kernel's for lack of memory; "" when nothing points there."""
         named = self._named() & pids
         if named:
-            return "the kernel's OOM killer ended process %d (kernel log)" % min(named)
+            return f"the kernel's OOM killer ended process {min(named)} (kernel log)"
         for path, before in self._counters.items():
             if _kills(path) > before:
-                return "the kernel's OOM killer ended a process of this cgroup (%s)" % path
+                return f"the kernel's OOM killer ended a process of this cgroup ({path})"
         return _likely(last, self._root)
 
-    def _named(self) -> Set[int]:
+    def _named(self) -> set[int]:
         """Read the pids that the kernel's log names since this object was made."""
-        found: Set[int] = set()
+        found: set[int] = set()
         while self._log is not None:
             try:
                 record = os.read(self._log, 8192)
@@ -100,9 +100,9 @@ def _likely(last: Usage, root: str) -> str:
     return ""
 
 
-def memory(root: str = "/") -> Dict[str, int]:
+def memory(root: str = "/") -> dict[str, int]:
     """Read /proc/meminfo, in bytes."""
-    found: Dict[str, int] = {}
+    found: dict[str, int] = {}
     with suppress(OSError, ValueError):
         with open(os.path.join(root, "proc/meminfo")) as stream:
             for line in stream:
@@ -114,4 +114,4 @@ def memory(root: str = "/") -> Dict[str, int]:
 def said(tail: bytes) -> str:
     """Find a rank's own words that its memory was used up."""
     match = _SAID.search(tail)
-    return "it wrote: %s" % match.group().decode("utf-8", "replace")[:200] if match else ""
+    return "it wrote: {}".format(match.group().decode("utf-8", "replace")[:200]) if match else ""

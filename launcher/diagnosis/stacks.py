@@ -12,7 +12,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, List, Mapping, Sequence, Tuple
+from typing import Mapping, Sequence
 
 from launcher.process import procfs
 from launcher.run_dir import RunDir
@@ -35,14 +35,14 @@ class Frame:
 class Group:
     """Hold the ranks whose main threads are at the same place; frames, innermost first."""
 
-    ranks: Tuple[int, ...]
-    frames: Tuple[Frame, ...]
+    ranks: tuple[int, ...]
+    frames: tuple[Frame, ...]
 
     def __str__(self) -> str:
-        return "%s in %s" % (spell(self.ranks), place(self.frames))
+        return f"{spell(self.ranks)} in {place(self.frames)}"
 
 
-def ask(run: RunDir, pids: Mapping[int, int], timeout: float = 3.0) -> Dict[int, str]:
+def ask(run: RunDir, pids: Mapping[int, int], timeout: float = 3.0) -> dict[int, str]:
     """Have the ranks (rank -> pid) dump their stacks; return the text of those that answered.
 
     A process that does not catch the signal would die of it, so only those that do are asked.
@@ -52,7 +52,7 @@ def ask(run: RunDir, pids: Mapping[int, int], timeout: float = 3.0) -> Dict[int,
     for pid in asked.values():
         with suppress(ProcessLookupError):
             os.kill(pid, DUMP_SIGNAL)
-    seen: Dict[int, Tuple[int, float]] = {}
+    seen: dict[int, tuple[int, float]] = {}
     end = time.monotonic() + timeout
     while time.monotonic() < end and not _complete(seen, asked, before):
         time.sleep(0.01)
@@ -64,7 +64,7 @@ def ask(run: RunDir, pids: Mapping[int, int], timeout: float = 3.0) -> Dict[int,
 
 
 def _complete(
-    seen: Mapping[int, Tuple[int, float]], asked: Mapping[int, int], before: Mapping[int, int]
+    seen: Mapping[int, tuple[int, float]], asked: Mapping[int, int], before: Mapping[int, int]
 ) -> bool:
     now = time.monotonic()
     return len(seen) == len(asked) and all(
@@ -92,9 +92,9 @@ def _since(run: RunDir, rank: int, offset: int) -> str:
         return ""
 
 
-def threads(text: str) -> List[Tuple[Frame, ...]]:
+def threads(text: str) -> list[tuple[Frame, ...]]:
     """Read faulthandler's output: the frames of each thread, the one that took the signal first."""
-    found: List[Tuple[bool, List[Frame]]] = []
+    found: list[tuple[bool, list[Frame]]] = []
     for line in text.splitlines():
         head = re.match(r"(Current thread|Thread) 0x", line)
         frame = re.match(r'  File "(.*)", line (\d+) in (.*)$', line)
@@ -105,9 +105,9 @@ def threads(text: str) -> List[Tuple[Frame, ...]]:
     return [tuple(frames) for _, frames in sorted(found, key=lambda item: not item[0])]
 
 
-def group(texts: Mapping[int, str]) -> List[Group]:
+def group(texts: Mapping[int, str]) -> list[Group]:
     """Group ranks by the stack of their main thread, the largest group first: the last is the odd one."""
-    groups: Dict[Tuple[Frame, ...], List[int]] = {}
+    groups: dict[tuple[Frame, ...], list[int]] = {}
     for rank in sorted(texts):
         stacks = threads(texts[rank])
         groups.setdefault(stacks[0] if stacks else (), []).append(rank)
@@ -130,8 +130,8 @@ def place(frames: Sequence[Frame]) -> str:
         return "no Python code"
     own = next((frame for frame in frames if not _PLUMBING.search(frame.file)), frames[0])
     inner = frames[0].function
-    via = "" if own is frames[0] else ", called in %s" % own.function
-    return "%s%s (%s:%d)" % (inner, via, own.file, own.line)
+    via = "" if own is frames[0] else f", called in {own.function}"
+    return f"{inner}{via} ({own.file}:{own.line})"
 
 
 def summary(groups: Sequence[Group]) -> str:
@@ -139,15 +139,15 @@ def summary(groups: Sequence[Group]) -> str:
     return "; ".join(str(item) for item in groups)
 
 
-def report(groups: Sequence[Group]) -> List[str]:
+def report(groups: Sequence[Group]) -> list[str]:
     """Give the summary and each group's stack, innermost call last, as Python prints tracebacks."""
     lines = [summary(groups)]
     for item in groups:
-        lines += ["", "rank %s:" % spell(item.ranks)]
-        lines += ['  File "%s", line %d, in %s' % (f.file, f.line, f.function) for f in reversed(item.frames)]
+        lines += ["", f"rank {spell(item.ranks)}:"]
+        lines += [f'  File "{f.file}", line {f.line}, in {f.function}' for f in reversed(item.frames)]
     return lines
 
 
-def dumped(texts: Mapping[int, str]) -> List[str]:
+def dumped(texts: Mapping[int, str]) -> list[str]:
     """Give every dump as it is, one rank after the other."""
-    return [line for rank in sorted(texts) for line in ("rank %d:" % rank, *texts[rank].splitlines(), "")]
+    return [line for rank in sorted(texts) for line in (f"rank {rank}:", *texts[rank].splitlines(), "")]

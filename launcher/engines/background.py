@@ -8,7 +8,7 @@ import signal
 import sys
 import traceback
 from contextlib import suppress
-from typing import Callable, Dict, Iterable
+from typing import Callable, Iterable
 
 from launcher.errors import LauncherError, PreflightError
 from launcher.run_dir import RunDir
@@ -30,7 +30,7 @@ def start(run: RunDir, devices: Iterable[int], body: Callable[[], int]) -> int:
     try:
         pid = os.fork()
     except OSError as error:
-        raise LauncherError("--detach: cannot start a process: %s" % error.strerror) from None
+        raise LauncherError(f"--detach: cannot start a process: {error.strerror}") from None
     if pid == 0:
         os.close(reading)
         _background(run, devices, body, writing)
@@ -43,10 +43,10 @@ def start(run: RunDir, devices: Iterable[int], body: Callable[[], int]) -> int:
     return pid
 
 
-def _error(answer: Dict[str, str]) -> LauncherError:
+def _error(answer: dict[str, str]) -> LauncherError:
     if answer.get("kind") == "PreflightError":
         return PreflightError(answer["text"])
-    return LauncherError("--detach: %s" % answer.get("text", "the background process ended at once"))
+    return LauncherError("--detach: {}".format(answer.get("text", "the background process ended at once")))
 
 
 def _background(run: RunDir, devices: Iterable[int], body: Callable[[], int], writing: int) -> None:
@@ -64,11 +64,11 @@ def _background(run: RunDir, devices: Iterable[int], body: Callable[[], int], wr
     except LauncherError as error:
         code = error.exit_code
         _tell(writing, {"kind": type(error).__name__, "text": str(error)})
-        print("npu-launch: %s" % error, file=sys.stderr)
+        print(f"npu-launch: {error}", file=sys.stderr)
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else 1
     except BaseException as error:
-        _tell(writing, {"kind": type(error).__name__, "text": "%s: %s" % (type(error).__name__, error)})
+        _tell(writing, {"kind": type(error).__name__, "text": f"{type(error).__name__}: {error}"})
         traceback.print_exc()
     finally:
         with suppress(Exception):
@@ -86,7 +86,7 @@ def _redirect(log: str) -> None:
     os.close(out)
 
 
-def _tell(writing: int, answer: Dict[str, str]) -> None:
+def _tell(writing: int, answer: dict[str, str]) -> None:
     if writing >= 0:
         with suppress(OSError):
             os.write(writing, json.dumps(answer).encode())

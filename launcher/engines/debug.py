@@ -6,7 +6,6 @@ import os
 import runpy
 import sys
 import traceback
-from typing import List
 
 from launcher.errors import UsageError
 from launcher.plan.model import Plan, RankSpec
@@ -28,20 +27,20 @@ def debug(plan: Plan) -> int:
         sys.stdout.flush()
         os.execve(spec.argv[0], list(spec.argv), dict(spec.env))
     if os.path.realpath(spec.argv[0]) != os.path.realpath(sys.executable):
-        raise UsageError("--debug runs inside %s; leave `python:` out" % sys.executable)
+        raise UsageError(f"--debug runs inside {sys.executable}; leave `python:` out")
     os.environ.clear()
     os.environ.update(spec.env)
     return _run(words)
 
 
-def _python_words(spec: RankSpec) -> List[str]:
+def _python_words(spec: RankSpec) -> list[str]:
     """Give what follows the worker file; empty for a command that is run as it stands."""
     from launcher.plan.build import WORKER
 
     return list(spec.argv[spec.argv.index(WORKER) + 1 :]) if WORKER in spec.argv else []
 
 
-def _run(words: List[str]) -> int:
+def _run(words: list[str]) -> int:
     try:
         if words[0] == "-m":
             sys.argv = words[1:]

@@ -8,7 +8,7 @@ import time
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any
 
 from launcher.config.job import to_yaml
 from launcher.errors import UsageError
@@ -44,7 +44,7 @@ def _run(plan: Plan, folder: RunDir, quiet: bool = False) -> int:
     from launcher.ui.console import Console
 
     console = Console(sys.stdout, plan.policy.show, quiet or plan.policy.quiet)
-    for line in (*plan.notes, "run folder %s" % folder.path):
+    for line in (*plan.notes, f"run folder {folder.path}"):
         console.say("npu-launch: " + line)
     started = time.time()
     outcome = supervise(plan, folder, console)
@@ -65,9 +65,9 @@ def debug(prepared: Prepared) -> int:
     plan = prepared.plan
     if plan.world_size != 1:
         device = plan.ranks[0].device_id
-        raise UsageError("--debug runs one device, not %d; give --devices %d" % (plan.world_size, device))
+        raise UsageError(f"--debug runs one device, not {plan.world_size}; give --devices {device}")
     _preflight(prepared)
-    print("npu-launch: run folder %s" % create(prepared).path, file=sys.stderr)
+    print(f"npu-launch: run folder {create(prepared).path}", file=sys.stderr)
     return in_process(plan)
 
 
@@ -77,7 +77,7 @@ def _preflight(prepared: Prepared) -> None:
     findings = preflight.check(prepared.plan, prepared.config, prepared.table)
     for finding in findings:
         if finding.level == "warning":
-            print("npu-launch: warning: %s" % finding.message, file=sys.stderr)
+            print(f"npu-launch: warning: {finding.message}", file=sys.stderr)
     preflight.raise_if_any(findings)
 
 
@@ -94,7 +94,7 @@ def create(prepared: Prepared) -> RunDir:
         write_atomic(run.rank_table, plan.rank_table_json.encode())
         write_atomic(run.job_yaml, to_yaml(prepared.config).encode())
     except OSError as error:
-        raise UsageError("runs_dir: %s: %s" % (plan.run_dir, error.strerror)) from None
+        raise UsageError(f"runs_dir: {plan.run_dir}: {error.strerror}") from None
     point_latest(run.path)
     return run
 
@@ -104,31 +104,31 @@ def point_latest(path: Path) -> None:
     link = path.parent / "latest"
     if link.exists() and not link.is_symlink():
         return
-    fresh = path.parent / (".latest.%d" % os.getpid())
+    fresh = path.parent / (f".latest.{os.getpid()}")
     with suppress(OSError):
         fresh.symlink_to(path.name)
         os.replace(str(fresh), str(link))
 
 
-def _result(plan: Plan, gathered: Gathered, started: float) -> Dict[str, Any]:
+def _result(plan: Plan, gathered: Gathered, started: float) -> dict[str, Any]:
     common = {"job": plan.job, "run_id": plan.run_id, "backend": plan.backend, "ranks": plan.world_size}
     return dict(common, started=started, **asdict(gathered))
 
 
-def closing(plan: Plan, outcome: Any, gathered: Gathered) -> List[str]:
+def closing(plan: Plan, outcome: Any, gathered: Gathered) -> list[str]:
     """Say how a run ended: what failed first, or what came out, and where everything lies."""
     lines = [outcome.report] if outcome.report else []
     lines += ["could not gather: " + problem for problem in gathered.problems]
     if gathered.metrics:
         lines.append(_figures(gathered.metrics))
     if gathered.checkpoint:
-        lines.append("checkpoint   %s" % gathered.checkpoint)
+        lines.append(f"checkpoint   {gathered.checkpoint}")
     if gathered.predictions:
-        lines.append("predictions  %s" % os.path.dirname(gathered.predictions[0]))
+        lines.append(f"predictions  {os.path.dirname(gathered.predictions[0])}")
     if not outcome.exit_code:
-        lines.append("finished     %d rank(s) in %.1f s" % (plan.world_size, outcome.seconds))
-    lines.append("run folder   %s" % plan.run_dir)
-    lines.append("logs         npu-launch logs %s" % _shown(plan))
+        lines.append(f"finished     {plan.world_size} rank(s) in {outcome.seconds:.1f} s")
+    lines.append(f"run folder   {plan.run_dir}")
+    lines.append(f"logs         npu-launch logs {_shown(plan)}")
     return lines
 
 
@@ -141,8 +141,8 @@ def _figures(metrics: Any) -> str:
     for key, value in metrics.items():
         group, _, name = key.rpartition("_")
         if name in _NAMES and group in ("", "HasAns", "NoAns"):
-            parts.append(" ".join(filter(None, (group, _NAMES[name], "%.3f" % value))))
-    return "  ".join(parts) or "  ".join("%s %s" % item for item in metrics.items())
+            parts.append(" ".join(filter(None, (group, _NAMES[name], f"{value:.3f}"))))
+    return "  ".join(parts) or "  ".join("{} {}".format(*item) for item in metrics.items())
 
 
 def _shown(plan: Plan) -> str:

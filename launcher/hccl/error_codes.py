@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Dict, List, Tuple
 
 
 @dataclass(frozen=True)
@@ -20,7 +19,7 @@ class Explanation:
     what_to_do: str
 
     def __str__(self) -> str:
-        return "%s: %s; %s" % (self.code, self.meaning, self.what_to_do)
+        return f"{self.code}: {self.meaning}; {self.what_to_do}"
 
 
 _SAME_PORTS = "two jobs on one host need different HCCL_IF_BASE_PORT; `ss -tlnp` names the holder"
@@ -28,7 +27,7 @@ _WAIT = "wait 10 s after the last run; `npu-launch ps` and `npu-smi info` name w
 _OPERATOR = "plog names the operator: `npu-launch logs --errors`"
 _NETWORK = "check the ports of both ends: `hccn_tool -i N -link -g`, `-stat -g`, `-optical -g`"
 
-_CODES: Dict[str, Tuple[str, str]] = {
+_CODES: dict[str, tuple[str, str]] = {
     "EI0001": (
         "an HCCL_* environment variable has a value that HCCL refuses",
         "correct the variable that the message names",
@@ -98,7 +97,7 @@ _CODES: Dict[str, Tuple[str, str]] = {
 }
 
 # Old releases print the sentence without the code.
-_SENTENCES: Tuple[Tuple[str, str], ...] = (
+_SENTENCES: tuple[tuple[str, str], ...] = (
     ("last training process is running", "EJ0001"),
     ("getting socket times out", "EI0006"),
     ("wait socket establish timeout", "EI0006"),
@@ -108,7 +107,7 @@ _SENTENCES: Tuple[Tuple[str, str], ...] = (
 _PATTERN = re.compile(r"(?<![0-9A-Za-z])(E[A-Z0-9][0-9]{4}|[125]07[0-9]{3})(?![0-9A-Za-z])")
 
 
-def explain(text: str) -> List[Explanation]:
+def explain(text: str) -> list[Explanation]:
     """List the codes in a text, in the order in which they come, each once; unknown ones are left out."""
     places = [(match.start(), match.group(1)) for match in _PATTERN.finditer(text)]
     lower = text.lower()

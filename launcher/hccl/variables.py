@@ -9,16 +9,16 @@ from __future__ import annotations
 import difflib
 import ipaddress
 import re
-from typing import Callable, Dict, Iterator, List, Mapping, Optional, Tuple
+from typing import Callable, Iterator, Mapping
 
 Rule = Callable[[str], str]  # value -> what is wrong with it; "" when nothing is
 ERROR, NOTE = "error", "note"
 
 
-def whole(low: int, high: Optional[int] = None, step: int = 1) -> Rule:
+def whole(low: int, high: int | None = None, step: int = 1) -> Rule:
     """Make the rule of an integer in a range."""
-    wanted = "a whole number from %d" % low + ("" if high is None else " to %d" % high)
-    wanted += " that %d divides" % step if step > 1 else ""
+    wanted = f"a whole number from {low}" + ("" if high is None else f" to {high}")
+    wanted += f" that {step} divides" if step > 1 else ""
 
     def rule(value: str) -> str:
         if re.match(r"[+-]?\d+\Z", value) and low <= int(value) and (high is None or int(value) <= high):
@@ -30,12 +30,12 @@ def whole(low: int, high: Optional[int] = None, step: int = 1) -> Rule:
 
 def one_of(*values: str) -> Rule:
     """Make the rule of a choice."""
-    return lambda value: "" if value in values else "give %s" % " or ".join(values)
+    return lambda value: "" if value in values else "give {}".format(" or ".join(values))
 
 
 def like(pattern: str, example: str) -> Rule:
     """Make the rule of a form."""
-    return lambda value: "" if re.match(pattern + r"\Z", value) else "write it like %s" % example
+    return lambda value: "" if re.match(pattern + r"\Z", value) else f"write it like {example}"
 
 
 def _address(value: str) -> str:
@@ -50,14 +50,14 @@ def _ports(value: str) -> str:
     """Ports and ranges joined by commas, 1 to 65535, without overlap; or auto."""
     if value == "auto":
         return ""
-    taken: List[range] = []
+    taken: list[range] = []
     for part in value.split(","):
         match = re.match(r"(\d{1,5})(?:-(\d{1,5}))?\Z", part)
         low, high = (int(match.group(1)), int(match.group(2) or match.group(1))) if match else (0, 0)
         if not 1 <= low <= high <= 65535:
-            return "%r is no port or range of 1 to 65535; write it like 61000-61050, or auto" % part
+            return f"{part!r} is no port or range of 1 to 65535; write it like 61000-61050, or auto"
         if any(low < other.stop and other.start <= high for other in taken):
-            return "%s overlaps with an earlier part" % part
+            return f"{part} overlaps with an earlier part"
         taken.append(range(low, high + 1))
     return ""
 
@@ -73,7 +73,7 @@ def _seconds(value: str) -> str:
 
 _FLAG = one_of("0", "1")
 _SWITCH = one_of("TRUE", "FALSE")
-RULES: Dict[str, Optional[Rule]] = {
+RULES: dict[str, Rule | None] = {
     "HCCL_ALGO": None,
     "HCCL_ALG_MULTIPLE_DIMENSION_SPLIT_RATIO": None,
     "HCCL_BUFFSIZE": whole(1),
@@ -119,7 +119,7 @@ RULES: Dict[str, Optional[Rule]] = {
 _LEGAL_PAIRS = {("", ""), ("1", ""), ("1", "0"), ("0", "1"), ("", "1"), ("0", "0")}
 
 
-def findings(env: Mapping[str, str], chip: str = "") -> Iterator[Tuple[str, str, str]]:
+def findings(env: Mapping[str, str], chip: str = "") -> Iterator[tuple[str, str, str]]:
     """Yield (error or note, variable, what is wrong and what to do); an empty value counts as unset."""
     for name in sorted(env):
         if not name.startswith(("HCCL_", "HCOMM_")) or not env[name]:
@@ -130,24 +130,25 @@ def findings(env: Mapping[str, str], chip: str = "") -> Iterator[Tuple[str, str,
         rule = RULES[name]
         problem = rule(env[name]) if rule else ""
         if problem:
-            yield ERROR, name, "%r; %s" % (env[name], problem)
+            yield ERROR, name, f"{env[name]!r}; {problem}"
     yield from _together(env, chip)
 
 
 def _unknown(name: str) -> str:
     near = difflib.get_close_matches(name, RULES, n=1)
-    return "did you mean %s?" % near[0] if near else "HCCL knows no such variable and ignores it"
+    return f"did you mean {near[0]}?" if near else "HCCL knows no such variable and ignores it"
 
 
-def _together(env: Mapping[str, str], chip: str) -> Iterator[Tuple[str, str, str]]:
+def _together(env: Mapping[str, str], chip: str) -> Iterator[tuple[str, str, str]]:
     pair = (env.get("HCCL_INTRA_PCIE_ENABLE", ""), env.get("HCCL_INTRA_ROCE_ENABLE", ""))
     if pair not in _LEGAL_PAIRS:
         yield (
             ERROR,
             "HCCL_INTRA_PCIE_ENABLE",
             (
-                "%s with HCCL_INTRA_ROCE_ENABLE %s; give 1 and 0, or 0 and 1, or neither"
-                % (pair[0] or "unset", pair[1] or "unset")
+                "{} with HCCL_INTRA_ROCE_ENABLE {}; give 1 and 0, or 0 and 1, or neither".format(
+                    pair[0] or "unset", pair[1] or "unset"
+                )
             ),
         )
     if env.get("HCCL_WHITELIST_DISABLE") == "0" and not env.get("HCCL_WHITELIST_FILE"):
@@ -156,13 +157,13 @@ def _together(env: Mapping[str, str], chip: str) -> Iterator[Tuple[str, str, str
         yield from _only_910a(env)
 
 
-def _only_910a(env: Mapping[str, str]) -> Iterator[Tuple[str, str, str]]:
+def _only_910a(env: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
     value = env.get("HCCL_EXEC_TIMEOUT", "")
     if value.isdigit() and not 0 < int(value) <= 17340:
-        yield ERROR, "HCCL_EXEC_TIMEOUT", "%r; on 910A give a whole number from 1 to 17340" % value
+        yield ERROR, "HCCL_EXEC_TIMEOUT", f"{value!r}; on 910A give a whole number from 1 to 17340"
     elif value.isdigit() and int(value) % 68:
         used = max(68, int(value) // 68 * 68)
-        yield NOTE, "HCCL_EXEC_TIMEOUT", "910A counts in steps of 68 s: %s means %d" % (value, used)
+        yield NOTE, "HCCL_EXEC_TIMEOUT", f"910A counts in steps of 68 s: {value} means {used}"
     for name in ("HCCL_HOST_SOCKET_PORT_RANGE", "HCCL_NPU_SOCKET_PORT_RANGE"):
         if env.get(name):
             yield NOTE, name, "910A ignores it"

@@ -13,7 +13,7 @@ from calendar import timegm
 from dataclasses import dataclass
 from itertools import accumulate, chain, repeat
 from pathlib import Path
-from typing import IO, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import IO, Dict, Iterator, Sequence
 
 from launcher.logs.records import BLOCK_BYTES, Block, Lines
 
@@ -43,11 +43,11 @@ class Found:
     """Hold a log file: label, rank where the name tells it, path."""
 
     label: str
-    rank: Optional[int]
+    rank: int | None
     path: Path
 
 
-def discover(folder: Path, node: str = "") -> List[Found]:
+def discover(folder: Path, node: str = "") -> list[Found]:
     """Find the log files in a folder, or take the one file; labels are unique, `node` goes before them."""
     if folder.is_file():
         return [_found(folder, node)]
@@ -63,7 +63,7 @@ def _found(path: Path, node: str) -> Found:
     rank = _rank(path)
     plog = _PLOG.match(path.name)
     if plog and plog.group(1) == "plog":
-        name = "plog-%s" % plog.group(2) if rank is None else "%d/plog" % rank
+        name = f"plog-{plog.group(2)}" if rank is None else f"{rank}/plog"
     elif plog:
         name = path.parent.name  # device-N
     else:
@@ -71,7 +71,7 @@ def _found(path: Path, node: str) -> Found:
     return Found("/".join(filter(None, (node, name))), rank, path)
 
 
-def _rank(path: Path) -> Optional[int]:
+def _rank(path: Path) -> int | None:
     for pattern in () if _PLOG.match(path.name) else _RANK:
         match = pattern.search(path.name)
         if match:
@@ -95,11 +95,11 @@ class FileReader:
     def __init__(self, found: Found) -> None:
         self.rank, self.path = found.rank, found.path
         self.label = found.label.encode("utf-8", "backslashreplace")
-        self._file: Optional[IO[bytes]] = None
+        self._file: IO[bytes] | None = None
         self._lines = Lines()
         self._clock = Clock(_year(found.path))
         self._last = 0
-        self._before: List[bytes] = []  # lines before the first time
+        self._before: list[bytes] = []  # lines before the first time
 
     def blocks(self) -> Iterator[Block]:
         """Give what is there now, to its last whole line."""
@@ -132,7 +132,7 @@ class FileReader:
             self._file.close()
             self._file = None
 
-    def _pieces(self, lines: List[bytes]) -> Block:
+    def _pieces(self, lines: list[bytes]) -> Block:
         times = self._clock.read_all(lines) if self._last else None
         if times is not None:  # a clock that goes back does not change the order of a file
             times = list(accumulate(chain((self._last,), times), max))[1:]
@@ -152,7 +152,7 @@ class FileReader:
                 self._before.append(line)
         return block
 
-    def _dated(self, lines: List[bytes]) -> Block:
+    def _dated(self, lines: list[bytes]) -> Block:
         return [(self._last, self.label, b"f", line) for line in lines]
 
 
@@ -184,7 +184,7 @@ class Clock:
         self._known = _Seconds()
         self._place = (0, 0, 0)  # in the last line: begin of its date, begin and end of its fraction
 
-    def read_all(self, lines: List[bytes]) -> Optional[List[int]]:
+    def read_all(self, lines: list[bytes]) -> list[int] | None:
         """Read lines that are all laid out as the last one; None where one is not."""
         begin, first, end = self._place
         if not end:
@@ -231,7 +231,7 @@ class Clock:
         return second + _fraction(fraction, None) if second else 0
 
 
-def _fraction(fraction: Optional[bytes], micro: Optional[bytes]) -> int:
+def _fraction(fraction: bytes | None, micro: bytes | None) -> int:
     return int(((fraction or b"") + (micro or b"")).ljust(9, b"0")[:9])
 
 
@@ -255,7 +255,7 @@ def _year(path: Path) -> int:
     return time.localtime(_modified(path) // 1000000000).tm_year
 
 
-def span_of(found: Sequence[Found]) -> Tuple[int, int]:
+def span_of(found: Sequence[Found]) -> tuple[int, int]:
     """Give first and last time of files; the first is read, the last is that of their last change."""
     first = []
     for item in found:

@@ -6,7 +6,7 @@ import re
 import time
 from collections import deque
 from datetime import datetime, timedelta, timezone
-from typing import Callable, Deque, Dict, Iterator, Optional, Pattern, Set, Tuple
+from typing import Callable, Iterator, Pattern
 
 from launcher.errors import UsageError
 from launcher.logs.levels import Levels
@@ -57,7 +57,7 @@ def matching(blocks: Blocks, pattern: Pattern[bytes]) -> Blocks:
 
 def at_level(blocks: Blocks, least: int) -> Blocks:
     """Keep the lines of a level or above; the lines of a traceback have the level of an error."""
-    levels: Dict[Tuple[bytes, bytes], Levels] = {}
+    levels: dict[tuple[bytes, bytes], Levels] = {}
 
     def keep(piece: Piece) -> bool:
         reader = levels.get(piece[1:3]) or levels.setdefault(piece[1:3], Levels())
@@ -81,9 +81,9 @@ class Collapse:
 
     def __init__(self, live: bool = False) -> None:
         self._live = live  # what comes next may come much later: nothing waits longer than the window
-        self._held: Deque[_Held] = deque()
-        self._by_text: Dict[bytes, _Held] = {}
-        self._last: Dict[bytes, int] = {}
+        self._held: deque[_Held] = deque()
+        self._by_text: dict[bytes, _Held] = {}
+        self._last: dict[bytes, int] = {}
         self._count = 0
 
     def __call__(self, blocks: Blocks) -> Blocks:
@@ -123,7 +123,7 @@ class Collapse:
             out.append((when, joined(held.labels), stream, text))
 
 
-def joined(labels: Set[bytes]) -> bytes:
+def joined(labels: set[bytes]) -> bytes:
     """Name several sources: [0-2,5], or [a,b] where they are no ranks."""
     if len(labels) == 1:
         return next(iter(labels))
@@ -134,7 +134,7 @@ def joined(labels: Set[bytes]) -> bytes:
 
 def tail(blocks: Blocks, count: int) -> Block:
     """Give the last lines of all."""
-    last: Deque[Piece] = deque(maxlen=count)
+    last: deque[Piece] = deque(maxlen=count)
     for block in blocks:
         last.extend(split(block))
     return list(last)
@@ -146,7 +146,7 @@ _FORMS = ("%Y-%m-%d %H:%M:%S.%f", "%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M", "%Y-%m-
 _CLOCKS = ("%H:%M:%S.%f", "%H:%M:%S", "%H:%M")
 
 
-def moment(text: str, option: str, bounds: Callable[[], Tuple[int, int]]) -> int:
+def moment(text: str, option: str, bounds: Callable[[], tuple[int, int]]) -> int:
     """Read a time as ns since the epoch.
 
     `10m` is before now, `+90s` after the first line, `-30s` before the last one; `10:21:35.5` is a time of
@@ -168,11 +168,11 @@ def moment(text: str, option: str, bounds: Callable[[], Tuple[int, int]]) -> int
     found = _date(text) or _clock(text, bounds)
     if found is None:
         example = "10m, +90s, -30s, 10:21:35 or 2026-03-01T10:21:35"
-        raise UsageError("%s: %r is no time; give one such as %s" % (option, text, example))
+        raise UsageError(f"{option}: {text!r} is no time; give one such as {example}")
     return found
 
 
-def _date(text: str) -> Optional[int]:
+def _date(text: str) -> int | None:
     zone = re.search(r"(Z|[+-]\d\d:?\d\d)$", text[10:])
     bare = (text[: len(text) - len(zone.group())] if zone else text).replace("T", " ")
     for form in _FORMS:
@@ -192,7 +192,7 @@ def _zone(text: str) -> timezone:
     return timezone(offset if text[0] == "+" else -offset)
 
 
-def _clock(text: str, bounds: Callable[[], Tuple[int, int]]) -> Optional[int]:
+def _clock(text: str, bounds: Callable[[], tuple[int, int]]) -> int | None:
     for form in _CLOCKS:
         try:
             clock = datetime.strptime(text, form).time()

@@ -7,7 +7,7 @@ import re
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Iterator, Sequence
 
 from launcher.hccl.error_codes import Explanation, explain
 from launcher.logs import filters
@@ -31,15 +31,15 @@ class FirstError:
 
     time_ns: int
     label: str
-    rank: Optional[int]
-    lines: Tuple[str, ...]
+    rank: int | None
+    lines: tuple[str, ...]
     path: str
-    explanations: Tuple[Explanation, ...]
+    explanations: tuple[Explanation, ...]
 
 
-def collect(places: Sequence[Place], query: Query) -> List[FirstError]:
+def collect(places: Sequence[Place], query: Query) -> list[FirstError]:
     """Find the first error of every source; what Python raised is taken from the rank's error.json."""
-    found: Dict[Tuple[Path, str], List[FirstError]] = {}
+    found: dict[tuple[Path, str], list[FirstError]] = {}
     for place in places:
         readers = place.readers(query) + (place.plogs(query) if not query.plog else [])
         logged = (_first(reader, query) for reader in readers)
@@ -61,11 +61,11 @@ def _one(errors: Sequence[FirstError]) -> FirstError:
     return replace(first, label=_owner(first.label), explanations=tuple(codes))
 
 
-def _first(reader: Reader, query: Query) -> Optional[FirstError]:
+def _first(reader: Reader, query: Query) -> FirstError | None:
     """Read one source until its first error is whole and its codes are known."""
-    levels: Dict[bytes, Levels] = {}
-    lines: List[Piece] = []
-    coded: List[bytes] = []
+    levels: dict[bytes, Levels] = {}
+    lines: list[Piece] = []
+    coded: list[bytes] = []
     whole = False
     for piece in _lines(reader, query):
         if levels.setdefault(piece[2], Levels()).of(piece[3]) < ERROR or _NOISE.search(piece[3]):
@@ -101,41 +101,41 @@ def _raised(place: Place, query: Query) -> Iterator[FirstError]:
         rank = int(path.parent.name) if path.parent.name.isdigit() else None
         if not record or rank is None or (query.ranks and rank not in query.ranks):
             continue
-        text = str(record.get("traceback") or "%s: %s" % (record.get("type"), record.get("message")))
-        label = "%s/%d" % (place.node, rank) if place.node else str(rank)
+        text = str(record.get("traceback") or "{}: {}".format(record.get("type"), record.get("message")))
+        label = f"{place.node}/{rank}" if place.node else str(rank)
         lines = tuple(printable(line) for line in text.splitlines())
         yield FirstError(int(record.get("time_ns", 0)), label, rank, lines, str(path), tuple(explain(text)))
 
 
-def report(errors: Sequence[FirstError]) -> List[str]:
+def report(errors: Sequence[FirstError]) -> list[str]:
     """Write the errors for a person; ranks with the same one stand together, at the earliest one's place."""
     if not errors:
         return ["no error found"]
-    lines: List[str] = []
-    groups: Dict[Tuple[str, ...], List[FirstError]] = {}
+    lines: list[str] = []
+    groups: dict[tuple[str, ...], list[FirstError]] = {}
     for error in errors:
         groups.setdefault(error.lines, []).append(error)
     for number, group in enumerate(groups.values()):
         first = group[0]
-        who = "%s%s" % (_names(group), ", first of all" if number == 0 and len(errors) > 1 else "")
-        lines += ["%s  %s  %s" % (_clock(first.time_ns), who, first.path)]
+        who = "{}{}".format(_names(group), ", first of all" if number == 0 and len(errors) > 1 else "")
+        lines += [f"{_clock(first.time_ns)}  {who}  {first.path}"]
         lines += ["    " + line for line in _shortened(first.lines)]
         codes = dict.fromkeys(code for error in group for code in error.explanations)
-        lines += ["    -> %s" % code for code in codes] + [""]
+        lines += [f"    -> {code}" for code in codes] + [""]
     return lines[:-1]
 
 
 def _names(group: Sequence[FirstError]) -> str:
     ranks = sorted({error.rank for error in group if error.rank is not None and error.label.isdigit()})
     others = [error.label for error in group if not error.label.isdigit()]
-    words = ["rank %s" % spell(ranks)] if ranks else []
+    words = [f"rank {spell(ranks)}"] if ranks else []
     return ", ".join(words + others)
 
 
-def _shortened(lines: Sequence[str]) -> List[str]:
+def _shortened(lines: Sequence[str]) -> list[str]:
     if len(lines) <= SHOWN:
         return list(lines)
-    left_out = "... %d lines left out" % (len(lines) - SHOWN + 1)
+    left_out = f"... {len(lines) - SHOWN + 1} lines left out"
     if "Traceback" not in lines[0]:
         return [*lines[: SHOWN - 1], left_out]
     return [lines[0], left_out, *lines[-(SHOWN - 2) :]]  # what was raised stands last
@@ -143,7 +143,7 @@ def _shortened(lines: Sequence[str]) -> List[str]:
 
 def _clock(when: int) -> str:
     second, below = divmod(when, 1000000000)
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(second)) + ".%03d" % (below // 1000000)
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(second)) + f".{below // 1000000:03d}"
 
 
 def as_json(errors: Sequence[FirstError]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from typing import Any, Dict, List
+from typing import Any, Dict
 
 from launcher.logs.records import Block
 from launcher.text import printable
@@ -73,10 +73,10 @@ def clean(data: bytes) -> bytes:
 
 def as_json(block: Block) -> bytes:
     """Render one JSON object a line: time (s), time_ns, rank or source, stream, text."""
-    rows: List[str] = []
+    rows: list[str] = []
     for when, label, stream, data in block:
         name = label.decode("utf-8", "backslashreplace")
-        where: Dict[str, Any] = {"rank": int(name)} if name.isdigit() else {"source": name}
+        where: dict[str, Any] = {"rank": int(name)} if name.isdigit() else {"source": name}
         row = {"time": when / 1e9, "time_ns": when, **where, "stream": _STREAMS.get(stream, "?"), "text": ""}
         for line in data.split(b"\n"):
             row["text"] = line.decode("utf-8", "backslashreplace")

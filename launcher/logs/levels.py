@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import Dict
 
 DEBUG, INFO, WARNING, ERROR = 10, 20, 30, 40
-NAMES: Dict[str, int] = {"debug": DEBUG, "info": INFO, "warning": WARNING, "error": ERROR}
+NAMES: dict[str, int] = {"debug": DEBUG, "info": INFO, "warning": WARNING, "error": ERROR}
 
-_WORDS: Dict[bytes, int] = {
+_WORDS: dict[bytes, int] = {
     b"DEBUG": DEBUG,
     b"INFO": INFO,
     b"EVENT": INFO,
@@ -18,7 +17,7 @@ _WORDS: Dict[bytes, int] = {
     b"CRITICAL": ERROR,
     b"FATAL": ERROR,
 }
-_LETTERS: Dict[bytes, int] = {b"D": DEBUG, b"I": INFO, b"W": WARNING, b"E": ERROR, b"F": ERROR}
+_LETTERS: dict[bytes, int] = {b"D": DEBUG, b"I": INFO, b"W": WARNING, b"E": ERROR, b"F": ERROR}
 _HEAD = 96  # bytes in which a level stands; a word further on is part of the message
 _WORD = re.compile(rb"(?<![A-Za-z_])(DEBUG|INFO|EVENT|WARN(?:ING)?|ERROR|CRITICAL|FATAL)(?![A-Za-z_])")
 _LETTER = re.compile(rb"([IWEF])\d{4} \d\d:\d\d:\d\d|.{19,32}: ([IWEF]) ")  # absl; TensorFlow's C++ side

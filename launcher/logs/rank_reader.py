@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from itertools import accumulate, repeat
 from pathlib import Path
-from typing import IO, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import IO, Callable, Iterator, List, Sequence, Tuple
 
 from launcher.errors import UsageError
 from launcher.logs.records import BLOCK_BYTES, Block, Lines
@@ -17,23 +17,23 @@ Entry = Tuple[int, bytes, int, int]  # time in ns, stream, offset, length
 Columns = Tuple[List[int], List[bytes], List[bytes], List[int]]  # the same of many; offsets in digits
 
 
-def ranks(run: RunDir) -> List[int]:
+def ranks(run: RunDir) -> list[int]:
     """List the ranks that have a log."""
     found = (re.match(r"rank_(\d+)\.log$", path.name) for path in run.logs.glob("rank_*.log"))
     return sorted(int(match.group(1)) for match in found if match)
 
 
-def choose(run: RunDir, wanted: Sequence[int]) -> List[int]:
+def choose(run: RunDir, wanted: Sequence[int]) -> list[int]:
     """Give the ranks wanted, or all. UsageError: the run has no such rank."""
     there = ranks(run)
     missing = sorted(set(wanted) - set(there))
     if missing:
-        has = "%d-%d" % (there[0], there[-1]) if there else "none"
-        raise UsageError("--rank: %s has no log of rank %d; it has %s" % (run.path.name, missing[0], has))
+        has = f"{there[0]}-{there[-1]}" if there else "none"
+        raise UsageError(f"--rank: {run.path.name} has no log of rank {missing[0]}; it has {has}")
     return [rank for rank in there if rank in wanted] if wanted else there
 
 
-def parts(run: RunDir, rank: int) -> List[str]:
+def parts(run: RunDir, rank: int) -> list[str]:
     """List the endings of the parts of a log with a limit, not yet put together (launcher/logs/writer.py)."""
     name = run.index(rank).name
     return sorted(path.name[len(name) :] for path in run.logs.glob(name + ".part*"))
@@ -43,13 +43,13 @@ class RankReader:
     """Read one rank's log from a place in its index on; a later call of `blocks` goes on where it ended."""
 
     def __init__(self, run: RunDir, rank: int, label: str = "", part: str = "") -> None:
-        self.rank: Optional[int] = rank
+        self.rank: int | None = rank
         self.path, self._index_path = (Path(str(p) + part) for p in (run.log(rank), run.index(rank)))
         self.label = (label or str(rank)).encode()
-        self._log: Optional[IO[bytes]] = None
-        self._index: Optional[IO[bytes]] = None
+        self._log: IO[bytes] | None = None
+        self._index: IO[bytes] | None = None
         self._position = 0  # in the index
-        self._lines: Dict[bytes, Lines] = {}
+        self._lines: dict[bytes, Lines] = {}
         self._last = 0
 
     @property
@@ -115,7 +115,7 @@ class RankReader:
                 times = self._forward(times)
                 yield times, streams, offsets, lengths
 
-    def _forward(self, times: List[int]) -> List[int]:
+    def _forward(self, times: list[int]) -> list[int]:
         """Hold the time where the machine's clock went back: a rank's own order is never changed."""
         if times[0] < self._last or times != sorted(times):
             times = list(accumulate((self._last, *times), max))[1:]
@@ -135,7 +135,7 @@ class RankReader:
             return []
         return list(zip(times, repeat(self.label), streams, texts))
 
-    def _any(self, entries: List[Entry]) -> Block:
+    def _any(self, entries: list[Entry]) -> Block:
         begin = entries[0][2]
         data = self._read(begin, entries[-1][2] + entries[-1][3] - begin)
         block = []
@@ -169,12 +169,12 @@ def parse_index(text: bytes) -> Columns:
         return list(times), list(streams), [b"%d" % place for place in places], list(lengths)
 
 
-def _entry(line: bytes) -> List[Entry]:
+def _entry(line: bytes) -> list[Entry]:
     match = re.match(rb"(\d{15,20}) ([oe]) (\d+) (\d+)$", line)
     return [(int(match[1]), match[2], int(match[3]), int(match[4]))] if match else []
 
 
-def _parts(entries: List[Entry]) -> Iterator[List[Entry]]:
+def _parts(entries: list[Entry]) -> Iterator[list[Entry]]:
     """Cut entries so that each part is one stretch of the log of at most BLOCK_BYTES (or one chunk)."""
     first = 0
     for place in range(1, len(entries)):
@@ -186,7 +186,7 @@ def _parts(entries: List[Entry]) -> Iterator[List[Entry]]:
     yield entries[first:]
 
 
-def bounds(run: RunDir, chosen: Sequence[int]) -> Tuple[int, int]:
+def bounds(run: RunDir, chosen: Sequence[int]) -> tuple[int, int]:
     """Give the times of the first and the last chunk of ranks, in ns; 0, 0 when there is none."""
     first, last = [], []
     for rank in chosen:
@@ -197,7 +197,7 @@ def bounds(run: RunDir, chosen: Sequence[int]) -> Tuple[int, int]:
     return min(first, default=0), max(last, default=0)
 
 
-def _last_entry(index: Path) -> List[int]:
+def _last_entry(index: Path) -> list[int]:
     try:
         with open(str(index), "rb") as stream:
             size = stream.seek(0, 2)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from operator import itemgetter
-from typing import Dict, Iterable, Iterator, List, Tuple
+from typing import Iterable, Iterator, List, Tuple
 
 from launcher.text import printable
 
@@ -26,8 +26,8 @@ def merge(sources: Iterable[Iterator[Block]]) -> Iterator[Block]:
 
     Holds one block a source: what is not later than the end of the block that ends first is complete.
     """
-    rest: Dict[int, Iterator[Block]] = dict(enumerate(sources))
-    heads: Dict[int, Block] = {}
+    rest: dict[int, Iterator[Block]] = dict(enumerate(sources))
+    heads: dict[int, Block] = {}
     while True:
         for number in [number for number in rest if not heads.get(number)]:
             heads[number] = next(filter(None, rest[number]), [])
@@ -83,7 +83,7 @@ def redrawn(text: bytes) -> bytes:
     return b"\n".join(line.rstrip(b"\r").rpartition(b"\r")[2] for line in text.split(b"\n"))
 
 
-def last_lines(tail: bytes, count: int) -> List[str]:
+def last_lines(tail: bytes, count: int) -> list[str]:
     """Give the last lines of a rank for the report."""
     text = tail.decode("utf-8", "backslashreplace").replace("\r", "\n")
     return [printable(line) for line in text.splitlines() if line.strip()][-count:]

@@ -9,7 +9,7 @@ from bisect import bisect_left
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import Dict, Iterator, List, Optional, Pattern, Sequence, Tuple, Union
+from typing import Iterator, Pattern, Sequence, Union
 
 from launcher.errors import UsageError
 from launcher.logs import file_reader, filters, rank_reader
@@ -30,14 +30,14 @@ Blocks = Iterator[Block]
 class Query:
     """Say which lines to show. Times are ns since the epoch, 0: no limit; `level` as in log_levels."""
 
-    ranks: Tuple[int, ...] = ()  # empty: all
+    ranks: tuple[int, ...] = ()  # empty: all
     stream: str = ""  # "", "o" or "e"
     since: int = 0
     until: int = 0
     grep: str = ""
     level: int = 0
     collapse: bool = False
-    tail: Optional[int] = None
+    tail: int | None = None
     plog: bool = False
 
 
@@ -48,9 +48,9 @@ class Place:
         self.path, self.node = path, node
         self.run = RunDir(path) if registry.is_run(path) else None
         if self.run is None and not file_reader.discover(path):
-            raise UsageError("%s: neither a run folder nor logs (*.log, rank-N.txt, plog trees) in it" % path)
+            raise UsageError(f"{path}: neither a run folder nor logs (*.log, rank-N.txt, plog trees) in it")
 
-    def readers(self, query: Query) -> List[Reader]:
+    def readers(self, query: Query) -> list[Reader]:
         """Open what the query asks for."""
         if self.run is None:
             return [FileReader(item) for item in self._files(self.path, query)]
@@ -66,9 +66,9 @@ class Place:
         return FileReader(file_reader.Found(label, rank, run.log(rank)))  # the index was lost
 
     def _label(self, rank: int) -> str:
-        return "%s/%d" % (self.node, rank) if self.node else str(rank)
+        return f"{self.node}/{rank}" if self.node else str(rank)
 
-    def parts(self, query: Query) -> List[Reader]:
+    def parts(self, query: Query) -> list[Reader]:
         """Open the newest bytes of logs with a limit: of a run that goes on, or whose launcher was killed."""
         if self.run is None:
             return []
@@ -79,7 +79,7 @@ class Place:
             for part in rank_reader.parts(self.run, rank)
         ]
 
-    def plogs(self, query: Query) -> List[Reader]:
+    def plogs(self, query: Query) -> list[Reader]:
         """Open what CANN wrote below the run's rank folders."""
         return [
             FileReader(item)
@@ -87,11 +87,11 @@ class Place:
             if re.match(r"(plog|device)-\d+_", item.path.name)
         ]
 
-    def _files(self, folder: Path, query: Query) -> List[file_reader.Found]:
+    def _files(self, folder: Path, query: Query) -> list[file_reader.Found]:
         found = file_reader.discover(folder, self.node) if folder.exists() else []
         return [item for item in found if not query.ranks or item.rank in query.ranks]
 
-    def bounds(self, query: Query) -> Tuple[int, int]:
+    def bounds(self, query: Query) -> tuple[int, int]:
         """Give first and last time of what is there."""
         if self.run is None:
             return file_reader.span_of(self._files(self.path, query))
@@ -102,7 +102,7 @@ class Place:
         return self.run is None or registry.running(self.run)
 
 
-def find(words: Sequence[str], runs_dir: str) -> List[Place]:
+def find(words: Sequence[str], runs_dir: str) -> list[Place]:
     """Find what the words of the command line name: runs, folders, files; none: the latest run.
 
     Raises:
@@ -122,7 +122,7 @@ def _path(word: str, runs_dir: str) -> Path:
     return registry.resolve(word, runs_dir).path
 
 
-def bounds(places: Sequence[Place], query: Query) -> Tuple[int, int]:
+def bounds(places: Sequence[Place], query: Query) -> tuple[int, int]:
     """Give first and last time of all that is there, in ns."""
     found = [place.bounds(query) for place in places]
     return min((first for first, _ in found if first), default=0), max(last for _, last in found)
@@ -161,7 +161,7 @@ class Follower:
 
     def __init__(self, places: Sequence[Place], query: Query) -> None:
         self._places, self._query = places, query
-        self._readers: Dict[Path, Reader] = {}
+        self._readers: dict[Path, Reader] = {}
         self._waiting: Block = []
         self._open()
         _skip(list(self._readers.values()), query)
@@ -227,13 +227,13 @@ def compiled(pattern: str) -> Pattern[bytes]:
     try:
         return re.compile(pattern.encode())
     except re.error as error:
-        raise UsageError("--grep: %r: %s; quote special characters with \\" % (pattern, error)) from None
+        raise UsageError(f"--grep: {pattern!r}: {error}; quote special characters with \\") from None
 
 
-def between(query: Query, places: Sequence[Place], since: Optional[str], until: Optional[str]) -> Query:
+def between(query: Query, places: Sequence[Place], since: str | None, until: str | None) -> Query:
     """Put --since and --until into a query. UsageError: no time."""
 
-    def ends() -> Tuple[int, int]:
+    def ends() -> tuple[int, int]:
         return bounds(places, query)
 
     first = filters.moment(since, "--since", ends) if since else 0

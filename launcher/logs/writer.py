@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import time
 from contextlib import suppress
-from typing import List, Union
 
 RETRY = 5.0  # seconds until a full disk is tried again
 
@@ -75,7 +74,7 @@ class CappedLogFiles:
     def __init__(self, log: str, index: str, limit: int) -> None:
         self._head, self._half, self._quarter = LogFiles(log, index), limit // 2, max(1, limit // 4)
         self._paths = (log, index)
-        self._parts: List[LogFiles] = []  # the older one first
+        self._parts: list[LogFiles] = []  # the older one first
         self.left_out = 0
 
     @property
@@ -111,7 +110,7 @@ class CappedLogFiles:
         return self._parts[-1]
 
     def _open_part(self) -> LogFiles:
-        names = [tuple("%s.part%d" % (path, number) for path in self._paths) for number in (0, 1)]
+        names = [tuple(f"{path}.part{number}" for path in self._paths) for number in (0, 1)]
         taken = [part.paths for part in self._parts]
         log, index = next(pair for pair in names if pair not in taken)
         return LogFiles(log, index)
@@ -154,6 +153,6 @@ def _first_time(index: str) -> int:
     return int(time.time() * 1e9)
 
 
-def open_files(log: str, index: str, limit: int = 0) -> Union[LogFiles, CappedLogFiles]:
+def open_files(log: str, index: str, limit: int = 0) -> LogFiles | CappedLogFiles:
     """Open a rank's files; 0 is no limit."""
     return CappedLogFiles(log, index, limit) if limit else LogFiles(log, index)

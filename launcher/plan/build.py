@@ -6,7 +6,7 @@ import dataclasses
 import os
 import shutil
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Mapping, Sequence
 
 from launcher.config.job import JobConfig, Source, arguments
 from launcher.errors import NotExecutableError, NotFoundError
@@ -28,7 +28,7 @@ class Site:
     launch_dir: str  # where the user typed the command
     environ: Mapping[str, str]
     cores: Sequence[int]
-    bound: Mapping[int, Tuple[int, ...]] = field(default_factory=dict)  # rank: cores that it is bound to
+    bound: Mapping[int, tuple[int, ...]] = field(default_factory=dict)  # rank: cores that it is bound to
 
     def logical_id(self, entry: Rank) -> int:
         """Give a rank's ASCEND_DEVICE_ID."""
@@ -40,7 +40,7 @@ class Site:
         return len(self.bound.get(rank, ())) or max(1, len(self.cores) // max(1, mine))
 
 
-def build_plan(config: JobConfig, command: Sequence[str], site: Site, notes: Tuple[str, ...] = ()) -> Plan:
+def build_plan(config: JobConfig, command: Sequence[str], site: Site, notes: tuple[str, ...] = ()) -> Plan:
     """Compute every rank of the job.
 
     Raises:
@@ -58,7 +58,7 @@ def build_plan(config: JobConfig, command: Sequence[str], site: Site, notes: Tup
     )  # fmt: skip
 
 
-def _spec(config: JobConfig, site: Site, entry: Rank, words: Tuple[str, ...], at_launch: bool) -> RankSpec:
+def _spec(config: JobConfig, site: Site, entry: Rank, words: tuple[str, ...], at_launch: bool) -> RankSpec:
     return RankSpec(
         rank=entry.rank_id,
         server_id=entry.server_id,
@@ -72,7 +72,7 @@ def _spec(config: JobConfig, site: Site, entry: Rank, words: Tuple[str, ...], at
     )
 
 
-def _environment(config: JobConfig, site: Site, entry: Rank) -> Dict[str, str]:
+def _environment(config: JobConfig, site: Site, entry: Rank) -> dict[str, str]:
     """Give the whole environment of a rank; the job's `env` has the last word."""
     places = site.places
     mates = places.table.ranks_of(entry.server_id)
@@ -110,9 +110,7 @@ def is_command(config: JobConfig, command: Sequence[str]) -> bool:
     return bool(command) or isinstance(config.program, list)
 
 
-def argv(
-    config: JobConfig, command: Sequence[str], environ: Mapping[str, str], launch_dir: str
-) -> List[str]:
+def argv(config: JobConfig, command: Sequence[str], environ: Mapping[str, str], launch_dir: str) -> list[str]:
     """Give the command line of a rank; Python programs run below the worker file."""
     flags = arguments(config.args)
     if is_command(config, command):
@@ -123,7 +121,7 @@ def argv(
     if program.endswith(".py"):
         path = os.path.join(launch_dir, program)
         if not os.path.isfile(path):
-            raise NotFoundError("%s: no such program" % path)
+            raise NotFoundError(f"{path}: no such program")
         return [python, "-u", WORKER, path, *flags]
     return [python, "-u", WORKER, "-m", program, *flags]
 
@@ -141,15 +139,15 @@ def executable(name: str, environ: Mapping[str, str], launch_dir: str) -> str:
         NotFoundError: there is none (127). NotExecutableError: it cannot be run (126).
     """
     if os.sep in name:
-        path: Optional[str] = os.path.join(launch_dir, name)
+        path: str | None = os.path.join(launch_dir, name)
         if not os.path.exists(str(path)):
-            raise NotFoundError("%s: no such program" % name)
+            raise NotFoundError(f"{name}: no such program")
         if os.path.isdir(str(path)) or not os.access(str(path), os.X_OK):
-            raise NotExecutableError("%s: not executable; chmod +x it, or name its interpreter" % name)
+            raise NotExecutableError(f"{name}: not executable; chmod +x it, or name its interpreter")
         return str(path)
     path = shutil.which(name, path=environ.get("PATH"))
     if path is None:
-        raise NotFoundError("%s: no such program on PATH" % name)
+        raise NotFoundError(f"{name}: no such program on PATH")
     return path
 
 

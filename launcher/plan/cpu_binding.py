@@ -7,7 +7,7 @@ import re
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Dict, Iterable, List, Mapping, Sequence, Tuple
+from typing import Any, Iterable, Mapping, Sequence, Tuple
 
 from launcher.errors import UsageError
 
@@ -20,11 +20,11 @@ class Topology:
     """Hold the cores that this process may use, the NUMA nodes, and the cores near each device."""
 
     allowed: Cores
-    nodes: Tuple[Cores, ...] = ()
+    nodes: tuple[Cores, ...] = ()
     near: Mapping[int, Cores] = field(default_factory=dict)  # by physical device id
 
 
-def cores_for(mode: str, local_ranks: Mapping[int, int], topology: Topology) -> Dict[int, Cores]:
+def cores_for(mode: str, local_ranks: Mapping[int, int], topology: Topology) -> dict[int, Cores]:
     """Give each local rank (rank -> physical device id) its cores; no rank is named when none are bound.
 
     even: contiguous shares of the allowed cores. numa: the allowed cores near the rank's device, shared
@@ -35,16 +35,16 @@ def cores_for(mode: str, local_ranks: Mapping[int, int], topology: Topology) -> 
         UsageError: no such mode.
     """
     if mode not in MODES:
-        raise UsageError("bind: %r is no mode; give %s" % (mode, ", ".join(MODES)))
+        raise UsageError("bind: {!r} is no mode; give {}".format(mode, ", ".join(MODES)))
     ranks = sorted(local_ranks)
     if mode == "none" or not ranks or not topology.allowed:
         return {}
     if mode == "even":
         return _shares(ranks, sorted(topology.allowed))
-    groups: Dict[Cores, List[int]] = {}
+    groups: dict[Cores, list[int]] = {}
     for place, rank in enumerate(ranks):
         groups.setdefault(_near(place, len(ranks), local_ranks[rank], topology), []).append(rank)
-    bound: Dict[int, Cores] = {}
+    bound: dict[int, Cores] = {}
     for cores, mates in groups.items():
         bound.update(_shares(mates, cores))
     return bound
@@ -60,7 +60,7 @@ def _near(place: int, count: int, device: int, topology: Topology) -> Cores:
     return nodes[place * len(nodes) // count] if nodes else tuple(sorted(allowed))
 
 
-def _shares(ranks: Sequence[int], cores: Sequence[int]) -> Dict[int, Cores]:
+def _shares(ranks: Sequence[int], cores: Sequence[int]) -> dict[int, Cores]:
     count, total = len(ranks), len(cores)
     bounds = [(index * total // count, (index + 1) * total // count) for index in range(count)]
     return {
@@ -71,7 +71,7 @@ def _shares(ranks: Sequence[int], cores: Sequence[int]) -> Dict[int, Cores]:
 
 def parse_cores(text: str) -> Cores:
     """Read a kernel list of cores: `0-3,8` (also with blanks, as npu-smi may write it)."""
-    cores: List[int] = []
+    cores: list[int] = []
     for part in re.split(r"[,\s]+", text.strip()):
         first, _, last = part.partition("-")
         if first.isdigit() and (last or first).isdigit():
@@ -84,7 +84,7 @@ def allowed_cores() -> Cores:
     return tuple(sorted(os.sched_getaffinity(0)))
 
 
-def read_nodes(root: str = "/") -> Tuple[Cores, ...]:
+def read_nodes(root: str = "/") -> tuple[Cores, ...]:
     """Read the NUMA nodes from sysfs, those with cores."""
     found = Path(root, "sys/devices/system/node").glob("node[0-9]*/cpulist")
     lists = sorted(found, key=lambda path: int(path.parent.name[len("node") :]))
@@ -98,13 +98,13 @@ def read_topology(backend: str, devices: Iterable[int] = (), root: str = "/") ->
     return Topology(allowed_cores(), nodes, near)
 
 
-def _near_npus(devices: Iterable[int], nodes: Sequence[Cores], root: str) -> Dict[int, Cores]:
+def _near_npus(devices: Iterable[int], nodes: Sequence[Cores], root: str) -> dict[int, Cores]:
     from rank_table.inventory import InventoryError
     from rank_table.sources import host
     from rank_table.sources.tools import Machine
 
     machine = Machine(os.environ, root)
-    near: Dict[int, Cores] = {}
+    near: dict[int, Cores] = {}
     with suppress(InventoryError):
         found = host.discover(machine, "any").hosts[0].devices
         near = {device.device_id: parse_cores(device.cores) for device in found if device.cores}
@@ -119,5 +119,5 @@ def _node_of(machine: Any, device: int) -> int:
     """Give the NUMA node of a device's PCI address; -1 where that is not known, as in virtual machines."""
     board = machine.ask("npu-smi", "info", "-t", "board", "-i", str(device)).text
     match = re.search(r"PCIe Bus Info\s*:\s*(\S+)", board)
-    text = machine.read("/sys/bus/pci/devices/%s/numa_node" % match.group(1).lower()) if match else ""
+    text = machine.read(f"/sys/bus/pci/devices/{match.group(1).lower()}/numa_node") if match else ""
     return int(text) if text and text.strip().isdigit() else -1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Iterable, List, NamedTuple, Tuple
+from typing import Iterable, NamedTuple
 
 from launcher.errors import UsageError
 from rank_table.inventory import Host
@@ -29,9 +29,9 @@ class Numbers(NamedTuple):
 TITLES = Numbers("RANK_ID", "DEVICE_ID", "ASCEND_DEVICE_ID", "VISIBLE", "NPU", "CHIP")
 
 
-def numbering(hosts: Iterable[Host]) -> List[Numbers]:
+def numbering(hosts: Iterable[Host]) -> list[Numbers]:
     """Number the devices of the hosts as a rank table of them would: hosts and devices in order."""
-    rows: List[Numbers] = []
+    rows: list[Numbers] = []
     for host in hosts:
         for device in host.devices:
             others = (device.visible_index, device.npu_id, device.chip_id)
@@ -40,7 +40,7 @@ def numbering(hosts: Iterable[Host]) -> List[Numbers]:
     return rows
 
 
-def parse_devices(text: str) -> Tuple[int, ...]:
+def parse_devices(text: str) -> tuple[int, ...]:
     """Read a device list. UsageError: names the part that cannot be meant.
 
     >>> parse_devices("0-2,5")
@@ -48,16 +48,16 @@ def parse_devices(text: str) -> Tuple[int, ...]:
     """
     if not str(text).strip():
         raise UsageError("--devices: empty; give a list such as 0-7 or 0,2,4")
-    devices: List[int] = []
+    devices: list[int] = []
     seen = set()
     for part in str(text).split(","):
         for number in _part(part.strip(), text):
             if number in seen:
-                raise UsageError("--devices: %s: device %d is listed twice; list each once" % (text, number))
+                raise UsageError(f"--devices: {text}: device {number} is listed twice; list each once")
             seen.add(number)
             devices.append(number)
         if len(devices) > MOST:
-            raise UsageError("--devices: %.60s... names more than %d devices" % (text, MOST))
+            raise UsageError(f"--devices: {text!s:.60}... names more than {MOST} devices")
     return tuple(devices)
 
 
@@ -65,12 +65,12 @@ def _part(part: str, text: str) -> range:
     first, dash, last = part.partition("-")
     good = _is_number(first) and (_is_number(last) if dash else True)
     if not good:
-        raise UsageError("--devices: %r in %r is no device; give a list such as 0-7 or 0,2,4" % (part, text))
+        raise UsageError(f"--devices: {part!r} in {text!r} is no device; give a list such as 0-7 or 0,2,4")
     low, high = int(first), int(last or first)
     if high < low:
-        raise UsageError("--devices: %s runs backwards; write %d-%d" % (part, high, low))
+        raise UsageError(f"--devices: {part} runs backwards; write {high}-{low}")
     if high - low >= MOST:
-        raise UsageError("--devices: %s names more than %d devices" % (part, MOST))
+        raise UsageError(f"--devices: {part} names more than {MOST} devices")
     return range(low, high + 1)
 
 

@@ -6,14 +6,14 @@ import dataclasses
 import json
 import os
 import shlex
-from typing import Any, Dict, Iterator, List, Mapping, Sequence, Tuple
+from typing import Any, Iterator, Mapping, Sequence
 
 from launcher.plan.model import Plan, RankSpec
 from launcher.run_dir import RunDir
 from rank_table.ranges import spell
 
 
-def as_dict(plan: Plan) -> Dict[str, Any]:
+def as_dict(plan: Plan) -> dict[str, Any]:
     """Give the plan as JSON values, the rank table parsed; every rank has its whole environment."""
     value = dataclasses.asdict(plan)
     value["rank_table"] = json.loads(value.pop("rank_table_json"))
@@ -27,16 +27,16 @@ def as_text(plan: Plan, outer: Mapping[str, str]) -> str:
     """Render the plan: a table of ranks, the command, the environment against `outer`, the rank table."""
     first = plan.ranks[0]
     parts = [
-        "job %s, %d rank(s), backend %s" % (plan.job, plan.world_size, plan.backend),
+        f"job {plan.job}, {plan.world_size} rank(s), backend {plan.backend}",
         *("note: " + note for note in plan.notes),
-        "run folder %s" % plan.run_dir,
+        f"run folder {plan.run_dir}",
         "",
         *_rank_table(plan),
         "",
-        "command (cwd %s)" % first.cwd,
+        f"command (cwd {first.cwd})",
         "  " + " ".join(map(shlex.quote, first.argv)),
         "",
-        "environment of rank %d, beside what it inherits" % first.rank,
+        f"environment of rank {first.rank}, beside what it inherits",
         *_environment(first, outer),
         *_differences(plan.ranks),
         "",
@@ -52,9 +52,9 @@ def _run_dir(plan: Plan) -> RunDir:
     return RunDir(Path(plan.run_dir))
 
 
-def _rank_table(plan: Plan) -> List[str]:
+def _rank_table(plan: Plan) -> list[str]:
     run = _run_dir(plan)
-    rows: List[Tuple[str, ...]] = [("rank", "server", "DEVICE_ID", "ASCEND_DEVICE_ID", "cores", "log")]
+    rows: list[tuple[str, ...]] = [("rank", "server", "DEVICE_ID", "ASCEND_DEVICE_ID", "cores", "log")]
     for spec in plan.ranks:
         log = os.path.relpath(str(run.log(spec.rank)), plan.run_dir)
         ids = (str(spec.rank), spec.server_id, str(spec.device_id), str(spec.ascend_device_id))
@@ -66,9 +66,9 @@ def _rank_table(plan: Plan) -> List[str]:
 def _environment(spec: RankSpec, outer: Mapping[str, str]) -> Iterator[str]:
     for name in sorted(spec.env):
         if outer.get(name) != spec.env[name]:
-            yield "  %s=%s" % (name, shlex.quote(spec.env[name]))
+            yield f"  {name}={shlex.quote(spec.env[name])}"
     for name in sorted(set(outer) - set(spec.env)):
-        yield "  (removed) %s" % name
+        yield f"  (removed) {name}"
 
 
 def _differences(ranks: Sequence[RankSpec]) -> Iterator[str]:
@@ -77,6 +77,6 @@ def _differences(ranks: Sequence[RankSpec]) -> Iterator[str]:
     for spec in ranks[1:]:
         other = [n for n in sorted(spec.env) if spec.env[n] != first.env.get(n)]
         yield ""
-        yield "rank %d differs by" % spec.rank
+        yield f"rank {spec.rank} differs by"
         for name in other:
-            yield "  %s=%s" % (name, shlex.quote(spec.env[name]))
+            yield f"  {name}={shlex.quote(spec.env[name])}"

@@ -6,7 +6,7 @@ import ipaddress
 import os
 import re
 import zlib
-from typing import Dict, Iterator, List, Mapping, Tuple
+from typing import Iterator, Mapping
 
 from launcher.hccl import variables
 
@@ -24,7 +24,7 @@ FREE_CHIPS = ("", "910A", "A2")  # rank-table-free mode: Atlas training and A2 a
 _JOB_ID = re.compile(r"[A-Za-z0-9_-]+\Z")
 
 
-def inherited(environ: Mapping[str, str]) -> Dict[str, str]:
+def inherited(environ: Mapping[str, str]) -> dict[str, str]:
     """Give what a rank keeps of the launcher's own environment."""
     return {
         name: value
@@ -47,7 +47,7 @@ def of_rank(
     backend: str,
     threads: int,
     launch_dir: str,
-) -> Dict[str, str]:
+) -> dict[str, str]:
     """Give the whole environment of a rank; one device gets the very same variables as eight."""
     rank_dir = os.path.join(run_dir, "ranks", str(rank))
     env = inherited(outer)
@@ -81,7 +81,7 @@ def of_rank(
 
 def without_rank_table(
     env: Mapping[str, str], *, chief_ip: str, chief_device: int, worker_ip: str
-) -> Dict[str, str]:
+) -> dict[str, str]:
     """Exchange the rank table's variables for those by which HCCL finds the ranks itself.
 
     TensorFlow's adapter alone knows this mode, on 910A and A2. The trainer still learns its place from the
@@ -111,16 +111,16 @@ def job_id(text: str) -> str:
     return "job-" + cleaned if re.match(r"0\d*\Z", cleaned) else cleaned
 
 
-def review(env: Mapping[str, str], backend: str, chip: str = "") -> Tuple[List[Tuple[str, str]], List[str]]:
+def review(env: Mapping[str, str], backend: str, chip: str = "") -> tuple[list[tuple[str, str]], list[str]]:
     """Look over the final environment of a rank: ([(variable, error)], notes). CPU ranks read none of it."""
     if backend != "npu":
         return [], []
     found = [*_families(env, chip), *_identity(env), *_asked_for(env), *variables.findings(env, chip)]
     errors = [(name, message) for level, name, message in found if level == variables.ERROR]
-    return errors, ["%s: %s" % (name, message) for level, name, message in found if level == variables.NOTE]
+    return errors, [f"{name}: {message}" for level, name, message in found if level == variables.NOTE]
 
 
-def _families(env: Mapping[str, str], chip: str) -> Iterator[Tuple[str, str, str]]:
+def _families(env: Mapping[str, str], chip: str) -> Iterator[tuple[str, str, str]]:
     free = sorted(name for name in env if name.startswith("CM_"))
     table = [name for name in TABLE_FAMILY if name in env]
     if free and table:
@@ -128,15 +128,15 @@ def _families(env: Mapping[str, str], chip: str) -> Iterator[Tuple[str, str, str
             variables.ERROR,
             free[0],
             (
-                "set beside %s: the adapter would use neither, and every process train alone; "
-                "remove it, or set rank_table_free: true" % table[0]
+                f"set beside {table[0]}: the adapter would use neither, and every process train alone; "
+                "remove it, or set rank_table_free: true"
             ),
         )
         return
     if not free:
         return
     if chip not in FREE_CHIPS:
-        yield variables.ERROR, "rank_table_free", "%s has no such mode; only 910A and A2 have" % chip
+        yield variables.ERROR, "rank_table_free", f"{chip} has no such mode; only 910A and A2 have"
     for name in ("CM_CHIEF_IP", "CM_WORKER_IP"):
         if not _is_address(env.get(name, "")):
             text = "%r is no IP address; give the host's address as server_id in the inventory file"
@@ -144,13 +144,13 @@ def _families(env: Mapping[str, str], chip: str) -> Iterator[Tuple[str, str, str
     for name, high in (("CM_CHIEF_PORT", 65520), ("CM_WORKER_SIZE", 32768)):
         problem = variables.whole(0, high)(env.get(name, ""))
         if problem:
-            yield variables.ERROR, name, "%r; %s" % (env.get(name, ""), problem)
+            yield variables.ERROR, name, "{!r}; {}".format(env.get(name, ""), problem)
 
 
-def _identity(env: Mapping[str, str]) -> Iterator[Tuple[str, str, str]]:
+def _identity(env: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
     value = env.get("JOB_ID", "")
     if not _JOB_ID.match(value) or re.match(r"0\d*\Z", value):
-        yield variables.ERROR, "JOB_ID", "%r; give letters, digits, - and _, not digits after a 0" % value
+        yield variables.ERROR, "JOB_ID", f"{value!r}; give letters, digits, - and _, not digits after a 0"
     if env.get("POD_NAME") and "RANK_TABLE_FILE" in env:
         yield (
             variables.ERROR,
@@ -159,10 +159,10 @@ def _identity(env: Mapping[str, str]) -> Iterator[Tuple[str, str, str]]:
         )
     value = env.get("ASCEND_DEVICE_ID", "")
     if not value.isdigit():
-        yield variables.ERROR, "ASCEND_DEVICE_ID", "%r is no logical device; the launcher sets it" % value
+        yield variables.ERROR, "ASCEND_DEVICE_ID", f"{value!r} is no logical device; the launcher sets it"
 
 
-def _asked_for(env: Mapping[str, str]) -> Iterator[Tuple[str, str, str]]:
+def _asked_for(env: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
     for name, effect in ASKED_FOR.items():
         if name in env:
             yield variables.NOTE, name, effect

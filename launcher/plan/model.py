@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Mapping, Tuple
+from typing import Mapping
 
 
 @dataclass(frozen=True)
@@ -19,10 +19,10 @@ class RankSpec:
     device_id: int
     ascend_device_id: int
     local_rank: int
-    argv: Tuple[str, ...]
+    argv: tuple[str, ...]
     env: Mapping[str, str]
     cwd: str
-    cores: Tuple[int, ...] = ()  # empty: not bound
+    cores: tuple[int, ...] = ()  # empty: not bound
 
 
 @dataclass(frozen=True)
@@ -33,12 +33,12 @@ class Policy:
     hang_timeout: float = 0.0
     early_exit_grace: float = 60.0
     max_restarts: int = 0
-    restart_on: Tuple[str, ...] = ()
+    restart_on: tuple[str, ...] = ()
     log_max: int = 0
-    show: Tuple[int, ...] = ()  # empty: the lines of every rank reach the console
+    show: tuple[int, ...] = ()  # empty: the lines of every rank reach the console
     quiet: bool = False
     stdin_rank: int = -1  # -1: every rank reads /dev/null
-    gather: Tuple[str, ...] = ()
+    gather: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -51,15 +51,15 @@ class Plan:
     host: str  # server_id of the host whose ranks this launcher starts
     backend: str
     rank_table_json: str
-    ranks: Tuple[RankSpec, ...]  # every rank of the run, all hosts, in rank order
+    ranks: tuple[RankSpec, ...]  # every rank of the run, all hosts, in rank order
     policy: Policy = field(default_factory=Policy)
-    notes: Tuple[str, ...] = ()  # decisions a person should see, one line each
+    notes: tuple[str, ...] = ()  # decisions a person should see, one line each
 
     @property
     def world_size(self) -> int:
         return len(self.ranks)
 
     @property
-    def local_ranks(self) -> Tuple[RankSpec, ...]:
+    def local_ranks(self) -> tuple[RankSpec, ...]:
         """The ranks that this host's launcher starts."""
         return tuple(spec for spec in self.ranks if spec.server_id == self.host)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from dataclasses import dataclass, replace
-from typing import Callable, Dict, List, Mapping, Optional, Sequence, Set, Tuple
+from typing import Callable, Mapping, Sequence
 
 from launcher.errors import PreflightError, UsageError
 from rank_table.inventory import Inventory, InventoryError, virtual_cpu
@@ -27,7 +27,7 @@ class Selection:
 
     inventory: Inventory
     backend: str
-    notes: Tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -38,16 +38,16 @@ class GivenTable:
     text: str
     server_id: str
     backend: str
-    logical_ids: Mapping[Tuple[str, int], int]  # (server_id, physical id) -> ASCEND_DEVICE_ID
-    notes: Tuple[str, ...] = ()
+    logical_ids: Mapping[tuple[str, int], int]  # (server_id, physical id) -> ASCEND_DEVICE_ID
+    notes: tuple[str, ...] = ()
 
 
 def choose_inventory(
-    devices: Tuple[int, ...],
+    devices: tuple[int, ...],
     backend: str,
     inventory_file: str,
     environ: Mapping[str, str],
-    machine: Optional[Machine] = None,
+    machine: Machine | None = None,
     chip: str = "",
 ) -> Selection:
     """Choose the devices of a launch. `devices` are physical ids, on every host of an inventory file.
@@ -67,40 +67,40 @@ def choose_inventory(
             return Selection(virtual_cpu(devices), backend, note)
         return _from_machine(devices, machine, chip, note)
     except InventoryError as error:
-        raise UsageError("%s" % error) from None
+        raise UsageError(f"{error}") from None
 
 
-def choose_backend(backend: str, machine: Machine) -> Tuple[str, Tuple[str, ...]]:
+def choose_backend(backend: str, machine: Machine) -> tuple[str, tuple[str, ...]]:
     """Give cpu or npu, and for `auto` the line that says which and why. UsageError: another word."""
     if backend not in BACKENDS:
-        raise UsageError("backend: %s is none of %s" % (backend, ", ".join(BACKENDS)))
+        raise UsageError("backend: {} is none of {}".format(backend, ", ".join(BACKENDS)))
     if backend != "auto":
         return backend, ()
     from rank_table.sources import host
 
     ids, where = host.present(machine)
     if ids:
-        return "npu", ("backend npu: %d NPUs here (%s)" % (len(ids), where),)
+        return "npu", (f"backend npu: {len(ids)} NPUs here ({where})",)
     return "cpu", (
         "backend cpu: no NPU here (no /dev/davinci*, no npu-smi that lists one), so virtual devices",
     )
 
 
 def _from_file(
-    devices: Sequence[int], backend: str, path: str, chip: str, note: Tuple[str, ...]
+    devices: Sequence[int], backend: str, path: str, chip: str, note: tuple[str, ...]
 ) -> Selection:
     from rank_table.sources import inventory_file
 
     try:
         inventory = inventory_file.read(path).only(devices)
     except InventoryError as error:
-        raise UsageError(str(error) if str(error).startswith(path) else "%s: %s" % (path, error)) from None
+        raise UsageError(str(error) if str(error).startswith(path) else f"{path}: {error}") from None
     if chip:
         inventory = replace(inventory, hosts=tuple(replace(host, chip=chip) for host in inventory.hosts))
     return Selection(inventory, backend, note + inventory.notes)
 
 
-def _from_machine(devices: Sequence[int], machine: Machine, chip: str, note: Tuple[str, ...]) -> Selection:
+def _from_machine(devices: Sequence[int], machine: Machine, chip: str, note: tuple[str, ...]) -> Selection:
     from rank_table.sources import host
 
     inventory = host.discover(machine, chip=chip, everything=False)
@@ -110,14 +110,14 @@ def _from_machine(devices: Sequence[int], machine: Machine, chip: str, note: Tup
         return Selection(inventory.only(devices), "npu", note + inventory.notes)
     except InventoryError as error:
         hint = "see npu-launch inventory --explain"
-        raise PreflightError("--devices %s: %s (%s)" % (spell(devices), error, hint)) from None
+        raise PreflightError(f"--devices {spell(devices)}: {error} ({hint})") from None
 
 
 def _no_npu(inventory: Inventory) -> PreflightError:
     why = "; ".join(inventory.notes) or "no device is visible"
     return PreflightError(
-        "backend npu: no NPU on this machine (%s); mount the devices and the driver, "
-        "name an inventory file, or take backend=cpu" % why
+        f"backend npu: no NPU on this machine ({why}); mount the devices and the driver, "
+        "name an inventory file, or take backend=cpu"
     )
 
 
@@ -127,7 +127,7 @@ def given_table(
     environ: Mapping[str, str],
     limit: float = 1800.0,
     notify: Callable[[str], None] = lambda line: None,
-    machine: Optional[Machine] = None,
+    machine: Machine | None = None,
 ) -> GivenTable:
     """Take a finished rank table (`rank_table_file:`), waiting up to `limit` seconds for its completion.
 
@@ -140,13 +140,13 @@ def given_table(
     machine = machine or Machine(environ)
     backend, note = choose_backend(backend, machine)
     if not os.path.isdir(os.path.dirname(os.path.abspath(path))):
-        raise UsageError("rank_table_file: %s: no such file" % path)
+        raise UsageError(f"rank_table_file: {path}: no such file")
     try:
         table, text = wait.wait_for(path, limit, notify)
     except wait.StillWaiting as error:
-        raise PreflightError("rank_table_file: %s; look at what writes it" % error) from None
+        raise PreflightError(f"rank_table_file: {error}; look at what writes it") from None
     except RankTableError as error:
-        raise UsageError("rank_table_file: %s; see npu-launch rank-table check %s" % (error, path)) from None
+        raise UsageError(f"rank_table_file: {error}; see npu-launch rank-table check {path}") from None
     server = own_server(table, machine)
     return GivenTable(table, text, server, backend, logical_ids(table, server, backend, machine), note)
 
@@ -168,13 +168,14 @@ def own_server(table: RankTable, machine: Machine) -> str:
     found = _by_device_ip(table, machine)
     if not found:
         raise PreflightError(
-            "this host is none of the table's servers (%s); its names are %s"
-            % (", ".join(table.servers[:8]), ", ".join(sorted(names)))
+            "this host is none of the table's servers ({}); its names are {}".format(
+                ", ".join(table.servers[:8]), ", ".join(sorted(names))
+            )
         )
     return found
 
 
-def _names(machine: Machine) -> Set[str]:
+def _names(machine: Machine) -> set[str]:
     """Give every name of this host: variables of the platform, addresses, the host name; no look-up."""
     import psutil
 
@@ -196,11 +197,11 @@ def _by_device_ip(table: RankTable, machine: Machine) -> str:
 
 def logical_ids(
     table: RankTable, server_id: str, backend: str, machine: Machine
-) -> Dict[Tuple[str, int], int]:
+) -> dict[tuple[str, int], int]:
     """Map the devices of a given table to logical ids: this host's by its sources, others' by position."""
-    found: Dict[Tuple[str, int], int] = {}
+    found: dict[tuple[str, int], int] = {}
     for server in table.servers:
-        ids: List[int] = sorted(rank.device_id for rank in table.ranks_of(server))
+        ids: list[int] = sorted(rank.device_id for rank in table.ranks_of(server))
         found.update({(server, device): index for index, device in enumerate(ids)})
     if backend == "npu":
         from rank_table.sources import host

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass, replace
-from typing import Any, Dict, List, Sequence, Tuple
+from typing import Any, Sequence
 
 from launcher.config import ascend_env
 from launcher.config.job import JobConfig, Source, arguments
@@ -51,7 +51,7 @@ def prepare(config: JobConfig, source: Source, command: Sequence[str]) -> Prepar
     notes = check_program(config, source, command)
     places = _places(config, source, devices)
     outer, sourced = ascend_env.load(config.ascend_env, os.environ, launch_dir, source)
-    run_id = "%s-%s-%s" % (config.job, time.strftime("%Y%m%d-%H%M%S"), secrets.token_hex(2))
+    run_id = "{}-{}-{}".format(config.job, time.strftime("%Y%m%d-%H%M%S"), secrets.token_hex(2))
     site = Site(
         places=places,
         run_id=run_id,
@@ -65,7 +65,7 @@ def prepare(config: JobConfig, source: Source, command: Sequence[str]) -> Prepar
     plan = build.build_plan(config, command, site, seen)
     if config.stdin_rank >= len(plan.ranks):
         last = len(plan.ranks) - 1
-        raise source.error("stdin_rank", "%d; the ranks are 0 to %d" % (config.stdin_rank, last))
+        raise source.error("stdin_rank", f"{config.stdin_rank}; the ranks are 0 to {last}")
     return Prepared(config, _reviewed(plan, config, source), places.table)
 
 
@@ -92,7 +92,7 @@ def _launch_dir() -> str:
         raise ConfigError("the current directory is gone; cd to one that exists") from None
 
 
-def _places(config: JobConfig, source: Source, devices: Tuple[int, ...]) -> GivenTable:
+def _places(config: JobConfig, source: Source, devices: tuple[int, ...]) -> GivenTable:
     """Give the rank table: the one of `rank_table_file`, or one made from an inventory."""
     if config.rank_table_file:
         path = os.path.expanduser(config.rank_table_file)
@@ -117,7 +117,7 @@ def _say(line: str) -> None:
     print("npu-launch: " + line, file=sys.stderr, flush=True)
 
 
-def _bound(config: JobConfig, places: GivenTable) -> Dict[int, Tuple[int, ...]]:
+def _bound(config: JobConfig, places: GivenTable) -> dict[int, tuple[int, ...]]:
     """Ask the machine which cores this host's ranks are bound to; nothing is asked without `bind`."""
     if config.bind == "none":
         return {}
@@ -133,7 +133,7 @@ def _render(table: RankTable) -> str:
     return render(table)
 
 
-def check_program(config: JobConfig, source: Source, command: Sequence[str]) -> List[str]:
+def check_program(config: JobConfig, source: Source, command: Sequence[str]) -> list[str]:
     """Let the program's own check look at its flags; give its notes.
 
     It runs as a process of its own: what it imports is the trainer's side, not the launcher's.
@@ -152,7 +152,7 @@ def check_program(config: JobConfig, source: Source, command: Sequence[str]) -> 
     return [str(note) for note in answer.get("notes", ())]
 
 
-def _ask(python: str, module: str, flags: Sequence[str]) -> Dict[str, Any]:
+def _ask(python: str, module: str, flags: Sequence[str]) -> dict[str, Any]:
     command = [python, "-m", module, *flags]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=False)
     try:
@@ -160,5 +160,5 @@ def _ask(python: str, module: str, flags: Sequence[str]) -> Dict[str, Any]:
     except ValueError:
         answer = None
     if not isinstance(answer, dict):
-        raise LauncherError("%s ended with code %d and no answer" % (" ".join(command), done.returncode))
+        raise LauncherError(f"{' '.join(command)} ended with code {done.returncode} and no answer")
     return answer

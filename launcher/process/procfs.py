@@ -7,7 +7,7 @@ import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import AbstractSet, Dict, FrozenSet, Iterable, Iterator, List, Optional, Set, Tuple
+from typing import AbstractSet, Iterable, Iterator
 
 TICKS = os.sysconf("SC_CLK_TCK")  # of processor time, per second
 _PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -31,7 +31,7 @@ class Process:
         return self.state not in _ENDED
 
 
-def read(pid: int) -> Optional[Process]:
+def read(pid: int) -> Process | None:
     """Read a process; None for one that is gone or may not be seen."""
     with suppress(OSError, ValueError, IndexError):
         with open(f"/proc/{pid}/stat", "rb") as stream:
@@ -49,7 +49,7 @@ class Identity:
     start: int
 
 
-def identity(pid: int) -> Optional[Identity]:
+def identity(pid: int) -> Identity | None:
     """Identify a living process; None for one that is gone or a zombie."""
     process = read(pid)
     return Identity(pid, process.start) if process and process.living else None
@@ -66,7 +66,7 @@ def start_of(pid: int) -> int:
     return process.start if process else 0
 
 
-def processes(without: AbstractSet[int] = frozenset()) -> Dict[int, Process]:
+def processes(without: AbstractSet[int] = frozenset()) -> dict[int, Process]:
     """List every process of this machine but those in `without` (Linux; elsewhere none)."""
     return {process.pid: process for process in listing(without)}
 
@@ -82,13 +82,13 @@ def listing(without: AbstractSet[int]) -> Iterator[Process]:
 
 
 def descendants(
-    tops: Iterable[int], table: Dict[int, Process], without: AbstractSet[int] = frozenset()
-) -> Set[int]:
+    tops: Iterable[int], table: dict[int, Process], without: AbstractSet[int] = frozenset()
+) -> set[int]:
     """Find the descendants of processes; those in `without` and theirs are left out."""
-    children: Dict[int, List[int]] = {}
+    children: dict[int, list[int]] = {}
     for process in table.values():
         children.setdefault(process.parent, []).append(process.pid)
-    found: Set[int] = set()
+    found: set[int] = set()
     queue = list(tops)
     while queue:
         for pid in children.get(queue.pop(), ()):
@@ -102,7 +102,7 @@ def descendants(
 class Usage:
     """Hold what a process and its descendants use: bytes resident, ticks of processor time."""
 
-    pids: FrozenSet[int] = frozenset()
+    pids: frozenset[int] = frozenset()
     resident: int = 0
     ticks: int = 0
     available: int = 0  # bytes of the machine's memory that were left at that moment
@@ -110,7 +110,7 @@ class Usage:
 
 def usage(top: int, available: int = 0) -> Usage:
     """Add up a process and its descendants, without a look at every process of the machine."""
-    pids: Set[int] = set()
+    pids: set[int] = set()
     resident = ticks = 0
     queue = [top]
     while queue:
@@ -129,17 +129,17 @@ def usage(top: int, available: int = 0) -> Usage:
 def tagged(pid: int, run_id: str) -> bool:
     """Tell whether a process carries the run's id in its environment."""
     with suppress(OSError):
-        with open("/proc/%d/environ" % pid, "rb") as stream:
+        with open(f"/proc/{pid}/environ", "rb") as stream:
             return b"NPU_LAUNCH_RUN_ID=" + run_id.encode() in stream.read().split(b"\0")
     return False
 
 
-def outputs(pid: int) -> Set[int]:
+def outputs(pid: int) -> set[int]:
     """Give the inodes of a process's standard output and error, where they are pipes."""
     found = set()
     for number in (1, 2):
         with suppress(OSError, ValueError):
-            kind, _, inode = os.readlink("/proc/%d/fd/%d" % (pid, number)).partition(":")
+            kind, _, inode = os.readlink(f"/proc/{pid}/fd/{number}").partition(":")
             if kind == "pipe":
                 found.add(int(inode.strip("[]")))
     return found
@@ -155,9 +155,9 @@ def ignores(pid: int, number: int) -> bool:
     return _in_mask(pid, number, ("SigIgn",))
 
 
-def _in_mask(pid: int, number: int, names: Tuple[str, ...]) -> bool:
+def _in_mask(pid: int, number: int, names: tuple[str, ...]) -> bool:
     with suppress(OSError, ValueError):
-        with open("/proc/%d/status" % pid) as stream:
+        with open(f"/proc/{pid}/status") as stream:
             masks = [int(line.split()[1], 16) for line in stream if line.startswith(names)]
         return any(mask >> (number - 1) & 1 for mask in masks)
     return False
@@ -166,7 +166,7 @@ def _in_mask(pid: int, number: int, names: Tuple[str, ...]) -> bool:
 def waits_in(pid: int) -> str:
     """Name the kernel function in which a process sleeps ("" when that cannot be read)."""
     with suppress(OSError):
-        with open("/proc/%d/wchan" % pid) as stream:
+        with open(f"/proc/{pid}/wchan") as stream:
             return stream.read().strip("0\n")
     return ""
 
@@ -175,9 +175,9 @@ def describe(pid: int) -> str:
     """Name a process for a person: pid, user, command, age."""
     process = read(pid)
     if process is None:
-        return "pid %d, not visible here (another container or host)" % pid
+        return f"pid {pid}, not visible here (another container or host)"
     running = span(age(process.start))
-    return "pid %d, user %s, `%s`, running for %s" % (pid, user(pid), command(pid), running)
+    return f"pid {pid}, user {user(pid)}, `{command(pid)}`, running for {running}"
 
 
 def user(pid: int) -> str:
@@ -185,7 +185,7 @@ def user(pid: int) -> str:
     import pwd
 
     try:
-        number = os.stat("/proc/%d" % pid).st_uid
+        number = os.stat(f"/proc/{pid}").st_uid
     except OSError:
         return "?"
     try:
@@ -197,7 +197,7 @@ def user(pid: int) -> str:
 def command(pid: int, width: int = 60) -> str:
     """Give the command line of a process, shortened; of a rank, what the user wrote."""
     try:
-        with open("/proc/%d/cmdline" % pid, "rb") as stream:
+        with open(f"/proc/{pid}/cmdline", "rb") as stream:
             words = stream.read(4096).rstrip(b"\0").split(b"\0")
     except OSError:
         words = [b"?"]
@@ -226,16 +226,16 @@ def span(seconds: float) -> str:
     return " ".join("%d %s" % part for part in parts[:2])
 
 
-def environ(pid: int) -> Dict[str, str]:
+def environ(pid: int) -> dict[str, str]:
     """Give the environment with which a process was started; empty when it may not be read."""
     with suppress(OSError):
-        with open("/proc/%d/environ" % pid, "rb") as stream:
+        with open(f"/proc/{pid}/environ", "rb") as stream:
             pairs = (item.partition(b"=") for item in stream.read().split(b"\0") if b"=" in item)
             return {os.fsdecode(name): os.fsdecode(value) for name, _, value in pairs}
     return {}
 
 
-def pids() -> List[int]:
+def pids() -> list[int]:
     """List every process that is visible here."""
     try:
         return [int(name) for name in os.listdir("/proc") if name.isdigit()]
@@ -243,10 +243,10 @@ def pids() -> List[int]:
         return []
 
 
-def open_files(pid: int) -> List[str]:
+def open_files(pid: int) -> list[str]:
     """List the paths that a process has open; empty when that may not be seen."""
-    folder = "/proc/%d/fd" % pid
-    found: List[str] = []
+    folder = f"/proc/{pid}/fd"
+    found: list[str] = []
     with suppress(OSError):
         for name in os.listdir(folder):
             with suppress(OSError):
@@ -256,16 +256,16 @@ def open_files(pid: int) -> List[str]:
 
 def listener(port: int) -> str:
     """Name the process that listens on a TCP port; "" when it cannot be seen."""
-    sockets = {"socket:[%s]" % inode for inode in _inodes(port)}
+    sockets = {f"socket:[{inode}]" for inode in _inodes(port)}
     for pid in pids() if sockets else ():
         if sockets.intersection(open_files(pid)):
             return describe(pid)
     return ""
 
 
-def _inodes(port: int) -> List[str]:
+def _inodes(port: int) -> list[str]:
     """Find the sockets bound to a port in the kernel's tables; fields 1 and 9: local address, inode."""
-    found: List[str] = []
+    found: list[str] = []
     for name in ("/proc/net/tcp", "/proc/net/tcp6"):
         with suppress(OSError):
             with open(name, encoding="ascii") as stream:
@@ -283,7 +283,7 @@ def seconds(pid: int) -> float:
 def memory(pid: int) -> int:
     """Give the resident memory of a process in bytes (second field of statm, in pages)."""
     try:
-        with open("/proc/%d/statm" % pid, encoding="ascii") as stream:
+        with open(f"/proc/{pid}/statm", encoding="ascii") as stream:
             return int(stream.read().split()[1]) * _PAGE
     except (OSError, ValueError, IndexError):
         return 0

@@ -6,7 +6,7 @@ import os
 import signal
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, Dict, List, Optional, Type
+from typing import Any
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 FORWARDED = (signal.SIGUSR1, signal.SIGUSR2)
@@ -21,7 +21,7 @@ class Signals:
 
     def __init__(self) -> None:
         self.descriptor = self._write = -1
-        self._before: Dict[int, Any] = {}
+        self._before: dict[int, Any] = {}
         self._wakeup = -1
 
     def __enter__(self) -> Signals:
@@ -37,9 +37,9 @@ class Signals:
 
     def __exit__(
         self,
-        kind: Optional[Type[BaseException]],
-        error: Optional[BaseException],
-        trace: Optional[TracebackType],
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler if handler is not None else signal.SIG_DFL)
@@ -47,7 +47,7 @@ class Signals:
         os.close(self.descriptor)
         os.close(self._write)
 
-    def take(self) -> List[int]:
+    def take(self) -> list[int]:
         """Give the signals that came since the last call, in order."""
         taken = b""
         with suppress(BlockingIOError):
@@ -60,7 +60,7 @@ def name(number: int) -> str:
     """Name a signal: SIGKILL, or `signal 40` when it has no name."""
     with suppress(ValueError):
         return signal.Signals(number).name
-    return "signal %d" % number
+    return f"signal {number}"
 
 
 def _nothing(number: int, frame: object) -> None:

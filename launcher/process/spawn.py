@@ -16,7 +16,7 @@ import resource
 import signal
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Dict, FrozenSet, Iterable, Iterator, List, NoReturn, Optional, Tuple
+from typing import Any, Iterable, Iterator, NoReturn
 
 from launcher.errors import LauncherError, NotExecutableError, NotFoundError
 from launcher.plan.model import RankSpec
@@ -43,7 +43,7 @@ def become_subreaper() -> None:
     _LIBC.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def raise_descriptor_limit() -> Tuple[int, int]:
+def raise_descriptor_limit() -> tuple[int, int]:
     """Allow this process as many descriptors as it may have; return the limits that ranks shall get."""
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(OSError, ValueError):
@@ -57,17 +57,17 @@ class Forked:
 
     spec: RankSpec
     pid: int
-    pipes: Tuple[Tuple[int, int], ...]
+    pipes: tuple[tuple[int, int], ...]
 
 
-def fork(spec: RankSpec, inherit_stdin: bool = False, limits: Optional[Tuple[int, int]] = None) -> Forked:
+def fork(spec: RankSpec, inherit_stdin: bool = False, limits: tuple[int, int] | None = None) -> Forked:
     """Fork a rank. Call it from the main thread: PDEATHSIG fires when the forking thread ends.
 
     Raises:
         LauncherError: pipe or fork failed.
     """
     held = signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKABLE)
-    pipes: List[Tuple[int, int]] = []
+    pipes: list[tuple[int, int]] = []
     try:
         for _ in range(3):
             pipes.append(os.pipe2(os.O_CLOEXEC))
@@ -111,7 +111,7 @@ def started(forked: Forked) -> Child:
 
 
 def _child(
-    spec: RankSpec, parent: int, ends: List[int], inherit_stdin: bool, limits: Optional[Tuple[int, int]]
+    spec: RankSpec, parent: int, ends: list[int], inherit_stdin: bool, limits: tuple[int, int] | None
 ) -> NoReturn:
     """Become the rank."""
     out, err, failed = ends
@@ -152,12 +152,12 @@ def _reset_signals() -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
-def _exec_error(spec: RankSpec, problem: Dict[str, Any]) -> LauncherError:
-    text = "rank %d: %s: %s" % (spec.rank, problem["path"], os.strerror(problem["errno"]))
+def _exec_error(spec: RankSpec, problem: dict[str, Any]) -> LauncherError:
+    text = f"rank {spec.rank}: {problem['path']}: {os.strerror(problem['errno'])}"
     if problem["errno"] == errno.E2BIG:
         return NotExecutableError(text + "; shorten its environment or its arguments (128 KiB each at most)")
     if problem["errno"] == errno.EINVAL:
-        text += " (%s)" % problem["text"]
+        text += " ({})".format(problem["text"])
     if problem["errno"] in (errno.ENOENT, errno.ENOTDIR):
         return NotFoundError(text + " (the file, or the interpreter in its first line)")
     if problem["errno"] in (errno.EACCES, errno.ENOEXEC):
@@ -176,7 +176,7 @@ def kill_group(pid: int, number: int) -> bool:
     return True
 
 
-def reaped(own: Iterable[int], spared: FrozenSet[int]) -> Iterator[Tuple[int, int]]:
+def reaped(own: Iterable[int], spared: frozenset[int]) -> Iterator[tuple[int, int]]:
     """Collect the children that have ended: (pid, code; -n for signal n). Those in `spared` are not ours."""
     while True:
         pid = _ended(os.P_ALL, 0)
@@ -189,7 +189,7 @@ def reaped(own: Iterable[int], spared: FrozenSet[int]) -> Iterator[Tuple[int, in
                 yield _collect(pid)
 
 
-def _ended(kind: int, number: int) -> Optional[int]:
+def _ended(kind: int, number: int) -> int | None:
     try:
         ended = os.waitid(kind, number, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:
@@ -197,6 +197,6 @@ def _ended(kind: int, number: int) -> Optional[int]:
     return ended.si_pid if ended is not None else None
 
 
-def _collect(pid: int) -> Tuple[int, int]:
+def _collect(pid: int) -> tuple[int, int]:
     _, status = os.waitpid(pid, 0)
     return pid, -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)

@@ -7,7 +7,7 @@ import signal
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Callable, FrozenSet, Mapping, Set
+from typing import Callable, Mapping
 
 from launcher.process import procfs
 from launcher.process.procfs import Process
@@ -25,16 +25,16 @@ class Trace:
     """
 
     run_id: str
-    pipes: FrozenSet[int] = frozenset()
+    pipes: frozenset[int] = frozenset()
     pids: Mapping[int, int] = field(default_factory=dict)
     top: int = 0
-    without: FrozenSet[int] = frozenset()
+    without: frozenset[int] = frozenset()
 
-    def find(self) -> Set[int]:
+    def find(self) -> set[int]:
         """Find the living processes of the run."""
         return self.arrivals({os.getpid()}, set())
 
-    def arrivals(self, seen: Set[int], members: Set[int], meet: Callable[[int], object] = int) -> Set[int]:
+    def arrivals(self, seen: set[int], members: set[int], meet: Callable[[int], object] = int) -> set[int]:
         """Find members among the processes not in `seen`; put all that were looked at there.
 
         `meet` is called with each at the moment that it is known: a process that hops from pid to pid is
@@ -66,17 +66,17 @@ class Trace:
         return bool(held) or procfs.tagged(process.pid, self.run_id)
 
 
-def members(run_id: str) -> Set[int]:
+def members(run_id: str) -> set[int]:
     """Find the living processes that carry a run's id in their environment."""
     return Trace(run_id).find()
 
 
-def freeze_and_kill(trace: Trace) -> Set[int]:
+def freeze_and_kill(trace: Trace) -> set[int]:
     """Kill the processes of a run; return those found. Frozen first, so that none can fork away.
 
     After the first look only new pids are looked at, which is fast enough for what hops from pid to pid.
     """
-    frozen: Set[int] = set()
+    frozen: set[int] = set()
     seen = {os.getpid()}
     quiet = 0
     end = time.monotonic() + _FREEZE

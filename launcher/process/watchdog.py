@@ -13,7 +13,6 @@ import os
 import signal
 import time
 from contextlib import suppress
-from typing import Dict, List, Set
 
 from launcher.process import procfs, sweep
 from launcher.process.spawn import BLOCKABLE, Child
@@ -28,7 +27,7 @@ class Guardian:
 
     def __init__(self, run_id: str) -> None:
         reading, self._pipe = os.pipe2(os.O_CLOEXEC)
-        self._told: Set[int] = set()
+        self._told: set[int] = set()
         held = signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKABLE)
         try:
             self.pid = os.fork()
@@ -41,15 +40,15 @@ class Guardian:
 
     def started(self, child: Child) -> None:
         """Tell the watcher of a rank's pipes: whoever holds one belongs to the run."""
-        self._tell(["i %d" % os.fstat(end).st_ino for end in (child.stdout, child.stderr)])
+        self._tell([f"i {os.fstat(end).st_ino}" for end in (child.stdout, child.stderr)])
 
-    def seen(self, pids: Set[int]) -> None:
+    def seen(self, pids: set[int]) -> None:
         """Tell the watcher of processes; those that it knows already are not told again."""
         new = pids - self._told
         self._told = set(pids)
-        self._tell(["p %d %d" % (pid, procfs.start_of(pid)) for pid in new])
+        self._tell([f"p {pid} {procfs.start_of(pid)}" for pid in new])
 
-    def _tell(self, lines: List[str]) -> None:
+    def _tell(self, lines: list[str]) -> None:
         if lines:
             with suppress(OSError):  # a watcher that is gone, or slow, must not stop the run
                 os.write(self._pipe, "".join(line + "\n" for line in lines).encode())
@@ -87,8 +86,8 @@ def _keep_only(reading: int) -> None:
 
 def _listen(run_id: str) -> None:
     """Take down what the launcher tells; when it dies without a word of farewell, kill."""
-    pids: Dict[int, int] = {}
-    pipes: Set[int] = set()
+    pids: dict[int, int] = {}
+    pipes: set[int] = set()
     with os.fdopen(_PIPE, "rb", buffering=0) as stream:
         rest = b""
         while True:

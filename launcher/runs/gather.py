@@ -58,7 +58,7 @@ def _records(run: RunDir, rank: int, problems: List[str]) -> Iterator[Record]:
     except FileNotFoundError:
         return
     except OSError as error:
-        problems.append("rank %d: %s: %s" % (rank, run.artifacts(rank), error.strerror))
+        problems.append(f"rank {rank}: {run.artifacts(rank)}: {error.strerror}")
         return
     for line in lines:
         try:
@@ -99,12 +99,12 @@ def _take(
     try:
         digest = _sha256(path)
         if announced and digest != announced:
-            problems.append("rank %d: %s: its sha256 is not the one that the rank wrote" % (rank, path))
+            problems.append(f"rank {rank}: {path}: its sha256 is not the one that the rank wrote")
             return None
         _link(path, target)
         size = target.stat().st_size
     except OSError as error:
-        problems.append("rank %d: %s: %s" % (rank, path, error.strerror))
+        problems.append(f"rank {rank}: {path}: {error.strerror}")
         return None
     return {"name": target.name, "sha256": digest, "size": size, "rank": rank, "step": record.get("step")}
 
@@ -121,7 +121,7 @@ def _link(path: str, target: Path) -> None:
     """Make `target` a second name of the file, or a copy on another file system; replaces it in one go."""
     if target.exists() and os.path.samefile(path, str(target)):
         return
-    fresh = target.with_name(".%s.new" % target.name)
+    fresh = target.with_name(f".{target.name}.new")
     fresh.parent.mkdir(parents=True, exist_ok=True)
     if fresh.exists():
         fresh.unlink()
@@ -149,10 +149,10 @@ def _by_pattern(run: RunDir, rank: int, patterns: Sequence[str], problems: List[
             relative = os.path.relpath(path, str(folder))
             if not os.path.isfile(path) or relative.startswith(os.pardir):
                 continue
-            target = run.gathered / ("rank_%d" % rank) / relative
+            target = run.gathered / (f"rank_{rank}") / relative
             try:
                 _link(path, target)
             except OSError as error:
-                problems.append("rank %d: %s: %s" % (rank, path, error.strerror))
+                problems.append(f"rank {rank}: {path}: {error.strerror}")
                 continue
             yield str(target)

@@ -37,7 +37,7 @@ class Holder:
 
     def __str__(self) -> str:
         who = procfs.describe(self.pid) if self.pid else "a process that did not name itself"
-        return "device %d is held by run %s (%s)" % (self.device, self.run or "?", who)
+        return f"device {self.device} is held by run {self.run or '?'} ({who})"
 
 
 def real_devices(plan: Plan) -> Tuple[int, ...]:
@@ -62,7 +62,7 @@ def hold(devices: Iterable[int], run: RunDir) -> Iterator[None]:
         refused = [holder for device in sorted(devices) for holder in _take(device, run, taken)]
         if refused:
             names = "; ".join(map(str, refused))
-            raise PreflightError("%s; `npu-launch stop` that run, or choose other --devices" % names)
+            raise PreflightError(f"{names}; `npu-launch stop` that run, or choose other --devices")
         sign(run)
         yield
     finally:
@@ -125,7 +125,7 @@ def _said(descriptor: int) -> Dict[str, Any]:
 def _open(device: int, create: bool) -> Optional[int]:
     """Open a device's lock file, in a folder that every user may write and none may plant links in."""
     place = folder()
-    path = os.path.join(place, "device-%d.lock" % device)
+    path = os.path.join(place, f"device-{device}.lock")
     try:
         if create and not os.path.isdir(place):
             with suppress(FileExistsError):

@@ -25,13 +25,13 @@ def resolve(run: str = "", runs_dir: str = "runs") -> RunDir:
         return RunDir(path.resolve())
     names = [found.path.name for found in all_runs(runs_dir)]
     if not run:
-        raise UsageError("%s: no run yet; give RUN as a path, or --runs-dir" % base)
+        raise UsageError(f"{base}: no run yet; give RUN as a path, or --runs-dir")
     fits = [name for name in names if name.startswith(run)]
     if len(fits) == 1:
         return RunDir((base / fits[0]).resolve())
     if fits:
-        raise UsageError("%s fits %d runs: %s; write more of it" % (run, len(fits), _some(fits)))
-    raise UsageError("%s: no such run; %s has %s" % (run, base, _some(names) or "none"))
+        raise UsageError(f"{run} fits {len(fits)} runs: {_some(fits)}; write more of it")
+    raise UsageError(f"{run}: no such run; {base} has {_some(names) or 'none'}")
 
 
 def _some(names: List[str], most: int = 4) -> str:

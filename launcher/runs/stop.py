@@ -25,16 +25,16 @@ def stop(run: RunDir, now: bool = False, timeout: float = 0.0) -> str:
     name = run.path.name
     host = registry.read_json(run.path / "launcher.json").get("host")
     if host and host != os.uname().nodename and not run.result.exists():
-        raise UsageError("%s runs on host %s; stop it there" % (name, host))
+        raise UsageError(f"{name} runs on host {host}; stop it there")
     launcher = registry.launcher_of(run)
     if launcher is not None:
         _ask(run, launcher, now)
         _wait(run, launcher, now, timeout or _grace(run) + 10)
-        return "%s: stopped" % name
+        return f"{name}: stopped"
     swept = sweep.freeze_and_kill(sweep.Trace(registry.run_id(run)))
     if swept:
-        return "%s: its launcher is gone; killed %d process(es) that it left" % (name, len(swept))
-    return "%s: nothing of it runs" % name
+        return f"{name}: its launcher is gone; killed {len(swept)} process(es) that it left"
+    return f"{name}: nothing of it runs"
 
 
 def _ask(run: RunDir, launcher: procfs.Identity, now: bool) -> None:
@@ -47,7 +47,7 @@ def _ask(run: RunDir, launcher: procfs.Identity, now: bool) -> None:
         os.kill(launcher.pid, signal.SIGINT if now and not deaf else signal.SIGTERM)
         os.kill(launcher.pid, signal.SIGCONT)  # it may have been stopped by Ctrl-Z
     except PermissionError:
-        raise UsageError("%s; only that user or root can stop it" % procfs.describe(launcher.pid)) from None
+        raise UsageError(f"{procfs.describe(launcher.pid)}; only that user or root can stop it") from None
     except ProcessLookupError:
         return
     if now:
@@ -68,9 +68,9 @@ def _wait(run: RunDir, launcher: procfs.Identity, now: bool, timeout: float) -> 
     while procfs.alive(launcher) or sweep.members(registry.run_id(run)):
         if time.monotonic() > end:
             hint = (
-                "kill -9 %d ends it; what it leaves ends with it" % launcher.pid
+                f"kill -9 {launcher.pid} ends it; what it leaves ends with it"
                 if now
                 else "--now kills at once"
             )
-            raise LauncherError("%s still runs after %.0f s; %s" % (run.path.name, timeout, hint))
+            raise LauncherError(f"{run.path.name} still runs after {timeout:.0f} s; {hint}")
         time.sleep(_POLL)

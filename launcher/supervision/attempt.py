@@ -8,7 +8,6 @@ import signal
 import time
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Dict, FrozenSet, List, Optional, Set, Tuple
 
 from launcher.diagnosis.failure import RankEnd, State, judge, read_error, waits_for_others
 from launcher.diagnosis.hang import RollCall, roll_call
@@ -37,10 +36,10 @@ NEVER = float("inf")
 class Result:
     """Hold how an attempt ended. `interrupted`: the signal that the launcher got, 0 for none."""
 
-    ends: Tuple[RankEnd, ...]
-    culprit: Optional[RankEnd]
+    ends: tuple[RankEnd, ...]
+    culprit: RankEnd | None
     interrupted: int
-    calls: Optional[RollCall]
+    calls: RollCall | None
     seconds: float
 
 
@@ -61,19 +60,19 @@ class Attempt:
         self._signals, self._guardian, self._number = watched, guardian, number
         self._clock = Clock()
         self._ranks = [Running(spec) for spec in plan.local_ranks]
-        self._by_pid: Dict[int, Running] = {}
+        self._by_pid: dict[int, Running] = {}
         self._ending = Ending(plan, self._ranks, journal, self._clock)
         self._watch = Watch(run, plan.policy, self._ranks, journal, guardian.seen)
-        self._calls: Optional[RollCall] = None
+        self._calls: RollCall | None = None
         self._interrupted = self._interrupts = 0
         self._settle_at = NEVER
         self._next_poll = self._console_turn = 0.0
         self._selector = selectors.DefaultSelector()
         self._reader = Reader()
-        self._pipes: Set[int] = set()
-        self._console_descriptor: Optional[int] = None
+        self._pipes: set[int] = set()
+        self._console_descriptor: int | None = None
 
-    def run(self, spared: FrozenSet[int], limits: Tuple[int, int]) -> Result:
+    def run(self, spared: frozenset[int], limits: tuple[int, int]) -> Result:
         """Run to the end. `spared`: children of this process that are no part of the run."""
         self._ending.spared = spared
         begin = self._clock.now()
@@ -90,17 +89,17 @@ class Attempt:
 
     # Start.
 
-    def _start(self, limits: Tuple[int, int]) -> None:
+    def _start(self, limits: tuple[int, int]) -> None:
         self._console.expect([rank.rank for rank in self._ranks])
         for first in range(0, len(self._ranks), AT_ONCE):
             if self._ending.phase is Phase.RUNNING:
                 self._spawn(self._ranks[first : first + AT_ONCE], limits)
             self._take_signals()
 
-    def _spawn(self, ranks: List[Running], limits: Tuple[int, int]) -> None:
+    def _spawn(self, ranks: list[Running], limits: tuple[int, int]) -> None:
         """Fork some ranks, then see that each has become its program: they do so side by side."""
-        failed: Optional[Running] = None
-        forked: List[Tuple[Running, spawn.Forked]] = []
+        failed: Running | None = None
+        forked: list[tuple[Running, spawn.Forked]] = []
         for rank in ranks:
             self._clear(rank.rank)
             rank.log = RankLog(self._run, rank.rank, self._console, self._plan.policy.log_max)
@@ -117,7 +116,7 @@ class Attempt:
             except LauncherError as error:
                 failed = failed or self._not_started(rank, error)
         if failed is not None:
-            self._ending.begin("rank %d could not be started" % failed.rank)
+            self._ending.begin(f"rank {failed.rank} could not be started")
 
     def _not_started(self, rank: Running, error: LauncherError) -> Running:
         rank.state, rank.detail, rank.code = State.NOT_STARTED, str(error), error.exit_code
@@ -140,7 +139,7 @@ class Attempt:
             files = (self._run.error(rank), self._run.thread_error(rank), self._run.heartbeat(rank))
             for path in files:
                 with suppress(OSError):
-                    path.replace(path.with_name("%s.%d" % (path.name, self._number - 1)))
+                    path.replace(path.with_name(f"{path.name}.{self._number - 1}"))
 
     # The loop.
 
@@ -239,7 +238,7 @@ class Attempt:
         self._clock.woke(before, 0.0)
 
     def _reap(self) -> None:
-        ended: List[Running] = []
+        ended: list[Running] = []
         for pid, code in spawn.reaped(self._by_pid, self._ending.spared):
             rank = self._by_pid.get(pid)
             if rank is not None and rank.code is None:
@@ -265,7 +264,7 @@ class Attempt:
     def _failed(self, rank: Running) -> None:
         """Begin the teardown: at once, or a moment later when this rank only waited for another."""
         if not waits_for_others(rank.end()) or not self._ending.living():
-            self._begin("rank %d failed" % rank.rank)
+            self._begin(f"rank {rank.rank} failed")
         elif self._settle_at == NEVER:
             self._settle_at = self._clock.now() + min(SETTLE, self._plan.policy.grace)
             self._calls = roll_call(self._run, {rank.rank: rank.pid for rank in self._ranks if rank.alive})
@@ -293,7 +292,7 @@ class Attempt:
         rank.state, rank.detail = trouble.state, trouble.detail
         rank.ended_ns = rank.ended_ns or time.monotonic_ns()
         what = "hangs" if trouble.state is State.HUNG else "ended while others wait for it"
-        self._begin("rank %d %s" % (rank.rank, what))
+        self._begin(f"rank {rank.rank} {what}")
 
     # The end.
 
@@ -313,7 +312,7 @@ class Attempt:
         for rank in self._ranks:
             for path in (self._run.error(rank.rank), self._run.heartbeat(rank.rank)):
                 with suppress(OSError):
-                    os.unlink("%s.tmp" % path)  # it was killed while it wrote
+                    os.unlink(f"{path}.tmp")  # it was killed while it wrote
             if rank.log is not None:
                 rank.log.finish()
                 if rank.log.trouble:

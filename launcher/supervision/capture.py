@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import time
-from typing import List, Optional
 
 from launcher.logs.writer import open_files
 from launcher.run_dir import RunDir
@@ -17,7 +16,6 @@ from launcher.ui.console import Console
 CHUNK = 1 << 18
 LONGEST_LINE = 1 << 16  # a longer one is shown in parts
 TAIL = 1 << 14  # bytes of a rank kept in memory for the report
-
 
 
 class RankLog:
@@ -69,7 +67,7 @@ class Lines:
     def __init__(self) -> None:
         self._partial = b""
 
-    def split(self, data: bytes) -> List[bytes]:
+    def split(self, data: bytes) -> list[bytes]:
         """Give the lines that this chunk completes; a very long one comes in parts."""
         *lines, rest = (self._partial + data).split(b"\n")
         lines = [last_state(line) for line in lines]
@@ -103,7 +101,7 @@ class Reader:
         self._buffer = bytearray(CHUNK)
         self._view = memoryview(self._buffer)
 
-    def read(self, descriptor: int) -> Optional[memoryview]:
+    def read(self, descriptor: int) -> memoryview | None:
         """Read a chunk, valid until the next read: empty at the end, None when nothing is there now."""
         try:
             return self._view[: os.readv(descriptor, [self._buffer])]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass
-from typing import Callable, Optional, Sequence, Set
+from typing import Callable, Sequence
 
 from launcher.diagnosis import out_of_memory
 from launcher.diagnosis.failure import State, read_error
@@ -40,17 +40,17 @@ class Watch:
         policy: Policy,
         ranks: Sequence[Running],
         journal: Journal,
-        seen: Callable[[Set[int]], None],
+        seen: Callable[[set[int]], None],
     ) -> None:
         self._run, self._policy, self._ranks, self._journal = run, policy, ranks, journal
         self._seen = seen
-        self._stragglers: Set[int] = set()
+        self._stragglers: set[int] = set()
         self._at_ease, self._living = 0.0, len(ranks)
         self._next_sample = 0.0
-        self._sampled: Optional[float] = None
+        self._sampled: float | None = None
         self.memory = out_of_memory.MemoryEvidence()
 
-    def look(self, now: float) -> Optional[Trouble]:
+    def look(self, now: float) -> Trouble | None:
         """Look at every living rank; return the first trouble."""
         living = [rank for rank in self._ranks if rank.alive]
         sampled = now >= self._next_sample
@@ -96,7 +96,7 @@ class Watch:
                 self._journal.say(text % (rank.rank, rank.pulse.step, usual))
                 self._journal.event("straggler", rank.rank, step=rank.pulse.step, usual=usual)
 
-    def _errors(self, living: Sequence[Running], now: float) -> Optional[Trouble]:
+    def _errors(self, living: Sequence[Running], now: float) -> Trouble | None:
         """Find a rank that has written its error and does not end."""
         for rank in living:
             if rank.error_seen is None:
@@ -107,7 +107,7 @@ class Watch:
                 return Trouble(State.RAISED, rank, "it hangs in its exit handlers")
         return None
 
-    def _hang(self, living: Sequence[Running], now: float) -> Optional[Trouble]:
+    def _hang(self, living: Sequence[Running], now: float) -> Trouble | None:
         """Find a rank whose next heartbeat is overdue."""
         limit = self._policy.hang_timeout
         if any(rank.pulse.resting for rank in living) or len(living) != self._living:
@@ -121,7 +121,7 @@ class Watch:
         text = "no heartbeat for %.1f s, the last in step %d (%s)"
         return Trouble(State.HUNG, odd, text % (now - odd.pulse.seen, odd.pulse.step, odd.pulse.phase))
 
-    def _early(self, living: Sequence[Running], now: float) -> Optional[Trouble]:
+    def _early(self, living: Sequence[Running], now: float) -> Trouble | None:
         """Find a rank that ended with 0 while all the others wait."""
         limit = self._policy.early_exit_grace
         gone = [rank for rank in self._ranks if rank.code == 0]

@@ -7,7 +7,6 @@ import os
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Optional, Tuple
 
 from launcher.diagnosis.failure import ErrorRecord, RankEnd, State
 from launcher.plan.model import RankSpec
@@ -20,7 +19,7 @@ from launcher.supervision.capture import RankLog
 class Pulse:
     """Hold a rank's heartbeat as it was seen. Times are those of the run's clock."""
 
-    stamp: Tuple[int, int] = (0, 0)  # of the file: ns, inode
+    stamp: tuple[int, int] = (0, 0)  # of the file: ns, inode
     step: int = 0
     phase: str = ""
     seen: float = 0.0
@@ -59,15 +58,15 @@ class Running:
 
     spec: RankSpec
     started: float = 0.0
-    child: Optional[spawn.Child] = None
-    log: Optional[RankLog] = None
-    code: Optional[int] = None
+    child: spawn.Child | None = None
+    log: RankLog | None = None
+    code: int | None = None
     seconds: float = 0.0
     ended_ns: int = 0
     state: State = State.FINISHED
-    error: Optional[ErrorRecord] = None
-    thread_error: Optional[ErrorRecord] = None
-    error_seen: Optional[float] = None
+    error: ErrorRecord | None = None
+    thread_error: ErrorRecord | None = None
+    error_seen: float | None = None
     detail: str = ""
     group: bool = False  # processes may be left in its group
     pulse: Pulse = field(default_factory=Pulse)

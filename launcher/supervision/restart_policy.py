@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import signal
 from dataclasses import dataclass
-from typing import Callable, Sequence, Tuple
+from typing import Callable, Sequence
 
 from launcher.diagnosis.failure import RankEnd, State, exit_code_of
 from launcher.errors import UsageError
@@ -24,7 +24,7 @@ Busy = Callable[[Plan], str]  # who still uses a device of the plan, "" when nob
 class Failure:
     """Hold what a restart is decided on."""
 
-    ends: Tuple[RankEnd, ...]
+    ends: tuple[RankEnd, ...]
     culprit: RankEnd
     seconds: float
 
@@ -49,7 +49,7 @@ def matches(word: str, failure: Failure) -> bool:
         return exit_code_of(failure.ends, culprit) == int(value) and culprit.state is not State.HUNG
     if kind == "signal" and value:
         return culprit.code == -number(value)
-    raise UsageError("restart_on: %r; give exit:CODE, signal:NAME or hang" % word)
+    raise UsageError(f"restart_on: {word!r}; give exit:CODE, signal:NAME or hang")
 
 
 def number(name: str) -> int:
@@ -72,14 +72,14 @@ def refusal(policy: Policy, failures: Sequence[Failure]) -> str:
     """Say why the run is not started again ("" when it is). The last failure is the one at hand."""
     last = failures[-1]
     if len(failures) > policy.max_restarts:
-        return "no restart left (max_restarts %d)" % policy.max_restarts
+        return f"no restart left (max_restarts {policy.max_restarts})"
     if last.culprit.state is State.NOT_STARTED:
         return "a rank could not be started"
     if policy.restart_on and not any(matches(word, last) for word in policy.restart_on):
-        return "restart_on (%s) does not name this failure" % ", ".join(policy.restart_on)
+        return "restart_on ({}) does not name this failure".format(", ".join(policy.restart_on))
     same = len(failures) > 1 and last.signature and last.signature == failures[-2].signature
     if same and last.seconds < QUICK:
-        return "the same traceback came back within %.1f s" % last.seconds
+        return f"the same traceback came back within {last.seconds:.1f} s"
     return ""
 
 
@@ -98,7 +98,7 @@ def npu_busy(plan: Plan) -> str:
     wanted = {spec.device_id for spec in plan.local_ranks}
     cards = read_cards(Machine(os.environ).output("npu-smi", "info"))
     held = [
-        "device %d: %s" % (card.device_id, ", ".join(card.holders))
+        f"device {card.device_id}: {', '.join(card.holders)}"
         for card in cards
         if card.device_id in wanted and card.holders
     ]

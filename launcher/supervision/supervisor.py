@@ -10,7 +10,6 @@ import time
 import traceback
 from contextlib import suppress
 from dataclasses import replace
-from typing import FrozenSet, List, Optional, Tuple
 
 from launcher.diagnosis.failure import Outcome, exit_code_of
 from launcher.errors import LauncherError
@@ -29,7 +28,7 @@ BUG = LauncherError.exit_code
 RESERVED = 1 << 18  # bytes
 
 
-def supervise(plan: Plan, run: RunDir, console: Console, busy: Optional[Busy] = None) -> Outcome:
+def supervise(plan: Plan, run: RunDir, console: Console, busy: Busy | None = None) -> Outcome:
     """Run every attempt of a plan in the main thread; end with no process of it left.
 
     `busy` names who still uses a device of the plan; a restart waits until it gives "".
@@ -43,7 +42,7 @@ def supervise(plan: Plan, run: RunDir, console: Console, busy: Optional[Busy] = 
 
 
 def _supervise(
-    plan: Plan, run: RunDir, console: Console, busy: Optional[Busy], watched: Signals, begin: float
+    plan: Plan, run: RunDir, console: Console, busy: Busy | None, watched: Signals, begin: float
 ) -> Outcome:
     reserve = Reserve(run)
     journal = Journal(run, console)
@@ -55,12 +54,12 @@ def _supervise(
         outcome = Outcome(error.exit_code, (), None, str(error), 1, time.monotonic() - begin)
     except OSError as error:
         hint = error.filename or "see ulimit -n, ulimit -u and the free memory"
-        text = "cannot run: %s (%s)" % (error.strerror, hint)
+        text = f"cannot run: {error.strerror} ({hint})"
         journal.note(traceback.format_exc())
         outcome = Outcome(BUG, (), None, text, 1, time.monotonic() - begin)
     except Exception as error:
         journal.note(traceback.format_exc())
-        text = "%s: %s; this is a bug of npu-launch, see %s" % (type(error).__name__, error, run.launcher_log)
+        text = f"{type(error).__name__}: {error}; this is a bug of npu-launch, see {run.launcher_log}"
         outcome = Outcome(BUG, (), None, text, 1, time.monotonic() - begin)
     finally:
         with suppress(OSError, ValueError):
@@ -95,8 +94,8 @@ class _Supervisor:
         run: RunDir,
         console: Console,
         journal: Journal,
-        busy: Optional[Busy],
-        limits: Tuple[int, int],
+        busy: Busy | None,
+        limits: tuple[int, int],
     ) -> None:
         self._plan, self._run, self._console, self._journal = plan, run, console, journal
         self._busy = busy or (npu_busy if plan.backend == "npu" else lambda plan: "")
@@ -113,18 +112,16 @@ class _Supervisor:
             result, attempts, why = self._attempts(watched, guardian, spared | {guardian.pid})
         except BaseException:  # whatever went wrong here, no process stays behind
             without = spared | {guardian.pid}
-            sweep.freeze_and_kill(
-                sweep.Trace(self._plan.run_id, top=os.getpid(), without=without)
-            )
+            sweep.freeze_and_kill(sweep.Trace(self._plan.run_id, top=os.getpid(), without=without))
             raise
         finally:
             guardian.dismiss()
         return self._outcome(result, attempts, why, time.monotonic() - begin)
 
     def _attempts(
-        self, watched: Signals, guardian: Guardian, spared: FrozenSet[int]
-    ) -> Tuple[Result, int, str]:
-        failures: List[Failure] = []
+        self, watched: Signals, guardian: Guardian, spared: frozenset[int]
+    ) -> tuple[Result, int, str]:
+        failures: list[Failure] = []
         while True:
             number = len(failures)
             plan = _numbered(self._plan, number)
@@ -141,7 +138,7 @@ class _Supervisor:
         """Wait before a restart; return why there is none, "" when there is."""
         self._journal.event("restart", attempt=number)
         what = headline(result.culprit) if result.culprit else ""
-        self._journal.say("%s; restart %d of %d" % (what, number, self._plan.policy.max_restarts))
+        self._journal.say(f"{what}; restart {number} of {self._plan.policy.max_restarts}")
 
         def sleep(seconds: float) -> bool:
             return self._sleep(watched, seconds)
@@ -149,7 +146,7 @@ class _Supervisor:
         if not sleep(back_off(number)):
             return "interrupted"
         holder = until_free(self._plan, self._busy, sleep, time.monotonic, killed=True)
-        return "a device is still in use: %s" % holder if holder not in ("", "interrupted") else holder
+        return f"a device is still in use: {holder}" if holder not in ("", "interrupted") else holder
 
     def _sleep(self, watched: Signals, seconds: float) -> bool:
         """Wait; tell whether the run may go on: no signal has come to end it."""
@@ -167,20 +164,18 @@ class _Supervisor:
     def _outcome(self, result: Result, attempts: int, why: str, seconds: float) -> Outcome:
         signal = result.interrupted or self._interrupted
         if signal:
-            text = "ended by %s after %.1f s" % (name(signal), seconds)
+            text = f"ended by {name(signal)} after {seconds:.1f} s"
             return Outcome(128 + signal, result.ends, None, text, attempts, seconds)
         culprit = result.culprit
         if culprit is None:
             return Outcome(0, result.ends, None, "", attempts, seconds)
         text = report(self._run, result.ends, culprit, result.calls)
         if why:
-            text += "\n  not started again: %s" % why
+            text += f"\n  not started again: {why}"
         return Outcome(exit_code_of(result.ends, culprit), result.ends, culprit.rank, text, attempts, seconds)
 
 
 def _numbered(plan: Plan, attempt: int) -> Plan:
     """Tell the ranks of a plan which attempt they belong to."""
-    ranks = tuple(
-        replace(spec, env=dict(spec.env, NPU_LAUNCH_ATTEMPT=str(attempt))) for spec in plan.ranks
-    )
+    ranks = tuple(replace(spec, env=dict(spec.env, NPU_LAUNCH_ATTEMPT=str(attempt))) for spec in plan.ranks)
     return replace(plan, ranks=ranks)

@@ -9,7 +9,7 @@ import enum
 import os
 import signal
 import time
-from typing import FrozenSet, List, Optional, Sequence, Set
+from typing import Sequence
 
 from launcher.plan.model import Plan
 from launcher.process import procfs, spawn, sweep
@@ -38,11 +38,11 @@ class Ending:
     def __init__(self, plan: Plan, ranks: Sequence[Running], journal: Journal, clock: Clock) -> None:
         self._plan, self._ranks, self._journal, self._clock = plan, ranks, journal, clock
         self.phase = Phase.RUNNING
-        self.began_ns: Optional[int] = None  # monotonic; None: every rank ended by itself
+        self.began_ns: int | None = None  # monotonic; None: every rank ended by itself
         self.deadline = float("inf")
-        self.spared: FrozenSet[int] = frozenset()  # children of this process that are no part of the run
+        self.spared: frozenset[int] = frozenset()  # children of this process that are no part of the run
 
-    def living(self) -> List[Running]:
+    def living(self) -> list[Running]:
         """Give the ranks whose process has not ended."""
         return [rank for rank in self._ranks if rank.alive]
 
@@ -100,7 +100,7 @@ class Ending:
         self.deadline = now + GIVE_UP
         ranks = [rank.rank for rank in self.living()]
         if ranks:
-            self._journal.say("killing rank%s %s" % ("s" if len(ranks) > 1 else "", spell(ranks)))
+            self._journal.say("killing rank{} {}".format("s" if len(ranks) > 1 else "", spell(ranks)))
         self.send(signal.SIGKILL)
 
     def _sweep(self, now: float) -> None:
@@ -115,10 +115,10 @@ class Ending:
     def _trace(self) -> sweep.Trace:
         return sweep.Trace(self._plan.run_id, top=os.getpid(), without=self.spared)
 
-    def _give_up(self, found: Set[int]) -> None:
+    def _give_up(self, found: set[int]) -> None:
         pids = sorted(found | {rank.pid for rank in self.living()})
         for pid in pids:
             where = procfs.waits_in(pid)
-            self._journal.say("cannot kill process %d%s" % (pid, " (waits in %s)" % where if where else ""))
+            self._journal.say("cannot kill process %d%s" % (pid, f" (waits in {where})" if where else ""))
         self._journal.event("survivors", pids=pids)
         self.phase = Phase.DONE

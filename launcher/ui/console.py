@@ -12,7 +12,7 @@ import stat
 import time
 from collections import deque
 from contextlib import suppress
-from typing import IO, Deque, Dict, FrozenSet, Optional, Sequence, Set, Tuple
+from typing import IO, Sequence
 
 from launcher.text import clock, label, printable
 
@@ -29,19 +29,19 @@ class _Line:
 
     def __init__(self, number: int, wall: float, since: float, rank: int, text: bytes) -> None:
         self.number, self.wall, self.since, self.text = number, wall, since, text
-        self.ranks: Set[int] = {rank}
+        self.ranks: set[int] = {rank}
 
 
 class Console:
     """Print lines; a closed console stops nothing. `show` names the ranks to print (empty: all)."""
 
-    def __init__(self, out: Optional[IO[str]], show: Tuple[int, ...] = (), quiet: bool = False) -> None:
+    def __init__(self, out: IO[str] | None, show: tuple[int, ...] = (), quiet: bool = False) -> None:
         self._output = _Output(out)
         self._show, self._quiet = frozenset(show), quiet
-        self._living: FrozenSet[int] = frozenset()
-        self._held: Deque[_Line] = deque()
-        self._by_text: Dict[bytes, _Line] = {}
-        self._last: Dict[int, int] = {}  # rank -> number of the line that it wrote last
+        self._living: frozenset[int] = frozenset()
+        self._held: deque[_Line] = deque()
+        self._by_text: dict[bytes, _Line] = {}
+        self._last: dict[int, int] = {}  # rank -> number of the line that it wrote last
         self._count = 0
         self._budget, self._budget_at = float(BURST), time.monotonic()
 
@@ -59,7 +59,7 @@ class Console:
         return self._budget <= 0 or self._output.full
 
     @property
-    def descriptor(self) -> Optional[int]:
+    def descriptor(self) -> int | None:
         """Give the descriptor to wait for, when output waits to be taken."""
         return self._output.waiting
 
@@ -112,22 +112,22 @@ class Console:
             if self._by_text.get(line.text) is line:
                 del self._by_text[line.text]
             text = line.text.decode("utf-8", "backslashreplace")
-            self._output.write("%s %s| %s\n" % (clock(line.wall), label(line.ranks), printable(text)))
+            self._output.write(f"{clock(line.wall)} {label(line.ranks)}| {printable(text)}\n")
 
 
 class _Output:
     """Write to a stream without waiting for whoever reads it."""
 
-    def __init__(self, stream: Optional[IO[str]]) -> None:
+    def __init__(self, stream: IO[str] | None) -> None:
         self.closed = stream is None
         self._stream = stream
-        self._queue: Deque[bytes] = deque()
+        self._queue: deque[bytes] = deque()
         self._size = 0
         self.dropped = 0
         self._descriptor = _own_description(stream)
 
     @property
-    def waiting(self) -> Optional[int]:
+    def waiting(self) -> int | None:
         return self._descriptor if self._queue and not self.closed else None
 
     @property
@@ -141,7 +141,7 @@ class _Output:
             self.dropped += 1
             return
         if self.dropped:
-            text = "... %d lines left out here; the files in logs/ have them\n%s" % (self.dropped, text)
+            text = f"... {self.dropped} lines left out here; the files in logs/ have them\n{text}"
             self.dropped = 0
         data = text.encode("utf-8", "backslashreplace")
         self._queue.append(data)
@@ -164,7 +164,7 @@ class _Output:
         end = time.monotonic() + patience
         if self.dropped and not self.closed:
             dropped, self.dropped = self.dropped, 0
-            self.write("... %d lines left out here; the files in logs/ have them\n" % dropped)
+            self.write(f"... {dropped} lines left out here; the files in logs/ have them\n")
         self.flush()
         while self.waiting is not None and time.monotonic() < end:
             select.select([], [self.waiting], [], 0.05)
@@ -185,7 +185,7 @@ class _Output:
             return 0
 
 
-def _own_description(stream: Optional[IO[str]]) -> Optional[int]:
+def _own_description(stream: IO[str] | None) -> int | None:
     """Open a terminal or pipe anew, so that not to block does not hold for the user's shell too."""
     if stream is None:
         return None
@@ -198,5 +198,5 @@ def _own_description(stream: Optional[IO[str]]) -> Optional[int]:
     if stat.S_ISFIFO(mode) or stat.S_ISCHR(mode):
         with suppress(OSError):
             flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-            return os.open("/proc/self/fd/%d" % descriptor, flags)
+            return os.open(f"/proc/self/fd/{descriptor}", flags)
     return descriptor

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Iterator, Sequence
 
 from launcher.diagnosis.failure import ErrorRecord, RankEnd, State
 from launcher.diagnosis.hang import RollCall
@@ -21,9 +21,7 @@ _PLUMBING = re.compile(r'File "(<frozen runpy>|[^"]*/runpy\.py|[^"]*launcher/wor
 PLOG_BYTES = 1 << 16  # of the end of each plog file
 
 
-def report(
-    run: RunDir, ends: Sequence[RankEnd], culprit: RankEnd, calls: Optional[RollCall] = None
-) -> str:
+def report(run: RunDir, ends: Sequence[RankEnd], culprit: RankEnd, calls: RollCall | None = None) -> str:
     """Say who failed first, why, and what became of the others."""
     parts = [headline(culprit)]
     parts += ["  " + line for line in (culprit.detail, _where(calls)) if line]
@@ -31,17 +29,17 @@ def report(
     parts += _tracebacks(ends, culprit) or _tail(culprit)
     parts += _stacks(calls)
     parts += ["  " + line for line in _others(ends, culprit)]
-    parts.append("  log of rank %d: %s" % (culprit.rank, run.log(culprit.rank)))
+    parts.append(f"  log of rank {culprit.rank}: {run.log(culprit.rank)}")
     return "\n".join(parts)
 
 
 def headline(culprit: RankEnd) -> str:
     """Name the culprit and the cause in one line."""
-    pid = "pid %d, " % culprit.pid if culprit.pid else ""
-    who = "rank %d (device %d, %safter %.1f s)" % (culprit.rank, culprit.device_id, pid, culprit.seconds)
+    pid = f"pid {culprit.pid}, " if culprit.pid else ""
+    who = f"rank {culprit.rank} (device {culprit.device_id}, {pid}after {culprit.seconds:.1f} s)"
     if culprit.state is State.HUNG:
-        return "%s hung" % who
-    return "%s failed first: %s" % (who, cause(culprit))
+        return f"{who} hung"
+    return f"{who} failed first: {cause(culprit)}"
 
 
 def cause(end: RankEnd) -> str:
@@ -60,32 +58,32 @@ def cause(end: RankEnd) -> str:
     memory = "out of memory, " if end.state is State.OUT_OF_MEMORY else ""
     if end.code is not None and end.code < 0:
         by = ", not by npu-launch" if end.state in (State.SIGNALLED, State.OUT_OF_MEMORY) else ""
-        return "%skilled by %s%s" % (memory, signals.name(-end.code), by)
-    return "%sexit code %s" % (memory, end.code)
+        return f"{memory}killed by {signals.name(-end.code)}{by}"
+    return f"{memory}exit code {end.code}"
 
 
-def _one_line(error: Optional[ErrorRecord]) -> str:
+def _one_line(error: ErrorRecord | None) -> str:
     if error is None:
         return ""
     message = printable(error.message.strip().split("\n")[0][:300])
-    return "%s: %s" % (error.kind, message) if message else error.kind
+    return f"{error.kind}: {message}" if message else error.kind
 
 
-def _where(calls: Optional[RollCall]) -> str:
-    return "where the ranks were: rank %s" % calls.line if calls and calls.line else ""
+def _where(calls: RollCall | None) -> str:
+    return f"where the ranks were: rank {calls.line}" if calls and calls.line else ""
 
 
-def codes(run: RunDir, ends: Sequence[RankEnd], culprit: RankEnd) -> List[str]:
+def codes(run: RunDir, ends: Sequence[RankEnd], culprit: RankEnd) -> list[str]:
     """Explain the error codes of HCCL and CANN that the ranks wrote, the culprit's first."""
     from launcher.hccl import error_codes
 
-    lines: Dict[str, List[int]] = {}
+    lines: dict[str, list[int]] = {}
     for end in sorted(ends, key=lambda end: end.rank != culprit.rank):
         error = end.error.traceback if end.error else ""
         texts = [error, end.tail.decode("utf-8", "replace"), *_plogs(run.rank_dir(end.rank) / "plog")]
         for found in error_codes.explain("\n".join(texts)):
             lines.setdefault(str(found), []).append(end.rank)
-    return ["%s %s" % (label(set(ranks)), line) for line, ranks in list(lines.items())[:8]]
+    return [f"{label(set(ranks))} {line}" for line, ranks in list(lines.items())[:8]]
 
 
 def _plogs(folder: Path) -> Iterator[str]:
@@ -100,36 +98,36 @@ def _plogs(folder: Path) -> Iterator[str]:
                 continue
 
 
-def _tracebacks(ends: Sequence[RankEnd], culprit: RankEnd) -> List[str]:
+def _tracebacks(ends: Sequence[RankEnd], culprit: RankEnd) -> list[str]:
     """Print the culprit's traceback, once for all ranks that have the same one, then the others'."""
     shown = culprit.error or culprit.thread_error
     if shown is None:
         return []
-    groups: Dict[str, Tuple[List[int], str]] = {}
+    groups: dict[str, tuple[list[int], str]] = {}
     for end in sorted(ends, key=lambda end: (end.rank != culprit.rank, end.cause_ns)):
         error = shown if end.rank == culprit.rank else end.error
         key = normalised(error.traceback, end.rank) if error else ""
         # One that raised the same after the teardown had begun belongs to the same block.
         if error and (not groups or key in groups or end.state in (State.RAISED, State.OUT_OF_MEMORY)):
             groups.setdefault(key, ([], _heading(error)))[0].append(end.rank)
-    lines: List[str] = []
+    lines: list[str] = []
     for ranks, text in list(groups.values())[:4]:
-        lines += ["", "  [%s]" % spell(sorted(ranks))]
+        lines += ["", f"  [{spell(sorted(ranks))}]"]
         lines += ["  " + printable(line) for line in text.rstrip().split("\n")]
     return [*lines, ""]
 
 
 def _heading(error: ErrorRecord) -> str:
-    return error.traceback if error.fatal else "in thread %s:\n%s" % (error.thread, error.traceback)
+    return error.traceback if error.fatal else f"in thread {error.thread}:\n{error.traceback}"
 
 
 def normalised(traceback: str, rank: int) -> str:
     """Take out of a traceback what differs from rank to rank."""
     text = re.sub(r"0x[0-9a-fA-F]+", "0x", traceback)
-    return re.sub(r"(?i)\b(ranks?[ /_=:]?)%d\b" % rank, r"\1N", text)
+    return re.sub(rf"(?i)\b(ranks?[ /_=:]?){rank}\b", r"\1N", text)
 
 
-def _tail(culprit: RankEnd) -> List[str]:
+def _tail(culprit: RankEnd) -> list[str]:
     if culprit.state is State.NOT_STARTED:
         return []
     lines = last_lines(culprit.tail, LINES)
@@ -138,21 +136,21 @@ def _tail(culprit: RankEnd) -> List[str]:
     return ["", "  its last lines:", *("    " + line for line in lines), ""]
 
 
-def _stacks(calls: Optional[RollCall]) -> List[str]:
+def _stacks(calls: RollCall | None) -> list[str]:
     if calls is None or not calls.stacks:
         return []
     lines = [line for line in calls.stacks if not _PLUMBING.search(line)]
     return ["  stacks:", *("  " + printable(line) for line in lines[:STACK_LINES]), ""]
 
 
-def _others(ends: Sequence[RankEnd], culprit: RankEnd) -> List[str]:
+def _others(ends: Sequence[RankEnd], culprit: RankEnd) -> list[str]:
     """Name the other ranks, those with the same end in one line."""
-    groups: Dict[str, List[int]] = {}
+    groups: dict[str, list[int]] = {}
     for end in ends:
         if end.rank != culprit.rank:
             groups.setdefault(_other(end), []).append(end.rank)
     lines = [("ranks" if len(who) > 1 else "rank", spell(who), text) for text, who in groups.items()]
-    return ["%s %s: %s" % line for line in lines]
+    return ["{} {}: {}".format(*line) for line in lines]
 
 
 def _other(end: RankEnd) -> str:
@@ -163,5 +161,5 @@ def _other(end: RankEnd) -> str:
     if end.state is State.TORN_DOWN:
         return "ended by npu-launch"
     if end.state is State.VICTIM:
-        return "victim, waited for another rank (%s)" % cause(end)
-    return "%s (%s)" % (end.state.value, cause(end))
+        return f"victim, waited for another rank ({cause(end)})"
+    return f"{end.state.value} ({cause(end)})"

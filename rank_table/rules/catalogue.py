@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Dict, NamedTuple
+from typing import NamedTuple
 
 
 class Rule(NamedTuple):
@@ -14,7 +14,7 @@ class Rule(NamedTuple):
 
 _PARSE, _VALUE, _MISSING = "EI0004", "EI0014", "EI0017"
 
-RULES: Dict[str, Rule] = {
+RULES: dict[str, Rule] = {
     # the file
     "file.kind": Rule(_PARSE, "the path names a regular file"),
     "file.name": Rule(_PARSE, "the first .json in the path is its end"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from typing import Any, Mapping, Optional, Tuple
+from typing import Any, Mapping
 
 from rank_table.rules.finding import Report
 
@@ -42,7 +42,7 @@ def layout(document: Any, report: Report) -> str:
 
 def _with_version(document: Document, version: Any, report: Report) -> str:
     if not isinstance(version, str):
-        report.error("scalar.string", "version", version, "no string", 'write "%s"' % str(version)[:20])
+        report.error("scalar.string", "version", version, "no string", f'write "{str(version)[:20]}"')
         version = str(version)
     if version not in LISTS:
         todo = 'write "1.0" (910A, A2), "1.2" (A3 super pod) or "2.0" (950)'
@@ -54,7 +54,7 @@ def _with_version(document: Document, version: Any, report: Report) -> str:
     )
     if wanted not in document and found:
         right = {"rank_list": "2.0", "server_list": "1.0", "node_list": "1.1"}.get(found, "no version at all")
-        message = "has %s, which is the layout of %s" % (found, right)
+        message = f"has {found}, which is the layout of {right}"
         report.error(
             "version.layout", "version", version, message, "convert: npu-launch rank-table convert --to 1.0"
         )
@@ -68,12 +68,12 @@ def _chip_reads(version: str, report: Report) -> None:
     if report.chip and report.chip not in readers:
         wants = "2.0" if report.chip == "950" else "1.0"
         if version == "1.2":
-            message = "its super pods are read on A3 only; %s reads %s" % (report.chip, wants)
+            message = f"its super pods are read on A3 only; {report.chip} reads {wants}"
             note = report.error if report.chip == "950" else report.warning
-            note("version.chip", "version", version, message, "make it for %s" % report.chip)
+            note("version.chip", "version", version, message, f"make it for {report.chip}")
             return
-        message = "%s reads only %s" % (report.chip, wants)
-        report.error("version.chip", "version", version, message, "make it for %s" % report.chip)
+        message = f"{report.chip} reads only {wants}"
+        report.error("version.chip", "version", version, message, f"make it for {report.chip}")
     report.narrow(*readers)
 
 
@@ -86,7 +86,7 @@ def _without_version(document: Document, report: Report) -> str:
     for key, version in (("server_list", "1.0"), ("rank_list", "2.0"), ("node_list", "1.1")):
         if key in document:
             message = "missing: HCCL takes the table for the legacy template and finds no group_list"
-            report.error("version.missing", "version", None, message, 'write "version": "%s"' % version)
+            report.error("version.missing", "version", None, message, f'write "version": "{version}"')
             return version
     _unknown(document, report)
     return ""
@@ -99,12 +99,12 @@ def _unknown(document: Document, report: Report) -> None:
         for match in [difflib.get_close_matches(key[:40], KNOWN_KEYS, 1, 0.7)]
         if match
     ]
-    todo = "did you mean %s?" % near[0][1] if near else "make one: npu-launch rank-table make"
+    todo = f"did you mean {near[0][1]}?" if near else "make one: npu-launch rank-table make"
     path = near[0][0][:60] if near else ""
     report.error("kind.unknown", path, None, "no key of a rank table in it", todo)
 
 
-def _other_kind(document: Document) -> Optional[Tuple[str, str, str]]:
+def _other_kind(document: Document) -> tuple[str, str, str] | None:
     """Recognise the documents that users take for rank tables: (rule, what it is, what to do)."""
     make = "make one: npu-launch rank-table make"
     if "server_group_list" in document:
@@ -136,7 +136,7 @@ def _other_kind(document: Document) -> Optional[Tuple[str, str, str]]:
     return _by_entries(document, make)
 
 
-def _by_entries(document: Document, make: str) -> Optional[Tuple[str, str, str]]:
+def _by_entries(document: Document, make: str) -> tuple[str, str, str] | None:
     servers = document.get("server_list")
     first = servers[0] if isinstance(servers, list) and servers and isinstance(servers[0], dict) else {}
     if "tor_count" in document or "tor_id" in first or "tor_ip" in first:
@@ -163,7 +163,7 @@ def _by_entries(document: Document, make: str) -> Optional[Tuple[str, str, str]]
     return None
 
 
-def _items(servers: Any, key: str) -> Tuple[Mapping[str, Any], ...]:
+def _items(servers: Any, key: str) -> tuple[Mapping[str, Any], ...]:
     lists = (
         [server.get(key) for server in servers if isinstance(server, dict)]
         if isinstance(servers, list)

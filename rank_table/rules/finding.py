@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any, Dict, FrozenSet, List, Mapping, Optional
+from typing import Any, Mapping
 
 from rank_table.inventory import CHIPS
 from rank_table.rules.catalogue import RULES
@@ -34,11 +34,11 @@ class Finding:
     column: int = 0
 
     def __str__(self) -> str:
-        place = "line %d column %d" % (self.line, self.column) if self.line else self.path
-        value = " %s" % self.value if self.value else ""
+        place = f"line {self.line} column {self.column}" if self.line else self.path
+        value = f" {self.value}" if self.value else ""
         head = ": ".join(part for part in (place + value, self.message) if part.strip())
         tail = " ".join(part for part in (self.chip, self.code) if part)
-        return "%s: %s; %s [%s%s]" % (
+        return "{}: {}; {} [{}{}]".format(
             self.level,
             head.strip(),
             self.todo,
@@ -54,13 +54,13 @@ class Report:
     reads the layout. A rule of one generation is an error when no other is left, else a warning.
     """
 
-    def __init__(self, chip: str = "", environ: Optional[Mapping[str, str]] = None) -> None:
+    def __init__(self, chip: str = "", environ: Mapping[str, str] | None = None) -> None:
         self.chip = chip
-        self.chips: FrozenSet[str] = frozenset((chip,) if chip else CHIPS)
+        self.chips: frozenset[str] = frozenset((chip,) if chip else CHIPS)
         self.environ: Mapping[str, str] = environ or {}
-        self.findings: List[Finding] = []
-        self._counts: Dict[str, int] = {}
-        self._last: Dict[str, Finding] = {}
+        self.findings: list[Finding] = []
+        self._counts: dict[str, int] = {}
+        self._last: dict[str, Finding] = {}
 
     def narrow(self, *chips: str) -> None:
         """Keep the generations whose HCCL reads this layout, unless one was given."""
@@ -87,12 +87,12 @@ class Report:
     def failed(self) -> bool:
         return any(finding.level == ERROR for finding in self.findings)
 
-    def done(self) -> List[Finding]:
+    def done(self) -> list[Finding]:
         """Give the findings, errors first, with a line for what was only counted."""
         for rule, count in self._counts.items():
             if count > MOST:
                 last = self._last[rule]
-                message = "%d more findings of this rule are not shown" % (count - MOST)
+                message = f"{count - MOST} more findings of this rule are not shown"
                 self.findings.append(
                     Finding(rule, last.level, last.code, "", "", message, "mend these first", last.chip)
                 )

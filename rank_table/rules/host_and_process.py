@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Dict, Mapping, Optional
+from typing import Mapping
 
 from rank_table.inventory import Device, Host
 from rank_table.model import Rank
@@ -11,9 +11,7 @@ from rank_table.rules.finding import Report
 from rank_table.table import RankTable
 
 
-def check_process(
-    table: RankTable, environ: Mapping[str, str], physical: Optional[int], report: Report
-) -> None:
+def check_process(table: RankTable, environ: Mapping[str, str], physical: int | None, report: Report) -> None:
     """Compare a process with the table: RANK_ID, and the physical id of its device (None: unknown)."""
     text = environ.get("RANK_ID", "")
     if not (text.isdigit() and text.isascii() and len(text) <= 10):
@@ -23,20 +21,16 @@ def check_process(
         return
     rank = int(text)
     if rank >= table.world_size:
-        message = "the table has ranks 0 to %d" % (table.world_size - 1)
+        message = f"the table has ranks 0 to {table.world_size - 1}"
         report.error(
             "process.rank_size", "RANK_ID", text, message, "start as many processes as the table has ranks"
         )
         return
     entry = table.by_rank(rank)
     if physical is not None and entry.device_id not in (-1, physical):
-        message = "the table gives rank %d device %d, the process has device %d" % (
-            rank,
-            entry.device_id,
-            physical,
-        )
+        message = f"the table gives rank {rank} device {entry.device_id}, the process has device {physical}"
         todo = "the table holds physical ids; ASCEND_DEVICE_ID is the logical one (npu-launch inventory)"
-        report.error("process.device", "rank %d" % rank, str(entry.device_id), message, todo)
+        report.error("process.device", f"rank {rank}", str(entry.device_id), message, todo)
 
 
 def check_host(table: RankTable, host: Host, report: Report) -> None:
@@ -45,7 +39,7 @@ def check_host(table: RankTable, host: Host, report: Report) -> None:
     if not mine and len(table.servers) == 1:
         mine = table.ranks  # one server: its name need not be an address
     if not mine:
-        message = "not in the table, which has %s" % ", ".join(table.servers[:4])
+        message = "not in the table, which has {}".format(", ".join(table.servers[:4]))
         todo = "make the table anew, or name the host as the table does (--server-id)"
         report.error("host.server", "", host.server_id, message, todo)
         return
@@ -54,19 +48,19 @@ def check_host(table: RankTable, host: Host, report: Report) -> None:
         _compare(rank, known, report)
 
 
-def _compare(rank: Rank, known: Dict[int, Device], report: Report) -> None:
-    place = "rank %d" % rank.rank_id
+def _compare(rank: Rank, known: dict[int, Device], report: Report) -> None:
+    place = f"rank {rank.rank_id}"
     device = known.get(rank.device_id)
     if device is None:
-        message = "device %d is not here; here are %s" % (rank.device_id, spell(sorted(known)) or "none")
+        message = f"device {rank.device_id} is not here; here are {spell(sorted(known)) or 'none'}"
         report.error("host.device", place, str(rank.device_id), message, "write the N of /dev/davinciN")
         return
     if rank.device_ip and device.device_ip and device.device_ip not in rank.device_ip.split(","):
-        message = "its network port has %s (%s)" % (device.device_ip, device.origin.get("device_ip", ""))
+        message = "its network port has {} ({})".format(device.device_ip, device.origin.get("device_ip", ""))
         report.error("host.device_ip", place, rank.device_ip, message, "make the table anew on this host")
     wanted = device.super_device_id
     if rank.super_device_id and wanted and rank.super_device_id.strip() != wanted:
-        message = "the driver's SDID is %s" % wanted
+        message = f"the driver's SDID is {wanted}"
         report.error(
             "host.super_device_id", place, rank.super_device_id, message, "make the table anew on this host"
         )

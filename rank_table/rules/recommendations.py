@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Dict, List
-
 from rank_table.ranges import spell
 from rank_table.rules.finding import WARNING, Report
 from rank_table.rules.v1 import Entry, View
@@ -17,7 +15,7 @@ def interleaved(view: View, report: Report) -> None:
     for (path, _), entries in zip(view.servers, view.by_server):
         ranks = sorted({entry.rank_id for entry in entries if entry.rank_id is not None})
         if ranks and ranks[-1] - ranks[0] + 1 != len(ranks) and ranks[-1] < len(view.entries):
-            message = "ranks %s: another server's are between them" % spell(ranks)
+            message = f"ranks {spell(ranks)}: another server's are between them"
             report.warning("doc.interleaved", path, None, message, "number server after server")
 
 
@@ -29,7 +27,7 @@ def order(view: View, report: Report) -> None:
         )
         devices = [device for _, device in pairs]
         if devices != sorted(devices):
-            message = "by rank the devices are %s" % ",".join(map(str, devices[:16]))
+            message = "by rank the devices are {}".format(",".join(map(str, devices[:16])))
             report.warning("doc.order", path, None, message, "give the lower rank to the lower device_id")
 
 
@@ -47,22 +45,22 @@ def server_ids(view: View, report: Report) -> None:
 
 def counts_910a(view: View, report: Report) -> None:
     """910A: 1, 2, 4 or 8 devices; 2 or 4 within 0-3 or 4-7; the same ones on every server."""
-    sets: List[List[int]] = []
+    sets: list[list[int]] = []
     for (path, _), entries in zip(view.servers, view.by_server):
         ids = sorted({entry.device_id for entry in entries if entry.device_id is not None})
         sets.append(ids)
         if len(entries) not in (1, 2, 4, 8):
-            message = "%d devices: 910A takes 1, 2, 4 or 8" % len(entries)
+            message = f"{len(entries)} devices: 910A takes 1, 2, 4 or 8"
             report.on(
                 "910A", "doc.910a-count", path + ".device", None, message, "take another number", WARNING
             )
         elif len(entries) in (2, 4) and len({device // 4 for device in ids}) > 1:
-            message = "devices %s reach over 0-3 and 4-7, which are not linked" % spell(ids)
+            message = f"devices {spell(ids)} reach over 0-3 and 4-7, which are not linked"
             report.on(
                 "910A", "doc.910a-group", path + ".device", None, message, "stay within one group", WARNING
             )
         if ids != sets[0]:
-            message = "devices %s, but %s has %s" % (spell(ids), view.servers[0][0], spell(sets[0]))
+            message = f"devices {spell(ids)}, but {view.servers[0][0]} has {spell(sets[0])}"
             report.on(
                 "910A", "doc.910a-same-set", path + ".device", None, message, "take the same ones", WARNING
             )
@@ -72,7 +70,7 @@ def servers(view: View, report: Report) -> None:
     """The largest cluster of a chip."""
     for chip, most in MOST_SERVERS:
         if len(view.servers) > most:
-            message = "%d servers; %s is documented up to %d" % (len(view.servers), chip, most)
+            message = f"{len(view.servers)} servers; {chip} is documented up to {most}"
             report.on(
                 chip, "doc.servers", "server_list", None, message, "ask whether it carries more", WARNING
             )
@@ -83,7 +81,7 @@ def equal_counts(view: View, report: Report) -> None:
     chip = "A2" if "A2" in report.chips else "A3"
     for (path, _), entries in zip(view.servers, view.by_server):
         if len(entries) != len(view.by_server[0]):
-            message = "%d devices, but %s has %d" % (len(entries), view.servers[0][0], len(view.by_server[0]))
+            message = f"{len(entries)} devices, but {view.servers[0][0]} has {len(view.by_server[0])}"
             report.on(
                 chip, "doc.equal-counts", path + ".device", None, message, "list as many everywhere", WARNING
             )
@@ -95,10 +93,7 @@ def planes_a2(view: View, report: Report) -> None:
         ids = {entry.device_id for entry in entries if entry.device_id is not None}
         low, high = {d for d in ids if d < 8}, {d - 8 for d in ids if d >= 8}
         if low and high and low != high:
-            message = "module 0-7 uses planes %s, module 8-15 planes %s" % (
-                spell(sorted(low)),
-                spell(sorted(high)),
-            )
+            message = f"module 0-7 uses planes {spell(sorted(low))}, module 8-15 planes {spell(sorted(high))}"
             todo = "take the same planes of both (0 with 8, 1 with 9 ...)"
             report.on("A2", "doc.a2-planes", path + ".device", None, message, todo, WARNING)
 
@@ -117,7 +112,7 @@ def subnets_910a(view: View, report: Report) -> None:
                 break
             others = max(_shared(bits[first], bits[n]) for n in bits if n % 4 != first)
             if _shared(bits[first], bits[first + 4]) <= others:
-                message = "devices %d and %d are not alone in a subnet" % (first, first + 4)
+                message = f"devices {first} and {first + 4} are not alone in a subnet"
                 todo = "plan four subnets, for 0 and 4, 1 and 5, 2 and 6, 3 and 7"
                 report.on("910A", "doc.910a-subnet", path, None, message, todo, WARNING)
                 break
@@ -143,11 +138,11 @@ def super_device_a3(view: View, report: Report) -> None:
 def host_ports(view: View, report: Report) -> None:
     """A3: every device of a server has a host_port of its own."""
     for entries in view.by_server:
-        seen: Dict[str, str] = {}
+        seen: dict[str, str] = {}
         for entry in entries:
             port = entry.item.get("host_port")
             if isinstance(port, str) and port in seen:
-                message = "also that of %s" % seen[port]
+                message = f"also that of {seen[port]}"
                 report.on(
                     "A3", "doc.host-port", entry.path + ".host_port", port, message, "write another", WARNING
                 )
@@ -157,7 +152,7 @@ def host_ports(view: View, report: Report) -> None:
 
 def backups(view: View, report: Report) -> None:
     """A3 with operator retry: the backup address is the sister die's, on another port."""
-    seen: Dict[str, str] = {}
+    seen: dict[str, str] = {}
     for entries in view.by_server:
         by_id = {entry.device_id: entry for entry in entries}
         for entry in entries:
@@ -167,10 +162,10 @@ def backups(view: View, report: Report) -> None:
             where = entry.path + ".backup_device_ip"
             sister = by_id.get(entry.device_id ^ 1)
             if sister is not None and backup not in sister.ips:
-                message = "not the address of the sister die, device %d" % (entry.device_id ^ 1)
+                message = f"not the address of the sister die, device {entry.device_id ^ 1}"
                 report.on("A3", "doc.backup", where, backup, message, "write that one", WARNING)
             if backup in seen:
-                message = "also the backup of %s" % seen[backup]
+                message = f"also the backup of {seen[backup]}"
                 report.on("A3", "doc.backup", where, backup, message, "write another", WARNING)
             seen[backup] = entry.path
             _backup_port(entry, report)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Mapping, Optional, Set, Tuple
+from typing import Any, Mapping
 
 from rank_table.rules import values
 from rank_table.rules.finding import Report
@@ -17,9 +17,9 @@ def super_pods(view: View, report: Report) -> None:
         message = "missing: the servers are then no super pod"
         report.warning("super_pod.missing", "super_pod_list", None, message, "write it, or make version 1.0")
         return
-    homes: Dict[str, str] = {}
+    homes: dict[str, str] = {}
     known = set(view.ids)
-    seen: Dict[str, str] = {}
+    seen: dict[str, str] = {}
     for path, pod in values.objects(report, "super_pod.id", view.document, "super_pod_list", ""):
         name = values.name(report, "super_pod.id", pod, "super_pod_id", path, 127)
         if name and name in seen:
@@ -27,7 +27,7 @@ def super_pods(view: View, report: Report) -> None:
                 "super_pod.unique",
                 path + ".super_pod_id",
                 name,
-                "also that of %s" % seen[name],
+                f"also that of {seen[name]}",
                 "name it anew",
             )
         seen.setdefault(name, path)
@@ -39,7 +39,7 @@ def super_pods(view: View, report: Report) -> None:
 
 
 def _servers_of(
-    report: Report, pod: Mapping[str, Any], path: str, name: str, known: Set[str], homes: Dict[str, str]
+    report: Report, pod: Mapping[str, Any], path: str, name: str, known: set[str], homes: dict[str, str]
 ) -> None:
     for here, server in values.objects(report, "super_pod.server", pod, "server_list", path):
         server_id = values.text(report, server, "server_id", here)
@@ -48,21 +48,21 @@ def _servers_of(
             message = "missing" if not server_id else "no server of server_list"
             report.error("super_pod.server", where, server_id, message, "write a server_id of server_list")
         elif server_id in homes:
-            message = "also in super pod %s" % homes[server_id]
+            message = f"also in super pod {homes[server_id]}"
             report.error("super_pod.cover", where, server_id, message, "list every server in one super pod")
         else:
             homes[server_id] = name
 
 
-def _uncovered(view: View, report: Report, homes: Dict[str, str]) -> None:
+def _uncovered(view: View, report: Report, homes: dict[str, str]) -> None:
     for (path, _), server_id in zip(view.servers, view.ids):
         if server_id and server_id not in homes:
             message = "in no super pod (serverNum in super_pod_list and server_list are inconsistent)"
             report.error("super_pod.cover", path + ".server_id", server_id, message, "add it to a super pod")
 
 
-def _super_device_ids(view: View, report: Report, homes: Dict[str, str]) -> None:
-    seen: Dict[Tuple[str, int], str] = {}
+def _super_device_ids(view: View, report: Report, homes: dict[str, str]) -> None:
+    seen: dict[tuple[str, int], str] = {}
     for entry in view.entries:
         where = entry.path + ".super_device_id"
         if not entry.item.get("super_device_id"):
@@ -74,21 +74,21 @@ def _super_device_ids(view: View, report: Report, homes: Dict[str, str]) -> None
             continue
         key = (homes.get(view.ids[entry.server], ""), number)
         if key in seen:
-            message = "also that of %s, in the same super pod" % seen[key]
+            message = f"also that of {seen[key]}, in the same super pod"
             todo = "write each device's own SDID"
             report.error("super_device_id.unique", where, entry.item["super_device_id"], message, todo)
         seen.setdefault(key, entry.path)
 
 
-def _adjacent(view: View, report: Report, homes: Dict[str, str]) -> None:
-    closed: List[str] = []
-    before: Optional[str] = None
+def _adjacent(view: View, report: Report, homes: dict[str, str]) -> None:
+    closed: list[str] = []
+    before: str | None = None
     for (path, _), server_id in zip(view.servers, view.ids):
         pod = homes.get(server_id)
         if pod is None or pod == before:
             continue
         if pod in closed:
-            message = "its super pod %s also has servers further up" % pod
+            message = f"its super pod {pod} also has servers further up"
             todo = "list the servers of a super pod one after the other"
             report.warning("doc.pods-adjacent", path, server_id, message, todo, chip="A3")
         if before is not None:

@@ -6,7 +6,7 @@ import json
 import re
 from bisect import bisect_right
 from collections import Counter
-from typing import Any, Dict, List, Match, NamedTuple, Optional, Tuple, Union
+from typing import Any, Match, NamedTuple
 
 from rank_table.model import RankTableError
 from rank_table.rules.finding import Report
@@ -35,7 +35,7 @@ class _Token(NamedTuple):
     end: int
 
 
-def parse(source: Union[str, bytes], report: Report) -> Any:
+def parse(source: str | bytes, report: Report) -> Any:
     """Parse a text; NOTHING when it cannot be read on.
 
     Comments, trailing and missing commas, kubectl's lines and elisions are errors, but are passed over, so
@@ -55,15 +55,15 @@ def parse(source: Union[str, bytes], report: Report) -> Any:
     return NOTHING
 
 
-def _decoded(source: Union[str, bytes], report: Report) -> Optional[str]:
+def _decoded(source: str | bytes, report: Report) -> str | None:
     if len(source) > LONGEST:
-        report.error("json.size", "", None, "%d MiB long" % (len(source) >> 20), "give a table below 40 MiB")
+        report.error("json.size", "", None, f"{len(source) >> 20} MiB long", "give a table below 40 MiB")
         return None
     if isinstance(source, bytes):
         try:
             source = source.decode("utf-8")
         except UnicodeDecodeError as error:
-            message = "byte %d is no UTF-8" % error.start
+            message = f"byte {error.start} is no UTF-8"
             report.error("json.encoding", "", None, message, "save the file as UTF-8")
             return None
     text = source[1:] if source.startswith("\ufeff") else source
@@ -74,9 +74,9 @@ def _decoded(source: Union[str, bytes], report: Report) -> Optional[str]:
 
 
 def _loads(text: str, report: Report) -> Any:
-    repeated: List[str] = []
+    repeated: list[str] = []
 
-    def pairs(items: List[Tuple[str, Any]]) -> Dict[str, Any]:
+    def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(items)
         if len(found) != len(items):
             counts = Counter(key for key, _ in items)
@@ -118,7 +118,7 @@ def _mended(text: str, error: json.JSONDecodeError, report: Report) -> Any:
 
 
 def _said(error: json.JSONDecodeError) -> str:
-    return "no JSON: %s" % error.msg
+    return f"no JSON: {error.msg}"
 
 
 class _Scan:
@@ -129,10 +129,10 @@ class _Scan:
         self.mended = [text]
         self.problems = 0
         self.lost = False  # nothing sensible can be read on
-        self._blanks: List[Tuple[int, int, str]] = []
-        self._stack: List[_Token] = []
-        self._before: Optional[_Token] = None
-        self._lines: List[int] = [0] + [match.end() for match in re.finditer("\n", text)]
+        self._blanks: list[tuple[int, int, str]] = []
+        self._stack: list[_Token] = []
+        self._before: _Token | None = None
+        self._lines: list[int] = [0] + [match.end() for match in re.finditer("\n", text)]
 
     def run(self) -> None:
         """Find every problem up to the first that ends the sense of the text."""
@@ -145,7 +145,7 @@ class _Scan:
         self.lost = self.lost or self.problems >= MOST_PROBLEMS
         if self._stack and not self.lost:
             opened = self._stack[-1]
-            self._lose("json.bracket", opened, "%s is never closed" % opened.text, "close it")
+            self._lose("json.bracket", opened, f"{opened.text} is never closed", "close it")
         self._apply()
 
     def _kubectl(self) -> int:
@@ -192,7 +192,7 @@ class _Scan:
             if token.text == "{" and inner:
                 whole = self.text[token.start : inner.end()]
                 self._lose(
-                    "json.placeholder", token, "%s was never filled in" % whole[:60], "render the template"
+                    "json.placeholder", token, f"{whole[:60]} was never filled in", "render the template"
                 )
                 return token.end
             self._value(token)
@@ -209,17 +209,17 @@ class _Scan:
         self._before = token
         return token.end
 
-    def _close(self, token: _Token, before: Optional[_Token]) -> None:
+    def _close(self, token: _Token, before: _Token | None) -> None:
         if before is not None and before.text == "," and before.kind == "punct":
-            self._note("json.trailing-comma", before, "a comma before %s" % token.text, "delete the comma")
+            self._note("json.trailing-comma", before, f"a comma before {token.text}", "delete the comma")
             self._blank(before.start, before.end)
         if not self._stack or self._stack[-1].text != _CLOSES[token.text]:
             opened = self._stack[-1] if self._stack else None
-            where = "%s of line %d" % (opened.text, self._place(opened.start)[0]) if opened else "nothing"
+            where = f"{opened.text} of line {self._place(opened.start)[0]}" if opened else "nothing"
             self._lose(
                 "json.bracket",
                 token,
-                "%s closes %s" % (token.text, where),
+                f"{token.text} closes {where}",
                 "close every bracket by its own kind",
             )
             return
@@ -232,11 +232,11 @@ class _Scan:
             return
         if re.match(r"\$\w*\Z|<.*>?\Z|%\w+\Z|\$\(?\w+\)?\Z", token.text):
             self._lose(
-                "json.placeholder", token, "%s was never filled in" % token.text[:60], "render the template"
+                "json.placeholder", token, f"{token.text[:60]} was never filled in", "render the template"
             )
             return
         if not _LITERAL.match(token.text):
-            message = "%s is no JSON value" % ascii(token.text)[:60]
+            message = f"{ascii(token.text)[:60]} is no JSON value"
             self._lose("json.syntax", token, message, 'write texts in "double quotes"')
             return
         self._value(token)
@@ -251,7 +251,7 @@ class _Scan:
                 self._blanks.append((before.end, before.end + 1, ","))
         self._before = token
 
-    def _place(self, offset: int) -> Tuple[int, int]:
+    def _place(self, offset: int) -> tuple[int, int]:
         line = bisect_right(self._lines, offset)
         return line, offset - self._lines[line - 1] + 1
 
@@ -269,7 +269,7 @@ class _Scan:
 
     def _apply(self) -> None:
         """Replace what is passed over by as many blanks, so that later lines and columns hold."""
-        parts: List[str] = []
+        parts: list[str] = []
         last = 0
         for start, end, put in sorted(self._blanks):
             if start < last:

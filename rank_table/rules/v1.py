@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, FrozenSet, List, Mapping, Optional, Tuple
+from typing import Any, Mapping
 
 from rank_table.ranges import spell
 from rank_table.rules import values
@@ -34,9 +34,9 @@ class Entry:
         server: int,
         path: str,
         item: Mapping[str, Any],
-        device: Optional[int],
-        rank: Optional[int],
-        ips: List[str],
+        device: int | None,
+        rank: int | None,
+        ips: list[str],
     ) -> None:
         self.server, self.path, self.item = server, path, item
         self.device_id, self.rank_id, self.ips = device, rank, ips
@@ -49,9 +49,9 @@ class View:
         self.document = document
         self.version = str(document.get("version", "1.0"))
         self.servers = values.objects(report, "server_list.missing", document, "server_list", "")
-        self.ids: List[str] = []
-        self.entries: List[Entry] = []
-        self.by_server: List[List[Entry]] = []
+        self.ids: list[str] = []
+        self.entries: list[Entry] = []
+        self.by_server: list[list[Entry]] = []
         for index, (path, server) in enumerate(self.servers):
             self.ids.append(values.name(report, "server_id.length", server, "server_id", path, 64))
             mine = [
@@ -62,7 +62,7 @@ class View:
             self.entries.extend(mine)
 
     @property
-    def super_pods(self) -> List[Mapping[str, Any]]:
+    def super_pods(self) -> list[Mapping[str, Any]]:
         pods = self.document.get("super_pod_list")
         return [pod for pod in pods if isinstance(pod, dict)] if isinstance(pods, list) else []
 
@@ -70,7 +70,7 @@ class View:
         """Tell whether a server has a host_ip."""
         return bool(self.servers[server][1].get("host_ip"))
 
-    def first(self) -> Optional[Entry]:
+    def first(self) -> Entry | None:
         """Give the device of rank 0."""
         return next((entry for entry in self.entries if entry.rank_id == 0), None)
 
@@ -90,16 +90,16 @@ def server_count(view: View, report: Report) -> None:
     """Rule 2."""
     values.count(report, "server_count", view.document, "server_count", "", len(view.servers), "servers")
     if view.document.get("server_count") is None and view.version == "1.0":
-        todo = 'write "server_count": "%d"' % len(view.servers)
+        todo = f'write "server_count": "{len(view.servers)}"'
         report.warning("server_count", "server_count", None, "missing; documented as mandatory", todo)
 
 
 def server_id_unique(view: View, report: Report) -> None:
     """Rule 4."""
-    seen: Dict[str, str] = {}
+    seen: dict[str, str] = {}
     for (path, _), name in zip(view.servers, view.ids):
         if name and name in seen:
-            message = "also that of %s" % seen[name]
+            message = f"also that of {seen[name]}"
             report.error(
                 "server_id.unique", path + ".server_id", name, message, "give every server its own name"
             )
@@ -116,7 +116,7 @@ def device_id_range(view: View, report: Report) -> None:
         path = entry.path + ".device_id"
         todo = "write the N of /dev/davinciN, the physical id"
         if entry.device_id > most:
-            message = "%s has devices 0 to %d" % (report.chip or "the largest host", most)
+            message = f"{report.chip or 'the largest host'} has devices 0 to {most}"
             report.error("device_id.range", path, entry.item["device_id"], message, todo)
         else:
             report.on(
@@ -129,7 +129,7 @@ def device_ip_count(view: View, report: Report) -> None:
     first = next((entry for entry in view.entries if entry.ips), None)
     for entry in view.entries if first is not None else ():
         if entry.ips and first is not None and len(entry.ips) != len(first.ips):
-            message = "%d addresses; %s has %d" % (len(entry.ips), first.path, len(first.ips))
+            message = f"{len(entry.ips)} addresses; {first.path} has {len(first.ips)}"
             report.error(
                 "device_ip.count",
                 entry.path + ".device_ip",
@@ -146,22 +146,22 @@ def device_ip_missing(view: View, report: Report) -> None:
         return
     if report.chips == frozenset(("A3",)) and not roce and len(view.super_pods) <= 1:
         return  # inside one super pod the devices talk over HCCS
-    reason = "HCCL_INTRA_ROCE_ENABLE=1" if roce else "%d servers" % len(view.servers)
+    reason = "HCCL_INTRA_ROCE_ENABLE=1" if roce else f"{len(view.servers)} servers"
     exempt = report.chips != frozenset(("A2",))
     todo = "write the address of its network port (hccn_tool -i N -ip -g, /etc/hccn.conf)"
     for entry in view.entries:
         if not entry.item.get("device_ip") and not (exempt and view.host_ip(entry.server)):
-            message = "missing, but needed with %s" % reason
+            message = f"missing, but needed with {reason}"
             report.error("device_ip.missing", entry.path + ".device_ip", None, message, todo)
 
 
 def device_ip_unique(view: View, report: Report) -> None:
     """Rule 9."""
-    seen: Dict[str, str] = {}
+    seen: dict[str, str] = {}
     for entry in view.entries:
         for address in entry.ips:
             if address in seen:
-                message = "also that of %s (The IP is used repeatedly)" % seen[address]
+                message = f"also that of {seen[address]} (The IP is used repeatedly)"
                 todo = "write each device's own address (hccn_tool -i N -ip -g)"
                 report.error("device_ip.unique", entry.path + ".device_ip", address, message, todo)
             seen.setdefault(address, entry.path)
@@ -197,18 +197,18 @@ def host_ip_mode(view: View, report: Report) -> None:
 def rank_id_sequence(view: View, report: Report) -> None:
     """Rule 16."""
     size = len(view.entries)
-    seen: Dict[int, str] = {}
+    seen: dict[int, str] = {}
     for entry in view.entries:
         if entry.rank_id is None:
             continue
         where, value = entry.path + ".rank_id", entry.item.get("rank_id")
-        todo = "number the ranks 0 to %d, each once" % (size - 1)
+        todo = f"number the ranks 0 to {size - 1}, each once"
         if entry.rank_id >= size:
             report.error(
-                "rank_id.sequence", where, value, "not less than the %d ranks of the table" % size, todo
+                "rank_id.sequence", where, value, f"not less than the {size} ranks of the table", todo
             )
         elif entry.rank_id in seen:
-            report.error("rank_id.sequence", where, value, "also that of %s" % seen[entry.rank_id], todo)
+            report.error("rank_id.sequence", where, value, f"also that of {seen[entry.rank_id]}", todo)
         seen.setdefault(entry.rank_id, entry.path)
 
 
@@ -222,7 +222,7 @@ def ip_family(view: View, report: Report) -> None:
         six = [address.count(":") >= 2 for address, _ in addresses]
         if any(six) and not all(six):
             odd = six.index(not six[0])
-            message = "IPv%d, but %s is IPv%d" % (6 if six[odd] else 4, addresses[0][1], 6 if six[0] else 4)
+            message = f"IPv{6 if six[odd] else 4}, but {addresses[0][1]} is IPv{6 if six[0] else 4}"
             report.error(
                 "ip.family",
                 addresses[odd][1],
@@ -237,7 +237,7 @@ def server_balance(view: View, report: Report) -> None:
     counts = [len(entries) for entries in view.by_server]
     for index, number in enumerate(counts):
         if number != counts[0]:
-            message = "%d devices, but %s has %d" % (number, view.servers[0][0], counts[0])
+            message = f"{number} devices, but {view.servers[0][0]} has {counts[0]}"
             path = view.servers[index][0] + ".device"
             report.on("910A", "server.balance", path, None, message, "list as many on every server")
 
@@ -245,12 +245,12 @@ def server_balance(view: View, report: Report) -> None:
 def device_id_unique(view: View, report: Report) -> None:
     """Rule 19."""
     for entries in view.by_server:
-        seen: Dict[int, str] = {}
+        seen: dict[int, str] = {}
         for entry in entries:
             if entry.device_id is None:
                 continue
             if entry.device_id in seen:
-                message = "also that of %s" % seen[entry.device_id]
+                message = f"also that of {seen[entry.device_id]}"
                 todo = "list each device once; a device takes one rank"
                 report.error(
                     "device_id.unique", entry.path + ".device_id", entry.item["device_id"], message, todo
@@ -264,7 +264,7 @@ def four_set(view: View, report: Report) -> None:
         ids = _ids(entries)
         if len(entries) == 4 and len(ids) == 4 and ids not in LINKED_FOURS:
             path = view.servers[index][0] + ".device"
-            message = "devices %s are not linked to each other on 910A" % spell(sorted(ids))
+            message = f"devices {spell(sorted(ids))} are not linked to each other on 910A"
             report.on("910A", "device.four-set", path, None, message, "take 0-3 or 4-7")
 
 
@@ -272,14 +272,14 @@ def nic_list(view: View, report: Report) -> None:
     """Rule 21, 910A: servers of 8 devices, several of them."""
     if len(view.servers) < 2:
         return
-    lists: List[Tuple[int, FrozenSet[int]]] = [
+    lists: list[tuple[int, frozenset[int]]] = [
         (index, _ids([entry for entry in entries if entry.ips]))
         for index, entries in enumerate(view.by_server)
         if len(entries) == 8
     ]
     for index, ids in lists:
         if ids != lists[0][1]:
-            message = "addresses on devices %s, but %s on %s" % (
+            message = "addresses on devices {}, but {} on {}".format(
                 spell(sorted(ids)) or "none",
                 spell(sorted(lists[0][1])) or "none",
                 view.servers[lists[0][0]][0],
@@ -290,7 +290,7 @@ def nic_list(view: View, report: Report) -> None:
             )
 
 
-def _ids(entries: List[Entry]) -> FrozenSet[int]:
+def _ids(entries: list[Entry]) -> frozenset[int]:
     return frozenset(entry.device_id for entry in entries if entry.device_id is not None)
 
 

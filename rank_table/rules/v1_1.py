@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Mapping, Optional, Tuple
+from typing import Any, Mapping
 
 from rank_table.rules import values
 from rank_table.rules.finding import Report
@@ -12,12 +12,12 @@ def check(document: Mapping[str, Any], report: Report) -> None:
     """Check node_list, its addresses, and that the ranks are 0 to n-1."""
     if document.get("collective_id") is not None:
         values.name(report, "collective_id.length", document, "collective_id", "", 127)
-    nodes: Dict[str, str] = {}
-    ranks: List[Tuple[str, Any, int]] = []
+    nodes: dict[str, str] = {}
+    ranks: list[tuple[str, Any, int]] = []
     for path, node in values.objects(report, "node_list.missing", document, "node_list", ""):
         name = values.name(report, "ip.invalid", node, "node_addr", path, 127)
         if name and values.address(report, name, path + ".node_addr") and name in nodes:
-            message = "also that of %s" % nodes[name]
+            message = f"also that of {nodes[name]}"
             report.error("node_addr.unique", path + ".node_addr", name, message, "list every node once")
         nodes.setdefault(name, path)
         for here, item in values.objects(report, "node_list.missing", node, "ranks", path):
@@ -27,7 +27,7 @@ def check(document: Mapping[str, Any], report: Report) -> None:
     sequence(report, "rank_id.sequence", ranks)
 
 
-def _rank(report: Report, path: str, item: Mapping[str, Any]) -> Optional[int]:
+def _rank(report: Report, path: str, item: Mapping[str, Any]) -> int | None:
     device = values.text(report, item, "device_id", path)
     if device is None or device.strip() != "-1":  # -1: a process of the host
         values.number(report, "device_id.number", item, "device_id", path)
@@ -37,14 +37,14 @@ def _rank(report: Report, path: str, item: Mapping[str, Any]) -> Optional[int]:
     return values.number(report, "rank_id.number", item, "rank_id", path)
 
 
-def sequence(report: Report, rule: str, ranks: List[Tuple[str, Any, int]]) -> None:
+def sequence(report: Report, rule: str, ranks: list[tuple[str, Any, int]]) -> None:
     """Check that (path, value, rank) are 0 to n-1, each once."""
-    seen: Dict[int, str] = {}
-    todo = "number the ranks 0 to %d, each once" % (len(ranks) - 1)
+    seen: dict[int, str] = {}
+    todo = f"number the ranks 0 to {len(ranks) - 1}, each once"
     for path, value, rank in ranks:
         where = path + ".rank_id"
         if rank >= len(ranks):
-            report.error(rule, where, value, "not less than the %d ranks of the table" % len(ranks), todo)
+            report.error(rule, where, value, f"not less than the {len(ranks)} ranks of the table", todo)
         elif rank in seen:
-            report.error(rule, where, value, "also that of %s" % seen[rank], todo)
+            report.error(rule, where, value, f"also that of {seen[rank]}", todo)
         seen.setdefault(rank, path)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Dict, List, Mapping, Optional, Tuple
+from typing import Any, Mapping
 
 from rank_table.rules import values
 from rank_table.rules.finding import Report
@@ -39,7 +39,7 @@ def check(document: Item, report: Report) -> None:
     _address_counts(report, ranks)
 
 
-def _levels(ranks: List[Tuple[str, Item]]) -> List[Item]:
+def _levels(ranks: list[tuple[str, Item]]) -> list[Item]:
     lists = [item.get("level_list") for _, item in ranks]
     return [
         level for levels in lists if isinstance(levels, list) for level in levels if isinstance(level, dict)
@@ -49,17 +49,15 @@ def _levels(ranks: List[Tuple[str, Item]]) -> List[Item]:
 def _rank_count(report: Report, document: Item, actual: int) -> None:
     number = _number(report, "v2.rank_count", document, "rank_count", "", 1, 65536)
     if number is not None and number != actual:
-        report.error(
-            "v2.rank_count", "rank_count", number, "there are %d ranks" % actual, "write %d" % actual
-        )
+        report.error("v2.rank_count", "rank_count", number, f"there are {actual} ranks", f"write {actual}")
 
 
 def _number(
     report: Report, rule: str, item: Item, key: str, path: str, low: int, high: int, needed: bool = True
-) -> Optional[int]:
+) -> int | None:
     value = item.get(key)
     where = values.join(path, key)
-    todo = "write a number from %d to %d, without quotes" % (low, high)
+    todo = f"write a number from {low} to {high}, without quotes"
     if value is None:
         if needed:
             report.error(rule, where, None, "missing", todo)
@@ -73,7 +71,7 @@ def _number(
     return value
 
 
-def _rank(report: Report, path: str, item: Item) -> Optional[int]:
+def _rank(report: Report, path: str, item: Item) -> int | None:
     rank = _number(report, "v2.rank_id", item, "rank_id", path, 0, 0xFFFFFFFF)
     _number(report, "v2.number", item, "device_id", path, 0, 64)
     local = _number(report, "v2.number", item, "local_id", path, 0, BACKUP)
@@ -96,7 +94,7 @@ def _rank(report: Report, path: str, item: Item) -> Optional[int]:
         return rank
     before = -1
     for index, level in enumerate(levels):
-        before = _level(report, level, "%s.level_list[%d]" % (path, index), before)
+        before = _level(report, level, f"{path}.level_list[{index}]", before)
     return rank
 
 
@@ -119,7 +117,7 @@ def _level(report: Report, level: Any, path: str, before: int) -> int:
     kind = level.get("net_type")
     if kind is not None and kind not in NET_TYPES:
         report.error(
-            "v2.net_type", path + ".net_type", kind, "unknown", "write one of %s" % ", ".join(NET_TYPES)
+            "v2.net_type", path + ".net_type", kind, "unknown", "write one of {}".format(", ".join(NET_TYPES))
         )
     _address_list(report, level.get("rank_addr_list"), path + ".rank_addr_list")
     return before if layer is None else layer
@@ -130,9 +128,9 @@ def _address_list(report: Report, addresses: Any, path: str) -> None:
         problem = "missing" if addresses is None else "no list of up to 24"
         report.error("v2.address", path, addresses, problem, "write a list of {addr_type, addr, ports}")
         return
-    owner: Dict[str, str] = {}
+    owner: dict[str, str] = {}
     for index, address in enumerate(addresses):
-        here = "%s[%d]" % (path, index)
+        here = f"{path}[{index}]"
         if not isinstance(address, dict):
             report.error("v2.address", here, address, "no object", "write {addr_type, addr, ports}")
             continue
@@ -142,7 +140,7 @@ def _address_list(report: Report, addresses: Any, path: str) -> None:
         for port in _ports(report, address.get("ports"), here + ".ports"):
             where = str(address.get("addr"))[:256]
             if owner.setdefault(port, where) != where:
-                message = "also of address %s" % owner[port][:60]
+                message = f"also of address {owner[port][:60]}"
                 report.error(
                     "v2.port-address", here + ".ports", port, message, "give a port one address of a layer"
                 )
@@ -156,7 +154,7 @@ def _address(report: Report, item: Item, path: str) -> None:
             "v2.address", path + ".addr_type", kind, "unknown", "write EID, IPV4 or IPV6, upper case"
         )
     elif address and not _is(str(kind), address):
-        message = "no %s address%s" % (kind, values.hint(address))
+        message = f"no {kind} address{values.hint(address)}"
         todo = "write 32 hex digits" if kind == "EID" else "write the address"
         report.error("v2.address", path + ".addr", address, message, todo)
 
@@ -167,7 +165,7 @@ def _is(kind: str, address: str) -> bool:
     return is_address(address) and (address.count(":") >= 2) == (kind == "IPV6")
 
 
-def _ports(report: Report, ports: Any, path: str) -> List[str]:
+def _ports(report: Report, ports: Any, path: str) -> list[str]:
     good = isinstance(ports, list) and 1 <= len(ports) <= 16
     if not good or not all(isinstance(port, str) and 1 <= len(port) <= 32 for port in ports):
         problem = "missing" if ports is None else "no list of 1 to 16 texts"
@@ -181,13 +179,13 @@ def _ports(report: Report, ports: Any, path: str) -> List[str]:
 def _text(report: Report, rule: str, item: Item, key: str, path: str, low: int, high: int) -> str:
     value = item.get(key)
     if not isinstance(value, str) or not low <= len(value) <= high:
-        problem = "missing" if value is None else "no text of %d to %d characters" % (low, high)
+        problem = "missing" if value is None else f"no text of {low} to {high} characters"
         report.error(rule, values.join(path, key), value, problem, "write a text")
         return ""
     return value
 
 
-def _backups(report: Report, ranks: List[Tuple[str, Item]]) -> None:
+def _backups(report: Report, ranks: list[tuple[str, Item]]) -> None:
     spare = [(path, item) for path, item in ranks if item.get("local_id") == BACKUP]
     for path, _ in spare[1:]:
         report.error("v2.backup", path + ".local_id", BACKUP, "a second backup NPU", "use one backup at most")
@@ -195,13 +193,13 @@ def _backups(report: Report, ranks: List[Tuple[str, Item]]) -> None:
     for path, item in spare:
         replaced = item.get("replaced_local_id")
         if type(replaced) is int and (_instance(item), replaced) in used:
-            message = "the local_id that it replaces is that of %s" % used[(_instance(item), replaced)]
+            message = f"the local_id that it replaces is that of {used[(_instance(item), replaced)]}"
             report.error(
                 "v2.backup", path + ".replaced_local_id", replaced, message, "leave the replaced NPU out"
             )
 
 
-def _local(item: Item) -> Optional[int]:
+def _local(item: Item) -> int | None:
     value = item.get("local_id")
     return value if type(value) is int else None
 
@@ -212,8 +210,8 @@ def _instance(item: Item) -> str:
     return str(first.get("net_instance_id"))[:1024] if isinstance(first, dict) else ""
 
 
-def _address_counts(report: Report, ranks: List[Tuple[str, Item]]) -> None:
-    seen: Dict[Tuple[str, str], Tuple[int, str]] = {}
+def _address_counts(report: Report, ranks: list[tuple[str, Item]]) -> None:
+    seen: dict[tuple[str, str], tuple[int, str]] = {}
     for path, item in ranks:
         for level in _levels([(path, item)]):
             addresses = level.get("rank_addr_list")
@@ -222,12 +220,7 @@ def _address_counts(report: Report, ranks: List[Tuple[str, Item]]) -> None:
             key = (str(level.get("net_layer"))[:20], str(level.get("net_instance_id"))[:1024])
             number, first = seen.setdefault(key, (len(addresses), path))
             if number != len(addresses):
-                message = "%d addresses in net instance %s; %s has %d" % (
-                    len(addresses),
-                    key[1][:60],
-                    first,
-                    number,
-                )
+                message = f"{len(addresses)} addresses in net instance {key[1][:60]}; {first} has {number}"
                 report.error(
                     "v2.address-count", path, None, message, "give every rank of an instance as many"
                 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Mapping, Sequence
 
 from rank_table.rules.finding import Report
 from rank_table.sources.hccn import is_address
@@ -16,26 +16,26 @@ _PLACEHOLDER = re.compile(
 )
 
 
-def text(report: Report, item: Item, key: str, path: str) -> Optional[str]:
+def text(report: Report, item: Item, key: str, path: str) -> str | None:
     """Read a value that 1.x wants as a string; None when it is not there or cannot be meant."""
     value = item.get(key)
     if value is None or type(value) is str:
         return value
     where = join(path, key)
     if isinstance(value, (dict, list)):
-        report.error("scalar.string", where, value, "no string", 'write "%s": "..."' % key)
+        report.error("scalar.string", where, value, "no string", f'write "{key}": "..."')
         return None
     written = str(value).lower() if isinstance(value, bool) else str(value)
-    report.error("scalar.string", where, value, "no string", 'write "%s": "%s"' % (key, written[:40]))
+    report.error("scalar.string", where, value, "no string", f'write "{key}": "{written[:40]}"')
     return written
 
 
-def number(report: Report, rule: str, item: Item, key: str, path: str) -> Optional[int]:
+def number(report: Report, rule: str, item: Item, key: str, path: str) -> int | None:
     """Read a number in a string, as HCCL's stoull does: leading blanks, a + and a tail are passed over."""
     value = text(report, item, key, path)
     if value is None:
         if item.get(key) is None:
-            report.error(rule, join(path, key), None, "missing", "write %s" % key)
+            report.error(rule, join(path, key), None, "missing", f"write {key}")
         return None
     if value.isdigit() and len(value) <= 10 and value.isascii():
         found = int(value)
@@ -44,16 +44,16 @@ def number(report: Report, rule: str, item: Item, key: str, path: str) -> Option
     return _odd_number(report, rule, value, join(path, key))
 
 
-def _odd_number(report: Report, rule: str, value: str, where: str) -> Optional[int]:
+def _odd_number(report: Report, rule: str, value: str, where: str) -> int | None:
     match = _TOLERATED.match(value)
     if (
         match
         and value[match.end() : match.end() + 1] not in tuple("0123456789")
         and int(match.group(1)) <= MOST
     ):
-        report.warning("number.text", where, value, "HCCL reads %s" % match.group(1), "write digits only")
+        report.warning("number.text", where, value, f"HCCL reads {match.group(1)}", "write digits only")
         return int(match.group(1))
-    report.error(rule, where, value, "no number from 0 to %d%s" % (MOST, hint(value)), "write digits only")
+    report.error(rule, where, value, f"no number from 0 to {MOST}{hint(value)}", "write digits only")
     return None
 
 
@@ -62,12 +62,12 @@ def address(report: Report, value: str, where: str) -> bool:
     if is_address(value):
         return True
     report.error(
-        "ip.invalid", where, value, "neither IPv4 nor IPv6%s" % hint(value), "write the port's address"
+        "ip.invalid", where, value, f"neither IPv4 nor IPv6{hint(value)}", "write the port's address"
     )
     return False
 
 
-def addresses(report: Report, item: Item, key: str, path: str) -> List[str]:
+def addresses(report: Report, item: Item, key: str, path: str) -> list[str]:
     """Read a comma list of addresses; empty when the key is missing or empty."""
     value = item.get(key)
     if type(value) is not str:
@@ -79,7 +79,7 @@ def addresses(report: Report, item: Item, key: str, path: str) -> List[str]:
     return [part for part in value.split(",") if address(report, part, join(path, key))]
 
 
-def port(report: Report, item: Item, key: str, path: str) -> Optional[int]:
+def port(report: Report, item: Item, key: str, path: str) -> int | None:
     """Read an optional port: 1 to 65535, and above 1023 by the documentation."""
     if item.get(key) is None:
         return None
@@ -105,15 +105,15 @@ def name(
         return ""
     if not value:
         problem = "missing" if item.get(key) is None else "empty"
-        report.error(rule, join(path, key), item.get(key), problem, "write 1 to %d characters" % longest)
+        report.error(rule, join(path, key), item.get(key), problem, f"write 1 to {longest} characters")
         return ""
     if len(value) > longest:
-        message = "%d characters; HCCL takes %d" % (len(value), longest)
+        message = f"{len(value)} characters; HCCL takes {longest}"
         report.error(rule, join(path, key), value, message, "shorten it")
     return value
 
 
-def objects(report: Report, rule: str, item: Item, key: str, path: str) -> List[Tuple[str, Item]]:
+def objects(report: Report, rule: str, item: Item, key: str, path: str) -> list[tuple[str, Item]]:
     """Read a list of objects that must not be empty: [(JSON path, object)]."""
     where = join(path, key)
     values = item.get(key)
@@ -121,9 +121,9 @@ def objects(report: Report, rule: str, item: Item, key: str, path: str) -> List[
         problem = "missing" if values is None else "empty" if isinstance(values, list) else "no list"
         report.error(rule, where, values, problem, "write a list of objects")
         return []
-    found: List[Tuple[str, Item]] = []
+    found: list[tuple[str, Item]] = []
     for index, value in enumerate(values):
-        here = "%s[%d]" % (where, index)
+        here = f"{where}[{index}]"
         if isinstance(value, dict):
             found.append((here, value))
         else:
@@ -137,13 +137,11 @@ def count(report: Report, rule: str, item: Item, key: str, path: str, actual: in
         return
     value = number(report, rule, item, key, path)
     if value is not None and value != actual:
-        report.error(
-            rule, join(path, key), item[key], "%d %s are listed" % (actual, of), 'write "%d"' % actual
-        )
+        report.error(rule, join(path, key), item[key], f"{actual} {of} are listed", f'write "{actual}"')
 
 
 def join(path: str, key: str) -> str:
-    return "%s.%s" % (path, key) if path else key
+    return f"{path}.{key}" if path else key
 
 
 def hint(value: str) -> str:

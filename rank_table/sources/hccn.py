@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import re
 import socket
-from typing import Dict, List, Sequence, Tuple
+from typing import Sequence
 
 from rank_table.sources.tools import Machine
 
 CONF = "/etc/hccn.conf"
 
 
-def parse_conf(text: str) -> Dict[int, Tuple[str, str]]:
+def parse_conf(text: str) -> dict[int, tuple[str, str]]:
     """Read hccn.conf: physical id -> (address, key). IPv4 wins over IPv6; other keys are none of ours."""
-    found: Dict[int, Tuple[str, str]] = {}
+    found: dict[int, tuple[str, str]] = {}
     for key in ("IPv6address", "address"):
-        for number, value in re.findall(r"(?m)^[ \t]*%s_(\d{1,5})[ \t]*=[ \t]*(\S+)" % key, text):
+        for number, value in re.findall(rf"(?m)^[ \t]*{key}_(\d{{1,5}})[ \t]*=[ \t]*(\S+)", text):
             if is_address(value):
-                found[int(number)] = (value, "%s_%s" % (key, number))
+                found[int(number)] = (value, f"{key}_{number}")
     return found
 
 
@@ -41,13 +41,11 @@ def is_address(text: str) -> bool:
     return True
 
 
-def addresses(machine: Machine, device_ids: Sequence[int]) -> Tuple[Dict[int, Tuple[str, str]], List[str]]:
+def addresses(machine: Machine, device_ids: Sequence[int]) -> tuple[dict[int, tuple[str, str]], list[str]]:
     """Find the address of each device: (physical id -> (address, source), problems)."""
     text = machine.read(CONF)
-    found = {
-        n: (ip, "%s: %s" % (CONF, key)) for n, (ip, key) in parse_conf(text or "").items() if n in device_ids
-    }
-    problems: List[str] = []
+    found = {n: (ip, f"{CONF}: {key}") for n, (ip, key) in parse_conf(text or "").items() if n in device_ids}
+    problems: list[str] = []
     for flags in ((), ("-inet6",)):
         missing = [number for number in device_ids if number not in found]
         if missing:
@@ -57,14 +55,14 @@ def addresses(machine: Machine, device_ids: Sequence[int]) -> Tuple[Dict[int, Tu
 
 
 def _ask(
-    machine: Machine, device_ids: Sequence[int], flags: Tuple[str, ...]
-) -> Tuple[Dict[int, Tuple[str, str]], List[str]]:
+    machine: Machine, device_ids: Sequence[int], flags: tuple[str, ...]
+) -> tuple[dict[int, tuple[str, str]], list[str]]:
     calls = [("-i", str(number), "-ip", *flags, "-g") for number in device_ids]
     found, problems = {}, []
     for number, call, answer in zip(device_ids, calls, machine.ask_all("hccn_tool", calls)):
         address = parse_ip(answer.text)
         if address:
-            found[number] = (address, "hccn_tool %s" % " ".join(call))
+            found[number] = (address, "hccn_tool {}".format(" ".join(call)))
         else:
-            problems.append(answer.problem or "hccn_tool %s: prints no address" % " ".join(call))
+            problems.append(answer.problem or "hccn_tool {}: prints no address".format(" ".join(call)))
     return found, problems

@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from typing import Dict, List, Optional, Sequence, Tuple
+from typing import Sequence
 
 from rank_table.inventory import Device, Host, Inventory
 from rank_table.ranges import spell
@@ -27,7 +27,7 @@ def discover(machine: Machine, server_id: str = "", chip: str = "", everything: 
     Raises:
         InventoryError: ASCEND_VISIBLE_DEVICES cannot be meant, or there is no usable server_id.
     """
-    notes: List[str] = []
+    notes: list[str] = []
     chips, generation, origin = _npu_smi(machine, notes)
     devices = _devices(machine, chips)
     if not devices:
@@ -54,16 +54,16 @@ def discover(machine: Machine, server_id: str = "", chip: str = "", everything: 
     return Inventory((host,), "this host", tuple(notes))
 
 
-def present(machine: Machine) -> Tuple[Tuple[int, ...], str]:
+def present(machine: Machine) -> tuple[tuple[int, ...], str]:
     """Tell cheaply whether there are NPUs: (physical ids, where that is known from)."""
     nodes = dev_nodes.device_ids(machine)
     if nodes:
-        return nodes, "/dev/davinci%s" % spell(nodes)
+        return nodes, f"/dev/davinci{spell(nodes)}"
     chips, _, origin = _npu_smi(machine, [])
     return tuple(sorted(_physical(entry) for entry in chips)), origin
 
 
-def _npu_smi(machine: Machine, notes: List[str]) -> Tuple[List[SmiChip], str, str]:
+def _npu_smi(machine: Machine, notes: list[str]) -> tuple[list[SmiChip], str, str]:
     """Join `npu-smi info -m` (logical ids) and `info` (health); -l alone tells how many there are."""
     if machine.find("npu-smi") is None:
         notes.append("npu-smi: not found on PATH")
@@ -82,13 +82,13 @@ def _npu_smi(machine: Machine, notes: List[str]) -> Tuple[List[SmiChip], str, st
     return joined, generation, "npu-smi info"
 
 
-def _listed(machine: Machine) -> List[SmiChip]:
+def _listed(machine: Machine) -> list[SmiChip]:
     text = machine.ask("npu-smi", "info", "-l").text
     counted = npu_smi.parse_list(text)
     return [SmiChip(npu, die, npu * count + die) for npu, count in counted for die in range(count)]
 
 
-def _join(first: SmiChip, second: Optional[SmiChip]) -> SmiChip:
+def _join(first: SmiChip, second: SmiChip | None) -> SmiChip:
     if second is None:
         return first
     phy = first.phy_id if first.phy_id >= 0 else second.phy_id
@@ -109,10 +109,10 @@ def _pci(machine: Machine, chips: Sequence[SmiChip]) -> str:
     return generation
 
 
-def _devices(machine: Machine, chips: Sequence[SmiChip]) -> List[Device]:
+def _devices(machine: Machine, chips: Sequence[SmiChip]) -> list[Device]:
     nodes = dev_nodes.device_ids(machine)
     if nodes:
-        return [_device(number, index, "/dev/davinci%d" % number) for index, number in enumerate(nodes)]
+        return [_device(number, index, f"/dev/davinci{number}") for index, number in enumerate(nodes)]
     ids = sorted({_physical(entry) for entry in chips})
     return [_device(number, index, "npu-smi info") for index, number in enumerate(ids)]
 
@@ -123,7 +123,7 @@ def _device(number: int, index: int, source: str) -> Device:
     )
 
 
-def _with_chips(devices: Sequence[Device], chips: Sequence[SmiChip], generation: str) -> List[Device]:
+def _with_chips(devices: Sequence[Device], chips: Sequence[SmiChip], generation: str) -> list[Device]:
     by_phy = {_physical(entry): entry for entry in chips}
     joined = []
     for device in devices:
@@ -140,7 +140,7 @@ def _with_chips(devices: Sequence[Device], chips: Sequence[SmiChip], generation:
     return joined
 
 
-def _hidden(machine: Machine, devices: List[Device], notes: List[str]) -> List[Device]:
+def _hidden(machine: Machine, devices: list[Device], notes: list[str]) -> list[Device]:
     """Apply the two variables: physical ids first, then logical ids of what a process can open."""
     rt_visible = machine.environ.get("ASCEND_RT_VISIBLE_DEVICES")
     if rt_visible:
@@ -153,16 +153,16 @@ def _hidden(machine: Machine, devices: List[Device], notes: List[str]) -> List[D
     kept = [device for device in devices if device.device_id in visible]
     if rt_visible is None and devices and not set(visible) <= {device.device_id for device in devices}:
         gone = sorted(set(visible) - {device.device_id for device in devices})
-        notes.append("ASCEND_VISIBLE_DEVICES names %s, which is not here" % spell(gone))
+        notes.append(f"ASCEND_VISIBLE_DEVICES names {spell(gone)}, which is not here")
     return kept
 
 
-def _with_addresses(machine: Machine, devices: Sequence[Device], notes: List[str]) -> List[Device]:
+def _with_addresses(machine: Machine, devices: Sequence[Device], notes: list[str]) -> list[Device]:
     if not devices:
         return []
     found, problems = hccn.addresses(machine, [device.device_id for device in devices])
     if problems:
-        notes.append("device_ip: %s" % problems[0])
+        notes.append(f"device_ip: {problems[0]}")
     return [
         device.know(found[device.device_id][1], device_ip=found[device.device_id][0])
         if device.device_id in found
@@ -171,7 +171,7 @@ def _with_addresses(machine: Machine, devices: Sequence[Device], notes: List[str
     ]
 
 
-def _with_cores(machine: Machine, devices: Sequence[Device], generation: str) -> List[Device]:
+def _with_cores(machine: Machine, devices: Sequence[Device], generation: str) -> list[Device]:
     if not devices or machine.find("npu-smi") is None:
         return list(devices)
     cores = npu_smi.parse_topo(machine.ask("npu-smi", "info", "-t", "topo").text)
@@ -185,22 +185,22 @@ def _with_cores(machine: Machine, devices: Sequence[Device], generation: str) ->
     return [device.know("npu-smi -t health", health=health.get(device.device_id, "")) for device in done]
 
 
-def _cores_of(device: Device, cores: Dict[int, str], generation: str) -> str:
+def _cores_of(device: Device, cores: dict[int, str], generation: str) -> str:
     """Look the row of a device up: the matrix counts dies on A3 when it has a row for each."""
     by_die = generation == "A3" and max(cores, default=-1) > max(0, device.npu_id) and len(cores) > 8
     return cores.get(device.device_id if by_die or device.npu_id < 0 else device.npu_id, "")
 
 
 def _with_super_pod(
-    machine: Machine, devices: Sequence[Device], notes: List[str]
-) -> Tuple[List[Device], str]:
+    machine: Machine, devices: Sequence[Device], notes: list[str]
+) -> tuple[list[Device], str]:
     calls = [("info", "-t", "spod-info", "-i", str(d.npu_id), "-c", str(d.chip_id)) for d in devices]
     answers = machine.ask_all("npu-smi", calls)
     facts = [npu_smi.parse_spod(answer.text) for answer in answers]
-    notes.extend(["super_device_id: %s" % a.problem for a in answers if a.problem][:1])
+    notes.extend([f"super_device_id: {a.problem}" for a in answers if a.problem][:1])
     pods = sorted({fact["Super Pod ID"] for fact in facts if "Super Pod ID" in fact})
     if len(pods) > 1:
-        notes.append("npu-smi -t spod-info: the devices name several super pods: %s" % ", ".join(pods))
+        notes.append("npu-smi -t spod-info: the devices name several super pods: {}".format(", ".join(pods)))
     done = [
         device.know("npu-smi -t spod-info", super_device_id=fact.get("SDID", ""))
         for device, fact in zip(devices, facts)
@@ -208,7 +208,7 @@ def _with_super_pod(
     return done, pods[0] if pods else ""
 
 
-def _with_levels(machine: Machine, devices: Sequence[Device], notes: List[str]) -> List[Device]:
+def _with_levels(machine: Machine, devices: Sequence[Device], notes: list[str]) -> list[Device]:
     facts, problem = rootinfo.levels(machine)
     if problem:
         notes.append(problem)

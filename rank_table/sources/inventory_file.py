@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Dict, List, Mapping, Tuple, Union
+from typing import Any, Mapping
 
 from rank_table.inventory import CHIPS, Device, Host, Inventory, InventoryError
 
@@ -31,15 +31,13 @@ def read(path: str) -> Inventory:
     document = _parse(path)
     hosts = document.get("hosts") if isinstance(document, dict) else None
     if not isinstance(hosts, list) or not hosts:
-        raise InventoryError("%s: hosts: missing; give a list of {server_id, devices}" % path)
-    found: Dict[str, Host] = {}
+        raise InventoryError(f"{path}: hosts: missing; give a list of {{server_id, devices}}")
+    found: dict[str, Host] = {}
     for number, value in enumerate(hosts):
-        place = "%s: hosts[%d]" % (path, number)
+        place = f"{path}: hosts[{number}]"
         host = _host(value, place)
         if host.server_id in found:
-            raise InventoryError(
-                "%s: server_id: %s stands twice; give each host its own" % (place, host.server_id)
-            )
+            raise InventoryError(f"{place}: server_id: {host.server_id} stands twice; give each host its own")
         found[host.server_id] = host
     notes = document.get("notes") or ()
     return Inventory(
@@ -47,7 +45,7 @@ def read(path: str) -> Inventory:
     )
 
 
-def document(inventory: Inventory, explain: bool = False) -> Dict[str, Any]:
+def document(inventory: Inventory, explain: bool = False) -> dict[str, Any]:
     """Give the document that `read` reads back; `explain` adds where each value comes from."""
     hosts = []
     for host in inventory.hosts:
@@ -56,7 +54,7 @@ def document(inventory: Inventory, explain: bool = False) -> Dict[str, Any]:
     return {"hosts": hosts, "notes": list(inventory.notes)}
 
 
-def _written(item: Union[Host, Device], keys: Tuple[str, ...], explain: bool) -> Dict[str, Any]:
+def _written(item: Host | Device, keys: tuple[str, ...], explain: bool) -> dict[str, Any]:
     values = {key: getattr(item, key) for key in keys if getattr(item, key) not in ("", -1, ())}
     if explain:
         values["origin"] = {key: source for key, source in item.origin.items() if key in values}
@@ -68,17 +66,17 @@ def _parse(path: str) -> Any:
         with open(path, encoding="utf-8-sig") as stream:
             text = stream.read()
     except OSError as error:
-        raise InventoryError("%s: %s" % (path, error.strerror)) from None
+        raise InventoryError(f"{path}: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise InventoryError("%s: not UTF-8; save it as UTF-8" % path) from None
+        raise InventoryError(f"{path}: not UTF-8; save it as UTF-8") from None
     try:
         return json.loads(text) if text.lstrip().startswith("{") else _yaml(text)
     except json.JSONDecodeError:
         return _yaml_or_error(text, path)
     except RecursionError:
-        raise InventoryError("%s: nested too deeply" % path) from None
+        raise InventoryError(f"{path}: nested too deeply") from None
     except ValueError as error:
-        raise InventoryError("%s: broken YAML: %s" % (path, " ".join(str(error).split()))) from None
+        raise InventoryError("{}: broken YAML: {}".format(path, " ".join(str(error).split()))) from None
 
 
 def _yaml(text: str) -> Any:
@@ -96,7 +94,7 @@ def _yaml_or_error(text: str, path: str) -> Any:
     try:
         return _yaml(text)
     except ValueError as error:
-        raise InventoryError("%s: broken YAML: %s" % (path, " ".join(str(error).split()))) from None
+        raise InventoryError("{}: broken YAML: {}".format(path, " ".join(str(error).split()))) from None
 
 
 def _host(value: Any, place: str) -> Host:
@@ -105,15 +103,15 @@ def _host(value: Any, place: str) -> Host:
         or not value.get("server_id")
         or not isinstance(value.get("devices"), list)
     ):
-        raise InventoryError("%s: needs server_id and a list of devices" % place)
+        raise InventoryError(f"{place}: needs server_id and a list of devices")
     _known(value, HOST_KEYS, place)
     chip = str(value.get("chip") or "")
     if chip and chip not in CHIPS:
-        raise InventoryError("%s: chip: %s is none of %s" % (place, chip, ", ".join(CHIPS)))
-    devices: List[Device] = []
-    seen: Dict[int, int] = {}
+        raise InventoryError("{}: chip: {} is none of {}".format(place, chip, ", ".join(CHIPS)))
+    devices: list[Device] = []
+    seen: dict[int, int] = {}
     for index, item in enumerate(value["devices"]):
-        device = _device(item, index, "%s.devices[%d]" % (place, index))
+        device = _device(item, index, f"{place}.devices[{index}]")
         if device.device_id in seen:
             raise InventoryError(
                 "%s.devices[%d]: device_id: %d is also that of devices[%d]"
@@ -131,35 +129,35 @@ def _host(value: Any, place: str) -> Host:
 def _device(item: Any, index: int, place: str) -> Device:
     item = {"device_id": item} if _is_number(item) else item
     if not isinstance(item, dict) or not _is_number(item.get("device_id")) or item["device_id"] < 0:
-        raise InventoryError("%s: device_id: give a number from 0" % place)
+        raise InventoryError(f"{place}: device_id: give a number from 0")
     _known(item, DEVICE_KEYS, place)
     for name in NUMBERS:
         if name in item and not _is_number(item[name]):
-            raise InventoryError("%s: %s: %r is no number" % (place, name, item[name]))
+            raise InventoryError(f"{place}: {name}: {item[name]!r} is no number")
     numbers = {name: item[name] for name in NUMBERS if name in item}
     numbers.setdefault("logical_id", index)
     texts = {name: str(item[name]) for name in TEXTS if _given(item, name)}
     source = str(item.get("source") or place)
-    values: Dict[str, Any] = dict(numbers, **texts)
+    values: dict[str, Any] = dict(numbers, **texts)
     return Device(source=source, levels=_levels(item, place), origin=_origin(item, place), **values)
 
 
-def _levels(item: Mapping[str, Any], place: str) -> Tuple[Mapping[str, Any], ...]:
+def _levels(item: Mapping[str, Any], place: str) -> tuple[Mapping[str, Any], ...]:
     levels = item.get("levels") or []
     if not isinstance(levels, list) or not all(isinstance(level, dict) for level in levels):
-        raise InventoryError("%s: levels: give a list of {net_layer, net_instance_id, ...}" % place)
+        raise InventoryError(f"{place}: levels: give a list of {{net_layer, net_instance_id, ...}}")
     return tuple(levels)
 
 
-def _origin(value: Mapping[str, Any], place: str) -> Dict[str, str]:
+def _origin(value: Mapping[str, Any], place: str) -> dict[str, str]:
     given = value.get("origin")
     return {str(k): str(v) for k, v in given.items()} if isinstance(given, dict) else {"device_id": place}
 
 
-def _known(value: Mapping[str, Any], keys: Tuple[str, ...], place: str) -> None:
+def _known(value: Mapping[str, Any], keys: tuple[str, ...], place: str) -> None:
     for key in value:
         if key not in keys:
-            raise InventoryError("%s: %s: unknown key; known are %s" % (place, key, ", ".join(keys)))
+            raise InventoryError("{}: {}: unknown key; known are {}".format(place, key, ", ".join(keys)))
 
 
 def _given(value: Mapping[str, Any], name: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Dict, Iterator, List, Optional, Tuple
+from typing import Iterator, Tuple
 
 Chip = Tuple[int, int]  # npu-smi's NPU ID, Chip ID
 
@@ -22,14 +22,14 @@ class SmiChip:
     bus: str = ""
 
 
-def parse_info(text: str) -> Tuple[List[SmiChip], str]:
+def parse_info(text: str) -> tuple[list[SmiChip], str]:
     """Read `npu-smi info`: (chips, generation as far as the header tells, else "").
 
     The header of the chip rows tells the family: `Chip  Phy-ID` is A3, `NPU ID` in the first header a 950,
     `Chip` alone 910A or A2. Rows are split at `|`, because widths differ between versions.
     """
-    chips: List[SmiChip] = []
-    head: Optional[List[str]] = None
+    chips: list[SmiChip] = []
+    head: list[str] | None = None
     layout, health = "", 1
     for cells in _rows(text):
         if cells[0].startswith("NPU") and len(cells) > 1 and cells[1].startswith("Process"):
@@ -47,14 +47,14 @@ def parse_info(text: str) -> Tuple[List[SmiChip], str]:
     return chips, _generation(layout, chips)
 
 
-def _rows(text: str) -> Iterator[List[str]]:
+def _rows(text: str) -> Iterator[list[str]]:
     for line in text.splitlines():
         line = line.strip()
         if line.startswith("|") and line.endswith("|") and len(line) > 2:
             yield [cell.strip() for cell in line[1:-1].split("|")]
 
 
-def _layout(cells: List[str]) -> str:
+def _layout(cells: list[str]) -> str:
     words = cells[0].split()
     if words[:2] == ["NPU", "ID"]:
         return "950"
@@ -63,7 +63,7 @@ def _layout(cells: List[str]) -> str:
     return ""
 
 
-def _two_line_chip(head: List[str], row: List[str]) -> List[SmiChip]:
+def _two_line_chip(head: list[str], row: list[str]) -> list[SmiChip]:
     first, second = head[0].split(None, 1), row[0].split()
     if not second or not all(word.isdigit() for word in second) or len(head) < 2 or len(row) < 2:
         return []
@@ -72,7 +72,7 @@ def _two_line_chip(head: List[str], row: List[str]) -> List[SmiChip]:
     return [SmiChip(int(first[0]), int(second[0]), phy, -1, name, head[1], row[1])]
 
 
-def _one_line_chip(cells: List[str], health: int) -> List[SmiChip]:
+def _one_line_chip(cells: list[str], health: int) -> list[SmiChip]:
     """Read the row of a 950 that starts with the NPU ID; its second row has no chip id."""
     words = " ".join(cells[:health]).split(None, 1)
     if len(cells) <= health:
@@ -80,7 +80,7 @@ def _one_line_chip(cells: List[str], health: int) -> List[SmiChip]:
     return [SmiChip(int(words[0]), 0, name="".join(words[1:]), health=cells[health])]
 
 
-def _generation(layout: str, chips: List[SmiChip]) -> str:
+def _generation(layout: str, chips: list[SmiChip]) -> str:
     if layout in ("A3", "950"):
         return layout
     return generation_of(chips[0].name) if chips else ""
@@ -98,10 +98,10 @@ def generation_of(name: str) -> str:
     )
 
 
-def parse_mapping(text: str) -> List[SmiChip]:
+def parse_mapping(text: str) -> list[SmiChip]:
     """Read `npu-smi info -m`; by column titles; rows without a logic id (Mcu) are no chips."""
-    chips: List[SmiChip] = []
-    titles: List[str] = []
+    chips: list[SmiChip] = []
+    titles: list[str] = []
     for line in text.splitlines():
         cells = [cell.strip() for cell in re.split(r"\t|\s{2,}", line.strip())]
         if cells[0] == "NPU ID":
@@ -113,7 +113,7 @@ def parse_mapping(text: str) -> List[SmiChip]:
     return chips
 
 
-def _mapped(row: Dict[str, str]) -> SmiChip:
+def _mapped(row: dict[str, str]) -> SmiChip:
     def number(key: str, default: int) -> int:
         return int(row[key]) if row.get(key, "").isdigit() else default
 
@@ -121,9 +121,9 @@ def _mapped(row: Dict[str, str]) -> SmiChip:
     return SmiChip(number("NPU ID", -1), number("Chip ID", 0), phy, logic, row.get("Chip Name", ""))
 
 
-def parse_list(text: str) -> List[Tuple[int, int]]:
+def parse_list(text: str) -> list[tuple[int, int]]:
     """Read `npu-smi info -l`: [(NPU ID, Chip Count)]; a 950 prints no Chip Count, which counts as 1."""
-    found: List[Tuple[int, int]] = []
+    found: list[tuple[int, int]] = []
     for key, value in pairs(text):
         if key == "NPU ID" and value.isdigit():
             found.append((int(value), 1))
@@ -137,7 +137,7 @@ def parse_health(text: str) -> str:
     return dict(pairs(text)).get("Health Status", "")
 
 
-def parse_spod(text: str) -> Dict[str, str]:
+def parse_spod(text: str) -> dict[str, str]:
     """Read `npu-smi info -t spod-info`: SDID, Super Pod ID, Super Pod Size, Server Index, digits each."""
     wanted = ("SDID", "Super Pod ID", "Super Pod Size", "Server Index")
     return {key: value for key, value in pairs(text) if key in wanted and value.isdigit()}
@@ -157,9 +157,9 @@ def pci_generation(device: str) -> str:
     return {"0xd801": "910A", "0xd802": "A2", "0xd803": "A3"}.get(device.strip().lower(), "")
 
 
-def parse_topo(text: str) -> Dict[int, str]:
+def parse_topo(text: str) -> dict[int, str]:
     """Read the last column of `npu-smi info -t topo`: NPU -> CPU ranges; empty without such a column."""
-    found: Dict[int, str] = {}
+    found: dict[int, str] = {}
     with_cores = False
     for line in text.splitlines():
         words = line.split()
@@ -170,7 +170,7 @@ def parse_topo(text: str) -> Dict[int, str]:
     return found
 
 
-def pairs(text: str) -> Iterator[Tuple[str, str]]:
+def pairs(text: str) -> Iterator[tuple[str, str]]:
     """Give the `Key : value` lines."""
     for line in text.splitlines():
         key, colon, value = line.partition(":")

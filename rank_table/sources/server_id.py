@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-from typing import Tuple
 
 from rank_table.inventory import InventoryError
 from rank_table.sources.hccn import is_address
@@ -15,7 +14,7 @@ PLATFORM = ("XDL_IP", "MINDX_SERVER_IP", "HOST_IP", "MA_CURRENT_HOST_IP")
 LONGEST = 64  # HCCL's SERVERID_MAX_LENGTH
 
 
-def own_server_id(machine: Machine, given: str = "") -> Tuple[str, str, str]:
+def own_server_id(machine: Machine, given: str = "") -> tuple[str, str, str]:
     """Choose: (server_id, where it is from, host address or "").
 
     In order: what the user gives, the platform's variables, the address of the route to the outside
@@ -27,7 +26,7 @@ def own_server_id(machine: Machine, given: str = "") -> Tuple[str, str, str]:
     """
     if given:
         if len(given) > LONGEST:
-            raise InventoryError("--server-id: longer than the %d characters that HCCL takes" % LONGEST)
+            raise InventoryError(f"--server-id: longer than the {LONGEST} characters that HCCL takes")
         return given, "asked for", given if is_address(given) else ""
     for name in PLATFORM:
         value = machine.environ.get(name, "").strip()
@@ -39,13 +38,13 @@ def own_server_id(machine: Machine, given: str = "") -> Tuple[str, str, str]:
     return _named(machine)
 
 
-def _named(machine: Machine) -> Tuple[str, str, str]:
+def _named(machine: Machine) -> tuple[str, str, str]:
     name = socket.gethostname()[:LONGEST]
     if name and name != "localhost" and not name.startswith(("127.", "localhost.")):
         return name, "host name", ""
     machine_id = (machine.read("/etc/machine-id") or "").strip()
     if machine_id:
-        return "host-%s" % machine_id[:16], "/etc/machine-id", ""
+        return f"host-{machine_id[:16]}", "/etc/machine-id", ""
     raise InventoryError("no server_id: no address, no host name, no /etc/machine-id; give --server-id")
 
 

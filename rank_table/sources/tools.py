@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 import time
 from dataclasses import dataclass, field
-from typing import IO, TYPE_CHECKING, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import IO, TYPE_CHECKING, Mapping, Optional, Sequence, Tuple
 
 _FOLDERS = ("usr/local/Ascend/driver/tools", "usr/local/bin", "usr/local/sbin", "usr/sbin")
 MOST_OUTPUT = 4 << 20  # bytes; the tools print some kilobytes
@@ -39,13 +39,13 @@ class Machine:
     environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
     root: str = "/"
     timeout: float = 10.0
-    silent: Dict[str, str] = field(default_factory=dict)
+    silent: dict[str, str] = field(default_factory=dict)
 
     def path(self, name: str) -> str:
         """Place an absolute file name below the root."""
         return os.path.join(self.root, name.lstrip("/"))
 
-    def read(self, name: str) -> Optional[str]:
+    def read(self, name: str) -> str | None:
         """Read a text file; None when it is not there or cannot be read."""
         try:
             with open(self.path(name), encoding="utf-8", errors="replace") as stream:
@@ -53,14 +53,14 @@ class Machine:
         except OSError:
             return None
 
-    def names(self, folder: str) -> List[str]:
+    def names(self, folder: str) -> list[str]:
         """List a folder; empty when it is not there."""
         try:
             return os.listdir(self.path(folder))
         except OSError:
             return []
 
-    def find(self, tool: str) -> Optional[str]:
+    def find(self, tool: str) -> str | None:
         """Find a tool on PATH, then where the driver installs it."""
         found = shutil.which(tool, path=self.environ.get("PATH", ""))
         places = [self.path(os.path.join(folder, tool)) for folder in _FOLDERS]
@@ -70,21 +70,21 @@ class Machine:
         """Run a tool once."""
         return self.ask_all(tool, [arguments])[0]
 
-    def ask_all(self, tool: str, calls: Sequence[Sequence[str]]) -> List[Answer]:
+    def ask_all(self, tool: str, calls: Sequence[Sequence[str]]) -> list[Answer]:
         """Run a tool with several argument lists, side by side; answers come in the order of the calls."""
         program = self.find(tool)
         if program is None or tool in self.silent:
-            problem = self.silent.get(tool) or "%s: not found on PATH" % tool
+            problem = self.silent.get(tool) or f"{tool}: not found on PATH"
             return [Answer(problem=problem) for _ in calls]
-        answers: List[Answer] = []
+        answers: list[Answer] = []
         for first in range(0, len(calls), AT_ONCE):
             answers += self._round(tool, program, calls[first : first + AT_ONCE])
         return answers
 
-    def _round(self, tool: str, program: str, calls: Sequence[Sequence[str]]) -> List[Answer]:
+    def _round(self, tool: str, program: str, calls: Sequence[Sequence[str]]) -> list[Answer]:
         env = dict(self.environ, LC_ALL="C")
         deadline = time.monotonic() + self.timeout
-        started: List[Started] = []
+        started: list[Started] = []
         try:
             started = [_start([program, *call], env) for call in calls]
             answers = [
@@ -97,7 +97,7 @@ class Machine:
                     _kill(process)
         late = next((answer for answer in answers if answer.late), None)
         if late is not None:
-            self.silent[tool] = "%s: not asked again" % late.problem
+            self.silent[tool] = f"{late.problem}: not asked again"
         return answers
 
 
@@ -113,7 +113,7 @@ def _start(argv: Sequence[str], env: Mapping[str, str]) -> Started:
             start_new_session=True,
         )
     except OSError as error:
-        output.write(("%s" % error.strerror).encode())
+        output.write((f"{error.strerror}").encode())
         return None, output
     with contextlib.suppress(OSError, ValueError):  # a tool that floods its output fills no disk
         resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (MOST_OUTPUT, MOST_OUTPUT))
@@ -121,22 +121,22 @@ def _start(argv: Sequence[str], env: Mapping[str, str]) -> Started:
 
 
 def _finish(
-    process: Optional[subprocess.Popen[bytes]], output: IO[bytes], name: str, wait: float, limit: float
+    process: subprocess.Popen[bytes] | None, output: IO[bytes], name: str, wait: float, limit: float
 ) -> Answer:
     with output:
         if process is None:
             output.seek(0)
-            return Answer(problem="%s: %s" % (name, output.read().decode(errors="replace")))
+            return Answer(problem="{}: {}".format(name, output.read().decode(errors="replace")))
         try:
             process.wait(max(0.0, wait))
         except subprocess.TimeoutExpired:
             _kill(process)
-            return Answer(problem="%s: no answer within %g s" % (name, limit), late=True)
+            return Answer(problem=f"{name}: no answer within {limit:g} s", late=True)
         output.seek(0)
         text = output.read(MOST_OUTPUT).decode("utf-8", errors="replace")
     if process.returncode:
         said = next((line.strip() for line in text.splitlines() if line.strip()), "nothing")
-        return Answer(problem="%s: exit code %d: %s" % (name, process.returncode, said[:200]))
+        return Answer(problem=f"{name}: exit code {process.returncode}: {said[:200]}")
     return Answer(text)
 
 

@@ -7,7 +7,7 @@ that are no spaces to get back to the words as written; where that fails, take t
 
 from __future__ import annotations
 
-from typing import Callable, Dict, Mapping, Optional, Sequence
+from typing import Callable, Dict, Mapping, Sequence
 
 from squad.data.tokenizer import basic_tokens
 
@@ -17,9 +17,7 @@ Log = Callable[[str], None]
 class AnswerText:
     """Give the text of token spans. Words are normalised once, as the spans of a passage share them."""
 
-    def __init__(
-        self, vocab: Mapping[str, int], do_lower_case: bool = True, log: Optional[Log] = None
-    ) -> None:
+    def __init__(self, vocab: Mapping[str, int], do_lower_case: bool = True, log: Log | None = None) -> None:
         self._tokens = {index: token for token, index in vocab.items()}
         self._log = log
         self._normalised = _Normalised(do_lower_case)
@@ -47,7 +45,7 @@ class _Normalised(Dict[str, str]):
         return value
 
 
-def align(predicted: str, normalised: str, written: str, log: Optional[Log] = None) -> str:
+def align(predicted: str, normalised: str, written: str, log: Log | None = None) -> str:
     """Find `predicted` in `normalised` and cut the same characters out of `written`.
 
     Returns `written` whole, and tells `log` why, when they cannot be brought together.
@@ -55,9 +53,9 @@ def align(predicted: str, normalised: str, written: str, log: Optional[Log] = No
     start = normalised.find(predicted)
     problem = ""
     if start < 0:
-        problem = "Unable to find text: '%s' in '%s'" % (predicted, written)
+        problem = f"Unable to find text: '{predicted}' in '{written}'"
     elif len(normalised) - normalised.count(" ") != len(written) - written.count(" "):
-        problem = "Length not equal after stripping spaces: '%s' vs '%s'" % (
+        problem = "Length not equal after stripping spaces: '{}' vs '{}'".format(
             written.replace(" ", ""), normalised.replace(" ", ""),
         )  # fmt: skip
     elif not predicted:

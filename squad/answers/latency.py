@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Dict, List, Sequence
+from typing import Sequence
 
 LEVELS = (50, 90, 95, 99, 100)  # percent
 
 
-def percentiles(seconds: Sequence[float]) -> Dict[int, float]:
+def percentiles(seconds: Sequence[float]) -> dict[int, float]:
     """Give the time within which that share of the batches was done, by percentage. No batches: {}."""
     ordered = sorted(seconds)
     # The n-th smallest with n = share of the batches, at least one: NVIDIA's rule, whose slice is empty
@@ -24,7 +24,7 @@ def throughput(seconds: Sequence[float], sequences: int) -> float:
 
 def summary(
     seconds: Sequence[float], sequences: int, total: float, batch_size: int, length: int, precision: str
-) -> List[str]:
+) -> list[str]:
     """Render the lines of one rank, whose batches took `seconds`.
 
     `sequences` counts real features, without those that fill the last batch; `total` is the wall time.
@@ -33,16 +33,16 @@ def summary(
         return []
     kept = sorted(seconds)[: max(1, len(seconds) * 99 // 100)]
     lines = ["-----------------------------"]
-    lines += ["Total Inference Time = %0.2f for Sentences = %d" % (total, sequences)]
+    lines += [f"Total Inference Time = {total:0.2f} for Sentences = {sequences}"]
     lines += [
         "Total Inference Time W/O Overhead = %0.2f for Sentences = %d"
         % (sum(kept), round(sequences * len(kept) / len(seconds)))
     ]
-    lines += ["Summary Inference Statistics", "Batch size = %d" % batch_size]
-    lines += ["Sequence Length = %d" % length, "Precision = %s" % precision]
+    lines += ["Summary Inference Statistics", f"Batch size = {batch_size}"]
+    lines += [f"Sequence Length = {length}", f"Precision = {precision}"]
     for level, value in percentiles(seconds).items():
-        lines.append("Latency Confidence Level %d (ms) = %0.2f" % (level, value * 1000))
-    lines.append("Latency Average (ms) = %0.2f" % (sum(seconds) / len(seconds) * 1000))
-    lines.append("Throughput Average (sentences/sec) = %0.2f" % throughput(seconds, sequences))
+        lines.append(f"Latency Confidence Level {level} (ms) = {value * 1000:0.2f}")
+    lines.append(f"Latency Average (ms) = {sum(seconds) / len(seconds) * 1000:0.2f}")
+    lines.append(f"Throughput Average (sentences/sec) = {throughput(seconds, sequences):0.2f}")
     lines.append(lines[0])
     return lines

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import zipfile
-from typing import Any, Dict, Tuple
+from typing import Any
 
 import numpy as np
 
@@ -27,7 +27,7 @@ def fingerprint(features: Any) -> str:
 
 def piece_path(folder: str, rank: int, size: int) -> str:
     """Name the file of one rank's share."""
-    return os.path.join(folder, "logits_%d_of_%d.npz" % (rank, size))
+    return os.path.join(folder, f"logits_{rank}_of_{size}.npz")
 
 
 def write_piece(
@@ -54,7 +54,7 @@ def write_piece(
     return path
 
 
-def merge(folder: str, size: int, features: Any) -> Tuple[np.ndarray, np.ndarray]:
+def merge(folder: str, size: int, features: Any) -> tuple[np.ndarray, np.ndarray]:
     """Put the pieces of all ranks together: (start [R, L], end [R, L]); the pieces are removed.
 
     Raises:
@@ -67,23 +67,23 @@ def merge(folder: str, size: int, features: Any) -> Tuple[np.ndarray, np.ndarray
     for rank in range(size):
         piece = _read(piece_path(folder, rank, size))
         if str(piece["fingerprint"]) != expected:
-            raise DataError("%s: of other features; predict again" % piece_path(folder, rank, size))
+            raise DataError(f"{piece_path(folder, rank, size)}: of other features; predict again")
         start[piece["rows"]], end[piece["rows"]] = piece["start_logits"], piece["end_logits"]
         times[piece["rows"]] += 1
     for problem, wrong in (("no rank has predicted", times == 0), ("two ranks have predicted", times > 1)):
         if wrong.any():
             shown = ", ".join(map(str, np.flatnonzero(wrong)[:_SHOWN]))
-            raise DataError("%s %d of %d features: %s" % (problem, wrong.sum(), len(times), shown))
+            raise DataError(f"{problem} {wrong.sum()} of {len(times)} features: {shown}")
     for rank in range(size):
         os.unlink(piece_path(folder, rank, size))
     return start, end
 
 
-def _read(path: str) -> Dict[str, np.ndarray]:
+def _read(path: str) -> dict[str, np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as stored:
             return {name: stored[name] for name in ("rows", "start_logits", "end_logits", "fingerprint")}
     except FileNotFoundError:
-        raise DataError("%s: this rank has written no predictions; see its log" % path) from None
+        raise DataError(f"{path}: this rank has written no predictions; see its log") from None
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError("%s: not a whole piece of predictions: %s" % (path, error)) from None
+        raise DataError(f"{path}: not a whole piece of predictions: {error}") from None

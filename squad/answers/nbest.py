@@ -19,7 +19,7 @@ import math
 import os
 from dataclasses import dataclass
 from itertools import chain, islice
-from typing import Any, Dict, Iterator, List, NamedTuple, Sequence, Tuple
+from typing import Any, Iterator, NamedTuple, Sequence
 
 import numpy as np
 
@@ -50,16 +50,16 @@ class Entry(NamedTuple):
 class Result(NamedTuple):
     """Hold what goes into the three files; `null_odds` is empty for SQuAD 1.1."""
 
-    predictions: Dict[str, str]
-    nbest: Dict[str, List[Dict[str, Any]]]
-    null_odds: Dict[str, float]
+    predictions: dict[str, str]
+    nbest: dict[str, list[dict[str, Any]]]
+    null_odds: dict[str, float]
 
 
 class _Candidates(NamedTuple):
     """Hold the allowed spans of all features, best first within an example."""
 
-    columns: List[np.ndarray]  # row, start, end, first word, last word, start logit, end logit; each [M]
-    bounds: List[int]  # [examples + 1]: those of example i are bounds[i] to bounds[i + 1]
+    columns: list[np.ndarray]  # row, start, end, first word, last word, start logit, end logit; each [M]
+    bounds: list[int]  # [examples + 1]: those of example i are bounds[i] to bounds[i + 1]
 
 
 def predictions(
@@ -85,9 +85,9 @@ def predictions(
     return result
 
 
-def write(folder: str, result: Result, version_2_with_negative: bool) -> List[str]:
+def write(folder: str, result: Result, version_2_with_negative: bool) -> list[str]:
     """Write the files, each as a whole or not at all; return their paths."""
-    documents: Dict[str, Any] = {"predictions.json": result.predictions}
+    documents: dict[str, Any] = {"predictions.json": result.predictions}
     documents["nbest_predictions.json"] = result.nbest
     if version_2_with_negative:
         documents["null_odds.json"] = result.null_odds
@@ -103,12 +103,12 @@ def write(folder: str, result: Result, version_2_with_negative: bool) -> List[st
 
 def _checked(
     examples: Sequence[Any], features: Any, start_logits: np.ndarray, end_logits: np.ndarray
-) -> Tuple[np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray]:
     """Give the logits as float64, as the reference adds them. DataError: incomplete, or no numbers."""
     wanted = features.token_to_orig_map.shape
     for name, logits in (("start", start_logits), ("end", end_logits)):
         if logits.shape != wanted:
-            raise DataError("%s logits are %s for features %s; predict again" % (name, logits.shape, wanted))
+            raise DataError(f"{name} logits are {logits.shape} for features {wanted}; predict again")
     if features.example_index.max(initial=-1) >= len(examples):
         raise DataError("features and questions are not of one file; build the features again")
     used = features.token_to_orig_map >= 0
@@ -116,7 +116,7 @@ def _checked(
     broken = (used & ~(np.isfinite(start_logits) & np.isfinite(end_logits))).any(axis=1).sum()
     if broken:
         raise DataError(
-            "the logits of %d of %d features are no numbers; the model has diverged" % (broken, wanted[0])
+            f"the logits of {broken} of {wanted[0]} features are no numbers; the model has diverged"
         )
     return start_logits.astype(np.float64), end_logits.astype(np.float64)
 
@@ -146,7 +146,7 @@ def _candidates(
 
 def _chunk_spans(
     features: Any, start_logits: np.ndarray, end_logits: np.ndarray, rows: slice, options: Options
-) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """List (row, start, end) of the allowed spans of some features, in the order of their ranks."""
     starts = _top(start_logits[rows], options.n_best_size)  # [n, k]
     ends = _top(end_logits[rows], options.n_best_size)
@@ -162,7 +162,7 @@ def _chunk_spans(
 
 def _null_entries(
     examples: int, features: Any, start_logits: np.ndarray, end_logits: np.ndarray
-) -> List[Entry]:
+) -> list[Entry]:
     """Give each example the null span of the feature that has the lowest null score.
 
     An example without features (its passage has no tokens) gets logits of 0.
@@ -227,7 +227,7 @@ def _answer(qas_id: str, spans: Iterator[Entry], null: Entry, options: Options, 
         result.predictions[qas_id] = best.text
 
 
-def _with_probabilities(nbest: Sequence[Entry]) -> List[Dict[str, Any]]:
+def _with_probabilities(nbest: Sequence[Entry]) -> list[dict[str, Any]]:
     """Turn scores into probabilities by a softmax over the n-best."""
     scores = [entry.start_logit + entry.end_logit for entry in nbest]
     powers = [math.exp(score - max(scores)) for score in scores]

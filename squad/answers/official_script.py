@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from typing import Dict, List, Mapping
+from typing import Mapping
 
 from squad.errors import DataError
 
 
-def run(script: str, predict_file: str, predictions: str) -> Dict[str, float]:
+def run(script: str, predict_file: str, predictions: str) -> dict[str, float]:
     """Run `python SCRIPT DEV PREDICTIONS`; return the figures that it prints.
 
     Raises:
@@ -20,19 +20,19 @@ def run(script: str, predict_file: str, predictions: str) -> Dict[str, float]:
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
-        raise DataError("%s: failed with exit code %d: %s" % (script, done.returncode, last))
+        raise DataError(f"{script}: failed with exit code {done.returncode}: {last}")
     brace = done.stdout.find("{")
     try:
         figures, _ = json.JSONDecoder().raw_decode(done.stdout, max(brace, 0))
         return {str(name): float(value) for name, value in figures.items()}
     except (ValueError, TypeError, AttributeError):
-        raise DataError("%s: printed no JSON of figures: %.80r" % (script, done.stdout)) from None
+        raise DataError(f"{script}: printed no JSON of figures: {done.stdout!r:.80}") from None
 
 
-def differences(ours: Mapping[str, float], theirs: Mapping[str, float], tolerance: float = 1e-9) -> List[str]:
+def differences(ours: Mapping[str, float], theirs: Mapping[str, float], tolerance: float = 1e-9) -> list[str]:
     """Say which figures that both have differ: ["f1: ours 76.1, theirs 76.2"]."""
     return [
-        "%s: ours %r, theirs %r" % (name, ours[name], theirs[name])
+        f"{name}: ours {ours[name]!r}, theirs {theirs[name]!r}"
         for name in ours
         if name in theirs and abs(ours[name] - theirs[name]) > tolerance
     ]

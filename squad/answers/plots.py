@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any, List, Mapping
+from typing import Any, Mapping
 
 from squad.errors import DataError
 
@@ -16,7 +16,7 @@ _TITLES = {
 
 def write(
     folder: str, curves: Mapping[str, Any], na_probs: Mapping[str, float], has_answer: Mapping[str, bool]
-) -> List[str]:
+) -> list[str]:
     """Write pr_*.png from precision-recall curves and na_prob_hist_*.png; return the paths.
 
     DataError: matplotlib is not installed.
@@ -53,18 +53,18 @@ def _precision_recall(new_figure: Any, folder: str, name: str, curve: Any) -> st
     axes.step(curve.recalls, curve.precisions, color="b", alpha=0.2, where="post")
     axes.fill_between(curve.recalls, curve.precisions, step="post", alpha=0.2, color="b")
     axes.set(xlabel="Recall", ylabel="Precision", xlim=[0.0, 1.05], ylim=[0.0, 1.05])
-    axes.set_title("%s (AP %.2f %%)" % (_TITLES[name], curve.average), fontsize=10)
+    axes.set_title(f"{_TITLES[name]} (AP {curve.average:.2f} %)", fontsize=10)
     return _save(figure, folder, name)
 
 
-def _histogram(new_figure: Any, folder: str, name: str, values: List[float]) -> str:
+def _histogram(new_figure: Any, folder: str, name: str, values: list[float]) -> str:
     """Draw 20 bins. The official range is 0 to 1; null odds are no probabilities and reach beyond it."""
     figure = new_figure()
     axes = figure.add_subplot(1, 1, 1)
     limits = (0.0, 1.0) if 0 <= min(values) and max(values) <= 1 else (min(values), max(values))
     axes.hist(values, weights=[1.0 / len(values)] * len(values), bins=20, range=limits)
     axes.set(xlabel="Model probability of no-answer", ylabel="Proportion of dataset")
-    axes.set_title("Histogram of no-answer probability: %s" % name)
+    axes.set_title(f"Histogram of no-answer probability: {name}")
     return _save(figure, folder, "na_prob_hist_" + name)
 
 

@@ -8,7 +8,7 @@ pack adds position_ids and feature_ids [B, L]: 0 in the padding, k + 1 for the k
 
 from __future__ import annotations
 
-from typing import Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
+from typing import Dict, Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -34,7 +34,7 @@ def train_batches(
     rank: int = 0,
     size: int = 1,
     start_step: int = 0,
-    num_steps: Optional[int] = None,
+    num_steps: int | None = None,
     accumulate: int = 1,
 ) -> Iterator[Batch]:
     """Yield a rank's batches of the steps start_step to num_steps - 1 (None: without end).
@@ -63,7 +63,7 @@ def _train_batch(features: Features, share: Share, mode: str) -> Batch:
 
 def predict_order(
     features: Features, rank: int = 0, size: int = 1, batch_size: int = 8, mode: str = "pad"
-) -> List[np.ndarray]:
+) -> list[np.ndarray]:
     """Share the features out for prediction: a rank's batches, each [batch_size], NOTHING in the tail.
 
     bucket (and pack, which is for training) puts the longest features first, similar lengths together.
@@ -85,8 +85,8 @@ def predict_batches(
 
 
 def collect_logits(
-    features: Features, order: Sequence[np.ndarray], outputs: Iterable[Tuple[np.ndarray, np.ndarray]]
-) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
+    features: Features, order: Sequence[np.ndarray], outputs: Iterable[tuple[np.ndarray, np.ndarray]]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Put the model's outputs of `predict_order`'s batches back into the features' order.
 
     Returns: (start [R, L], end [R, L], done bool [R]). Columns beyond a feature's tokens hold a logit so

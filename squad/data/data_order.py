@@ -8,7 +8,7 @@ at the exact example.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import List, Optional, Sequence, Tuple
+from typing import Sequence
 
 import numpy as np
 
@@ -47,16 +47,16 @@ class GlobalOrder:
         global_batch: int,
         seed: int = 12345,
         shuffle: bool = True,
-        lengths: Optional[Sequence[int]] = None,
+        lengths: Sequence[int] | None = None,
         mode: str = "pad",
         row_length: int = 384,
     ) -> None:
         if mode not in MODES:
-            raise ValueError("batching %r is none of %s" % (mode, ", ".join(MODES)))
+            raise ValueError("batching {!r} is none of {}".format(mode, ", ".join(MODES)))
         if num_examples < 1 or global_batch < 1:
-            raise ValueError("%d features in batches of %d; give 1 or more" % (num_examples, global_batch))
+            raise ValueError(f"{num_examples} features in batches of {global_batch}; give 1 or more")
         if (mode == "pad") != (lengths is None):
-            raise ValueError("batching %s: lengths are for bucket and pack alone, which need them" % mode)
+            raise ValueError(f"batching {mode}: lengths are for bucket and pack alone, which need them")
         self.num_examples, self.global_batch, self.mode = num_examples, global_batch, mode
         self._seed, self._shuffle = seed, shuffle
         self._lengths = None if lengths is None else np.asarray(lengths, np.int64)
@@ -64,7 +64,7 @@ class GlobalOrder:
         if mode == "pack":
             order = self._random(-1).permutation(num_examples) if shuffle else np.arange(num_examples)
             self._rows = pack(self._lengths, row_length, order)
-        self._epoch: Tuple[int, np.ndarray] = (-1, self._rows)
+        self._epoch: tuple[int, np.ndarray] = (-1, self._rows)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -81,7 +81,7 @@ class GlobalOrder:
         """Count the features that a row can hold."""
         return int(self._rows.shape[1])
 
-    def batch(self, step: int) -> Tuple[np.ndarray, np.ndarray]:
+    def batch(self, step: int) -> tuple[np.ndarray, np.ndarray]:
         """Give the global batch of a step, counted over all epochs from 0.
 
         Returns: (features int64, weights float32), both [global_batch, slots]; NOTHING and 0 where empty.
@@ -135,7 +135,7 @@ def _sorted_in_windows(order: np.ndarray, loads: np.ndarray, window: int) -> np.
     return order[np.lexsort((loads[order], group))]
 
 
-def deal(loads: Optional[np.ndarray], count: int, size: int) -> List[List[int]]:
+def deal(loads: np.ndarray | None, count: int, size: int) -> list[list[int]]:
     """Share rows out to ranks, at most ceil(count / size) each: evenly by load, else in runs.
 
     The heaviest row goes first, each to the rank with the least so far.
@@ -143,7 +143,7 @@ def deal(loads: Optional[np.ndarray], count: int, size: int) -> List[List[int]]:
     each = -(-count // size)
     if loads is None:
         return [list(range(count))[r * each : (r + 1) * each] for r in range(size)]
-    shares: List[List[int]] = [[] for _ in range(size)]
+    shares: list[list[int]] = [[] for _ in range(size)]
     sums = [0] * size
     for row in np.argsort(-loads, kind="stable").tolist():
         rank = min((r for r in range(size) if len(shares[r]) < each), key=lambda r: (sums[r], len(shares[r])))
@@ -159,9 +159,9 @@ def pack(lengths: np.ndarray, row_length: int, order: np.ndarray, slots: int = _
     decides among equal lengths.
     """
     if len(lengths) and lengths.max() > row_length:
-        raise ValueError("a feature of %d tokens fits no row of %d" % (lengths.max(), row_length))
-    rows: List[List[int]] = []
-    open_rows: List[List[int]] = [[] for _ in range(row_length + 1)]  # by room left
+        raise ValueError(f"a feature of {lengths.max()} tokens fits no row of {row_length}")
+    rows: list[list[int]] = []
+    open_rows: list[list[int]] = [[] for _ in range(row_length + 1)]  # by room left
     rooms = 0  # bit r is set when open_rows[r] is not empty
     for feature in order[np.argsort(-lengths[order], kind="stable")].tolist():
         length = int(lengths[feature])

@@ -9,7 +9,7 @@ import gc
 import json
 import re
 from contextlib import contextmanager
-from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Iterable, Iterator, List, NamedTuple, Sequence, Tuple
 
 from squad.errors import DataError
 
@@ -25,10 +25,10 @@ class Example(NamedTuple):
 
     qas_id: str
     question_text: str
-    doc_tokens: List[str]  # the same list for all questions of a paragraph
-    orig_answer_text: Optional[str] = None
-    start_position: Optional[int] = None
-    end_position: Optional[int] = None
+    doc_tokens: list[str]  # the same list for all questions of a paragraph
+    orig_answer_text: str | None = None
+    start_position: int | None = None
+    end_position: int | None = None
     is_impossible: bool = False
 
 
@@ -61,10 +61,10 @@ def read_squad(
     if reader.bad:
         message = _describe_bad(reader.bad)
         if not skip_bad_answers:
-            raise DataError("%s: %s; correct them or give --skip_bad_answers" % (path, message))
-        examples.notes.append("%s: %s; skipped" % (path, message))
+            raise DataError(f"{path}: {message}; correct them or give --skip_bad_answers")
+        examples.notes.append(f"{path}: {message}; skipped")
     if not examples:
-        raise DataError("%s: no questions in it; give a SQuAD file" % path)
+        raise DataError(f"{path}: no questions in it; give a SQuAD file")
     return examples
 
 
@@ -80,26 +80,26 @@ def paused_gc() -> Iterator[None]:
             gc.enable()
 
 
-def load_json(path: str) -> Dict[str, Any]:
+def load_json(path: str) -> dict[str, Any]:
     """Parse a JSON file that holds an object. DataError: unreadable, or broken at line and column."""
     try:
         with open(path, encoding="utf-8-sig") as stream:
             document = json.load(stream)
     except OSError as error:
-        raise DataError("%s: %s" % (path, error.strerror or error)) from None
+        raise DataError(f"{path}: {error.strerror or error}") from None
     except UnicodeDecodeError as error:
-        raise DataError("%s: not UTF-8 at byte %d; save it as UTF-8" % (path, error.start)) from None
+        raise DataError(f"{path}: not UTF-8 at byte {error.start}; save it as UTF-8") from None
     except json.JSONDecodeError as error:
-        place = "%s:%d:%d" % (path, error.lineno, error.colno)
-        raise DataError("%s: broken JSON: %s; correct it or fetch it again" % (place, error.msg)) from None
+        place = f"{path}:{error.lineno}:{error.colno}"
+        raise DataError(f"{place}: broken JSON: {error.msg}; correct it or fetch it again") from None
     except RecursionError:
-        raise DataError("%s: JSON is nested too deeply; give a SQuAD file" % path) from None
+        raise DataError(f"{path}: JSON is nested too deeply; give a SQuAD file") from None
     if not isinstance(document, dict):
-        raise DataError("%s: the JSON is no object with a key `data`; give a SQuAD file" % path)
+        raise DataError(f"{path}: the JSON is no object with a key `data`; give a SQuAD file")
     return document
 
 
-def split_words(context: str) -> List[str]:
+def split_words(context: str) -> list[str]:
     """Split a context at the white space that google-research/bert knows; other spaces stay in words."""
     if any(space in context for space in "\t\r\n\u202f"):
         return _WORD.findall(context)
@@ -121,7 +121,7 @@ class _Passage:
         # With nothing but single spaces between the words, counting spaces tells a character's word.
         self._simple = len(self.words) == context.count(" ") + 1
 
-    def find(self, text: str, start: int) -> Optional[Tuple[int, int]]:
+    def find(self, text: str, start: int) -> tuple[int, int] | None:
         """Find the words (first, last) of an answer; None when they are not what stands at its offset."""
         if start < 0 or start + len(text) > len(self.context):
             return None
@@ -138,11 +138,11 @@ class _Passage:
         return len(split_words(self.context[: char + 1])) - 1
 
 
-def _describe_bad(bad: List[Tuple[str, str, int]]) -> str:
+def _describe_bad(bad: list[tuple[str, str, int]]) -> str:
     shown = ", ".join("%s (%.40r at %d)" % item for item in bad[:_SHOWN])
     more = ", ..." if len(bad) > _SHOWN else ""
     noun = "answer is" if len(bad) == 1 else "answers are"
-    return "%d %s not at the offset given: %s%s" % (len(bad), noun, shown, more)
+    return f"{len(bad)} {noun} not at the offset given: {shown}{more}"
 
 
 class _Reader:
@@ -151,10 +151,10 @@ class _Reader:
     def __init__(self, path: str, training: bool, negative: bool, version: str) -> None:
         self.path, self.training, self.negative = path, training, negative
         self.old = version.startswith("1.")
-        self.bad: List[Tuple[str, str, int]] = []  # id, text, offset of answers that are not there
-        self._seen: Dict[str, Place] = {}
+        self.bad: list[tuple[str, str, int]] = []  # id, text, offset of answers that are not there
+        self._seen: dict[str, Place] = {}
 
-    def examples(self, document: Dict[str, Any]) -> Iterator[Example]:
+    def examples(self, document: dict[str, Any]) -> Iterator[Example]:
         """Yield the questions; collect bad answers in `bad`."""
         for a, article in enumerate(self.get(document, "data", list, ())):
             for p, paragraph in enumerate(self.get(article, "paragraphs", list, (a,))):
@@ -167,12 +167,12 @@ class _Reader:
                     if example:
                         yield example
 
-    def _example(self, item: Any, passage: _Passage, place: Place) -> Optional[Example]:
+    def _example(self, item: Any, passage: _Passage, place: Place) -> Example | None:
         """Read one question; None when its answer is bad."""
         name = self.get(item, "id", str, place)
         if name in self._seen:
             first = _name(self._seen[name])
-            raise self.error(place, "id", "%s is also that of %s; make it unique" % (name, first))
+            raise self.error(place, "id", f"{name} is also that of {first}; make it unique")
         self._seen[name] = place
         text = self.get(item, "question", str, place)
         impossible = self.negative and self._impossible(item, place)
@@ -187,7 +187,7 @@ class _Reader:
             return None
         return Example(name, text, passage.words, answer, found[0], found[1], False)
 
-    def _impossible(self, item: Dict[str, Any], place: Place) -> bool:
+    def _impossible(self, item: dict[str, Any], place: Place) -> bool:
         if "is_impossible" in item:
             return self.get(item, "is_impossible", bool, place)
         if self.training or self.old:
@@ -195,7 +195,7 @@ class _Reader:
             raise self.error(place, "is_impossible", message)
         return False
 
-    def _answer(self, item: Dict[str, Any], place: Place) -> Tuple[str, int]:
+    def _answer(self, item: dict[str, Any], place: Place) -> tuple[str, int]:
         """Give text and offset of the one answer that training needs."""
         answers = self.get(item, "answers", list, place)
         if len(answers) > 1:
@@ -218,12 +218,12 @@ class _Reader:
         else:
             if type(value) is kind:
                 return value
-            problem = "%.40r is not %s" % (value, _NOUNS[kind])
+            problem = f"{value!r:.40} is not {_NOUNS[kind]}"
         raise self.error(place, key, problem + "; give a SQuAD file")
 
     def error(self, place: Place, key: str, message: str) -> DataError:
         """Make the error of a place in the file."""
-        return DataError("%s: %s: %s" % (self.path, ".".join(filter(None, (_name(place), key))), message))
+        return DataError("{}: {}: {}".format(self.path, ".".join(filter(None, (_name(place), key))), message))
 
 
 _NOUNS = {list: "a list", str: "a string", bool: "true or false", int: "an integer"}

@@ -15,7 +15,7 @@ import time
 import uuid
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Callable, Dict, Iterator, Mapping, Optional, Sequence
+from typing import Any, Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -73,7 +73,7 @@ class Cache:
         return os.path.join(self.folder, ".train.lock")
 
 
-def cache_key(train_file: str, vocab_file: str, **parameters: Any) -> Dict[str, Any]:
+def cache_key(train_file: str, vocab_file: str, **parameters: Any) -> dict[str, Any]:
     """Make a key from the files' contents and the parameters (max_seq_length, doc_stride ...)."""
     files = {"train_file": sha256(train_file), "vocab_file": sha256(vocab_file)}
     return dict(parameters, format=_FORMAT, **files)
@@ -100,10 +100,10 @@ def load_or_build(cache: Cache, build: Build) -> Features:
         except _Unusable as error:
             reason = str(error)
             _discard(cache, manifest, reason)
-    raise DataError("%s: written, but cannot be read back: %s; check the disk" % (cache.folder, reason))
+    raise DataError(f"{cache.folder}: written, but cannot be read back: {reason}; check the disk")
 
 
-def _manifest(cache: Cache) -> Dict[str, Any]:
+def _manifest(cache: Cache) -> dict[str, Any]:
     """Read the manifest and hold it against the key and the files. _Unusable: why it does not fit."""
     manifest = _parse(cache)
     if manifest is None:
@@ -121,11 +121,11 @@ def _manifest(cache: Cache) -> Dict[str, Any]:
     for name, size in sizes:
         held = _size(os.path.join(cache.folder, name))
         if held != size:
-            raise _Unusable("%s holds %d bytes instead of %s" % (name, held, size))
+            raise _Unusable(f"{name} holds {held} bytes instead of {size}")
     return manifest
 
 
-def _parse(cache: Cache) -> Optional[Any]:
+def _parse(cache: Cache) -> Any | None:
     """Read the manifest: None when there is no file, an empty object when it is no JSON."""
     try:
         with open(cache.manifest, encoding="utf-8") as stream:
@@ -138,8 +138,8 @@ def _parse(cache: Cache) -> Optional[Any]:
 
 def _difference(name: str, made: Any, wanted: Any) -> str:
     if name.endswith("_file"):
-        return "%s has changed" % name
-    return "it was made with %s %s instead of %s" % (name, made, wanted)
+        return f"{name} has changed"
+    return f"it was made with {name} {made} instead of {wanted}"
 
 
 def _size(path: str) -> int:
@@ -149,7 +149,7 @@ def _size(path: str) -> int:
         return 0
 
 
-def _current(cache: Cache, build: Build) -> Dict[str, Any]:
+def _current(cache: Cache, build: Build) -> dict[str, Any]:
     """Give the manifest of a cache that fits, built by whichever process comes to hold the lock."""
     try:
         return _manifest(cache)
@@ -162,8 +162,8 @@ def _current(cache: Cache, build: Build) -> Dict[str, Any]:
         except _Unusable as error:
             reason = str(error)
             if waited_for and not (_parse(cache) or {}).get("shards"):
-                reason = "process %s died while it built it" % waited_for
-            cache.say("%s: building the cache of features: %s" % (cache.folder, reason))
+                reason = f"process {waited_for} died while it built it"
+            cache.say(f"{cache.folder}: building the cache of features: {reason}")
             return _write(cache, build)
 
 
@@ -172,7 +172,7 @@ def _discard(cache: Cache, manifest: Mapping[str, Any], reason: str) -> None:
     with _locked(cache):
         held = _parse(cache)
         if isinstance(held, dict) and held.get("build") == manifest["build"]:
-            cache.say("%s: the cache of features is corrupt: %s" % (cache.folder, reason))
+            cache.say(f"{cache.folder}: the cache of features is corrupt: {reason}")
             _replace(cache, {})
 
 
@@ -202,9 +202,7 @@ def _locked(cache: Cache) -> Iterator[str]:
         except BlockingIOError:
             stream.seek(0)
             waited_for = stream.read().strip() or "?"
-            cache.say(
-                "%s: waiting for process %s to build the cache of features" % (cache.folder, waited_for)
-            )
+            cache.say(f"{cache.folder}: waiting for process {waited_for} to build the cache of features")
             fcntl.flock(stream, fcntl.LOCK_EX)
         stream.seek(0)
         stream.truncate()
@@ -213,7 +211,7 @@ def _locked(cache: Cache) -> Iterator[str]:
         yield waited_for
 
 
-def _write(cache: Cache, build: Build) -> Dict[str, Any]:
+def _write(cache: Cache, build: Build) -> dict[str, Any]:
     """Write shards, then the manifest that makes them valid; it is empty meanwhile."""
     before = _parse(cache)
     _replace(cache, {})
@@ -243,7 +241,7 @@ def _replace(cache: Cache, manifest: Mapping[str, Any]) -> None:
     os.replace(cache.manifest + ".tmp", cache.manifest)
 
 
-def _remove(cache: Cache, manifest: Optional[Any], kept: Sequence[str]) -> None:
+def _remove(cache: Cache, manifest: Any | None, kept: Sequence[str]) -> None:
     """Remove the files of an earlier cache of ours, so that a reader of all files sees one cache."""
     shards = manifest.get("shards", []) if isinstance(manifest, dict) else []
     for name in {str(shard.get("name")) for shard in shards if isinstance(shard, dict)} - set(kept):
@@ -284,7 +282,7 @@ def _load(cache: Cache, manifest: Mapping[str, Any]) -> Features:
     return features
 
 
-def _foreign(cache: Cache) -> Optional[Features]:
+def _foreign(cache: Cache) -> Features | None:
     """Read a cache without manifest, as the seed leaves it; None when there is none or it does not fit."""
     if not cache.reuse or _parse(cache) is not None:
         return None
@@ -294,7 +292,7 @@ def _foreign(cache: Cache) -> Optional[Features]:
     try:
         features = _read(cache.folder, names, cache.key["max_seq_length"])
     except _Unusable as error:
-        cache.say("%s: a cache of other code does not fit: %s" % (cache.folder, error))
+        cache.say(f"{cache.folder}: a cache of other code does not fit: {error}")
         return None
     cache.say(
         "%s: %d rows made by other code, taken as they are (no manifest says what from); "
@@ -317,7 +315,7 @@ def _read(folder: str, names: Sequence[str], columns: int) -> Features:
                 arrays[column][rows] = values
             row = rows.stop
         if row != end:
-            raise _Unusable("%s ends early" % name)
+            raise _Unusable(f"{name} ends early")
     lengths = arrays["input_mask"].sum(axis=1, dtype=np.int32)
     return Features(example_index=None, doc_span_index=None, lengths=lengths, **arrays)
 
@@ -326,7 +324,7 @@ def _count(path: str) -> int:
     """Count the records of a file from their headers. _Unusable: it ends within a record, or is missing."""
     size, place, records = _size(path), 0, 0
     if not size:
-        raise _Unusable("%s is missing or empty" % os.path.basename(path))
+        raise _Unusable(f"{os.path.basename(path)} is missing or empty")
     with open(path, "rb") as stream:
         while place < size:
             stream.seek(place)
@@ -334,11 +332,11 @@ def _count(path: str) -> int:
             place += 16 + int.from_bytes(header, "little")  # length, its checksum, data, their checksum
             records += 1
     if place != size:
-        raise _Unusable("%s ends within record %d" % (os.path.basename(path), records))
+        raise _Unusable(f"{os.path.basename(path)} ends within record {records}")
     return records
 
 
-def _batches(path: str, columns: int) -> Iterator[Dict[str, np.ndarray]]:
+def _batches(path: str, columns: int) -> Iterator[dict[str, np.ndarray]]:
     """Read a file with TensorFlow, which checks every record's checksum."""
     import tensorflow as tf
 
@@ -356,4 +354,4 @@ def _batches(path: str, columns: int) -> Iterator[Dict[str, np.ndarray]]:
                     return
                 except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
                     problem = error.message.splitlines()[0]
-                    raise _Unusable("%s: %s" % (os.path.basename(path), problem)) from None
+                    raise _Unusable(f"{os.path.basename(path)}: {problem}") from None

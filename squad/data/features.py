@@ -13,7 +13,7 @@ import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Dict, Optional, Sequence, Tuple
+from typing import Sequence
 
 import numpy as np
 
@@ -34,17 +34,17 @@ class Features:
     """Hold one entry a row [R] or one a token [R, L]. Rows stand in the order of the examples."""
 
     unique_ids: np.ndarray  # [R] int32
-    example_index: Optional[np.ndarray]  # [R] int32, index into the examples; None from a record cache
-    doc_span_index: Optional[np.ndarray]  # [R] int32, window of the example; None from a record cache
+    example_index: np.ndarray | None  # [R] int32, index into the examples; None from a record cache
+    doc_span_index: np.ndarray | None  # [R] int32, window of the example; None from a record cache
     lengths: np.ndarray  # [R] int32, tokens before the padding
     input_ids: np.ndarray  # [R, L] int32
     input_mask: np.ndarray  # [R, L] int8
     segment_ids: np.ndarray  # [R, L] int8
-    token_to_orig_map: Optional[np.ndarray] = None  # [R, L] word of the passage, -1 elsewhere
-    token_is_max_context: Optional[np.ndarray] = None  # [R, L] int8: 1, 0, -1 beside the passage
-    start_positions: Optional[np.ndarray] = None  # [R] int32, training only; so the next two
-    end_positions: Optional[np.ndarray] = None
-    is_impossible: Optional[np.ndarray] = None  # [R] bool
+    token_to_orig_map: np.ndarray | None = None  # [R, L] word of the passage, -1 elsewhere
+    token_is_max_context: np.ndarray | None = None  # [R, L] int8: 1, 0, -1 beside the passage
+    start_positions: np.ndarray | None = None  # [R] int32, training only; so the next two
+    end_positions: np.ndarray | None = None
+    is_impossible: np.ndarray | None = None  # [R] bool
 
     def __len__(self) -> int:
         return len(self.unique_ids)
@@ -63,7 +63,7 @@ def build_features(
     max_query_length: int,
     training: bool,
     maps: bool = True,
-    progress: Optional[Progress] = None,
+    progress: Progress | None = None,
 ) -> Features:
     """Build the rows of all examples; an example whose passage has no tokens gets none.
 
@@ -131,7 +131,7 @@ def _number(vocabulary: Numbering[str], texts: Sequence[str]) -> Ragged:
     return vocabulary.number(words, list(map(len, words)))
 
 
-def _answers(examples: Sequence[Example], text: _Text, cuts: Windows) -> Dict[str, np.ndarray]:
+def _answers(examples: Sequence[Example], text: _Text, cuts: Windows) -> dict[str, np.ndarray]:
     """Place the answers: start and end column of each row, and whether its question has an answer."""
     impossible = np.array([example.is_impossible for example in examples], bool)
     first, last = _answer_tokens(examples, text)
@@ -143,7 +143,7 @@ def _answers(examples: Sequence[Example], text: _Text, cuts: Windows) -> Dict[st
     return {"start_positions": start, "end_positions": end, "is_impossible": impossible[cuts.example]}
 
 
-def _answer_tokens(examples: Sequence[Example], text: _Text) -> Tuple[np.ndarray, np.ndarray]:
+def _answer_tokens(examples: Sequence[Example], text: _Text) -> tuple[np.ndarray, np.ndarray]:
     """Give the first and last token [N] of the words of each answer, counted within the passage."""
     start = np.array([example.start_position for example in examples], np.int64)
     end = np.array([example.end_position for example in examples], np.int64)
@@ -157,7 +157,7 @@ def _answer_tokens(examples: Sequence[Example], text: _Text) -> Tuple[np.ndarray
     return first, last
 
 
-def _narrow(text: _Text, index: int, first: int, last: int) -> Tuple[int, int]:
+def _narrow(text: _Text, index: int, first: int, last: int) -> tuple[int, int]:
     """Find the answer's own tokens within those of its words: `1895` in `(1895-1943).`"""
     answer = text.answers[index].tolist()
     held = text.passages[text.passage_of[index]][max(first, 0) : last + 1].tolist()
@@ -169,8 +169,8 @@ def _narrow(text: _Text, index: int, first: int, last: int) -> Tuple[int, int]:
 
 
 def _rows(
-    text: _Text, cuts: Windows, columns: int, marks: Tuple[int, int], maps: bool, progress: Optional[Progress]
-) -> Dict[str, np.ndarray]:
+    text: _Text, cuts: Windows, columns: int, marks: tuple[int, int], maps: bool, progress: Progress | None
+) -> dict[str, np.ndarray]:
     """Put the [R, L] arrays together, some rows at a time on every core (numpy lets go of Python's lock)."""
     shape = (len(cuts.start), columns)
     pools = _Pools.of(text)
@@ -219,8 +219,8 @@ def _fill(
     text: _Text,
     cuts: Windows,
     rows: slice,
-    marks: Tuple[int, int],
-    arrays: Dict[str, np.ndarray],
+    marks: tuple[int, int],
+    arrays: dict[str, np.ndarray],
 ) -> None:
     """Fill some rows: [CLS] question [SEP] window [SEP], then zeros."""
     ids, orig, best = (arrays.get(n) for n in ("input_ids", "token_to_orig_map", "token_is_max_context"))
@@ -278,7 +278,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(argv: Optional[Sequence[str]] = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Write the features of a file; return the exit code."""
     args = _parser().parse_args(argv)
     try:
@@ -289,10 +289,9 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
             features = build_features(examples, tokenizer, *sizes, training=args.is_training, progress=bar)
         write_npz(args.output, examples, features)
     except (DataError, ValueError, OSError) as error:
-        print("squad.features: %s" % error, file=sys.stderr)
+        print(f"squad.features: {error}", file=sys.stderr)
         return 2
     for note in examples.notes:
         print(note, file=sys.stderr)
-    print("%s: %d rows of %d questions" % (args.output, len(features), len(examples)))
+    print(f"{args.output}: {len(features)} rows of {len(examples)} questions")
     return 0
-

@@ -7,7 +7,7 @@ Example, Features, Feature and Int64List. Fields hold numbers from 0 up.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import List, Mapping
+from typing import Mapping
 
 import numpy as np
 
@@ -19,7 +19,7 @@ def example(fields: Mapping[str, bytes]) -> bytes:
     return b"".join([_header(1, size), *entries])  # Example.features
 
 
-def numbers(rows: np.ndarray) -> List[bytes]:
+def numbers(rows: np.ndarray) -> list[bytes]:
     """Encode each row of numbers [R, L]: seven bits a byte, lowest first; the top bit says: more follow."""
     groups = np.arange(0, max(1, int(rows.max(initial=0)).bit_length()), 7, dtype=rows.dtype)
     shifted = rows[:, :, None] >> groups

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from typing import Dict, List, Sequence
+from typing import Dict, Sequence
 
 import numpy as np
 from tokenizers import Tokenizer as RustTokenizer
@@ -62,35 +62,35 @@ class Tokenizer:
         begins = np.flatnonzero(~self._continues[ids])
         return Ragged(ids, np.append(begins, len(ids)))
 
-    def encode(self, text: str) -> List[int]:
+    def encode(self, text: str) -> list[int]:
         """Give the token ids of a text."""
         return self.encode_words(text.split(" ")).values.tolist()
 
-    def tokenize(self, text: str) -> List[str]:
+    def tokenize(self, text: str) -> list[str]:
         """Give the tokens of a text."""
         return [self._tokens[i] for i in self.encode(text)]
 
 
-def load_vocab(path: str) -> Dict[str, int]:
+def load_vocab(path: str) -> dict[str, int]:
     """Read a vocabulary: one token a line, its id is the line's number from 0."""
     try:
         with open(path, encoding="utf-8", newline="\n") as stream:
             vocab = {line.strip(): index for index, line in enumerate(stream)}
     except OSError as error:
-        raise DataError("%s: %s" % (path, error.strerror or error)) from None
+        raise DataError(f"{path}: {error.strerror or error}") from None
     except UnicodeDecodeError as error:
-        raise DataError("%s: not UTF-8 at byte %d; give a vocab.txt" % (path, error.start)) from None
+        raise DataError(f"{path}: not UTF-8 at byte {error.start}; give a vocab.txt") from None
     missing = [token for token in ("[UNK]", "[CLS]", "[SEP]") if token not in vocab]
     if missing:
-        raise DataError("%s: no %s in it; give the model's vocab.txt" % (path, ", ".join(missing)))
+        raise DataError("{}: no {} in it; give the model's vocab.txt".format(path, ", ".join(missing)))
     return vocab
 
 
-def basic_tokens(text: str, do_lower_case: bool = True) -> List[str]:
+def basic_tokens(text: str, do_lower_case: bool = True) -> list[str]:
     """Split a text into words and punctuation marks as google-research/bert does before WordPiece."""
     if text.isascii() and text.isprintable():  # as most words are
         return _PLAIN.findall(text.lower() if do_lower_case else text)
-    tokens: List[str] = []
+    tokens: list[str] = []
     for word in text.translate(_CLEAN).split():
         if do_lower_case:
             word = unicodedata.normalize("NFD", word.lower()).translate(_UNACCENTED)
@@ -111,7 +111,7 @@ class _Clean(Dict[int, str]):
         elif category == "Cs":  # half of a pair, which Rust's strings cannot hold; no vocabulary has it
             value = _NOT_IN_ANY_VOCABULARY
         else:
-            value = " %s " % char if any(low <= point <= high for low, high in _CJK) else char
+            value = f" {char} " if any(low <= point <= high for low, high in _CJK) else char
         self[point] = value
         return value
 
@@ -133,7 +133,7 @@ class _Punctuated(Dict[int, str]):
         # In ASCII, all that is neither letter, digit nor space counts as punctuation: $ + < = > ^ ` | ~ too.
         ascii_mark = 33 <= point <= 126 and not char.isalnum()
         mark = ascii_mark or unicodedata.category(char).startswith("P")
-        value = self[point] = " %s " % char if mark else char
+        value = self[point] = f" {char} " if mark else char
         return value
 
 

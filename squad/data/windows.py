@@ -6,7 +6,6 @@ All functions work on whole arrays: one entry a question (N) or a row (R), never
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Tuple
 
 import numpy as np
 
@@ -36,11 +35,11 @@ def cut(passage: np.ndarray, question: np.ndarray, max_seq_length: int, doc_stri
     if len(room) and room.min() < 1:
         longest = int(question.max())
         raise ValueError(
-            "max_seq_length %d: no room for a passage beside a question of %d tokens; "
-            "raise it or lower max_query_length" % (max_seq_length, longest)
+            f"max_seq_length {max_seq_length}: no room for a passage beside a question of {longest} tokens; "
+            "raise it or lower max_query_length"
         )
     if doc_stride < 1:
-        raise ValueError("doc_stride %d: windows would never advance; give 1 or more" % doc_stride)
+        raise ValueError(f"doc_stride {doc_stride}: windows would never advance; give 1 or more")
     step = np.minimum(room, doc_stride)
     windows = np.where(passage > room, 1 - (room - passage) // step, np.minimum(passage, 1))
     example = np.repeat(np.arange(len(passage)), windows)
@@ -52,7 +51,7 @@ def cut(passage: np.ndarray, question: np.ndarray, max_seq_length: int, doc_stri
     return Windows(*(field.astype(np.int32) for field in (*fields, passage[example])))
 
 
-def answer_columns(windows: Windows, first: np.ndarray, last: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
+def answer_columns(windows: Windows, first: np.ndarray, last: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Find the answer tokens first..last [N] in each row: (start, end) columns [R], 0 where not within."""
     begin, end = first[windows.example], last[windows.example]
     within = (begin >= windows.start) & (end <= windows.start + windows.length - 1)

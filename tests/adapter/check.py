@@ -20,7 +20,7 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import List, Optional, Sequence, Tuple
+from typing import Sequence
 
 from tests.adapter import definitions, device_table, overlay, programs, ranks, table, tiny_job
 from tests.adapter.programs import Outcome, Setting
@@ -48,7 +48,7 @@ class Where:
     package: Path
 
 
-def main(argv: Optional[Sequence[str]] = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Check a folder; give the exit status."""
     options = _options(argv)
     try:
@@ -86,7 +86,7 @@ def _check(root: Path, given: str, devices: str) -> int:
     return 1 if differing + failed else 0
 
 
-def _options(argv: Optional[Sequence[str]]) -> argparse.Namespace:
+def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="check-adapter", usage=(__doc__ or "").split("\n\n")[1][7:])
     parser.add_argument("folder")
     parser.add_argument("--python", default="")
@@ -94,7 +94,7 @@ def _options(argv: Optional[Sequence[str]]) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def _check_table(source: Source) -> Tuple[str, int]:
+def _check_table(source: Source) -> tuple[str, int]:
     """Hold the table against the source; places that have only moved are counted, not held against it."""
     branch, found = table.closest(source)
     moved = [text for text in found if text.startswith(table.MOVED)]
@@ -105,7 +105,7 @@ def _check_table(source: Source) -> Tuple[str, int]:
     return branch, len(changed)
 
 
-def _interpreter(given: str) -> Tuple[str, str]:
+def _interpreter(given: str) -> tuple[str, str]:
     """Choose the ranks' interpreter: (path, version of its TensorFlow; "" where it is none that fits)."""
     ours = ROOT / ".venv37" / "bin" / "python"
     # Absolute, as ranks run elsewhere; not resolved, as a virtual environment is known by its link.
@@ -196,7 +196,7 @@ def _told(outcome: Outcome) -> Outcome:
     return outcome
 
 
-def _print_device(setting: Setting, outcomes: List[Outcome]) -> int:
+def _print_device(setting: Setting, outcomes: list[Outcome]) -> int:
     """Print what only the device can say, on one device and without a rank table; count what failed."""
     answers = []
     for program in ("flag.py", "operations.py"):

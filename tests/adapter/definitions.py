@@ -11,7 +11,6 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
-from typing import List, Tuple
 
 from tests.adapter.ranks import ROOT, SIMULATOR, last_line
 from tests.adapter.source import Source
@@ -66,7 +65,7 @@ def build(source: Source, python: str, folder: Path) -> str:
     return library
 
 
-def compare(library: str, python: str, branch: str) -> Tuple[int, List[str]]:
+def compare(library: str, python: str, branch: str) -> tuple[int, list[str]]:
     """Count the operations of the table, and say which of them TensorFlow makes otherwise."""
     count, found = json.loads(_run([python, "-c", _COMPARE, library], branch))
     return count, [f"{name}: the table has {ours}, TensorFlow makes {real}" for name, ours, real in found]
@@ -82,7 +81,7 @@ def graphs(library: str, python: str, branch: str, path: str) -> int:
     return int(json.loads(_run([python, program, library], branch, path)))
 
 
-def _run(command: List[str], branch: str, path: str = f"{ROOT}:{SIMULATOR}") -> str:
+def _run(command: list[str], branch: str, path: str = f"{ROOT}:{SIMULATOR}") -> str:
     """Run a command; give the last line that it printed."""
     quiet = {"NPU_SIMULATOR_ADAPTER": branch, "TF_CPP_MIN_LOG_LEVEL": "3"}
     environ = {**os.environ, **quiet, "PYTHONPATH": path}

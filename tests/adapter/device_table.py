@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Set
+from typing import Any, Iterator, Mapping
 
 from tests.adapter.programs import Outcome
 
@@ -17,7 +17,7 @@ _LISTS = (
 )
 
 
-def listed(environ: Mapping[str, str] = os.environ) -> Optional[Set[str]]:
+def listed(environ: Mapping[str, str] = os.environ) -> set[str] | None:
     """Read the operations on the device's list; None: ASCEND_OPP_PATH names no folder with one."""
     for place in _LISTS:
         path = Path(environ.get("ASCEND_OPP_PATH", "")) / place
@@ -34,7 +34,7 @@ def flag_row(answers: Mapping[str, Any]) -> str:
     return f"{how}; a product beyond float16 between two small ones: {seen}{odd}"
 
 
-def operations_row(graphs: Mapping[str, List[str]], known: Optional[Set[str]]) -> str:
+def operations_row(graphs: Mapping[str, list[str]], known: set[str] | None) -> str:
     """Say which operations of our graphs are not on the list."""
     used = {kind for kinds in graphs.values() for kind in kinds}
     if known is None:
@@ -45,12 +45,12 @@ def operations_row(graphs: Mapping[str, List[str]], known: Optional[Set[str]]) -
 
 def rows(
     flag: Mapping[str, Any],
-    graphs: Mapping[str, List[str]],
-    outcomes: List[Outcome],
-    known: Optional[Set[str]],
+    graphs: Mapping[str, list[str]],
+    outcomes: list[Outcome],
+    known: set[str] | None,
 ) -> Iterator[str]:
     """Write the table, in Markdown."""
-    table: Dict[str, str] = {outcome.name: outcome.told or "-" for outcome in outcomes}
+    table: dict[str, str] = {outcome.name: outcome.told or "-" for outcome in outcomes}
     table["overflow flag"] = flag_row(flag)
     table["operations"] = operations_row(graphs, known)
     yield "| what | seen on the device |"

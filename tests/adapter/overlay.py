@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import List
 
 from tests.adapter.ranks import ROOT, SIMULATOR
 from tests.adapter.source import Source
@@ -49,7 +48,7 @@ def python_path(source: Source, folder: Path, name: str) -> str:
 def stand_ins_needed(source: Source, name: str) -> bool:
     """Whether a package comes without its libraries, as in a checkout of the source."""
     package = source.package(name)
-    libraries: List[Path] = [] if package is None else list(package.glob("_*.so"))
+    libraries: list[Path] = [] if package is None else list(package.glob("_*.so"))
     return not libraries
 
 

@@ -8,7 +8,7 @@ import os
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Mapping, Tuple
+from typing import Any, Iterator, Mapping
 
 from tests.adapter import ranks
 from tests.adapter.tiny_job import ENDS, LOOP, STEPS
@@ -43,7 +43,7 @@ class Outcome:
     """What came of a program: problems (none: it passed), and what is worth telling."""
 
     name: str
-    problems: List[str] = dataclasses.field(default_factory=list)
+    problems: list[str] = dataclasses.field(default_factory=list)
     told: str = ""
     folder: Path = Path()
 
@@ -53,8 +53,8 @@ class Case:
     """A training: what is given, the steps at which its calls end, and the loss scale that it shows."""
 
     name: str
-    words: List[str]
-    ends: List[int]
+    words: list[str]
+    ends: list[int]
     scale: float = float(SCALE)
     answers: bool = False
     compared: bool = True  # with the same on CPU
@@ -86,16 +86,16 @@ def _cases(kept: Path) -> Iterator[Case]:
     yield Case(LOOPS, _dynamic(kept), ENDS, answers=True)
 
 
-def _dynamic(kept: Path) -> List[str]:
+def _dynamic(kept: Path) -> list[str]:
     scale = ["npu_bert_loss_scale=0", f"init_loss_scale_value={SCALE}"]
     return [*_looped(), *scale, f"output_dir={kept}"]
 
 
-def _looped() -> List[str]:
+def _looped() -> list[str]:
     return [f"iterations_per_loop={LOOP}"]
 
 
-def _steps(count: int) -> List[str]:
+def _steps(count: int) -> list[str]:
     return [f"num_train_steps={count}", "do_predict=false"]
 
 
@@ -153,24 +153,24 @@ def _compare(setting: Setting, case: Case, outcome: Outcome) -> None:
             outcome.problems.append(f"{len(mine) - same} answers differ")
 
 
-def losses(folder: Path) -> Dict[int, float]:
+def losses(folder: Path) -> dict[int, float]:
     """Read the losses of a run by their steps."""
     return {step: line["loss"] for step, line in metrics(folder).items()}
 
 
-def metrics(folder: Path) -> Dict[int, Dict[str, Any]]:
+def metrics(folder: Path) -> dict[int, dict[str, Any]]:
     """Read what rank 0 has written of each step."""
     lines = (folder / "ranks" / "0" / "metrics.jsonl").read_text().splitlines()
     return {line["step"]: line for line in map(json.loads, lines) if "loss" in line}
 
 
-def _answers(folder: Path, case: Case, suffix: str) -> Dict[str, str]:
+def _answers(folder: Path, case: Case, suffix: str) -> dict[str, str]:
     given = next((word.partition("=")[2] for word in case.words if word.startswith("output_dir=")), "")
     place = Path(given + suffix) if given else folder / "predictions"
     return json.loads((place / "predictions.json").read_text())
 
 
-def _launch(setting: Setting, backend: str, words: List[str]) -> Tuple[int, Path, str]:
+def _launch(setting: Setting, backend: str, words: list[str]) -> tuple[int, Path, str]:
     """Run npu-launch; give its exit code, the run's folder, and why it failed."""
     command = [setting.python, "-m", "launcher", "--backend", backend, "--devices", setting.devices]
     if setting.stand_ins:
@@ -187,7 +187,7 @@ def _launch(setting: Setting, backend: str, words: List[str]) -> Tuple[int, Path
     return done.returncode, folder, _reason(done.stdout.splitlines())
 
 
-def _reason(lines: List[str]) -> str:
+def _reason(lines: list[str]) -> str:
     """Choose the line that says why a run failed: what failed first, or the last one that is no warning."""
     told = [line for line in lines if "failed first" in line or ": preflight: " in line]
     return (told or [line for line in reversed(lines) if ": warning: " not in line] or [""])[0]

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import uuid
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, NamedTuple, Sequence
+from typing import Any, Mapping, NamedTuple, Sequence
 
 from launcher.plan.environment import of_rank
 from rank_table.inventory import Device, Host
@@ -23,11 +23,11 @@ PROGRAMS = ROOT / "tests" / "npu" / "programs"
 class Ended(NamedTuple):
     """How the ranks ended: exit codes, what they printed, what the simulator noted of each."""
 
-    codes: List[int]
-    output: List[str]
-    reports: List[Dict[str, Any]]
+    codes: list[int]
+    output: list[str]
+    reports: list[dict[str, Any]]
 
-    def answers(self, rank: int = 0) -> Dict[str, Any]:
+    def answers(self, rank: int = 0) -> dict[str, Any]:
         """Read the JSON object that a program prints last."""
         return json.loads(self.output[rank].strip().splitlines()[-1])
 
@@ -43,7 +43,7 @@ def run(
 ) -> Ended:
     """Start a program of PROGRAMS on some ranks and wait for them, or end them; `env` goes first."""
     table = RankTable.from_hosts(
-        [Host("10.0.0.1", tuple(Device(n, n, "192.168.1.%d" % (n + 1)) for n in range(size)))]
+        [Host("10.0.0.1", tuple(Device(n, n, f"192.168.1.{n + 1}") for n in range(size)))]
     )
     (folder / "rank_table.json").write_text(render(table))
     command = [python, str(PROGRAMS / program), *args]
@@ -61,14 +61,14 @@ def last_line(text: str) -> str:
     return (text.strip().splitlines() or ["no output"])[-1]
 
 
-def reports(folder: Path, size: int) -> List[Dict[str, Any]]:
+def reports(folder: Path, size: int) -> list[dict[str, Any]]:
     """Read what the simulator noted of each rank; {} where it noted nothing."""
     paths = [folder / f"rank_{rank}.json" for rank in range(size)]
     return [json.loads(path.read_text()) if path.exists() else {} for path in paths]
 
 
 def _start(
-    command: List[str], folder: Path, rank: int, size: int, env: Mapping[str, str]
+    command: list[str], folder: Path, rank: int, size: int, env: Mapping[str, str]
 ) -> subprocess.Popen[str]:
     for name in ("report", f"ranks/{rank}"):
         (folder / name).mkdir(parents=True, exist_ok=True)

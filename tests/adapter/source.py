@@ -9,7 +9,7 @@ import ast
 import inspect
 import re
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Any, Iterator, NamedTuple
 
 _REGISTERED = re.compile(r'REGISTER_OP\("(\w+)"\)')
 _PART = re.compile(r'\.(Input|Output|Attr)\(\s*"([^"]*)"')
@@ -23,12 +23,12 @@ _PYTHON = {
 class Operation(NamedTuple):
     """The definition of an operation, in TensorFlow's own notation, and where it stands."""
 
-    inputs: List[str]
-    outputs: List[str]
-    attrs: List[str]
+    inputs: list[str]
+    outputs: list[str]
+    attrs: list[str]
     place: str
 
-    def facts(self) -> Dict[str, List[str]]:
+    def facts(self) -> dict[str, list[str]]:
         return {"inputs": self.inputs, "outputs": self.outputs, "attrs": self.attrs}
 
 
@@ -49,7 +49,7 @@ class Source:
     def __init__(self, root: Path) -> None:
         self.root = root
 
-    def package(self, name: str) -> Optional[Path]:
+    def package(self, name: str) -> Path | None:
         """Find the folder of npu_bridge or npu_device; None: it is not there."""
         for place in _PYTHON[name]:
             folder = self.root / place / name
@@ -57,14 +57,14 @@ class Source:
                 return folder
         return None
 
-    def operations(self) -> Dict[str, Operation]:
+    def operations(self) -> dict[str, Operation]:
         """Read every REGISTER_OP below tf_adapter/ops; {} for an installation, which has none."""
-        found: Dict[str, Operation] = {}
+        found: dict[str, Operation] = {}
         for path in sorted((self.root / "tf_adapter" / "ops").rglob("*.cc")):
             found.update(_operations(path, path.relative_to(self.root)))
         return found
 
-    def function(self, name: str) -> Optional[Function]:
+    def function(self, name: str) -> Function | None:
         """Read the signature of "package.module:function" or "...:Class.method"; None: there is no such."""
         module, _, qualified = name.partition(":")
         path = self._module(module)
@@ -75,7 +75,7 @@ class Source:
             return None
         return Function(_signature(node), f"{self._relative(path)}:{node.lineno}")
 
-    def line(self, name: str) -> Optional[str]:
+    def line(self, name: str) -> str | None:
         """Find where "package.module:name" is assigned or imported; None: it is not."""
         module, _, wanted = name.partition(":")
         path = self._module(module)
@@ -97,7 +97,7 @@ class Source:
         lines = self.file(file).splitlines()
         return lines[int(number) - 1] if 0 < int(number) <= len(lines) else ""
 
-    def _module(self, module: str) -> Optional[Path]:
+    def _module(self, module: str) -> Path | None:
         package, *rest = module.split(".")
         folder = self.package(package)
         if folder is None:
@@ -125,12 +125,12 @@ def _parse(path: Path) -> Any:
         raise Unreadable(f"{path}: is no Python: {error}") from error
 
 
-def _operations(path: Path, relative: Path) -> Iterator[Tuple[str, Operation]]:
+def _operations(path: Path, relative: Path) -> Iterator[tuple[str, Operation]]:
     text = _read(path)
     starts = list(_REGISTERED.finditer(text))
     ends = [match.start() for match in starts[1:]] + [len(text)]
     for match, end in zip(starts, ends):
-        parts: Dict[str, List[str]] = {"Input": [], "Output": [], "Attr": []}
+        parts: dict[str, list[str]] = {"Input": [], "Output": [], "Attr": []}
         for kind, value in _PART.findall(text[match.start() : end]):
             parts[kind].append(" ".join(value.split()))
         line = text.count("\n", 0, match.start()) + 1
@@ -138,7 +138,7 @@ def _operations(path: Path, relative: Path) -> Iterator[Tuple[str, Operation]]:
         yield match.group(1), Operation(parts["Input"], parts["Output"], parts["Attr"], place)
 
 
-def _find(tree: Any, names: List[str]) -> Any:
+def _find(tree: Any, names: list[str]) -> Any:
     """Find a function by its qualified name, the last one of that name, as at run time."""
     for name in names:
         nodes = [
@@ -155,7 +155,7 @@ def _find(tree: Any, names: List[str]) -> Any:
 def _signature(node: ast.FunctionDef) -> str:
     """Write a definition's parameters as inspect.signature would, without self."""
     given, empty = node.args, inspect.Parameter.empty
-    defaults: List[Any] = [empty] * (len(given.args) - len(given.defaults)) + list(given.defaults)
+    defaults: list[Any] = [empty] * (len(given.args) - len(given.defaults)) + list(given.defaults)
     kind = inspect.Parameter
     found = [(arg, kind.POSITIONAL_OR_KEYWORD, default) for arg, default in zip(given.args, defaults)]
     found += [(given.vararg, kind.VAR_POSITIONAL, empty)] if given.vararg else []
@@ -188,7 +188,7 @@ def _value(node: Any) -> Any:
         return _Named(getattr(node, "id", type(node).__name__))
 
 
-def _bound(node: ast.AST) -> List[str]:
+def _bound(node: ast.AST) -> list[str]:
     if isinstance(node, (ast.Import, ast.ImportFrom)):
         return [alias.asname or alias.name for alias in node.names]
     if isinstance(node, ast.Assign):

@@ -5,18 +5,18 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Tuple
+from typing import Any, Iterator
 
 from tests.adapter.source import Source
 
-TABLE: Dict[str, Any] = json.loads(
+TABLE: dict[str, Any] = json.loads(
     (Path(__file__).parents[1] / "simulator" / "adapter_names.json").read_text(encoding="utf-8")
 )
 MOVED = "moved: "  # how a difference begins that is one of lines alone
 _SPREAD = 8  # lines after the one that is named in which the word of a refusal must stand
 
 
-def closest(source: Source) -> Tuple[str, List[str]]:
+def closest(source: Source) -> tuple[str, list[str]]:
     """Give the branch of the table that the source is most like, and how it differs from that one."""
     found = {branch: list(differences(source, branch)) for branch in TABLE["branches"]}
     branch = min(found, key=lambda name: (sum(MOVED not in text for text in found[name]), len(found[name])))
@@ -39,11 +39,11 @@ def differences(source: Source, branch: str) -> Iterator[str]:
     yield from _precision_modes(source, branch)
 
 
-def _form(forms: List[Dict[str, Any]], branch: str) -> Dict[str, Any]:
+def _form(forms: list[dict[str, Any]], branch: str) -> dict[str, Any]:
     return next((form for form in forms if branch in form["places"]), {})
 
 
-def _function(source: Source, name: str, forms: List[Dict[str, Any]], branch: str) -> Iterator[str]:
+def _function(source: Source, name: str, forms: list[dict[str, Any]], branch: str) -> Iterator[str]:
     form, found = _form(forms, branch), source.function(name)
     if not form or not found:
         if form or found:
@@ -55,7 +55,7 @@ def _function(source: Source, name: str, forms: List[Dict[str, Any]], branch: st
         yield f"{MOVED}{name}: the table says {form['places'][branch]}, it is at {found.place}"
 
 
-def _operation(found: Any, name: str, forms: List[Dict[str, Any]], branch: str) -> Iterator[str]:
+def _operation(found: Any, name: str, forms: list[dict[str, Any]], branch: str) -> Iterator[str]:
     form = _form(forms, branch)
     if not form or not found:
         if form or found:
@@ -68,7 +68,7 @@ def _operation(found: Any, name: str, forms: List[Dict[str, Any]], branch: str) 
         yield f"{MOVED}{name}: the table says {form['places'][branch]}, it is at {found.place}"
 
 
-def _places(branch: str) -> Iterator[Tuple[str, Tuple[str, str, int]]]:
+def _places(branch: str) -> Iterator[tuple[str, tuple[str, str, int]]]:
     """List (name, (word, place, lines in which the word must be)) of all else that has a place."""
     for section in ("refusals", "behaviour"):
         for name, entry in TABLE[section].items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Dict, Iterator, Tuple
+from typing import Any, Dict, Iterator
 
 import pytest
 
@@ -25,7 +25,7 @@ def put(lines: Lines, place: str, text: str) -> None:
     held[int(number)] = f"{held[int(number)]} {text}" if int(number) in held else text
 
 
-def operations(branch: str) -> Iterator[Tuple[str, str]]:
+def operations(branch: str) -> Iterator[tuple[str, str]]:
     for name, forms in TABLE["operations"].items():
         entry = form(forms, branch)
         if entry:
@@ -34,7 +34,7 @@ def operations(branch: str) -> Iterator[Tuple[str, str]]:
             yield entry["places"][branch], f'REGISTER_OP("{name}"){calls};'
 
 
-def functions(branch: str) -> Iterator[Tuple[str, str]]:
+def functions(branch: str) -> Iterator[tuple[str, str]]:
     """Give each function's definition at its line; a class begins in the line before its first method."""
     seen = set()
     for name, forms in TABLE["functions"].items():
@@ -66,7 +66,7 @@ def made(folder: Path, branch: str) -> Source:
     modes = TABLE["parameters"]["precision_mode"]["one_of"].get(branch)
     if modes:
         place = TABLE["refusals"]["precision_mode"]["places"][branch]
-        put(lines, place, "{%s}" % ", ".join(f'"{mode}"' for mode in modes))
+        put(lines, place, "{{{}}}".format(", ".join(f'"{mode}"' for mode in modes)))
     for file, texts in lines.items():
         path = folder / file
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -82,7 +82,7 @@ def test_a_source_made_of_the_table_is_recognised_and_differs_nowhere(tmp_path: 
     assert table.closest(made(tmp_path, branch)) == (branch, [])
 
 
-def bend(folder: Path, file: str, old: str, new: str) -> Tuple[str, Any]:
+def bend(folder: Path, file: str, old: str, new: str) -> tuple[str, Any]:
     source = made(folder, "master")
     path = folder / file
     text = path.read_text()

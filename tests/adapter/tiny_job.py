@@ -27,7 +27,7 @@ def make(folder: Path) -> None:
     tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *("##" + letter for letter in letters)]
     (folder / "vocab.txt").write_text("\n".join(tokens) + "\n", encoding="utf-8")
     (folder / "bert_config.json").write_text(json.dumps(dict(_MODEL, vocab_size=len(tokens))))
-    (folder / "inventory.yaml").write_text("hosts:\n  - server_id: 10.0.0.1\n    devices: %s\n" % _DEVICES)
+    (folder / "inventory.yaml").write_text(f"hosts:\n  - server_id: 10.0.0.1\n    devices: {_DEVICES}\n")
     (folder / "job.yaml").write_text(
         "job: tiny\nprogram: squad.run_squad\ndevices: 0-1\nargs:\n"
         "  train_file: train.json\n  predict_file: dev.json\n"

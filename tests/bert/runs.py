@@ -10,7 +10,7 @@ import sys
 import time
 import uuid
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Sequence
+from typing import Any, Dict, Iterator, Sequence
 
 import numpy as np
 
@@ -63,9 +63,9 @@ def train(folder: Path, config: TrainConfig, **options: Any) -> trainer.TrainRes
 
 
 def _train(
-    folder: str, config: TrainConfig, cluster: Cluster, options: Dict[str, Any]
+    folder: str, config: TrainConfig, cluster: Cluster, options: dict[str, Any]
 ) -> trainer.TrainResult:
-    rank_dir = os.path.join(folder, "rank%d" % cluster.rank)
+    rank_dir = os.path.join(folder, f"rank{cluster.rank}")
     os.makedirs(rank_dir, exist_ok=True)
     backend = backends.create(cluster, "cpu", collective=options.get("collective", "auto"))
     backend.steps_per_call = options.get("steps_per_call", 1)
@@ -87,15 +87,15 @@ def _train(
         backend.close()
 
 
-def records(folder: Path, rank: int = 0) -> Dict[int, Dict[str, Any]]:
+def records(folder: Path, rank: int = 0) -> dict[int, dict[str, Any]]:
     """Read what a run said of each step; of a step that was made again, the last."""
-    path = folder / ("rank%d" % rank) / "metrics.jsonl"
+    path = folder / (f"rank{rank}") / "metrics.jsonl"
     lines = path.read_text().splitlines() if path.exists() else []
     parsed = [json.loads(line) for line in lines if line.endswith("}")]
     return {record["step"]: record for record in parsed}
 
 
-def losses(folder: Path, rank: int = 0) -> List[float]:
+def losses(folder: Path, rank: int = 0) -> list[float]:
     """Give the losses in the steps' order."""
     return [record["loss"] for _, record in sorted(records(folder, rank).items())]
 
@@ -124,7 +124,7 @@ class Job:
         for process in self.processes:
             process.start()
 
-    def wait(self, timeout: float = 120.0) -> List[int]:
+    def wait(self, timeout: float = 120.0) -> list[int]:
         """Give the exit codes; a rank that does not end in time is killed."""
         end = time.monotonic() + timeout
         for process in self.processes:
@@ -150,12 +150,12 @@ class Job:
 
     def output(self, rank: int = 0) -> str:
         """Give what a rank has written."""
-        return (self.folder / ("rank%d.log" % rank)).read_text(errors="replace")
+        return (self.folder / (f"rank{rank}.log")).read_text(errors="replace")
 
 
-def _rank(folder: str, config: TrainConfig, cluster: Cluster, options: Dict[str, Any]) -> None:
+def _rank(folder: str, config: TrainConfig, cluster: Cluster, options: dict[str, Any]) -> None:
     log = os.open(
-        os.path.join(folder, "rank%d.log" % cluster.rank), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600
+        os.path.join(folder, f"rank{cluster.rank}.log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600
     )
     os.dup2(log, 1)
     os.dup2(log, 2)

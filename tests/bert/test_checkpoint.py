@@ -6,7 +6,7 @@ import dataclasses
 import json
 import shutil
 from pathlib import Path
-from typing import Dict, List, Tuple
+from typing import Dict
 
 import numpy as np
 import pytest
@@ -54,7 +54,7 @@ def _hf(folder: Path, values: Values, prefix: str = "bert.") -> str:
     return str(folder)
 
 
-def _load(path: str) -> Tuple[Loaded, Values]:
+def _load(path: str) -> tuple[Loaded, Values]:
     with tf.Graph().as_default(), tf.Session() as session:
         variables = trainer.create_variables(MODEL)
         loaded = reader.initialize(session, variables, Reading(path))
@@ -70,7 +70,7 @@ def test_names_translate_to_hf_and_back() -> None:
 
 def test_tensorflow_checkpoints_load_with_slots_and_without(tmp_path: Path) -> None:
     values = _values()
-    slots = {"%s/%s" % (name, slot): value for name, value in values.items() for slot in ("adam_m", "adam_v")}
+    slots = {f"{name}/{slot}": value for name, value in values.items() for slot in ("adam_m", "adam_v")}
     path = _tensorflow(tmp_path, {**values, **slots, "global_step": np.int64(8200), "cls/other": np.zeros(1)})
     reader.check(path, MODEL)
     loaded, held = _load(path)
@@ -78,7 +78,7 @@ def test_tensorflow_checkpoints_load_with_slots_and_without(tmp_path: Path) -> N
         np.testing.assert_array_equal(value, values[name])
     assert not loaded.missing
     assert loaded.lines()[1:] == [
-        "in it, not used: %d optimizer slots" % (len(slots) + 1),
+        f"in it, not used: {len(slots) + 1} optimizer slots",
         "in it, not used: 3: bert/pooler/dense/bias, bert/pooler/dense/kernel, cls/other",
     ]
 
@@ -86,7 +86,7 @@ def test_tensorflow_checkpoints_load_with_slots_and_without(tmp_path: Path) -> N
 def test_a_training_begins_with_zero_moments_that_no_graph_holds_as_constants(tmp_path: Path) -> None:
     """Those of a foreign checkpoint are another training's; folded zeros would be held a second time."""
     values = _values()
-    slots = {"%s/%s" % (name, slot): value for name, value in values.items() for slot in ("adam_m", "adam_v")}
+    slots = {f"{name}/{slot}": value for name, value in values.items() for slot in ("adam_m", "adam_v")}
     path = _tensorflow(tmp_path, {**values, **slots, "global_step": np.int64(8200)})
     fed = {}
     with tf.Graph().as_default(), tf.Session() as session:
@@ -125,7 +125,7 @@ def test_a_checkpoint_in_several_files_loads_whole(tmp_path: Path) -> None:
     held = load_file(str(tmp_path / "model.safetensors"))
     (tmp_path / "model.safetensors").unlink()
     weight_map = {
-        name: "model-0000%d-of-00002.safetensors" % (1 + index % 2) for index, name in enumerate(held)
+        name: f"model-0000{1 + index % 2}-of-00002.safetensors" for index, name in enumerate(held)
     }
     for file in set(weight_map.values()):
         part = {name: held[name] for name in held if weight_map[name] == file}
@@ -164,7 +164,7 @@ def test_what_is_missing_is_new_and_named(tmp_path: Path, capfd: pytest.CaptureF
     ],
 )
 def test_a_checkpoint_that_does_not_fit_ends_the_run_before_any_step(
-    tmp_path: Path, changes: Dict[str, int], message: str
+    tmp_path: Path, changes: dict[str, int], message: str
 ) -> None:
     path = _tensorflow(tmp_path / "init", _values())
     with pytest.raises(CheckpointError, match=message):
@@ -172,7 +172,7 @@ def test_a_checkpoint_that_does_not_fit_ends_the_run_before_any_step(
     assert not (tmp_path / "rank0" / "metrics.jsonl").exists()
 
 
-def _damages(folder: Path) -> List[Tuple[Path, str]]:
+def _damages(folder: Path) -> list[tuple[Path, str]]:
     return [
         (folder / "none", "no checkpoint"),
         (folder / "index.index", "sstable"),
@@ -216,7 +216,7 @@ def test_what_is_written_restores_into_googles_variables(tmp_path: Path) -> None
     held = index.describe(prefix)
     expected = names.shapes(MODEL, pooler=True)
     assert {name: held[name] for name in expected} == expected
-    slots = {"%s/%s" % (n, slot) for n in names.shapes(MODEL) for slot in ("adam_m", "adam_v")}
+    slots = {f"{n}/{slot}" for n in names.shapes(MODEL) for slot in ("adam_m", "adam_v")}
     assert set(held) == set(expected) | slots | {"global_step"}
     assert tf.train.latest_checkpoint(str(tmp_path / "out")) == prefix
     assert int(dict(reader.read(prefix))["global_step"]) == 2

@@ -11,7 +11,7 @@ import threading
 import time
 import uuid
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any
 
 import numpy as np
 import pytest
@@ -35,7 +35,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-def _together(size: int, work: Any, timeout: float = 30.0) -> List[Any]:
+def _together(size: int, work: Any, timeout: float = 30.0) -> list[Any]:
     """Run work(collective) on `size` threads, each with its own mapping; give what they gave or raised."""
     name, results = uuid.uuid4().hex, [None] * size  # type: List[Any]
 
@@ -53,11 +53,11 @@ def _together(size: int, work: Any, timeout: float = 30.0) -> List[Any]:
     return results
 
 
-def _left() -> List[str]:
+def _left() -> list[str]:
     return sorted(glob.glob(os.path.join(rendezvous.FOLDER, "*npu-launch*")))
 
 
-def _values(rank: int, dtype: Any = np.float32) -> List[np.ndarray]:
+def _values(rank: int, dtype: Any = np.float32) -> list[np.ndarray]:
     random = np.random.RandomState(rank)
     shapes = [(3,), (), (700, 800), (0, 4), (17, 5), (999999,)]  # across chunks, and ends within lines
     return [np.asarray(random.randn(*shape) * 100).astype(dtype) for shape in shapes]
@@ -92,7 +92,7 @@ def test_rows_are_joined_in_rank_order_whatever_their_number(size: int, lengths:
     def rows(rank: int, dtype: Any = np.float32) -> np.ndarray:
         return (np.arange(lengths[rank] * 300).reshape(-1, 300) + 1e6 * rank).astype(dtype)
 
-    def work(joined: Any) -> List[np.ndarray]:
+    def work(joined: Any) -> list[np.ndarray]:
         rank = getattr(joined, "rank", 0)
         values = joined.all_gather_rows(rows(rank))
         [total] = joined.all_reduce_sum([np.ones(700000)])  # what comes next finds the slots in order
@@ -118,8 +118,8 @@ def test_one_sum_takes_one_type() -> None:
 
 
 def test_many_calls_in_a_row_do_not_mix() -> None:
-    def work(joined: SharedMemory) -> List[Any]:
-        seen: List[Any] = []
+    def work(joined: SharedMemory) -> list[Any]:
+        seen: list[Any] = []
         for step in range(40):
             size = 1 + (step * 7919) % 400000
             [total] = joined.all_reduce_sum([np.full(size, step + joined.rank, np.float32)])
@@ -127,7 +127,7 @@ def test_many_calls_in_a_row_do_not_mix() -> None:
         return seen
 
     results = _together(3, work)
-    wanted: List[Any] = []
+    wanted: list[Any] = []
     for step in range(40):
         wanted += [3.0 * step + 3, 3.0 * step + 3, [[step, rank] for rank in range(3)]]
     assert results == [wanted] * 3
@@ -202,7 +202,7 @@ def test_counters_may_start_again_from_zero() -> None:
 @pytest.mark.parametrize("where", ["before", "joined", "barrier"])
 def test_nothing_is_left_of_ranks_killed_at_any_moment(where: str) -> None:
     before, name = _left(), uuid.uuid4().hex
-    environ: Dict[str, str] = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environ: dict[str, str] = {**os.environ, "PYTHONPATH": str(ROOT)}
     ranks = [
         subprocess.Popen(
             [sys.executable, "-c", DIES, name, str(rank), "3", "barrier" if rank else where],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Dict
+from typing import Any
 
 import pytest
 
@@ -26,7 +26,7 @@ def test_unknown_keys_are_passed_over_and_defaults_are_googles() -> None:
         ({"model_type": "roberta"}, "model_type is 'roberta'; give the configuration of a bert"),
     ],
 )
-def test_what_the_model_cannot_be_is_refused(changes: Dict[str, Any], message: str) -> None:
+def test_what_the_model_cannot_be_is_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         BertConfig.from_dict({**GOOD, **changes})
 

@@ -7,7 +7,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Dict, Tuple
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,12 +30,12 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> str:
     return train(folder, settings(num_train_steps=2, gelu="tanh")).checkpoint
 
 
-def _inputs() -> Dict[str, np.ndarray]:
+def _inputs() -> dict[str, np.ndarray]:
     batch = next(step_batches(9))
     return {key: batch[key] for key in KEYS}
 
 
-def _logits(path: str, config: BertConfig, gelu: str, inputs: Dict[str, np.ndarray]) -> Tuple[Any, Any]:
+def _logits(path: str, config: BertConfig, gelu: str, inputs: dict[str, np.ndarray]) -> tuple[Any, Any]:
     backend = backends.create(Cluster(), "cpu")
     [logits] = trainer.predict(config, path, iter([inputs]), backend, gelu)
     return logits
@@ -116,7 +116,7 @@ def test_transformers_reads_the_export_and_gives_the_same_logits(trained: str, t
         np.testing.assert_allclose(mine, other, atol=1e-4)
 
 
-def _torch_logits(torch: Any, model: Any, inputs: Dict[str, np.ndarray]) -> Tuple[np.ndarray, np.ndarray]:
+def _torch_logits(torch: Any, model: Any, inputs: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     given = {key: torch.tensor(inputs[key].astype(np.int64)) for key in KEYS}
     with torch.no_grad():
         made = model(

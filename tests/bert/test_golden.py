@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List
+from typing import Any, Callable, Dict, Iterator
 
 import numpy as np
 import pytest
@@ -29,13 +29,13 @@ def golden(shared: Path) -> Path:
 
 
 @pytest.fixture
-def answers(golden: Path) -> Dict[str, np.ndarray]:
+def answers(golden: Path) -> dict[str, np.ndarray]:
     with np.load(str(golden / "answers.npz")) as stored:
         return {name: stored[name] for name in stored.files}
 
 
 @pytest.fixture
-def batch(answers: Dict[str, np.ndarray]) -> Batch:
+def batch(answers: dict[str, np.ndarray]) -> Batch:
     rows = len(answers["input_ids"])
     made = {name: answers[name] for name in ("input_ids", "input_mask", "segment_ids")}
     made.update({name: answers[name][:, None] for name in ("start_positions", "end_positions")})
@@ -48,7 +48,7 @@ def config(golden: Path) -> BertConfig:
     return BertConfig.from_file(str(golden / "bert_config.json"))
 
 
-def _records(folder: Path) -> List[Dict[str, Any]]:
+def _records(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
@@ -61,7 +61,7 @@ def _repeat(batch: Batch) -> Any:
 
 
 def test_logits_are_googles(
-    golden: Path, config: BertConfig, answers: Dict[str, np.ndarray], batch: Batch
+    golden: Path, config: BertConfig, answers: dict[str, np.ndarray], batch: Batch
 ) -> None:
     backend = backends.create(Cluster())
     # google-research/bert computes gelu by its tanh approximation.
@@ -71,7 +71,7 @@ def test_logits_are_googles(
 
 
 def test_a_training_run_is_googles(
-    golden: Path, config: BertConfig, answers: Dict[str, np.ndarray], batch: Batch, tmp_path: Path,
+    golden: Path, config: BertConfig, answers: dict[str, np.ndarray], batch: Batch, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     steps = len(answers["losses"])

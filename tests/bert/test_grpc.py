@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, List
+from typing import Any
 
 import numpy as np
 import pytest
@@ -46,7 +46,7 @@ collective.close()
 """
 
 
-def _ports(count: int) -> List[int]:
+def _ports(count: int) -> list[int]:
     held = [socket.socket() for _ in range(count)]
     for one in held:
         one.bind(("127.0.0.1", 0))
@@ -56,13 +56,13 @@ def _ports(count: int) -> List[int]:
     return numbers
 
 
-def _run(ranks: int, mode: str, folder: Path) -> List[subprocess.CompletedProcess[str]]:
+def _run(ranks: int, mode: str, folder: Path) -> list[subprocess.CompletedProcess[str]]:
     script = folder / "rank.py"
     script.write_text(RANK)
-    peers = ["localhost:%d" % port for port in _ports(ranks)]
+    peers = [f"localhost:{port}" for port in _ports(ranks)]
     environ = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    started: List[Any] = [
+    started: list[Any] = [
         subprocess.Popen(
             [sys.executable, str(script), str(rank), mode, *peers], text=True, env=environ, **pipes
         )
@@ -84,7 +84,7 @@ def test_ranks_get_the_same_sums_and_values_and_the_warning(tmp_path: Path) -> N
     lines = done[0].stdout.splitlines()
     assert lines[0] == "sum [[[3.0, 3.0], [3.0, 3.0]], [0.0, 2.0, 4.0]]" and lines[2] == "gather True"
     for rank, one in enumerate(done):
-        assert "rank %d listens on port" % rank in one.stderr and "keep that port closed" in one.stderr
+        assert f"rank {rank} listens on port" in one.stderr and "keep that port closed" in one.stderr
 
 
 @pytest.mark.slow
@@ -105,7 +105,7 @@ def test_a_training_over_grpc_is_that_over_shared_memory(tmp_path: Path) -> None
     assert "keep that port closed" in job.output(0) and "listens" not in shared.output(0)
 
 
-def _neighbours() -> List[int]:
+def _neighbours() -> list[int]:
     """Find two free ports side by side."""
     while True:
         [first] = _ports(1)

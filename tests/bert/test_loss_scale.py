@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any, Dict, Iterator, List
+from typing import Any, Iterator
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ from bert.errors import EndlessOverflow, NotFinite
 from tests.bert.runs import ROWS, Batch, Job, losses, records, settings, step_batches, train
 
 
-def _manage(dynamic: bool, first: float, finite: List[bool]) -> List[float]:
+def _manage(dynamic: bool, first: float, finite: list[bool]) -> list[float]:
     """Give the scale before each step and after the last."""
     with tf.Graph().as_default(), tf.Session() as session:
         manager = loss_scale.LossScale(0.0 if dynamic else first, first)
@@ -173,7 +173,7 @@ def _poison_rank_1(rank: int) -> None:
 
     plain = runs.step_batches
 
-    def batches(*arguments: Any) -> Iterator[Dict[str, np.ndarray]]:
+    def batches(*arguments: Any) -> Iterator[dict[str, np.ndarray]]:
         for number, batch in enumerate(plain(*arguments), 1):
             if rank == 1 and number == 4:
                 batch["example_weights"] = batch["example_weights"] * np.float32("inf")

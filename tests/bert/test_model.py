@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Dict, List, Tuple
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ def _plain_norm(x: Any, gamma: Any, beta: Any, epsilon: float) -> Any:
     return (x - mean) / tf.sqrt(variance + epsilon) * gamma + beta
 
 
-def _value_and_gradients(function: Any, *inputs: np.ndarray) -> List[np.ndarray]:
+def _value_and_gradients(function: Any, *inputs: np.ndarray) -> list[np.ndarray]:
     with tf.Graph().as_default(), tf.Session() as session:
         given = [tf.constant(value) for value in inputs]
         result = function(*given)
@@ -53,7 +53,7 @@ def test_layer_norm_has_the_value_and_gradients_of_its_formula() -> None:
         np.testing.assert_allclose(one, other, rtol=1e-8, atol=1e-9)
 
 
-def _loss_and_gradients(checkpointed: bool, dropout: bool) -> Tuple[Any, Dict[str, np.ndarray]]:
+def _loss_and_gradients(checkpointed: bool, dropout: bool) -> tuple[Any, dict[str, np.ndarray]]:
     backend, batch = backends.create(Cluster(), "cpu"), next(step_batches(0))
     with tf.Graph().as_default():
         tf.set_random_seed(3)
@@ -98,7 +98,7 @@ def test_training_with_recomputed_layers_goes_the_same_way(tmp_path: Any) -> Non
     assert again.loss == pytest.approx(plain.loss, rel=1e-4)
 
 
-def _dropped(rate: float, seed: int, shape: Tuple[int, ...] = (501, 333)) -> Tuple[np.ndarray, np.ndarray]:
+def _dropped(rate: float, seed: int, shape: tuple[int, ...] = (501, 333)) -> tuple[np.ndarray, np.ndarray]:
     backend = backends.create(Cluster(), "cpu")
     with tf.Graph().as_default(), tf.Session() as session:
         x = tf.ones(shape)

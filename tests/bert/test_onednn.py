@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Dict, Tuple
+from typing import Any
 
 import pytest
 import tensorflow as tf
@@ -24,10 +24,10 @@ from bert import onednn
     ],
 )
 def test_onednn_is_asked_for_on_cpus_from_2_9_on(
-    monkeypatch: Any, version: Tuple[int, ...], backend: str, asked: bool
+    monkeypatch: Any, version: tuple[int, ...], backend: str, asked: bool
 ) -> None:
     monkeypatch.setattr(onednn, "tensorflow_version", lambda: version)
-    environ: Dict[str, str] = {}
+    environ: dict[str, str] = {}
     onednn.ask(environ, backend)
     assert environ == ({onednn.VARIABLE: "1"} if asked else {})
 
@@ -56,7 +56,7 @@ def test_the_version_found_is_the_installed_ones() -> None:
     ],
 )
 def test_it_is_read_from_what_the_package_left_beside_it(
-    monkeypatch: Any, tmp_path: Path, folders: Any, version: Tuple[int, ...]
+    monkeypatch: Any, tmp_path: Path, folders: Any, version: tuple[int, ...]
 ) -> None:
     for name in (*folders, "tensorflow"):
         (tmp_path / name).mkdir()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict
 
 import numpy as np
 import pytest
@@ -19,12 +19,12 @@ Weights = Dict[str, np.ndarray]
 NAMES = ("dense/kernel", "dense/bias", "LayerNorm/gamma")
 
 
-def _start(random: np.random.RandomState) -> Tuple[Weights, List[Weights]]:
+def _start(random: np.random.RandomState) -> tuple[Weights, list[Weights]]:
     weights = {name: random.randn(3, 2) for name in NAMES}
     return weights, [{name: random.randn(3, 2) * 0.1 for name in NAMES} for _ in range(4)]
 
 
-def _run(kind: str, start: Weights, gradients: List[Weights], fused: bool = False) -> Weights:
+def _run(kind: str, start: Weights, gradients: list[Weights], fused: bool = False) -> Weights:
     """Apply the graph's updates; return the weights after them."""
     with tf.Graph().as_default(), tf.Session() as session:
         variables = [
@@ -35,13 +35,13 @@ def _run(kind: str, start: Weights, gradients: List[Weights], fused: bool = Fals
         update = optimizer.apply(kind, variables, given, slots, 0.01, count, 0.1, 1e-6, fused)
         session.run(tf.global_variables_initializer())
         for number, step in enumerate(gradients, 1):
-            feed: Dict[Any, Any] = dict(zip(given, step.values()))
+            feed: dict[Any, Any] = dict(zip(given, step.values()))
             feed[count] = number
             session.run(update, feed)
         return dict(zip(start, session.run(variables)))
 
 
-def _expected(kind: str, start: Weights, gradients: List[Weights]) -> Weights:
+def _expected(kind: str, start: Weights, gradients: list[Weights]) -> Weights:
     after = {}
     for name, weight in start.items():
         m, v = np.zeros_like(weight), np.zeros_like(weight)
@@ -101,7 +101,7 @@ def test_the_peak_grows_with_the_ranks_only_when_asked() -> None:
 @pytest.mark.parametrize(
     "mode, norms", [("global", (0.6, 0.8)), ("per_tensor", (1.0, 1.0)), ("none", (3.0, 4.0))]
 )
-def test_clipping_limits_the_norm(mode: str, norms: Tuple[float, float]) -> None:
+def test_clipping_limits_the_norm(mode: str, norms: tuple[float, float]) -> None:
     with tf.Graph().as_default(), tf.Session() as session:
         gradients = [tf.constant([3.0, 0.0]), tf.constant([0.0, 4.0])]
         clipped = session.run(optimizer.clip(gradients, tf.constant(5.0), mode, 1.0))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import Iterator, List
+from typing import Iterator
 
 import pytest
 
@@ -21,7 +21,7 @@ def test_results_come_in_order_whatever_finishes_first(count: int) -> None:
 
 
 def test_no_more_batches_are_made_than_are_under_way() -> None:
-    made: List[int] = []
+    made: list[int] = []
 
     def batches() -> Iterator[int]:
         for number in range(100):
@@ -47,7 +47,7 @@ def test_an_error_of_a_batch_comes_in_its_place() -> None:
 
 def test_whoever_stops_early_waits_for_what_is_under_way() -> None:
     under_way = threading.Semaphore(0)
-    done: List[int] = []
+    done: list[int] = []
 
     def run(batch: int) -> int:
         under_way.release()

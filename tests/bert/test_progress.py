@@ -7,7 +7,7 @@ import os
 import pty
 import re
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any
 
 import numpy as np
 import pytest
@@ -118,7 +118,7 @@ def test_every_rank_writes_its_metrics_and_only_the_first_speaks(tmp_path: Path)
     assert "step" not in re.sub(r".*(WARNING|I0000|\.py:).*", "", job.output(1))
 
 
-def _events(folder: Path) -> List[Any]:
+def _events(folder: Path) -> list[Any]:
     paths = sorted(folder.glob("events.*"), key=lambda path: path.stat().st_mtime)
     return [event for path in paths for event in tf.train.summary_iterator(str(path))]
 
@@ -127,7 +127,7 @@ def test_tensorboard_reads_the_scalars_and_forgets_steps_that_were_made_again(tm
     train(tmp_path, settings(num_train_steps=2))
     train(tmp_path, settings(num_train_steps=3))
     events = _events(tmp_path / "out" / "tb")
-    loss: Dict[int, float] = {
+    loss: dict[int, float] = {
         event.step: value.simple_value
         for event in events
         for value in event.summary.value

@@ -6,7 +6,7 @@ import os
 import random
 import signal
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,15 +21,15 @@ LONG = settings(num_train_steps=60, save_checkpoints_steps=7)
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> List[float]:
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> list[float]:
     """Give the losses of SHORT."""
     folder = tmp_path_factory.mktemp("uninterrupted")
     train(folder, SHORT)
     return losses(folder)
 
 
-def _weights(folder: Path, step: int) -> Dict[str, np.ndarray]:
-    return dict(reader.read(str(folder / "out" / ("model.ckpt-%d" % step))))
+def _weights(folder: Path, step: int) -> dict[str, np.ndarray]:
+    return dict(reader.read(str(folder / "out" / (f"model.ckpt-{step}"))))
 
 
 def _killed(folder: Path, config: Any, ranks: int = 1, kills: int = 5) -> Job:
@@ -77,7 +77,7 @@ def test_two_ranks_killed_three_times_end_like_uninterrupted_ones(tmp_path: Path
 
 @pytest.mark.parametrize("call", [1, 2, 3, 4])
 def test_a_run_killed_while_it_saves_uses_the_checkpoint_before(
-    tmp_path: Path, call: int, uninterrupted: List[float]
+    tmp_path: Path, call: int, uninterrupted: list[float]
 ) -> None:
     """Each checkpoint moves four files: data, index, JSON, and TensorFlow's pointer."""
     job = Job(tmp_path, SHORT, die_at_replace=4 + call)
@@ -92,7 +92,7 @@ def test_a_run_killed_while_it_saves_uses_the_checkpoint_before(
 
 
 def test_another_number_of_ranks_goes_on_with_the_same_rows(
-    tmp_path: Path, uninterrupted: List[float]
+    tmp_path: Path, uninterrupted: list[float]
 ) -> None:
     job = Job(tmp_path, SHORT, ranks=2, die_at_replace=5)
     job.processes[0].join(60)
@@ -125,7 +125,7 @@ def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_used(
     capfd.readouterr()
     after = train(tmp_path, config)
     output = capfd.readouterr().out
-    assert "%s: damaged" % data in output and "resuming %s" % (tmp_path / "out" / "model.ckpt-2") in output
+    assert f"{data}: damaged" in output and f"resuming {tmp_path / 'out' / 'model.ckpt-2'}" in output
     assert after == before
     assert store.verify(after.checkpoint)[0] == ""
 
@@ -215,7 +215,7 @@ def test_sigterm_saves_and_exits_143(tmp_path: Path, ranks: int) -> None:
     assert job.wait() == [143] * ranks, job.output()
     saved, _ = store.newest(str(tmp_path / "out"))
     assert saved is not None and saved.step == max(records(tmp_path)) == max(records(tmp_path, ranks - 1))
-    assert "SIGTERM: saved %s at step %d" % (saved.prefix, saved.step) in job.output()
+    assert f"SIGTERM: saved {saved.prefix} at step {saved.step}" in job.output()
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Set, Tuple
+from typing import Any, Dict, Iterator
 
 import pytest
 
@@ -28,7 +28,7 @@ def make(folder: Path, *more: str, **environ: str) -> Path:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Dict[str, Json]:
+def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Json]:
     folder = make(tmp_path_factory.mktemp("demo"))
     return {
         split: json.loads((folder / (split + ".json")).read_text(encoding="utf-8"))
@@ -41,11 +41,11 @@ def paragraphs(dataset: Json) -> Iterator[Json]:
         yield from article["paragraphs"]
 
 
-def questions(dataset: Json) -> List[Tuple[str, Json]]:
+def questions(dataset: Json) -> list[tuple[str, Json]]:
     return [(p["context"], qa) for p in paragraphs(dataset) for qa in p["qas"]]
 
 
-def test_files_have_the_form_of_squad_2_and_the_promised_size(made: Dict[str, Json]) -> None:
+def test_files_have_the_form_of_squad_2_and_the_promised_size(made: dict[str, Json]) -> None:
     for split, least in (("train", 2000), ("dev", 400)):
         assert made[split]["version"] == "v2.0"
         asked = questions(made[split])
@@ -55,7 +55,7 @@ def test_files_have_the_form_of_squad_2_and_the_promised_size(made: Dict[str, Js
             assert qa["is_impossible"] == (not qa["answers"]) == ("plausible_answers" in qa)
 
 
-def test_every_answer_stands_at_its_offset(made: Dict[str, Json]) -> None:
+def test_every_answer_stands_at_its_offset(made: dict[str, Json]) -> None:
     for dataset in made.values():
         for context, qa in questions(dataset):
             for answer in qa["answers"] or qa["plausible_answers"]:
@@ -63,12 +63,12 @@ def test_every_answer_stands_at_its_offset(made: Dict[str, Json]) -> None:
                 assert answer["text"] and context[start : start + len(answer["text"])] == answer["text"]
 
 
-def test_ids_are_unique_over_both_files(made: Dict[str, Json]) -> None:
+def test_ids_are_unique_over_both_files(made: dict[str, Json]) -> None:
     ids = [qa["id"] for dataset in made.values() for _, qa in questions(dataset)]
     assert len(set(ids)) == len(ids)
 
 
-def test_one_question_in_three_has_no_answer_and_is_tempting(made: Dict[str, Json]) -> None:
+def test_one_question_in_three_has_no_answer_and_is_tempting(made: dict[str, Json]) -> None:
     for dataset in made.values():
         asked = questions(dataset)
         impossible = [qa for _, qa in asked if qa["is_impossible"]]
@@ -76,8 +76,8 @@ def test_one_question_in_three_has_no_answer_and_is_tempting(made: Dict[str, Jso
         assert all(qa["plausible_answers"] for qa in impossible)
 
 
-def test_train_and_dev_share_no_name_and_no_passage(made: Dict[str, Json]) -> None:
-    names: Dict[str, Set[str]] = {}
+def test_train_and_dev_share_no_name_and_no_passage(made: dict[str, Json]) -> None:
+    names: dict[str, set[str]] = {}
     for split, dataset in made.items():
         text = " ".join(context for context, _ in questions(dataset))
         names[split] = set(NAME.findall(text)) | {article["title"] for article in dataset["data"]}
@@ -87,7 +87,7 @@ def test_train_and_dev_share_no_name_and_no_passage(made: Dict[str, Json]) -> No
     assert not shared
 
 
-def test_passages_are_prose_of_moderate_length_and_differ(made: Dict[str, Json]) -> None:
+def test_passages_are_prose_of_moderate_length_and_differ(made: dict[str, Json]) -> None:
     for dataset in made.values():
         texts = [p["context"] for p in paragraphs(dataset)]
         lengths = sorted(len(text.split()) for text in texts)
@@ -96,9 +96,9 @@ def test_passages_are_prose_of_moderate_length_and_differ(made: Dict[str, Json])
         assert not [text for text in texts if re.search(r"[{}\[\]<>|()]|  | \.| ,|\.\.", text)]
 
 
-def test_sentences_and_questions_come_in_many_shapes(made: Dict[str, Json]) -> None:
-    sentences: Set[str] = set()
-    wordings: Set[str] = set()
+def test_sentences_and_questions_come_in_many_shapes(made: dict[str, Json]) -> None:
+    sentences: set[str] = set()
+    wordings: set[str] = set()
     for context, qa in questions(made["train"]):
         sentences.update(shape(s) for s in re.split(r"(?<=\.) ", context))
         wordings.add(shape(qa["question"]))
@@ -110,7 +110,7 @@ def shape(sentence: str) -> str:
     return re.sub(r"\d[\d,]*", "0", re.sub(r"\b(?:[Tt]he )?(?:[A-Z][a-z']+ ?(?:of )?)+", "X ", sentence))
 
 
-def test_a_question_about_a_year_or_person_meets_several_in_the_passage(made: Dict[str, Json]) -> None:
+def test_a_question_about_a_year_or_person_meets_several_in_the_passage(made: dict[str, Json]) -> None:
     for dataset in made.values():
         rivals = [
             len(set(re.findall(r"\b1[789]\d\d\b", context)))
@@ -120,20 +120,20 @@ def test_a_question_about_a_year_or_person_meets_several_in_the_passage(made: Di
         assert sum(count >= 2 for count in rivals) / len(rivals) > 0.6
 
 
-def test_facts_are_asked_in_several_wordings(made: Dict[str, Json]) -> None:
+def test_facts_are_asked_in_several_wordings(made: dict[str, Json]) -> None:
     asked = Counter((c, qa["answers"][0]["text"]) for c, qa in questions(made["train"]) if qa["answers"])
     assert sum(count > 1 for count in asked.values()) > 100
     wordings = Counter((c, qa["question"]) for c, qa in questions(made["train"]))
     assert max(wordings.values()) == 1
 
 
-def test_dev_gives_several_acceptable_answers_now_and_then(made: Dict[str, Json]) -> None:
+def test_dev_gives_several_acceptable_answers_now_and_then(made: dict[str, Json]) -> None:
     several = [qa for _, qa in questions(made["dev"]) if len(qa["answers"]) > 1]
     assert len(several) > 20
     assert not [qa for _, qa in questions(made["train"]) if len(qa["answers"]) > 1]
 
 
-def test_matching_words_alone_do_not_answer_the_dev_questions(made: Dict[str, Json]) -> None:
+def test_matching_words_alone_do_not_answer_the_dev_questions(made: dict[str, Json]) -> None:
     """The surface trick: take the sentence that shares most words, and a span of the asked type in it."""
     right = 0
     asked = questions(made["dev"])

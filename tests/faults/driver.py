@@ -13,7 +13,7 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Dict, Optional
+from typing import Any
 
 from launcher.diagnosis.failure import Outcome
 from launcher.plan.model import Plan, Policy, RankSpec
@@ -35,10 +35,10 @@ def main() -> None:
     sys.exit(outcome.exit_code)
 
 
-RUN_ID = "driver-%d" % os.getpid()
+RUN_ID = f"driver-{os.getpid()}"
 
 
-def make_plan(run: RunDir, policy: Dict[str, Any], count: int, command: Any) -> Plan:
+def make_plan(run: RunDir, policy: dict[str, Any], count: int, command: Any) -> Plan:
     ranks = []
     for rank in range(count):
         env = dict(os.environ, RANK_ID=str(rank), RANK_SIZE=str(count))
@@ -107,12 +107,12 @@ def jump(plan: Plan, run: RunDir) -> Outcome:
 
 def busy(plan: Plan, run: RunDir) -> Outcome:
     """Let the devices look busy for a while after each attempt."""
-    since: Dict[str, Optional[float]] = {"first": None}
+    since: dict[str, float | None] = {"first": None}
 
     def holder(plan: Plan) -> str:
         since["first"] = since["first"] or time.monotonic()
         with open("probes", "a") as stream:
-            stream.write("%f\n" % time.monotonic())
+            stream.write(f"{time.monotonic():f}\n")
         return "device 0: python (pid 1)" if time.monotonic() - since["first"] < 2.0 else ""
 
     restart_policy.BACK_OFF = 0.1

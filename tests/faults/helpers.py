@@ -11,7 +11,7 @@ import textwrap
 import time
 import uuid
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Set
+from typing import Any, Callable, Iterator, Sequence
 
 from launcher.process import sweep
 from tests.launching import ROOT
@@ -46,22 +46,22 @@ class Job:
         self,
         ranks: int = 2,
         *words: object,
-        command: Optional[List[str]] = None,
-        env: Optional[Dict[str, str]] = None,
-        prepare: Optional[Callable[[], None]] = None,
+        command: list[str] | None = None,
+        env: dict[str, str] | None = None,
+        prepare: Callable[[], None] | None = None,
         prefix: Sequence[str] = (),
         **options: Any,
     ) -> Job:
         """Start npu-launch, by `prefix`; its output goes to out.txt unless `stdout` says otherwise."""
         program = command or [sys.executable, "-u", str(ROOT / "launcher" / "worker.py"), "job.py", self.mark]
         line = [*prefix, sys.executable, "-m", "launcher"]
-        line += ["--devices", "0-%d" % (ranks - 1), "--backend", "cpu"]
+        line += ["--devices", f"0-{ranks - 1}", "--backend", "cpu"]
         line += [str(word) for word in words]
         environ = dict(os.environ, PYTHONPATH=str(ROOT), **(env or {}))
 
         return self._popen([*line, "--", *program], environ, prepare, options)
 
-    def drive(self, fault: str, ranks: int = 2, command: Optional[List[str]] = None, **policy: Any) -> Job:
+    def drive(self, fault: str, ranks: int = 2, command: list[str] | None = None, **policy: Any) -> Job:
         """Start tests/faults/driver.py: supervise() with a fault injected into the launcher."""
         program = command or [sys.executable, "-u", str(ROOT / "launcher" / "worker.py"), "job.py", self.mark]
         line = [sys.executable, str(ROOT / "tests" / "faults" / "driver.py"), fault, json.dumps(policy)]
@@ -69,10 +69,10 @@ class Job:
 
     def _popen(
         self,
-        line: List[str],
-        environ: Dict[str, str],
-        prepare: Optional[Callable[[], None]],
-        options: Dict[str, Any],
+        line: list[str],
+        environ: dict[str, str],
+        prepare: Callable[[], None] | None,
+        options: dict[str, Any],
     ) -> Job:
         def before() -> None:
             for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
@@ -119,28 +119,28 @@ class Job:
         until(lambda: bool(list(self.folder.glob("runs/*/plan.json"))))
         return max(self.folder.glob("runs/[a-z]*-*")).resolve()
 
-    def events(self, name: str = "") -> List[Dict[str, Any]]:
+    def events(self, name: str = "") -> list[dict[str, Any]]:
         path = self.path / "events.jsonl"
         lines = path.read_text().splitlines() if path.exists() else []
         found = [json.loads(line) for line in lines]
         return [event for event in found if not name or event["event"] == name]
 
-    def pids(self, ranks: int) -> Dict[int, int]:
+    def pids(self, ranks: int) -> dict[int, int]:
         """Wait until all ranks are started; give their pids."""
         until(lambda: (self.path / "events.jsonl").exists() and len(self.events("started")) >= ranks)
         return {event["rank"]: event["data"]["pid"] for event in self.events("started")}
 
     def log(self, rank: int = 0) -> bytes:
-        return (self.path / "logs" / ("rank_%d.log" % rank)).read_bytes()
+        return (self.path / "logs" / (f"rank_{rank}.log")).read_bytes()
 
     def says(self, rank: int, text: bytes) -> None:
         """Wait until a rank has written something."""
-        path = self.path / "logs" / ("rank_%d.log" % rank)
+        path = self.path / "logs" / (f"rank_{rank}.log")
         until(lambda: path.exists() and text in path.read_bytes())
 
     @property
-    def result(self) -> Dict[str, Any]:
-        value: Dict[str, Any] = json.loads((self.path / "result.json").read_text())
+    def result(self) -> dict[str, Any]:
+        value: dict[str, Any] = json.loads((self.path / "result.json").read_text())
         return value
 
     @property
@@ -151,18 +151,18 @@ class Job:
         """Give how a rank ended, as result.json has it."""
         return str(next(end["state"] for end in self.result["ends"] if end["rank"] == rank))
 
-    def living(self) -> Set[int]:
+    def living(self) -> set[int]:
         """Find the processes that carry the mark, the launcher's own apart."""
         own = {os.getpid(), self.process.pid if self.process else 0}
         return {pid for pid, line in command_lines() if self.mark.encode() in line and pid not in own}
 
     def gone(self) -> None:
         """Check that nothing of the run lives."""
-        until(lambda: not self.living(), "left behind: %s" % self.living())
+        until(lambda: not self.living(), f"left behind: {self.living()}")
         if not list(self.folder.glob("runs/*/plan.json")):
             return
         run_id = json.loads((self.path / "plan.json").read_text())["run_id"]
-        until(lambda: not sweep.members(run_id), "left behind: %s" % sweep.members(run_id))
+        until(lambda: not sweep.members(run_id), f"left behind: {sweep.members(run_id)}")
 
     def close(self) -> None:
         """End what a failed test has left."""
@@ -200,14 +200,14 @@ def until(true: Callable[[], bool], what: str = "", patience: float = PATIENCE) 
 def alive(pid: int) -> bool:
     """Tell whether a process lives (a zombie does not)."""
     try:
-        return Path("/proc/%d/stat" % pid).read_text().rpartition(")")[2].split()[0] not in "ZX"
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except OSError:
         return False
 
 
-def cgroup(kind: str, name: str) -> Optional[Path]:
+def cgroup(kind: str, name: str) -> Path | None:
     """Make a cgroup (version 1) below the top one; None where that is not allowed."""
-    path = Path("/sys/fs/cgroup", kind, "npu-launch-%s-%d" % (name, os.getpid()))
+    path = Path("/sys/fs/cgroup", kind, f"npu-launch-{name}-{os.getpid()}")
     try:
         path.mkdir()
     except OSError:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from typing import Dict, Set
 
 import pytest
 
@@ -14,7 +13,7 @@ DOCUMENT = (ROOT / "docs" / "faults.md").read_text(encoding="utf-8")
 CASES = {int(number): proof for number, _, proof in ROW.findall(DOCUMENT)}
 
 
-def names_by_file() -> Dict[str, Set[str]]:
+def names_by_file() -> dict[str, set[str]]:
     """Give the names of the test functions of each file below tests/."""
     return {
         str(path.relative_to(ROOT / "tests")): set(
@@ -36,7 +35,7 @@ def test_each_case_names_tests_that_exist_or_a_reason(case: int) -> None:
     named = re.findall(r"`([\w/]+\.py)::(test_\w+)`", CASES[case])
     assert named or "reason:" in CASES[case]
     for file, name in named:
-        assert name in NAMES.get(file, set()), "%s::%s" % (file, name)
+        assert name in NAMES.get(file, set()), f"{file}::{name}"
 
 
 def test_each_test_that_carries_a_number_stands_in_its_row() -> None:
@@ -44,4 +43,4 @@ def test_each_test_that_carries_a_number_stands_in_its_row() -> None:
         for name in names:
             numbers = re.match(r"test_case_((?:\d\d(?:_and)?_)+)", name)
             for number in re.findall(r"\d\d", numbers.group(1)) if numbers else ():
-                assert "`%s::%s`" % (file, name) in CASES[int(number)]
+                assert f"`{file}::{name}`" in CASES[int(number)]

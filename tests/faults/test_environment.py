@@ -17,7 +17,7 @@ def test_case_76_values_that_are_no_utf8_reach_the_ranks(job: Job) -> None:
 
 
 def test_case_76_a_variable_that_is_too_long_is_named_as_the_reason(job: Job) -> None:
-    (job.folder / "job.yaml").write_text("env:\n  BIG: %s\n" % ("x" * 200000))
+    (job.folder / "job.yaml").write_text(f"env:\n  BIG: {'x' * 200000}\n")
     assert job.run(2, "job.yaml", command=["true"]) == 126
     assert "Argument list too long" in job.output and "Traceback" not in job.output
 

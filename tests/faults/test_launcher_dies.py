@@ -99,7 +99,7 @@ def test_case_24_and_46_a_third_ctrl_c_ends_the_launcher_although_a_rank_cannot_
     try:
         (group / "tasks").write_text(str(pid))
         (group / "freezer.state").write_text("FROZEN")
-        for text in ("ending ranks", "killing rank", "cannot kill process %d" % pid):
+        for text in ("ending ranks", "killing rank", f"cannot kill process {pid}"):
             job.send(signal.SIGINT)
             until(lambda text=text: text in job.output)  # type: ignore[misc]
         assert job.wait(20) == 130
@@ -110,7 +110,7 @@ def test_case_24_and_46_a_third_ctrl_c_ends_the_launcher_although_a_rank_cannot_
 
 
 def test_case_25_a_ctrl_c_while_ranks_are_started_leaves_none(job: Job) -> None:
-    job.start(64, command=["sh", "-c", "sleep 60 # %s" % job.mark])
+    job.start(64, command=["sh", "-c", f"sleep 60 # {job.mark}"])
     job.pids(1)
     job.send(signal.SIGINT)
     assert job.wait() == 130
@@ -118,7 +118,7 @@ def test_case_25_a_ctrl_c_while_ranks_are_started_leaves_none(job: Job) -> None:
 
 
 def test_case_26_nohup_is_respected(job: Job) -> None:
-    job.script("print('ready', flush=True)\nwait_for('%s')" % (job.folder / "go"))
+    job.script(f"print('ready', flush=True)\nwait_for('{job.folder / 'go'}')")
     job.start(2, prepare=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN) and None)
     job.says(1, b"ready")
     job.send(signal.SIGHUP)
@@ -150,7 +150,7 @@ def test_case_27_ctrl_z_stops_the_ranks_too_and_no_timeout_runs_on(job: Job) -> 
 
 
 def _state(pid: int) -> str:
-    return Path("/proc/%d/stat" % pid).read_text().rpartition(")")[2].split()[0]
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
 def test_case_28_usr1_reaches_the_ranks_that_want_it_and_ends_nothing(job: Job) -> None:
@@ -178,11 +178,10 @@ def test_case_28_usr1_reaches_the_ranks_that_want_it_and_ends_nothing(job: Job) 
 
 def test_case_29_a_reader_that_goes_away_does_not_end_the_training(job: Job) -> None:
     job.script(
-        """
+        f"""
         for n in range(2000): print('line', n, flush=True)
-        open('%s/done_%%d' %% RANK, 'w')
+        open('{job.folder}/done_%d' % RANK, 'w')
         """
-        % job.folder
     )
     job.start(2, stdout=subprocess.PIPE)
     head = subprocess.Popen(["head", "-1"], stdin=job.process.stdout, stdout=subprocess.DEVNULL)
@@ -225,7 +224,7 @@ def test_case_31_a_stopped_launcher_calls_no_hang_when_it_goes_on(job: Job) -> N
 
 
 def test_case_32_a_fork_that_fails_ends_what_was_started(job: Job) -> None:
-    job.drive("eagain", 8, command=["/bin/sh", "-c", "sleep 60 # %s" % job.mark])
+    job.drive("eagain", 8, command=["/bin/sh", "-c", f"sleep 60 # {job.mark}"])
     assert job.wait() == 125
     assert "rank 5" in job.report and "Resource temporarily unavailable" in job.report
     job.gone()
@@ -239,7 +238,7 @@ def test_case_32_a_full_process_table_ends_what_was_started(job: Job) -> None:
         (group / "pids.max").write_text("6")
         code = job.run(
             8,
-            command=["sh", "-c", "exec sleep 60 # %s" % job.mark],
+            command=["sh", "-c", f"exec sleep 60 # {job.mark}"],
             prepare=lambda: (group / "tasks").write_text(str(os.getpid())) and None,
         )
     finally:
@@ -254,7 +253,7 @@ def test_case_33_too_few_descriptors_end_what_was_started(job: Job) -> None:
 
     code = job.run(
         8,
-        command=["sh", "-c", "sleep 60 # %s" % job.mark],
+        command=["sh", "-c", f"sleep 60 # {job.mark}"],
         prepare=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (16, 16)),
     )
     assert code == 125
@@ -301,7 +300,7 @@ def test_case_35_as_process_1_the_launcher_reaps_orphans(job: Job) -> None:
 
 def test_case_36_a_shell_that_exits_leaves_its_launcher_running(job: Job) -> None:
     job.script("time.sleep(0.5); print('done')")
-    line = "{0} -m launcher --devices 0 --backend cpu -- {0} job.py x > out.txt 2>&1 &".format(sys.executable)
+    line = f"{sys.executable} -m launcher --devices 0 --backend cpu -- {sys.executable} job.py x > out.txt 2>&1 &"
     environ = dict(os.environ, PYTHONPATH=str(ROOT))
     subprocess.run(["sh", "-c", line], cwd=str(job.folder), env=environ, check=True)
     until(lambda: bool(list(job.folder.glob("runs/*/result.json"))))

@@ -26,7 +26,7 @@ def test_case_53_a_grandchild_that_holds_the_pipe_delays_nobody(job: Job) -> Non
 
 @pytest.mark.parametrize("size", [1 << 20, 100 << 20])
 def test_case_54_a_line_without_end_costs_no_memory(job: Job, size: int) -> None:
-    job.script("for _ in range(%d): os.write(1, b'x' * (1 << 20))" % (size >> 20))
+    job.script(f"for _ in range({size >> 20}): os.write(1, b'x' * (1 << 20))")
     # By way of a small program: the most that a process used counts from before exec, when it was pytest.
     small = "import subprocess, sys, resource as r; code = subprocess.call(sys.argv[1:])\n"
     small += "print('used', r.getrusage(r.RUSAGE_CHILDREN).ru_maxrss); sys.exit(code)"
@@ -42,7 +42,7 @@ ODD = b"\0\x1b[31mred\x1b[0m \xff\xfe caf\xc3\xa9 \xed\xa0\x80 \r 10%\r 20%\r 30
 
 
 def test_case_55_bytes_are_kept_as_they_are_and_shown_without_harm(job: Job) -> None:
-    job.script("os.write(1, %r); time.sleep(0.2); os.write(1, b'\\xac no end')" % ODD)
+    job.script(f"os.write(1, {ODD!r}); time.sleep(0.2); os.write(1, b'\\xac no end')")
     assert job.run(1) == 0
     assert job.log() == ODD + b"\xac no end"
     shown = job.output
@@ -138,7 +138,7 @@ def test_case_60_a_run_folder_that_cannot_be_made_is_a_usage_error(job: Job) -> 
     (job.folder / "file").write_text("")
     (job.folder / "loop").symlink_to("loop")
     for where in ("file", "loop"):
-        assert job.run(1, "runs_dir=%s/runs" % where, command=["true"]) in (2, 78)
+        assert job.run(1, f"runs_dir={where}/runs", command=["true"]) in (2, 78)
         assert where in job.output and "Traceback" not in job.output
 
 
@@ -186,7 +186,7 @@ def test_case_64_each_rank_keeps_its_order_and_the_index_its_times(job: Job) -> 
     )
     assert job.run(4) == 0
     for rank in range(4):
-        chunks = [line.split() for line in (job.path / "logs" / ("rank_%d.index" % rank)).open()]
+        chunks = [line.split() for line in (job.path / "logs" / (f"rank_{rank}.index")).open()]
         times = [int(chunk[0]) for chunk in chunks]
         assert times == sorted(times)
         for stream in "oe":
@@ -204,7 +204,7 @@ def test_log_max_keeps_the_beginning_and_the_end(job: Job) -> None:
         assert text.startswith(b"".join(b"%9d\n" % n for n in range(2000)))
         assert text.endswith(b"".join(b"%9d\n" % n for n in range(19000, 20000)))
         assert len(text) <= 41000 and b"bytes left out here" in text
-        assert _by_index(job.path / "logs" / ("rank_%d" % rank)) == text
+        assert _by_index(job.path / "logs" / (f"rank_{rank}")) == text
     assert not list(job.path.glob("logs/*.part*"))
 
 

@@ -14,7 +14,7 @@ SLEEP = "import time; time.sleep(60)"
 
 
 def test_case_40_children_of_a_rank_that_crashed_are_killed(job: Job) -> None:
-    job.script("child(%r); child(%r)\nif RANK == 1: os._exit(4)\ntime.sleep(60)" % (SLEEP, SLEEP))
+    job.script(f"child({SLEEP!r}); child({SLEEP!r})\nif RANK == 1: os._exit(4)\ntime.sleep(60)")
     assert job.run(3) == 4
     job.gone()
 
@@ -29,18 +29,17 @@ def test_case_41_a_child_in_its_own_session_is_found(job: Job, env: str) -> None
 
 def test_case_42_a_daemon_that_forks_twice_and_clears_everything_is_found(job: Job) -> None:
     job.script(
-        """
+        f"""
         if os.fork() == 0:
             os.setsid()
             if os.fork() == 0:
                 null = os.open(os.devnull, os.O_RDWR)
                 for number in range(3): os.dup2(null, number)
-                os.execve(sys.executable, [sys.executable, "-c", %r, MARK], {})
+                os.execve(sys.executable, [sys.executable, "-c", {SLEEP!r}, MARK], {{}})
             os._exit(0)
         print("ready", flush=True)
         time.sleep(0.3)
         """
-        % SLEEP
     )
     assert job.run(2) == 0
     job.gone()
@@ -123,7 +122,7 @@ def test_case_48_a_rank_that_becomes_another_program_dies_with_the_launcher(job:
     pids = job.pids(2).values()
     job.send(signal.SIGKILL)
     job.wait()
-    until(lambda: not any(Path("/proc/%d" % pid).exists() for pid in pids))
+    until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids))
 
 
 def test_case_49_a_rank_that_changes_its_user_dies_with_the_launcher(job: Job) -> None:

@@ -66,8 +66,8 @@ def test_case_06_an_abort_in_a_c_thread_is_a_signal(job: Job) -> None:
 
 @pytest.mark.parametrize(("number", "name"), [(7, "SIGBUS"), (8, "SIGFPE"), (40, "signal 40")])
 def test_case_07_every_signal_has_a_name_and_its_code(job: Job, number: int, name: str) -> None:
-    assert job.run(1, command=["sh", "-c", "kill -%d $$" % number]) == 128 + number
-    assert "killed by %s" % name in job.report
+    assert job.run(1, command=["sh", "-c", f"kill -{number} $$"]) == 128 + number
+    assert f"killed by {name}" in job.report
 
 
 def test_case_08_the_kernels_oom_kill_is_proved(job: Job) -> None:

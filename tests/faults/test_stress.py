@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any, Dict, List, Set
+from typing import Any
 
 import pytest
 
@@ -31,7 +31,7 @@ time.sleep(0.2 if kind else 0.0)
 """
 
 
-def leftovers() -> Dict[str, Set[str]]:
+def leftovers() -> dict[str, set[str]]:
     """Give what a run could leave outside of its own folder."""
     return {
         "shared memory": set(os.listdir("/dev/shm")),
@@ -91,7 +91,7 @@ def _send(pid: int, number: int) -> None:
         pass
 
 
-def _launchers(folder: Path) -> List[int]:
+def _launchers(folder: Path) -> list[int]:
     """Find processes, such as watchers, that still name the test's folder."""
     found = []
     for path in Path("/proc").glob("[0-9]*/environ"):

@@ -58,15 +58,14 @@ def test_case_66_a_machine_that_sleeps_fires_no_timeout(job: Job) -> None:
 def test_case_67_a_hang_is_found_and_the_odd_rank_named(job: Job, place: str, code: str) -> None:
     job.script(
         BEATS
-        + """
+        + f"""
     def all_reduce():
         time.sleep(600)
     def tokenise():
-        %s
+        {code}
     steps(2)
     tokenise() if RANK == 1 else all_reduce()
     """
-        % code
     )
     assert job.run(4, "--hang-timeout", 1, "--grace", 0.5) == 124
     assert job.result["culprit"] == 1 and job.state(1) == "hung"

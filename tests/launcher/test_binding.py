@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Dict, Set
 
 import pytest
 from hypothesis import given
@@ -23,7 +22,7 @@ NODES = tuple(tuple(range(first, first + 24)) for first in range(0, 192, 24))
 SERVER = Topology(tuple(range(192)), NODES, NEAR)
 
 
-def spelled(cores: Dict[int, object]) -> Dict[int, str]:
+def spelled(cores: dict[int, object]) -> dict[int, str]:
     return {rank: spell(list(one)) for rank, one in cores.items()}  # type: ignore[call-overload]
 
 
@@ -67,7 +66,7 @@ def test_more_ranks_than_cores_share_them() -> None:
     allowed=st.sets(st.integers(0, 191), min_size=1),
 )
 def test_every_rank_gets_cores_that_are_allowed_and_no_two_share_while_there_are_enough(
-    mode: str, devices: Dict[int, int], allowed: Set[int]
+    mode: str, devices: dict[int, int], allowed: set[int]
 ) -> None:
     bound = cores_for(mode, devices, Topology(tuple(sorted(allowed)), NODES, NEAR))
     assert set(bound) == set(devices)
@@ -99,7 +98,7 @@ def test_the_topology_comes_from_npu_smi(
     host.nodes(*range(8))
     topo = (samples / "npu-smi-topo-a2-910B3.txt").read_text()
     host.tool("npu-smi", {"info": (samples / "npu-smi-info-a2-910B3.txt").read_text(), "info -t topo": topo})
-    monkeypatch.setenv("PATH", "%s%s%s" % (host.bin, os.pathsep, os.environ["PATH"]))
+    monkeypatch.setenv("PATH", "{}{}{}".format(host.bin, os.pathsep, os.environ["PATH"]))
     assert spelled(dict(read_topology("npu", range(8), str(host.root)).near)) == A2
 
 
@@ -113,8 +112,8 @@ def test_without_a_topology_the_pci_address_leads_to_the_numa_node(
     host.file("/sys/bus/pci/devices/0000:c1:00.0/numa_node", "1\n")
     host.file("/sys/bus/pci/devices/0000:81:00.0/numa_node", "-1\n")
     for node, cores in ((0, "0-3"), (1, "4-7"), (10, "8-11"), (2, "\n")):
-        host.file("/sys/devices/system/node/node%d/cpulist" % node, cores)
-    monkeypatch.setenv("PATH", "%s%s%s" % (host.bin, os.pathsep, os.environ["PATH"]))
+        host.file(f"/sys/devices/system/node/node{node}/cpulist", cores)
+    monkeypatch.setenv("PATH", "{}{}{}".format(host.bin, os.pathsep, os.environ["PATH"]))
     assert read_nodes(str(host.root)) == ((0, 1, 2, 3), (4, 5, 6, 7), (8, 9, 10, 11))
     assert dict(read_topology("npu", (0, 1), str(host.root)).near) == {0: (4, 5, 6, 7)}
 
@@ -122,11 +121,11 @@ def test_without_a_topology_the_pci_address_leads_to_the_numa_node(
 def test_the_ranks_run_on_their_cores_from_their_first_instruction(tmp_path: Path) -> None:
     allowed = sorted(os.sched_getaffinity(0))
     count = min(2, len(allowed))
-    words = ["--devices", "0-%d" % (count - 1), "--bind", "even", "--backend", "cpu"]
+    words = ["--devices", f"0-{count - 1}", "--bind", "even", "--backend", "cpu"]
     command = ["grep", "Cpus_allowed_list", "/proc/self/status"]
     done = launch(tmp_path, *words, "--", *command)
     assert done.returncode == 0, done.stderr
     shares = cores_for("even", {rank: rank for rank in range(count)}, Topology(tuple(allowed)))
     shown = launch(tmp_path, "logs").stdout
     for rank, cores in shares.items():
-        assert any(" %d| " % rank in line and line.split()[-1] == spell(cores) for line in shown.splitlines())
+        assert any(f" {rank}| " in line and line.split()[-1] == spell(cores) for line in shown.splitlines())

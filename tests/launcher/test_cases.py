@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Dict
+from typing import Any
 
 import pytest
 
@@ -36,7 +36,7 @@ def only(folder: Path, **changes: str) -> Case:
     return read_cases(write(folder, line(**changes)))[0]
 
 
-def document(folder: Path, environ: Any = None, **changes: str) -> Dict[str, Any]:
+def document(folder: Path, environ: Any = None, **changes: str) -> dict[str, Any]:
     return job(only(folder, **changes), folder / "runs", environ or {})
 
 
@@ -94,7 +94,7 @@ def test_the_seeds_output_dir_is_filled_in(tmp_path: Path) -> None:
 
 def test_a_case_can_name_what_an_earlier_one_of_the_same_run_has_left(tmp_path: Path) -> None:
     found = document(tmp_path, RUN_ALGORITHM_CMD="a.py --init_checkpoint=${CASES_DIR}/case_2_x/latest")
-    assert found["args"]["init_checkpoint"] == "%s/case_2_x/latest" % tmp_path
+    assert found["args"]["init_checkpoint"] == f"{tmp_path}/case_2_x/latest"
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_a_case_can_name_what_an_earlier_one_of_the_same_run_has_left(tmp_path: 
 def test_any_other_command_stays_a_list(tmp_path: Path, command: str, words: Any) -> None:
     path = tmp_path / "cases.csv"
     cells = [dict(ROW, RUN_ALGORITHM_CMD=command).get(column, "") for column in COLUMNS]
-    cells = ['"%s"' % cell.replace('"', '""') for cell in cells]
+    cells = ['"{}"'.format(cell.replace('"', '""')) for cell in cells]
     path.write_text(HEADER + "\n" + ",".join(cells) + "\n")
     found = job(read_cases(path)[0], tmp_path, {})
     assert found["program"] == words and "args" not in found

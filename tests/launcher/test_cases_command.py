@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any
 
 import pytest
 
@@ -21,8 +21,8 @@ ROOT = Path(__file__).resolve().parents[2]
 def write(folder: Path, *commands: str, devices: str = "0") -> Path:
     lines = [",".join(COLUMNS)]
     for number, command in enumerate(commands, 1):
-        row = {"CASENUM": str(number), "CASENAME": "n%d" % number, "ENV_SET": "my.env", "JOB_ID": "10086"}
-        row.update(DEVICE_ID=devices, RUN_ALGORITHM_CMD='"%s"' % command.replace('"', '""'))
+        row = {"CASENUM": str(number), "CASENAME": f"n{number}", "ENV_SET": "my.env", "JOB_ID": "10086"}
+        row.update(DEVICE_ID=devices, RUN_ALGORITHM_CMD='"{}"'.format(command.replace('"', '""')))
         lines.append(",".join(row.get(column, "") for column in COLUMNS))
     (folder / "cases.csv").write_text("\n".join(lines) + "\n")
     (folder / "my.env").write_text("export MINE='a b'\n")
@@ -47,9 +47,9 @@ def run(folder: Path, *words: object) -> Any:
     return process.returncode, out, err
 
 
-def summary(folder: Path) -> List[Dict[str, Any]]:
+def summary(folder: Path) -> list[dict[str, Any]]:
     (path,) = folder.glob("runs/cases-*/summary.json")
-    found: List[Dict[str, Any]] = json.loads(path.read_text())
+    found: list[dict[str, Any]] = json.loads(path.read_text())
     return found
 
 
@@ -63,7 +63,7 @@ def test_every_case_is_a_run_with_its_own_folder_and_a_row(tmp_path: Path) -> No
         ("1", "0,1", "passed"),
         ("2", "0,1", "passed"),
     ]
-    logs = [Path(tmp_path, rows[0]["run_dir"], "logs", "rank_%d.log" % rank) for rank in (0, 1)]
+    logs = [Path(tmp_path, rows[0]["run_dir"], "logs", f"rank_{rank}.log") for rank in (0, 1)]
     assert [log.read_text() for log in logs] == ["a b 10086 0 of 2\n", "a b 10086 1 of 2\n"]
 
 
@@ -83,8 +83,8 @@ def test_the_figures_of_a_program_reach_the_summary(tmp_path: Path) -> None:
     result = '{"kind": "metrics", "values": {"exact": 71.25, "f1": 75.5}}'
     (tmp_path / "program.py").write_text(
         "import os\nfolder = os.environ['NPU_LAUNCH_RANK_DIR']\n"
-        "open(folder + '/metrics.jsonl', 'w').write(%r)\n"
-        "open(folder + '/artifacts.jsonl', 'w').write(%r)\n" % ("\n".join(lines) + "\n", result + "\n")
+        "open(folder + '/metrics.jsonl', 'w').write({!r})\n"
+        "open(folder + '/artifacts.jsonl', 'w').write({!r})\n".format("\n".join(lines) + "\n", result + "\n")
     )
     write(tmp_path, "program.py --flag=1")
     code, out, err = run(tmp_path, 1, "host", "--json")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Dict
+from typing import Any
 
 import pytest
 
@@ -78,7 +78,7 @@ def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
 
 def test_aliases_that_explode_are_refused_quickly(tmp_path: Path) -> None:
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
-    lines += ["a%d: &a%d [%s]" % (n, n, ", ".join(["*a%d" % (n - 1)] * 10)) for n in range(1, 12)]
+    lines += ["a%d: &a%d [%s]" % (n, n, ", ".join([f"*a{n - 1}"] * 10)) for n in range(1, 12)]
     assert "unknown key" in refusal(write(tmp_path, "\n".join(lines)))
 
 
@@ -99,5 +99,5 @@ def test_an_override_is_blamed_on_the_command_line(tmp_path: Path) -> None:
 def test_every_key_says_what_it_means() -> None:
     import dataclasses
 
-    fields: Dict[str, Any] = {field.name: field for field in dataclasses.fields(JobConfig)}
+    fields: dict[str, Any] = {field.name: field for field in dataclasses.fields(JobConfig)}
     assert all(field.metadata["help"] for field in fields.values())

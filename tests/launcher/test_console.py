@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from typing import Any, List
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -17,7 +17,7 @@ from launcher.ui.console import Console
 from rank_table.ranges import spell
 
 
-def shown(console: Console, out: io.StringIO) -> List[str]:
+def shown(console: Console, out: io.StringIO) -> list[str]:
     """Give the lines without their times."""
     console.finish()
     return [line.split(" ", 1)[1] for line in out.getvalue().splitlines()]
@@ -134,7 +134,7 @@ def test_ranks_are_written_short() -> None:
 
 
 @given(st.lists(st.binary(max_size=200), max_size=20))
-def test_chunks_give_the_same_lines_however_they_are_cut(chunks: List[bytes]) -> None:
+def test_chunks_give_the_same_lines_however_they_are_cut(chunks: list[bytes]) -> None:
     lines, whole = Lines(), Lines()
     found = [line for chunk in chunks for line in lines.split(chunk)]
     wanted = whole.split(b"".join(chunks))

@@ -8,7 +8,6 @@ import os
 import stat
 import tarfile
 from pathlib import Path
-from typing import Dict, List, Tuple
 
 import pytest
 from click.testing import CliRunner
@@ -36,17 +35,17 @@ def write(root: Path, path: str, text: str = "") -> Path:
 PLACES = {"npu-smi": "usr/local/sbin/npu-smi", "hccn_tool": "usr/local/Ascend/driver/tools/hccn_tool"}
 
 
-def tool(root: Path, name: str, cases: Dict[str, str]) -> None:
+def tool(root: Path, name: str, cases: dict[str, str]) -> None:
     """Make a shell script that prints the text of the first pattern its arguments match."""
     lines = ["#!/bin/sh", 'case "$*" in']
     for number, (pattern, text) in enumerate(cases.items()):
-        file = write(root, "answers/%s.%d" % (name, number), text)
-        lines.append('%s) cat "%s" ;;' % (pattern, file))
+        file = write(root, f"answers/{name}.{number}", text)
+        lines.append(f'{pattern}) cat "{file}" ;;')
     script = write(root, PLACES[name], "\n".join([*lines, "*) exit 1 ;;", "esac", ""]))
     script.chmod(script.stat().st_mode | stat.S_IXUSR)
 
 
-def packages(root: Path, *names: str) -> List[str]:
+def packages(root: Path, *names: str) -> list[str]:
     for name in names:
         (root / "site" / (name + ".dist-info")).mkdir(parents=True)
     return [str(root / "site")]
@@ -57,27 +56,27 @@ def server(
 ) -> Machine:
     """Build a healthy server; the last device gets `tls` and `link`, every chip the super pod `pods`."""
     for number in range(devices):
-        write(root, "dev/davinci%d" % number)
+        write(root, f"dev/davinci{number}")
     write(root, "dev/davinci_manager")
     write(root, "usr/local/Ascend/driver/version.info", DRIVER)
     write(root, "usr/local/Ascend/firmware/version.info", "Version=7.1.0.11.220\n")
     write(root, "usr/local/Ascend/ascend-toolkit/latest/x-linux/ascend_toolkit_install.info", TOOLKIT)
-    write(root, "etc/hccn.conf", "".join("address_%d=192.168.%d.2\n" % (n, n) for n in range(devices)))
+    write(root, "etc/hccn.conf", "".join(f"address_{n}=192.168.{n}.2\n" for n in range(devices)))
     write(root, "proc/sys/net/ipv4/ip_local_reserved_ports", "60000-60031\n")
-    last = "-i %d " % (devices - 1)
+    last = f"-i {devices - 1} "
     answer = "dev_id:0, tls switch[%s](0:disable, 1:enable), tls preconfigured[1]\n"
-    pod = "SDID : 169345036\nSuper Pod Size : 384\nSuper Pod ID : %s\nServer Index : 40\n" % pods
+    pod = f"SDID : 169345036\nSuper Pod Size : 384\nSuper Pod ID : {pods}\nServer Index : 40\n"
     tool(root, "npu-smi", {"info": table, **({'*"-t spod-info"*': pod} if pods else {})})
     tool(
         root,
         "hccn_tool",
         {
-            '"%s-tls -g"' % last: answer % tls,
+            f'"{last}-tls -g"': answer % tls,
             '*"-tls -g"': answer % "0",
-            '"%s-link -g"' % last: "link status: %s\n" % link,
+            f'"{last}-link -g"': f"link status: {link}\n",
             '*"-link -g"': "link status: UP\n",
             '*"-net_health -g"': "net health status: Success\n",
-            **{'"-i %d -ip -g"' % n: "ipaddr:192.168.%d.2\n" % n for n in range(devices)},
+            **{f'"-i {n} -ip -g"': f"ipaddr:192.168.{n}.2\n" for n in range(devices)},
         },
     )
     paths = packages(root, "tensorflow-1.15.5", "npu_bridge-1.15.0")
@@ -90,9 +89,9 @@ def server(
     )
 
 
-def by_name(machine: Machine) -> Dict[str, Finding]:
+def by_name(machine: Machine) -> dict[str, Finding]:
     """Keep the gravest finding of each name."""
-    found: Dict[str, Finding] = {}
+    found: dict[str, Finding] = {}
     for finding in doctor.examine(machine):
         rank = ("ok", "warning", "error").index
         if finding.name not in found or rank(finding.level) > rank(found[finding.name].level):
@@ -113,9 +112,9 @@ def table(devices: int = 8, health: str = "OK", processes: str = "", kind: str =
         npu, chip = divmod(number, 2) if third else (number, 0)
         name = "Ascend910" if third else kind
         rows.append(
-            "| %-5d %-20s| %-13s | 67.0        38                0    / 0             |" % (npu, name, state)
+            f"| {npu:<5d} {name!s:<20}| {state!s:<13} | 67.0        38                0    / 0             |"
         )
-        place = "%-5d %s" % (chip, number if third else "")
+        place = f"{chip:<5d} {number if third else ''}"
         rows.append(
             "| %-25s | 0000:%02X:00.0  | 0           0    / 0          0 / 65536            |"
             % (place, number)
@@ -136,7 +135,7 @@ def test_a_healthy_machine_of_every_family_is_ok_in_every_npu_line(tmp_path: Pat
     wanted |= {"super pod"} if kind == "A3" else set()
     assert [found[name] for name in sorted(wanted & set(found)) if found[name].level != "ok"] == []
     assert wanted <= set(found)
-    assert "0-%d" % (devices - 1) in found["devices"].what
+    assert f"0-{devices - 1}" in found["devices"].what
     assert {"910A": "910A", "910B3": "A2", "A3": "A3"}[kind] in found["devices"].what
 
 
@@ -153,7 +152,7 @@ def test_a_missing_address_is_an_error_on_910a_and_a_warning_where_one_server_ca
 
 def test_a_stale_hccn_conf_is_told_before_hccl_does(tmp_path: Path) -> None:
     machine = server(tmp_path, table())
-    write(tmp_path, "etc/hccn.conf", "".join("address_%d=10.0.%d.9\n" % (n, n) for n in range(8)))
+    write(tmp_path, "etc/hccn.conf", "".join(f"address_{n}=10.0.{n}.9\n" for n in range(8)))
     finding = by_name(machine)["device IPs"]
     assert finding.level == "error" and "its port has 192.168." in finding.what and "EI0014" in finding.todo
 
@@ -216,7 +215,7 @@ def test_a_tls_switch_unlike_the_others_and_a_dead_link_are_errors(tmp_path: Pat
 def test_a_missing_and_a_doubled_address_are_errors(tmp_path: Path) -> None:
     machine = server(tmp_path, table())
     tool(tmp_path, "hccn_tool", {})
-    write(tmp_path, "etc/hccn.conf", "".join("address_%d=192.168.0.%d\n" % (n, n % 6) for n in range(7)))
+    write(tmp_path, "etc/hccn.conf", "".join(f"address_{n}=192.168.0.{n % 6}\n" for n in range(7)))
     findings = [f for f in network.check_addresses(machine) if f.level == "error"]
     assert [f.what for f in findings] == [
         "device 7 has no IP address",
@@ -243,7 +242,7 @@ def test_addresses_come_from_hccn_tool_where_hccn_conf_is_absent(tmp_path: Path)
     ],
 )
 def test_adapter_tensorflow_and_python_must_be_a_set_that_exists(
-    tmp_path: Path, names: Tuple[str, ...], python: Tuple[int, int], level: str
+    tmp_path: Path, names: tuple[str, ...], python: tuple[int, int], level: str
 ) -> None:
     write(tmp_path, "dev/davinci0")
     machine = Machine(
@@ -291,9 +290,9 @@ def test_a_tool_that_hangs_is_given_up_and_not_asked_again(tmp_path: Path) -> No
     """Its child too: a shell script around the vendor's program is common."""
     (tmp_path / "dev").mkdir()
     for number in range(8):
-        write(tmp_path, "dev/davinci%d" % number)
+        write(tmp_path, f"dev/davinci{number}")
     for name, place in PLACES.items():
-        line = "#!/bin/sh\nsleep 60 &\necho $! >> %s/asked-%s\nwait\n" % (tmp_path, name)
+        line = f"#!/bin/sh\nsleep 60 &\necho $! >> {tmp_path}/asked-{name}\nwait\n"
         write(tmp_path, place, line).chmod(0o755)
     machine = Machine({"PATH": "/usr/bin:/bin"}, str(tmp_path), timeout=0.5, folder=str(tmp_path))
     findings = doctor.examine(machine)
@@ -309,7 +308,7 @@ def test_a_tool_that_hangs_is_given_up_and_not_asked_again(tmp_path: Path) -> No
     "file, ids",
     [("npu-smi-info-a2-910B3.txt", list(range(8))), ("npu-smi-info-a3-910C.txt", list(range(16)))],
 )
-def test_real_tables_give_every_device_its_physical_id(shared: Path, file: str, ids: List[int]) -> None:
+def test_real_tables_give_every_device_its_physical_id(shared: Path, file: str, ids: list[int]) -> None:
     cards = npu.read_cards((shared / "data" / "npu_samples" / file).read_text())
     assert [card.device_id for card in cards] == ids
     assert {card.health for card in cards} == {"OK"}

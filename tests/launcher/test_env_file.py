@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from pathlib import Path
-from typing import Any, Dict
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -68,11 +68,11 @@ pieces = st.sampled_from(
 def test_gives_the_values_that_a_shell_gives(values: Any, tmp_path_factory: Any) -> None:
     lines = ["export V%d=%s # note" % pair for pair in enumerate(values)]
     path = write(tmp_path_factory.mktemp("env"), "\n".join(lines))
-    show = "".join('printf "%%s\\0" "$V%d";' % number for number in range(len(values)))
+    show = "".join(f'printf "%s\\0" "$V{number}";' for number in range(len(values)))
     shell = subprocess.run(
-        ["sh", "-c", ". %s; %s" % (path, show)], env=ENVIRON, stdout=subprocess.PIPE, check=True
+        ["sh", "-c", f". {path}; {show}"], env=ENVIRON, stdout=subprocess.PIPE, check=True
     )
-    found: Dict[str, str] = read(path, ENVIRON)
+    found: dict[str, str] = read(path, ENVIRON)
     assert list(found.values()) == shell.stdout.decode().split("\0")[:-1]
 
 
@@ -96,7 +96,7 @@ def test_gives_the_values_that_a_shell_gives(values: Any, tmp_path_factory: Any)
 def test_refuses_with_file_and_line_what_only_a_shell_could_do(
     tmp_path: Path, line: str, message: str
 ) -> None:
-    with pytest.raises(ConfigError, match=r"npu\.env:2: .*%s" % message):
+    with pytest.raises(ConfigError, match=rf"npu\.env:2: .*{message}"):
         read(write(tmp_path, "# first\n" + line + "\n"), ENVIRON)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -19,21 +19,21 @@ from launcher.hccl import variables
 from launcher.plan import environment
 
 
-def rank_env(outer: Dict[str, str], **changes: Any) -> Dict[str, str]:
-    values: Dict[str, Any] = {
+def rank_env(outer: dict[str, str], **changes: Any) -> dict[str, str]:
+    values: dict[str, Any] = {
         "rank": 1, "size": 2, "local_rank": 1, "local_size": 2, "device_id": 5, "ascend_device_id": 1,
         "run_dir": "/runs/r", "run_id": "bert-1", "backend": "npu", "threads": 4, "launch_dir": "/here",
     }  # fmt: skip
     return environment.of_rank(outer, **dict(values, **changes))
 
 
-def free_env(chief: str = "10.0.0.1", outer: Dict[str, str] = {}) -> Dict[str, str]:  # noqa: B006
+def free_env(chief: str = "10.0.0.1", outer: dict[str, str] = {}) -> dict[str, str]:  # noqa: B006
     return environment.without_rank_table(
         rank_env(outer), chief_ip=chief, chief_device=0, worker_ip="10.0.0.2"
     )
 
 
-def errors(env: Dict[str, str], chip: str = "") -> List[str]:
+def errors(env: dict[str, str], chip: str = "") -> list[str]:
     return [name for name, _ in environment.review(env, "npu", chip)[0]]
 
 
@@ -55,10 +55,10 @@ def test_what_the_adapter_reads_of_a_shell_reaches_a_rank_only_when_the_job_says
     plan = plan_of()
     assert not [rank for rank in plan["ranks"] if name in rank["env"]]
     assert not [note for note in plan["notes"] if name in note]
-    plan = plan_of("env={%s: '1'}" % name)
+    plan = plan_of(f"env={{{name}: '1'}}")
     assert [rank["env"][name] for rank in plan["ranks"]] == ["1", "1"]
     [note] = [note for note in plan["notes"] if name in note]
-    assert note.startswith("%s: set: the adapter " % name)
+    assert note.startswith(f"{name}: set: the adapter ")
 
 
 def test_device_id_is_physical_ascend_device_id_logical() -> None:
@@ -257,7 +257,7 @@ def test_a_script_that_does_not_end_is_given_up(tmp_path: Path, monkeypatch: pyt
 def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     devices = "[{device_id: 4, device_ip: 192.168.1.1}, {device_id: 5, device_ip: 192.168.1.2}]"
-    (tmp_path / "inventory.yaml").write_text("hosts:\n  - server_id: 10.0.0.1\n    devices: %s\n" % devices)
+    (tmp_path / "inventory.yaml").write_text(f"hosts:\n  - server_id: 10.0.0.1\n    devices: {devices}\n")
     (tmp_path / "job.yaml").write_text(
         "job: v1.0\nprogram: ['true']\nbackend: npu\ndevices: 4-5\ninventory: inventory.yaml\n"
     )
@@ -271,7 +271,7 @@ def plan_of(*words: str) -> Any:
 
 
 def test_dry_run_shows_what_the_script_sets_and_the_notes(job: Path, script: Path) -> None:
-    plan = plan_of("ascend_env=%s" % script, "env={HCCL_BUFFERSIZE: '1'}")
+    plan = plan_of(f"ascend_env={script}", "env={HCCL_BUFFERSIZE: '1'}")
     first, second = (rank["env"] for rank in plan["ranks"])
     assert first["ASCEND_HOME_PATH"] == "/opt/cann" and second["PATH"].startswith("/opt/cann/bin:")
     assert (first["DEVICE_ID"], first["ASCEND_DEVICE_ID"]) == ("4", "0")

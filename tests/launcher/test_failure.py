@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, List, Optional
+from typing import Any
 
 import pytest
 
@@ -12,19 +12,19 @@ MS = 1000000
 
 
 def error(at: int, message: str = "bad", kind: str = "ValueError") -> ErrorRecord:
-    text = "Traceback ...\n%s: %s\n" % (kind, message)
+    text = f"Traceback ...\n{kind}: {message}\n"
     return ErrorRecord(at * MS, kind, message, text, "MainThread", True)
 
 
-def end(rank: int, code: Optional[int], at: int, **more: Any) -> RankEnd:
+def end(rank: int, code: int | None, at: int, **more: Any) -> RankEnd:
     return RankEnd(rank, rank, pid=100 + rank, code=code, ended_ns=at * MS, **more)
 
 
-def states(ends: List[RankEnd], teardown: Optional[int]) -> List[State]:
+def states(ends: list[RankEnd], teardown: int | None) -> list[State]:
     return [item.state for item in judge(ends, teardown * MS if teardown else None)[0]]
 
 
-def culprit(ends: List[RankEnd], teardown: Optional[int]) -> Optional[int]:
+def culprit(ends: list[RankEnd], teardown: int | None) -> int | None:
     found = judge(ends, teardown * MS if teardown else None)[1]
     return None if found is None else found.rank
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from typing import List, Optional
 
 import pytest
 
@@ -29,9 +28,9 @@ def write(path: Path, text: str) -> Path:
     return path
 
 
-def lines(places: List[Place], query: Optional[Query] = None) -> List[str]:
+def lines(places: list[Place], query: Query | None = None) -> list[str]:
     pieces = split([piece for block in show(places, query or Query(), False) for piece in block])
-    return ["%s %s" % (label.decode(), text.decode()) for _, label, _, text in pieces]
+    return [f"{label.decode()} {text.decode()}" for _, label, _, text in pieces]
 
 
 @pytest.mark.parametrize(
@@ -118,7 +117,7 @@ def test_a_plog_tree_is_labelled_by_process_device_or_rank(tmp_path: Path) -> No
 def test_several_nodes_are_told_apart_inside_one_folder_or_as_several(tmp_path: Path) -> None:
     for node, second in (("node-a", "35"), ("node-b", "36")):
         write(
-            tmp_path / node / "train_0.log", "2026-03-01 10:21:%s.0 x\n2026-03-01 10:21:40.0 end\n" % second
+            tmp_path / node / "train_0.log", f"2026-03-01 10:21:{second}.0 x\n2026-03-01 10:21:40.0 end\n"
         )
     shown = [line.split(" ")[0] for line in lines([Place(tmp_path)])]
     assert shown == ["node-a/0", "node-b/0", "node-a/0", "node-b/0"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, List
+from typing import Any
 
 import pytest
 
@@ -22,8 +22,8 @@ def announce(run: RunDir, rank: int, *records: Any) -> None:
         stream.writelines(json.dumps(record) + "\n" for record in records)
 
 
-def checkpoint(run: RunDir, step: int, text: str = "weights", **more: Any) -> List[Path]:
-    prefix = run.rank_dir(0) / ("model.ckpt-%d" % step)
+def checkpoint(run: RunDir, step: int, text: str = "weights", **more: Any) -> list[Path]:
+    prefix = run.rank_dir(0) / (f"model.ckpt-{step}")
     files = [prefix.with_name(prefix.name + suffix) for suffix in (".index", ".data-00000-of-00001")]
     for file in files:
         file.write_text(text)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Sequence, Tuple
+from typing import Sequence
 
 from launcher.diagnosis import stacks
 from launcher.diagnosis.hang import groups_of
@@ -10,11 +10,11 @@ from launcher.diagnosis.hang import groups_of
 RUN = [("/venv/lib/python3.11/site-packages/tf/session.py", 9, "run"), ("/job/train.py", 40, "loop")]
 
 
-def dump(*threads: Sequence[Tuple[str, int, str]]) -> str:
+def dump(*threads: Sequence[tuple[str, int, str]]) -> str:
     """Write stacks, innermost call first, as faulthandler does; the first is the main thread."""
     lines = []
     for number, frames in reversed(list(enumerate(threads))):
-        lines.append("%s 0x%x (most recent call first):" % ("Thread" if number else "Current thread", number))
+        lines.append("{} 0x{:x} (most recent call first):".format("Thread" if number else "Current thread", number))
         lines += ['  File "%s", line %d in %s' % frame for frame in frames]
     return "\n".join(lines) + "\n"
 

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Iterator, Set
+from typing import Iterator
 
 import pytest
 
@@ -31,7 +31,7 @@ def imported(path: Path) -> Iterator[str]:
 @pytest.mark.parametrize("room", sorted(FORBIDDEN))
 def test_a_room_imports_only_what_it_may(room: str) -> None:
     found = {
-        "%s imports %s" % (path.relative_to(ROOT), name)
+        f"{path.relative_to(ROOT)} imports {name}"
         for path in sorted((ROOT / room).rglob("*.py"))
         for name in set(imported(path)) & FORBIDDEN[room]
     }
@@ -62,12 +62,12 @@ def test_imports_go_one_way_between_the_packages_of_the_launcher() -> None:
         own = path.relative_to(ROOT / "launcher").parts[0].replace(".py", "")
         if own != "__init__":
             found = {name for name in packages(path) if FLOORS.index(name) > FLOORS.index(own)}
-            upward += ["%s imports launcher.%s" % (path.relative_to(ROOT), name) for name in sorted(found)]
+            upward += [f"{path.relative_to(ROOT)} imports launcher.{name}" for name in sorted(found)]
     assert not upward
 
 
 def test_npu_adapters_are_imported_in_one_backend_module_only() -> None:
-    holders: Set[str] = {
+    holders: set[str] = {
         path.relative_to(ROOT).as_posix()
         for room in ("bert", "squad", "launcher", "rank_table")
         for path in (ROOT / room).rglob("*.py")

@@ -61,7 +61,7 @@ def test_case_37_a_second_launch_on_a_device_is_refused_with_the_holder(
         with hold([0, 1, 2], run):
             raise AssertionError
     text = str(caught.value)
-    assert "device 1 is held by run theirs-1 (pid %d, user " % other.pid in text and "device 2" in text
+    assert f"device 1 is held by run theirs-1 (pid {other.pid}, user " in text and "device 2" in text
     assert caught.value.exit_code == 78
     with hold([0], run):  # the refused launch kept nothing
         assert [holder.device for holder in holders([1, 2, 3])] == [1, 2]

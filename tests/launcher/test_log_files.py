@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, List, Tuple
+from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,7 +13,7 @@ from launcher.logs.writer import CappedLogFiles, LogFiles, open_files
 CHUNKS = st.lists(st.tuples(st.sampled_from("oe"), st.binary(min_size=1, max_size=300)), max_size=30)
 
 
-def write(folder: Path, chunks: List[Tuple[str, bytes]], limit: int) -> Any:
+def write(folder: Path, chunks: list[tuple[str, bytes]], limit: int) -> Any:
     files = open_files(str(folder / "a.log"), str(folder / "a.index"), limit)
     for number, (stream, data) in enumerate(chunks):
         files.append(stream, memoryview(data), number)
@@ -21,7 +21,7 @@ def write(folder: Path, chunks: List[Tuple[str, bytes]], limit: int) -> Any:
     return files
 
 
-def by_index(folder: Path) -> List[Tuple[str, bytes]]:
+def by_index(folder: Path) -> list[tuple[str, bytes]]:
     log = (folder / "a.log").read_bytes()
     parts = [line.split() for line in (folder / "a.index").read_text().splitlines()]
     return [(part[1], log[int(part[2]) : int(part[2]) + int(part[3])]) for part in parts]

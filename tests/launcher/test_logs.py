@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, List, Tuple
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -26,14 +26,14 @@ from tests.launcher.log_makers import BEGIN, MS, Chunk, make_run
 from tests.launching import ROOT, launch
 
 
-def shown(run: RunDir, **query: Any) -> List[Tuple[int, str, str]]:
+def shown(run: RunDir, **query: Any) -> list[tuple[int, str, str]]:
     """Give the lines of a query as (ms after BEGIN, label, text)."""
     pieces = split([p for block in view.show([Place(run.path)], Query(**query), False) for p in block])
     return [((when - BEGIN) // MS, label.decode(), text.decode()) for when, label, _, text in pieces]
 
 
 @st.composite
-def chunks(draw: Any) -> List[Chunk]:
+def chunks(draw: Any) -> list[Chunk]:
     """Draw what a rank writes: pieces of lines on two streams, at times that do not go back."""
     texts = st.sampled_from([b"a\n", b"b\nc\n", b"part", b"\n", b"x" * 50 + b"\n", b"\n\ny", b"long " * 30])
     parts = draw(st.lists(st.tuples(st.integers(0, 3), st.sampled_from("oe"), texts), max_size=12))
@@ -47,7 +47,7 @@ def chunks(draw: Any) -> List[Chunk]:
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(ranks=st.lists(chunks(), min_size=1, max_size=4), small=st.booleans())
 def test_case_64_the_merge_is_in_the_order_of_time_and_loses_no_byte(
-    ranks: List[List[Chunk]], small: bool, tmp_path_factory: Any
+    ranks: list[list[Chunk]], small: bool, tmp_path_factory: Any
 ) -> None:
     run = make_run(tmp_path_factory.mktemp("runs") / "job-1", ranks)
     with pytest.MonkeyPatch.context() as patch:
@@ -248,7 +248,7 @@ def test_the_command_line_prints_times_ranks_and_json(tmp_path: Path) -> None:
 def test_times_on_the_command_line_are_relative_absolute_or_of_the_day(tmp_path: Path) -> None:
     make_run(tmp_path / "runs" / "job-1", [[(n * 1000, "o", b"second %d\n" % n) for n in range(100)]])
 
-    def seconds(*words: str) -> List[int]:
+    def seconds(*words: str) -> list[int]:
         done = launch(tmp_path, "logs", *words, env={"TZ": "UTC"})
         assert done.returncode == 0, done.stderr
         return [int(line.split()[-1]) for line in done.stdout.splitlines()]
@@ -273,7 +273,7 @@ def test_times_on_the_command_line_are_relative_absolute_or_of_the_day(tmp_path:
     ],
 )
 def test_what_cannot_be_meant_is_refused_in_one_line(
-    tmp_path: Path, words: Tuple[str, ...], says: str
+    tmp_path: Path, words: tuple[str, ...], says: str
 ) -> None:
     make_run(tmp_path / "runs" / "job-1", [[(0, "o", b"x\n")]])
     (tmp_path / "empty").mkdir()

@@ -19,7 +19,7 @@ def kernel(root: Path, kills: int = 0, version: int = 2) -> Path:
     group = root / "sys/fs/cgroup" / ("job" if version == 2 else "memory/job")
     group.mkdir(parents=True, exist_ok=True)
     name = "memory.events" if version == 2 else "memory.oom_control"
-    (group / name).write_text("low 0\noom 1\noom_kill %d\n" % kills)
+    (group / name).write_text(f"low 0\noom 1\noom_kill {kills}\n")
     return root
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Dict, Tuple
+from typing import Any
 
 import pytest
 
@@ -22,7 +22,7 @@ OUTER = {"PATH": "/usr/bin:/bin", "HOME": "/root", "POD_NAME": "x", "CM_CHIEF_IP
 
 
 def plan(
-    devices: Tuple[int, ...] = (4, 6),
+    devices: tuple[int, ...] = (4, 6),
     command: Any = ("sh", "-c", "true"),
     bound: Any = None,
     **keys: Any,
@@ -48,7 +48,7 @@ def test_the_same_inputs_give_the_same_plan() -> None:
 
 def test_a_rank_has_the_environment_of_the_contract() -> None:
     env = plan().ranks[1].env
-    expected: Dict[str, str] = {
+    expected: dict[str, str] = {
         "RANK_TABLE_FILE": "/r/runs/job-1/rank_table.json",
         "RANK_ID": "1",
         "RANK_SIZE": "2",

@@ -10,7 +10,7 @@ import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Dict, List, Sequence
+from typing import Any, Sequence
 
 import pytest
 
@@ -52,14 +52,14 @@ class Server:
         self.host, self.folder = host, folder
         self.health(["OK"] * 8)
         host.nodes(*range(8))
-        monkeypatch.setenv("PATH", "%s%s%s" % (host.bin, os.pathsep, os.environ["PATH"]))
+        monkeypatch.setenv("PATH", "{}{}{}".format(host.bin, os.pathsep, os.environ["PATH"]))
         monkeypatch.setenv("NPU_LAUNCH_LOCK_DIR", str(folder / "locks"))
 
     def health(self, words: Sequence[str], holders: Sequence[Any] = ()) -> None:
         self.host.tool("npu-smi", {"info": smi(words, holders)})
 
     def plan(self, devices: Sequence[int] = (0, 1), **env: str) -> Plan:
-        inventory = Host("10.0.0.1", tuple(Device(n, n, "192.168.%d.2" % n) for n in devices))
+        inventory = Host("10.0.0.1", tuple(Device(n, n, f"192.168.{n}.2") for n in devices))
         self.table = RankTable.from_hosts([inventory])
         run = str(self.folder / "runs" / "job-1")
         ranks = tuple(
@@ -70,7 +70,7 @@ class Server:
 
     def check(
         self, plan: Any = None, skip: Sequence[str] = ("ports", "disk"), **config: Any
-    ) -> List[Finding]:
+    ) -> list[Finding]:
         plan = plan or self.plan()
         job = JobConfig(skip_preflight=list(skip), **config)
         return preflight.check(plan, job, self.table, str(self.host.root))
@@ -81,7 +81,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Server:
     return Server(FakeHost(tmp_path), monkeypatch, tmp_path)
 
 
-def errors(findings: Sequence[Finding]) -> Dict[str, str]:
+def errors(findings: Sequence[Finding]) -> dict[str, str]:
     return {finding.check: finding.message for finding in findings if finding.level == "error"}
 
 
@@ -106,7 +106,7 @@ def test_case_72_a_busy_device_names_the_holders_pid_user_command_and_age(server
         found = errors(server.check())
         assert list(found) == ["occupied"]
         text = found["occupied"]
-        assert "device 1 is in use by pid %d, user " % holder.pid in text
+        assert f"device 1 is in use by pid {holder.pid}, user " in text
         assert "train.py" in text and re.search(r"running for \d+ (s|min)", text)
         holder.communicate(b"\n")
 
@@ -119,7 +119,7 @@ def test_case_72_a_process_that_has_the_device_open_is_found_without_npu_smi(ser
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None
         holder.stdout.readline()
-        assert "pid %d" % holder.pid in errors(server.check())["occupied"]
+        assert f"pid {holder.pid}" in errors(server.check())["occupied"]
         holder.communicate(b"\n")
 
 
@@ -204,7 +204,7 @@ def test_case_75_a_busy_port_is_named_with_its_holder_and_a_free_range_passes(se
         port = taken.getsockname()[1]
         base = min(port, 65520)
         found = errors(server.check(server.plan(HCCL_IF_BASE_PORT=str(base)), skip=("disk",)))
-        assert "port %d" % port in found["ports"] and "pid %d" % os.getpid() in found["ports"]
+        assert f"port {port}" in found["ports"] and f"pid {os.getpid()}" in found["ports"]
     assert preflight.free_port(port)
 
 
@@ -243,7 +243,7 @@ def test_case_75_a_launch_needs_no_route_and_no_name_service(tmp_path: Path) -> 
         text=True,
     )
     if "unshare failed" in done.stderr or "unshare: " in done.stderr:
-        pytest.skip("no user namespaces here: %s" % done.stderr.strip())
+        pytest.skip(f"no user namespaces here: {done.stderr.strip()}")
     assert done.returncode == 0 and "rank 1" in done.stdout, done.stderr
 
 
@@ -260,7 +260,7 @@ def test_a_device_that_another_launch_holds_is_named_with_its_run(server: Server
         assert holder.stdout is not None
         holder.stdout.readline()
         text = errors(server.check())["lock"]
-        assert "device 1 is held by run other-1 (pid %d, user" % holder.pid in text
+        assert f"device 1 is held by run other-1 (pid {holder.pid}, user" in text
         holder.communicate(b"\n")
     assert server.check() == []
 
@@ -304,7 +304,7 @@ def test_a_full_disk_is_an_error_and_a_nearly_full_one_a_warning(
     plan = Plan("job", "job-1", str(tmp_path / "runs" / "job-1"), "h", "cpu", "{}", (spec,))
     free = os.statvfs(str(tmp_path)).f_bavail * os.statvfs(str(tmp_path)).f_frsize
 
-    def levels() -> List[str]:
+    def levels() -> list[str]:
         return [f.level for f in preflight.check(plan, JobConfig(), RankTable(())) if f.check == "disk"]
 
     monkeypatch.setattr(preflight, "FEW_FREE", free * 2)
@@ -321,7 +321,7 @@ def test_the_command_line_exits_78_with_every_finding_and_starts_nothing(tmp_pat
         "hosts:\n- server_id: 10.0.0.1\n  devices: [{device_id: 0, device_ip: 192.168.0.2}]\n"
     )
     words = ["--devices", "0", "--backend", "npu", "--inventory", str(inventory), "--", "true"]
-    env = {"PATH": "%s%s%s" % (host.bin, os.pathsep, os.environ["PATH"])}
+    env = {"PATH": "{}{}{}".format(host.bin, os.pathsep, os.environ["PATH"])}
     done = launch(tmp_path, *words, env=env)
     assert done.returncode == 78, done.stderr
     assert "npu-launch: preflight: devices: no /dev/davinci0" in done.stderr

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, List
+from typing import Any
 
 import pytest
 
@@ -79,7 +79,7 @@ class Time:
 
     def __init__(self) -> None:
         self.now = 0.0
-        self.slept: List[float] = []
+        self.slept: list[float] = []
 
     def sleep(self, seconds: float) -> bool:
         self.slept.append(seconds)

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, Callable, Iterator, List
+from typing import Any, Callable, Iterator
 
 import pytest
 
@@ -49,12 +49,12 @@ def until(condition: Callable[[], Any]) -> Any:
 @pytest.fixture
 def detached(tmp_path: Path) -> Iterator[Callable[..., RunDir]]:
     """Give a function that starts a detached run in tmp_path; what is left of it is killed at the end."""
-    made: List[RunDir] = []
+    made: list[RunDir] = []
 
     def begin(program: str = WAITING, ranks: int = 3, *words: str) -> RunDir:
         (tmp_path / "job.py").write_text(program)
         (tmp_path / "job.yaml").write_text("program: job.py\n")
-        line = ["--devices", "0-%d" % (ranks - 1), "--backend", "cpu", "--detach", *words, "job.yaml"]
+        line = ["--devices", f"0-{ranks - 1}", "--backend", "cpu", "--detach", *words, "job.yaml"]
         done = launch(tmp_path, *line)
         assert done.returncode == 0, done.stderr
         made.append(registry.resolve("", str(tmp_path / "runs")))
@@ -131,7 +131,7 @@ def test_a_detached_run_outlives_the_session_it_was_started_in(
     until(lambda: ready(run))
     assert procfs.alive(launcher)
     for number in range(3):
-        assert os.readlink("/proc/%d/fd/%d" % (launcher.pid, number)).startswith((os.devnull, str(run.path)))
+        assert os.readlink(f"/proc/{launcher.pid}/fd/{number}").startswith((os.devnull, str(run.path)))
 
 
 def test_following_attaches_to_a_detached_run_and_ends_with_it(
@@ -157,8 +157,8 @@ os.write(1, b"the end")
         lines += follower.stdout.readlines()
     assert follower.returncode == 0
     for rank in (0, 1):
-        mine = [line.split("| ")[1].strip() for line in lines if " %d| " % rank in line]
-        assert mine == ["rank %d line %d" % (rank, n) for n in range(5)] + ["the end"]
+        mine = [line.split("| ")[1].strip() for line in lines if f" {rank}| " in line]
+        assert mine == [f"rank {rank} line {n}" for n in range(5)] + ["the end"]
     stamps = [line.split(" ")[0] for line in lines]
     assert stamps == sorted(stamps)
     tail = launch(tmp_path, "logs", "--follow", "--tail", "1").stdout

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Dict
+from typing import Any
 
 import pytest
 
@@ -24,8 +24,8 @@ def run(folder: Path, program: str, *words: str, name: str = "program.py") -> An
     return subprocess.run(line, cwd=str(folder), env=environ, capture_output=True, text=True, timeout=60)
 
 
-def record(folder: Path, name: str = "error.json") -> Dict[str, Any]:
-    value: Dict[str, Any] = json.loads((folder / name).read_text())
+def record(folder: Path, name: str = "error.json") -> dict[str, Any]:
+    value: dict[str, Any] = json.loads((folder / name).read_text())
     return value
 
 

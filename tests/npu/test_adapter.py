@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Dict, List
 
 import pytest
 
@@ -32,7 +31,7 @@ SANE = {
         ({"JOB_ID": "", "POD_NAME": "p"}, ["POD_NAME is set", "JOB_ID is not set"]),
     ],
 )
-def test_every_problem_of_the_environment_is_listed(changes: Dict[str, str], words: List[str]) -> None:
+def test_every_problem_of_the_environment_is_listed(changes: dict[str, str], words: list[str]) -> None:
     found = adapter.environment_problems(dict(SANE, **changes))
     assert len(found) == len(words) and all(word in text for word, text in zip(words, found))
 

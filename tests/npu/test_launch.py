@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -23,15 +23,15 @@ class Run(NamedTuple):
 
     folder: Path
     output: str
-    reports: List[Dict[str, Any]]
+    reports: list[dict[str, Any]]
 
-    def answers(self) -> Dict[str, str]:
+    def answers(self) -> dict[str, str]:
         return json.loads((self.folder / "predictions" / "predictions.json").read_text())
 
-    def weights(self) -> Dict[str, Any]:
+    def weights(self) -> dict[str, Any]:
         import tensorflow.compat.v1 as tf
 
-        reader = tf.train.NewCheckpointReader(str(self.folder / "checkpoints" / ("model.ckpt-%d" % STEPS)))
+        reader = tf.train.NewCheckpointReader(str(self.folder / "checkpoints" / (f"model.ckpt-{STEPS}")))
         return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
 
 
@@ -64,7 +64,7 @@ def npu(job: Path) -> Run:
     }
     done = launch(
         job, "--backend", "npu", "--inventory", "inventory.yaml", "--no-preflight", "devices,host",
-        "--max-restarts", "1", "job.yaml", "iterations_per_loop=%d" % LOOP, "npu_bert_loss_scale=0",
+        "--max-restarts", "1", "job.yaml", f"iterations_per_loop={LOOP}", "npu_bert_loss_scale=0",
         "init_loss_scale_value=65536", env=env, timeout=600,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr

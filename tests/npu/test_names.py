@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import json
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Set
+from typing import Any, Iterator
 
 import pytest
 
@@ -21,7 +21,7 @@ SHAPES = {
 }  # fmt: skip
 
 
-def form(forms: List[Dict[str, Any]], branch: str) -> Dict[str, Any]:
+def form(forms: list[dict[str, Any]], branch: str) -> dict[str, Any]:
     return next((form for form in forms if branch in form["places"]), {})
 
 
@@ -31,14 +31,14 @@ def branch(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
-def offered(branch: str, run_ranks: Any) -> Dict[str, Any]:
+def offered(branch: str, run_ranks: Any) -> dict[str, Any]:
     names = json.dumps([*TABLE["functions"], *TABLE["hccl"]])
     ended = run_ranks("names.py", env={"NPU_SIMULATOR_ADAPTER": branch}, args=[names])
     assert ended.codes == [0], ended.output
     return ended.answers()
 
 
-def test_signatures_are_those_of_the_table(branch: str, offered: Dict[str, Any]) -> None:
+def test_signatures_are_those_of_the_table(branch: str, offered: dict[str, Any]) -> None:
     for name, forms in TABLE["functions"].items():
         want = form(forms, branch).get("signature", "")
         if name.startswith("npu_device" if VERSION_1 else REMOVED_IN_2):
@@ -48,7 +48,7 @@ def test_signatures_are_those_of_the_table(branch: str, offered: Dict[str, Any])
         assert offered["functions"][name] == entry["signature"], name
 
 
-def test_outputs_have_the_types_and_shapes_of_the_definitions(branch: str, offered: Dict[str, Any]) -> None:
+def test_outputs_have_the_types_and_shapes_of_the_definitions(branch: str, offered: dict[str, Any]) -> None:
     wanted = {name: form(forms, branch) for name, forms in TABLE["operations"].items()}
     assert set(offered["operations"]) == {name for name, entry in wanted.items() if entry}
     for name, outputs in offered["operations"].items():
@@ -83,7 +83,7 @@ FIELDS = {
 def asked_of_the_adapter(source: str) -> Iterator[str]:
     """Give every "field.name" that a module asks of self._adapter, also by way of a local variable."""
     tree = ast.parse(source)
-    local: Dict[str, str] = {}
+    local: dict[str, str] = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
             field = _field(node.value)
@@ -113,7 +113,7 @@ def test_every_name_that_the_backend_uses_is_in_the_table() -> None:
     source = (ROOT / "bert" / "backend" / "npu.py").read_text(encoding="utf-8")
     asked = set(asked_of_the_adapter(source))
     assert {"hccl_ops.allreduce", "util.IterationPerLoop", "float_status.npu_get_float_status_v2"} <= asked
-    operations: Set[str] = {name.replace("_", "") for name in map(str.lower, TABLE["operations"])}
+    operations: set[str] = {name.replace("_", "") for name in map(str.lower, TABLE["operations"])}
     for name in sorted(asked):
         field, _, word = name.partition(".")
         names = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Dict
+from typing import Any
 
 import pytest
 
@@ -13,7 +13,7 @@ from bert.backend.npu_options import PRECISION_MODES, NpuOptions
 from squad.flags import SquadFlags, fields, parse
 
 
-def parameters(tmp_path: Path, **options: Any) -> Dict[str, Any]:
+def parameters(tmp_path: Path, **options: Any) -> dict[str, Any]:
     return NpuOptions(**options).parameters(str(tmp_path), {"FP_POINT": "in", "BP_POINT": "out"})
 
 
@@ -39,7 +39,7 @@ def test_flags_are_taken_by_name_and_unset_ones_keep_their_default() -> None:
     ],
 )
 def test_amp_and_precision_mode_choose_the_precision(
-    tmp_path: Path, options: Dict[str, Any], mode: str
+    tmp_path: Path, options: dict[str, Any], mode: str
 ) -> None:
     assert parameters(tmp_path, **options)["precision_mode"] == mode and mode in PRECISION_MODES
 
@@ -106,7 +106,7 @@ def test_dumps_go_where_they_are_told_or_into_the_ranks_folder(tmp_path: Path) -
         ({"enable_exception_dump": -2}, "enable_exception_dump"),
     ],
 )
-def test_what_the_adapter_would_refuse_is_found_first(options: Dict[str, Any], flag: str) -> None:
+def test_what_the_adapter_would_refuse_is_found_first(options: dict[str, Any], flag: str) -> None:
     [(found, message)] = NpuOptions(**options).problems()
     assert found == flag and message
     assert list(NpuOptions().problems()) == []

@@ -21,7 +21,7 @@ NEW = tuple(map(int, tf.__version__.split(".")[:2])) >= (2, 9)
 AND_TELL = (
     "import os, runpy\n"
     "try:\n    runpy.run_module('squad.run_squad', run_name='__main__')\n"
-    "finally:\n    print('told', os.environ.get('%s'), flush=True)\n" % ONEDNN
+    f"finally:\n    print('told', os.environ.get('{ONEDNN}'), flush=True)\n"
 )
 
 
@@ -45,7 +45,7 @@ def test_it_trains_and_predicts_with_onednn_only_where_that_is_safe(tiny: Path, 
     assert "step 3/3" in done.stdout and "EM " in done.stdout
     assert len(json.loads((tmp_path / "predictions.json").read_text())) == 10
     assert done.stderr.count("run_squad: note: --dllog_path: not used here") == 1
-    assert "told %s\n" % ("1" if NEW else None) in done.stdout  # on 2.6.5 and an AMD EPYC it ends by SIGFPE
+    assert f"told {'1' if NEW else None}\n" in done.stdout  # on 2.6.5 and an AMD EPYC it ends by SIGFPE
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Dict, List, Set
+from typing import Any
 
 import pytest
 
@@ -83,7 +83,7 @@ ALLOWED = {
 }  # fmt: skip
 
 
-def expected(branch: str) -> Dict[str, str]:
+def expected(branch: str) -> dict[str, str]:
     """Give what a case is told on a branch: a key, or words; "" where it is allowed."""
     told = {**REFUSALS, **BY_TYPE, **dict.fromkeys(ALLOWED, "")}
     if branch in OLD:
@@ -111,14 +111,14 @@ def branch(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
-def answers(branch: str, run_ranks: Any) -> Dict[str, List[str]]:
+def answers(branch: str, run_ranks: Any) -> dict[str, list[str]]:
     """Give what each case was told: [text, key of the refusal]."""
     ended = run_ranks("refusals.py", env={"NPU_SIMULATOR_ADAPTER": branch})
     assert ended.codes == [0], ended.output
     return ended.answers()
 
 
-def test_each_case_is_told_what_the_branch_says(branch: str, answers: Dict[str, List[str]]) -> None:
+def test_each_case_is_told_what_the_branch_says(branch: str, answers: dict[str, list[str]]) -> None:
     wanted = expected(branch)
     if not VERSION_1:
         wanted["static_scale_below_one"] = ""  # npu_device has no managers
@@ -129,7 +129,7 @@ def test_each_case_is_told_what_the_branch_says(branch: str, answers: Dict[str, 
         assert key == want or (key == "" and want in text), (case, text, key)
 
 
-def test_each_refusal_says_where_it_comes_from(branch: str, answers: Dict[str, List[str]]) -> None:
+def test_each_refusal_says_where_it_comes_from(branch: str, answers: dict[str, list[str]]) -> None:
     for case, (text, key) in answers.items():
         if key in TABLE["refusals"]:
             assert TABLE["refusals"][key]["places"][branch] in text, case
@@ -139,5 +139,5 @@ def test_each_refusal_says_where_it_comes_from(branch: str, answers: Dict[str, L
 
 def test_every_refusal_that_the_simulator_knows_is_tried() -> None:
     elsewhere = {"ranks_differ", "socket_timeout"}  # of several ranks: test_backend.py
-    tried: Set[str] = set(REFUSALS.values()) | {"session_without_the_optimizer"} | elsewhere
+    tried: set[str] = set(REFUSALS.values()) | {"session_without_the_optimizer"} | elsewhere
     assert tried == {*TABLE["refusals"], *TABLE["documented"], *TABLE["ours"]}

@@ -6,7 +6,7 @@ import json
 import stat
 import sys
 from pathlib import Path
-from typing import Any, Dict, Mapping, Optional
+from typing import Any, Mapping
 
 import pytest
 
@@ -40,7 +40,7 @@ class FakeHost:
         dev = self.root / "dev"
         dev.mkdir(parents=True, exist_ok=True)
         for name in names:
-            (dev / ("davinci%d" % name if isinstance(name, int) else str(name))).write_text("")
+            (dev / (f"davinci{name}" if isinstance(name, int) else str(name))).write_text("")
 
     def file(self, name: str, text: str) -> None:
         """Write a file below the root."""
@@ -60,7 +60,7 @@ class FakeHost:
         path = self.bin / (name + ".calls")
         return path.read_text() if path.exists() else ""
 
-    def machine(self, environ: Optional[Dict[str, str]] = None, timeout: float = 20.0) -> Machine:
+    def machine(self, environ: dict[str, str] | None = None, timeout: float = 20.0) -> Machine:
         """Give the machine; nothing of the test's own environment reaches it."""
         return Machine(dict({"PATH": str(self.bin)}, **(environ or {})), str(self.root), timeout)
 

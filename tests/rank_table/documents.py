@@ -2,34 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List
+from typing import Any
 
 
-def v1(servers: int = 2, devices: int = 8, first: int = 0) -> Dict[str, Any]:
+def v1(servers: int = 2, devices: int = 8, first: int = 0) -> dict[str, Any]:
     """Give a 1.0 table that is good on every chip."""
     return {
         "version": "1.0",
         "status": "completed",
         "server_count": str(servers),
         "server_list": [
-            {"server_id": "10.0.0.%d" % (index + 1), "device": v1_devices(index, devices, first)}
+            {"server_id": f"10.0.0.{index + 1}", "device": v1_devices(index, devices, first)}
             for index in range(servers)
         ],
     }
 
 
-def v1_devices(server: int, devices: int, first: int) -> List[Dict[str, str]]:
+def v1_devices(server: int, devices: int, first: int) -> list[dict[str, str]]:
     return [
         {
             "device_id": str(number),
-            "device_ip": "192.%d.%d.%d" % (number % 4, server, number + 1),
+            "device_ip": f"192.{number % 4}.{server}.{number + 1}",
             "rank_id": str(server * devices + number - first),
         }
         for number in range(first, first + devices)
     ]
 
 
-def v1_2(pods: int = 2, servers: int = 2, devices: int = 4) -> Dict[str, Any]:
+def v1_2(pods: int = 2, servers: int = 2, devices: int = 4) -> dict[str, Any]:
     """Give a 1.2 table of super pods; SDIDs repeat from pod to pod, which is legal."""
     document = dict(v1(pods * servers, devices), version="1.2")
     for index, server in enumerate(document["server_list"]):
@@ -37,15 +37,15 @@ def v1_2(pods: int = 2, servers: int = 2, devices: int = 4) -> Dict[str, Any]:
             device["super_device_id"] = str((index % servers) * devices + number)
     document["super_pod_list"] = [
         {
-            "super_pod_id": "pod-%d" % pod,
-            "server_list": [{"server_id": "10.0.0.%d" % (pod * servers + n + 1)} for n in range(servers)],
+            "super_pod_id": f"pod-{pod}",
+            "server_list": [{"server_id": f"10.0.0.{pod * servers + n + 1}"} for n in range(servers)],
         }
         for pod in range(pods)
     ]
     return document
 
 
-def v1_1() -> Dict[str, Any]:
+def v1_1() -> dict[str, Any]:
     return {
         "version": "1.1",
         "status": "completed",
@@ -57,7 +57,7 @@ def v1_1() -> Dict[str, Any]:
     }
 
 
-def cloud() -> Dict[str, Any]:
+def cloud() -> dict[str, Any]:
     return {
         "status": "completed",
         "group_count": "1",
@@ -68,10 +68,10 @@ def cloud() -> Dict[str, Any]:
                 "instance_count": "2",
                 "instance_list": [
                     {
-                        "pod_name": "job-%d" % pod,
-                        "server_id": "10.0.0.%d" % (pod + 1),
+                        "pod_name": f"job-{pod}",
+                        "server_id": f"10.0.0.{pod + 1}",
                         "devices": [
-                            {"device_id": str(n), "device_ip": "192.%d.%d.1" % (n, pod)} for n in range(2)
+                            {"device_id": str(n), "device_ip": f"192.{n}.{pod}.1"} for n in range(2)
                         ],
                     }
                     for pod in range(2)
@@ -81,7 +81,7 @@ def cloud() -> Dict[str, Any]:
     }
 
 
-def lab() -> Dict[str, Any]:
+def lab() -> dict[str, Any]:
     return {
         "status": "completed",
         "deploy_mode": "lab",
@@ -97,7 +97,7 @@ def lab() -> Dict[str, Any]:
                     {
                         "rank_id": str(rank),
                         "server_id": "10.0.0.1",
-                        "devices": [{"device_id": str(rank), "device_ip": "192.%d.0.1" % rank}],
+                        "devices": [{"device_id": str(rank), "device_ip": f"192.{rank}.0.1"}],
                     }
                     for rank in range(2)
                 ],
@@ -106,7 +106,7 @@ def lab() -> Dict[str, Any]:
     }
 
 
-def v2(ranks: int = 2) -> Dict[str, Any]:
+def v2(ranks: int = 2) -> dict[str, Any]:
     return {
         "version": "2.0",
         "status": "completed",
@@ -123,7 +123,7 @@ def v2(ranks: int = 2) -> Dict[str, Any]:
                         "net_type": "TOPO_FILE_DESC",
                         "net_attr": "",
                         "rank_addr_list": [
-                            {"addr_type": "IPV4", "addr": "10.1.0.%d" % (rank + 1), "ports": ["0/1"]}
+                            {"addr_type": "IPV4", "addr": f"10.1.0.{rank + 1}", "ports": ["0/1"]}
                         ],
                     },
                     {
@@ -133,7 +133,7 @@ def v2(ranks: int = 2) -> Dict[str, Any]:
                         "rank_addr_list": [
                             {
                                 "addr_type": "EID",
-                                "addr": "%032x" % (rank + 1),
+                                "addr": f"{rank + 1:032x}",
                                 "ports": ["1/5"],
                                 "plane_id": "p0",
                             }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, List, Tuple
+from typing import Any, Callable, Dict
 
 from rank_table.check import ERROR, WARNING
 from tests.rank_table.documents import cloud, lab, v1, v1_1, v1_2, v2
@@ -16,7 +16,7 @@ ADDRESS = LEVEL + ".rank_addr_list[0]"
 INSTANCE = "group_list[0].instance_list[1]"
 
 # make, path, value, chip, rule, level
-SPOILED: List[Tuple[Callable[[], Document], str, Any, str, str, str]] = [
+SPOILED: list[tuple[Callable[[], Document], str, Any, str, str, str]] = [
     # every layout
     (v1, "status", None, "", "status.missing", ERROR),
     (v1, "status", "initializing", "", "status.waiting", ERROR),

@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Dict, Optional
 
 import pytest
 
@@ -24,7 +23,7 @@ class Shell:
         self.folder, self.host = folder, host
 
     def __call__(self, *words: str, stdin: str = "", **environ: str) -> subprocess.CompletedProcess[str]:
-        env: Dict[str, str] = dict(os.environ, PATH=str(self.host.bin), **environ)
+        env: dict[str, str] = dict(os.environ, PATH=str(self.host.bin), **environ)
         command = [sys.executable, "-m", "launcher", *words]
         env["PYTHONPATH"] = str(Path(__file__).resolve().parents[2])
         return subprocess.run(
@@ -113,7 +112,7 @@ def test_show_merge_and_convert(shell: Shell) -> None:
     one, two = v1(1, 2), v1(1, 2)
     two["server_list"][0]["server_id"] = "10.0.0.10"
     for number, device in enumerate(two["server_list"][0]["device"]):
-        device["device_ip"] = "192.9.9.%d" % (number + 1)
+        device["device_ip"] = f"192.9.9.{number + 1}"
     files = [shell.write("b.json", two), shell.write("a.json", one)]
     merged = shell("rank-table", "merge", *files, "-o", "all.json")
     assert merged.returncode == 0, merged.stderr
@@ -163,5 +162,5 @@ def test_commands_without_arguments_explain_themselves(shell: Shell) -> None:
     for words in (["rank-table", "--help"], ["rank-table", "make", "--help"], ["inventory", "--help"]):
         done = shell(*words)
         assert done.returncode == 0 and "Usage" in done.stdout
-    missing: Optional[str] = shell("rank-table", "check").stderr
+    missing: str | None = shell("rank-table", "check").stderr
     assert missing and "FILE" in missing

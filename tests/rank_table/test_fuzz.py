@@ -115,8 +115,8 @@ def test_a_good_text_with_a_piece_cut_out_gives_findings_or_a_table(data: Any) -
 def test_any_hosts_give_a_table_that_reads_back_and_that_a_checker_takes(hosts: Any) -> None:
     made = [
         Host(
-            "node%d" % number,
-            tuple(Device(n, i, "10.%d.0.%d" % (number, n)) for i, n in enumerate(ids)),
+            f"node{number}",
+            tuple(Device(n, i, f"10.{number}.0.{n}") for i, n in enumerate(ids)),
             chip="A2",
         )
         for number, ids in enumerate(hosts)

@@ -6,7 +6,7 @@ import json
 import signal
 import subprocess
 from pathlib import Path
-from typing import Any, Dict
+from typing import Any
 
 import pytest
 
@@ -44,16 +44,16 @@ def sdid(npu: int, die: int, server: int = 40) -> int:
 def a3(host: FakeHost, samples: Path) -> None:
     """An A3 host: two dies an NPU, addresses from hccn_tool alone."""
     host.nodes(*range(16))
-    answers: Dict[str, Any] = {"info": read(samples / "npu-smi-info-a3-910C.txt")}
+    answers: dict[str, Any] = {"info": read(samples / "npu-smi-info-a3-910C.txt")}
     for npu in range(8):
         for die in (0, 1):
-            lines = "SDID : %d\nSuper Pod Size : 384\nSuper Pod ID : 3\nServer Index : 40\n" % sdid(npu, die)
-            answers["info -t spod-info -i %d -c %d" % (npu, die)] = "\t" + lines.replace("\n", "\n\t")
+            lines = f"SDID : {sdid(npu, die)}\nSuper Pod Size : 384\nSuper Pod ID : 3\nServer Index : 40\n"
+            answers[f"info -t spod-info -i {npu} -c {die}"] = "\t" + lines.replace("\n", "\n\t")
     host.tool("npu-smi", answers)
     host.tool(
         "hccn_tool",
         {
-            "-i %d -ip -g" % n: "ipaddr:10.0.%d.%d\nnetmask:255.255.255.0\n" % (245 - n % 2, 11 + n // 2)
+            f"-i {n} -ip -g": f"ipaddr:10.0.{245 - n % 2}.{11 + n // 2}\nnetmask:255.255.255.0\n"
             for n in range(16)
         },
     )
@@ -102,7 +102,7 @@ def test_a_container_that_shows_one_device_keeps_its_physical_id_and_gets_logica
 ) -> None:
     a2(host, samples)
     for number in (0, 1, 2, 3, 5, 6, 7):
-        (host.root / "dev" / ("davinci%d" % number)).unlink()
+        (host.root / "dev" / (f"davinci{number}")).unlink()
     inventory = discover(host.machine({"ASCEND_VISIBLE_DEVICES": "4"}), "h")
     assert [(d.device_id, d.logical_id) for d in inventory.hosts[0].devices] == [(4, 0)]
     assert (
@@ -164,7 +164,7 @@ def test_a_950_takes_its_levels_from_the_root_info(host: FakeHost) -> None:
             "level_list": [
                 dict(
                     level,
-                    rank_addr_list=[{"addr_type": "IPV4", "addr": "10.1.0.%d" % (n + 1), "ports": ["0/1"]}],
+                    rank_addr_list=[{"addr_type": "IPV4", "addr": f"10.1.0.{n + 1}", "ports": ["0/1"]}],
                 )
             ],
         }
@@ -237,7 +237,7 @@ def test_a_tool_that_did_not_answer_is_not_asked_again(host: FakeHost) -> None:
 def test_a_tool_that_floods_its_output_is_stopped(host: FakeHost) -> None:
     host.tool("npu-smi", {})
     (host.bin / "npu-smi").write_text("#!/bin/sh\nexec yes\n")
-    machine = host.machine({"PATH": "%s:/usr/bin:/bin" % host.bin}, timeout=5.0)
+    machine = host.machine({"PATH": f"{host.bin}:/usr/bin:/bin"}, timeout=5.0)
     problem = machine.ask("npu-smi", "info").problem
     assert "exit code -25" in problem or "no answer" in problem  # SIGXFSZ, where the kernel has limits
 

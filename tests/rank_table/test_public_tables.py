@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import List, Tuple
 
 import pytest
 
@@ -88,7 +87,7 @@ PLACES = {
 }
 
 
-def _names(folder: Path, prefix: str) -> List[str]:
+def _names(folder: Path, prefix: str) -> list[str]:
     return sorted(path.stem[len(prefix) :] for path in folder.glob(prefix + "*.json"))
 
 
@@ -102,7 +101,7 @@ def test_every_bad_table_is_refused_for_its_own_reason(name: str, tables: Path) 
     chip, rules, all_of_them = BAD[name]
     found = {
         finding.rule
-        for finding in check_file(str(tables / ("bad-%s.json" % name)), chip)
+        for finding in check_file(str(tables / (f"bad-{name}.json")), chip)
         if finding.level == ERROR
     }
     assert found >= set(rules.split())
@@ -112,11 +111,11 @@ def test_every_bad_table_is_refused_for_its_own_reason(name: str, tables: Path) 
 
 @pytest.mark.parametrize("name", sorted(PLACES))
 def test_what_is_no_json_is_named_with_line_and_column(name: str, tables: Path) -> None:
-    first = check_file(str(tables / ("bad-%s.json" % name)))[0]
+    first = check_file(str(tables / (f"bad-{name}.json")))[0]
     assert (first.line, first.column) == PLACES[name]
 
 
-def _valid(folder: Path) -> List[Tuple[Path, str]]:
+def _valid(folder: Path) -> list[tuple[Path, str]]:
     pairs = []
     for path in sorted(folder.glob("valid-*.json")):
         kind = next(kind for kind in CHIPS if path.stem.startswith("valid-" + kind))
@@ -126,7 +125,7 @@ def _valid(folder: Path) -> List[Tuple[Path, str]]:
 
 def test_every_valid_table_passes_without_an_error_for_every_chip_that_reads_it(tables: Path) -> None:
     errors = [
-        "%s for %s: %s" % (path.name, chip or "any chip", finding)
+        "{} for {}: {}".format(path.name, chip or "any chip", finding)
         for path, chip in _valid(tables)
         for finding in check_file(str(path), chip)
         if finding.level == ERROR

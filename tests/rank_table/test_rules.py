@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Set, Tuple
+from typing import Any, Callable, Dict
 
 import pytest
 
@@ -17,10 +17,10 @@ from tests.rank_table.documents import ALL, v1, v1_2, v2
 from tests.rank_table.spoiled import SPOILED
 
 Document = Dict[str, Any]
-SEEN: Set[str] = set()
+SEEN: set[str] = set()
 
 
-def found(document: Any, chip: str = "", **environ: str) -> List[Finding]:
+def found(document: Any, chip: str = "", **environ: str) -> list[Finding]:
     text = document if isinstance(document, (str, bytes)) else json.dumps(document)
     findings = check(text, chip, environ)
     SEEN.update(finding.rule for finding in findings)
@@ -29,7 +29,7 @@ def found(document: Any, chip: str = "", **environ: str) -> List[Finding]:
 
 def put(document: Document, path: str, value: Any) -> Document:
     """Set the value at a JSON path; None deletes it."""
-    keys: List[Any] = []
+    keys: list[Any] = []
     for part in path.replace("]", "").split("."):
         name, *numbers = part.split("[")
         keys += [name, *map(int, numbers)]
@@ -103,7 +103,7 @@ def test_910a_servers_with_other_devices_than_the_first_are_warned_of() -> None:
 def test_one_subnet_for_all_devices_is_right_unless_the_chip_is_a_910a() -> None:
     document = v1(1, 8)
     for number, device in enumerate(document["server_list"][0]["device"]):
-        device["device_ip"] = "192.170.100.%d" % (100 + number)
+        device["device_ip"] = f"192.170.100.{100 + number}"
     assert found(document) == found(document, "A2") == []
     assert [f.rule for f in found(document, "910A")] == ["doc.910a-subnet"]
 
@@ -220,7 +220,7 @@ def test_a_misspelt_key_is_answered_with_the_right_one() -> None:
     assert found(OTHER_KINDS["kind.unknown"])[0].todo == "did you mean server_list?"
 
 
-TEXTS: List[Tuple[Any, str, int, int]] = [
+TEXTS: list[tuple[Any, str, int, int]] = [
     ('{"a": 1 // why\n}', "json.comment", 1, 9),
     ('{"a": 1,\n /* why */ "b": 2}', "json.comment", 2, 2),
     ('{"a": 1}\n# why', "json.comment", 2, 1),
@@ -330,7 +330,7 @@ def test_every_rule_is_in_the_documentation_with_its_code_and_what_it_wants() ->
     missing = [
         name
         for name, rule in RULES.items()
-        if "| `%s` | %s | %s |" % (name, rule.code or "-", rule.wants) not in text
+        if "| `{}` | {} | {} |".format(name, rule.code or "-", rule.wants) not in text
     ]
     assert missing == []
 

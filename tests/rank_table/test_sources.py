@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import List
 
 import pytest
 
@@ -144,7 +143,7 @@ def test_every_reading_of_npu_smi_takes_garbage_for_nothing() -> None:
 
 def test_hccn_conf_gives_addresses_among_other_keys_in_any_order(samples: Path) -> None:
     found = hccn.parse_conf(text(samples / "hccn.conf-8p.txt"))
-    assert found == {n: ("192.170.100.%d" % (100 + n), "address_%d" % n) for n in range(8)}
+    assert found == {n: (f"192.170.100.{100 + n}", f"address_{n}") for n in range(8)}
 
 
 def test_hccn_conf_takes_ipv6_where_there_is_no_ipv4() -> None:
@@ -174,7 +173,7 @@ def test_hccn_tool_answers_give_addresses_of_both_families() -> None:
         ("void", []),
     ],
 )
-def test_ascend_visible_devices_is_read_as_the_docker_runtime_reads_it(value: str, ids: List[int]) -> None:
+def test_ascend_visible_devices_is_read_as_the_docker_runtime_reads_it(value: str, ids: list[int]) -> None:
     assert parse_visible(value) == tuple(ids)
 
 
@@ -200,7 +199,7 @@ def test_what_the_docker_runtime_refuses_is_refused(value: str) -> None:
     ],
 )
 def test_ascend_rt_visible_devices_is_cut_at_the_first_bad_token(
-    value: str, ids: List[int], reason: str
+    value: str, ids: list[int], reason: str
 ) -> None:
     found, warning = parse_rt_visible(value, 8)
     assert list(found) == ids

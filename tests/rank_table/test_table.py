@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from typing import Any, Dict, List
+from typing import Any
 
 import pytest
 
@@ -20,12 +20,12 @@ from rank_table.table import merge as merge_tables
 from tests.rank_table.documents import ALL, cloud, v1, v1_1, v1_2, v2
 
 
-def loads(document: Dict[str, Any]) -> RankTable:
+def loads(document: dict[str, Any]) -> RankTable:
     return RankTable.loads(json.dumps(document))
 
 
-def host(name: str, ids: List[int], chip: str = "A2", **more: Any) -> Host:
-    devices = tuple(Device(n, index, "10.9.%d.%d" % (len(name), n + 1)) for index, n in enumerate(ids))
+def host(name: str, ids: list[int], chip: str = "A2", **more: Any) -> Host:
+    devices = tuple(Device(n, index, f"10.9.{len(name)}.{n + 1}") for index, n in enumerate(ids))
     return Host(name, devices, chip=chip, **more)
 
 

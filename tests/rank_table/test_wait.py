@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Callable, List
+from typing import Callable
 
 import pytest
 
@@ -33,7 +33,7 @@ def test_a_completed_table_is_taken_at_once_as_it_stands(tmp_path: Path) -> None
     path = tmp_path / "hccl.json"
     text = json.dumps(v1(1, 2))
     path.write_text(text)
-    told: List[str] = []
+    told: list[str] = []
     table, given = wait_for(str(path), 5, told.append, sleep=lambda seconds: pytest.fail("waits"))
     assert (given, table.world_size, told) == (text, 2, [])
 
@@ -47,7 +47,7 @@ def test_a_table_is_waited_for_while_it_is_missing_empty_half_written_or_initial
         lambda: path.write_text('{"status":"initializing"}'),
         lambda: path.write_text(text),
     )
-    told: List[str] = []
+    told: list[str] = []
     table, _ = wait_for(str(path), 60, told.append, clock=clock, sleep=clock.sleep)
     assert (table.world_size, clock.now, len(told)) == (2, 4.0, 1)
     assert "waiting up to 60 s" in told[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import string
 from pathlib import Path
-from typing import Any, Callable, Dict, List
+from typing import Any, Callable
 
 import pytest
 
@@ -23,7 +23,7 @@ def vocabulary(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def document() -> Dict[str, Any]:
+def document() -> dict[str, Any]:
     """Give a good SQuAD 2.0 file of one paragraph with an answerable and an unanswerable question."""
     first = {"id": "q1", "question": "who", "is_impossible": False}
     first["answers"] = [{"text": "Ada Lovelace", "answer_start": 4}]
@@ -57,17 +57,17 @@ CONFIG = {
 }
 
 
-def squad_document(first: int, passages: int) -> Dict[str, Any]:
+def squad_document(first: int, passages: int) -> dict[str, Any]:
     """Make passages about numbered people; two questions each, one of them without an answer."""
     paragraphs = []
     for number in range(first, first + passages):
-        name = "mr %s" % "".join(string.ascii_lowercase[int(digit)] for digit in "%03d" % number)
+        name = "mr {}".format("".join(string.ascii_lowercase[int(digit)] for digit in f"{number:03d}"))
         filler = "a quiet man who liked long walks " * (1 + number % 3)
-        context = "%s, %swas born in %d." % (name, filler, 1000 + number)
+        context = f"{name}, {filler}was born in {1000 + number}."
         answer = {"text": str(1000 + number), "answer_start": context.index(str(1000 + number))}
         questions = [
-            {"id": "q%d" % number, "question": "when was %s born?" % name, "answers": [answer]},
-            {"id": "n%d" % number, "question": "when did %s die?" % name, "answers": []},
+            {"id": f"q{number}", "question": f"when was {name} born?", "answers": [answer]},
+            {"id": f"n{number}", "question": f"when did {name} die?", "answers": []},
         ]
         for question in questions:
             question["is_impossible"] = not question["answers"]
@@ -100,9 +100,9 @@ def finished(tiny: Path) -> str:
     return str(tiny / "finished" / "model.ckpt-2")
 
 
-def flags(folder: Path, **changes: Any) -> List[str]:
+def flags(folder: Path, **changes: Any) -> list[str]:
     """Make the program's command line for the tiny job."""
-    values: Dict[str, Any] = {
+    values: dict[str, Any] = {
         "vocab_file": folder / "vocab.txt",
         "bert_config_file": folder / "bert_config.json",
         "train_file": folder / "train.json",
@@ -114,4 +114,4 @@ def flags(folder: Path, **changes: Any) -> List[str]:
         "learning_rate": 1e-3,
     }
     values.update(changes)
-    return ["--%s=%s" % item for item in values.items()]
+    return ["--{}={}".format(*item) for item in values.items()]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from itertools import islice
-from typing import Dict, List, Tuple
 
 import numpy as np
 import pytest
@@ -43,13 +42,13 @@ def features(count: int, seed: int = 0) -> Features:
     )
 
 
-def one_epoch(data: Features, mode: str, batch: int = 8, size: int = 1) -> List[Dict[str, np.ndarray]]:
+def one_epoch(data: Features, mode: str, batch: int = 8, size: int = 1) -> list[dict[str, np.ndarray]]:
     order = make_order(data, batch, 1, True, mode)
     ranks = [train_batches(data, order, rank, size, 0, order.steps_per_epoch) for rank in range(size)]
     return [batch for rank in ranks for batch in rank]
 
 
-def learnt(batches: List[Dict[str, np.ndarray]]) -> List[Tuple[List[int], int, int]]:
+def learnt(batches: list[dict[str, np.ndarray]]) -> list[tuple[list[int], int, int]]:
     """List (tokens, start, end) of every feature with weight, whichever way its row is laid out."""
     found = []
     for batch in batches:

@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, List
+from typing import Any
 
 import pytest
 
@@ -17,8 +17,8 @@ from tests.squad.conftest import flags
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def findings(argv: List[str], **environ: str) -> List[str]:
-    return ["%s: %s" % finding for finding in check(argv, dict(environ, NPU_LAUNCH_CHECK="1"))[1]]
+def findings(argv: list[str], **environ: str) -> list[str]:
+    return ["{}: {}".format(*finding) for finding in check(argv, dict(environ, NPU_LAUNCH_CHECK="1"))[1]]
 
 
 def test_a_good_command_line_has_no_findings(tiny: Path) -> None:
@@ -75,7 +75,7 @@ def test_a_vocabulary_of_another_model_is_found(tiny: Path, tmp_path: Path) -> N
     vocab = tmp_path / "vocab.txt"
     vocab.write_text("[PAD]\n")
     (found,) = findings(flags(tiny, do_train=True, vocab_file=vocab))
-    assert found.startswith("vocab_file: %s has 1 entries, " % vocab) and "different models" in found
+    assert found.startswith(f"vocab_file: {vocab} has 1 entries, ") and "different models" in found
 
 
 def test_a_checkpoint_of_other_shapes_is_found(tiny: Path, minilm: Path) -> None:
@@ -91,7 +91,7 @@ def test_a_configuration_that_is_none_is_found(tiny: Path, tmp_path: Path, text:
     path = tmp_path / "config.json"
     path.write_text(text)
     (found,) = findings(flags(tiny, do_train=True, bert_config_file=path))
-    assert found.startswith("bert_config_file: %s: " % path) and message in found
+    assert found.startswith(f"bert_config_file: {path}: ") and message in found
 
 
 def test_model_files_are_taken_from_the_checkpoints_folder(minilm: Path) -> None:
@@ -110,14 +110,14 @@ def test_the_output_dir_is_wanted_from_whoever_has_no_rank_folder(tiny: Path) ->
 
 @pytest.mark.parametrize(("changes", "code"), [({}, 0), ({"train_file": "/no"}, 2)])
 def test_the_program_answers_in_json(tiny: Path, changes: Any, code: int) -> None:
-    written: List[str] = []
+    written: list[str] = []
     assert main(flags(tiny, do_train=True, **changes), written.append) == code
     answer = json.loads("".join(written))
     assert [item["key"] for item in answer["findings"]] == (["train_file"] if code else [])
 
 
 def test_a_note_is_no_finding(tiny: Path) -> None:
-    written: List[str] = []
+    written: list[str] = []
     assert main(flags(tiny, do_train=True, dllog_path="/results/d.json"), written.append) == 0
     answer = json.loads("".join(written))
     assert answer["findings"] == []

@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -20,7 +20,7 @@ from squad.evaluate import evaluate, headline, normalize
 SCRIPT = Path(program.__file__)
 
 
-def document(answers: Dict[str, List[str]], version: str = "v2.0") -> Dict[str, Any]:
+def document(answers: dict[str, list[str]], version: str = "v2.0") -> dict[str, Any]:
     """Make a SQuAD document of one paragraph: question id -> reference answers."""
     qas = [{"id": key, "answers": [{"text": text} for text in texts]} for key, texts in answers.items()]
     return {"version": version, "data": [{"paragraphs": [{"qas": qas}]}]}
@@ -38,11 +38,11 @@ def run(*arguments: object, code: int = 0) -> subprocess.CompletedProcess[str]:
 def test_prints_exactly_what_the_official_script_prints(shared: Path, case: int) -> None:
     golden = shared / "golden" / "evaluate"
     dev = shared / "data" / "squad2" / "dev.json"
-    predictions = golden / ("predictions_%d.json" % case)
-    odds = golden / ("null_odds_%d.json" % case)
-    assert run(dev, predictions).stdout == (golden / ("official_%d.json" % case)).read_text()
+    predictions = golden / (f"predictions_{case}.json")
+    odds = golden / (f"null_odds_{case}.json")
+    assert run(dev, predictions).stdout == (golden / (f"official_{case}.json")).read_text()
     printed = run(dev, predictions, "--na-prob-file", odds, "--na-prob-thresh", 0.25).stdout
-    assert printed == (golden / ("official_%d_odds.json" % case)).read_text()
+    assert printed == (golden / (f"official_{case}_odds.json")).read_text()
 
 
 def test_writes_the_figures_to_a_file(tmp_path: Path) -> None:
@@ -52,7 +52,7 @@ def test_writes_the_figures_to_a_file(tmp_path: Path) -> None:
     assert json.loads(out.read_text())["exact"] == 100.0
 
 
-def _files(folder: Path, answers: Dict[str, List[str]], predictions: Any) -> List[Path]:
+def _files(folder: Path, answers: dict[str, list[str]], predictions: Any) -> list[Path]:
     paths = [folder / "dev.json", folder / "predictions.json"]
     for path, value in zip(paths, (document(answers), predictions)):
         path.write_text(json.dumps(value))
@@ -74,10 +74,10 @@ def test_normalises_by_the_official_rule(text: str, expected: str) -> None:
     assert normalize(text) == expected
 
 
-def slow_scores(answers: List[str], predicted: str, first_version: bool) -> List[float]:
+def slow_scores(answers: list[str], predicted: str, first_version: bool) -> list[float]:
     """State the official rule for one question, one reference at a time."""
 
-    def words(text: str) -> List[str]:
+    def words(text: str) -> list[str]:
         kept = "".join(c for c in text.lower() if c not in "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~")
         return re.sub(r"\b(a|an|the)\b", " ", kept).split()
 
@@ -100,7 +100,7 @@ texts = st.text(alphabet="ab the.É\t_\x01", max_size=8)
 
 
 @given(st.lists(texts, max_size=4), texts, st.booleans())
-def test_scores_equal_the_rule_stated_slowly(answers: List[str], predicted: str, first: bool) -> None:
+def test_scores_equal_the_rule_stated_slowly(answers: list[str], predicted: str, first: bool) -> None:
     if first and not answers:
         answers = ["x"]
     result = evaluate(document({"q": answers}, "1.1" if first else "v2.0"), {"q": predicted})
@@ -115,8 +115,8 @@ def test_scores_equal_the_rule_stated_slowly(answers: List[str], predicted: str,
         max_size=12,
     )
 )
-def test_the_best_threshold_is_the_best_of_all(rows: List[Any]) -> None:
-    keys = ["q%d" % i for i in range(len(rows))]
+def test_the_best_threshold_is_the_best_of_all(rows: list[Any]) -> None:
+    keys = [f"q{i}" for i in range(len(rows))]
     data = document({key: ["x"] if row[0] else [] for key, row in zip(keys, rows)})
     guesses = {key: row[1] for key, row in zip(keys, rows)}
     odds = {key: row[2] for key, row in zip(keys, rows)}
@@ -178,7 +178,7 @@ def test_counts_and_names_no_answer_scores_that_do_not_fit(odds: Any, message: s
 
 
 def test_a_long_list_of_missing_questions_is_cut() -> None:
-    answers: Dict[str, List[str]] = {"q%d" % i: [] for i in range(9)}
+    answers: dict[str, list[str]] = {f"q{i}": [] for i in range(9)}
     with pytest.raises(DataError, match=r"9 of 9 questions have no prediction: q0, q1, q2, q3, q4, \.\.\.$"):
         evaluate(document(answers), {})
 
@@ -217,13 +217,13 @@ def test_refuses_an_id_given_twice() -> None:
 
 
 @pytest.mark.parametrize("broken, message", [('{"a": \n"x",}', ":2:5: not JSON"), (None, "No such file")])
-def test_a_file_that_cannot_be_read_is_one_line(tmp_path: Path, broken: Optional[str], message: str) -> None:
+def test_a_file_that_cannot_be_read_is_one_line(tmp_path: Path, broken: str | None, message: str) -> None:
     dev, predictions = _files(tmp_path, {"a": ["x"]}, {})
     predictions.unlink()
     if broken is not None:
         predictions.write_text(broken)
     stderr = run(dev, predictions, code=2).stderr
-    assert stderr.startswith("evaluate: %s" % predictions)
+    assert stderr.startswith(f"evaluate: {predictions}")
     assert message in stderr
     assert stderr.count("\n") == 1
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Callable, Dict
+from typing import Any, Callable
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -16,7 +16,7 @@ from squad.errors import DataError
 Write = Callable[[Any], str]
 
 
-def paragraph(document: Dict[str, Any]) -> Dict[str, Any]:
+def paragraph(document: dict[str, Any]) -> dict[str, Any]:
     return document["data"][0]["paragraphs"][0]
 
 
@@ -29,7 +29,7 @@ def message(path: str, training: bool = True, negative: bool = True) -> str:
     return text[len(path) + 1 :].strip()
 
 
-def test_answers_become_word_positions(document: Dict[str, Any], squad_file: Write) -> None:
+def test_answers_become_word_positions(document: dict[str, Any], squad_file: Write) -> None:
     first, second = read_squad(squad_file(document), training=True, version_2_with_negative=True)
     assert first.doc_tokens == ["The", "Ada", "Lovelace", "wrote."]
     assert (first.start_position, first.end_position, first.orig_answer_text) == (1, 2, "Ada Lovelace")
@@ -37,7 +37,7 @@ def test_answers_become_word_positions(document: Dict[str, Any], squad_file: Wri
     assert first.doc_tokens is second.doc_tokens
 
 
-def test_answers_of_a_predict_file_are_not_looked_at(document: Dict[str, Any], squad_file: Write) -> None:
+def test_answers_of_a_predict_file_are_not_looked_at(document: dict[str, Any], squad_file: Write) -> None:
     for question in paragraph(document)["qas"]:
         del question["answers"], question["is_impossible"]
     examples = read_squad(squad_file(document), training=False, version_2_with_negative=True)
@@ -61,7 +61,7 @@ def test_broken_json_is_named_by_line_and_column(tmp_path: Path) -> None:
     assert message(str(path)).startswith("2:13: broken JSON")
 
 
-def test_a_cut_off_file_is_broken_json(document: Dict[str, Any], tmp_path: Path) -> None:
+def test_a_cut_off_file_is_broken_json(document: dict[str, Any], tmp_path: Path) -> None:
     path = tmp_path / "cut.json"
     path.write_text(json.dumps(document)[:-7])
     assert "broken JSON" in message(str(path))
@@ -82,7 +82,7 @@ def test_json_that_is_no_object_is_refused(content: Any, squad_file: Write) -> N
     assert "no object" in message(squad_file(content))
 
 
-def test_a_byte_order_mark_is_ignored(document: Dict[str, Any], tmp_path: Path) -> None:
+def test_a_byte_order_mark_is_ignored(document: dict[str, Any], tmp_path: Path) -> None:
     path = tmp_path / "bom.json"
     path.write_text("\ufeff" + json.dumps(document), encoding="utf-8")
     assert len(read_squad(str(path), True, True)) == 2
@@ -103,7 +103,7 @@ def test_a_byte_order_mark_is_ignored(document: Dict[str, Any], tmp_path: Path) 
     ],
 )
 def test_a_missing_or_mistyped_key_is_named_by_its_path(
-    place: str, document: Dict[str, Any], squad_file: Write
+    place: str, document: dict[str, Any], squad_file: Write
 ) -> None:
     holder: Any = document
     *parents, key = place.replace("[0]", ".0").split(".")
@@ -115,7 +115,7 @@ def test_a_missing_or_mistyped_key_is_named_by_its_path(
     assert message(squad_file(document)).startswith(place + ": missing")
 
 
-def test_true_is_no_integer_and_a_list_no_object(document: Dict[str, Any], squad_file: Write) -> None:
+def test_true_is_no_integer_and_a_list_no_object(document: dict[str, Any], squad_file: Write) -> None:
     paragraph(document)["qas"][0]["answers"][0]["answer_start"] = True
     assert "answer_start: True is not an integer" in message(squad_file(document))
     document["data"][0] = ["paragraphs"]
@@ -124,13 +124,13 @@ def test_true_is_no_integer_and_a_list_no_object(document: Dict[str, Any], squad
 
 @pytest.mark.parametrize("start", [8, 11, -1, -19, 22, 23, 10**6])
 def test_an_answer_that_is_not_at_its_offset_is_refused_or_skipped(
-    start: int, document: Dict[str, Any], squad_file: Write
+    start: int, document: dict[str, Any], squad_file: Write
 ) -> None:
     paragraph(document)["qas"][0]["answers"][0]["answer_start"] = start
     path = squad_file(document)
     assert message(path) == (
-        "1 answer is not at the offset given: q1 ('Ada Lovelace' at %d); correct them or give "
-        "--skip_bad_answers" % start
+        f"1 answer is not at the offset given: q1 ('Ada Lovelace' at {start}); correct them or give "
+        "--skip_bad_answers"
     )
     examples = read_squad(path, True, True, skip_bad_answers=True)
     assert [e.qas_id for e in examples] == ["q2"]
@@ -138,31 +138,31 @@ def test_an_answer_that_is_not_at_its_offset_is_refused_or_skipped(
 
 
 def test_many_bad_answers_are_counted_and_the_first_listed(
-    document: Dict[str, Any], squad_file: Write
+    document: dict[str, Any], squad_file: Write
 ) -> None:
     bad = paragraph(document)["qas"][0]
     bad["answers"][0]["text"] = "nobody"
-    paragraph(document)["qas"] = [dict(bad, id="b%d" % n) for n in range(5)]
+    paragraph(document)["qas"] = [dict(bad, id=f"b{n}") for n in range(5)]
     text = message(squad_file(document))
     assert text.startswith("5 answers are not at the offset given: b0 (")
     assert "b2 (" in text and "b3" not in text and ", ..." in text
 
 
-def test_only_bad_answers_leave_no_questions(document: Dict[str, Any], squad_file: Write) -> None:
+def test_only_bad_answers_leave_no_questions(document: dict[str, Any], squad_file: Write) -> None:
     paragraph(document)["qas"] = paragraph(document)["qas"][:1]
     paragraph(document)["qas"][0]["answers"][0]["answer_start"] = 99
     with pytest.raises(DataError, match="no questions"):
         read_squad(squad_file(document), True, True, skip_bad_answers=True)
 
 
-def test_a_duplicate_id_names_both_places(document: Dict[str, Any], squad_file: Write) -> None:
+def test_a_duplicate_id_names_both_places(document: dict[str, Any], squad_file: Write) -> None:
     paragraph(document)["qas"][1]["id"] = "q1"
     text = message(squad_file(document))
     assert text.startswith("data[0].paragraphs[0].qas[1].id: q1 is also that of data[0].paragraphs[0].qas[0]")
 
 
 @pytest.mark.parametrize("context", ["", " \n\t "])
-def test_an_empty_context_is_refused(context: str, document: Dict[str, Any], squad_file: Write) -> None:
+def test_an_empty_context_is_refused(context: str, document: dict[str, Any], squad_file: Write) -> None:
     paragraph(document)["context"] = context
     assert message(squad_file(document)).startswith("data[0].paragraphs[0].context: empty")
 
@@ -172,7 +172,7 @@ def test_a_file_without_questions_is_refused(squad_file: Write) -> None:
 
 
 def test_a_1_1_file_with_version_2_with_negative_is_refused(
-    document: Dict[str, Any], squad_file: Write
+    document: dict[str, Any], squad_file: Write
 ) -> None:
     document["version"] = "1.1"
     paragraph(document)["qas"] = paragraph(document)["qas"][:1]
@@ -184,26 +184,26 @@ def test_a_1_1_file_with_version_2_with_negative_is_refused(
 
 
 def test_a_2_0_file_without_version_2_with_negative_is_refused(
-    document: Dict[str, Any], squad_file: Write
+    document: dict[str, Any], squad_file: Write
 ) -> None:
     assert "give --version_2_with_negative" in message(squad_file(document), negative=False)
 
 
-def test_a_dev_file_given_as_train_file_is_refused(document: Dict[str, Any], squad_file: Write) -> None:
+def test_a_dev_file_given_as_train_file_is_refused(document: dict[str, Any], squad_file: Write) -> None:
     answers = paragraph(document)["qas"][0]["answers"]
     answers.append(answers[0])
     assert "2 answers, training needs exactly one; is this a dev file?" in message(squad_file(document))
 
 
 def test_an_answerable_question_without_answer_is_refused(
-    document: Dict[str, Any], squad_file: Write
+    document: dict[str, Any], squad_file: Write
 ) -> None:
     paragraph(document)["qas"][0]["answers"] = []
     assert "answers: none; give one, or is_impossible: true" in message(squad_file(document))
 
 
 def test_questions_of_the_train_file_in_the_predict_file_are_counted(
-    document: Dict[str, Any], squad_file: Write
+    document: dict[str, Any], squad_file: Write
 ) -> None:
     train = read_squad(squad_file(document), True, True)
     paragraph(document)["qas"][0]["id"] = "other"
@@ -224,7 +224,7 @@ def answer(context: str) -> st.SearchStrategy:
 
 
 @st.composite
-def questions(draw: Callable[..., Any], context: str) -> Dict[str, Any]:
+def questions(draw: Callable[..., Any], context: str) -> dict[str, Any]:
     keys = {
         "id": st.text(max_size=3) | JSON,
         "question": st.text(max_size=9) | JSON,

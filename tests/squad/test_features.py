@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import List
 
 import numpy as np
 import pytest
@@ -24,7 +23,7 @@ GOLDEN = {
 @pytest.mark.parametrize("name", sorted(GOLDEN))
 def test_every_column_equals_the_reference(name: str, shared: Path, minilm: Path) -> None:
     data, training, length, stride, query = GOLDEN[name]
-    golden = np.load(str(shared / "golden" / ("features_%s.npz" % name)))
+    golden = np.load(str(shared / "golden" / (f"features_{name}.npz")))
     path = str(shared / "data" / "squad2" / (data + ".json"))
     # The reference leaves questions with a bad answer out; odd.json has three.
     examples = read_squad(path, training, True, skip_bad_answers=True)
@@ -44,7 +43,7 @@ def question(words: str, text: str = "who", answer: str = "", start: int = -1, e
     return Example("q", text, words.split(), answer, start, end, start < 0)
 
 
-def rows(examples: List[Example], tokenizer: Tokenizer, length: int = 10, stride: int = 2, **more):
+def rows(examples: list[Example], tokenizer: Tokenizer, length: int = 10, stride: int = 2, **more):
     return build_features(examples, tokenizer, length, stride, 4, training=True, **more)
 
 
@@ -100,7 +99,7 @@ def test_without_maps_the_token_maps_stay_away(tokenizer: Tokenizer) -> None:
 
 
 def test_progress_ends_at_the_number_of_rows(tokenizer: Tokenizer) -> None:
-    seen: List[int] = []
+    seen: list[int] = []
     features = rows([question("a")] * 3, tokenizer, progress=lambda done, total: seen.extend([done, total]))
     assert seen[-2:] == [len(features), len(features)] == [3, 3]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import List, Optional
 
 import pytest
 
@@ -12,15 +11,15 @@ from squad.flags import ALIASES, REFUSED, UNUSED, SquadFlags, fields, parse, ref
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def messages(argv: List[str]) -> List[str]:
-    return ["%s: %s" % finding for finding in parse(argv)[1]]
+def messages(argv: list[str]) -> list[str]:
+    return ["{}: {}".format(*finding) for finding in parse(argv)[1]]
 
 
 @pytest.mark.parametrize(
     "argv",
     [["--max_seq_length=128"], ["--max_seq_length", "128"]],
 )
-def test_a_value_may_follow_an_equals_sign_or_a_space(argv: List[str]) -> None:
+def test_a_value_may_follow_an_equals_sign_or_a_space(argv: list[str]) -> None:
     assert parse(argv) == (SquadFlags(max_seq_length=128), [], [])
 
 
@@ -56,7 +55,7 @@ def test_a_bad_flag_is_named_with_what_to_do(word: str, message: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(REFUSED))
 def test_nvidias_flags_are_refused_unless_switched_off(name: str) -> None:
-    assert messages(["--%s=True" % name]) == ["%s: not supported here; %s" % (name, REFUSED[name])]
+    assert messages([f"--{name}=True"]) == [f"{name}: not supported here; {REFUSED[name]}"]
     for word in ("--%s=False", "--no%s"):
         assert parse([word % name]) == (SquadFlags(), [], [])
 
@@ -82,7 +81,7 @@ def test_every_flag_of_the_original_passes_with_its_own_default() -> None:
     switched_off = dict.fromkeys(("horovod", "use_xla", "use_trt", "export_triton"), False)
     depends = {"amp": True, "npu_bert_clip_by_global_norm": False, "npu_bert_loss_scale": 0}
     values = dict(SEED, **switched_off, **depends, **LEFT_OVER)
-    flags, findings, notes = parse(["--%s=%s" % item for item in values.items()])
+    flags, findings, notes = parse(["--{}={}".format(*item) for item in values.items()])
     assert findings == [] and sorted(name for name, _ in notes) == sorted(LEFT_OVER)
     assert (flags.amp, flags.clipping, flags.npu_bert_loss_scale) == (True, "per_tensor", 0.0)
 
@@ -162,7 +161,7 @@ def test_every_flag_of_the_seed_is_there_with_its_default() -> None:
         (["--npu_bert_clip_by_global_norm"], "global"),
     ],
 )
-def test_both_flags_of_clipping_work(words: List[str], clip: str) -> None:
+def test_both_flags_of_clipping_work(words: list[str], clip: str) -> None:
     assert parse(words)[0].clipping == clip
 
 
@@ -176,7 +175,7 @@ def test_both_flags_of_clipping_work(words: List[str], clip: str) -> None:
         (["--precision_mode=must_keep_origin_dtype", "--amp"], False),
     ],
 )
-def test_both_flags_of_precision_work(words: List[str], mixed: Optional[bool]) -> None:
+def test_both_flags_of_precision_work(words: list[str], mixed: bool | None) -> None:
     flags, findings, _ = parse(words)
     assert (flags.mixed_precision, findings) == (mixed, [])
 
@@ -215,6 +214,6 @@ def test_a_bad_value_of_theirs_is_told_under_their_name() -> None:
         (["--npu_bert_npu_dropout_v3", "--nonpu_bert_npu_dropout_v3"], False, []),
     ],
 )
-def test_a_note_says_what_is_done_in_the_end(argv: List[str], on: bool, noted: List[str]) -> None:
+def test_a_note_says_what_is_done_in_the_end(argv: list[str], on: bool, noted: list[str]) -> None:
     flags, findings, notes = parse(argv)
     assert findings == [] and flags.npu_bert_npu_dropout is on and [name for name, _ in notes] == noted

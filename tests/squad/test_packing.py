@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Tuple
+from typing import Any
 
 import numpy as np
 import pytest
@@ -37,7 +37,7 @@ def features() -> Features:
     )
 
 
-def learn(mode: str, accumulate: int = 1, ranks: int = 1) -> Tuple[float, Dict[str, np.ndarray]]:
+def learn(mode: str, accumulate: int = 1, ranks: int = 1) -> tuple[float, dict[str, np.ndarray]]:
     """Give the loss and the gradients of one step over all features, summed as the ranks would."""
     import tensorflow.compat.v1 as tf
 
@@ -45,7 +45,7 @@ def learn(mode: str, accumulate: int = 1, ranks: int = 1) -> Tuple[float, Dict[s
 
     data = features()
     order = make_order(data, COUNT, 1, False, mode)
-    parts: List[Any] = []
+    parts: list[Any] = []
     for rank in range(ranks):
         parts += train_batches(data, order, rank, ranks, 0, 1, accumulate)
     with tf.Graph().as_default(), tf.Session() as session:
@@ -63,7 +63,7 @@ def learn(mode: str, accumulate: int = 1, ranks: int = 1) -> Tuple[float, Dict[s
 
 
 @pytest.fixture(scope="module")
-def padded() -> Tuple[float, Dict[str, np.ndarray]]:
+def padded() -> tuple[float, dict[str, np.ndarray]]:
     return learn("pad")
 
 

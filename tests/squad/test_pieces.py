@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Tuple
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ from squad.answers.logit_shards import merge, piece_path, write_piece
 from squad.errors import DataError
 
 
-def world(rows: int, seed: int = 0) -> Tuple[Any, np.ndarray, np.ndarray]:
+def world(rows: int, seed: int = 0) -> tuple[Any, np.ndarray, np.ndarray]:
     random = np.random.RandomState(seed)
     features = SimpleNamespace(input_ids=random.randint(0, 99, (rows, 5)).astype(np.int32))
     start, end = random.rand(2, rows, 5).astype(np.float32)

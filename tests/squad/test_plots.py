@@ -6,7 +6,6 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import List
 
 import pytest
 
@@ -15,14 +14,14 @@ from squad import evaluate
 
 def run(shared: Path, *options: object, prelude: str = "") -> subprocess.CompletedProcess:
     golden = shared / "golden" / "evaluate"
-    program = "%s\nimport sys; from squad.evaluate import main; sys.exit(main(sys.argv[1:]))" % prelude
-    command: List[str] = [sys.executable, "-c", program, str(shared / "data" / "squad2" / "dev.json")]
+    program = f"{prelude}\nimport sys; from squad.evaluate import main; sys.exit(main(sys.argv[1:]))"
+    command: list[str] = [sys.executable, "-c", program, str(shared / "data" / "squad2" / "dev.json")]
     command += [str(golden / "predictions_1.json"), *map(str, options)]
     root = Path(evaluate.__file__).parents[1]
     return subprocess.run(command, capture_output=True, text=True, cwd=str(root))
 
 
-def odds(shared: Path) -> List[object]:
+def odds(shared: Path) -> list[object]:
     return ["--na-prob-file", shared / "golden" / "evaluate" / "null_odds_1.json", "--out-image-dir"]
 
 

@@ -6,7 +6,7 @@ import json
 import math
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Dict, List, Tuple
+from typing import Any
 
 import numpy as np
 import pytest
@@ -51,10 +51,10 @@ WORDS = {  # word of a passage -> its tokens
 class World:
     """Hold examples and features made of words and windows, with random or given logits."""
 
-    def __init__(self, passages: List[List[str]], window: int, stride: int, query: int = 2) -> None:
+    def __init__(self, passages: list[list[str]], window: int, stride: int, query: int = 2) -> None:
         self.examples, rows = [], []
         for index, words in enumerate(passages):
-            self.examples.append(SimpleNamespace(qas_id="q%d" % index, doc_tokens=words))
+            self.examples.append(SimpleNamespace(qas_id=f"q{index}", doc_tokens=words))
             tokens = [(token, w) for w, word in enumerate(words) for token in WORDS[word]]
             starts = list(range(0, max(1, len(tokens) - window + stride), stride)) if tokens else []
             for start in starts:
@@ -73,7 +73,7 @@ class World:
             example_index=owners, input_ids=ids, token_to_orig_map=maps, token_is_max_context=best
         )
 
-    def logits(self, seed: int, levels: int) -> Tuple[np.ndarray, np.ndarray]:
+    def logits(self, seed: int, levels: int) -> tuple[np.ndarray, np.ndarray]:
         """Draw logits of few levels, so that ties are common."""
         random = np.random.RandomState(seed)
         size = self.features.input_ids.shape
@@ -81,7 +81,7 @@ class World:
         return pair[0], pair[1]
 
 
-def _is_max_context(starts: List[int], size: int, total: int, start: int, place: int) -> int:
+def _is_max_context(starts: list[int], size: int, total: int, start: int, place: int) -> int:
     def context(begin: int) -> float:
         end = min(begin + size, total)
         if not begin <= place < end:
@@ -96,7 +96,7 @@ def reference(world: World, start: np.ndarray, end: np.ndarray, options: Options
     result = Result({}, {}, {})
     for index, example in enumerate(world.examples):
         rows = np.flatnonzero(world.features.example_index == index)
-        spans: List[Tuple[float, int, Any, Any]] = []
+        spans: list[tuple[float, int, Any, Any]] = []
         for row in rows:
             for s in sorted(range(world.length), key=lambda c: -start[row, c])[: options.n_best_size]:
                 for e in sorted(range(world.length), key=lambda c: -end[row, c])[: options.n_best_size]:
@@ -106,7 +106,7 @@ def reference(world: World, start: np.ndarray, end: np.ndarray, options: Options
         null = min(nulls, key=sum) if nulls else (0.0, 0.0)
         if options.version_2_with_negative:
             spans.append((*null, None, None))
-        entries: Dict[str, Tuple[float, float]] = {}
+        entries: dict[str, tuple[float, float]] = {}
         for first, second, row, span in sorted(spans, key=lambda x: -(x[0] + x[1])):
             text = "" if span is None else _text(world, example, row, *span)
             entries.setdefault(text, (first, second))
@@ -188,7 +188,7 @@ def test_equals_the_plain_rules(
     assert found == reference(world, start, end, options)
 
 
-def peak(world: World, *places: Tuple[int, int, int, float]) -> Tuple[np.ndarray, np.ndarray]:
+def peak(world: World, *places: tuple[int, int, int, float]) -> tuple[np.ndarray, np.ndarray]:
     """Make flat logits with spans (row, first column, last column, logit) standing out."""
     start = np.full(world.features.input_ids.shape, -5, np.float32)
     end = start.copy()
@@ -210,7 +210,7 @@ def _single(world: World, first: int, last: int) -> str:
 
 
 def test_takes_whole_words_and_says_why_when_texts_do_not_align() -> None:
-    said: List[str] = []
+    said: list[str] = []
     assert align("[UNK]", "☃x", "☃x", said.append) == "☃x"
     assert align("old", "old", "\u200bold", said.append) == "\u200bold"
     assert align("", "old", "OLD", said.append) == "OLD"
@@ -222,7 +222,7 @@ def test_takes_whole_words_and_says_why_when_texts_do_not_align() -> None:
 
 
 @given(st.lists(st.text(min_size=1, max_size=6), min_size=1, max_size=4), st.data())
-def test_alignment_equals_the_character_walk(words: List[str], data: Any) -> None:
+def test_alignment_equals_the_character_walk(words: list[str], data: Any) -> None:
     written = " ".join(words)
     normalised = " ".join(basic_tokens(written))
     tokens = normalised.split(" ")

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, List
+from typing import Any, Callable
 
 import numpy as np
 import pytest
@@ -49,9 +49,9 @@ class Room:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.said: List[str] = []
+        self.said: list[str] = []
         self.built = 0
-        self.key: Dict[str, Any] = {"max_seq_length": L, "doc_stride": 4, "train_file": "aa"}
+        self.key: dict[str, Any] = {"max_seq_length": L, "doc_stride": 4, "train_file": "aa"}
 
     def load(self, rows: int = 5, seed: int = 0, **options: Any) -> Features:
         def build() -> Features:
@@ -78,7 +78,7 @@ def test_rows_come_back_as_they_were_built(room: Room) -> None:
     assert equal(room.load(), features())
     assert equal(room.load(seed=1), features())  # from the files
     assert room.built == 1
-    assert room.said == ["%s: building the cache of features: there is none yet" % room.folder]
+    assert room.said == [f"{room.folder}: building the cache of features: there is none yet"]
 
 
 def test_types_are_those_of_built_features(room: Room) -> None:
@@ -253,7 +253,7 @@ def test_one_rank_builds_and_the_others_wait_and_say_so(room: Room) -> None:
     assert "build\n" in outputs[1]
     assert "build\n" not in outputs[0] + outputs[2]
     assert all("rows 5" in output for output in outputs)
-    assert "waiting for process %d to build" % ranks[1].pid in outputs[0] + outputs[2]
+    assert f"waiting for process {ranks[1].pid} to build" in outputs[0] + outputs[2]
 
 
 @pytest.mark.slow

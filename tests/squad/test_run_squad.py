@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,14 +19,14 @@ from squad.run_squad import main
 from tests.squad.conftest import flags, squad_document
 
 ROOT = Path(__file__).resolve().parents[2]
-IDS = sorted("%s%d" % (kind, number) for number in range(500, 505) for kind in "qn")
+IDS = sorted(f"{kind}{number}" for number in range(500, 505) for kind in "qn")
 
 
 def load(path: Path) -> Any:
     return json.loads(path.read_text())
 
 
-def artifacts(rank_dir: Path) -> List[Dict[str, Any]]:
+def artifacts(rank_dir: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (rank_dir / "artifacts.jsonl").read_text().splitlines()]
 
 
@@ -56,7 +56,7 @@ def test_trains_predicts_and_evaluates_in_one_go(
 def test_notes_are_printed_by_rank_0_alone_and_stop_nothing(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, rank: int
 ) -> None:
-    ran: List[Any] = []
+    ran: list[Any] = []
     monkeypatch.setattr(run_squad, "run", lambda flags, cluster: ran.append(cluster.rank))
     monkeypatch.setattr(Cluster, "from_environ", lambda environ: Cluster(rank, 2))
     wish = flags(tiny, do_train=True, output_dir=tmp_path, dllog_path="/d.json", use_fast_gelu=True)
@@ -69,18 +69,18 @@ def test_notes_are_printed_by_rank_0_alone_and_stop_nothing(
 
 
 @pytest.fixture(scope="module")
-def alone(finished: str, tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Dict[str, Any]:
+def alone(finished: str, tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Give the answers of one process and batch size 1, rows padded as the seed pads them."""
     folder = tmp_path_factory.mktemp("alone")
     assert main(predicting(tiny, finished, folder, predict_batch_size=1)) == 0
     return {name: load(folder / name) for name in ("predictions.json", "null_odds.json")}
 
 
-def predicting(tiny: Path, checkpoint: str, folder: Path, **more: Any) -> List[str]:
+def predicting(tiny: Path, checkpoint: str, folder: Path, **more: Any) -> list[str]:
     return flags(tiny, do_predict=True, init_checkpoint=checkpoint, output_dir=folder, **more)
 
 
-def check_same(folder: Path, expected: Dict[str, Any]) -> None:
+def check_same(folder: Path, expected: dict[str, Any]) -> None:
     assert load(folder / "predictions.json") == expected["predictions.json"]
     odds, wanted = load(folder / "null_odds.json"), expected["null_odds.json"]
     assert odds.keys() == wanted.keys()
@@ -104,7 +104,7 @@ def test_answers_are_the_same_for_every_number_of_ranks(
 
     words = [
         "--devices",
-        "0-%d" % (ranks - 1),
+        f"0-{ranks - 1}",
         "--backend",
         "cpu",
         "--",
@@ -197,8 +197,8 @@ def test_an_epoch_has_as_many_steps_as_its_rows_fill(
     rows = int(re.search(r"an epoch is (?:\d+ features in )?(\d+)", text).group(1))
     assert rows == 24 if batching == "pad" else rows < 24
     steps = round(1.25 * -(-rows // 4))
-    assert "training: %d steps of 4 rows on 1 device" % steps in text
-    assert (tmp_path / ("model.ckpt-%d.index" % steps)).is_file()
+    assert f"training: {steps} steps of 4 rows on 1 device" in text
+    assert (tmp_path / (f"model.ckpt-{steps}.index")).is_file()
 
 
 def test_bad_data_is_one_line_and_exit_code_2(

@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,11 +25,11 @@ print(%s)
 """
 
 
-def losses(folder: Path, argv: List[str], monkeypatch: pytest.MonkeyPatch) -> List[float]:
+def losses(folder: Path, argv: list[str], monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Train; give the loss of every step."""
     folder.mkdir()
     monkeypatch.setenv("NPU_LAUNCH_RANK_DIR", str(folder))
-    assert main([*argv, "--display_loss_steps=1", "--output_dir=%s" % (folder / "out")]) == 0
+    assert main([*argv, "--display_loss_steps=1", f"--output_dir={folder / 'out'}"]) == 0
     records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     return [record["loss"] for record in records]
 
@@ -46,7 +46,7 @@ def test_02_the_tail_of_a_prediction_is_not_lost(tiny: Path, finished: str, tmp_
     wish = {"init_checkpoint": finished, "predict_batch_size": 7, "output_dir": tmp_path}
     assert main(flags(tiny, do_predict=True, **wish)) == 0
     answers = json.loads((tmp_path / "predictions.json").read_text())
-    assert sorted(answers) == sorted("%s%d" % (kind, n) for kind in "qn" for n in range(500, 505))
+    assert sorted(answers) == sorted(f"{kind}{n}" for kind in "qn" for n in range(500, 505))
 
 
 def test_03_a_question_with_no_answer_among_the_n_best_is_answered_with_nothing(
@@ -72,7 +72,7 @@ def test_04_the_official_figures_are_parsed_as_json_for_both_versions(tmp_path: 
     assert sorted(found.values()) == [50.5, 60.25]
 
 
-def cached(tiny: Path, folder: Path, **more: Any) -> List[str]:
+def cached(tiny: Path, folder: Path, **more: Any) -> list[str]:
     wish = dict({"num_train_steps": 2, "use_tfrecord": True, "input_files_dir": folder / "cache"}, **more)
     return flags(tiny, do_train=True, **wish)
 
@@ -151,9 +151,9 @@ def test_10_a_failing_case_makes_the_e2e_script_fail(tiny: Path, tmp_path: Path)
     cells = {"CASENUM": "1", "CASENAME": "bad", "DEVICE_ID": "0", "RUN_ALGORITHM_CMD": "false"}
     rows = [",".join(COLUMNS), ",".join(cells.get(column, "") for column in COLUMNS)]
     (tmp_path / "cases.csv").write_text("\n".join(rows) + "\n")
-    (tmp_path / "npu-launch").write_text('#!/bin/sh\nexec "%s" -m launcher "$@"\n' % sys.executable)
+    (tmp_path / "npu-launch").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m launcher "$@"\n')
     (tmp_path / "npu-launch").chmod(0o755)
-    environ = dict(os.environ, PATH="%s:%s" % (tmp_path, os.environ["PATH"]), PYTHONPATH=str(ROOT))
+    environ = dict(os.environ, PATH="{}:{}".format(tmp_path, os.environ["PATH"]), PYTHONPATH=str(ROOT))
     command = ["sh", str(ROOT / "examples" / "e2e_test.sh"), "cases.csv", "1", "host"]
     done = subprocess.run(command, cwd=str(tmp_path), env=environ, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1, done.stderr
@@ -186,7 +186,7 @@ def test_12_two_ranks_resume_with_their_optimizers_in_step(tiny: Path, tmp_path:
         np.testing.assert_allclose(weights[1][key], value, rtol=1e-5, atol=1e-7, err_msg=key)
 
 
-def values(prefix: Path) -> Dict[str, np.ndarray]:
+def values(prefix: Path) -> dict[str, np.ndarray]:
     import tensorflow.compat.v1 as tf
 
     reader = tf.train.NewCheckpointReader(str(prefix))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from typing import List
 
 import numpy as np
 import pytest
@@ -21,9 +20,9 @@ def make(mode: str, count: int, batch: int, seed: int = 7, shuffle: bool = True)
     return GlobalOrder(count, batch, seed, shuffle, lengths, mode, row_length=384)
 
 
-def seen(order: GlobalOrder, steps: range, size: int) -> List[int]:
+def seen(order: GlobalOrder, steps: range, size: int) -> list[int]:
     """List the features that any rank learns from in some steps, sorted."""
-    found: List[int] = []
+    found: list[int] = []
     for step in steps:
         for rank in range(size):
             share = order.share(step, rank, size)
@@ -120,7 +119,7 @@ def test_a_heavy_row_is_dealt_apart() -> None:
 
 @settings(deadline=None)
 @given(lengths=st.lists(st.integers(1, 50), min_size=1, max_size=80), slots=st.integers(1, 9))
-def test_packed_rows_hold_every_feature_within_their_length(lengths: List[int], slots: int) -> None:
+def test_packed_rows_hold_every_feature_within_their_length(lengths: list[int], slots: int) -> None:
     sizes = np.array(lengths)
     rows = pack(sizes, 50, np.arange(len(sizes)), slots)
     assert sorted(rows[rows != NOTHING].tolist()) == list(range(len(sizes)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import List
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -41,7 +40,7 @@ def bert(minilm: Path) -> Tokenizer:
         ("", []),
     ],
 )
-def test_awkward_text(text: str, tokens: List[str], tokenizer: Tokenizer) -> None:
+def test_awkward_text(text: str, tokens: list[str], tokenizer: Tokenizer) -> None:
     assert tokenizer.tokenize(text) == tokens
 
 
@@ -54,7 +53,7 @@ def test_awkward_text(text: str, tokens: List[str], tokenizer: Tokenizer) -> Non
         ("\u0378", ["\u0378"]),  # unassigned: the library drops it
     ],
 )
-def test_text_for_which_the_library_differs(text: str, tokens: List[str]) -> None:
+def test_text_for_which_the_library_differs(text: str, tokens: list[str]) -> None:
     assert basic_tokens(text) == tokens
 
 
@@ -99,9 +98,9 @@ def test_longest_pieces_first_on_any_text(text: str, bert: Tokenizer) -> None:
     assert bert.encode(text) == slow(bert, text)
 
 
-def slow(tokenizer: Tokenizer, text: str) -> List[int]:
+def slow(tokenizer: Tokenizer, text: str) -> list[int]:
     """Look WordPieces up one by one."""
-    ids: List[int] = []
+    ids: list[int] = []
     for word in basic_tokens(text):
         pieces, start = [], 0
         while start < len(word):

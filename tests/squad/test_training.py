@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Dict
+from typing import Any
 
 import numpy as np
 import pytest
@@ -40,7 +40,7 @@ def test_every_setting_that_has_a_flags_name_is_that_flags_value() -> None:
         f.name for f in dataclasses.fields(SquadFlags)
     }
     defaults = dataclasses.asdict(SquadFlags())
-    changes: Dict[str, Any] = {name: other(defaults[name]) for name in shared - COMPUTED}
+    changes: dict[str, Any] = {name: other(defaults[name]) for name in shared - COMPUTED}
     found = dataclasses.asdict(config(**changes))
     assert {"learning_rate", "lr_scaling", "optimizer_type", "init_loss_scale_value", "seed"} <= set(changes)
     assert {name: found[name] for name in changes} == changes

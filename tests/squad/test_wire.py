@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import List
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -28,12 +26,12 @@ def test_known_numbers(number: int, octets: bytes) -> None:
 
 
 @given(st.lists(st.lists(st.integers(0, 2**62), min_size=3, max_size=3), max_size=4))
-def test_numbers_can_be_read_back(rows: List[List[int]]) -> None:
+def test_numbers_can_be_read_back(rows: list[list[int]]) -> None:
     packed = tf_example.numbers(np.array(rows, np.int64).reshape(-1, 3))
     assert [decode(octets) for octets in packed] == rows
 
 
-def decode(octets: bytes) -> List[int]:
+def decode(octets: bytes) -> list[int]:
     found, value, shift = [], 0, 0
     for octet in octets:
         value |= (octet & 0x7F) << shift

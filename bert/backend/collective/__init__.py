@@ -25,8 +25,8 @@ def connect(cluster: Cluster, kind: str = "auto") -> Any:
     hosts = len(set(cluster.servers))
     if hosts > 1:
         raise TrainerError(
-            "the ranks are on %d hosts, shared memory is for one; give --collective grpc, and read"
-            " docs/training.md on its open port" % hosts
+            f"the ranks are on {hosts} hosts, shared memory is for one; give --collective grpc, and read"
+            " docs/training.md on its open port"
         )
-    name = "%s-%d" % (cluster.run_id, cluster.attempt)
+    name = f"{cluster.run_id}-{cluster.attempt}"
     return shared_memory.connect(name, cluster.rank, cluster.size)

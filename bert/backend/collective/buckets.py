@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Dict, List, Sequence, Tuple
+from typing import Sequence
 
 
-def buckets(tensors: Sequence[Tuple[str, int]], limit: int) -> List[List[int]]:
+def buckets(tensors: Sequence[tuple[str, int]], limit: int) -> list[list[int]]:
     """Group tensors (dtype, bytes) into lists of indices, from the last tensor to the first.
 
     A bucket is of one dtype and holds at most `limit` bytes; a larger tensor is alone in its bucket.
     """
-    made: List[List[int]] = []
-    open_: Dict[str, Tuple[List[int], int]] = {}
+    made: list[list[int]] = []
+    open_: dict[str, tuple[list[int], int]] = {}
     for index in reversed(range(len(tensors))):
         dtype, size = tensors[index]
         bucket, held = open_.get(dtype, ([], limit))

@@ -10,7 +10,7 @@ import json
 import queue
 import sys
 import threading
-from typing import Any, Dict, List, Mapping, Sequence, Tuple
+from typing import Any, Mapping, Sequence
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -22,10 +22,10 @@ PORT = 30600  # rank r listens on PORT + r, unless NPU_LAUNCH_GRPC_PORT names an
 _GROUP = 1
 
 
-def addresses(servers: Sequence[str], environ: Mapping[str, str]) -> List[str]:
+def addresses(servers: Sequence[str], environ: Mapping[str, str]) -> list[str]:
     """Give host:port of each rank, from the rank table's server_id."""
     first = int(environ.get("NPU_LAUNCH_GRPC_PORT", str(PORT)))
-    return ["%s:%d" % (server, first + rank) for rank, server in enumerate(servers)]
+    return [f"{server}:{first + rank}" for rank, server in enumerate(servers)]
 
 
 class Grpc:
@@ -34,7 +34,7 @@ class Grpc:
     def __init__(self, peers: Sequence[str], rank: int, timeout: float = 600.0) -> None:
         self.rank, self.size, self._peers = rank, len(peers), list(peers)
         self._timeout, self._broken = timeout, False
-        self._sums: Dict[Tuple[str, int], Tuple[Any, Any, Any]] = {}  # (type, length) -> session, input, sum
+        self._sums: dict[tuple[str, int], tuple[Any, Any, Any]] = {}  # (type, length) -> session, input, sum
         print(
             "collective grpc: rank %d listens on port %s of every interface and runs any graph that it is"
             " sent; keep that port closed to others" % (rank, peers[rank].rpartition(":")[2]),
@@ -51,14 +51,14 @@ class Grpc:
         """Wait for all ranks."""
         self._sum(np.zeros(1, np.float32))
 
-    def all_reduce_sum(self, arrays: Sequence[np.ndarray]) -> List[np.ndarray]:
+    def all_reduce_sum(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Sum each array over the ranks; bit-equal on all of them. All have one type."""
         flat = np.concatenate([np.asarray(array).reshape(-1) for array in arrays])
         ends = np.cumsum([array.size for array in arrays])[:-1]
         parts = np.split(self._sum(flat), ends)
         return [part.reshape(array.shape) for part, array in zip(parts, arrays)]
 
-    def all_gather(self, value: Any) -> List[Any]:
+    def all_gather(self, value: Any) -> list[Any]:
         """Collect a JSON value of every rank, in rank order."""
         data = np.frombuffer(json.dumps(value).encode(), np.uint8)
         lengths = np.zeros(self.size, np.int32)
@@ -87,19 +87,22 @@ class Grpc:
         try:
             result, reason = answer.get(timeout=self._timeout)
         except queue.Empty:
-            result, reason = None, "not all of %s came within %g s" % (", ".join(self._peers), self._timeout)
+            result, reason = (
+                None,
+                "not all of {} came within {:g} s".format(", ".join(self._peers), self._timeout),
+            )
         if result is None:
             self._broken = True
-            raise CollectiveError("collective grpc, rank %d: %s" % (self.rank, reason))
+            raise CollectiveError(f"collective grpc, rank {self.rank}: {reason}")
         return np.asarray(result)
 
-    def _graph(self, flat: np.ndarray, instance: int) -> Tuple[Any, Any, Any]:
+    def _graph(self, flat: np.ndarray, instance: int) -> tuple[Any, Any, Any]:
         """Make the sum of arrays of a type and length; all ranks make their graphs in the same order."""
-        with tf.Graph().as_default(), tf.device("/job:worker/task:%d/device:CPU:0" % self.rank):
+        with tf.Graph().as_default(), tf.device(f"/job:worker/task:{self.rank}/device:CPU:0"):
             given = tf.placeholder(flat.dtype, [len(flat)])
             total = collective_ops.all_reduce(given, self.size, _GROUP, instance, "Add", "Id")
             # Without it a session belongs to all tasks, and closing it waits for those that have ended.
-            config = tf.ConfigProto(device_filters=["/job:worker/task:%d" % self.rank])
+            config = tf.ConfigProto(device_filters=[f"/job:worker/task:{self.rank}"])
             return tf.Session(self._server.target, config=config), given, total
 
     def close(self) -> None:

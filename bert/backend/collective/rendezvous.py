@@ -13,7 +13,6 @@ import socket
 import struct
 import tempfile
 import time
-from typing import List, Set, Tuple
 
 FOLDER = "/dev/shm" if os.path.isdir("/dev/shm") else tempfile.gettempdir()  # noqa: S108
 _RANK, _LENGTH = struct.Struct("<i"), struct.Struct("<q")
@@ -51,9 +50,9 @@ def share(name: str, size: int, length: int, timeout: float) -> int:
     return handle
 
 
-def _hand_out(listener: socket.socket, handle: int, length: int, missing: Set[int], timeout: float) -> None:
+def _hand_out(listener: socket.socket, handle: int, length: int, missing: set[int], timeout: float) -> None:
     end = time.monotonic() + timeout
-    waiting: List[socket.socket] = []
+    waiting: list[socket.socket] = []
     try:
         while missing:
             listener.settimeout(max(end - time.monotonic(), 0.001))
@@ -97,7 +96,7 @@ def _send(peer: socket.socket, handle: int, length: int) -> None:
         pass  # it has died since: the first barrier names it
 
 
-def join(name: str, rank: int, timeout: float) -> Tuple[int, int]:
+def join(name: str, rank: int, timeout: float) -> tuple[int, int]:
     """Come to rank 0: (file descriptor, length). CollectiveError: no rank 0 within `timeout` seconds."""
     end = time.monotonic() + timeout
     while time.monotonic() < end:
@@ -112,12 +111,12 @@ def join(name: str, rank: int, timeout: float) -> Tuple[int, int]:
     raise CollectiveError(did_not_come({0}, timeout))
 
 
-def _receive(mine: socket.socket, rank: int, timeout: float) -> Tuple[int, int]:
+def _receive(mine: socket.socket, rank: int, timeout: float) -> tuple[int, int]:
     try:
         mine.sendall(_RANK.pack(rank))
         said, extra, _, _ = mine.recvmsg(_LENGTH.size, socket.CMSG_SPACE(_RANK.size))
     except socket.timeout:
-        raise CollectiveError("rank 0 waits for another rank; %g s are over" % timeout) from None
+        raise CollectiveError(f"rank 0 waits for another rank; {timeout:g} s are over") from None
     except OSError:  # it ended before it had read what we said
         extra = []
     if not extra:
@@ -126,10 +125,10 @@ def _receive(mine: socket.socket, rank: int, timeout: float) -> Tuple[int, int]:
     return files[0], int(_LENGTH.unpack(said)[0])
 
 
-def did_not_come(ranks: Set[int], timeout: float) -> str:
+def did_not_come(ranks: set[int], timeout: float) -> str:
     """Say it in one way."""
-    return "rank %s did not come within %g s" % (", ".join(map(str, sorted(ranks))), timeout)
+    return "rank {} did not come within {:g} s".format(", ".join(map(str, sorted(ranks))), timeout)
 
 
 def _address(name: str) -> str:
-    return "\0npu-launch-%d-%s" % (os.getuid(), name[-80:])  # at most 107 bytes
+    return f"\0npu-launch-{os.getuid()}-{name[-80:]}"  # at most 107 bytes

@@ -11,7 +11,7 @@ import json
 import mmap
 import os
 import time
-from typing import Any, List, Sequence
+from typing import Any, Sequence
 
 import numpy as np
 
@@ -33,7 +33,7 @@ class SharedMemory:
 
     def __init__(self, name: str, rank: int, size: int, timeout: float = 600.0) -> None:
         if not 1 <= size <= MAX_RANKS:
-            raise ValueError("%d ranks; shared memory connects 1 to %d" % (size, MAX_RANKS))
+            raise ValueError(f"{size} ranks; shared memory connects 1 to {MAX_RANKS}")
         self.rank, self.size, self.timeout = rank, size, timeout
         if rank == 0:
             length = _HEADER + 2 * (size + 1) * _slot_bytes(size)
@@ -83,7 +83,7 @@ class SharedMemory:
     def _is_behind(self, seen: int) -> bool:
         return 0 < (self._count - seen) % _WRAP < _WRAP // 2
 
-    def all_reduce_sum(self, arrays: Sequence[np.ndarray]) -> List[np.ndarray]:
+    def all_reduce_sum(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Sum arrays of one dtype over the ranks, element by element; give new ones."""
         sums, out = _aligned(arrays)
         sources = [np.ascontiguousarray(array).reshape(-1) for array in arrays]
@@ -125,11 +125,11 @@ class SharedMemory:
     def _take(self, out: np.ndarray, chunk: slice, turn: int) -> None:
         out[chunk] = self._results[turn % 2].view(out.dtype)[: chunk.stop - chunk.start]
 
-    def all_gather(self, value: Any) -> List[Any]:
+    def all_gather(self, value: Any) -> list[Any]:
         """Collect a JSON value of every rank, in rank order. ValueError: longer than slot_bytes - 8 bytes."""
         data = np.frombuffer(json.dumps(value).encode(), np.uint8)
         if len(data) > self.slot_bytes - 8:
-            raise ValueError("%d bytes; all_gather takes %d" % (len(data), self.slot_bytes - 8))
+            raise ValueError(f"{len(data)} bytes; all_gather takes {self.slot_bytes - 8}")
         slots, self._turn = self._slots[self._turn % 2], self._turn + 1
         slots[self.rank][:8].view(np.int64)[0] = len(data)
         slots[self.rank][8 : 8 + len(data)] = data
@@ -169,7 +169,7 @@ def _aligned(arrays: Sequence[np.ndarray]) -> Any:
     """Give an array for each of `arrays`, and the flat one that they lie in, each at an aligned place."""
     dtype = arrays[0].dtype
     if any(array.dtype != dtype for array in arrays):
-        raise ValueError("one all-reduce takes one dtype, not %s" % sorted({str(a.dtype) for a in arrays}))
+        raise ValueError(f"one all-reduce takes one dtype, not {sorted({str(a.dtype) for a in arrays})}")
     whole = _LINE // dtype.itemsize
     starts = np.cumsum([0] + [-(-array.size // whole) * whole for array in arrays])
     room = np.empty(int(starts[-1]) * dtype.itemsize + _LINE, np.uint8)
@@ -204,11 +204,11 @@ class Alone:
     def barrier(self) -> None:
         """Wait for nobody."""
 
-    def all_reduce_sum(self, arrays: Sequence[np.ndarray]) -> List[np.ndarray]:
+    def all_reduce_sum(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Give the arrays back."""
         return list(arrays)
 
-    def all_gather(self, value: Any) -> List[Any]:
+    def all_gather(self, value: Any) -> list[Any]:
         """Give the only value."""
         return [value]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from typing import Any, Dict
+from typing import Any
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -15,7 +15,7 @@ from bert.backend.npu_options import NpuOptions
 from bert.cluster import Cluster
 
 
-def steps(backend: Any, counts: Any) -> Dict[str, Any]:
+def steps(backend: Any, counts: Any) -> dict[str, Any]:
     """Run a step that adds the ranks' numbers: 2 i + 1 in step i on two ranks."""
 
     def numbers() -> Any:
@@ -50,7 +50,7 @@ def steps(backend: Any, counts: Any) -> Dict[str, Any]:
     }  # fmt: skip
 
 
-def lookups(backend: Any) -> Dict[str, Any]:
+def lookups(backend: Any) -> dict[str, Any]:
     """Compare the gather with a dense gradient with TensorFlow's, and the fused gelu with its formula."""
     with tf.Graph().as_default():
         table = tf.get_variable("table", [5, 3], use_resource=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from typing import Any, Dict
+from typing import Any
 
 import tensorflow.compat.v1 as tf
 
@@ -36,7 +36,7 @@ def main() -> None:
         order = [("sum", one), ("max", two)] if first else [("max", two), ("sum", one)]
         return [reduce(value, kind) for kind, value in order]
 
-    answers: Dict[str, str] = {
+    answers: dict[str, str] = {
         "equal": run(backend, lambda: reduce(tf.ones([2]), "sum")),
         "shape": run(backend, lambda: reduce(tf.ones([2 if first else 3]), "sum")),
         "operation more": run(

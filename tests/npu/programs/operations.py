@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from typing import Any, List
+from typing import Any
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -36,7 +36,7 @@ def batch() -> Any:
     return {**ints, **places, **weights}
 
 
-def types(graph: Any) -> List[str]:
+def types(graph: Any) -> list[str]:
     """List the types of a graph's operations, but for those of the data pipeline, which stays on the host."""
     found = {node.type for node in graph.get_operations()}
     return sorted(kind for kind in found if "Dataset" not in kind and kind not in ("PyFunc", "MakeIterator"))

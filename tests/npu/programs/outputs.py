@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any, Dict, List
+from typing import Any
 
 import numpy as np
 import tensorflow.compat.v1 as tf
 
 
-def outputs(ops: Any) -> Dict[str, List[Any]]:
+def outputs(ops: Any) -> dict[str, list[Any]]:
     """Make each operation once, of float32 where its type is open, and look at its outputs."""
     x = tf.constant(np.ones([4, 2], np.float32))
     world = {"group": "hccl_world_group"}

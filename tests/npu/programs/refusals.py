@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import re
-from typing import Any, Dict, Iterator, List
+from typing import Any, Dict, Iterator
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -250,7 +250,7 @@ def static_scale_below_one() -> None:
         FOUND.loss_scale.FixedLossScaleManager(0.5)
 
 
-OPTIONS: Dict[str, Map] = {
+OPTIONS: dict[str, Map] = {
     "unknown_parameter": {"dynamic_loss_scale": True},
     "parameter_of_another_type": {"iterations_per_loop": b"4"},
     "jit_compile_is_no_text": {"jit_compile": True},
@@ -306,14 +306,14 @@ CASES = [
 ]  # fmt: skip
 
 
-def said(case: Any) -> List[str]:
+def said(case: Any) -> list[str]:
     """Run a case on a new device; give the error and the key of its refusal, "" when there was none."""
     DEVICE.__init__()
     with tf.Graph().as_default():
         try:
             case()
         except Exception as error:
-            return ["%s: %s" % (type(error).__name__, error), getattr(error, "key", "")]
+            return [f"{type(error).__name__}: {error}", getattr(error, "key", "")]
     return ["", ""]
 
 

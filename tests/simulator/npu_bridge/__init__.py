@@ -3,4 +3,4 @@
 import tensorflow as _tf
 
 if not _tf.__version__.startswith("1.15"):
-    raise ImportError("_tf_adapter.so was built for TensorFlow 1.15; this is %s" % _tf.__version__)
+    raise ImportError(f"_tf_adapter.so was built for TensorFlow 1.15; this is {_tf.__version__}")

@@ -3,7 +3,7 @@
 import tensorflow as _tf
 
 if not _tf.__version__.startswith("2."):
-    raise ImportError("_npu_device_backends.so was built for TensorFlow 2.6; this is %s" % _tf.__version__)
+    raise ImportError(f"_npu_device_backends.so was built for TensorFlow 2.6; this is {_tf.__version__}")
 
 from npu_device import npu_device
 from npu_device.npu_device import gen_npu_ops

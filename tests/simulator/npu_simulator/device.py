@@ -11,7 +11,7 @@ import signal
 import sys
 import time
 from collections import Counter
-from typing import Any, Dict, List, Mapping, Sequence, Set
+from typing import Any, Mapping, Sequence
 
 import numpy as np
 
@@ -31,17 +31,17 @@ class Device:
         # new -> open -> closed; open -> idle when the last session with graphs goes, until the next graph
         self.state = "new"
         self.opened = 0  # times that GE was initialised
-        self.sessions: Set[Any] = set()  # with graphs in GE
+        self.sessions: set[Any] = set()  # with graphs in GE
         self.rank, self.size = 0, 1
         self.local_rank, self.local_size = 0, 1
-        self.groups: Dict[str, List[int]] = {}
+        self.groups: dict[str, list[int]] = {}
         self.calls: Counter = Counter()
-        self.loops: List[int] = []  # steps of each call that ran the training loop
+        self.loops: list[int] = []  # steps of each call that ran the training loop
         self.readings = 0  # of the overflow flag
         self.steps = 0
         self.late_sessions = 0  # closed when GE was gone
-        self.parameters: Dict[str, Any] = {}
-        self.fused: Dict[str, int] = {}  # collective and fusion id -> bytes
+        self.parameters: dict[str, Any] = {}
+        self.fused: dict[str, int] = {}  # collective and fusion id -> bytes
         self._collective: Any = None
         atexit.register(self.report)
 
@@ -89,7 +89,7 @@ class Device:
         if self.state != "open":
             raise refused(key, f"{what} while GE and HCCL are {self.state}: run initialize_system() first")
 
-    def need_group(self, group: str) -> List[int]:
+    def need_group(self, group: str) -> list[int]:
         """Give a group's ranks."""
         if len(group) > MOST_GROUP_NAME:
             raise refused("group", f"group name of {len(group)} characters; at most {MOST_GROUP_NAME}")
@@ -121,13 +121,13 @@ class Device:
     def overflowed(self) -> bool:
         """Read the overflow flag; NPU_SIMULATOR_OVERFLOW=rank:reading,... says when it is up, from 1."""
         self.readings += 1
-        return "%d:%d" % (self.rank, self.readings) in os.environ.get(_OVERFLOW, "").split(",")
+        return f"{self.rank}:{self.readings}" in os.environ.get(_OVERFLOW, "").split(",")
 
     def step(self) -> None:
         """Begin a training step; in the first attempt die in it if NPU_SIMULATOR_DEATH=rank:step says so."""
         self.steps += 1
         first = os.environ.get("NPU_LAUNCH_ATTEMPT", "0") == "0"
-        if first and os.environ.get(_DEATH) == "%d:%d" % (self.rank, self.steps):
+        if first and os.environ.get(_DEATH) == f"{self.rank}:{self.steps}":
             os.kill(os.getpid(), signal.SIGKILL)
 
     def loops_by_itself(self) -> bool:
@@ -144,7 +144,7 @@ class Device:
             "loops": self.loops, "parameters": self.parameters, "fused": self.fused,
             "opened": self.opened, "late_sessions": self.late_sessions,
         }  # fmt: skip
-        with open(os.path.join(folder, "rank_%d.json" % self.rank), "w", encoding="utf-8") as stream:
+        with open(os.path.join(folder, f"rank_{self.rank}.json"), "w", encoding="utf-8") as stream:
             json.dump(record, stream)
 
     def _find_place(self, environ: Mapping[str, str]) -> None:
@@ -236,7 +236,7 @@ def _table_hash() -> str:
 
 
 def _meeting(environ: Mapping[str, str]) -> str:
-    return "/dev/shm/npu-simulator-%s-%s" % (environ["JOB_ID"], environ.get("CM_CHIEF_PORT", ""))
+    return "/dev/shm/npu-simulator-{}-{}".format(environ["JOB_ID"], environ.get("CM_CHIEF_PORT", ""))
 
 
 def _forget_meeting(environ: Mapping[str, str]) -> None:
@@ -248,7 +248,7 @@ def _meet(environ: Mapping[str, str], size: int) -> int:
     """Number the processes of a host by their devices, as the chief does without a rank table."""
     folder = _meeting(environ)
     os.makedirs(folder, exist_ok=True)
-    mine = "%05d" % int(environ.get("ASCEND_DEVICE_ID", "0"))
+    mine = f"{int(environ.get('ASCEND_DEVICE_ID', '0')):05d}"
     with open(os.path.join(folder, mine), "x"):
         pass
     end = time.monotonic() + _timeout(environ)

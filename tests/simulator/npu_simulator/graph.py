@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import weakref
 from dataclasses import dataclass, field
-from typing import Any, Dict, Iterable, List, Sequence, Set, Tuple
+from typing import Any, Iterable, Sequence
 
 from npu_simulator.device import DEVICE
 from npu_simulator.refusals import refused
@@ -19,9 +19,9 @@ _HOST = ("Dataset", "Iterator", "Save", "Restore", "MergeV2", "ShardedFilename")
 class Marks:
     """Hold, for a graph, which operations stand for NPU operations, by name."""
 
-    kinds: Dict[str, str] = field(default_factory=dict)
-    details: Dict[str, Dict[str, Any]] = field(default_factory=dict)
-    chained: Dict[str, str] = field(default_factory=dict)  # collective -> the one it waits for
+    kinds: dict[str, str] = field(default_factory=dict)
+    details: dict[str, dict[str, Any]] = field(default_factory=dict)
+    chained: dict[str, str] = field(default_factory=dict)  # collective -> the one it waits for
 
 
 _MARKS: weakref.WeakKeyDictionary[Any, Marks] = weakref.WeakKeyDictionary()
@@ -39,9 +39,9 @@ def mark(operation: Any, kind: str, **details: Any) -> None:
     held.details[operation.name] = details
 
 
-def ancestors(targets: Iterable[Any], fed: Set[str]) -> List[Any]:
+def ancestors(targets: Iterable[Any], fed: set[str]) -> list[Any]:
     """List the operations that a run reaches, in the order in which they were made."""
-    seen: Set[Any] = set()
+    seen: set[Any] = set()
     queue = list(targets)
     while queue:
         operation = queue.pop()
@@ -57,10 +57,10 @@ def ancestors(targets: Iterable[Any], fed: Set[str]) -> List[Any]:
 class Compiled:
     """Hold what is known of a graph once GE has seen it."""
 
-    operations: Tuple[Any, ...]
+    operations: tuple[Any, ...]
     number: int  # graph id, counted by session
     hash: str
-    kinds: Tuple[str, ...]
+    kinds: tuple[str, ...]
     loop: bool  # it holds the operation that the adapter takes for a loop, by its name
     fetches_data: bool
 
@@ -75,7 +75,7 @@ class Compiled:
 
 
 def compile_graph(
-    targets: Sequence[Any], fed: Dict[str, Tuple[int, ...]], number: int, loop_limit: int
+    targets: Sequence[Any], fed: dict[str, tuple[int, ...]], number: int, loop_limit: int
 ) -> Compiled:
     """Check a graph as GE would and number it."""
     operations = ancestors(targets, set(fed))
@@ -129,9 +129,9 @@ def _refuse_dynamic(operations: Sequence[Any]) -> None:
                 )
 
 
-def _folded(operations: Sequence[Any]) -> Set[Any]:
+def _folded(operations: Sequence[Any]) -> set[Any]:
     """Find what the compiler computes itself: constants, static shapes, and what is made of these alone."""
-    found: Set[Any] = set()
+    found: set[Any] = set()
     for operation in operations:  # in the order in which they were made, so inputs come first
         if operation.type == "Const":
             found.add(operation)
@@ -146,9 +146,9 @@ def _folded(operations: Sequence[Any]) -> Set[Any]:
 
 def _refuse_cycles(operations: Sequence[Any], held: Marks) -> None:
     """Refuse fused collectives of which one needs another's result: one operation cannot feed itself."""
-    reached: Dict[str, Set[Tuple[str, int]]] = {}
+    reached: dict[str, set[tuple[str, int]]] = {}
     for operation in operations:
-        above: Set[Tuple[str, int]] = set()
+        above: set[tuple[str, int]] = set()
         parents = [tensor.op for tensor in operation.inputs]
         chained = held.chained.get(operation.name)
         parents += [other for other in operation.control_inputs if other.name != chained]

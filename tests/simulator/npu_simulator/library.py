@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from typing import Any, Callable, Dict, List, NamedTuple, Tuple
+from typing import Any, Callable, NamedTuple
 
 import tensorflow.compat.v1 as tf
 
@@ -28,7 +28,7 @@ class Argument(NamedTuple):
     many: bool  # `N * T`, or T a list of types
 
     @classmethod
-    def parse(cls, text: str, attrs: Dict[str, str]) -> Argument:
+    def parse(cls, text: str, attrs: dict[str, str]) -> Argument:
         name, _, kind = text.partition(":")
         number, times, rest = kind.partition("*")
         kind = (rest if times else number).strip()
@@ -38,7 +38,7 @@ class Argument(NamedTuple):
 class Definition:
     """An operation as its REGISTER_OP says."""
 
-    def __init__(self, name: str, form: Dict[str, Any]) -> None:
+    def __init__(self, name: str, form: dict[str, Any]) -> None:
         self.name, self.place = name, form["places"].get(BRANCH, "")
         self.attrs = dict(_split(text) for text in form["attrs"])
         self.inputs = [Argument.parse(text, self.attrs) for text in form["inputs"]]
@@ -47,7 +47,7 @@ class Definition:
         self.given = {attr: kind for attr, kind in self.attrs.items() if attr not in inferred}
 
     @staticmethod
-    def _counted(form: Dict[str, Any]) -> bool:
+    def _counted(form: dict[str, Any]) -> bool:
         return any("*" in text for text in form["inputs"])
 
     def signature(self) -> inspect.Signature:
@@ -62,7 +62,7 @@ class Definition:
         ]
         return inspect.Signature(parameters)
 
-    def allowed(self, given: Argument) -> Tuple[Any, ...]:
+    def allowed(self, given: Argument) -> tuple[Any, ...]:
         """List the types that an argument may have; (): any."""
         text = self.attrs.get(given.type, given.type)
         if text.startswith("list("):
@@ -78,7 +78,7 @@ def load() -> Any:
 
 class _Library:
     def __init__(self) -> None:
-        self.definitions: Dict[str, Definition] = {}
+        self.definitions: dict[str, Definition] = {}
         for name, forms in TABLE["operations"].items():
             form = variant(forms)
             if form is not None:
@@ -115,10 +115,10 @@ def _function(definition: Definition) -> Callable[..., Any]:
     return call
 
 
-def _apply(definition: Definition, arguments: Dict[str, Any]) -> Any:
+def _apply(definition: Definition, arguments: dict[str, Any]) -> Any:
     attrs = {attr: _attribute(definition, attr, arguments[attr]) for attr in definition.given}
-    inputs: List[Any] = []
-    common: Dict[str, Any] = {}  # attribute of a type -> the type that the first input of it has
+    inputs: list[Any] = []
+    common: dict[str, Any] = {}  # attribute of a type -> the type that the first input of it has
     for given in definition.inputs:
         values = _tensors(definition, given, arguments[given.name], common.get(given.type))
         for value in values:
@@ -134,7 +134,7 @@ def _apply(definition: Definition, arguments: Dict[str, Any]) -> Any:
     return outputs if many else outputs[0]
 
 
-def _tensors(definition: Definition, given: Argument, value: Any, like: Any) -> List[Any]:
+def _tensors(definition: Definition, given: Argument, value: Any, like: Any) -> list[Any]:
     if not given.many:
         known = isinstance(value, (tf.Tensor, tf.Variable))
         return [tf.convert_to_tensor(value, name=given.name, dtype=None if known else like)]
@@ -145,7 +145,7 @@ def _tensors(definition: Definition, given: Argument, value: Any, like: Any) -> 
     return [tf.convert_to_tensor(one) for one in value]
 
 
-def _check(definition: Definition, given: Argument, value: Any, common: Dict[str, Any]) -> None:
+def _check(definition: Definition, given: Argument, value: Any, common: dict[str, Any]) -> None:
     allowed, dtype = definition.allowed(given), value.dtype.base_dtype
     if allowed and dtype not in allowed:
         names = ", ".join(kind.name for kind in allowed)
@@ -179,7 +179,7 @@ def _attribute(definition: Definition, attr: str, value: Any) -> Any:
     return value
 
 
-def _split(text: str) -> Tuple[str, str]:
+def _split(text: str) -> tuple[str, str]:
     name, _, kind = text.partition(":")
     return name.strip(), kind.strip()
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any
 
-TABLE: Dict[str, Any] = json.loads(
+TABLE: dict[str, Any] = json.loads(
     (Path(__file__).resolve().parents[1] / "adapter_names.json").read_text(encoding="utf-8")
 )
 BRANCH: str = os.environ.get("NPU_SIMULATOR_ADAPTER", "master")  # which branch this process simulates
@@ -15,7 +15,7 @@ if BRANCH not in TABLE["branches"]:
     raise ValueError(f"NPU_SIMULATOR_ADAPTER={BRANCH}: none of {', '.join(TABLE['branches'])}")
 
 
-def variant(variants: List[Dict[str, Any]], branch: str = BRANCH) -> Optional[Dict[str, Any]]:
+def variant(variants: list[dict[str, Any]], branch: str = BRANCH) -> dict[str, Any] | None:
     """Choose, of the forms that a name has had, that of a branch; None: it is not there."""
     return next((form for form in variants if branch in form["places"]), None)
 

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Any, Dict, List, Optional
+from typing import Any
 
 from tensorflow.core.protobuf.rewriter_config_pb2 import RewriterConfig
 
 from npu_simulator.names import BRANCH, TABLE, has
 from npu_simulator.refusals import refused, refuses
 
-PARAMETERS: Dict[str, Any] = TABLE["parameters"]
+PARAMETERS: dict[str, Any] = TABLE["parameters"]
 _NUMERICS = set("0123456789")
 _DUMP_MODES = ("input", "output", "all")
 _DUMP_DEBUG_MODES = ("aicore_overflow", "atomic_overflow", "all")
 
 
-def read(config: Any) -> Optional[Dict[str, Any]]:
+def read(config: Any) -> dict[str, Any] | None:
     """Read the parameter map of a configuration; None where there is no NpuOptimizer."""
     rewrite = config.graph_options.rewrite_options if config else None
     found = [op for op in rewrite.custom_optimizers if op.name == "NpuOptimizer"] if rewrite else []
@@ -42,7 +42,7 @@ def _value(key: str, value: Any) -> Any:
     return held.decode() if field == "s" else held
 
 
-def check(values: Dict[str, Any]) -> None:
+def check(values: dict[str, Any]) -> None:
     """Refuse what the adapter refuses when it sets a session up."""
     if not values.get("use_off_line", True):
         raise refused("offline_mode_off", "use_off_line is False")
@@ -59,7 +59,7 @@ def check(values: Dict[str, Any]) -> None:
     _check_dump(values)
 
 
-def _check_dump(values: Dict[str, Any]) -> None:
+def _check_dump(values: dict[str, Any]) -> None:
     if not (values.get("enable_dump") or values.get("enable_dump_debug")):
         return
     if "dump_path" not in values:
@@ -86,7 +86,7 @@ def _check_steps(text: str) -> None:
             raise refused("dump_step_reversed", f"in range steps, the first step is >= the second: {text}")
 
 
-def _well_formed(text: str, sets: List[str]) -> bool:
+def _well_formed(text: str, sets: list[str]) -> bool:
     """By a regular expression up to r1.14.0, part by part since, where an end may be missing."""
     if not has("behaviour", "dump_step_is_split"):
         return re.match(r"(\d+(-\d+)?\|)+\Z", text + "|") is not None
@@ -94,7 +94,7 @@ def _well_formed(text: str, sets: List[str]) -> bool:
     return all(len(ends) in (1, 2) and set("".join(ends)) <= _NUMERICS for ends in parts)
 
 
-def _split(text: str, at: str) -> List[str]:
+def _split(text: str, at: str) -> list[str]:
     """Split as std::getline does: what is behind the last separator counts only if there is something."""
     parts = text.split(at)
     return parts if parts[-1] else parts[:-1]

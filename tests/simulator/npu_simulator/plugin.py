@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import types
-from typing import Any, Dict
+from typing import Any
 
 from npu_simulator.names import has
 
@@ -43,7 +43,7 @@ def backends(name: str) -> types.ModuleType:
     return _module(name, functions)
 
 
-def _module(name: str, members: Dict[str, Any]) -> types.ModuleType:
+def _module(name: str, members: dict[str, Any]) -> types.ModuleType:
     made = types.ModuleType(name, __doc__)
     for key, value in members.items():
         setattr(made, key, value)

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, Type
+from typing import Any
 
 from npu_simulator.names import BRANCH, TABLE
 
-ADAPTER: Dict[str, Any] = TABLE["refusals"]  # lines of the adapter's source
-HCCL: Dict[str, str] = TABLE["documented"]  # by CANN's documents: HCCL's source is not public
-OURS: Dict[str, str] = TABLE["ours"]  # where the adapter lets a mistake pass unseen
+ADAPTER: dict[str, Any] = TABLE["refusals"]  # lines of the adapter's source
+HCCL: dict[str, str] = TABLE["documented"]  # by CANN's documents: HCCL's source is not public
+OURS: dict[str, str] = TABLE["ours"]  # where the adapter lets a mistake pass unseen
 
 
 class Refused(RuntimeError):
     """What the adapter, GE or HCCL would refuse, or would train wrongly on."""
 
 
-def refused(key: str, message: str, error: Type[Exception] = Refused) -> Exception:
+def refused(key: str, message: str, error: type[Exception] = Refused) -> Exception:
     """Make the error of a refusal, which says who refuses: a line of the source, HCCL, or the simulator."""
     made = error(f"{message} [{origin(key)}]")
     made.key = key  # type: ignore[attr-defined]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -60,7 +60,7 @@ def _run(
     return result
 
 
-def _compile(session: Any, fetches: Any, feeds: Dict[Any, Any], parameters: Dict[str, Any]) -> graph.Compiled:
+def _compile(session: Any, fetches: Any, feeds: dict[Any, Any], parameters: dict[str, Any]) -> graph.Compiled:
     fed = {_name(session, key): tuple(np.shape(value)) for key, value in feeds.items()}
     key = (_fetch_key(fetches), tuple(sorted(fed.items())))
     if key not in session._npu_compiled:
@@ -73,7 +73,7 @@ def _compile(session: Any, fetches: Any, feeds: Dict[Any, Any], parameters: Dict
     return session._npu_compiled[key]
 
 
-def _kinds(session: Any, targets: List[Any], fed: Dict[str, Any]) -> Tuple[str, ...]:
+def _kinds(session: Any, targets: list[Any], fed: dict[str, Any]) -> tuple[str, ...]:
     kinds = graph.marks(session.graph).kinds
     return tuple(kinds[op.name] for op in graph.ancestors(targets, set(fed)) if op.name in kinds)
 
@@ -87,7 +87,7 @@ def _name(session: Any, key: Any) -> str:
     return session.graph.as_graph_element(key, allow_operation=False).name
 
 
-def _prepare(session: Any, compiled: graph.Compiled, parameters: Optional[Dict[str, Any]]) -> int:
+def _prepare(session: Any, compiled: graph.Compiled, parameters: dict[str, Any] | None) -> int:
     """Open, check and compare before a run; give how often the device repeats it.
 
     parameters: None for a session that runs on the host, where NPUInit and NPUShutdown work all the same.
@@ -106,7 +106,7 @@ def _prepare(session: Any, compiled: graph.Compiled, parameters: Optional[Dict[s
     return _loop(session, compiled, parameters) if compiled.loop else 1
 
 
-def _loop(session: Any, compiled: graph.Compiled, parameters: Dict[str, Any]) -> int:
+def _loop(session: Any, compiled: graph.Compiled, parameters: dict[str, Any]) -> int:
     """Give the steps of a loop: as its variable says, where the session's options allow a loop at all.
 
     How many they allow is not looked at: the variable decides, with a larger count or a smaller one.

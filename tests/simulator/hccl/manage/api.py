@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import List
-
 from npu_simulator.device import DEVICE, WORLD
 from npu_simulator.refusals import refused
 
 
-def _ranks(what: str, group: str) -> List[int]:
+def _ranks(what: str, group: str) -> list[int]:
     DEVICE.need("rank_before_init", what)
     return DEVICE.need_group(group)
 
@@ -39,7 +37,7 @@ def get_group_rank_from_world_rank(world_rank_id: int, group: str) -> int:
     return _ranks("get_group_rank_from_world_rank", group).index(world_rank_id)
 
 
-def create_group(group: str, rank_num: int, rank_ids: List[int]) -> None:
+def create_group(group: str, rank_num: int, rank_ids: list[int]) -> None:
     DEVICE.need("rank_before_init", "create_group")
     if not group or len(group) > 127 or group == WORLD or rank_num != len(set(rank_ids)):
         raise refused("group", f"group {group!r} of {rank_num} ranks {rank_ids}")

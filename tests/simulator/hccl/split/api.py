@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import List
-
 from npu_simulator.device import WORLD
 
 
-def set_split_strategy_by_idx(idxList: List[int], group: str = WORLD) -> None:
+def set_split_strategy_by_idx(idxList: list[int], group: str = WORLD) -> None:
     if not idxList or sorted(set(idxList)) != idxList:
         raise ValueError("idxList must be ascending")
 
 
-def set_split_strategy_by_size(dataSizeList: List[float], group: str = WORLD) -> None:
+def set_split_strategy_by_size(dataSizeList: list[float], group: str = WORLD) -> None:
     if sum(dataSizeList) != 100:
         raise ValueError("dataSizeList must sum to 100")

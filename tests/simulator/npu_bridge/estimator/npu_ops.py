@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numbers
-from typing import Any, List
+from typing import Any
 
 import tensorflow.compat.v1 as tf
 from npu_simulator.refusals import refused
@@ -35,7 +35,7 @@ def dropout(x: Any, keep_prob: Any, noise_shape: Any = None, seed: Any = None, n
     return _ops.drop_out_do_mask(x, mask, keep_prob, name)
 
 
-def _dropout_gradient(operation: Any, upstream: Any) -> List[Any]:
+def _dropout_gradient(operation: Any, upstream: Any) -> list[Any]:
     return [_ops.drop_out_do_mask(upstream, *operation.inputs[1:]), None, None]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, List, Sequence
+from typing import Any, Sequence
 
 import tensorflow.compat.v1 as tf
 from npu_simulator.device import WORLD
@@ -36,7 +36,7 @@ else:
 
 def broadcast(
     tensor: Sequence[Any], root_rank: int, fusion: int = 2, fusion_id: int = 0, group: str = WORLD
-) -> List[Any]:
+) -> list[Any]:
     return _ops.hcom_broadcast(
         input=tensor, fusion=fusion, fusion_id=fusion_id, group=group, root_rank=root_rank
     )

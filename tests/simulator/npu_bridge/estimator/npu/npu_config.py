@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from typing import Any, Callable, Dict, Tuple
+from typing import Any, Callable
 
 import tensorflow.compat.v1 as tf
 from npu_simulator.names import has
@@ -12,7 +12,7 @@ from tensorflow.core.protobuf import config_pb2
 from tensorflow.core.protobuf.rewriter_config_pb2 import RewriterConfig
 
 
-def set_npu_default_config(func: Callable[..., Any], args: Any, kwargs: Any) -> Tuple[Any, Dict[str, Any]]:
+def set_npu_default_config(func: Callable[..., Any], args: Any, kwargs: Any) -> tuple[Any, dict[str, Any]]:
     """Complete the `config` of a call of Session.__init__, which may be given by place or by name."""
     place = list(inspect.signature(func).parameters).index("config") - 1  # without self
     given = kwargs.get("config")

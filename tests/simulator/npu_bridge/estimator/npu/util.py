@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any, Dict
+from typing import Any
 
 import tensorflow.compat.v1 as tf
 from npu_simulator.names import has
@@ -45,11 +45,11 @@ def _check_operation(train_op: Any) -> None:
         raise refused("train_op_is_no_operation", text, ValueError)
 
 
-def _variables() -> Dict[str, Any]:
+def _variables() -> dict[str, Any]:
     return {name: create_or_get_var(name) for name in _NAMES}
 
 
-def _load(held: Dict[str, Any], session: Any, iterations: int) -> None:
+def _load(held: dict[str, Any], session: Any, iterations: int) -> None:
     for name, value in zip(_NAMES, (iterations - 1, 0, 0, 1)):
         held[name].load(value, session)
 
