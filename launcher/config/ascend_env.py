@@ -7,7 +7,7 @@ import shutil
 import subprocess
 from typing import Mapping
 
-from launcher.config.job import Source
+from launcher.config.job import Provenance
 
 TIMEOUT = 60.0  # seconds; the script runs a few greps and a Python
 _OWN = ("_", "SHLVL", "PWD", "OLDPWD", "BASH_ENV", "ENV", "SHELLOPTS", "BASHOPTS")  # bash's, not the script's
@@ -16,7 +16,7 @@ _COMMAND = '. "$1" >&2 || exit $?; exec env -0'
 
 
 def load(
-    path: str, environ: Mapping[str, str], launch_dir: str = ".", source: Source | None = None
+    path: str, environ: Mapping[str, str], launch_dir: str = ".", source: Provenance | None = None
 ) -> tuple[dict[str, str], str]:
     """Give `environ` as the script changes it, and a line that says what was changed.
 
@@ -29,7 +29,7 @@ def load(
     try:
         after = _run(script, environ)
     except _Failure as failure:
-        raise (source or Source()).error("ascend_env", str(failure)) from None
+        raise (source or Provenance()).error("ascend_env", str(failure)) from None
     changed = sorted(name for name in after if after[name] != environ.get(name))
     return after, "ascend_env: {} sets {}".format(path, ", ".join(changed) or "nothing")
 

@@ -52,7 +52,7 @@ class JobConfig:
 
 
 @dataclass(frozen=True)
-class Source:
+class Provenance:
     """Say where values were written: line of the YAML file by key ("args.x" inside args)."""
 
     file: str = ""
@@ -70,14 +70,14 @@ class Source:
 
 def load(
     path: Optional[str], overrides: Sequence[str], options: Mapping[str, Any]
-) -> Tuple[JobConfig, Source]:
+) -> Tuple[JobConfig, Provenance]:
     """Read a job: the YAML file, then `key=value` overrides, then options of the command line.
 
     Raises:
         ConfigError: with file, line, key and what to do.
     """
     values, lines = _read_yaml(path) if path else ({}, {})
-    source = Source(path or "", lines)
+    source = Provenance(path or "", lines)
     values.setdefault("args", {})
     if not isinstance(values["args"], dict):
         raise source.error("args", "not a mapping; write flags as `name: value` below it")
@@ -146,7 +146,7 @@ def _yaml_value(text: str, key: str) -> Any:
         raise ConfigError(f"{text!r} cannot be read; quote it", file="command line", key=key) from None
 
 
-def _build(values: Dict[str, Any], source: Source) -> JobConfig:
+def _build(values: Dict[str, Any], source: Provenance) -> JobConfig:
     import dacite
 
     for key in values:
@@ -168,7 +168,7 @@ def _build(values: Dict[str, Any], source: Source) -> JobConfig:
 _NOUNS = {"str": "a text", "int": "a whole number", "float": "a number", "bool": "true or false"}
 
 
-def _wrong_type(values: Mapping[str, Any], source: Source, key: str) -> ConfigError:
+def _wrong_type(values: Mapping[str, Any], source: Provenance, key: str) -> ConfigError:
     kind = str(_fields()[key].type) if key in _fields() else ""
     wanted = _NOUNS.get(kind, "a list" if kind.startswith("List") else kind or "another type")
     return source.error(key, f"{values.get(key)!r} is of a wrong type; give {wanted}")
@@ -183,7 +183,7 @@ _CHOICES = {
 _NOT_NEGATIVE = ("grace", "hang_timeout", "early_exit_grace", "max_restarts", "log_max")
 
 
-def _check_values(config: JobConfig, source: Source) -> None:
+def _check_values(config: JobConfig, source: Provenance) -> None:
     for key, allowed in _CHOICES.items():
         if getattr(config, key) not in allowed:
             given = getattr(config, key)

@@ -8,7 +8,7 @@ import shutil
 from dataclasses import dataclass, field
 from typing import Any, Mapping, Sequence
 
-from launcher.config.job import JobConfig, Source, arguments
+from launcher.config.job import JobConfig, Provenance, arguments
 from launcher.errors import NotExecutableError, NotFoundError
 from launcher.plan import environment
 from launcher.plan.model import Plan, Policy, RankSpec
@@ -151,7 +151,7 @@ def executable(name: str, environ: Mapping[str, str], launch_dir: str) -> str:
     return path
 
 
-def missing_program(config: JobConfig, command: Sequence[str], source: Source) -> None:
+def missing_program(config: JobConfig, command: Sequence[str], source: Provenance) -> None:
     """Refuse a job that names nothing to run."""
     if not command and not config.program:
         raise source.error("program", "missing; give a module, a script, or `-- COMMAND ...`")

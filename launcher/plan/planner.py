@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Sequence
 
 from launcher.config import ascend_env
-from launcher.config.job import JobConfig, Source, arguments
+from launcher.config.job import JobConfig, Provenance, arguments
 from launcher.errors import ConfigError, LauncherError
 from launcher.plan import build, environment, placement
 from launcher.plan.build import Site
@@ -38,7 +38,7 @@ class Prepared:
     table: RankTable
 
 
-def prepare(config: JobConfig, source: Source, command: Sequence[str]) -> Prepared:
+def prepare(config: JobConfig, source: Provenance, command: Sequence[str]) -> Prepared:
     """Compute the plan of a job, or refuse it with everything that is wrong with its files.
 
     Raises:
@@ -69,7 +69,7 @@ def prepare(config: JobConfig, source: Source, command: Sequence[str]) -> Prepar
     return Prepared(config, _reviewed(plan, config, source), places.table)
 
 
-def _reviewed(plan: Plan, config: JobConfig, source: Source) -> Plan:
+def _reviewed(plan: Plan, config: JobConfig, source: Provenance) -> Plan:
     """Add what is odd about the ranks' environment to the notes. ConfigError: what HCCL would refuse."""
     errors, notes = environment.review(plan.ranks[0].env, plan.backend, config.chip)
     if errors:
@@ -78,7 +78,7 @@ def _reviewed(plan: Plan, config: JobConfig, source: Source) -> Plan:
     return replace(plan, notes=(*plan.notes, *notes))
 
 
-def _of_variable(name: str, message: str, config: JobConfig, source: Source) -> ConfigError:
+def _of_variable(name: str, message: str, config: JobConfig, source: Provenance) -> ConfigError:
     """Say where a variable was set: in the job, or in the shell that the launcher was called from."""
     if name in config.env:
         return source.error("env." + name, message)
@@ -92,7 +92,7 @@ def _launch_dir() -> str:
         raise ConfigError("the current directory is gone; cd to one that exists") from None
 
 
-def _places(config: JobConfig, source: Source, devices: tuple[int, ...]) -> GivenTable:
+def _places(config: JobConfig, source: Provenance, devices: tuple[int, ...]) -> GivenTable:
     """Give the rank table: the one of `rank_table_file`, or one made from an inventory."""
     if config.rank_table_file:
         path = os.path.expanduser(config.rank_table_file)
@@ -133,7 +133,7 @@ def _render(table: RankTable) -> str:
     return render(table)
 
 
-def check_program(config: JobConfig, source: Source, command: Sequence[str]) -> list[str]:
+def check_program(config: JobConfig, source: Provenance, command: Sequence[str]) -> list[str]:
     """Let the program's own check look at its flags; give its notes.
 
     It runs as a process of its own: what it imports is the trainer's side, not the launcher's.
