@@ -48,9 +48,9 @@ def cost(features: Features, mode: str, batch: int, steps: int) -> tuple[float, 
 def speed(features: Features, mode: str, args: argparse.Namespace, config: BertConfig) -> float:
     """Train some steps; give the real examples a second."""
     order = batching.make_order(features, args.batch, 1, True, mode)
-    loss_over = "row" if mode == "pad" else "tokens"
+    softmax_over = "row" if mode == "pad" else "tokens"
     shown = max(1, args.steps // RECORDS)
-    settings = TrainConfig(args.steps, loss_over=loss_over, display_loss_steps=shown)
+    settings = TrainConfig(args.steps, softmax_over=softmax_over, display_loss_steps=shown)
     backend = backends.create(Cluster.from_environ({}))
     with tempfile.TemporaryDirectory() as folder:
         try:

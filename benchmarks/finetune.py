@@ -28,7 +28,7 @@ import numpy as np  # noqa: E402
 from benchmarks import rows  # noqa: E402
 from benchmarks.inputs import pretrained, train_file  # noqa: E402
 from squad.answers.answer_text import AnswerText  # noqa: E402
-from squad.answers.nbest import Options, predictions  # noqa: E402
+from squad.answers.nbest import Options, find_answers  # noqa: E402
 from squad.data.examples import read_squad  # noqa: E402
 from squad.data.features import build_features  # noqa: E402
 from squad.data.tokenizer import Tokenizer  # noqa: E402
@@ -117,7 +117,7 @@ def peer_full(args: argparse.Namespace, seed: int) -> None:
             return rows.show("HF PyTorch", None, [])
         held, texts = np.load(logits), AnswerText(_tokenizer(args).vocab)
         options = Options(version_2_with_negative=True)
-        made = predictions(examples, features, held["start"], held["end"], texts, options)
+        made = find_answers(examples, features, held["start"], held["end"], texts, options)
         figures(args, f"HF PyTorch, seed {seed}, {done['seconds']:.0f} s", made.predictions, made.nbest)
 
 

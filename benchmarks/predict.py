@@ -44,7 +44,7 @@ def compare(args: argparse.Namespace) -> None:
 
     from benchmarks.inputs import pretrained
     from squad.answers.answer_text import AnswerText
-    from squad.answers.nbest import Options, predictions
+    from squad.answers.nbest import Options, find_answers
     from squad.data.examples import read_squad
     from squad.data.features import build_features
     from squad.data.tokenizer import Tokenizer
@@ -63,7 +63,7 @@ def compare(args: argparse.Namespace) -> None:
         weights = with_head(model, folder)
         results = [(*way, *run(model, weights, features, *way)) for way in WAYS]
     for mode, batch_size, at_once, seconds, start, end in results:
-        answers = predictions(
+        answers = find_answers(
             examples, features, start, end, AnswerText(tokenizer.vocab), options
         ).predictions
         first = first or (seconds, answers)

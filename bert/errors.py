@@ -3,7 +3,7 @@
 TrainerError
 ├── CheckpointError     a checkpoint is damaged, or does not fit the model or the folder (also a ValueError)
 ├── NotFinite           the loss or the gradients are no numbers: training has diverged
-├── EndlessOverflow     no loss scale fits the gradients
+├── PersistentOverflow     no loss scale fits the gradients
 ├── StepsDiffer         the device made more or fewer steps than the loop counts
 └── RanksDiffer         the ranks' weights are no longer equal
 """
@@ -23,7 +23,7 @@ class NotFinite(TrainerError, ArithmeticError):
     """Report a loss or gradients that are nan or infinite."""
 
 
-class EndlessOverflow(TrainerError, ArithmeticError):
+class PersistentOverflow(TrainerError, ArithmeticError):
     """Report that step after step overflows at whatever scale."""
 
 

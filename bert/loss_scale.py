@@ -16,7 +16,7 @@ from bert.train_config import HIGHEST_SCALE
 
 GOOD_STEPS = 1000
 BAD_STEPS = 2
-ENDLESS = 100  # overflows in a row that end the run: a scale of 2**32 is down to 1 after 64
+MOST_OVERFLOWS = 100  # overflows in a row that end the run: a scale of 2**32 is down to 1 after 64
 
 
 def make(scale: float, initial: float, backend: Backend) -> Any | None:

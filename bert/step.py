@@ -49,7 +49,7 @@ def build(model_config: BertConfig, config: TrainConfig, batch: Any, backend: Ba
     part = counter("accumulated")
     scale = loss_scale.make(config.npu_bert_loss_scale, config.init_loss_scale_value, backend)
     loss = _loss(model_config, config, batch, backend, weights, _batch_number(config, step, part))
-    rows = backend.sums_rows and config.num_accumulation_steps == 1
+    rows = backend.supports_sparse_gradients and config.num_accumulation_steps == 1
     sums, sparse = _gradients(loss, list(trained.values()), scale, rows)
     accumulate, sums, clear = _accumulate(sums, part, config.num_accumulation_steps)
     stop = counter("stop_requested")
@@ -98,7 +98,7 @@ def _loss(
         checkpointed=config.gradient_checkpointing,
     )  # fmt: skip
     # Divided by the whole step's weight, so that the sum over ranks and batches is the step's mean.
-    return span_loss(model.span_logits(batch), batch, config.loss_over) / batch["global_weight"]
+    return span_loss(model.span_logits(batch), batch, config.softmax_over) / batch["global_weight"]
 
 
 def _gradients(

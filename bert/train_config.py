@@ -30,7 +30,7 @@ class TrainConfig:
     gradient_checkpointing: bool = False
     freeze_embeddings: bool = False  # bert/embeddings stay as they are loaded, and have no slots
     amp: bool | None = None
-    loss_over: str = "row"
+    softmax_over: str = "row"
     seed: int = 12345
     rows_per_step: int = 0  # over all ranks; with steps_per_epoch, what a resume by other ranks needs
     steps_per_epoch: int = 0  # 0: unknown, no epochs are shown

@@ -18,7 +18,7 @@ from bert.backend.base import Backend
 from bert.checkpoints import reader, resume, store
 from bert.checkpoints.resume import Start
 from bert.config import BertConfig
-from bert.errors import EndlessOverflow, NotFinite, StepsDiffer
+from bert.errors import PersistentOverflow, NotFinite, StepsDiffer
 from bert.model import Model, create_variables, tanh_gelu
 from bert.progress import Progress
 from bert.step import StepGraph
@@ -225,8 +225,8 @@ class _Loop:
                 "the gradients' norm is %s at step %d, the loss %.4g; lower the learning rate"
                 % (float(result["norm"]), at, float(result["loss"]))
             )
-        if result["skipped_in_a_row"] >= loss_scale.ENDLESS:
-            raise EndlessOverflow(
+        if result["skipped_in_a_row"] >= loss_scale.MOST_OVERFLOWS:
+            raise PersistentOverflow(
                 "the gradients overflowed in %d steps in a row, up to step %d, the last at loss scale %g;"
                 " lower the learning rate or the (initial) loss scale"
                 % (result["skipped_in_a_row"], at, result["scale"])

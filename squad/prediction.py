@@ -29,7 +29,7 @@ def predict(job: Job, model: BertConfig, data: Dataset, checkpoint: str, backend
     """
     os.makedirs(job.output_dir, exist_ok=True)
     logits = _share(job, model, data, checkpoint, backend)
-    logit_shards.write_piece(job.output_dir, backend.rank, backend.size, data.features, *logits)
+    logit_shards.write_shard(job.output_dir, backend.rank, backend.size, data.features, *logits)
     backend.barrier()
     if backend.rank == 0:
         result = _answer(job, data, backend.size)
@@ -81,7 +81,7 @@ def _timed(outputs: Iterator[Any], count: int, seconds: list[float]) -> Iterator
             yield output
 
 
-def _answer(job: Job, data: Dataset, ranks: int) -> nbest.Result:
+def _answer(job: Job, data: Dataset, ranks: int) -> nbest.Answers:
     """Turn the logits of all ranks into answers and write them."""
     flags = job.flags
     heartbeat.beat("answers")
@@ -93,13 +93,13 @@ def _answer(job: Job, data: Dataset, ranks: int) -> nbest.Result:
         flags.null_score_diff_threshold,
     )
     texts = AnswerText(job.tokenizer.vocab, flags.do_lower_case, print if flags.verbose_logging else None)
-    result = nbest.predictions(data.examples, data.features, start, end, texts, options)
-    paths = nbest.write(job.output_dir, result, flags.version_2_with_negative)
+    result = nbest.find_answers(data.examples, data.features, start, end, texts, options)
+    paths = nbest.write_files(job.output_dir, result, flags.version_2_with_negative)
     heartbeat.artifact({"kind": "predictions", "files": paths})
     return result
 
 
-def score(job: Job, result: nbest.Result) -> dict[str, float]:
+def score(job: Job, result: nbest.Answers) -> dict[str, float]:
     """Score the answers, also with the official script when it is given; {} for a file without answers.
 
     Raises:

@@ -11,7 +11,7 @@ from bert.backend.npu_options import NpuOptions
 from bert.config import BertConfig
 from bert.train_config import TrainConfig
 from squad.data import batching
-from squad.data.data_order import GlobalOrder
+from squad.data.data_order import DataOrder
 from squad.errors import DataError
 from squad.flags import SquadFlags
 from squad.job import Dataset, Job
@@ -68,7 +68,7 @@ def loss_scale(flags: SquadFlags, device: str) -> float:
     return DYNAMIC if half else OFF
 
 
-def train_config(flags: SquadFlags, order: GlobalOrder, device: str) -> TrainConfig:
+def train_config(flags: SquadFlags, order: DataOrder, device: str) -> TrainConfig:
     """Give the trainer's settings: every field that has a flag's name is that flag's value."""
     known = {field.name for field in dataclasses.fields(TrainConfig)}
     values: dict[str, Any] = {name: getattr(flags, name) for name in known & set(vars(flags))}
@@ -83,13 +83,13 @@ def train_config(flags: SquadFlags, order: GlobalOrder, device: str) -> TrainCon
         "rows_per_step": order.global_batch,
         "steps_per_epoch": order.steps_per_epoch,
         # Padding takes part in Google's softmax; rows of other lengths, or of several features, cannot.
-        "loss_over": "row" if flags.batching == "pad" else "tokens",
+        "softmax_over": "row" if flags.batching == "pad" else "tokens",
     }
     values.update((name, value) for name, value in computed.items() if name in known)
     return TrainConfig(**values)
 
 
-def describe(order: GlobalOrder, config: TrainConfig, features: int, ranks: int) -> str:
+def describe(order: DataOrder, config: TrainConfig, features: int, ranks: int) -> str:
     """Say in a line what an epoch and a step are."""
     packed = f"{features} features in {order.num_rows} rows" if order.mode == "pack" else ""
     return "training: %d steps of %d rows on %d device%s; an epoch is %s, %d steps; batching %s" % (

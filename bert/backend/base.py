@@ -13,7 +13,7 @@ class Backend:
     size = 1
     fused_adam = False  # True: TensorFlow's fused Adam is there and is faster
     repeats_dropout = True  # False: its dropout has no seed, so a layer cannot be computed twice
-    sums_rows = False  # True: all_reduce_sum takes rows of a table (tf.IndexedSlices), and gives such back
+    supports_sparse_gradients = False  # True: all_reduce_sum takes rows of a table (tf.IndexedSlices), and gives such back
     static_shapes = False  # True: every batch must have the shapes of the first, and the graph says them
     steps_per_call = 1  # the most training steps that one run_steps makes on the device
     predictions_at_once = 1  # batches whose prediction may overlap

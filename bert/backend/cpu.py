@@ -34,7 +34,7 @@ class CpuBackend(Backend):
         # A thread that has no part in a narrow operation goes on with the next batch.
         self.predictions_at_once = 3 if _threads() > 1 else 1
         self._collective = collective.connect(cluster, kind)
-        self.sums_rows = hasattr(self._collective, "all_gather_rows")  # gRPC has no such thing
+        self.supports_sparse_gradients = hasattr(self._collective, "all_gather_rows")  # gRPC has no such thing
 
     def _can_amp(self) -> bool:
         reason = amp_obstacle()

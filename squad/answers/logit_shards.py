@@ -25,12 +25,12 @@ def fingerprint(features: Any) -> str:
     return digest.hexdigest()
 
 
-def piece_path(folder: str, rank: int, size: int) -> str:
+def shard_path(folder: str, rank: int, size: int) -> str:
     """Name the file of one rank's share."""
     return os.path.join(folder, f"logits_{rank}_of_{size}.npz")
 
 
-def write_piece(
+def write_shard(
     folder: str,
     rank: int,
     size: int,
@@ -40,7 +40,7 @@ def write_piece(
     done: np.ndarray,
 ) -> str:
     """Write the rows of logits [R, L] that are `done` [R]; return the path. Whole or not at all."""
-    path = piece_path(folder, rank, size)
+    path = shard_path(folder, rank, size)
     rows = np.flatnonzero(done)
     with open(path + ".tmp", "wb") as stream:
         np.savez(
@@ -65,9 +65,9 @@ def merge(folder: str, size: int, features: Any) -> tuple[np.ndarray, np.ndarray
     times = np.zeros(shape[0], np.int64)
     expected = fingerprint(features)
     for rank in range(size):
-        piece = _read(piece_path(folder, rank, size))
+        piece = _read(shard_path(folder, rank, size))
         if str(piece["fingerprint"]) != expected:
-            raise DataError(f"{piece_path(folder, rank, size)}: of other features; predict again")
+            raise DataError(f"{shard_path(folder, rank, size)}: of other features; predict again")
         start[piece["rows"]], end[piece["rows"]] = piece["start_logits"], piece["end_logits"]
         times[piece["rows"]] += 1
     for problem, wrong in (("no rank has predicted", times == 0), ("two ranks have predicted", times > 1)):
@@ -75,7 +75,7 @@ def merge(folder: str, size: int, features: Any) -> tuple[np.ndarray, np.ndarray
             shown = ", ".join(map(str, np.flatnonzero(wrong)[:_SHOWN]))
             raise DataError(f"{problem} {wrong.sum()} of {len(times)} features: {shown}")
     for rank in range(size):
-        os.unlink(piece_path(folder, rank, size))
+        os.unlink(shard_path(folder, rank, size))
     return start, end
 
 

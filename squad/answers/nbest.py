@@ -47,7 +47,7 @@ class Entry(NamedTuple):
     end_logit: float
 
 
-class Result(NamedTuple):
+class Answers(NamedTuple):
     """Hold what goes into the three files; `null_odds` is empty for SQuAD 1.1."""
 
     predictions: dict[str, str]
@@ -62,14 +62,14 @@ class _Candidates(NamedTuple):
     bounds: list[int]  # [examples + 1]: those of example i are bounds[i] to bounds[i + 1]
 
 
-def predictions(
+def find_answers(
     examples: Sequence[Any],
     features: Any,
     start_logits: np.ndarray,
     end_logits: np.ndarray,
     texts: AnswerText,
     options: Options,
-) -> Result:
+) -> Answers:
     """Answer every example from the logits [N, L] of its features.
 
     `examples` have qas_id and doc_tokens; `features` arrays example_index [N], and input_ids,
@@ -78,14 +78,14 @@ def predictions(
     start_logits, end_logits = _checked(examples, features, start_logits, end_logits)
     candidates = _candidates(len(examples), features, start_logits, end_logits, options)
     nulls = _null_entries(len(examples), features, start_logits, end_logits)
-    result = Result({}, {}, {})
+    result = Answers({}, {}, {})
     for index, example in enumerate(examples):
         spans = _spans(index, example, features.input_ids, candidates, texts)
         _answer(example.qas_id, spans, nulls[index], options, result)
     return result
 
 
-def write(folder: str, result: Result, version_2_with_negative: bool) -> list[str]:
+def write_files(folder: str, result: Answers, version_2_with_negative: bool) -> list[str]:
     """Write the files, each as a whole or not at all; return their paths."""
     documents: dict[str, Any] = {"predictions.json": result.predictions}
     documents["nbest_predictions.json"] = result.nbest
@@ -204,7 +204,7 @@ def _with_null(spans: Iterator[Entry], null: Entry) -> Iterator[Entry]:
         yield null
 
 
-def _answer(qas_id: str, spans: Iterator[Entry], null: Entry, options: Options, result: Result) -> None:
+def _answer(qas_id: str, spans: Iterator[Entry], null: Entry, options: Options, result: Answers) -> None:
     """Choose the n-best and the prediction of one question and put them into `result`."""
     if not options.version_2_with_negative:
         nbest = list(islice(spans, options.n_best_size)) or [Entry("empty", 0.0, 0.0)]

@@ -12,7 +12,7 @@ from typing import Dict, Iterable, Iterator, Sequence
 
 import numpy as np
 
-from squad.data.data_order import NOTHING, GlobalOrder, Share
+from squad.data.data_order import NO_FEATURE, DataOrder, Share
 from squad.data.features import Features
 
 Batch = Dict[str, np.ndarray]
@@ -20,17 +20,17 @@ LOWEST = -10000.0  # logit of columns beside a feature's tokens
 _MULTIPLE = 8  # columns of a trimmed batch: a multiple, so that few shapes occur
 
 
-def make_order(features: Features, global_batch: int, seed: int, shuffle: bool, mode: str) -> GlobalOrder:
+def make_order(features: Features, global_batch: int, seed: int, shuffle: bool, mode: str) -> DataOrder:
     """Order features for training in a batching mode; global_batch counts rows over all ranks."""
     lengths = None if mode == "pad" else features.lengths
-    return GlobalOrder(
+    return DataOrder(
         len(features), global_batch, seed, shuffle, lengths, mode, row_length=features.max_seq_length
     )
 
 
 def train_batches(
     features: Features,
-    order: GlobalOrder,
+    order: DataOrder,
     rank: int = 0,
     size: int = 1,
     start_step: int = 0,
@@ -64,7 +64,7 @@ def _train_batch(features: Features, share: Share, mode: str) -> Batch:
 def predict_order(
     features: Features, rank: int = 0, size: int = 1, batch_size: int = 8, mode: str = "pad"
 ) -> list[np.ndarray]:
-    """Share the features out for prediction: a rank's batches, each [batch_size], NOTHING in the tail.
+    """Share the features out for prediction: a rank's batches, each [batch_size], NO_FEATURE in the tail.
 
     bucket (and pack, which is for training) puts the longest features first, similar lengths together.
     """
@@ -72,7 +72,7 @@ def predict_order(
     if mode != "pad":
         order = np.argsort(-features.lengths.astype(np.int64), kind="stable")
     missing = -len(order) % batch_size
-    batches = np.concatenate([order, np.full(missing, NOTHING)]).reshape(-1, batch_size)
+    batches = np.concatenate([order, np.full(missing, NO_FEATURE)]).reshape(-1, batch_size)
     return list(batches[rank::size])
 
 
@@ -81,7 +81,7 @@ def predict_batches(
 ) -> Iterator[Batch]:
     """Yield the batches of `predict_order`: input_ids, input_mask, segment_ids; pad keeps all L columns."""
     for rows in predict_order(features, rank, size, batch_size, mode):
-        yield _plain(features, np.where(rows == NOTHING, rows[0], rows), trim=mode != "pad")
+        yield _plain(features, np.where(rows == NO_FEATURE, rows[0], rows), trim=mode != "pad")
 
 
 def collect_logits(
@@ -97,7 +97,7 @@ def collect_logits(
     done = np.zeros(len(features), bool)
     column = np.arange(shape[1])
     for rows, logits in zip(order, outputs):
-        real = np.flatnonzero(rows != NOTHING)
+        real = np.flatnonzero(rows != NO_FEATURE)
         width = logits[0].shape[1]
         inside = column[:width] < features.lengths[rows[real], None]
         for whole, part in zip((start, end), logits):
@@ -130,7 +130,7 @@ def _packed(features: Features, rows: np.ndarray) -> Batch:
         batch[name] = np.zeros(rows.shape, np.int32)
     for row, held in enumerate(rows):
         left = 0
-        for slot, feature in enumerate(held[held != NOTHING]):
+        for slot, feature in enumerate(held[held != NO_FEATURE]):
             length = int(features.lengths[feature])
             here = (row, slice(left, left + length))
             for name in tokens[:3]:

@@ -13,7 +13,7 @@ from typing import Sequence
 import numpy as np
 
 MODES = ("pad", "bucket", "pack")
-NOTHING = -1  # in place of a feature
+NO_FEATURE = -1  # in place of a feature
 _WINDOW = 64  # global batches whose features are sorted by length together (bucket)
 _SLOTS = 8  # most features in a packed row
 
@@ -22,12 +22,12 @@ _SLOTS = 8  # most features in a packed row
 class Share:
     """Hold what one rank reads in one step: features int64 and weights float32, both [rows, slots]."""
 
-    features: np.ndarray  # NOTHING in slots that stay empty
+    features: np.ndarray  # NO_FEATURE in slots that stay empty
     weights: np.ndarray  # 0 where nothing is to be learnt
     global_weight: float  # sum of the weights of all ranks
 
 
-class GlobalOrder:
+class DataOrder:
     """Order features into rows, rows into global batches; every feature comes once an epoch.
 
     A row is one feature (pad, bucket) or several that fit into `row_length` tokens (pack). bucket and pack
@@ -63,7 +63,7 @@ class GlobalOrder:
         self._rows = np.arange(num_examples)[:, None]
         if mode == "pack":
             order = self._random(-1).permutation(num_examples) if shuffle else np.arange(num_examples)
-            self._rows = pack(self._lengths, row_length, order)
+            self._rows = pack_rows(self._lengths, row_length, order)
         self._epoch: tuple[int, np.ndarray] = (-1, self._rows)
 
     @property
@@ -84,19 +84,19 @@ class GlobalOrder:
     def batch(self, step: int) -> tuple[np.ndarray, np.ndarray]:
         """Give the global batch of a step, counted over all epochs from 0.
 
-        Returns: (features int64, weights float32), both [global_batch, slots]; NOTHING and 0 where empty.
+        Returns: (features int64, weights float32), both [global_batch, slots]; NO_FEATURE and 0 where empty.
         """
         epoch, index = divmod(step, self.steps_per_epoch)
         if self._epoch[0] != epoch:
             self._epoch = (epoch, self._epoch_rows(epoch))
         rows = self._epoch[1][index * self.global_batch : (index + 1) * self.global_batch]
-        return rows, (rows != NOTHING).astype(np.float32)
+        return rows, (rows != NO_FEATURE).astype(np.float32)
 
     def share(self, step: int, rank: int, size: int) -> Share:
         """Give a rank's share of a global batch: ceil(global_batch / size) rows, whatever the rank."""
         rows, weights = self.batch(step)
         loads = None if self._lengths is None else self._loads(rows)
-        picked = deal(loads, len(rows), size)[rank]
+        picked = deal_rows(loads, len(rows), size)[rank]
         each = -(-len(rows) // size)
         mine = np.zeros((each, rows.shape[1]), np.float32)
         mine[: len(picked)] = weights[picked]
@@ -107,7 +107,7 @@ class GlobalOrder:
         return Share(held, mine, float(weights.sum()))
 
     def _loads(self, rows: np.ndarray) -> np.ndarray:
-        return np.where(rows == NOTHING, 0, self._lengths[rows]).sum(axis=1)
+        return np.where(rows == NO_FEATURE, 0, self._lengths[rows]).sum(axis=1)
 
     def _random(self, epoch: int) -> np.random.RandomState:
         # RandomState's numbers are frozen for all versions of numpy; default_rng's are not.
@@ -121,12 +121,12 @@ class GlobalOrder:
         missing = self.steps_per_epoch * self.global_batch - count
         if self._lengths is not None:
             order = _sorted_in_windows(order, self._loads(self._rows), self.global_batch * _WINDOW)
-        filled = np.concatenate([order, np.full(missing, NOTHING, order.dtype)])
+        filled = np.concatenate([order, np.full(missing, NO_FEATURE, order.dtype)])
         batches = filled.reshape(-1, self.global_batch)
         if self._lengths is not None and self._shuffle:
             batches = batches[random.permutation(len(batches))]
         flat = batches.reshape(-1)
-        return np.where(flat[:, None] == NOTHING, NOTHING, self._rows[flat])
+        return np.where(flat[:, None] == NO_FEATURE, NO_FEATURE, self._rows[flat])
 
 
 def _sorted_in_windows(order: np.ndarray, loads: np.ndarray, window: int) -> np.ndarray:
@@ -135,7 +135,7 @@ def _sorted_in_windows(order: np.ndarray, loads: np.ndarray, window: int) -> np.
     return order[np.lexsort((loads[order], group))]
 
 
-def deal(loads: np.ndarray | None, count: int, size: int) -> list[list[int]]:
+def deal_rows(loads: np.ndarray | None, count: int, size: int) -> list[list[int]]:
     """Share rows out to ranks, at most ceil(count / size) each: evenly by load, else in runs.
 
     The heaviest row goes first, each to the rank with the least so far.
@@ -152,8 +152,8 @@ def deal(loads: np.ndarray | None, count: int, size: int) -> list[list[int]]:
     return [sorted(share) for share in shares]
 
 
-def pack(lengths: np.ndarray, row_length: int, order: np.ndarray, slots: int = _SLOTS) -> np.ndarray:
-    """Put features together into rows of at most row_length tokens: [rows, slots], NOTHING where empty.
+def pack_rows(lengths: np.ndarray, row_length: int, order: np.ndarray, slots: int = _SLOTS) -> np.ndarray:
+    """Put features together into rows of at most row_length tokens: [rows, slots], NO_FEATURE where empty.
 
     Longest first, each into the row where it leaves the least room (best fit decreasing). The order
     decides among equal lengths.
@@ -178,7 +178,7 @@ def pack(lengths: np.ndarray, row_length: int, order: np.ndarray, slots: int = _
         if len(rows[row]) < slots and room > length:
             open_rows[room - length].append(row)
             rooms |= 1 << (room - length)
-    packed = np.full((len(rows), slots), NOTHING, np.int64)
+    packed = np.full((len(rows), slots), NO_FEATURE, np.int64)
     for index, row_features in enumerate(rows):
         packed[index, : len(row_features)] = row_features
     return packed

@@ -265,11 +265,11 @@ def _records(features: Features, rows: range) -> Iterator[bytes]:
     """Encode some rows, a few hundred at a time."""
     for start in rows[::_AT_ONCE]:
         chunk = slice(start, min(start + _AT_ONCE, rows.stop))
-        columns = [tf_example.numbers(getattr(features, name)[chunk]) for name in _TOKENS]
+        columns = [tf_example.pack_numbers(getattr(features, name)[chunk]) for name in _TOKENS]
         singles = (getattr(features, name)[chunk, None].astype(np.int32) for name in _SINGLES)
-        columns += [tf_example.numbers(values) for values in singles]
+        columns += [tf_example.pack_numbers(values) for values in singles]
         for packed in zip(*columns):
-            yield tf_example.example(dict(zip(_TOKENS + _SINGLES, packed)))
+            yield tf_example.encode(dict(zip(_TOKENS + _SINGLES, packed)))
 
 
 def _load(cache: Cache, manifest: Mapping[str, Any]) -> Features:

@@ -12,14 +12,14 @@ from typing import Mapping
 import numpy as np
 
 
-def example(fields: Mapping[str, bytes]) -> bytes:
-    """Encode a message of named lists of numbers, each as `numbers` gives it."""
+def encode(fields: Mapping[str, bytes]) -> bytes:
+    """Encode a message of named lists of numbers, each as `pack_numbers` gives it."""
     entries = [_before(name, len(packed)) + packed for name, packed in fields.items()]
     size = sum(map(len, entries))
     return b"".join([_header(1, size), *entries])  # Example.features
 
 
-def numbers(rows: np.ndarray) -> list[bytes]:
+def pack_numbers(rows: np.ndarray) -> list[bytes]:
     """Encode each row of numbers [R, L]: seven bits a byte, lowest first; the top bit says: more follow."""
     groups = np.arange(0, max(1, int(rows.max(initial=0)).bit_length()), 7, dtype=rows.dtype)
     shifted = rows[:, :, None] >> groups
@@ -47,4 +47,4 @@ def _header(number: int, size: int) -> bytes:
 
 @lru_cache(maxsize=4096)
 def _length(number: int) -> bytes:
-    return numbers(np.array([[number]]))[0]
+    return pack_numbers(np.array([[number]]))[0]

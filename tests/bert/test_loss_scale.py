@@ -14,7 +14,7 @@ from bert import backend as backends
 from bert import loss_scale
 from bert.checkpoints import reader
 from bert.cluster import Cluster
-from bert.errors import EndlessOverflow, NotFinite
+from bert.errors import PersistentOverflow, NotFinite
 from tests.bert.runs import ROWS, Batch, Job, losses, records, settings, step_batches, train
 
 
@@ -142,7 +142,7 @@ def test_overflow_is_skipped_on_all_ranks_and_training_goes_on(tmp_path: Path) -
 
 def test_endless_overflow_ends_the_run(tmp_path: Path) -> None:
     config = settings(num_train_steps=200, npu_bert_loss_scale=2.0**127, display_loss_steps=50)
-    with pytest.raises(EndlessOverflow, match="overflowed in 100 steps in a row, up to step 100"):
+    with pytest.raises(PersistentOverflow, match="overflowed in 100 steps in a row, up to step 100"):
         train(tmp_path, config, magnify=2.0**20)
     assert not list((tmp_path / "out").glob("*.index"))
 

@@ -15,7 +15,7 @@ from squad.data.batching import (
     predict_order,
     train_batches,
 )
-from squad.data.data_order import MODES, NOTHING
+from squad.data.data_order import MODES, NO_FEATURE
 from squad.data.features import FIRST_UNIQUE_ID, Features
 
 L = 48
@@ -158,5 +158,5 @@ def test_outputs_return_to_their_features_for_any_batch_size_and_ranks(
 
 def test_the_tail_of_a_prediction_is_padded_with_nothing_to_keep() -> None:
     orders = predict_order(features(9), batch_size=4)
-    assert orders[-1].tolist() == [8, NOTHING, NOTHING, NOTHING]
+    assert orders[-1].tolist() == [8, NO_FEATURE, NO_FEATURE, NO_FEATURE]
     assert predict_order(features(2), rank=1, size=2, batch_size=4) == []

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from squad.answers.answer_text import AnswerText, align
-from squad.answers.nbest import Options, Result, predictions, write
+from squad.answers.nbest import Answers, Options, find_answers, write_files
 from squad.data.tokenizer import basic_tokens
 from squad.errors import DataError
 
@@ -91,9 +91,9 @@ def _is_max_context(starts: list[int], size: int, total: int, start: int, place:
     return int(max(starts, key=context) == start)
 
 
-def reference(world: World, start: np.ndarray, end: np.ndarray, options: Options) -> Result:
+def reference(world: World, start: np.ndarray, end: np.ndarray, options: Options) -> Answers:
     """State the rules one span at a time."""
-    result = Result({}, {}, {})
+    result = Answers({}, {}, {})
     for index, example in enumerate(world.examples):
         rows = np.flatnonzero(world.features.example_index == index)
         spans: list[tuple[float, int, Any, Any]] = []
@@ -140,7 +140,7 @@ def slow_align(predicted: str, written: str) -> str:
     return written[solid[first] : solid[last] + 1]
 
 
-def _collect(result: Result, key: str, entries: Any, null: Any, options: Options) -> None:
+def _collect(result: Answers, key: str, entries: Any, null: Any, options: Options) -> None:
     best = next((item for item in entries.items() if item[0]), None)
     nbest = list(entries.items())[: options.n_best_size]
     if options.version_2_with_negative and "" not in dict(nbest):
@@ -158,8 +158,8 @@ def _collect(result: Result, key: str, entries: Any, null: Any, options: Options
         result.predictions[key] = best[0] if best and odds <= options.null_score_diff_threshold else ""
 
 
-def answer(world: World, start: np.ndarray, end: np.ndarray, **options: Any) -> Result:
-    return predictions(world.examples, world.features, start, end, AnswerText(IDS), Options(**options))
+def answer(world: World, start: np.ndarray, end: np.ndarray, **options: Any) -> Answers:
+    return find_answers(world.examples, world.features, start, end, AnswerText(IDS), Options(**options))
 
 
 passages = st.lists(st.lists(st.sampled_from(sorted(WORDS)), max_size=12), min_size=1, max_size=4)
@@ -184,7 +184,7 @@ def test_equals_the_plain_rules(
     world = World(passages, window, min(stride, window))
     start, end = world.logits(seed, levels)
     options = Options(n_best, longest, negative, threshold)
-    found = predictions(world.examples, world.features, start, end, AnswerText(IDS), options)
+    found = find_answers(world.examples, world.features, start, end, AnswerText(IDS), options)
     assert found == reference(world, start, end, options)
 
 
@@ -303,14 +303,14 @@ def test_features_of_another_file_are_refused() -> None:
     world = World([["OLD"], ["house"]], 4, 2)
     start, end = world.logits(1, 9)
     with pytest.raises(DataError, match="not of one file"):
-        predictions(world.examples[:1], world.features, start, end, AnswerText(IDS), Options())
+        find_answers(world.examples[:1], world.features, start, end, AnswerText(IDS), Options())
 
 
 def test_writes_the_three_files_as_google_does(tmp_path: Path) -> None:
     world = World([["OLD", "café,"]], 4, 2)
     start, end = world.logits(1, 9)
     found = answer(world, start, end, version_2_with_negative=True)
-    paths = write(str(tmp_path), found, version_2_with_negative=True)
+    paths = write_files(str(tmp_path), found, version_2_with_negative=True)
     names = [Path(path).name for path in paths]
     assert names == ["predictions.json", "nbest_predictions.json", "null_odds.json"]
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names)
@@ -321,5 +321,5 @@ def test_writes_the_three_files_as_google_does(tmp_path: Path) -> None:
 
 def test_writes_no_null_odds_for_squad_1(tmp_path: Path) -> None:
     world = World([["OLD"]], 4, 2)
-    paths = write(str(tmp_path), answer(world, *world.logits(1, 9)), version_2_with_negative=False)
+    paths = write_files(str(tmp_path), answer(world, *world.logits(1, 9)), version_2_with_negative=False)
     assert [Path(path).name for path in paths] == ["predictions.json", "nbest_predictions.json"]

@@ -10,17 +10,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from squad.data.data_order import MODES, NOTHING, GlobalOrder, deal, pack
+from squad.data.data_order import MODES, NO_FEATURE, DataOrder, deal_rows, pack_rows
 
 LENGTHS = np.random.RandomState(0).randint(20, 385, 700)
 
 
-def make(mode: str, count: int, batch: int, seed: int = 7, shuffle: bool = True) -> GlobalOrder:
+def make(mode: str, count: int, batch: int, seed: int = 7, shuffle: bool = True) -> DataOrder:
     lengths = None if mode == "pad" else LENGTHS[:count]
-    return GlobalOrder(count, batch, seed, shuffle, lengths, mode, row_length=384)
+    return DataOrder(count, batch, seed, shuffle, lengths, mode, row_length=384)
 
 
-def seen(order: GlobalOrder, steps: range, size: int) -> list[int]:
+def seen(order: DataOrder, steps: range, size: int) -> list[int]:
     """List the features that any rank learns from in some steps, sorted."""
     found: list[int] = []
     for step in steps:
@@ -38,7 +38,7 @@ any_order = st.builds(
 
 @settings(deadline=None)
 @given(order=any_order, size=sizes, epoch=st.integers(0, 2))
-def test_every_feature_comes_exactly_once_an_epoch(order: GlobalOrder, size: int, epoch: int) -> None:
+def test_every_feature_comes_exactly_once_an_epoch(order: DataOrder, size: int, epoch: int) -> None:
     steps = range(epoch * order.steps_per_epoch, (epoch + 1) * order.steps_per_epoch)
     assert seen(order, steps, size) == list(range(order.num_examples))
 
@@ -46,22 +46,22 @@ def test_every_feature_comes_exactly_once_an_epoch(order: GlobalOrder, size: int
 @settings(deadline=None)
 @given(order=any_order, size=sizes, step=st.integers(0, 30))
 def test_ranks_read_equal_shares_that_make_up_the_global_batch(
-    order: GlobalOrder, size: int, step: int
+    order: DataOrder, size: int, step: int
 ) -> None:
     rows, weights = order.batch(step)
     shares = [order.share(step, rank, size) for rank in range(size)]
     assert {share.features.shape for share in shares} == {(-(-order.global_batch // size), order.slots)}
-    assert seen(order, range(step, step + 1), size) == sorted(rows[rows != NOTHING].tolist())
+    assert seen(order, range(step, step + 1), size) == sorted(rows[rows != NO_FEATURE].tolist())
     assert {share.global_weight for share in shares} == {float(weights.sum())}
     assert sum(float(share.weights.sum()) for share in shares) == weights.sum() > 0
 
 
 @settings(deadline=None)
 @given(order=any_order, size=sizes, step=st.integers(0, 30))
-def test_rows_without_weight_still_hold_a_real_feature(order: GlobalOrder, size: int, step: int) -> None:
+def test_rows_without_weight_still_hold_a_real_feature(order: DataOrder, size: int, step: int) -> None:
     for rank in range(size):
         features = order.share(step, rank, size).features
-        assert (features != NOTHING).any(axis=1).all()
+        assert (features != NO_FEATURE).any(axis=1).all()
         assert features.max() < order.num_examples
 
 
@@ -112,23 +112,23 @@ def test_ranks_real_tokens_of_a_step_differ_by_under_5_percent(mode: str, size: 
 
 
 def test_a_heavy_row_is_dealt_apart() -> None:
-    assert deal(np.array([9, 1, 5, 5]), 4, 2) == [[0, 1], [2, 3]]
-    assert deal(None, 5, 2) == [[0, 1, 2], [3, 4]]
-    assert deal(None, 2, 4) == [[0], [1], [], []]
+    assert deal_rows(np.array([9, 1, 5, 5]), 4, 2) == [[0, 1], [2, 3]]
+    assert deal_rows(None, 5, 2) == [[0, 1, 2], [3, 4]]
+    assert deal_rows(None, 2, 4) == [[0], [1], [], []]
 
 
 @settings(deadline=None)
 @given(lengths=st.lists(st.integers(1, 50), min_size=1, max_size=80), slots=st.integers(1, 9))
 def test_packed_rows_hold_every_feature_within_their_length(lengths: list[int], slots: int) -> None:
     sizes = np.array(lengths)
-    rows = pack(sizes, 50, np.arange(len(sizes)), slots)
-    assert sorted(rows[rows != NOTHING].tolist()) == list(range(len(sizes)))
-    assert np.where(rows == NOTHING, 0, sizes[rows]).sum(axis=1).max() <= 50
+    rows = pack_rows(sizes, 50, np.arange(len(sizes)), slots)
+    assert sorted(rows[rows != NO_FEATURE].tolist()) == list(range(len(sizes)))
+    assert np.where(rows == NO_FEATURE, 0, sizes[rows]).sum(axis=1).max() <= 50
     assert rows.shape[1] == slots
 
 
 def test_packing_fills_rows_of_real_lengths_almost_whole() -> None:
-    rows = pack(LENGTHS, 384, np.arange(len(LENGTHS)))
+    rows = pack_rows(LENGTHS, 384, np.arange(len(LENGTHS)))
     assert LENGTHS.sum() / (len(rows) * 384) > 0.97
 
 
@@ -145,10 +145,10 @@ def test_packing_fills_rows_of_real_lengths_almost_whole() -> None:
 )
 def test_wrong_arguments_are_refused(arguments: dict) -> None:
     with pytest.raises(ValueError):
-        GlobalOrder(**dict({"num_examples": 5, "global_batch": 2}, **arguments))
+        DataOrder(**dict({"num_examples": 5, "global_batch": 2}, **arguments))
 
 
 def test_another_process_makes_the_same_order() -> None:
-    program = "from squad.data.data_order import GlobalOrder as G; print(G(50, 50, 3).batch(9)[0][:, 0].tolist())"
+    program = "from squad.data.data_order import DataOrder as G; print(G(50, 50, 3).batch(9)[0][:, 0].tolist())"
     output = subprocess.check_output([sys.executable, "-c", program], universal_newlines=True)
-    assert output.strip() == str(GlobalOrder(50, 50, 3).batch(9)[0][:, 0].tolist())
+    assert output.strip() == str(DataOrder(50, 50, 3).batch(9)[0][:, 0].tolist())

@@ -10,21 +10,21 @@ import pytest
 
 from bert.cluster import Cluster
 from bert.train_config import TrainConfig
-from squad.data.data_order import GlobalOrder
+from squad.data.data_order import DataOrder
 from squad.flags import SquadFlags
 from squad.job import Job
 from squad.training import describe, describe_scale, loss_scale, rows_per_step, train_config
 
 COMPUTED = {
     "num_train_steps", "num_warmup_steps", "dropout", "clip", "amp", "rows_per_step", "steps_per_epoch",
-    "loss_over", "npu_bert_loss_scale",
+    "softmax_over", "npu_bert_loss_scale",
 }  # fmt: skip
 
 
 def config(ranks: int = 1, **changes: Any) -> TrainConfig:
     flags = SquadFlags(**changes)
     lengths = None if flags.batching == "pad" else np.full(100, 300)
-    order = GlobalOrder(100, rows_per_step(flags, ranks), lengths=lengths, mode=flags.batching)
+    order = DataOrder(100, rows_per_step(flags, ranks), lengths=lengths, mode=flags.batching)
     return train_config(flags, order, "cpu")
 
 
@@ -91,7 +91,7 @@ def test_steps_follow_from_epochs_unless_they_are_given(changes: Any, steps: int
 
 
 def test_the_softmax_is_over_the_row_only_where_rows_are_padded_alike() -> None:
-    found = {mode: config(batching=mode).loss_over for mode in ("pad", "bucket", "pack")}
+    found = {mode: config(batching=mode).softmax_over for mode in ("pad", "bucket", "pack")}
     assert found == {"pad": "row", "bucket": "tokens", "pack": "tokens"}
 
 
@@ -123,7 +123,7 @@ def test_the_loss_scale_is_dynamic_where_an_npu_computes_in_float16_unless_one_i
     changes: Any, device: str, scale: float
 ) -> None:
     flags = SquadFlags(**changes)
-    chosen = train_config(flags, GlobalOrder(100, 8), device).npu_bert_loss_scale
+    chosen = train_config(flags, DataOrder(100, 8), device).npu_bert_loss_scale
     assert chosen == loss_scale(flags, device) == scale
     assert isinstance(chosen, float)
 
@@ -141,7 +141,7 @@ def test_the_loss_scale_chosen_is_said(changes: Any, line: str) -> None:
 
 
 def test_a_packed_training_says_rows_and_features() -> None:
-    order = GlobalOrder(100, 8, lengths=np.full(100, 100), mode="pack", row_length=384)
+    order = DataOrder(100, 8, lengths=np.full(100, 100), mode="pack", row_length=384)
     text = describe(order, train_config(SquadFlags(batching="pack"), order, "cpu"), 100, 2)
     assert "steps of 8 rows on 2 devices; an epoch is 100 features in 34 rows, 5 steps" in text
 

@@ -22,12 +22,12 @@ from squad.data import tf_example
     ],
 )
 def test_known_numbers(number: int, octets: bytes) -> None:
-    assert tf_example.numbers(np.array([[number]])) == [octets]
+    assert tf_example.pack_numbers(np.array([[number]])) == [octets]
 
 
 @given(st.lists(st.lists(st.integers(0, 2**62), min_size=3, max_size=3), max_size=4))
 def test_numbers_can_be_read_back(rows: list[list[int]]) -> None:
-    packed = tf_example.numbers(np.array(rows, np.int64).reshape(-1, 3))
+    packed = tf_example.pack_numbers(np.array(rows, np.int64).reshape(-1, 3))
     assert [decode(octets) for octets in packed] == rows
 
 
@@ -45,6 +45,6 @@ def decode(octets: bytes) -> list[int]:
 def test_tensorflow_reads_a_message() -> None:
     tf = pytest.importorskip("tensorflow")
     lists = {"short": [5], "long": list(range(300)), "none": []}
-    packed = {name: b"".join(tf_example.numbers(np.array([v], np.int64))) for name, v in lists.items()}
-    features = tf.train.Example.FromString(tf_example.example(packed)).features.feature
+    packed = {name: b"".join(tf_example.pack_numbers(np.array([v], np.int64))) for name, v in lists.items()}
+    features = tf.train.Example.FromString(tf_example.encode(packed)).features.feature
     assert {name: list(feature.int64_list.value) for name, feature in features.items()} == lists
