@@ -1,6 +1,7 @@
 """Errors that a user can cause; each class owns its exit code.
 
-LauncherError                 125   our own bug, or nothing more precise fits
+LauncherError                 125   a bug in npu-launch, or nothing more precise fits
+├── PlanFormatError           125   plan.json is damaged, or of another version
 ├── UsageError                  2   what the user typed or wrote is wrong
 │   └── ConfigError             2   ... in a YAML file or an override: knows file, line and key
 ├── PreflightError             78   the machine is not ready for the plan
@@ -12,19 +13,23 @@ from __future__ import annotations
 
 
 class LauncherError(Exception):
-    """Stop the launcher with one line on stderr and `exit_code`."""
+    """An error that ends the launcher with one line on stderr and `exit_code`."""
 
     exit_code = 125
 
 
+class PlanFormatError(LauncherError):
+    """A plan.json that cannot be read: damaged, or of another version."""
+
+
 class UsageError(LauncherError):
-    """Refuse a command line that cannot be meant."""
+    """An invalid command line."""
 
     exit_code = 2
 
 
 class ConfigError(UsageError):
-    """Refuse a configuration value; the message reads `file:line: key: what; what to do`."""
+    """An invalid configuration value; the message reads `file:line: key: what is wrong; what to do`."""
 
     def __init__(
         self,
@@ -40,18 +45,18 @@ class ConfigError(UsageError):
 
 
 class PreflightError(LauncherError):
-    """Refuse to start on a machine that is not ready."""
+    """A machine that is not ready for the plan."""
 
     exit_code = 78
 
 
 class NotExecutableError(LauncherError):
-    """Report a program that exists but cannot be executed."""
+    """A program that exists but cannot be executed."""
 
     exit_code = 126
 
 
 class NotFoundError(LauncherError):
-    """Report a program that does not exist."""
+    """A program that does not exist."""
 
     exit_code = 127

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from launcher.plan.model import Plan
 from tests.launching import ROOT, latest, launch
 
 CPU = ("--backend", "cpu")
@@ -41,7 +42,7 @@ def test_the_run_folder_holds_plan_table_job_events_and_result(tmp_path: Path) -
     assert launch(tmp_path, "--devices", "0-1", *CPU, "--", "true").returncode == 0
     run = latest(tmp_path)
     assert json.loads((run / "result.json").read_text())["exit_code"] == 0
-    assert json.loads((run / "plan.json").read_text())["ranks"][1]["env"]["RANK_ID"] == "1"
+    assert Plan.from_json((run / "plan.json").read_text()).ranks[1].env["RANK_ID"] == "1"
     assert json.loads((run / "rank_table.json").read_text())["server_count"] == "1"
     assert "devices: 0-1" in (run / "train.yaml").read_text().replace("'", "")
     assert all({"time", "event"} <= set(json.loads(line)) for line in (run / "events.jsonl").open())

@@ -30,18 +30,22 @@ RECENT = 10
 def ps(run: str, every: bool, as_json: bool, runs_dir: str) -> None:
     """List the runs of a folder, and those that run elsewhere on this host; with RUN, its processes."""
     if run:
-        state = registry.state(registry.resolve(run, runs_dir))
-        rows = process_rows(state)
+        states = [registry.state(registry.resolve(run, runs_dir))]
+        rows = process_rows(states[0])
         columns = ["rank", "device", "pid", "age", "memory_mb", "step", "phase", "command"]
     else:
-        rows = [run_row(registry.state(found)) for found in registry.listed(runs_dir, 0 if every else RECENT)]
+        states = [registry.state(found) for found in registry.listed(runs_dir, 0 if every else RECENT)]
+        rows = [run_row(state) for state in states]
         columns = ["run", "state", "exit_code", "started", "age", "ranks", "devices", "step", "pid"]
     click.echo(json.dumps(rows, indent=1) if as_json else "\n".join(table(rows, columns)))
+    for state in states:
+        if state.plan_error:
+            click.echo("npu-launch: " + state.plan_error, err=True)
 
 
 def run_row(state: State) -> dict[str, Any]:
     """Give what `ps` shows of a run."""
-    specs = state.plan.get("ranks") or []
+    specs = state.plan.ranks if state.plan else ()
     steps = [beat.get("step") for beat in registry.heartbeats(state.run).values()]
     known = [step for step in steps if isinstance(step, int)]
     return {
@@ -51,7 +55,7 @@ def run_row(state: State) -> dict[str, Any]:
         "started": time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(state.started)),
         "age": procfs.span(time.time() - state.started),
         "ranks": len(specs),
-        "devices": spell(sorted({int(spec["device_id"]) for spec in specs})),
+        "devices": spell(sorted({spec.device_id for spec in specs})),
         "step": min(known) if known else None,
         "pid": state.launcher.pid if state.launcher else None,
         "processes": len(state.processes),
@@ -61,7 +65,7 @@ def run_row(state: State) -> dict[str, Any]:
 
 def process_rows(state: State) -> list[dict[str, Any]]:
     """Give what `ps RUN` shows: the launcher, the ranks, and whatever else carries the run's id."""
-    devices = {spec["rank"]: spec["device_id"] for spec in state.plan.get("ranks") or []}
+    devices = {spec.rank: spec.device_id for spec in (state.plan.ranks if state.plan else ())}
     beats = registry.heartbeats(state.run)
     rows = []
     launcher = [registry.Process(state.launcher.pid, None)] if state.launcher else []

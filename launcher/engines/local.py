@@ -12,7 +12,6 @@ from typing import Any
 
 from launcher.config.job import to_yaml
 from launcher.errors import UsageError
-from launcher.plan import dry_run
 from launcher.plan.model import Plan
 from launcher.plan.planner import Prepared
 from launcher.run_dir import RunDir, write_atomic
@@ -43,7 +42,7 @@ def _run(plan: Plan, folder: RunDir, quiet: bool = False) -> int:
     from launcher.supervision.supervisor import supervise
     from launcher.ui.console import Console
 
-    console = Console(sys.stdout, plan.policy.show, quiet or plan.policy.quiet)
+    console = Console(sys.stdout, plan.policy.show_ranks, quiet or plan.policy.quiet)
     for line in (*plan.notes, f"run folder {folder.path}"):
         console.say("npu-launch: " + line)
     started = time.time()
@@ -90,7 +89,7 @@ def create(prepared: Prepared) -> RunDir:
     plan = prepared.plan
     try:
         run = RunDir.create(Path(plan.run_dir), [spec.rank for spec in plan.local_ranks])
-        run.write_json(run.plan, dry_run.as_dict(plan))
+        write_atomic(run.plan, (plan.to_json() + "\n").encode())
         write_atomic(run.rank_table, plan.rank_table_json.encode())
         write_atomic(run.job_yaml, to_yaml(prepared.config).encode())
     except OSError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import shlex
@@ -14,8 +13,8 @@ from rank_table.ranges import spell
 
 
 def as_dict(plan: Plan) -> dict[str, Any]:
-    """Give the plan as JSON values, the rank table parsed; every rank has its whole environment."""
-    value = dataclasses.asdict(plan)
+    """Return the plan as in plan.json, with the rank table parsed and the path of each rank's log."""
+    value: dict[str, Any] = json.loads(plan.to_json())
     value["rank_table"] = json.loads(value.pop("rank_table_json"))
     run = _run_dir(plan)
     for item, spec in zip(value["ranks"], plan.ranks):

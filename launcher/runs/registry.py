@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 from launcher.process import procfs, sweep
-from launcher.errors import UsageError
+from launcher.errors import PlanFormatError, UsageError
+from launcher.plan.model import Plan
 from launcher.run_dir import RunDir
 
 
@@ -66,9 +67,32 @@ def read_json(path: Path) -> Dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
+def read_plan(run: RunDir) -> Plan:
+    """Read the plan of a run. PlanFormatError: it is missing, damaged, or of another version."""
+    try:
+        text = run.plan.read_text(encoding="utf-8")
+    except OSError as error:
+        raise PlanFormatError(f"{run.path.name}: plan.json: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise PlanFormatError(f"{run.path.name}: plan.json: not UTF-8; the file is damaged") from None
+    try:
+        return Plan.from_json(text)
+    except PlanFormatError as error:
+        raise PlanFormatError(f"{run.path.name}: {error}") from None
+
+
+def known_plan(run: RunDir) -> Optional[Plan]:
+    """Read the plan of a run; None when it cannot be read."""
+    try:
+        return read_plan(run)
+    except PlanFormatError:
+        return None
+
+
 def run_id(run: RunDir) -> str:
-    """Give the id by which a run's processes are found; the folder may have been renamed."""
-    return str(read_json(run.plan).get("run_id") or run.path.name)
+    """Return the id by which a run's processes are found: the plan's, as the folder may have been renamed."""
+    plan = known_plan(run)
+    return plan.run_id if plan else run.path.name
 
 
 @dataclass(frozen=True)
@@ -89,7 +113,8 @@ class State:
     launcher: Optional[procfs.Identity]
     started: float  # wall clock, seconds
     processes: Tuple[Process, ...] = ()
-    plan: Dict[str, Any] = field(default_factory=dict)
+    plan: Optional[Plan] = None
+    plan_error: str = ""  # why plan.json cannot be read, when there is one
 
 
 def state(run: RunDir) -> State:
@@ -104,7 +129,16 @@ def state(run: RunDir) -> State:
         word = "finished" if code == 0 else "failed"
     else:
         word = "running" if living and launcher is not None else "lost"
-    return State(run, word, code, launcher, _started(run.path)[0], living, read_json(run.plan))
+    plan, problem = _plan_or_error(run)
+    return State(run, word, code, launcher, _started(run.path)[0], living, plan, problem)
+
+
+def _plan_or_error(run: RunDir) -> Tuple[Optional[Plan], str]:
+    """Read the plan, or say why not; a run folder without one (logs alone) is nothing to report."""
+    try:
+        return read_plan(run), ""
+    except PlanFormatError as error:
+        return None, str(error) if run.plan.exists() else ""
 
 
 def launcher_of(run: RunDir) -> Optional[procfs.Identity]:

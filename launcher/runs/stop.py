@@ -7,10 +7,11 @@ import signal
 import time
 from contextlib import suppress
 
-from launcher.process import procfs, sweep
-from launcher.runs import registry
 from launcher.errors import LauncherError, UsageError
+from launcher.plan.model import Policy
+from launcher.process import procfs, sweep
 from launcher.run_dir import RunDir
+from launcher.runs import registry
 
 _POLL = 0.05
 
@@ -31,7 +32,7 @@ def stop(run: RunDir, now: bool = False, timeout: float = 0.0) -> str:
         _ask(run, launcher, now)
         _wait(run, launcher, now, timeout or _grace(run) + 10)
         return f"{name}: stopped"
-    swept = sweep.freeze_and_kill(sweep.Trace(registry.run_id(run)))
+    swept = sweep.freeze_and_kill(sweep.ProcessMatcher(registry.run_id(run)))
     if swept:
         return f"{name}: its launcher is gone; killed {len(swept)} process(es) that it left"
     return f"{name}: nothing of it runs"
@@ -59,13 +60,14 @@ def _ask(run: RunDir, launcher: procfs.Identity, now: bool) -> None:
 
 
 def _grace(run: RunDir) -> float:
-    policy = registry.read_json(run.plan).get("policy")
-    return float(policy.get("grace", 30.0)) if isinstance(policy, dict) else 30.0
+    plan = registry.known_plan(run)
+    return (plan.policy if plan else Policy()).grace
 
 
 def _wait(run: RunDir, launcher: procfs.Identity, now: bool, timeout: float) -> None:
     end = time.monotonic() + timeout
-    while procfs.alive(launcher) or sweep.members(registry.run_id(run)):
+    run_id = registry.run_id(run)
+    while procfs.alive(launcher) or sweep.members(run_id):
         if time.monotonic() > end:
             hint = (
                 f"kill -9 {launcher.pid} ends it; what it leaves ends with it"

@@ -13,6 +13,7 @@ import uuid
 from pathlib import Path
 from typing import Any, Callable, Iterator, Sequence
 
+from launcher.plan.model import Plan
 from launcher.process import sweep
 from tests.launching import ROOT
 
@@ -161,7 +162,7 @@ class Job:
         until(lambda: not self.living(), f"left behind: {self.living()}")
         if not list(self.folder.glob("runs/*/plan.json")):
             return
-        run_id = json.loads((self.path / "plan.json").read_text())["run_id"]
+        run_id = Plan.from_json((self.path / "plan.json").read_text()).run_id
         until(lambda: not sweep.members(run_id), f"left behind: {sweep.members(run_id)}")
 
     def close(self) -> None:

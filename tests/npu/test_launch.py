@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from launcher.plan.model import Plan
 from tests.adapter import tiny_job
 from tests.adapter.programs import losses
 from tests.adapter.ranks import ROOT, SIMULATOR, reports
@@ -116,8 +117,7 @@ def test_gelu_runs_on_the_device_in_training_and_in_prediction(npu: Run) -> None
 
 
 def test_the_rank_table_reached_the_devices_and_misleading_variables_did_not(npu: Run) -> None:
-    plan = json.loads((npu.folder / "plan.json").read_text())
-    env = plan["ranks"][1]["env"]
+    env = Plan.from_json((npu.folder / "plan.json").read_text()).ranks[1].env
     assert (env["RANK_ID"], env["DEVICE_ID"], env["ASCEND_DEVICE_ID"]) == ("1", "1", "1")
     assert "POD_NAME" not in env and "CM_WORKER_SIZE" not in env
     assert [report["size"] for report in npu.reports] == [2, 2]
