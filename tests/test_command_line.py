@@ -89,11 +89,11 @@ def test_a_program_that_cannot_run_starts_nothing(tmp_path: Path, mode: int | No
         (["--devices", "0,,1", "--", "true"], "0,,1"),
         (["--devices", "-1", "--", "true"], "-1"),
         (["--devices", "0-99999999", "--", "true"], "more than"),
-        (["--show", "x", "--", "true"], "--show"),
+        (["--show-ranks", "x", "--", "true"], "--show-ranks: 'x' in 'x': invalid rank"),
         (["--grace", "soon", "--", "true"], "soon"),
         (["--devices", "0,1", "--stdin-rank", "2", "--", "true"], "stdin_rank: 2; the ranks are 0 to 1"),
         (["--stdin-rank", "0", "--detach", "--", "true"], "stdin_rank: --detach leaves the terminal"),
-        (["--stdin-rank", "-2", "--", "true"], "stdin_rank: -2; give a rank"),
+        (["--stdin-rank", "-2", "--", "true"], "stdin_rank: -2: invalid rank"),
     ],
 )
 def test_case_71_a_bad_command_line_is_refused_in_one_line(tmp_path: Path, words: Any, named: str) -> None:

@@ -68,7 +68,7 @@ def logs(
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `npu-launch logs | head` ends as `cat | head` does
     places = reading.find(run, runs_dir)
     query = Query(
-        ranks=tuple(parse_devices(rank)) if rank else (),
+        ranks=parse_devices(rank, "--rank", "rank") if rank else (),
         stream=stream[3] if stream else "",
         grep=grep,
         level=levels.NAMES.get(level or "", 0),

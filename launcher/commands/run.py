@@ -40,11 +40,14 @@ class _Run(click.Command):
 @click.option("--hang-timeout", type=float, metavar="S", help="seconds without a heartbeat: a hang (off)")
 @click.option("--max-restarts", type=int, metavar="N", help="times that a failed run is started again (0)")
 @click.option("--restart-on", multiple=True, metavar="WHAT", help="exit:CODE, signal:NAME or hang (all)")
-@click.option("--log-max", type=int, metavar="BYTES", help="most bytes kept of a rank's log (all)")
-@click.option("--show", metavar="RANKS", help="ranks whose lines are printed (all)")
+@click.option("--max-log-bytes", type=int, metavar="BYTES", help="most bytes kept of a rank's log (all)")
+@click.option("--show-ranks", metavar="RANKS", help="ranks whose lines are printed (all)")
 @click.option("--stdin-rank", type=int, metavar="RANK", help="rank that reads the standard input (none)")
 @click.option("--quiet", is_flag=True, default=None, help="print no line of the ranks")
-@click.option("--no-preflight", multiple=True, metavar="CHECK", help="leave a check of the preflight out")
+@click.option("--skip-preflight", multiple=True, metavar="CHECK", help="skip a check of the preflight")
+@click.option("--log-max", type=int, hidden=True)  # old names of the options above
+@click.option("--show", hidden=True)
+@click.option("--no-preflight", multiple=True, hidden=True)
 def run(
     words: tuple[str, ...], debug: bool, dry_run: bool, as_json: bool, detach: bool, **options: Any
 ) -> None:
@@ -80,22 +83,20 @@ def split(words: Sequence[str]) -> tuple[str | None, list[str]]:
 def _values(options: dict[str, Any]) -> dict[str, Any]:
     """Turn options into keys of the job; what was not given stays out."""
     values = {key: value for key, value in options.items() if value is not None}
-    if "show" in values:
-        values["show"] = _ranks(values["show"])
-    for key, name in (("restart_on", "restart_on"), ("no_preflight", "skip_preflight")):
+    for key, option in (("show_ranks", "--show-ranks"), ("show", "--show")):
+        if key in values:
+            values[key] = _ranks(values[key], option)
+    for key in ("restart_on", "skip_preflight", "no_preflight"):
         given = values.pop(key, ())
         if given:
-            values[name] = [part for word in given for part in word.split(",")]
+            values[key] = [part for word in given for part in word.split(",")]
     return values
 
 
-def _ranks(text: str) -> list[int]:
+def _ranks(text: str, option: str) -> list[int]:
     from launcher.plan.devices import parse_devices
 
-    try:
-        return list(parse_devices(text))
-    except UsageError as error:
-        raise UsageError(str(error).replace("--devices", "--show")) from None
+    return list(parse_devices(text, option, "rank"))
 
 
 def _print_plan(plan: Any, as_json: bool) -> None:

@@ -1,4 +1,4 @@
-"""Source CANN's set_env.sh once, in a bash without start-up files, and take the environment it leaves."""
+"""Run CANN's set_env.sh once, in a bash without start-up files, and read the environment that it leaves."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _COMMAND = '. "$1" >&2 || exit $?; exec env -0'
 
 
 def load(
-    path: str, environ: Mapping[str, str], launch_dir: str = ".", source: Provenance | None = None
+    path: str, environ: Mapping[str, str], launch_dir: str = ".", provenance: Provenance | None = None
 ) -> tuple[dict[str, str], str]:
-    """Give `environ` as the script changes it, and a line that says what was changed.
+    """Return `environ` as the script changes it, and a line that says what was changed.
 
     Raises:
-        ConfigError: no such script, no bash, or the script fails; nothing of it is used then.
+        ConfigError: there is no such script or no bash, or the script fails; nothing of it is used.
     """
     if not path:
         return dict(environ), ""
@@ -29,7 +29,7 @@ def load(
     try:
         after = _run(script, environ)
     except _Failure as failure:
-        raise (source or Provenance()).error("ascend_env", str(failure)) from None
+        raise (provenance or Provenance()).error("ascend_env", str(failure)) from None
     changed = sorted(name for name in after if after[name] != environ.get(name))
     return after, "ascend_env: {} sets {}".format(path, ", ".join(changed) or "nothing")
 
@@ -41,9 +41,9 @@ class _Failure(Exception):
 def _run(script: str, environ: Mapping[str, str]) -> dict[str, str]:
     bash = shutil.which("bash")
     if not os.path.isfile(script):
-        raise _Failure(f"{script}: no such file; give the set_env.sh of CANN's toolkit or nnae")
+        raise _Failure(f"{script}: no such file (expected the set_env.sh of CANN's toolkit or nnae)")
     if bash is None:
-        raise _Failure("bash is not on PATH, and set_env.sh is written for it")
+        raise _Failure("bash: not found on PATH, and set_env.sh needs it; install bash")
     before = {name: value for name, value in environ.items() if name not in _OWN and "BASH_FUNC_" not in name}
     command = [bash, "--noprofile", "--norc", "-c", _COMMAND, "bash", script]
     try:
@@ -51,9 +51,9 @@ def _run(script: str, environ: Mapping[str, str]) -> dict[str, str]:
             command, env=before, stdin=subprocess.DEVNULL, capture_output=True, timeout=TIMEOUT, check=False
         )
     except subprocess.TimeoutExpired:
-        raise _Failure(f"{script}: not done after {TIMEOUT:g} s") from None
+        raise _Failure(f"{script}: still running after {TIMEOUT:g} s; run it by hand to see why") from None
     if done.returncode != 0:
-        said = (done.stderr.decode("utf-8", "replace").strip().splitlines() or ["it says nothing"])[-1]
+        said = (done.stderr.decode("utf-8", "replace").strip().splitlines() or ["no message"])[-1]
         raise _Failure(f"{script}: exit code {done.returncode}: {said}")
     pairs = (item.partition("=") for item in os.fsdecode(done.stdout).split("\0") if item)
     after = {name: value for name, _, value in pairs if name not in _OWN and "BASH_FUNC_" not in name}

@@ -1,4 +1,4 @@
-"""The reference of train.yaml as a Markdown table, made from the dataclass that reads it."""
+"""The reference of train.yaml as a Markdown table, generated from the dataclass that reads it."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ KINDS = {"str": "text", "int": "whole number", "float": "number", "bool": "true,
 
 
 def yaml_reference() -> str:
-    """Render every key of a job: its type, its default, its meaning."""
+    """Write a row for every key of a job: its type, its default, its meaning."""
     rows = ["| key | type | default | meaning |", "|---|---|---|---|"]
     for field in dataclasses.fields(JobConfig):
-        rows.append("| `{}` | {} | {} | {} |".format(
-            field.name, _kind(str(field.type)), _default(field), field.metadata["help"]))  # fmt: skip
+        kind, meaning = _kind(str(field.type)), field.metadata["help"]
+        rows.append(f"| `{field.name}` | {kind} | {_default(field)} | {meaning} |")
     return "\n".join(rows)
 
 
@@ -31,8 +31,9 @@ def _default(field: Any) -> str:
     if field.default is dataclasses.MISSING or field.default == "":
         return ""
     value = field.default
-    return "`%s`" % (str(value).lower() if isinstance(value, bool) else f"{value:g}"
-                     if isinstance(value, float) else value)  # fmt: skip
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
+    return f"`{value:g}`" if isinstance(value, float) else f"`{value}`"
 
 
 if __name__ == "__main__":

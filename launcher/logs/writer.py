@@ -130,7 +130,7 @@ class CappedLogFiles:
         for part in parts:
             part.close()
         if self.left_out:
-            text = b"\n... %d bytes left out here (log_max)\n" % self.left_out
+            text = b"\n... %d bytes left out here (max_log_bytes)\n" % self.left_out
             self._head.append("e", memoryview(text), _first_time(parts[0].paths[1]))
         for part in parts:
             self._join(part)

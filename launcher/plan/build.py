@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import shutil
 from dataclasses import dataclass, field
-from typing import Any, Mapping, Sequence
+from typing import Mapping, Sequence
 
 from launcher.config.job import JobConfig, Provenance, arguments
 from launcher.errors import NotExecutableError, NotFoundError
@@ -50,11 +49,9 @@ def build_plan(config: JobConfig, command: Sequence[str], site: Site, notes: tup
     at_launch = (config.cwd or ("launch" if is_command(config, command) else "rank")) == "launch"
     places = site.places
     ranks = tuple(_spec(config, site, entry, words, at_launch) for entry in places.table.ranks)
-    same = {item.name for item in dataclasses.fields(Policy)} & set(vars(config))
-    policy = Policy(**{name: _frozen(getattr(config, name)) for name in same})
     return Plan(
-        config.job, site.run_id, site.run_dir, places.server_id, places.backend, places.text, ranks, policy,
-        notes,
+        config.job, site.run_id, site.run_dir, places.server_id, places.backend, places.text, ranks,
+        _policy(config), notes,
     )  # fmt: skip
 
 
@@ -101,8 +98,19 @@ def _environment(config: JobConfig, site: Site, entry: Rank) -> dict[str, str]:
     return {**env, **config.env}
 
 
-def _frozen(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
+def _policy(config: JobConfig) -> Policy:
+    return Policy(
+        grace=config.grace,
+        hang_timeout=config.hang_timeout,
+        early_exit_grace=config.early_exit_grace,
+        max_restarts=config.max_restarts,
+        restart_on=tuple(config.restart_on),
+        max_log_bytes=config.max_log_bytes,
+        show_ranks=tuple(config.show_ranks),
+        quiet=config.quiet,
+        stdin_rank=config.stdin_rank,
+        gather=tuple(config.gather),
+    )
 
 
 def is_command(config: JobConfig, command: Sequence[str]) -> bool:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Iterable, Mapping, Sequence, Tuple
 
 from launcher.errors import UsageError
+from rank_table.ranges import parse_lenient
 
 MODES = ("none", "even", "numa")
 Cores = Tuple[int, ...]
@@ -71,12 +72,7 @@ def _shares(ranks: Sequence[int], cores: Sequence[int]) -> dict[int, Cores]:
 
 def parse_cores(text: str) -> Cores:
     """Read a kernel list of cores: `0-3,8` (also with blanks, as npu-smi may write it)."""
-    cores: list[int] = []
-    for part in re.split(r"[,\s]+", text.strip()):
-        first, _, last = part.partition("-")
-        if first.isdigit() and (last or first).isdigit():
-            cores.extend(range(int(first), int(last or first) + 1))
-    return tuple(sorted(set(cores)))
+    return tuple(sorted(parse_lenient(text)))
 
 
 def allowed_cores() -> Cores:

@@ -6,8 +6,9 @@ from typing import Iterable, NamedTuple
 
 from launcher.errors import UsageError
 from rank_table.inventory import Host
+from rank_table.ranges import parse_part
 
-MOST = 65536  # a longer list is a slip of the keyboard
+MOST = 65536  # a longer list is a typing error
 
 
 class Numbers(NamedTuple):
@@ -40,39 +41,30 @@ def numbering(hosts: Iterable[Host]) -> list[Numbers]:
     return rows
 
 
-def parse_devices(text: str) -> tuple[int, ...]:
-    """Read a device list. UsageError: names the part that cannot be meant.
+def parse_devices(text: str, option: str = "--devices", noun: str = "device") -> tuple[int, ...]:
+    """Read a list of devices, or of another `noun` that `option` takes, in the order written.
+
+    Raises:
+        UsageError: names the part that is invalid.
 
     >>> parse_devices("0-2,5")
     (0, 1, 2, 5)
     """
-    if not str(text).strip():
-        raise UsageError("--devices: empty; give a list such as 0-7 or 0,2,4")
-    devices: list[int] = []
-    seen = set()
-    for part in str(text).split(","):
-        for number in _part(part.strip(), text):
-            if number in seen:
-                raise UsageError(f"--devices: {text}: device {number} is listed twice; list each once")
-            seen.add(number)
-            devices.append(number)
-        if len(devices) > MOST:
-            raise UsageError(f"--devices: {text!s:.60}... names more than {MOST} devices")
-    return tuple(devices)
-
-
-def _part(part: str, text: str) -> range:
-    first, dash, last = part.partition("-")
-    good = _is_number(first) and (_is_number(last) if dash else True)
-    if not good:
-        raise UsageError(f"--devices: {part!r} in {text!r} is no device; give a list such as 0-7 or 0,2,4")
-    low, high = int(first), int(last or first)
-    if high < low:
-        raise UsageError(f"--devices: {part} runs backwards; write {high}-{low}")
-    if high - low >= MOST:
-        raise UsageError(f"--devices: {part} names more than {MOST} devices")
-    return range(low, high + 1)
-
-
-def _is_number(text: str) -> bool:
-    return text.isdigit() and text.isascii() and len(text) <= 9
+    if not text.strip():
+        raise UsageError(f"{option}: empty; expected a list such as 0-7")
+    found: dict[int, None] = {}
+    for part in map(str.strip, text.split(",")):
+        numbers = parse_part(part)
+        if numbers is None:
+            raise UsageError(
+                f"{option}: {part!r} in {text!r:.60}: invalid {noun}; expected a list such as 0-7"
+            )
+        if not numbers:
+            raise UsageError(f"{option}: {part}: descending range; expected the lower number first")
+        if len(found) + len(numbers) > MOST:
+            raise UsageError(f"{option}: {text:.60}: more than {MOST} {noun}s")
+        twice = next((number for number in numbers if number in found), None)
+        if twice is not None:
+            raise UsageError(f"{option}: {text:.60}: {noun} {twice} is listed twice; list each {noun} once")
+        found.update(dict.fromkeys(numbers))
+    return tuple(found)

@@ -61,7 +61,7 @@ def prepare(config: JobConfig, source: Provenance, command: Sequence[str]) -> Pr
         cores=sorted(os.sched_getaffinity(0)),
         bound=_bound(config, places),
     )
-    seen = (*notes, *places.notes, *([sourced] if sourced else []))
+    seen = (*source.notes, *notes, *places.notes, *([sourced] if sourced else []))
     plan = build.build_plan(config, command, site, seen)
     if config.stdin_rank >= len(plan.ranks):
         last = len(plan.ranks) - 1

@@ -174,7 +174,7 @@ def _launch(setting: Setting, backend: str, words: list[str]) -> tuple[int, Path
     """Run npu-launch; give its exit code, the run's folder, and why it failed."""
     command = [setting.python, "-m", "launcher", "--backend", backend, "--devices", setting.devices]
     if setting.stand_ins:
-        command += ["--inventory", "inventory.yaml", "--no-preflight", "devices,host"]
+        command += ["--inventory", "inventory.yaml", "--skip-preflight", "devices,host"]
     gelu = [] if "npu_bert_fused_gelu=False" in words or backend == "npu" else ["gelu=tanh"]
     environ = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2", **setting.env}
     if setting.stand_ins:  # devices that are not there are not to be held against other runs

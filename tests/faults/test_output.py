@@ -104,7 +104,7 @@ def test_case_58_a_full_disk_costs_bytes_not_the_run(job: Job) -> None:
         pytest.skip("this user may not mount a small file system")
     try:
         job.script("for n in range(2000): os.write(1, b'%999d\\n' % n)\nif RANK == 1: sys.exit(7)")
-        assert job.run(2, "--no-preflight", "disk") == 7
+        assert job.run(2, "--skip-preflight", "disk") == 7
         assert "No space left on device" in job.output
         assert job.result["exit_code"] == 7 and "1999" in job.report
     finally:
@@ -196,9 +196,9 @@ def test_case_64_each_rank_keeps_its_order_and_the_index_its_times(job: Job) -> 
             assert numbers == list(range("oe".index(stream), 300, 2))
 
 
-def test_log_max_keeps_the_beginning_and_the_end(job: Job) -> None:
+def test_max_log_bytes_keeps_the_beginning_and_the_end(job: Job) -> None:
     job.script("for n in range(20000): os.write(1, b'%9d\\n' % n)")
-    assert job.run(2, "--log-max", 40000) == 0
+    assert job.run(2, "--max-log-bytes", 40000) == 0
     for rank in (0, 1):
         text = job.log(rank)
         assert text.startswith(b"".join(b"%9d\n" % n for n in range(2000)))
@@ -234,7 +234,7 @@ def test_equal_lines_of_several_ranks_are_shown_once(job: Job) -> None:
 
 def test_show_and_quiet_choose_what_reaches_the_console_alone(job: Job) -> None:
     job.script("print('words of', RANK)")
-    assert job.run(3, "--show", "1") == 0
+    assert job.run(3, "--show-ranks", "1") == 0
     assert "words of 1" in job.output and "words of 0" not in job.output
     assert job.log(0) == b"words of 0\n"
     assert job.run(3, "--quiet") == 0

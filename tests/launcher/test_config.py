@@ -45,20 +45,20 @@ def test_what_was_resolved_reads_back_as_the_same_job(tmp_path: Path) -> None:
         ("lerning: 1\n", ["train.yaml:1", "lerning", "unknown key"]),
         ("job: a\ngraec: 1\n", ["train.yaml:2", "graec", "did you mean grace?"]),
         ("grace: soon\n", ["train.yaml:1", "grace", "'soon'", "a number"]),
-        ("show: 3\n", ["train.yaml:1", "show", "a list"]),
+        ("show_ranks: 3\n", ["train.yaml:1", "show_ranks", "a list"]),
         ("grace: -1\n", ["grace", "0 or more"]),
         ("grace: .inf\n", ["grace", "0 or more"]),
         ("backend: tpu\n", ["backend", "cpu, npu, auto"]),
         ("restart_on: [always]\n", ["restart_on", "always", "exit:CODE"]),
-        ("job: ../x\n", ["job", "names no folder"]),
-        ("job: a.json\n", ["job", "names no folder"]),
-        ("job: a\njob: b\n", ["train.yaml:2", "job", "twice", "line 1"]),
-        ("job: [\n", ["train.yaml:2", "broken YAML"]),
-        ("job:\n\t- a\n", ["train.yaml:2", "broken YAML"]),
+        ("job: ../x\n", ["job", "invalid folder name"]),
+        ("job: a.json\n", ["job", "invalid folder name"]),
+        ("job: a\njob: b\n", ["train.yaml:2", "job", "duplicate key", "line 1"]),
+        ("job: [\n", ["train.yaml:2", "invalid YAML"]),
+        ("job:\n\t- a\n", ["train.yaml:2", "invalid YAML"]),
         ("", ["train.yaml", "no keys"]),
         ("- a\n", ["train.yaml", "no keys"]),
         ("args: 3\n", ["train.yaml:1", "args", "not a mapping"]),
-        ("job: !!python/object/apply:os.system ['true']\n", ["broken YAML"]),
+        ("job: !!python/object/apply:os.system ['true']\n", ["invalid YAML"]),
     ],
 )
 def test_case_71_a_bad_file_is_refused_with_place_and_advice(tmp_path: Path, text: str, words: Any) -> None:
@@ -73,7 +73,7 @@ def test_a_byte_order_mark_is_no_part_of_the_first_key(tmp_path: Path) -> None:
 
 def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
     (tmp_path / "train.yaml").write_bytes(b"job: \xff\xfe\n")
-    assert "not UTF-8" in refusal(str(tmp_path / "train.yaml"))
+    assert "expected UTF-8" in refusal(str(tmp_path / "train.yaml"))
 
 
 def test_aliases_that_explode_are_refused_quickly(tmp_path: Path) -> None:
@@ -94,6 +94,32 @@ def test_an_override_without_a_key_is_refused(word: str) -> None:
 def test_an_override_is_blamed_on_the_command_line(tmp_path: Path) -> None:
     message = refusal(write(tmp_path, "grace: 1\n"), "grace=soon")
     assert message.startswith("command line: grace")
+
+
+def test_an_old_name_of_a_key_still_works_and_says_so_once_with_its_place(tmp_path: Path) -> None:
+    path = write(tmp_path, "job: a\nlog_max: 5\nshow: [1]\n")
+    config, provenance = load(path, [], {})
+    assert (config.max_log_bytes, config.show_ranks) == (5, [1])
+    assert provenance.notes == [
+        f"{path}:2: log_max: renamed to max_log_bytes; the old name still works",
+        f"{path}:3: show: renamed to show_ranks; the old name still works",
+    ]
+    assert f"{path}:3: show_ranks: " in refusal(write(tmp_path, "job: a\n\nshow: x\n"))
+
+
+def test_an_old_name_on_the_command_line_still_works_and_says_so(tmp_path: Path) -> None:
+    config, provenance = load(write(tmp_path, "show_ranks: [1]\n"), ["show=[2]", "log_max=7"], {})
+    assert (config.show_ranks, config.max_log_bytes) == ([2], 7)
+    assert provenance.notes[0] == "command line: show: renamed to show_ranks; the old name still works"
+    config, provenance = load(None, [], {"skip_preflight": ["disk"], "no_preflight": ["ports"]})
+    assert config.skip_preflight == ["disk", "ports"]
+    (note,) = provenance.notes
+    assert note == "command line: --no-preflight: renamed to --skip-preflight; the old name still works"
+
+
+def test_an_old_and_a_new_name_of_one_key_in_a_file_are_refused(tmp_path: Path) -> None:
+    message = refusal(write(tmp_path, "show_ranks: [1]\nshow: [2]\n"))
+    assert "train.yaml:2: show: the old name of show_ranks" in message
 
 
 def test_every_key_says_what_it_means() -> None:

@@ -51,7 +51,7 @@ def test_a_limit_keeps_the_first_half_and_the_last_quarter(
     if not files.left_out:
         assert kept == whole
         return
-    head, _, tail = kept.partition(b"\n... %d bytes left out here (log_max)\n" % files.left_out)
+    head, _, tail = kept.partition(b"\n... %d bytes left out here (max_log_bytes)\n" % files.left_out)
     assert head == whole[: limit // 2] and whole.endswith(tail)
     assert len(tail) >= limit // 4 and len(head) + len(tail) + files.left_out == len(whole)
     assert len(head) + len(tail) <= limit

@@ -84,9 +84,9 @@ def test_the_users_environment_wins() -> None:
 
 
 def test_policy_takes_every_key_of_the_job_that_it_knows() -> None:
-    policy = plan(grace=3.0, max_restarts=2, restart_on=["hang"], hang_timeout=9.0, log_max=5).policy
+    policy = plan(grace=3.0, max_restarts=2, restart_on=["hang"], hang_timeout=9.0, max_log_bytes=5).policy
     assert (policy.grace, policy.max_restarts, policy.restart_on) == (3.0, 2, ("hang",))
-    assert (policy.hang_timeout, policy.log_max) == (9.0, 5)
+    assert (policy.hang_timeout, policy.max_log_bytes) == (9.0, 5)
 
 
 def test_a_bound_rank_has_its_cores_and_as_many_threads() -> None:

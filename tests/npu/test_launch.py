@@ -64,7 +64,7 @@ def npu(job: Path) -> Run:
         "CM_WORKER_SIZE": "8",
     }
     done = launch(
-        job, "--backend", "npu", "--inventory", "inventory.yaml", "--no-preflight", "devices,host",
+        job, "--backend", "npu", "--inventory", "inventory.yaml", "--skip-preflight", "devices,host",
         "--max-restarts", "1", "job.yaml", f"iterations_per_loop={LOOP}", "npu_bert_loss_scale=0",
         "init_loss_scale_value=65536", env=env, timeout=600,
     )  # fmt: skip
