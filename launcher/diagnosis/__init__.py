@@ -1,1 +1,1 @@
-"""Which rank failed first, and why; no process is touched."""
+"""Which rank failed first, and why. Reads only; no process is changed."""

@@ -1,4 +1,4 @@
-"""On a hang: ask every rank where it is, before any is killed, and name the one that is elsewhere."""
+"""On a hang: record the stacks of all ranks before any is killed, and find the rank that differs."""
 
 from __future__ import annotations
 
@@ -8,40 +8,40 @@ from typing import TYPE_CHECKING, Mapping, Sequence
 from launcher.process import procfs
 from launcher.run_dir import RunDir
 
-if TYPE_CHECKING:  # loaded when there is trouble, not at every start
+if TYPE_CHECKING:  # loaded on a hang, not at every start
     from launcher.diagnosis.stacks import Frame, Group
 
 PATIENCE = 2.0  # seconds for the dumps of all ranks
 
 
 @dataclass(frozen=True)
-class RollCall:
-    """Hold where the ranks were: one line, the stacks by group, and the rank that is elsewhere."""
+class StackSnapshot:
+    """Where the ranks were: in one line, as stacks by group, and the rank that differs from the others."""
 
-    line: str
+    summary: str
     stacks: tuple[str, ...]
-    odd: int | None
+    outlier: int | None
 
 
-def roll_call(run: RunDir, pids: Mapping[int, int]) -> RollCall:
-    """Have living ranks (rank: pid) dump their stacks; ranks that do not answer are named with the reason."""
+def take_snapshot(run: RunDir, pids: Mapping[int, int]) -> StackSnapshot:
+    """Have living ranks (rank: pid) dump their stacks; the summary says why others gave none."""
     from launcher.diagnosis import stacks
 
-    mute = stopped(pids)
+    stopped = describe_stopped(pids)
     texts = stacks.ask(run, pids, PATIENCE)
     groups = groups_of(texts)
     summary = [stacks.summary(groups)] if groups else []
     silent = [rank for rank in pids if rank not in texts]
     lines = stacks.report(groups)[1:] if groups else []
-    return RollCall("; ".join([*summary, *mute]), tuple(lines), _odd(groups, silent))
+    return StackSnapshot("; ".join([*summary, *stopped]), tuple(lines), _outlier(groups, silent))
 
 
 def groups_of(texts: Mapping[int, str]) -> list[Group]:
     """Group ranks by the function in which they are, the largest group first.
 
-    The main thread often waits in the same call everywhere (a session's run), while a thread below it is in
-    the collective on one rank and in the data on another. So what counts is the first thread whose place not
-    all ranks have in common. Lines do not count: a loop that waits is now here, now there.
+    The main threads often wait in the same call (a session's run) while another thread is in the collective
+    on one rank and in the input data on another. So the first thread counts whose function is not common to
+    all ranks. Line numbers do not count: a loop that waits is at another line each time.
     """
     from launcher.diagnosis import stacks
 
@@ -51,8 +51,8 @@ def groups_of(texts: Mapping[int, str]) -> list[Group]:
     groups: dict[tuple[str, str], list[int]] = {}
     chosen: dict[tuple[str, str], tuple[Frame, ...]] = {}
     for rank in sorted(threads):
-        special = [frames for frames in threads[rank] if _function(frames) not in common]
-        frames = (special or threads[rank] or [()])[0]
+        distinct = [frames for frames in threads[rank] if _function(frames) not in common]
+        frames = (distinct or threads[rank] or [()])[0]
         key = _function(frames)
         groups.setdefault(key, []).append(rank)
         chosen.setdefault(key, frames)
@@ -61,7 +61,7 @@ def groups_of(texts: Mapping[int, str]) -> list[Group]:
 
 
 def _function(frames: Sequence[Frame]) -> tuple[str, str]:
-    """Give file and name of the innermost function that is no library's."""
+    """Return file and name of the innermost function outside of libraries."""
     from launcher.diagnosis import stacks
 
     own = [frame for frame in frames if not stacks.is_library(frame)]
@@ -69,8 +69,8 @@ def _function(frames: Sequence[Frame]) -> tuple[str, str]:
     return (found[0].file, found[0].function) if found else ("", "")
 
 
-def _odd(groups: Sequence[Group], silent: Sequence[int]) -> int | None:
-    """Choose the rank that is elsewhere: one that cannot answer, else one of the smallest group."""
+def _outlier(groups: Sequence[Group], silent: Sequence[int]) -> int | None:
+    """Choose the rank that differs: the only one that gave no stack, else one of the smallest group."""
     if len(silent) == 1 and groups:
         return silent[0]
     if len(groups) > 1 and len(groups[-1].ranks) < len(groups[0].ranks):
@@ -78,8 +78,8 @@ def _odd(groups: Sequence[Group], silent: Sequence[int]) -> int | None:
     return None
 
 
-def stopped(pids: Mapping[int, int]) -> list[str]:
-    """Describe ranks that cannot answer: stopped ones, and those that sleep in the kernel."""
+def describe_stopped(pids: Mapping[int, int]) -> list[str]:
+    """Describe ranks that cannot dump their stacks: those that are stopped, or sleep in the kernel."""
     table = procfs.processes()
     lines = []
     for rank, pid in pids.items():

@@ -9,16 +9,16 @@ from typing import Iterable
 
 from launcher.process.procfs import Usage
 
-_SAID = re.compile(
+_MESSAGE = re.compile(
     rb"(?i)(std::bad_alloc|cannot allocate memory|OOM when allocating|MemoryError|out of memory|"
     rb"ResourceExhaustedError)[^\n]*"
 )
-_NAMED = re.compile(rb"[Kk]illed process (\d+)|oom-kill:[^\n]*,pid=(\d+)")
-_MUCH, _LITTLE = 0.5, 0.1  # of the machine's memory: what a likely victim held, what was left
+_KILLED = re.compile(rb"[Kk]illed process (\d+)|oom-kill:[^\n]*,pid=(\d+)")
+_LARGE, _LOW = 0.5, 0.1  # of the machine's memory: used by a likely victim; left on the machine
 
 
 class MemoryEvidence:
-    """Watch the kernel's own accounts: the counters of cgroups, and the kernel's log where readable."""
+    """What the kernel counts and logs: kills in the cgroups of ranks, and its log where that is readable."""
 
     def __init__(self, root: str = "/") -> None:
         self._root = root
@@ -31,13 +31,13 @@ class MemoryEvidence:
         self.watch("self")
 
     def watch(self, pid: object) -> None:
-        """Count from now on the kills in the cgroups of a process."""
+        """Count kills in the cgroups of a process from now on."""
         for path in self._files(pid):
             if path not in self._counters:
                 self._counters[path] = _kills(path)
 
     def _files(self, pid: object) -> Iterable[str]:
-        """Name the counters of a process: version 2, then version 1."""
+        """Yield the counter files of a process's cgroups, of version 2 or 1."""
         with suppress(OSError):
             with open(os.path.join(self._root, f"proc/{pid}/cgroup")) as stream:
                 for line in stream:
@@ -51,7 +51,7 @@ class MemoryEvidence:
         return os.path.join(self._root, "sys/fs/cgroup", path.lstrip("/"), name)
 
     def killed(self, pids: set[int], last: Usage) -> str:
-        """Say why a SIGKILL was the kernel's for lack of memory; "" when nothing points there."""
+        """Describe the evidence that the kernel killed one for lack of memory; "" when there is none."""
         named = self._named() & pids
         if named:
             return f"the kernel's OOM killer ended process {min(named)} (kernel log)"
@@ -61,7 +61,7 @@ class MemoryEvidence:
         return _likely(last, self._root)
 
     def _named(self) -> set[int]:
-        """Read the pids that the kernel's log names since this object was made."""
+        """Read the pids that the kernel's log has named as killed since the last call."""
         found: set[int] = set()
         while self._log is not None:
             try:
@@ -72,7 +72,7 @@ class MemoryEvidence:
                 continue
             if not record:
                 break
-            for pair in _NAMED.findall(record):
+            for pair in _KILLED.findall(record):
                 found.add(int(pair[0] or pair[1]))
         return found
 
@@ -94,9 +94,9 @@ def _kills(path: str) -> int:
 
 def _likely(last: Usage, root: str) -> str:
     total = memory(root).get("MemTotal", 0)
-    if total and last.resident > total * _MUCH and 0 < last.available < total * _LITTLE:
-        text = "probably out of memory: %.1f GB resident when last seen, %.1f of %.1f GB were left"
-        return text % (last.resident / 1e9, last.available / 1e9, total / 1e9)
+    if total and last.resident > total * _LARGE and 0 < last.available < total * _LOW:
+        left = f"{last.available / 1e9:.1f} of {total / 1e9:.1f} GB were left"
+        return f"probably out of memory: {last.resident / 1e9:.1f} GB resident when last checked, {left}"
     return ""
 
 
@@ -111,7 +111,7 @@ def memory(root: str = "/") -> dict[str, int]:
     return found
 
 
-def said(tail: bytes) -> str:
-    """Find a rank's own words that its memory was used up."""
-    match = _SAID.search(tail)
-    return "it wrote: {}".format(match.group().decode("utf-8", "replace")[:200]) if match else ""
+def message_in(tail: bytes) -> str:
+    """Quote a rank's own message that it ran out of memory; "" when its output has none."""
+    match = _MESSAGE.search(tail)
+    return f"it wrote: {match.group().decode('utf-8', 'replace')[:200]}" if match else ""

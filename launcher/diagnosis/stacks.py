@@ -1,7 +1,7 @@
-"""Where every rank is: ask each for its Python stacks, and group the ranks by equal ones.
+"""The Python stacks of all ranks, grouped by equal ones.
 
 The worker file registers faulthandler for DUMP_SIGNAL; it writes the stacks of all threads to the rank's
-stacks.txt, even while the rank is in C code. Nothing is attached and nothing stops.
+stacks.txt, even while the rank runs C code. No debugger is attached and no rank stops.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from launcher.run_dir import RunDir
 from launcher.worker import DUMP_SIGNAL
 from rank_table.ranges import spell
 
-_SETTLED = 0.05  # seconds in which a dump that is complete does not grow
+_SETTLED = 0.05  # seconds: a dump that has not grown for so long is complete
 
 
 @dataclass(frozen=True)
 class Frame:
-    """Hold one line of a stack."""
+    """One frame of a stack."""
 
     file: str
     line: int
@@ -33,7 +33,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class Group:
-    """Hold the ranks whose main threads are at the same place; frames, innermost first."""
+    """Ranks whose stacks are equal; frames, innermost first."""
 
     ranks: tuple[int, ...]
     frames: tuple[Frame, ...]
@@ -43,9 +43,9 @@ class Group:
 
 
 def ask(run: RunDir, pids: Mapping[int, int], timeout: float = 3.0) -> dict[int, str]:
-    """Have the ranks (rank -> pid) dump their stacks; return the text of those that answered.
+    """Make the ranks (rank: pid) dump their stacks; return the dumps that came within the timeout.
 
-    A process that does not catch the signal would die of it, so only those that do are asked.
+    The signal would kill a process that does not handle it, so those are left out.
     """
     asked = {rank: pid for rank, pid in pids.items() if procfs.handles(pid, DUMP_SIGNAL)}
     before = {rank: _size(_file(run, rank)) for rank in asked}
@@ -93,7 +93,7 @@ def _since(run: RunDir, rank: int, offset: int) -> str:
 
 
 def threads(text: str) -> list[tuple[Frame, ...]]:
-    """Read faulthandler's output: the frames of each thread, the one that took the signal first."""
+    """Parse faulthandler's output: the frames of each thread, the thread that took the signal first."""
     found: list[tuple[bool, list[Frame]]] = []
     for line in text.splitlines():
         head = re.match(r"(Current thread|Thread) 0x", line)
@@ -106,7 +106,7 @@ def threads(text: str) -> list[tuple[Frame, ...]]:
 
 
 def group(texts: Mapping[int, str]) -> list[Group]:
-    """Group ranks by the stack of their main thread, the largest group first: the last is the odd one."""
+    """Group ranks by the stack of their main thread, the largest group first."""
     groups: dict[tuple[Frame, ...], list[int]] = {}
     for rank in sorted(texts):
         stacks = threads(texts[rank])
@@ -115,32 +115,31 @@ def group(texts: Mapping[int, str]) -> list[Group]:
     return sorted(made, key=lambda item: (-len(item.ranks), item.ranks))
 
 
-# A frame in these says how a rank waits, not where.
-_PLUMBING = re.compile(r"(^<|/lib/python|site-packages/|launcher/worker\.py$)")
+_LIBRARY = re.compile(r"(^<|/lib/python|site-packages/|launcher/worker\.py$)")
 
 
 def is_library(frame: Frame) -> bool:
-    """Tell whether a frame says how a rank waits, not where."""
-    return bool(_PLUMBING.search(frame.file))
+    """Tell whether a frame is outside the user's program: it shows how a rank waits, not where."""
+    return bool(_LIBRARY.search(frame.file))
 
 
 def place(frames: Sequence[Frame]) -> str:
-    """Name where a stack is: its innermost function, and the innermost line outside of libraries."""
+    """Describe a stack: its innermost function, and its innermost line outside of libraries."""
     if not frames:
         return "no Python code"
-    own = next((frame for frame in frames if not _PLUMBING.search(frame.file)), frames[0])
+    own = next((frame for frame in frames if not is_library(frame)), frames[0])
     inner = frames[0].function
     via = "" if own is frames[0] else f", called in {own.function}"
     return f"{inner}{via} ({own.file}:{own.line})"
 
 
 def summary(groups: Sequence[Group]) -> str:
-    """Say in one line where the ranks are: "0,2,3 in all_reduce; 1 in tokenise"."""
+    """Say where the ranks are, in one line: "0,2-3 in all_reduce; 1 in tokenise"."""
     return "; ".join(str(item) for item in groups)
 
 
 def report(groups: Sequence[Group]) -> list[str]:
-    """Give the summary and each group's stack, innermost call last, as Python prints tracebacks."""
+    """Render the summary and the stack of each group, the innermost call last, as in a traceback."""
     lines = [summary(groups)]
     for item in groups:
         lines += ["", f"rank {spell(item.ranks)}:"]
@@ -149,5 +148,5 @@ def report(groups: Sequence[Group]) -> list[str]:
 
 
 def dumped(texts: Mapping[int, str]) -> list[str]:
-    """Give every dump as it is, one rank after the other."""
+    """List the lines of every dump as they are, rank by rank."""
     return [line for rank in sorted(texts) for line in (f"rank {rank}:", *texts[rank].splitlines(), "")]

@@ -1,1 +1,1 @@
-"""The operating system: fork, signals, /proc, the watchdog."""
+"""Processes on this host: fork, signals, /proc, the watchdog."""

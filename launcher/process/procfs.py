@@ -1,4 +1,4 @@
-"""What the kernel says of processes in /proc (proc(5)): who they are, what they use, what they wait for."""
+"""Processes as /proc shows them (proc(5)): which they are, what they use, what they wait for."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _ENDED = ("Z", "X")
 
 @dataclass(frozen=True)
 class Process:
-    """A line of /proc/PID/stat: `state` is its letter, `start` and `ticks` count clock ticks."""
+    """A process as /proc/PID/stat shows it: `state` is a letter, `start` and `ticks` count clock ticks."""
 
     pid: int
     parent: int
@@ -43,7 +43,7 @@ def read(pid: int) -> Process | None:
 
 @dataclass(frozen=True)
 class Identity:
-    """A process without doubt: its pid, and its start in ticks since boot, as pids are given again."""
+    """What identifies a process: its pid, and its start in ticks since boot, as pids are used again."""
 
     pid: int
     start: int
@@ -72,7 +72,7 @@ def processes(without: AbstractSet[int] = frozenset()) -> dict[int, Process]:
 
 
 def listing(without: AbstractSet[int]) -> Iterator[Process]:
-    """Yield processes as they are read, the newest first: those are the ones that may soon be others."""
+    """Yield processes as they are read, the newest first: those may soon have other pids."""
     names = os.listdir("/proc") if sys.platform.startswith("linux") else []
     for name in reversed(names):
         if name.isdigit() and int(name) not in without:
@@ -100,12 +100,12 @@ def descendants(
 
 @dataclass(frozen=True)
 class Usage:
-    """Hold what a process and its descendants use: bytes resident, ticks of processor time."""
+    """What a process and its descendants use: bytes resident, ticks of processor time."""
 
     pids: frozenset[int] = frozenset()
     resident: int = 0
     ticks: int = 0
-    available: int = 0  # bytes of the machine's memory that were left at that moment
+    available: int = 0  # bytes of the machine's memory left at that moment
 
 
 def usage(top: int, available: int = 0) -> Usage:
@@ -135,7 +135,7 @@ def tagged(pid: int, run_id: str) -> bool:
 
 
 def outputs(pid: int) -> set[int]:
-    """Give the inodes of a process's standard output and error, where they are pipes."""
+    """Return the inodes of a process's standard output and error, where they are pipes."""
     found = set()
     for number in (1, 2):
         with suppress(OSError, ValueError):
@@ -164,7 +164,7 @@ def _in_mask(pid: int, number: int, names: tuple[str, ...]) -> bool:
 
 
 def waits_in(pid: int) -> str:
-    """Name the kernel function in which a process sleeps ("" when that cannot be read)."""
+    """Name the kernel function in which a process sleeps; "" when that cannot be read."""
     with suppress(OSError):
         with open(f"/proc/{pid}/wchan") as stream:
             return stream.read().strip("0\n")
@@ -172,7 +172,7 @@ def waits_in(pid: int) -> str:
 
 
 def describe(pid: int) -> str:
-    """Name a process for a person: pid, user, command, age."""
+    """Describe a process for a person: pid, user, command, age."""
     process = read(pid)
     if process is None:
         return f"pid {pid}, not visible here (another container or host)"
@@ -181,7 +181,7 @@ def describe(pid: int) -> str:
 
 
 def user(pid: int) -> str:
-    """Give the name of a process's user, or its number."""
+    """Return the name of a process's user, or its number."""
     import pwd
 
     try:
@@ -195,7 +195,7 @@ def user(pid: int) -> str:
 
 
 def command(pid: int, width: int = 60) -> str:
-    """Give the command line of a process, shortened; of a rank, what the user wrote."""
+    """Shorten the command line of a process; of a rank, show what the user wrote."""
     try:
         with open(f"/proc/{pid}/cmdline", "rb") as stream:
             words = stream.read(4096).rstrip(b"\0").split(b"\0")
@@ -208,13 +208,13 @@ def command(pid: int, width: int = 60) -> str:
 
 
 def age(start: int) -> float:
-    """Give the seconds since a start in clock ticks since boot; suspended time counts."""
+    """Compute the seconds since a start in clock ticks since boot; suspended time counts."""
     since_boot = time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", 7))  # 7: Python 3.7 has no name for it
     return max(0.0, since_boot - start / TICKS)
 
 
 def span(seconds: float) -> str:
-    """Write a duration for a person.
+    """Format a duration for a person.
 
     >>> span(5), span(125), span(7260), span(180000)
     ('5 s', '2 min 5 s', '2 h 1 min', '2 d 2 h')
@@ -223,11 +223,11 @@ def span(seconds: float) -> str:
     parts = [(whole // 86400, "d"), (whole // 3600 % 24, "h"), (whole // 60 % 60, "min"), (whole % 60, "s")]
     while len(parts) > 1 and not parts[0][0]:
         parts.pop(0)
-    return " ".join("%d %s" % part for part in parts[:2])
+    return " ".join(f"{number} {unit}" for number, unit in parts[:2])
 
 
 def environ(pid: int) -> dict[str, str]:
-    """Give the environment with which a process was started; empty when it may not be read."""
+    """Read the environment with which a process was started; empty when it may not be read."""
     with suppress(OSError):
         with open(f"/proc/{pid}/environ", "rb") as stream:
             pairs = (item.partition(b"=") for item in stream.read().split(b"\0") if b"=" in item)
@@ -236,7 +236,7 @@ def environ(pid: int) -> dict[str, str]:
 
 
 def pids() -> list[int]:
-    """List every process that is visible here."""
+    """List the pids that are visible here."""
     try:
         return [int(name) for name in os.listdir("/proc") if name.isdigit()]
     except OSError:
@@ -255,7 +255,7 @@ def open_files(pid: int) -> list[str]:
 
 
 def listener(port: int) -> str:
-    """Name the process that listens on a TCP port; "" when it cannot be seen."""
+    """Describe the process that listens on a TCP port; "" when it cannot be seen."""
     sockets = {f"socket:[{inode}]" for inode in _inodes(port)}
     for pid in pids() if sockets else ():
         if sockets.intersection(open_files(pid)):
@@ -275,13 +275,13 @@ def _inodes(port: int) -> list[str]:
 
 
 def seconds(pid: int) -> float:
-    """Give the age of a process; 0 when it is gone."""
+    """Compute the age of a process in seconds; 0 when it is gone."""
     who = identity(pid)
     return age(who.start) if who else 0.0
 
 
 def memory(pid: int) -> int:
-    """Give the resident memory of a process in bytes (second field of statm, in pages)."""
+    """Read the resident memory of a process in bytes (second field of statm, in pages)."""
     try:
         with open(f"/proc/{pid}/statm", encoding="ascii") as stream:
             return int(stream.read().split()[1]) * _PAGE

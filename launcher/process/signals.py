@@ -1,4 +1,4 @@
-"""Signals as bytes on a pipe: handlers do nothing, the loop reads what came (signal(7), set_wakeup_fd)."""
+"""Signals as bytes on a pipe: the handlers do nothing, the loop reads the pipe (set_wakeup_fd)."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ WATCHED = (*ENDING, *FORWARDED, signal.SIGTSTP, signal.SIGCONT, signal.SIGCHLD)
 
 
 class Signals:
-    """Watch signals from `with` to its end; `descriptor` is readable when one has come.
+    """The signals that have come since `with` began; `descriptor` is readable when there are any.
 
-    A signal that was ignored when the launcher started stays ignored: nohup and `&` mean it.
+    A signal that was ignored when the launcher started stays ignored, as nohup and `&` request.
     """
 
     def __init__(self) -> None:
@@ -48,7 +48,7 @@ class Signals:
         os.close(self._write)
 
     def take(self) -> list[int]:
-        """Give the signals that came since the last call, in order."""
+        """Return the signals that came since the last call, in order."""
         taken = b""
         with suppress(BlockingIOError):
             while True:
@@ -57,11 +57,11 @@ class Signals:
 
 
 def name(number: int) -> str:
-    """Name a signal: SIGKILL, or `signal 40` when it has no name."""
+    """Return the name of a signal: SIGKILL, or `signal 40` when it has none."""
     with suppress(ValueError):
         return signal.Signals(number).name
     return f"signal {number}"
 
 
 def _nothing(number: int, frame: object) -> None:
-    """Exist: Python writes to the wakeup descriptor only for signals that have a handler."""
+    """Do nothing: Python writes to the wakeup descriptor only for signals that have a handler."""

@@ -1,8 +1,8 @@
-"""Start and end processes. The only module that does.
+"""Start and reap the processes of ranks.
 
-A rank leads a session of its own; it is killed by the kernel when the launcher dies (PDEATHSIG), and what
-its descendants do to escape (setsid, double fork) leads them to the launcher (subreaper), where
-launcher/process/sweep.py finds them.
+A rank leads a session of its own. The kernel kills it when the launcher dies (PDEATHSIG). A descendant that
+leaves the session (setsid, double fork) becomes a child of the launcher (subreaper), where
+launcher/process/sweep.py finds it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ BLOCKABLE = set(range(1, signal.NSIG)) - {signal.SIGKILL, signal.SIGSTOP, 32, 33
 
 @dataclass(frozen=True)
 class Child:
-    """Hold a started rank: its pid is also its session and process group."""
+    """A started rank; its pid is also its session and process group."""
 
     rank: int
     pid: int
@@ -39,12 +39,12 @@ class Child:
 
 
 def become_subreaper() -> None:
-    """Adopt the orphans of this process's descendants (Linux 3.4; elsewhere nothing happens)."""
+    """Adopt the orphans of this process's descendants (Linux 3.4; no effect elsewhere)."""
     _LIBC.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def raise_descriptor_limit() -> tuple[int, int]:
-    """Allow this process as many descriptors as it may have; return the limits that ranks shall get."""
+    """Raise this process's limit of descriptors to the hard one; return the limits to restore for ranks."""
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (limits[1], limits[1]))
@@ -52,15 +52,15 @@ def raise_descriptor_limit() -> tuple[int, int]:
 
 
 @dataclass(frozen=True)
-class Forked:
-    """Hold a process that is about to become a rank; `started` tells whether it has."""
+class ForkedRank:
+    """A process that is about to execute a rank's program; see wait_for_exec."""
 
     spec: RankSpec
     pid: int
     pipes: tuple[tuple[int, int], ...]
 
 
-def fork(spec: RankSpec, inherit_stdin: bool = False, limits: tuple[int, int] | None = None) -> Forked:
+def fork(spec: RankSpec, inherit_stdin: bool = False, limits: tuple[int, int] | None = None) -> ForkedRank:
     """Fork a rank. Call it from the main thread: PDEATHSIG fires when the forking thread ends.
 
     Raises:
@@ -80,17 +80,17 @@ def fork(spec: RankSpec, inherit_stdin: bool = False, limits: tuple[int, int] | 
     except OSError as error:
         for descriptor in (end for pipe in pipes for end in pipe):
             os.close(descriptor)
-        text = "rank %d: cannot start a process: %s; see ulimit -u and ulimit -n"
-        raise LauncherError(text % (spec.rank, error.strerror)) from None
+        text = f"rank {spec.rank}: cannot start a process: {error.strerror}; see ulimit -u and ulimit -n"
+        raise LauncherError(text) from None
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, held)
     for _, writing in pipes:
         os.close(writing)
-    return Forked(spec, pid, tuple(pipes))
+    return ForkedRank(spec, pid, tuple(pipes))
 
 
-def started(forked: Forked) -> Child:
-    """Wait until exec has closed the pipe of problems, or has written one into it.
+def wait_for_exec(forked: ForkedRank) -> Child:
+    """Wait until exec has closed the error pipe, or the child has written an error into it.
 
     Raises:
         NotFoundError, NotExecutableError, LauncherError: exec failed.
@@ -113,7 +113,7 @@ def started(forked: Forked) -> Child:
 def _child(
     spec: RankSpec, parent: int, ends: list[int], inherit_stdin: bool, limits: tuple[int, int] | None
 ) -> NoReturn:
-    """Become the rank."""
+    """Prepare this process and execute the rank's program in it."""
     out, err, failed = ends
     path = spec.argv[0]
     try:
@@ -157,7 +157,7 @@ def _exec_error(spec: RankSpec, problem: dict[str, Any]) -> LauncherError:
     if problem["errno"] == errno.E2BIG:
         return NotExecutableError(text + "; shorten its environment or its arguments (128 KiB each at most)")
     if problem["errno"] == errno.EINVAL:
-        text += " ({})".format(problem["text"])
+        text += f" ({problem['text']})"
     if problem["errno"] in (errno.ENOENT, errno.ENOTDIR):
         return NotFoundError(text + " (the file, or the interpreter in its first line)")
     if problem["errno"] in (errno.EACCES, errno.ENOEXEC):
@@ -166,24 +166,24 @@ def _exec_error(spec: RankSpec, problem: dict[str, Any]) -> LauncherError:
 
 
 def kill_group(pid: int, number: int) -> bool:
-    """Send a signal (0: none) to a rank's process group, its leader alive or not; False when it is empty."""
+    """Send a signal (0: none) to a process group, its leader alive or not; return False when it is empty."""
     try:
         os.killpg(pid, number)
     except ProcessLookupError:
         return False
-    except PermissionError:  # it is there, and it is another user's
+    except PermissionError:  # it exists and belongs to another user
         return True
     return True
 
 
-def reaped(own: Iterable[int], spared: frozenset[int]) -> Iterator[tuple[int, int]]:
-    """Collect the children that have ended: (pid, code; -n for signal n). Those in `spared` are not ours."""
+def reaped(own: Iterable[int], foreign_children: frozenset[int]) -> Iterator[tuple[int, int]]:
+    """Yield (pid, code; -n for signal n) of the children that have ended, `foreign_children` left out."""
     while True:
         pid = _ended(os.P_ALL, 0)
-        if pid is None or pid in spared:
+        if pid is None or pid in foreign_children:
             break
         yield _collect(pid)
-    if pid in spared:  # somebody else waits for it; it hides the ones behind it
+    if pid in foreign_children:  # other code waits for it; until then it hides the ones behind it
         for pid in own:
             if _ended(os.P_PID, pid) is not None:
                 yield _collect(pid)

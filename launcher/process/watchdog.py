@@ -1,8 +1,11 @@
 """A small process that outlives `kill -9` of the launcher, and then kills what is left of the run.
 
-PDEATHSIG kills the ranks themselves; a grandchild in a session of its own it does not reach. The watcher
-finds those by the run's id in their environment, by the ranks' pipes that they hold, and by what the launcher
-has told it of the processes that it saw.
+PDEATHSIG kills the ranks themselves, but not a grandchild in a session of its own. The watchdog finds those
+by the run's id in their environment, by the ranks' pipes that they hold, and by the pids that the launcher
+has reported.
+
+The launcher reports lines on a pipe: `i INODE` for a pipe of a rank, `p PID START` for a process, `q` at the
+end of the run.
 """
 
 from __future__ import annotations
@@ -18,63 +21,64 @@ from launcher.process import procfs, sweep
 from launcher.process.spawn import BLOCKABLE, Child
 
 _PR_SET_NAME = 15
-_QUIET_ROUNDS = 5  # as often in a row nothing of the run must be found
-_PIPE = 9  # the watcher's own descriptor
+_QUIET_ROUNDS = 5  # searches in a row that find nothing
+_LONGEST = 30.0  # seconds of killing at most
+_PIPE = 9  # the descriptor that the watchdog reads
 
 
-class Guardian:
-    """Start the watcher. It waits on a pipe that only the launcher holds open."""
+class Watchdog:
+    """The launcher's side of the watchdog: its process, and the pipe that only the launcher holds open."""
 
     def __init__(self, run_id: str) -> None:
         reading, self._pipe = os.pipe2(os.O_CLOEXEC)
-        self._told: set[int] = set()
+        self._reported: set[int] = set()
         held = signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKABLE)
         try:
             self.pid = os.fork()
             if self.pid == 0:
-                _guard(reading, run_id)
+                _main(reading, run_id)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, held)
             os.close(reading)
         os.set_blocking(self._pipe, False)
 
-    def started(self, child: Child) -> None:
-        """Tell the watcher of a rank's pipes: whoever holds one belongs to the run."""
-        self._tell([f"i {os.fstat(end).st_ino}" for end in (child.stdout, child.stderr)])
+    def add_rank(self, child: Child) -> None:
+        """Report the pipes of a rank: a process that holds one belongs to the run."""
+        self._report([f"i {os.fstat(end).st_ino}" for end in (child.stdout, child.stderr)])
 
-    def seen(self, pids: set[int]) -> None:
-        """Tell the watcher of processes; those that it knows already are not told again."""
-        new = pids - self._told
-        self._told = set(pids)
-        self._tell([f"p {pid} {procfs.start_of(pid)}" for pid in new])
+    def add_pids(self, pids: set[int]) -> None:
+        """Report the processes of the run that live now; only new ones are written."""
+        new = pids - self._reported
+        self._reported = set(pids)
+        self._report([f"p {pid} {procfs.start_of(pid)}" for pid in new])
 
-    def _tell(self, lines: list[str]) -> None:
+    def _report(self, lines: list[str]) -> None:
         if lines:
-            with suppress(OSError):  # a watcher that is gone, or slow, must not stop the run
+            with suppress(OSError):  # a watchdog that is gone or slow must not stop the run
                 os.write(self._pipe, "".join(line + "\n" for line in lines).encode())
 
     def dismiss(self) -> None:
-        """End the watcher: the run is over, and nothing of it is left."""
-        self._tell(["q"])
+        """End the watchdog: the run is over, and nothing of it is left."""
+        self._report(["q"])
         os.close(self._pipe)
         with suppress(ChildProcessError):
             os.waitpid(self.pid, 0)
 
 
-def _guard(reading: int, run_id: str) -> None:
-    """Be the watcher, with every signal blocked; never returns."""
+def _main(reading: int, run_id: str) -> None:
+    """Run the watchdog, with every signal blocked; never returns."""
     try:
         os.setsid()
         os.chdir("/")
         _keep_only(reading)
-        ctypes.CDLL(None).prctl(_PR_SET_NAME, b"npu-guardian", 0, 0, 0)
+        ctypes.CDLL(None).prctl(_PR_SET_NAME, b"npu-watchdog", 0, 0, 0)
         _listen(run_id)
     finally:
         os._exit(0)
 
 
 def _keep_only(reading: int) -> None:
-    """Hold nothing of the launcher's open: whoever reads its output must see the end of it."""
+    """Close all that the launcher has open: a reader of its output must see the end of it."""
     os.dup2(fcntl.fcntl(reading, fcntl.F_DUPFD, 10), _PIPE)
     for name in os.listdir("/proc/self/fd"):
         if int(name) != _PIPE:
@@ -85,7 +89,7 @@ def _keep_only(reading: int) -> None:
 
 
 def _listen(run_id: str) -> None:
-    """Take down what the launcher tells; when it dies without a word of farewell, kill."""
+    """Record what the launcher reports; if its pipe closes without `q`, kill what is left of the run."""
     pids: dict[int, int] = {}
     pipes: set[int] = set()
     with os.fdopen(_PIPE, "rb", buffering=0) as stream:
@@ -103,12 +107,12 @@ def _listen(run_id: str) -> None:
                     pipes.add(int(numbers[0]))
                 else:
                     pids[int(numbers[0])] = int(numbers[1])
-    _kill_all(sweep.Trace(run_id, frozenset(pipes), pids))
+    _kill_all(sweep.ProcessMatcher(run_id, frozenset(pipes), pids))
 
 
-def _kill_all(trace: sweep.Trace) -> None:
+def _kill_all(matcher: sweep.ProcessMatcher) -> None:
     quiet = 0
-    end = time.monotonic() + 30
+    end = time.monotonic() + _LONGEST
     while quiet < _QUIET_ROUNDS and time.monotonic() < end:
-        quiet = 0 if sweep.freeze_and_kill(trace) else quiet + 1
+        quiet = 0 if sweep.freeze_and_kill(matcher) else quiet + 1
         time.sleep(0.05)

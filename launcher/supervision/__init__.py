@@ -1,1 +1,1 @@
-"""One run of a plan, from the first fork to the last process gone."""
+"""One run of a plan, from its first process to its last."""

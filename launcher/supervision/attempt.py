@@ -1,4 +1,4 @@
-"""One attempt at a run: start the ranks and watch them in one selector loop until nothing of them is left."""
+"""One attempt at a run: start the ranks and serve them in one selector loop until nothing of them is left."""
 
 from __future__ import annotations
 
@@ -8,135 +8,130 @@ import signal
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from launcher.diagnosis.failure import RankEnd, State, judge, read_error, waits_for_others
-from launcher.diagnosis.hang import RollCall, roll_call
+from launcher.diagnosis.failure import RankEnd, RankStatus, read_error
+from launcher.diagnosis.verdict import judge
 from launcher.errors import LauncherError
-from launcher.plan.model import Plan
 from launcher.process import procfs, spawn
 from launcher.process.signals import ENDING, FORWARDED, Signals, name
-from launcher.process.watchdog import Guardian
-from launcher.run_dir import RunDir
+from launcher.process.watchdog import Watchdog
 from launcher.supervision.capture import RankLog, Reader
-from launcher.supervision.events import Journal
-from launcher.supervision.monitor import Trouble, Watch
-from launcher.supervision.rank import Running
-from launcher.supervision.run_clock import Clock
-from launcher.supervision.teardown import LOOK, Ending, Phase
-from launcher.ui.console import Console
+from launcher.supervision.context import RunContext
+from launcher.supervision.events import Event
+from launcher.supervision.monitor import Incident, RankMonitor
+from launcher.supervision.rank import RankProcess
+from launcher.supervision.run_clock import PausableClock
+from launcher.supervision.teardown import POLL as TEARDOWN_POLL
+from launcher.supervision.teardown import Phase, Teardown
 
-AT_ONCE = 8  # ranks that start side by side
-POLL = 0.3  # seconds between looks at the ranks' files
-SETTLE = 1.0  # after a victim's failure: time for the others to tell more
-DRAIN = 2.0  # of silence in a pipe that somebody still holds open
+if TYPE_CHECKING:  # loaded on a failure, not at every start
+    from launcher.diagnosis.hang import StackSnapshot
+
+PARALLEL = 8  # ranks that are started side by side
+POLL = 0.3  # seconds between checks of the ranks' files
+SETTLE = 1.0  # seconds after a victim's failure in which another rank may report the cause
+DRAIN = 2.0  # seconds of silence in a pipe that some process still holds open
 NEVER = float("inf")
 
 
 @dataclass(frozen=True)
 class Result:
-    """Hold how an attempt ended. `interrupted`: the signal that the launcher got, 0 for none."""
+    """The end of an attempt. `interrupted`: the signal that ended it, 0 for none."""
 
     ends: tuple[RankEnd, ...]
     culprit: RankEnd | None
     interrupted: int
-    calls: RollCall | None
+    snapshot: StackSnapshot | None
     seconds: float
 
 
 class Attempt:
-    """Run the local ranks of a plan once."""
+    """The local ranks of a plan, run once. `number`: 0 for the first attempt."""
 
-    def __init__(
-        self,
-        plan: Plan,
-        run: RunDir,
-        console: Console,
-        journal: Journal,
-        watched: Signals,
-        guardian: Guardian,
-        number: int,
-    ) -> None:
-        self._plan, self._run, self._console, self._journal = plan, run, console, journal
-        self._signals, self._guardian, self._number = watched, guardian, number
-        self._clock = Clock()
-        self._ranks = [Running(spec) for spec in plan.local_ranks]
-        self._by_pid: dict[int, Running] = {}
-        self._ending = Ending(plan, self._ranks, journal, self._clock)
-        self._watch = Watch(run, plan.policy, self._ranks, journal, guardian.seen)
-        self._calls: RollCall | None = None
+    def __init__(self, context: RunContext, signals: Signals, watchdog: Watchdog, number: int) -> None:
+        self._context, self._signals, self._watchdog, self._number = context, signals, watchdog, number
+        self._folder, self._console, self._events = context.folder, context.console, context.events
+        self._policy = context.plan.policy
+        self._clock = PausableClock()
+        self._ranks = [RankProcess(spec) for spec in context.plan.local_ranks]
+        self._by_pid: dict[int, RankProcess] = {}
+        self._teardown = Teardown(context, self._ranks, self._clock)
+        self._monitor = RankMonitor(context, self._ranks, watchdog.add_pids)
+        self._snapshot: StackSnapshot | None = None
         self._interrupted = self._interrupts = 0
         self._settle_at = NEVER
-        self._next_poll = self._console_turn = 0.0
+        self._next_poll = self._console_due = 0.0
         self._selector = selectors.DefaultSelector()
         self._reader = Reader()
         self._pipes: set[int] = set()
         self._console_descriptor: int | None = None
 
-    def run(self, spared: frozenset[int], limits: tuple[int, int]) -> Result:
-        """Run to the end. `spared`: children of this process that are no part of the run."""
-        self._ending.spared = spared
+    def run(self, foreign_children: frozenset[int], limits: tuple[int, int]) -> Result:
+        """Run to the end. `foreign_children`: children of this process that do not belong to the run."""
+        self._teardown.foreign_children = foreign_children
         begin = self._clock.now()
         self._selector.register(self._signals.descriptor, selectors.EVENT_READ)
         try:
             self._start(limits)
-            while self._ending.phase is not Phase.DONE:
+            while self._teardown.phase is not Phase.DONE:
                 self._turn()
             self._drain()
         finally:
             self._close()
-        ends, culprit = judge([rank.end() for rank in self._ranks], self._ending.began_ns)
-        return Result(ends, culprit, self._interrupted, self._calls, self._clock.now() - begin)
+        ends, culprit = judge([rank.end() for rank in self._ranks], self._teardown.began_ns)
+        return Result(ends, culprit, self._interrupted, self._snapshot, self._clock.now() - begin)
 
     # Start.
 
     def _start(self, limits: tuple[int, int]) -> None:
         self._console.expect([rank.rank for rank in self._ranks])
-        for first in range(0, len(self._ranks), AT_ONCE):
-            if self._ending.phase is Phase.RUNNING:
-                self._spawn(self._ranks[first : first + AT_ONCE], limits)
+        for first in range(0, len(self._ranks), PARALLEL):
+            if self._teardown.phase is Phase.RUNNING:
+                self._spawn(self._ranks[first : first + PARALLEL], limits)
             self._take_signals()
 
-    def _spawn(self, ranks: list[Running], limits: tuple[int, int]) -> None:
-        """Fork some ranks, then see that each has become its program: they do so side by side."""
-        failed: Running | None = None
-        forked: list[tuple[Running, spawn.Forked]] = []
+    def _spawn(self, ranks: list[RankProcess], limits: tuple[int, int]) -> None:
+        """Fork some ranks, then wait until each executes its program: they do so side by side."""
+        failed: RankProcess | None = None
+        forked: list[tuple[RankProcess, spawn.ForkedRank]] = []
         for rank in ranks:
-            self._clear(rank.rank)
-            rank.log = RankLog(self._run, rank.rank, self._console, self._plan.policy.log_max)
+            self._put_away(rank.rank)
+            rank.log = RankLog(self._folder, rank.rank, self._console, self._policy.max_log_bytes)
             rank.started = rank.active = self._clock.now()
             try:
-                stdin = rank.rank == self._plan.policy.stdin_rank
+                stdin = rank.rank == self._policy.stdin_rank
                 forked.append((rank, spawn.fork(rank.spec, stdin, limits)))
             except LauncherError as error:
                 failed = self._not_started(rank, error)
                 break
         for rank, process in forked:
             try:
-                self._started(rank, spawn.started(process))
+                self._started(rank, spawn.wait_for_exec(process))
             except LauncherError as error:
                 failed = failed or self._not_started(rank, error)
         if failed is not None:
-            self._ending.begin(f"rank {failed.rank} could not be started")
+            self._teardown.begin(f"rank {failed.rank} could not be started")
 
-    def _not_started(self, rank: Running, error: LauncherError) -> Running:
-        rank.state, rank.detail, rank.code = State.NOT_STARTED, str(error), error.exit_code
+    def _not_started(self, rank: RankProcess, error: LauncherError) -> RankProcess:
+        rank.status, rank.detail, rank.code = RankStatus.NOT_STARTED, str(error), error.exit_code
         rank.ended_ns = time.monotonic_ns()
-        self._journal.event("not_started", rank.rank, error=str(error))
+        self._events.record(Event.NOT_STARTED, rank.rank, error=str(error))
         return rank
 
-    def _started(self, rank: Running, child: spawn.Child) -> None:
-        rank.child, rank.group = child, True
+    def _started(self, rank: RankProcess, child: spawn.Child) -> None:
+        rank.child, rank.has_group = child, True
         self._by_pid[child.pid] = rank
-        self._guardian.started(child)
+        self._watchdog.add_rank(child)
         for stream, descriptor in (("o", child.stdout), ("e", child.stderr)):
             self._selector.register(descriptor, selectors.EVENT_READ, (rank, stream))
             self._pipes.add(descriptor)
-        self._journal.event("started", rank.rank, pid=child.pid, start=procfs.start_of(child.pid))
+        self._events.record(Event.STARTED, rank.rank, pid=child.pid, start=procfs.start_of(child.pid))
 
-    def _clear(self, rank: int) -> None:
-        """Put away what an earlier attempt has left in the rank's folder."""
+    def _put_away(self, rank: int) -> None:
+        """Rename what an earlier attempt has left in the rank's folder."""
         if self._number:
-            files = (self._run.error(rank), self._run.thread_error(rank), self._run.heartbeat(rank))
+            files = (self._folder.error(rank), self._folder.thread_error(rank), self._folder.heartbeat(rank))
             for path in files:
                 with suppress(OSError):
                     path.replace(path.with_name(f"{path.name}.{self._number - 1}"))
@@ -145,11 +140,11 @@ class Attempt:
 
     def _turn(self) -> None:
         timeout = self._timeout()
-        asleep = self._clock.now()
+        waiting_since = self._clock.now()
         ready = self._selector.select(timeout)
-        late = self._clock.woke(asleep, timeout)
-        if late:
-            self._journal.event("launcher_was_stopped", seconds=round(late, 3))
+        pause = self._clock.discount_pause(waiting_since, timeout)
+        if pause:
+            self._events.record(Event.LAUNCHER_WAS_STOPPED, seconds=round(pause, 3))
         for key, _ in ready:
             if key.data is not None:
                 self._read(key.fd, *key.data)
@@ -157,20 +152,20 @@ class Attempt:
         now = self._clock.now()
         if now >= self._next_poll:
             self._next_poll = now + POLL
-            self._poll(now)
+            self._check_ranks(now)
         if now >= self._settle_at:
-            self._begin("a rank waited in vain for others")
-        self._ending.advance(now)
+            self._begin_teardown("a rank waited in vain for others")
+        self._teardown.advance(now)
         self._serve_console()
 
     def _timeout(self) -> float:
         now = self._clock.now()
-        due = min(self._ending.deadline, self._settle_at, self._next_poll, self._console_turn)
-        if self._ending.phase is not Phase.RUNNING:
-            due = min(due, now + LOOK)
+        due = min(self._teardown.deadline, self._settle_at, self._next_poll, self._console_due)
+        if self._teardown.phase is not Phase.RUNNING:
+            due = min(due, now + TEARDOWN_POLL)
         return max(0.0, due - now)
 
-    def _read(self, descriptor: int, rank: Running, stream: str) -> None:
+    def _read(self, descriptor: int, rank: RankProcess, stream: str) -> None:
         data = self._reader.read(descriptor)
         if data is None:
             return
@@ -185,8 +180,8 @@ class Attempt:
         os.close(descriptor)
 
     def _serve_console(self) -> None:
-        """Print what is due; wait for a slow console as for everything else."""
-        self._console_turn = self._clock.now() + self._console.turn()
+        """Print what is due; wait for a slow console in the selector, like for everything else."""
+        self._console_due = self._clock.now() + self._console.turn()
         wanted = self._console.descriptor
         if wanted == self._console_descriptor:
             return
@@ -194,7 +189,7 @@ class Attempt:
             self._selector.unregister(self._console_descriptor)
         self._console_descriptor = None
         if wanted is not None:
-            with suppress(OSError, ValueError):  # epoll takes no regular file; they never wait
+            with suppress(OSError, ValueError):  # epoll takes no regular file; writing to one never waits
                 self._selector.register(wanted, selectors.EVENT_WRITE)
                 self._console_descriptor = wanted
 
@@ -211,93 +206,100 @@ class Attempt:
             elif number == signal.SIGTSTP:
                 self._stop_all()
             elif number == signal.SIGCONT:
-                self._ending.send(signal.SIGCONT)
+                self._teardown.send(signal.SIGCONT)
 
     def _interrupt(self, number: int) -> None:
-        """End the ranks; a second Ctrl-C kills them at once, a third waits for nothing any more."""
+        """End the ranks; a second Ctrl-C kills them at once, a third ends the launcher without waiting."""
         self._interrupts += 1
-        self._journal.event("signal", signal=name(number))
-        if self._ending.phase is Phase.RUNNING:
+        self._events.record(Event.SIGNAL, signal=name(number))
+        if self._teardown.phase is Phase.RUNNING:
             self._interrupted = number
-            self._begin(name(number))
-        elif number == signal.SIGINT and (self._ending.phase is Phase.ENDING or self._interrupts > 2):
-            self._ending.hurry()
+            self._begin_teardown(name(number))
+        elif number == signal.SIGINT and (self._teardown.phase is Phase.ENDING or self._interrupts > 2):
+            self._teardown.expire()
 
     def _forward(self, number: int) -> None:
-        for rank in self._ending.living():
-            if procfs.handles(rank.pid, number):  # a rank that does not would die of it
+        for rank in self._teardown.living():
+            if procfs.handles(rank.pid, number):  # it would kill a rank that does not
                 with suppress(ProcessLookupError, PermissionError):
                     os.kill(rank.pid, number)
 
     def _stop_all(self) -> None:
-        """Stop with the ranks; go on when somebody continues this process."""
-        self._ending.send(signal.SIGSTOP)
+        """Stop the ranks and this process; go on with them when somebody continues it."""
+        self._teardown.send(signal.SIGSTOP)
         before = self._clock.now()
         os.kill(os.getpid(), signal.SIGSTOP)
-        self._ending.send(signal.SIGCONT)
-        self._clock.woke(before, 0.0)
+        self._teardown.send(signal.SIGCONT)
+        self._clock.discount_pause(before, 0.0)
 
     def _reap(self) -> None:
-        ended: list[Running] = []
-        for pid, code in spawn.reaped(self._by_pid, self._ending.spared):
+        ended: list[RankProcess] = []
+        for pid, code in spawn.reaped(self._by_pid, self._teardown.foreign_children):
             rank = self._by_pid.get(pid)
             if rank is not None and rank.code is None:
                 self._ended(rank, code)
                 ended.append(rank)
         if ended:
-            self._console.expect([rank.rank for rank in self._ending.living()])
+            self._console.expect([rank.rank for rank in self._teardown.living()])
         for rank in ended:
-            if rank.code != 0 and self._ending.phase is Phase.RUNNING:
+            if rank.code != 0 and self._teardown.phase is Phase.RUNNING:
                 self._failed(rank)
 
-    def _ended(self, rank: Running, code: int) -> None:
+    def _ended(self, rank: RankProcess, code: int) -> None:
         rank.code, rank.ended_ns = code, time.monotonic_ns()
         rank.seconds = self._clock.now() - rank.started
-        rank.error = read_error(self._run.error(rank.rank)) or rank.error
-        rank.thread_error = read_error(self._run.thread_error(rank.rank))
-        if self._ending.phase is Phase.RUNNING:
-            self._watch.explain_end(rank)
-        self._journal.event("ended", rank.rank, code=code, seconds=round(rank.seconds, 3))
+        rank.error = read_error(self._folder.error(rank.rank)) or rank.error
+        rank.thread_error = read_error(self._folder.thread_error(rank.rank))
+        if self._teardown.phase is Phase.RUNNING:
+            self._monitor.explain_end(rank)
+        self._events.record(Event.ENDED, rank.rank, code=code, seconds=round(rank.seconds, 3))
 
-    # Trouble.
+    # Failures.
 
-    def _failed(self, rank: Running) -> None:
+    def _failed(self, rank: RankProcess) -> None:
         """Begin the teardown: at once, or a moment later when this rank only waited for another."""
-        if not waits_for_others(rank.end()) or not self._ending.living():
-            self._begin(f"rank {rank.rank} failed")
+        from launcher.diagnosis.victims import waits_for_others
+
+        if not waits_for_others(rank.end()) or not self._teardown.living():
+            self._begin_teardown(f"rank {rank.rank} failed")
         elif self._settle_at == NEVER:
-            self._settle_at = self._clock.now() + min(SETTLE, self._plan.policy.grace)
-            self._calls = roll_call(self._run, {rank.rank: rank.pid for rank in self._ranks if rank.alive})
+            self._settle_at = self._clock.now() + min(SETTLE, self._policy.grace)
+            self._snapshot = self._take_snapshot()
 
-    def _begin(self, why: str) -> None:
+    def _begin_teardown(self, why: str) -> None:
         self._settle_at = NEVER
-        self._ending.begin(why)
+        self._teardown.begin(why)
 
-    def _poll(self, now: float) -> None:
-        if self._ending.phase is Phase.RUNNING and self._settle_at == NEVER:
-            trouble = self._watch.look(now)
-            if trouble is not None:
-                self._troubled(trouble)
+    def _check_ranks(self, now: float) -> None:
+        if self._teardown.phase is Phase.RUNNING and self._settle_at == NEVER:
+            incident = self._monitor.check(now)
+            if incident is not None:
+                self._react(incident)
 
-    def _troubled(self, trouble: Trouble) -> None:
-        rank = trouble.rank
-        if trouble.state is State.RAISED:
-            rank.detail = trouble.detail
+    def _react(self, incident: Incident) -> None:
+        rank = incident.rank
+        if incident.status is RankStatus.RAISED:
+            rank.detail = incident.detail
             self._failed(rank)
             return
-        self._journal.event(trouble.state.name.lower(), rank.rank, detail=trouble.detail)
-        self._calls = roll_call(self._run, {rank.rank: rank.pid for rank in self._ranks if rank.alive})
-        if trouble.state is State.HUNG and self._calls.odd is not None:
-            rank = next(rank for rank in self._ranks if rank.rank == self._calls.odd)
-        rank.state, rank.detail = trouble.state, trouble.detail
+        hung = incident.status is RankStatus.HUNG
+        self._events.record(Event.HUNG if hung else Event.EXITED_EARLY, rank.rank, detail=incident.detail)
+        self._snapshot = self._take_snapshot()
+        if hung and self._snapshot.outlier is not None:
+            rank = next(rank for rank in self._ranks if rank.rank == self._snapshot.outlier)
+        rank.status, rank.detail = incident.status, incident.detail
         rank.ended_ns = rank.ended_ns or time.monotonic_ns()
-        what = "hangs" if trouble.state is State.HUNG else "ended while others wait for it"
-        self._begin(f"rank {rank.rank} {what}")
+        self._begin_teardown(f"rank {rank.rank} {'hangs' if hung else 'exited while others wait for it'}")
+
+    def _take_snapshot(self) -> StackSnapshot:
+        from launcher.diagnosis.hang import take_snapshot
+
+        return take_snapshot(self._folder, {rank.rank: rank.pid for rank in self._teardown.living()})
 
     # The end.
 
     def _drain(self) -> None:
-        """Take what is still in the pipes, until their ends, or until nothing has come for DRAIN seconds."""
+        """Read the rest of the pipes: up to their ends, or until nothing has come for DRAIN seconds."""
         end = time.monotonic() + DRAIN
         while self._pipes and time.monotonic() < end:
             for key, _ in self._selector.select(0.05):
@@ -310,15 +312,18 @@ class Attempt:
         for descriptor in list(self._pipes):
             self._unregister(descriptor)
         for rank in self._ranks:
-            for path in (self._run.error(rank.rank), self._run.heartbeat(rank.rank)):
+            for path in (self._folder.error(rank.rank), self._folder.heartbeat(rank.rank)):
                 with suppress(OSError):
-                    os.unlink(f"{path}.tmp")  # it was killed while it wrote
+                    os.unlink(f"{path}.tmp")  # the rank was killed while it wrote
             if rank.log is not None:
-                rank.log.finish()
-                if rank.log.trouble:
-                    text = "rank %d: %d bytes of its output are not in %s: %s"
-                    path = self._run.log(rank.rank)
-                    self._journal.say(text % (rank.rank, rank.log.lost, path, rank.log.trouble))
-        self._watch.close()
+                self._close_log(rank.rank, rank.log)
+        self._monitor.close()
         self._console.finish()
         self._selector.close()
+
+    def _close_log(self, rank: int, log: RankLog) -> None:
+        log.finish()
+        if log.trouble:
+            path = self._folder.log(rank)
+            text = f"rank {rank}: {log.lost} bytes of its output are not in {path}: {log.trouble}"
+            self._events.announce(text)

@@ -1,37 +1,167 @@
-"""What happened in a run: events.jsonl for programs, launcher.log and the console for people."""
+"""What happened in a run: events.jsonl for programs, launcher.log and the console for people.
+
+A line of events.jsonl is {"time": seconds since the epoch, "event": its name, "rank": a number or null,
+"data": {...}}. `Event` lists the names and the data of each; `python -m launcher.supervision.events` prints
+them as the table of docs/reference.md. Fields may be added later; none changes its meaning.
+"""
 
 from __future__ import annotations
 
+import enum
 import json
 import time
 from contextlib import suppress
-from typing import IO, Any
+from typing import IO, Any, Mapping, NamedTuple
 
 from launcher.run_dir import RunDir
 from launcher.ui.console import Console
 
 
-class Journal:
-    """Write down events; a full disk costs the files, never the run."""
+class Field(NamedTuple):
+    """A field of an event's data. `kind` is a key of KINDS."""
+
+    kind: str
+    meaning: str
+
+
+KINDS: Mapping[str, tuple[type, ...]] = {
+    "int": (int,),
+    "number": (int, float),
+    "text": (str,),
+    "int or null": (int, type(None)),
+    "list of int": (list,),
+}
+_START = Field("int", "its start in clock ticks since boot, as pids are used again")
+_SYMPTOM = Field("text", "what was observed")
+
+
+class Event(str, enum.Enum):
+    """The name of an event: what it means, whether it concerns one rank, and the fields of its data."""
+
+    meaning: str
+    of_rank: bool
+    fields: Mapping[str, Field]
+
+    def __new__(cls, name: str, of_rank: bool, meaning: str, fields: Mapping[str, Field]) -> Event:
+        event = str.__new__(cls, name)
+        event._value_ = name
+        event.of_rank, event.meaning, event.fields = of_rank, meaning, fields
+        return event
+
+    RUN = (
+        "run", False, "the launcher begins",
+        {
+            "pid": Field("int", "process of the launcher"),
+            "start": _START,
+            "run_id": Field("text", "id of the run"),
+        },
+    )  # fmt: skip
+    STARTED = (
+        "started", True, "the program of a rank runs",
+        {"pid": Field("int", "process of the rank"), "start": _START},
+    )  # fmt: skip
+    NOT_STARTED = (
+        "not_started", True, "a rank could not be started",
+        {"error": Field("text", "the reason")},
+    )  # fmt: skip
+    ENDED = (
+        "ended", True, "the process of a rank ended",
+        {
+            "code": Field("int", "its exit code; -n: killed by signal n"),
+            "seconds": Field("number", "how long it ran"),
+        },
+    )  # fmt: skip
+    STRAGGLER = (
+        "straggler", True, "a rank has made less than half of the others' steps; once for each rank",
+        {"step": Field("int", "its step"), "usual": Field("int", "the median step of all ranks")},
+    )  # fmt: skip
+    HUNG = ("hung", True, "no heartbeat came within `hang_timeout`", {"detail": _SYMPTOM})
+    EXITED_EARLY = (
+        "early", True, "a rank exited with 0, and the others were idle for `early_exit_grace`",
+        {"detail": _SYMPTOM},
+    )  # fmt: skip
+    SIGNAL = (
+        "signal", False, "the launcher got a signal that ends the run",
+        {"signal": Field("text", "its name, such as SIGTERM")},
+    )  # fmt: skip
+    LAUNCHER_WAS_STOPPED = (
+        "launcher_was_stopped", False, "the launcher did not run for a while; no timeout counts that time",
+        {"seconds": Field("number", "how long")},
+    )  # fmt: skip
+    TEARDOWN = (
+        "teardown", False, "the launcher ends the ranks: SIGTERM now, SIGKILL after `grace`",
+        {"why": Field("text", "the reason"), "ranks": Field("list of int", "ranks still alive")},
+    )  # fmt: skip
+    SWEPT = (
+        "swept", False, "leftover processes of the run were killed",
+        {"pids": Field("list of int", "these processes")},
+    )  # fmt: skip
+    SURVIVORS = (
+        "survivors", False, "processes of the run could not be killed",
+        {"pids": Field("list of int", "these processes")},
+    )  # fmt: skip
+    RESTART = (
+        "restart", False, "the ranks will be started again",
+        {"attempt": Field("int", "1 for the first restart")},
+    )  # fmt: skip
+    END = (
+        "end", False, "the launcher is done",
+        {
+            "exit_code": Field("int", "of the run"),
+            "culprit": Field("int or null", "the rank that failed first"),
+        },
+    )  # fmt: skip
+
+
+def violations(record: Mapping[str, Any]) -> list[str]:
+    """List what is wrong with a line of events.jsonl, as the schema has it."""
+    event = next((event for event in Event if event.value == record.get("event")), None)
+    if event is None:
+        return [f"unknown event {record.get('event')!r}"]
+    data = record.get("data")
+    wrong = [] if isinstance(record.get("time"), float) else ["time is no number"]
+    if (record.get("rank") is not None) != event.of_rank:
+        wrong.append(f"rank must be {'a number' if event.of_rank else 'null'}")
+    if not isinstance(data, dict) or set(data) != set(event.fields):
+        return [*wrong, f"data must have the fields {', '.join(event.fields)}"]
+    return wrong + [
+        f"{name} must be {field.kind}, not {data[name]!r}"
+        for name, field in event.fields.items()
+        if not isinstance(data[name], KINDS[field.kind])
+    ]
+
+
+def reference() -> str:
+    """Render the schema as a Markdown table."""
+    rows = ["| event | rank | when | data |", "|---|---|---|---|"]
+    for event in Event:
+        data = [f"`{name}` ({field.kind}): {field.meaning}" for name, field in event.fields.items()]
+        rank = "yes" if event.of_rank else "null"
+        rows.append(f"| `{event.value}` | {rank} | {event.meaning} | {'<br>'.join(data)} |")
+    return "\n".join(rows)
+
+
+class EventLog:
+    """The files in which a run is recorded; a full disk costs lines of them, never the run."""
 
     def __init__(self, run: RunDir, console: Console) -> None:
         self._console = console
         self._events = _append(str(run.events))
         self._log = _append(str(run.launcher_log))
 
-    def event(self, name: str, rank: int | None = None, **data: Any) -> None:
-        """Append an event."""
-        record: dict[str, Any] = {"time": time.time(), "event": name, "rank": rank, "data": data}
-        _write(self._events, json.dumps(record) + "\n")
+    def record(self, event: Event, rank: int | None = None, **data: Any) -> None:
+        """Append an event to events.jsonl; `data` holds exactly the event's fields."""
+        line = {"time": time.time(), "event": event.value, "rank": rank, "data": data}
+        _write(self._events, json.dumps(line) + "\n")
 
-    def say(self, text: str) -> None:
-        """Tell a person, on the console and in launcher.log."""
-        _write(self._log, "{} {}\n".format(time.strftime("%Y-%m-%d %H:%M:%S"), text))
+    def announce(self, text: str) -> None:
+        """Tell the user, on the console and in launcher.log."""
+        self.debug(text)
         self._console.say("npu-launch: " + text)
 
-    def note(self, text: str) -> None:
+    def debug(self, text: str) -> None:
         """Write to launcher.log alone."""
-        _write(self._log, "{} {}\n".format(time.strftime("%Y-%m-%d %H:%M:%S"), text))
+        _write(self._log, f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
 
     def close(self) -> None:
         """Close the files."""
@@ -51,3 +181,7 @@ def _write(stream: IO[str] | None, text: str) -> None:
     if stream is not None:
         with suppress(OSError, ValueError):
             stream.write(text)
+
+
+if __name__ == "__main__":
+    print(reference())

@@ -1,4 +1,4 @@
-"""Look at the ranks from outside: error files, heartbeats, memory, progress. Decides what is wrong."""
+"""Checks of the ranks from outside: error files, heartbeats, memory, progress."""
 
 from __future__ import annotations
 
@@ -8,121 +8,120 @@ from dataclasses import dataclass
 from typing import Callable, Sequence
 
 from launcher.diagnosis import out_of_memory
-from launcher.diagnosis.failure import State, read_error
-from launcher.plan.model import Policy
+from launcher.diagnosis.failure import RankStatus, read_error
 from launcher.process import procfs
-from launcher.run_dir import RunDir
-from launcher.supervision.events import Journal
-from launcher.supervision.rank import Running
+from launcher.supervision.context import RunContext
+from launcher.supervision.events import Event
+from launcher.supervision.rank import RankProcess
 
-ERROR_PATIENCE = 1.0  # a rank that wrote its error has this long to end by itself
-SAMPLE = 1.0  # seconds between looks at memory, processor time and descendants, at least
-THRIFT = 500  # times as long as such a look takes
+ERROR_PATIENCE = 1.0  # seconds in which a rank that wrote its error should end by itself
+SAMPLE = 1.0  # seconds between samples of memory, processor time and descendants, at least
+SAMPLE_COST = 500  # ... and this many times as long as a sample takes
 STRAGGLE = 10  # steps before ranks are compared
 BUSY = 0.05  # of a core: a rank that uses more is at work
 
 
 @dataclass(frozen=True)
-class Trouble:
-    """Say what is wrong while processes still live. `state` is HUNG, EARLY or RAISED."""
+class Incident:
+    """A problem of a rank while processes still live. `status` is HUNG, EXITED_EARLY or RAISED."""
 
-    state: State
-    rank: Running
+    status: RankStatus
+    rank: RankProcess
     detail: str
 
 
-class Watch:
-    """Keep an eye on the ranks of one attempt; `look` is called a few times a second."""
+class RankMonitor:
+    """The checks of one attempt. `on_descendants` gets the pids of the launcher's descendants."""
 
     def __init__(
         self,
-        run: RunDir,
-        policy: Policy,
-        ranks: Sequence[Running],
-        journal: Journal,
-        seen: Callable[[set[int]], None],
+        context: RunContext,
+        ranks: Sequence[RankProcess],
+        on_descendants: Callable[[set[int]], None],
     ) -> None:
-        self._run, self._policy, self._ranks, self._journal = run, policy, ranks, journal
-        self._seen = seen
+        self._folder, self._events, self._policy = context.folder, context.events, context.plan.policy
+        self._ranks, self._on_descendants = ranks, on_descendants
         self._stragglers: set[int] = set()
-        self._at_ease, self._living = 0.0, len(ranks)
+        self._timed_since, self._living = 0.0, len(ranks)
         self._next_sample = 0.0
         self._sampled: float | None = None
         self.memory = out_of_memory.MemoryEvidence()
 
-    def look(self, now: float) -> Trouble | None:
-        """Look at every living rank; return the first trouble."""
+    def check(self, now: float) -> Incident | None:
+        """Check every living rank; return the first problem. Called a few times a second."""
         living = [rank for rank in self._ranks if rank.alive]
-        sampled = now >= self._next_sample
-        if sampled:
+        if now >= self._next_sample:
             self._sample(living, now)
         for rank in living:
-            self._pulse(rank, now)
-        self._compare(living)
-        return self._errors(living, now) or self._hang(living, now) or self._early(living, now)
+            self._note_activity(rank, now)
+        self._warn_of_stragglers(living)
+        return self._raised(living, now) or self._hung(living, now) or self._exited_early(living, now)
 
-    def _pulse(self, rank: Running, now: float) -> None:
-        beaten = rank.pulse.look(self._run.heartbeat(rank.rank), now)
+    def _note_activity(self, rank: RankProcess, now: float) -> None:
+        beaten = rank.heartbeat.refresh(self._folder.heartbeat(rank.rank), now)
         written = rank.log.size if rank.log else 0
         if beaten or written != rank.output:
             rank.active, rank.output = now, written
 
-    def _sample(self, living: Sequence[Running], now: float) -> None:
-        """Note what each rank uses: evidence, should the kernel end it."""
+    def _sample(self, living: Sequence[RankProcess], now: float) -> None:
+        """Record what each rank uses: evidence in case the kernel kills it."""
         begin = time.monotonic()
         available = out_of_memory.memory().get("MemAvailable", 0)
         for rank in living:
             used = procfs.usage(rank.pid, available)
             since = now - self._sampled if self._sampled is not None else 0.0
-            # A rank that shows its progress by heartbeats is judged by them alone: waiting may be busy.
+            # A rank that shows its progress by heartbeats is judged by them alone: waiting may use a core.
             if since and (used.ticks - rank.usage.ticks) / procfs.TICKS > BUSY * since:
-                rank.active = rank.active if rank.pulse.paced else now
+                rank.active = rank.active if rank.heartbeat.has_stepped else now
             rank.usage = used
             self.memory.watch(rank.pid)
-        # Daemons of the ranks are this process's own children, since it adopts orphans.
-        self._seen(set(procfs.usage(os.getpid()).pids) - {os.getpid()})
+        # Daemons of the ranks are children of this process, since it adopts orphans.
+        self._on_descendants(set(procfs.usage(os.getpid()).pids) - {os.getpid()})
         self._sampled = now
-        self._next_sample = now + max(SAMPLE, (time.monotonic() - begin) * THRIFT)
+        self._next_sample = now + max(SAMPLE, (time.monotonic() - begin) * SAMPLE_COST)
 
-    def _compare(self, living: Sequence[Running]) -> None:
-        """Warn, once, of a rank that has made less than half of the others' steps."""
-        steps = sorted(rank.pulse.step for rank in living if rank.pulse.armed)
+    def _warn_of_stragglers(self, living: Sequence[RankProcess]) -> None:
+        """Warn once of a rank that has made less than half of the others' steps."""
+        steps = sorted(rank.heartbeat.step for rank in living if rank.heartbeat.expects_beat)
         usual = steps[len(steps) // 2] if len(steps) > 1 else 0
         for rank in living:
-            slow = rank.pulse.armed and usual >= STRAGGLE and rank.pulse.step * 2 < usual
+            step = rank.heartbeat.step
+            slow = rank.heartbeat.expects_beat and usual >= STRAGGLE and step * 2 < usual
             if slow and rank.rank not in self._stragglers:
                 self._stragglers.add(rank.rank)
-                text = "warning: rank %d is slow: step %d, where others are at %d"
-                self._journal.say(text % (rank.rank, rank.pulse.step, usual))
-                self._journal.event("straggler", rank.rank, step=rank.pulse.step, usual=usual)
+                self._events.announce(
+                    f"warning: rank {rank.rank} is slow: step {step}, where others are at {usual}"
+                )
+                self._events.record(Event.STRAGGLER, rank.rank, step=step, usual=usual)
 
-    def _errors(self, living: Sequence[Running], now: float) -> Trouble | None:
+    def _raised(self, living: Sequence[RankProcess], now: float) -> Incident | None:
         """Find a rank that has written its error and does not end."""
         for rank in living:
             if rank.error_seen is None:
-                error = read_error(self._run.error(rank.rank))
+                error = read_error(self._folder.error(rank.rank))
                 if error is not None and error.fatal:
                     rank.error, rank.error_seen = error, now
             elif now - rank.error_seen >= ERROR_PATIENCE:
-                return Trouble(State.RAISED, rank, "it hangs in its exit handlers")
+                return Incident(RankStatus.RAISED, rank, "it hangs in its exit handlers")
         return None
 
-    def _hang(self, living: Sequence[Running], now: float) -> Trouble | None:
+    def _hung(self, living: Sequence[RankProcess], now: float) -> Incident | None:
         """Find a rank whose next heartbeat is overdue."""
         limit = self._policy.hang_timeout
-        if any(rank.pulse.resting for rank in living) or len(living) != self._living:
-            self._at_ease, self._living = now, len(living)  # what waited for that one starts afresh
-        if not limit or now - self._at_ease < limit:
+        if any(rank.heartbeat.in_untimed_phase for rank in living) or len(living) != self._living:
+            self._timed_since, self._living = now, len(living)  # ranks that waited for that one start afresh
+        if not limit or now - self._timed_since < limit:
             return None
-        late = [rank for rank in living if rank.pulse.armed and now - rank.pulse.seen >= limit]
+        late = [rank for rank in living if rank.heartbeat.expects_beat and now - rank.heartbeat.seen >= limit]
         if not late:
             return None
-        odd = min(late, key=lambda rank: (rank.pulse.step, rank.pulse.seen))
-        text = "no heartbeat for %.1f s, the last in step %d (%s)"
-        return Trouble(State.HUNG, odd, text % (now - odd.pulse.seen, odd.pulse.step, odd.pulse.phase))
+        first = min(late, key=lambda rank: (rank.heartbeat.step, rank.heartbeat.seen))
+        beat = first.heartbeat
+        detail = f"no heartbeat for {now - beat.seen:.1f} s, the last in step {beat.step} ({beat.phase})"
+        return Incident(RankStatus.HUNG, first, detail)
 
-    def _early(self, living: Sequence[Running], now: float) -> Trouble | None:
-        """Find a rank that ended with 0 while all the others wait."""
+    def _exited_early(self, living: Sequence[RankProcess], now: float) -> Incident | None:
+        """Find a rank that exited with 0 while all the others wait."""
         limit = self._policy.early_exit_grace
         gone = [rank for rank in self._ranks if rank.code == 0]
         if not limit or not gone or not living:
@@ -131,18 +130,19 @@ class Watch:
         since = max([first.started + first.seconds, *(rank.active for rank in living)])
         if now - since < limit:
             return None
-        text = "the others have done nothing for %.1f s since it ended, after step %d"
-        return Trouble(State.EARLY, first, text % (now - since, first.pulse.step))
+        step = first.heartbeat.step
+        detail = f"the others have been idle for {now - since:.1f} s since it ended, after step {step}"
+        return Incident(RankStatus.EXITED_EARLY, first, detail)
 
-    def explain_end(self, rank: Running) -> None:
-        """Add what is known about a rank's end that its exit status does not say."""
+    def explain_end(self, rank: RankProcess) -> None:
+        """Add evidence of lack of memory, which the exit status does not show."""
         if rank.code in (-9, 137):
             evidence = self.memory.killed({rank.pid, *rank.usage.pids}, rank.usage)
         else:
-            words = rank.log.tail[-4096:] if rank.log and rank.code and not rank.error else b""
-            evidence = out_of_memory.said(words)
+            output = rank.log.tail[-4096:] if rank.log and rank.code and not rank.error else b""
+            evidence = out_of_memory.message_in(output)
         if evidence:
-            rank.state, rank.detail = State.OUT_OF_MEMORY, evidence
+            rank.status, rank.detail = RankStatus.OUT_OF_MEMORY, evidence
 
     def close(self) -> None:
         """Close what is open."""

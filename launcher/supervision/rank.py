@@ -1,4 +1,4 @@
-"""What the loop knows of each running rank."""
+"""What the supervisor knows of each rank, from its start to its end."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from launcher.diagnosis.failure import ErrorRecord, RankEnd, State
+from launcher.diagnosis.failure import ErrorRecord, RankEnd, RankStatus
 from launcher.plan.model import RankSpec
 from launcher.process import spawn
 from launcher.process.procfs import Usage
@@ -16,27 +16,27 @@ from launcher.supervision.capture import RankLog
 
 
 @dataclass
-class Pulse:
-    """Hold a rank's heartbeat as it was seen. Times are those of the run's clock."""
+class Heartbeat:
+    """The last heartbeat that was read of a rank. Times are those of the run's clock."""
 
     stamp: tuple[int, int] = (0, 0)  # of the file: ns, inode
     step: int = 0
     phase: str = ""
     seen: float = 0.0
-    paced: bool = False  # it has beaten with a step once: it trains
+    has_stepped: bool = False  # it has beaten with a step once: it trains
 
     @property
-    def armed(self) -> bool:
-        """Tell whether the next beat is due in time."""
+    def expects_beat(self) -> bool:
+        """Whether the next beat is due within hang_timeout."""
         return self.step > 0
 
     @property
-    def resting(self) -> bool:
-        """Tell whether the program is in a phase that has no steps: it takes as long as it takes."""
+    def in_untimed_phase(self) -> bool:
+        """Whether the program is in a phase without steps, which may take any time."""
         return self.step == 0 and self.phase not in ("", "start")
 
-    def look(self, path: Path, now: float) -> bool:
-        """Read the file when it is new; tell whether it was."""
+    def refresh(self, path: Path, now: float) -> bool:
+        """Read the file if it has changed; tell whether it had."""
         try:
             about = os.stat(str(path))
             stamp = (about.st_mtime_ns, about.st_ino)
@@ -48,13 +48,13 @@ class Pulse:
         with suppress(OSError, ValueError, TypeError, AttributeError):
             value = json.loads(path.read_text(encoding="utf-8"))
             self.step, self.phase = int(value.get("step", 0)), str(value.get("phase", ""))
-        self.paced = self.paced or self.step > 0
+        self.has_stepped = self.has_stepped or self.step > 0
         return True
 
 
 @dataclass
-class Running:
-    """Hold a rank between its start and its end."""
+class RankProcess:
+    """A rank of one attempt: not yet started, alive, or ended."""
 
     spec: RankSpec
     started: float = 0.0
@@ -63,16 +63,16 @@ class Running:
     code: int | None = None
     seconds: float = 0.0
     ended_ns: int = 0
-    state: State = State.FINISHED
+    status: RankStatus = RankStatus.FINISHED
     error: ErrorRecord | None = None
     thread_error: ErrorRecord | None = None
     error_seen: float | None = None
     detail: str = ""
-    group: bool = False  # processes may be left in its group
-    pulse: Pulse = field(default_factory=Pulse)
-    usage: Usage = field(default_factory=Usage)  # when last looked at
+    has_group: bool = False  # processes may be left in its process group
+    heartbeat: Heartbeat = field(default_factory=Heartbeat)
+    usage: Usage = field(default_factory=Usage)  # at the last sample
     output: int = 0  # bytes written
-    active: float = 0.0  # when it last did anything
+    active: float = 0.0  # when it was last seen to do anything
 
     @property
     def rank(self) -> int:
@@ -87,7 +87,7 @@ class Running:
         return self.child is not None and self.code is None
 
     def end(self) -> RankEnd:
-        """Give the facts, unjudged."""
+        """Collect what is known of its end, before any judgement."""
         return RankEnd(
             rank=self.rank,
             device_id=self.spec.device_id,
@@ -95,10 +95,10 @@ class Running:
             code=self.code,
             seconds=self.seconds,
             ended_ns=self.ended_ns,
-            state=self.state,
+            status=self.status,
             error=self.error,
             thread_error=self.thread_error,
-            step=self.pulse.step,
+            step=self.heartbeat.step,
             detail=self.detail,
             tail=self.log.tail if self.log else b"",
         )

@@ -1,4 +1,4 @@
-"""Run a plan: attempts, restarts, and the outcome. Nothing that ranks do raises here."""
+"""Run a plan: attempts, restarts, and the outcome. No exception comes from what ranks do."""
 
 from __future__ import annotations
 
@@ -7,22 +7,25 @@ import resource
 import select
 import threading
 import time
-import traceback
 from contextlib import suppress
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from launcher.diagnosis.failure import Outcome, exit_code_of
+from launcher.diagnosis.failure import Outcome
+from launcher.diagnosis.verdict import exit_code_of
 from launcher.errors import LauncherError
 from launcher.plan.model import Plan
 from launcher.process import procfs, spawn, sweep
 from launcher.process.signals import ENDING, Signals, name
-from launcher.process.watchdog import Guardian
+from launcher.process.watchdog import Watchdog
 from launcher.run_dir import RunDir
 from launcher.supervision.attempt import Attempt, Result
-from launcher.supervision.events import Journal
-from launcher.supervision.restart_policy import Busy, Failure, back_off, npu_busy, refusal, until_free
+from launcher.supervision.context import RunContext
+from launcher.supervision.events import Event, EventLog
 from launcher.ui.console import Console
-from launcher.ui.report import headline, report
+
+if TYPE_CHECKING:  # loaded when an attempt has failed, not at every start
+    from launcher.supervision.restart_policy import Busy, Failure
 
 BUG = LauncherError.exit_code
 RESERVED = 1 << 18  # bytes
@@ -31,47 +34,53 @@ RESERVED = 1 << 18  # bytes
 def supervise(plan: Plan, run: RunDir, console: Console, busy: Busy | None = None) -> Outcome:
     """Run every attempt of a plan in the main thread; end with no process of it left.
 
-    `busy` names who still uses a device of the plan; a restart waits until it gives "".
+    `busy` names who still uses a device of the plan; a restart waits until it returns "".
     """
     begin = time.monotonic()
     if threading.current_thread() is not threading.main_thread():
         # PDEATHSIG would kill the ranks as soon as this thread ends, and signals reach the main thread only.
         raise LauncherError("supervise() must be called in the main thread")
-    with Signals() as watched:  # before anything is written, so that a signal leaves nothing half done
-        return _supervise(plan, run, console, busy, watched, begin)
+    with Signals() as signals:  # before anything is written, so that a signal leaves nothing half done
+        reserve = Reserve(run)
+        context = RunContext(plan, run, console, EventLog(run, console))
+        me = os.getpid()
+        context.events.record(Event.RUN, pid=me, start=procfs.start_of(me), run_id=plan.run_id)
+        try:
+            outcome = _outcome_of(context, busy, signals, begin)
+        finally:
+            reserve.release()
+        context.events.record(Event.END, exit_code=outcome.exit_code, culprit=outcome.culprit)
+        context.events.close()
+        return outcome
 
 
-def _supervise(
-    plan: Plan, run: RunDir, console: Console, busy: Busy | None, watched: Signals, begin: float
-) -> Outcome:
-    reserve = Reserve(run)
-    journal = Journal(run, console)
-    journal.event("run", pid=os.getpid(), start=procfs.start_of(os.getpid()), run_id=plan.run_id)
+def _outcome_of(context: RunContext, busy: Busy | None, signals: Signals, begin: float) -> Outcome:
+    """Run the attempts; where the launcher itself fails, report that as an outcome too."""
     limits = spawn.raise_descriptor_limit()
     try:
-        outcome = _Supervisor(plan, run, console, journal, busy, limits).run(watched)
+        return _Supervisor(context, busy, limits).run(signals)
     except LauncherError as error:
-        outcome = Outcome(error.exit_code, (), None, str(error), 1, time.monotonic() - begin)
-    except OSError as error:
-        hint = error.filename or "see ulimit -n, ulimit -u and the free memory"
-        text = f"cannot run: {error.strerror} ({hint})"
-        journal.note(traceback.format_exc())
-        outcome = Outcome(BUG, (), None, text, 1, time.monotonic() - begin)
+        code, text = error.exit_code, str(error)
     except Exception as error:
-        journal.note(traceback.format_exc())
-        text = f"{type(error).__name__}: {error}; this is a bug of npu-launch, see {run.launcher_log}"
-        outcome = Outcome(BUG, (), None, text, 1, time.monotonic() - begin)
+        import traceback
+
+        context.events.debug(traceback.format_exc())
+        code, text = BUG, _describe(error, context.folder)
     finally:
         with suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_NOFILE, limits)
-        reserve.release()
-    journal.event("end", exit_code=outcome.exit_code, culprit=outcome.culprit)
-    journal.close()
-    return outcome
+    return Outcome(code, (), None, text, 1, time.monotonic() - begin)
+
+
+def _describe(error: Exception, folder: RunDir) -> str:
+    if isinstance(error, OSError):
+        hint = error.filename or "see ulimit -n, ulimit -u and the free memory"
+        return f"cannot run: {error.strerror} ({hint})"
+    return f"{type(error).__name__}: {error}; this is a bug in npu-launch, see {folder.launcher_log}"
 
 
 class Reserve:
-    """Keep some room on the disk, so that a full one still takes the result and the report."""
+    """Some space kept free on the disk, so that a full one still takes the result and the report."""
 
     def __init__(self, run: RunDir) -> None:
         self._path = str(run.path / ".reserve")
@@ -80,86 +89,85 @@ class Reserve:
                 os.posix_fallocate(stream.fileno(), 0, RESERVED)
 
     def release(self) -> None:
-        """Give the room back."""
+        """Free the space."""
         with suppress(OSError):
             os.unlink(self._path)
 
 
 class _Supervisor:
-    """Hold what all attempts of a run share."""
+    """What all attempts of a run share."""
 
-    def __init__(
-        self,
-        plan: Plan,
-        run: RunDir,
-        console: Console,
-        journal: Journal,
-        busy: Busy | None,
-        limits: tuple[int, int],
-    ) -> None:
-        self._plan, self._run, self._console, self._journal = plan, run, console, journal
-        self._busy = busy or (npu_busy if plan.backend == "npu" else lambda plan: "")
-        self._limits = limits
+    def __init__(self, context: RunContext, busy: Busy | None, limits: tuple[int, int]) -> None:
+        self._context, self._plan, self._events = context, context.plan, context.events
+        self._busy, self._limits = busy, limits
         self._interrupted = 0
 
-    def run(self, watched: Signals) -> Outcome:
-        """Run attempts until one needs no other."""
+    def run(self, signals: Signals) -> Outcome:
+        """Run attempts until one needs no restart."""
         begin = time.monotonic()
         spawn.become_subreaper()
-        spared = frozenset(procfs.descendants([os.getpid()], procfs.processes()))
-        guardian = Guardian(self._plan.run_id)
+        me = os.getpid()
+        foreign_children = frozenset(procfs.descendants([me], procfs.processes()))
+        watchdog = Watchdog(self._plan.run_id)
+        foreign_children |= {watchdog.pid}
         try:
-            result, attempts, why = self._attempts(watched, guardian, spared | {guardian.pid})
-        except BaseException:  # whatever went wrong here, no process stays behind
-            without = spared | {guardian.pid}
-            sweep.freeze_and_kill(sweep.Trace(self._plan.run_id, top=os.getpid(), without=without))
+            result, attempts, why = self._attempts(signals, watchdog, foreign_children)
+        except BaseException:  # no process may stay behind, whatever went wrong here
+            matcher = sweep.ProcessMatcher(self._plan.run_id, top=me, without=foreign_children)
+            sweep.freeze_and_kill(matcher)
             raise
         finally:
-            guardian.dismiss()
+            watchdog.dismiss()
         return self._outcome(result, attempts, why, time.monotonic() - begin)
 
     def _attempts(
-        self, watched: Signals, guardian: Guardian, spared: frozenset[int]
+        self, signals: Signals, watchdog: Watchdog, foreign_children: frozenset[int]
     ) -> tuple[Result, int, str]:
+        """Return the last result, the number of attempts, and why there is no other."""
         failures: list[Failure] = []
         while True:
             number = len(failures)
-            plan = _numbered(self._plan, number)
-            attempt = Attempt(plan, self._run, self._console, self._journal, watched, guardian, number)
-            result = attempt.run(spared, self._limits)
+            context = replace(self._context, plan=_numbered(self._plan, number))
+            result = Attempt(context, signals, watchdog, number).run(foreign_children, self._limits)
             if result.interrupted or result.culprit is None:
                 return result, number + 1, ""
-            failures.append(Failure(result.ends, result.culprit, result.seconds))
-            why = refusal(plan.policy, failures) or self._wait(watched, result, len(failures))
-            if why:
-                return result, number + 1, why if plan.policy.max_restarts else ""
+            from launcher.supervision import restart_policy
 
-    def _wait(self, watched: Signals, result: Result, number: int) -> str:
-        """Wait before a restart; return why there is none, "" when there is."""
-        self._journal.event("restart", attempt=number)
-        what = headline(result.culprit) if result.culprit else ""
-        self._journal.say(f"{what}; restart {number} of {self._plan.policy.max_restarts}")
+            failures.append(restart_policy.Failure(result.ends, result.culprit, result.seconds))
+            why = restart_policy.refusal(self._plan.policy, failures) or self._wait(signals, failures)
+            if why:
+                return result, number + 1, why if self._plan.policy.max_restarts else ""
+
+    def _wait(self, signals: Signals, failures: list[Failure]) -> str:
+        """Wait before a restart; return why there is none, "" when there is one."""
+        from launcher.supervision import restart_policy
+        from launcher.ui.report import headline
+
+        number, most = len(failures), self._plan.policy.max_restarts
+        self._events.record(Event.RESTART, attempt=number)
+        self._events.announce(f"{headline(failures[-1].culprit)}; restart {number} of {most}")
 
         def sleep(seconds: float) -> bool:
-            return self._sleep(watched, seconds)
+            return self._sleep(signals, seconds)
 
-        if not sleep(back_off(number)):
+        if not sleep(restart_policy.back_off(number)):
             return "interrupted"
-        holder = until_free(self._plan, self._busy, sleep, time.monotonic, killed=True)
+        busy = self._busy or restart_policy.device_holders
+        holder = restart_policy.wait_until_free(self._plan, busy, sleep, time.monotonic)
         return f"a device is still in use: {holder}" if holder not in ("", "interrupted") else holder
 
-    def _sleep(self, watched: Signals, seconds: float) -> bool:
-        """Wait; tell whether the run may go on: no signal has come to end it."""
+    def _sleep(self, signals: Signals, seconds: float) -> bool:
+        """Wait; return False when a signal came that ends the run."""
         end = time.monotonic() + seconds
         while True:
-            ending = [number for number in watched.take() if number in ENDING]
+            ending = [number for number in signals.take() if number in ENDING]
             if ending:
                 self._interrupted = ending[0]
                 return False
             left = end - time.monotonic()
             if left <= 0:
                 return True
-            select.select([watched.descriptor], [], [], left)
+            select.select([signals.descriptor], [], [], left)
 
     def _outcome(self, result: Result, attempts: int, why: str, seconds: float) -> Outcome:
         signal = result.interrupted or self._interrupted
@@ -169,13 +177,15 @@ class _Supervisor:
         culprit = result.culprit
         if culprit is None:
             return Outcome(0, result.ends, None, "", attempts, seconds)
-        text = report(self._run, result.ends, culprit, result.calls)
+        from launcher.ui.report import report
+
+        text = report(self._context.folder, result.ends, culprit, result.snapshot)
         if why:
             text += f"\n  not started again: {why}"
         return Outcome(exit_code_of(result.ends, culprit), result.ends, culprit.rank, text, attempts, seconds)
 
 
 def _numbered(plan: Plan, attempt: int) -> Plan:
-    """Tell the ranks of a plan which attempt they belong to."""
+    """Set the number of the attempt in the environment of every rank."""
     ranks = tuple(replace(spec, env=dict(spec.env, NPU_LAUNCH_ATTEMPT=str(attempt))) for spec in plan.ranks)
     return replace(plan, ranks=ranks)

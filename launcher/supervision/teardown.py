@@ -1,4 +1,4 @@
-"""Bring an attempt to its end, so that nothing of it is left.
+"""The end of an attempt, after which no process of it is left.
 
 RUNNING ─► ENDING (SIGTERM sent; `grace` runs) ─► SWEEPING (SIGKILL to whatever is left) ─► DONE
 """
@@ -11,20 +11,20 @@ import signal
 import time
 from typing import Sequence
 
-from launcher.plan.model import Plan
 from launcher.process import procfs, spawn, sweep
-from launcher.supervision.events import Journal
-from launcher.supervision.rank import Running
-from launcher.supervision.run_clock import Clock
+from launcher.supervision.context import RunContext
+from launcher.supervision.events import Event
+from launcher.supervision.rank import RankProcess
+from launcher.supervision.run_clock import PausableClock
 from rank_table.ranges import spell
 
-LEFTOVER_GRACE = 2.0  # seconds for processes that ranks which ended well have left behind
-GIVE_UP = 5.0  # seconds after SIGKILL: what lives on then sleeps in the kernel
-LOOK = 0.02  # seconds between looks at what is left
+LEFTOVER_GRACE = 2.0  # seconds for what ranks have left behind that all exited with 0
+GIVE_UP = 5.0  # seconds after SIGKILL: a process that still lives sleeps in the kernel
+POLL = 0.02  # seconds between checks of what is left
 
 
 class Phase(enum.Enum):
-    """Where an attempt stands."""
+    """The stage of an attempt."""
 
     RUNNING = "running"
     ENDING = "ending"
@@ -32,22 +32,25 @@ class Phase(enum.Enum):
     DONE = "done"
 
 
-class Ending:
-    """Hold the phase of an attempt, and carry out the steps that lead to its end."""
+class Teardown:
+    """The phase of an attempt, and the steps that lead to its end.
 
-    def __init__(self, plan: Plan, ranks: Sequence[Running], journal: Journal, clock: Clock) -> None:
-        self._plan, self._ranks, self._journal, self._clock = plan, ranks, journal, clock
+    `foreign_children`: children of this process that do not belong to the run.
+    """
+
+    def __init__(self, context: RunContext, ranks: Sequence[RankProcess], clock: PausableClock) -> None:
+        self._plan, self._events, self._ranks, self._clock = context.plan, context.events, ranks, clock
         self.phase = Phase.RUNNING
         self.began_ns: int | None = None  # monotonic; None: every rank ended by itself
         self.deadline = float("inf")
-        self.spared: frozenset[int] = frozenset()  # children of this process that are no part of the run
+        self.foreign_children: frozenset[int] = frozenset()
 
-    def living(self) -> list[Running]:
-        """Give the ranks whose process has not ended."""
+    def living(self) -> list[RankProcess]:
+        """List the ranks whose process has not ended."""
         return [rank for rank in self._ranks if rank.alive]
 
     def begin(self, why: str) -> None:
-        """Ask every rank to end; what has not after the grace period is killed."""
+        """Ask every rank to end; those that have not after the grace period are killed."""
         if self.phase is not Phase.RUNNING:
             return
         self.phase = Phase.ENDING
@@ -57,20 +60,19 @@ class Ending:
         living = [rank.rank for rank in self.living()]
         self.send(signal.SIGTERM)
         self.send(signal.SIGCONT)  # a stopped process takes SIGTERM only when it is continued
-        self._journal.event("teardown", why=why, ranks=living)
+        self._events.record(Event.TEARDOWN, why=why, ranks=living)
         if living:
-            text = "%s; ending rank%s %s (grace %g s)"
-            self._journal.say(text % (why, "s" if len(living) > 1 else "", spell(living), grace))
+            self._events.announce(f"{why}; ending {_named(living)} (grace {grace:g} s)")
 
-    def hurry(self) -> None:
+    def expire(self) -> None:
         """Let the current deadline be now."""
         self.deadline = self._clock.now()
 
     def send(self, number: int) -> None:
-        """Send a signal to the process group of every rank, also of those whose leader has ended."""
+        """Send a signal to the process group of every rank, also where its leader has ended."""
         for rank in self._ranks:
-            if rank.group:
-                rank.group = spawn.kill_group(rank.pid, number) or rank.alive
+            if rank.has_group:
+                rank.has_group = spawn.kill_group(rank.pid, number) or rank.alive
 
     def advance(self, now: float) -> None:
         """Take the step that is due."""
@@ -82,7 +84,7 @@ class Ending:
             self._sweep(now)
 
     def _all_ended(self, now: float) -> None:
-        """Go on when every rank has ended by itself: what they left behind gets a short grace."""
+        """Go on when every rank has ended by itself: what they left behind gets a short grace period."""
         self.phase = Phase.ENDING
         self.deadline = now + min(self._plan.policy.grace, LEFTOVER_GRACE)
         if self._groups():
@@ -91,34 +93,37 @@ class Ending:
     def _groups(self) -> bool:
         """Tell whether any rank's process group still has members."""
         for rank in self._ranks:
-            if rank.group and not rank.alive:
-                rank.group = spawn.kill_group(rank.pid, 0)
-        return any(rank.group for rank in self._ranks)
+            if rank.has_group and not rank.alive:
+                rank.has_group = spawn.kill_group(rank.pid, 0)
+        return any(rank.has_group for rank in self._ranks)
 
     def _begin_sweep(self, now: float) -> None:
         self.phase = Phase.SWEEPING
         self.deadline = now + GIVE_UP
         ranks = [rank.rank for rank in self.living()]
         if ranks:
-            self._journal.say("killing rank{} {}".format("s" if len(ranks) > 1 else "", spell(ranks)))
+            self._events.announce(f"killing {_named(ranks)}")
         self.send(signal.SIGKILL)
 
     def _sweep(self, now: float) -> None:
-        found = sweep.freeze_and_kill(self._trace())
+        found = sweep.freeze_and_kill(
+            sweep.ProcessMatcher(self._plan.run_id, top=os.getpid(), without=self.foreign_children)
+        )
         if found:
-            self._journal.event("swept", pids=sorted(found))
+            self._events.record(Event.SWEPT, pids=sorted(found))
         if not found and not self.living():
             self.phase = Phase.DONE
         elif now >= self.deadline:
             self._give_up(found)
 
-    def _trace(self) -> sweep.Trace:
-        return sweep.Trace(self._plan.run_id, top=os.getpid(), without=self.spared)
-
     def _give_up(self, found: set[int]) -> None:
         pids = sorted(found | {rank.pid for rank in self.living()})
         for pid in pids:
             where = procfs.waits_in(pid)
-            self._journal.say("cannot kill process %d%s" % (pid, f" (waits in {where})" if where else ""))
-        self._journal.event("survivors", pids=pids)
+            self._events.announce(f"cannot kill process {pid}" + (f" (waits in {where})" if where else ""))
+        self._events.record(Event.SURVIVORS, pids=pids)
         self.phase = Phase.DONE
+
+
+def _named(ranks: Sequence[int]) -> str:
+    return f"rank{'s' if len(ranks) > 1 else ''} {spell(ranks)}"

@@ -1,33 +1,37 @@
-"""The report of a failed run: what a person reads first, most important line first."""
+"""The report of a failed run, the most important line first."""
 
 from __future__ import annotations
 
 import os
 import re
 from pathlib import Path
-from typing import Iterator, Sequence
+from typing import TYPE_CHECKING, Iterator, Sequence
 
-from launcher.diagnosis.failure import ErrorRecord, RankEnd, State
-from launcher.diagnosis.hang import RollCall
+from launcher.diagnosis.failure import ErrorRecord, RankEnd, RankStatus
 from launcher.logs.records import last_lines
 from launcher.process import signals
 from launcher.run_dir import RunDir
 from launcher.text import label, printable
 from rank_table.ranges import spell
 
+if TYPE_CHECKING:
+    from launcher.diagnosis.hang import StackSnapshot
+
 LINES = 30  # last lines of the culprit's log
 STACK_LINES = 60
-_PLUMBING = re.compile(r'File "(<frozen runpy>|[^"]*/runpy\.py|[^"]*launcher/worker\.py)"')
+_LAUNCHER_FRAME = re.compile(r'File "(<frozen runpy>|[^"]*/runpy\.py|[^"]*launcher/worker\.py)"')
 PLOG_BYTES = 1 << 16  # of the end of each plog file
 
 
-def report(run: RunDir, ends: Sequence[RankEnd], culprit: RankEnd, calls: RollCall | None = None) -> str:
-    """Say who failed first, why, and what became of the others."""
+def report(
+    run: RunDir, ends: Sequence[RankEnd], culprit: RankEnd, snapshot: StackSnapshot | None = None
+) -> str:
+    """Explain which rank failed first, why, and what happened to the others."""
     parts = [headline(culprit)]
-    parts += ["  " + line for line in (culprit.detail, _where(calls)) if line]
+    parts += ["  " + line for line in (culprit.detail, _where(snapshot)) if line]
     parts += ["  " + line for line in codes(run, ends, culprit)]
     parts += _tracebacks(ends, culprit) or _tail(culprit)
-    parts += _stacks(calls)
+    parts += _stacks(snapshot)
     parts += ["  " + line for line in _others(ends, culprit)]
     parts.append(f"  log of rank {culprit.rank}: {run.log(culprit.rank)}")
     return "\n".join(parts)
@@ -37,27 +41,27 @@ def headline(culprit: RankEnd) -> str:
     """Name the culprit and the cause in one line."""
     pid = f"pid {culprit.pid}, " if culprit.pid else ""
     who = f"rank {culprit.rank} (device {culprit.device_id}, {pid}after {culprit.seconds:.1f} s)"
-    if culprit.state is State.HUNG:
+    if culprit.status is RankStatus.HUNG:
         return f"{who} hung"
     return f"{who} failed first: {cause(culprit)}"
 
 
 def cause(end: RankEnd) -> str:
-    """Say in a few words how a rank ended."""
+    """Describe in a few words how a rank ended."""
     raised = end.error and end.error.kind != "SystemExit"
-    if raised and end.state in (State.RAISED, State.OUT_OF_MEMORY, State.VICTIM):
+    if raised and end.status in (RankStatus.RAISED, RankStatus.OUT_OF_MEMORY, RankStatus.VICTIM):
         return _one_line(end.error)
-    words = {
-        State.HUNG: "hung",
-        State.EARLY: "exited with 0 while other ranks waited for it",
-        State.SILENT: "silent (the others waited for it until they timed out)",
-        State.NOT_STARTED: "could not be started",
+    texts = {
+        RankStatus.HUNG: "hung",
+        RankStatus.EXITED_EARLY: "exited with 0 while other ranks waited for it",
+        RankStatus.SILENT: "silent (the others waited for it until they timed out)",
+        RankStatus.NOT_STARTED: "could not be started",
     }
-    if end.state in words:
-        return words[end.state]
-    memory = "out of memory, " if end.state is State.OUT_OF_MEMORY else ""
+    if end.status in texts:
+        return texts[end.status]
+    memory = "out of memory, " if end.status is RankStatus.OUT_OF_MEMORY else ""
     if end.code is not None and end.code < 0:
-        by = ", not by npu-launch" if end.state in (State.SIGNALLED, State.OUT_OF_MEMORY) else ""
+        by = ", not by npu-launch" if end.status in (RankStatus.SIGNALLED, RankStatus.OUT_OF_MEMORY) else ""
         return f"{memory}killed by {signals.name(-end.code)}{by}"
     return f"{memory}exit code {end.code}"
 
@@ -69,8 +73,8 @@ def _one_line(error: ErrorRecord | None) -> str:
     return f"{error.kind}: {message}" if message else error.kind
 
 
-def _where(calls: RollCall | None) -> str:
-    return f"where the ranks were: rank {calls.line}" if calls and calls.line else ""
+def _where(snapshot: StackSnapshot | None) -> str:
+    return f"where the ranks were: rank {snapshot.summary}" if snapshot and snapshot.summary else ""
 
 
 def codes(run: RunDir, ends: Sequence[RankEnd], culprit: RankEnd) -> list[str]:
@@ -87,7 +91,7 @@ def codes(run: RunDir, ends: Sequence[RankEnd], culprit: RankEnd) -> list[str]:
 
 
 def _plogs(folder: Path) -> Iterator[str]:
-    """Read the ends of a rank's plog files."""
+    """Yield the ends of a rank's plog files."""
     for where, _, names in os.walk(str(folder)):
         for name in sorted(names):
             try:
@@ -99,7 +103,7 @@ def _plogs(folder: Path) -> Iterator[str]:
 
 
 def _tracebacks(ends: Sequence[RankEnd], culprit: RankEnd) -> list[str]:
-    """Print the culprit's traceback, once for all ranks that have the same one, then the others'."""
+    """List the culprit's traceback, once for all ranks that have the same one, then the others'."""
     shown = culprit.error or culprit.thread_error
     if shown is None:
         return []
@@ -107,8 +111,9 @@ def _tracebacks(ends: Sequence[RankEnd], culprit: RankEnd) -> list[str]:
     for end in sorted(ends, key=lambda end: (end.rank != culprit.rank, end.cause_ns)):
         error = shown if end.rank == culprit.rank else end.error
         key = normalised(error.traceback, end.rank) if error else ""
-        # One that raised the same after the teardown had begun belongs to the same block.
-        if error and (not groups or key in groups or end.state in (State.RAISED, State.OUT_OF_MEMORY)):
+        own = end.status in (RankStatus.RAISED, RankStatus.OUT_OF_MEMORY)
+        # A rank that raised the same after the teardown had begun belongs to the same block.
+        if error and (own or not groups or key in groups):
             groups.setdefault(key, ([], _heading(error)))[0].append(end.rank)
     lines: list[str] = []
     for ranks, text in list(groups.values())[:4]:
@@ -122,44 +127,43 @@ def _heading(error: ErrorRecord) -> str:
 
 
 def normalised(traceback: str, rank: int) -> str:
-    """Take out of a traceback what differs from rank to rank."""
+    """Remove from a traceback what differs from rank to rank."""
     text = re.sub(r"0x[0-9a-fA-F]+", "0x", traceback)
     return re.sub(rf"(?i)\b(ranks?[ /_=:]?){rank}\b", r"\1N", text)
 
 
 def _tail(culprit: RankEnd) -> list[str]:
-    if culprit.state is State.NOT_STARTED:
+    if culprit.status is RankStatus.NOT_STARTED:
         return []
     lines = last_lines(culprit.tail, LINES)
     if not lines:
-        return ["  it wrote nothing"]
+        return ["  it wrote no output"]
     return ["", "  its last lines:", *("    " + line for line in lines), ""]
 
 
-def _stacks(calls: RollCall | None) -> list[str]:
-    if calls is None or not calls.stacks:
+def _stacks(snapshot: StackSnapshot | None) -> list[str]:
+    if snapshot is None or not snapshot.stacks:
         return []
-    lines = [line for line in calls.stacks if not _PLUMBING.search(line)]
+    lines = [line for line in snapshot.stacks if not _LAUNCHER_FRAME.search(line)]
     return ["  stacks:", *("  " + printable(line) for line in lines[:STACK_LINES]), ""]
 
 
 def _others(ends: Sequence[RankEnd], culprit: RankEnd) -> list[str]:
-    """Name the other ranks, those with the same end in one line."""
+    """Describe the other ranks, those that ended alike in one line."""
     groups: dict[str, list[int]] = {}
     for end in ends:
         if end.rank != culprit.rank:
             groups.setdefault(_other(end), []).append(end.rank)
-    lines = [("ranks" if len(who) > 1 else "rank", spell(who), text) for text, who in groups.items()]
-    return ["{} {}: {}".format(*line) for line in lines]
+    return [f"rank{'s' if len(who) > 1 else ''} {spell(who)}: {text}" for text, who in groups.items()]
 
 
 def _other(end: RankEnd) -> str:
     if end.pid == 0:
         return "not started"
-    if end.state is State.FINISHED:
+    if end.status is RankStatus.FINISHED:
         return "finished"
-    if end.state is State.TORN_DOWN:
+    if end.status is RankStatus.TERMINATED:
         return "ended by npu-launch"
-    if end.state is State.VICTIM:
-        return f"victim, waited for another rank ({cause(end)})"
-    return f"{end.state.value} ({cause(end)})"
+    if end.status is RankStatus.VICTIM:
+        return f"victim: waited for another rank ({cause(end)})"
+    return f"{end.status.value} ({cause(end)})"

@@ -59,7 +59,7 @@ def bug(plan: Plan, run: RunDir) -> Outcome:
         if os.path.exists("now"):
             raise ZeroDivisionError("a defect")
 
-    attempt.Attempt._poll = broken  # type: ignore[method-assign]
+    attempt.Attempt._check_ranks = broken  # type: ignore[method-assign]
     return supervise(plan, run, Console(sys.stdout))
 
 
@@ -85,7 +85,7 @@ def eagain(plan: Plan, run: RunDir) -> Outcome:
 
     def fork() -> int:
         started.append(1)
-        if len(started) > 6:  # the guardian is the first
+        if len(started) > 6:  # the watchdog is the first
             raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
         return real()
 

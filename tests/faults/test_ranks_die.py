@@ -42,7 +42,7 @@ def test_case_04_a_kill_from_outside_is_told_from_our_own(job: Job) -> None:
     os.kill(job.pids(3)[2], signal.SIGKILL)
     assert job.wait() == 137
     assert "killed by SIGKILL, not by npu-launch" in job.report
-    assert job.result["culprit"] == 2 and job.state(0) == "ended by us"
+    assert job.result["culprit"] == 2 and job.state(0) == "ended by npu-launch"
     job.gone()
 
 
@@ -264,7 +264,8 @@ def test_case_20_a_daemon_that_a_good_run_leaves_is_killed(job: Job) -> None:
 
 
 def test_all_exit_codes_of_a_rank_are_kept(tmp_path: Path) -> None:
-    from launcher.diagnosis.failure import RankEnd, exit_code_of, judge
+    from launcher.diagnosis.failure import RankEnd
+    from launcher.diagnosis.verdict import exit_code_of, judge
 
     for code in range(1, 256):
         ends, culprit = judge([RankEnd(0, 0, pid=1, code=code)], None)

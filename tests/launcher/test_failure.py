@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from launcher.diagnosis.failure import ErrorRecord, Outcome, RankEnd, State, exit_code_of, judge, read_error
+from launcher.diagnosis.failure import ErrorRecord, Outcome, RankEnd, RankStatus, read_error
+from launcher.diagnosis.verdict import exit_code_of, judge
 
 MS = 1000000
 
@@ -20,8 +21,8 @@ def end(rank: int, code: int | None, at: int, **more: Any) -> RankEnd:
     return RankEnd(rank, rank, pid=100 + rank, code=code, ended_ns=at * MS, **more)
 
 
-def states(ends: list[RankEnd], teardown: int | None) -> list[State]:
-    return [item.state for item in judge(ends, teardown * MS if teardown else None)[0]]
+def statuses(ends: list[RankEnd], teardown: int | None) -> list[RankStatus]:
+    return [item.status for item in judge(ends, teardown * MS if teardown else None)[0]]
 
 
 def culprit(ends: list[RankEnd], teardown: int | None) -> int | None:
@@ -31,7 +32,7 @@ def culprit(ends: list[RankEnd], teardown: int | None) -> int | None:
 
 def test_ranks_that_all_end_with_0_have_no_culprit() -> None:
     ends = [end(rank, 0, rank) for rank in range(4)]
-    assert culprit(ends, None) is None and states(ends, None) == [State.FINISHED] * 4
+    assert culprit(ends, None) is None and statuses(ends, None) == [RankStatus.FINISHED] * 4
 
 
 def test_the_error_file_counts_not_the_moment_of_death() -> None:
@@ -41,7 +42,8 @@ def test_the_error_file_counts_not_the_moment_of_death() -> None:
 
 def test_what_ranks_do_after_the_teardown_began_is_ours() -> None:
     ends = [end(0, 9, at=10), end(1, -15, at=30), end(2, 1, at=25, error=error(24)), end(3, 0, at=25)]
-    assert states(ends, 20) == [State.EXITED, State.TORN_DOWN, State.TORN_DOWN, State.FINISHED]
+    terminated = RankStatus.TERMINATED
+    assert statuses(ends, 20) == [RankStatus.EXITED, terminated, terminated, RankStatus.FINISHED]
 
 
 @pytest.mark.parametrize(
@@ -50,15 +52,15 @@ def test_what_ranks_do_after_the_teardown_began_is_ours() -> None:
         "EI0002: notify wait timeout",
         "EI0006: getting socket times out",
         "all_reduce timed out after 600 s",
-        "rank 3 did not come within 600 s",
+        "rank 3 did not arrive within 600 s",
         "Connection reset by peer",
-        "CollectiveError: rank 0 went away before all ranks had come",
+        "CollectiveError: rank 0 ended before all ranks had connected",
         "[Rank 1] Watchdog caught collective operation timeout: WorkNCCL",
     ],
 )
 def test_a_rank_that_lost_others_is_a_victim_of_any_other_failure(message: str) -> None:
     ends = [end(0, 1, at=5, error=error(4, message, "RuntimeError")), end(1, 1, at=9, error=error(8))]
-    assert culprit(ends, 10) == 1 and states(ends, 10)[0] is State.VICTIM
+    assert culprit(ends, 10) == 1 and statuses(ends, 10)[0] is RankStatus.VICTIM
 
 
 @pytest.mark.parametrize("message", ["learning rate must be positive", "rank table has no rank 3", "timeout"])
@@ -68,10 +70,10 @@ def test_other_errors_are_no_victims(message: str) -> None:
 
 
 def test_the_rank_that_the_victims_name_is_the_suspect() -> None:
-    victims = [end(r, 1, at=5, error=error(4, "rank 2 did not come within 9 s")) for r in (0, 1)]
+    victims = [end(r, 1, at=5, error=error(4, "rank 2 did not arrive within 9 s")) for r in (0, 1)]
     ends = [*victims, end(2, -15, at=9), end(3, -15, at=9)]
     judged, found = judge(ends, 6 * MS)
-    assert found is not None and found.rank == 2 and found.state is State.SILENT
+    assert found is not None and found.rank == 2 and found.status is RankStatus.SILENT
     assert exit_code_of(judged, found) == 1
 
 
@@ -89,12 +91,12 @@ def test_without_any_evidence_the_first_victim_is_named() -> None:
 @pytest.mark.parametrize(
     ("item", "code"),
     [
-        (end(0, -9, 1, state=State.HUNG), 124),
-        (end(0, 0, 1, state=State.EARLY), 124),
+        (end(0, -9, 1, status=RankStatus.HUNG), 124),
+        (end(0, 0, 1, status=RankStatus.EXITED_EARLY), 124),
         (end(0, -9, 1), 137),
         (end(0, 77, 1), 77),
         (end(0, -9, 1, error=error(0)), 1),  # killed while it hung after its error
-        (end(0, 127, 1, state=State.NOT_STARTED), 127),
+        (end(0, 127, 1, status=RankStatus.NOT_STARTED), 127),
     ],
 )
 def test_the_exit_code_is_the_culprits(item: RankEnd, code: int) -> None:

@@ -54,4 +54,4 @@ def test_a_machine_without_any_of_these_files_has_no_evidence(tmp_path: Path) ->
     ],
 )
 def test_a_ranks_own_words_are_evidence(text: bytes, found: bool) -> None:
-    assert bool(out_of_memory.said(b"step 1\n" + text)) is found
+    assert bool(out_of_memory.message_in(b"step 1\n" + text)) is found

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from launcher.process import procfs, signals, sweep
-from launcher.supervision.run_clock import Clock
+from launcher.supervision.run_clock import PausableClock
 from tests.faults.helpers import until
 
 SLEEP = [sys.executable, "-c", "import time; print('up', flush=True); time.sleep(60)"]
@@ -34,11 +34,11 @@ def test_the_environment_the_pipe_the_pid_and_the_descent_each_tell() -> None:
         inode = os.fstat(process.stdout.fileno()).st_ino
         begun = procfs.start_of(pid)
         assert pid in sweep.members("run-x") and pid not in sweep.members("run-")
-        assert pid in sweep.Trace("none", frozenset([inode])).find()
-        assert pid in sweep.Trace("none", pids={pid: begun}).find()
-        assert pid not in sweep.Trace("none", pids={pid: begun + 1}).find()
-        assert pid in sweep.Trace("none", top=os.getpid()).find()
-        assert pid not in sweep.Trace("none", top=os.getpid(), without=frozenset([pid])).find()
+        assert pid in sweep.ProcessMatcher("none", frozenset([inode])).find()
+        assert pid in sweep.ProcessMatcher("none", pids={pid: begun}).find()
+        assert pid not in sweep.ProcessMatcher("none", pids={pid: begun + 1}).find()
+        assert pid in sweep.ProcessMatcher("none", top=os.getpid()).find()
+        assert pid not in sweep.ProcessMatcher("none", top=os.getpid(), without=frozenset([pid])).find()
     finally:
         end(process)
     assert procfs.start_of(process.pid) == 0
@@ -65,18 +65,18 @@ def test_a_signal_is_handled_when_it_is_caught_or_ignored() -> None:
 
 def test_killing_ends_with_nothing_left() -> None:
     process = start(env=dict(os.environ, NPU_LAUNCH_RUN_ID="run-y"), start_new_session=True)
-    assert sweep.freeze_and_kill(sweep.Trace("run-y")) == {process.pid}
+    assert sweep.freeze_and_kill(sweep.ProcessMatcher("run-y")) == {process.pid}
     until(lambda: not sweep.members("run-y"))
     end(process)
 
 
 def test_time_in_which_the_launcher_did_not_run_does_not_count() -> None:
     now = [0.0]
-    clock = Clock(lambda: now[0])
+    clock = PausableClock(lambda: now[0])
     now[0] = 0.3
-    assert clock.woke(0.0, 0.25) == 0.0  # a little late is only late
+    assert clock.discount_pause(0.0, 0.25) == 0.0  # a little late is only late
     now[0] = 100.0
-    assert clock.woke(0.3, 0.25) > 99 and clock.now() < 1.0
+    assert clock.discount_pause(0.3, 0.25) > 99 and clock.now() < 1.0
 
 
 def test_signals_come_in_order_and_ignored_ones_stay_ignored() -> None:

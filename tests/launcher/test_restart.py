@@ -6,19 +6,20 @@ from typing import Any
 
 import pytest
 
-from launcher.diagnosis.failure import ErrorRecord, RankEnd, State
+from launcher.diagnosis.failure import ErrorRecord, RankEnd, RankStatus
 from launcher.errors import UsageError
 from launcher.plan.model import Plan, Policy
-from launcher.supervision.restart_policy import Failure, back_off, matches, number, refusal, until_free
+from launcher.supervision.restart_policy import Failure, back_off, matches, number, refusal, wait_until_free
 
 
 def failure(seconds: float = 1.0, **facts: Any) -> Failure:
-    end = RankEnd(0, 0, pid=1, **{"code": 1, "state": State.EXITED, **facts})
+    end = RankEnd(0, 0, pid=1, **{"code": 1, "status": RankStatus.EXITED, **facts})
     return Failure((end,), end, seconds)
 
 
 def raised(text: str, seconds: float = 1.0) -> Failure:
-    return failure(seconds, state=State.RAISED, error=ErrorRecord(1, "E", "m", text, "MainThread", True))
+    error = ErrorRecord(1, "E", "m", text, "MainThread", True)
+    return failure(seconds, status=RankStatus.RAISED, error=error)
 
 
 @pytest.mark.parametrize(
@@ -26,13 +27,13 @@ def raised(text: str, seconds: float = 1.0) -> Failure:
     [
         ("exit:29", {"code": 29}, True),
         ("exit:28", {"code": 29}, False),
-        ("exit:137", {"code": -9, "state": State.SIGNALLED}, True),
-        ("signal:KILL", {"code": -9, "state": State.SIGNALLED}, True),
-        ("signal:sigkill", {"code": -9, "state": State.OUT_OF_MEMORY}, True),
-        ("signal:9", {"code": -9, "state": State.SIGNALLED}, True),
-        ("signal:SEGV", {"code": -9, "state": State.SIGNALLED}, False),
-        ("hang", {"state": State.HUNG}, True),
-        ("hang", {"state": State.RAISED}, False),
+        ("exit:137", {"code": -9, "status": RankStatus.SIGNALLED}, True),
+        ("signal:KILL", {"code": -9, "status": RankStatus.SIGNALLED}, True),
+        ("signal:sigkill", {"code": -9, "status": RankStatus.OUT_OF_MEMORY}, True),
+        ("signal:9", {"code": -9, "status": RankStatus.SIGNALLED}, True),
+        ("signal:SEGV", {"code": -9, "status": RankStatus.SIGNALLED}, False),
+        ("hang", {"status": RankStatus.HUNG}, True),
+        ("hang", {"status": RankStatus.RAISED}, False),
     ],
 )
 def test_a_condition_holds_for_what_it_names(word: str, facts: Any, holds: bool) -> None:
@@ -56,7 +57,7 @@ def test_there_is_no_restart_unless_asked_for_and_no_more_than_asked_for() -> No
 
 
 def test_a_rank_that_cannot_be_started_is_not_tried_again() -> None:
-    assert refusal(Policy(max_restarts=9), [failure(state=State.NOT_STARTED)])
+    assert refusal(Policy(max_restarts=9), [failure(status=RankStatus.NOT_STARTED)])
 
 
 def test_the_same_traceback_within_seconds_is_a_loop() -> None:
@@ -89,19 +90,19 @@ class Time:
 
 def test_a_device_rests_ten_seconds_after_a_kill_and_until_nobody_holds_it() -> None:
     time, holders = Time(), ["python (pid 7)", "python (pid 7)", ""]
-    assert until_free(plan("npu"), lambda plan: holders.pop(0), time.sleep, lambda: time.now, True) == ""
+    assert wait_until_free(plan("npu"), lambda plan: holders.pop(0), time.sleep, lambda: time.now) == ""
     assert time.slept == [10.0, 1.0, 1.0]
     time = Time()
-    assert until_free(plan("cpu"), lambda plan: "", time.sleep, lambda: time.now, True) == ""
+    assert wait_until_free(plan("cpu"), lambda plan: "", time.sleep, lambda: time.now) == ""
     assert time.slept == []
 
 
 def test_a_device_that_stays_busy_is_named_at_last() -> None:
     time = Time()
-    assert until_free(plan("npu"), lambda plan: "pid 7", time.sleep, lambda: time.now, False) == "pid 7"
+    assert wait_until_free(plan("npu"), lambda plan: "pid 7", time.sleep, lambda: time.now) == "pid 7"
     assert time.now >= 120
 
 
 def test_a_signal_ends_the_wait() -> None:
     stop = lambda seconds: False  # noqa: E731
-    assert until_free(plan("cpu"), lambda plan: "pid 7", stop, lambda: 0.0, True) == "interrupted"
+    assert wait_until_free(plan("cpu"), lambda plan: "pid 7", stop, lambda: 0.0) == "interrupted"

@@ -65,7 +65,7 @@ def detached(tmp_path: Path) -> Iterator[Callable[..., RunDir]]:
         launcher = registry.launcher_of(run)
         if launcher:
             os.kill(launcher.pid, signal.SIGKILL)
-        sweep.freeze_and_kill(sweep.Trace(registry.run_id(run)))
+        sweep.freeze_and_kill(sweep.ProcessMatcher(registry.run_id(run)))
 
 
 def ready(run: RunDir, ranks: int = 3) -> bool:

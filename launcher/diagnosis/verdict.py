@@ -1,0 +1,96 @@
+"""Which rank failed first, and which only suffered from it. Pure: the ends of ranks in, a verdict out.
+
+The earliest cause wins, on the monotonic clock that all processes of a host share. A rank that reports a
+collective's timeout or a lost peer is a victim when any other explanation exists.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Sequence
+
+from launcher.diagnosis.failure import RankEnd, RankStatus
+
+CAUSES = frozenset(
+    (
+        RankStatus.RAISED,
+        RankStatus.EXITED,
+        RankStatus.SIGNALLED,
+        RankStatus.OUT_OF_MEMORY,
+        RankStatus.HUNG,
+        RankStatus.EXITED_EARLY,
+        RankStatus.NOT_STARTED,
+    )
+)
+HANG_EXIT_CODE = 124  # as timeout(1)
+
+
+def judge(ends: Sequence[RankEnd], teardown_ns: int | None) -> tuple[tuple[RankEnd, ...], RankEnd | None]:
+    """Classify the ends of all ranks and find the culprit (None: no rank failed).
+
+    A status that the launcher observed itself (HUNG, EXITED_EARLY, OUT_OF_MEMORY, NOT_STARTED) is kept.
+    """
+    judged = [_classify(end, teardown_ns) for end in ends]
+    causes = [end for end in judged if end.status in CAUSES]
+    own = [end for end in causes if not _is_victim(end)]
+    culprit = min(own, key=lambda end: end.cause_ns) if own else _silent(judged, causes)
+    if culprit is None:
+        return tuple(judged), None
+    judged = [_beside(end, culprit, bool(own)) for end in judged]
+    return tuple(judged), judged[[end.rank for end in judged].index(culprit.rank)]
+
+
+def _classify(end: RankEnd, teardown_ns: int | None) -> RankEnd:
+    if end.status is not RankStatus.FINISHED:
+        return end
+    before = teardown_ns is None or end.cause_ns <= teardown_ns
+    if end.error and end.error.kind != "SystemExit" and before:
+        memory = end.error.kind.rpartition(".")[2] in ("MemoryError", "ResourceExhaustedError")
+        return replace(end, status=RankStatus.OUT_OF_MEMORY if memory else RankStatus.RAISED)
+    if teardown_ns is not None and (end.code is None or end.ended_ns > teardown_ns):
+        return end if end.code == 0 else replace(end, status=RankStatus.TERMINATED)
+    if end.code == 0:
+        return end
+    return replace(end, status=RankStatus.SIGNALLED if (end.code or 0) < 0 else RankStatus.EXITED)
+
+
+def _is_victim(end: RankEnd) -> bool:
+    from launcher.diagnosis.victims import waits_for_others
+
+    return end.status in (RankStatus.RAISED, RankStatus.EXITED) and waits_for_others(end)
+
+
+def _silent(judged: Sequence[RankEnd], victims: list[RankEnd]) -> RankEnd | None:
+    """Choose the suspect among ranks that all waited: a silent one that is behind, else the first victim."""
+    if not victims:
+        return None
+    from launcher.diagnosis.victims import accused_ranks
+
+    accused = {rank for victim in victims for rank in accused_ranks(victim)}
+    quiet = [end for end in judged if end.status is RankStatus.TERMINATED]
+    named = [end for end in quiet if end.rank in accused]
+    behind = [end for end in quiet if end.step < min(victim.step for victim in victims)]
+    if named or behind or len(quiet) == 1:
+        suspect = min(named or behind or quiet, key=lambda end: (end.step, end.rank))
+        return replace(suspect, status=RankStatus.SILENT)
+    return min(victims, key=lambda end: end.cause_ns)
+
+
+def _beside(end: RankEnd, culprit: RankEnd, named: bool) -> RankEnd:
+    """Return the end of a rank as it reads once the culprit is known."""
+    if end.rank == culprit.rank:
+        return culprit
+    suffers = _is_victim(end) and (named or culprit.status is RankStatus.SILENT)
+    return replace(end, status=RankStatus.VICTIM) if suffers else end
+
+
+def exit_code_of(ends: Sequence[RankEnd], culprit: RankEnd) -> int:
+    """Choose the exit code of the run: the culprit's own, or a substitute where it has none."""
+    if culprit.status in (RankStatus.HUNG, RankStatus.EXITED_EARLY):
+        return HANG_EXIT_CODE
+    if culprit.status is RankStatus.SILENT:
+        victims = [end for end in ends if end.status is RankStatus.VICTIM]
+        return (min(victims, key=lambda end: end.cause_ns).exit_code if victims else 0) or 1
+    if culprit.status is RankStatus.RAISED and (culprit.code is None or culprit.code <= 0):
+        return 1  # it hung after the exception, or exited with 0 in spite of it
+    return culprit.exit_code or 1
