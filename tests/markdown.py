@@ -11,7 +11,6 @@ _FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 
 def documents() -> list[Path]:
     """List the Markdown files of the repository, those of installed packages left out."""
-    tops = [path for path in ROOT.glob("*.md")]
     folders = (
         "docs",
         ".github",
@@ -23,7 +22,8 @@ def documents() -> list[Path]:
         "rank_table",
         "launcher",
     )
-    return sorted([*tops, *(path for folder in folders for path in (ROOT / folder).rglob("*.md"))])
+    below = [path for folder in folders for path in (ROOT / folder).rglob("*.md")]
+    return sorted([*ROOT.glob("*.md"), *below])
 
 
 def blocks(text: str, language: str | None = None) -> list[str]:

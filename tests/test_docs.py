@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,9 +13,11 @@ import pytest
 from launcher import __version__
 from launcher.cli import COMMANDS
 from launcher.config.reference import yaml_reference
+from launcher.supervision import events
 from rank_table.rules.catalogue import RULES
 from tests import markdown
 from tests.launcher.test_imports import FLOORS
+from tests.launching import launch
 from tests.markdown import ROOT
 
 DOCUMENTS = markdown.documents()
@@ -29,18 +33,19 @@ def test_the_table_of_keys_is_the_dataclass() -> None:
     )
 
 
+def test_the_table_of_events_is_the_schema() -> None:
+    assert events.reference() in REFERENCE, "run `python -m launcher.supervision.events`, paste it there"
+
+
 def test_every_command_is_named() -> None:
     assert [name for name in COMMANDS if not re.search(rf"npu-launch \[?{name}\b", REFERENCE)] == []
 
 
-def test_every_variable_of_a_rank_is_named() -> None:
-    from launcher.plan.environment import of_rank
-
-    env = of_rank(
-        {}, rank=0, size=1, local_rank=0, local_size=1, device_id=0, ascend_device_id=0,
-        run_dir="/r", run_id="r", backend="cpu", threads=1, launch_dir="/",
-    )  # fmt: skip
-    assert [name for name in env if name not in REFERENCE and not name.startswith("PYTHON")] == []
+def test_every_variable_of_a_rank_is_named(tmp_path: Path) -> None:
+    done = launch(tmp_path, "--backend=cpu", "--dry-run", "--json", "--", "true")
+    env = json.loads(done.stdout)["ranks"][0]["env"]
+    own = {name for name in env if env[name] != os.environ.get(name) and not name.startswith("PYTHON")}
+    assert [name for name in sorted(own - {"TF_CPP_MIN_LOG_LEVEL"}) if name not in REFERENCE] == []
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=NAMES)
