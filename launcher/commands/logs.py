@@ -12,8 +12,8 @@ import click
 
 from launcher.logs import format, levels
 from launcher.logs import view as reading
-from launcher.logs.records import Block
-from launcher.logs.view import Place, Query
+from launcher.logs.records import Batches, RecordBatch
+from launcher.logs.view import LogSource, Query
 from launcher.plan.devices import parse_devices
 
 _LEVELS = click.Choice(list(levels.NAMES))
@@ -66,7 +66,7 @@ def logs(
     the times in their lines.
     """
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `npu-launch logs | head` ends as `cat | head` does
-    places = reading.find(run, runs_dir)
+    sources = reading.find_sources(run, runs_dir)
     query = Query(
         ranks=parse_devices(rank, "--rank", "rank") if rank else (),
         stream=stream[3] if stream else "",
@@ -76,22 +76,22 @@ def logs(
         tail=tail,
         plog=plog,
     )
-    query = reading.between(query, places, since, until)
+    query = reading.with_time_range(query, sources, since, until)
     if errors:
-        _print_errors(places, query, as_json)
+        _print_errors(sources, query, as_json)
         return
-    render = format.as_json if as_json else format.Text(date, reading.label_width(places, query))
-    _print(reading.show(places, query, follow), render, follow)
+    render = format.as_json if as_json else format.TextFormat(date, reading.label_width(sources, query))
+    _print(reading.show(sources, query, follow), render, follow)
 
 
-def _print(blocks: reading.Blocks, render: Callable[[Block], bytes], follow: bool) -> None:
+def _print(batches: Batches, render: Callable[[RecordBatch], bytes], follow: bool) -> None:
     if follow:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C is how following ends
     out = sys.stdout.buffer
     with _no_gc(not follow):
-        for block in blocks:
-            if block:
-                out.write(render(block))
+        for batch in batches:
+            if batch:
+                out.write(render(batch))
                 if follow:
                     out.flush()
 
@@ -107,8 +107,8 @@ def _no_gc(wanted: bool) -> Iterator[None]:
         gc.enable()
 
 
-def _print_errors(places: list[Place], query: Query, as_json: bool) -> None:
+def _print_errors(sources: list[LogSource], query: Query, as_json: bool) -> None:
     from launcher.logs import first_errors
 
-    found = first_errors.collect(places, query)
+    found = first_errors.collect(sources, query)
     click.echo(first_errors.as_json(found) if as_json else "\n".join(first_errors.report(found)))

@@ -1,4 +1,4 @@
-"""Read logs that no index belongs to, by the times that their lines bear.
+"""Read logs that have no index, by the times in their lines.
 
 Folders of train_N.log and the like, Ascend's plog trees, the folders of several nodes. A line without a time
 belongs to the one before it, so a traceback stays whole; a file's own order is never changed.
@@ -13,9 +13,9 @@ from calendar import timegm
 from dataclasses import dataclass
 from itertools import accumulate, chain, repeat
 from pathlib import Path
-from typing import IO, Dict, Iterator, Sequence
+from typing import IO, Dict, Sequence
 
-from launcher.logs.records import BLOCK_BYTES, Block, Lines
+from launcher.logs.records import BATCH_BYTES, Batches, LineSplitter, RecordBatch
 
 # plog: `[ERROR] HCCL(77,python):2026-03-01-10:21:35.118.204 [x.cc:1] [88]text`; ISO 8601; TensorFlow.
 _DATED = re.compile(
@@ -26,7 +26,7 @@ _ABSL = re.compile(rb"[IWEF]([01]\d[0-3]\d [0-2]\d:[0-5]\d:[0-6]\d)\.(\d{6})")  
 _SYSLOG = re.compile(rb"([A-Z][a-z]{2} [ 0-3]\d [0-2]\d:[0-5]\d:[0-6]\d)()")  # no year either
 _SECOND = re.compile(rb"20\d\d[-/][01]\d[-/]\d\d[-T ][0-2]\d:[0-5]\d:[0-6]\d$")
 _FORM = "%Y-%m-%d %H:%M:%S"
-_HEAD = 80  # bytes in which a line's own time stands
+_HEAD = 80  # bytes in which a line's own time is looked for
 
 _RANK = (
     re.compile(r"(?:^|[-_.])(?:rank|train|worker|workerlog|log)[-_.]?(\d+)(?=[-_.]|$)"),
@@ -39,15 +39,15 @@ _LOGS = re.compile(
 
 
 @dataclass(frozen=True)
-class Found:
-    """Hold a log file: label, rank where the name tells it, path."""
+class LogFile:
+    """A log file: label, rank where the name tells it, path."""
 
     label: str
     rank: int | None
     path: Path
 
 
-def discover(folder: Path, node: str = "") -> list[Found]:
+def discover(folder: Path, node: str = "") -> list[LogFile]:
     """Find the log files in a folder, or take the one file; labels are unique, `node` goes before them."""
     if folder.is_file():
         return [_found(folder, node)]
@@ -59,7 +59,7 @@ def discover(folder: Path, node: str = "") -> list[Found]:
     return found
 
 
-def _found(path: Path, node: str) -> Found:
+def _found(path: Path, node: str) -> LogFile:
     rank = _rank(path)
     plog = _PLOG.match(path.name)
     if plog and plog.group(1) == "plog":
@@ -68,7 +68,7 @@ def _found(path: Path, node: str) -> Found:
         name = path.parent.name  # device-N
     else:
         name = str(rank) if rank is not None else os.path.splitext(path.name)[0]
-    return Found("/".join(filter(None, (node, name))), rank, path)
+    return LogFile("/".join(filter(None, (node, name))), rank, path)
 
 
 def _rank(path: Path) -> int | None:
@@ -80,51 +80,51 @@ def _rank(path: Path) -> int | None:
     return int(match.group(1)) if match else None
 
 
-def _with_folder(item: Found, folder: Path, node: str) -> Found:
+def _with_folder(item: LogFile, folder: Path, node: str) -> LogFile:
     inner = item.path.relative_to(folder).parent.as_posix()
     own = item.label[len(node) + 1 :] if node else item.label
     stem = own if own != item.path.parent.name else ""
     if _PLOG.match(item.path.name) and not own.startswith("plog"):
         stem = os.path.splitext(item.path.name)[0]
-    return Found("/".join(filter(None, (node, inner if inner != "." else "", stem))), item.rank, item.path)
+    return LogFile("/".join(filter(None, (node, inner if inner != "." else "", stem))), item.rank, item.path)
 
 
 class FileReader:
-    """Read one file in blocks; a later call of `blocks` goes on where it ended."""
+    """One file in batches; a later call of `batches` goes on where it ended."""
 
-    def __init__(self, found: Found) -> None:
-        self.rank, self.path = found.rank, found.path
-        self.label = found.label.encode("utf-8", "backslashreplace")
+    def __init__(self, file: LogFile) -> None:
+        self.rank, self.path = file.rank, file.path
+        self.label = file.label.encode("utf-8", "backslashreplace")
         self._file: IO[bytes] | None = None
-        self._lines = Lines()
-        self._clock = Clock(_year(found.path))
+        self._lines = LineSplitter()
+        self._timestamps = TimestampReader(_year(file.path))
         self._last = 0
         self._before: list[bytes] = []  # lines before the first time
 
-    def blocks(self) -> Iterator[Block]:
-        """Give what is there now, to its last whole line."""
+    def batches(self) -> Batches:
+        """Yield what is there now, to its last whole line."""
         if self._file is None:
             try:
                 self._file = open(str(self.path), "rb")
             except OSError:
                 return
         while True:
-            data = self._file.read(BLOCK_BYTES)
+            data = self._file.read(BATCH_BYTES)
             if not data:
                 return
             text = self._lines.feed(data)
             if text:
-                yield self._pieces(text[:-1].split(b"\n"))
+                yield self._records(text[:-1].split(b"\n"))
 
-    def finish(self) -> Block:
-        """Give what has no line end, and what has no time at all: that has the file's own."""
+    def finish(self) -> RecordBatch:
+        """Return what has no line end, and what has no time at all: that gets the file's own."""
         text = self._lines.finish()
-        block = self._pieces(text[:-1].split(b"\n")) if text else []
+        batch = self._records(text[:-1].split(b"\n")) if text else []
         if self._before:
             self._last = self._last or _modified(self.path)
-            block[:0] = self._dated(self._before)
+            batch[:0] = self._dated(self._before)
             self._before = []
-        return block
+        return batch
 
     def close(self) -> None:
         """Close the file."""
@@ -132,32 +132,32 @@ class FileReader:
             self._file.close()
             self._file = None
 
-    def _pieces(self, lines: list[bytes]) -> Block:
-        times = self._clock.read_all(lines) if self._last else None
+    def _records(self, lines: list[bytes]) -> RecordBatch:
+        times = self._timestamps.read_all(lines) if self._last else None
         if times is not None:  # a clock that goes back does not change the order of a file
             times = list(accumulate(chain((self._last,), times), max))[1:]
             self._last = times[-1]
             return list(zip(times, repeat(self.label), repeat(b"f"), lines))
-        block: Block = []
+        batch: RecordBatch = []
         for line in lines:
-            when = self._clock.read(line)
+            when = self._timestamps.read(line)
             if when > self._last:
                 begins, self._last = not self._last, when
                 if begins:
-                    block += self._dated(self._before)
+                    batch += self._dated(self._before)
                     self._before = []
             if self._last:
-                block.append((self._last, self.label, b"f", line))
+                batch.append((self._last, self.label, b"f", line))
             else:
                 self._before.append(line)
-        return block
+        return batch
 
-    def _dated(self, lines: list[bytes]) -> Block:
+    def _dated(self, lines: list[bytes]) -> RecordBatch:
         return [(self._last, self.label, b"f", line) for line in lines]
 
 
 class _Seconds(Dict[bytes, int]):
-    """Hold the seconds that are known by their text: `2026-03-01 10:21:35` -> ns since the epoch, local."""
+    """The seconds that are known by their text: `2026-03-01 10:21:35` -> ns since the epoch, local."""
 
     def __missing__(self, text: bytes) -> int:
         if not _SECOND.match(text):
@@ -176,17 +176,17 @@ def _local(text: bytes, form: str) -> int:
         return 0
 
 
-class Clock:
-    """Read the time that a line bears, as ns since the epoch; 0 for none. Without a zone it is local time."""
+class TimestampReader:
+    """The times in lines, as ns since the epoch; 0 for none. Without a zone it is local time."""
 
     def __init__(self, year: int) -> None:
         self._year = year
         self._known = _Seconds()
-        self._place = (0, 0, 0)  # in the last line: begin of its date, begin and end of its fraction
+        self._layout = (0, 0, 0)  # in the last line: begin of its date, begin and end of its fraction
 
     def read_all(self, lines: list[bytes]) -> list[int] | None:
-        """Read lines that are all laid out as the last one; None where one is not."""
-        begin, first, end = self._place
+        """Read lines that all have the layout of the last one; None where one has not."""
+        begin, first, end = self._layout
         if not end:
             return None
         fractions = [line[first:end] for line in lines]
@@ -210,7 +210,7 @@ class Clock:
             return self._without_year(line)
         text, fraction, micro, zone = match.groups()
         ends = match.start(2), match.end(3) if micro else match.end(2)
-        self._place = (match.start(1), *ends) if fraction and not zone else (0, 0, 0)
+        self._layout = (match.start(1), *ends) if fraction and not zone else (0, 0, 0)
         second = self._known[text]
         if zone:
             utc = timegm(
@@ -251,16 +251,16 @@ def _modified(path: Path) -> int:
 
 
 def _year(path: Path) -> int:
-    """Give the year of a file, for times that bear none."""
+    """Return the year of a file, for times without one."""
     return time.localtime(_modified(path) // 1000000000).tm_year
 
 
-def span_of(found: Sequence[Found]) -> tuple[int, int]:
-    """Give first and last time of files; the first is read, the last is that of their last change."""
+def span_of(files: Sequence[LogFile]) -> tuple[int, int]:
+    """Return the first and the last time of files; the last is that of their last change."""
     first = []
-    for item in found:
-        reader = FileReader(item)
-        block = next(reader.blocks(), []) or reader.finish()
+    for file in files:
+        reader = FileReader(file)
+        batch = next(reader.batches(), []) or reader.finish()
         reader.close()
-        first += [block[0][0]] if block else []
-    return min(first, default=0), max((_modified(item.path) for item in found), default=0)
+        first += [batch[0][0]] if batch else []
+    return min(first, default=0), max((_modified(file.path) for file in files), default=0)

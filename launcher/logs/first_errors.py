@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Iterator, Sequence
 
 from launcher.hccl.error_codes import Explanation, explain
-from launcher.logs import filters
-from launcher.logs.levels import ERROR, Levels
-from launcher.logs.records import Piece
-from launcher.logs.view import Place, Query, Reader
+from launcher.logs.levels import ERROR, LevelTracker
+from launcher.logs.records import LogRecord, split_lines
+from launcher.logs.view import LogReader, LogSource, Query
 from launcher.runs import registry
 from launcher.text import printable
 from rank_table.ranges import spell
@@ -27,7 +26,7 @@ _NOISE = re.compile(rb"Unable to register cu\w+ factory|computation placer alrea
 
 @dataclass(frozen=True)
 class FirstError:
-    """Hold what a rank (or another source) reported first, and where."""
+    """What a rank (or another source) reported first, and where."""
 
     time_ns: int
     label: str
@@ -37,19 +36,19 @@ class FirstError:
     explanations: tuple[Explanation, ...]
 
 
-def collect(places: Sequence[Place], query: Query) -> list[FirstError]:
+def collect(sources: Sequence[LogSource], query: Query) -> list[FirstError]:
     """Find the first error of every source; what Python raised is taken from the rank's error.json."""
     found: dict[tuple[Path, str], list[FirstError]] = {}
-    for place in places:
-        readers = place.readers(query) + (place.plogs(query) if not query.plog else [])
+    for source in sources:
+        readers = source.readers(query) + (source.plogs(query) if not query.plog else [])
         logged = (_first(reader, query) for reader in readers)
-        for error in (*_raised(place, query), *filter(None, logged)):
-            found.setdefault((place.path, _owner(error.label)), []).append(error)
+        for error in (*_raised(source, query), *filter(None, logged)):
+            found.setdefault((source.path, _owner(error.label)), []).append(error)
     return sorted((_one(errors) for errors in found.values()), key=lambda error: error.time_ns)
 
 
 def _owner(label: str) -> str:
-    """Give the rank's label for that of its plog."""
+    """Return the rank's label for that of its plog."""
     return label[: -len("/plog")] if label.endswith("/plog") else label
 
 
@@ -61,54 +60,56 @@ def _one(errors: Sequence[FirstError]) -> FirstError:
     return replace(first, label=_owner(first.label), explanations=tuple(codes))
 
 
-def _first(reader: Reader, query: Query) -> FirstError | None:
+def _first(reader: LogReader, query: Query) -> FirstError | None:
     """Read one source until its first error is whole and its codes are known."""
-    levels: dict[bytes, Levels] = {}
-    lines: list[Piece] = []
+    levels: dict[bytes, LevelTracker] = {}
+    lines: list[LogRecord] = []
     coded: list[bytes] = []
     whole = False
-    for piece in _lines(reader, query):
-        if levels.setdefault(piece[2], Levels()).of(piece[3]) < ERROR or _NOISE.search(piece[3]):
-            whole = whole or bool(lines and piece[2] == lines[0][2])
+    for record in _lines(reader, query):
+        if levels.setdefault(record[2], LevelTracker()).level_of(record[3]) < ERROR or _NOISE.search(
+            record[3]
+        ):
+            whole = whole or bool(lines and record[2] == lines[0][2])
             continue
-        coded.append(piece[3])
+        coded.append(record[3])
         if not whole and len(lines) < EXCERPT:
-            lines.append(piece)
+            lines.append(record)
         if len(coded) >= CODED:
             break
     if not lines:
         return None
     text = b"\n".join(coded).decode("utf-8", "backslashreplace")
-    shown = tuple(printable(piece[3].decode("utf-8", "backslashreplace")) for piece in lines)
+    shown = tuple(printable(record[3].decode("utf-8", "backslashreplace")) for record in lines)
     label = reader.label.decode("utf-8", "backslashreplace")
     return FirstError(lines[0][0], label, reader.rank, shown, str(reader.path), tuple(explain(text)))
 
 
-def _lines(reader: Reader, query: Query) -> Iterator[Piece]:
-    for block in (*reader.blocks(), reader.finish()):
-        for piece in filters.split(block):
-            if query.since <= piece[0] and (not query.until or piece[0] <= query.until):
-                yield piece
+def _lines(reader: LogReader, query: Query) -> Iterator[LogRecord]:
+    for batch in (*reader.batches(), reader.finish()):
+        for record in split_lines(batch):
+            if query.since <= record[0] and (not query.until or record[0] <= query.until):
+                yield record
     reader.close()
 
 
-def _raised(place: Place, query: Query) -> Iterator[FirstError]:
+def _raised(source: LogSource, query: Query) -> Iterator[FirstError]:
     """Read the error.json of a run's ranks."""
-    if place.run is None:
+    if source.run is None:
         return
-    for path in (place.path / "ranks").glob("*/error.json"):
+    for path in (source.path / "ranks").glob("*/error.json"):
         record = registry.read_json(path)
         rank = int(path.parent.name) if path.parent.name.isdigit() else None
         if not record or rank is None or (query.ranks and rank not in query.ranks):
             continue
-        text = str(record.get("traceback") or "{}: {}".format(record.get("type"), record.get("message")))
-        label = f"{place.node}/{rank}" if place.node else str(rank)
+        text = str(record.get("traceback") or f"{record.get('type')}: {record.get('message')}")
+        label = f"{source.node}/{rank}" if source.node else str(rank)
         lines = tuple(printable(line) for line in text.splitlines())
         yield FirstError(int(record.get("time_ns", 0)), label, rank, lines, str(path), tuple(explain(text)))
 
 
 def report(errors: Sequence[FirstError]) -> list[str]:
-    """Write the errors for a person; ranks with the same one stand together, at the earliest one's place."""
+    """Write the errors for a person; ranks with the same one together, at the earliest one's place."""
     if not errors:
         return ["no error found"]
     lines: list[str] = []
@@ -117,7 +118,7 @@ def report(errors: Sequence[FirstError]) -> list[str]:
         groups.setdefault(error.lines, []).append(error)
     for number, group in enumerate(groups.values()):
         first = group[0]
-        who = "{}{}".format(_names(group), ", first of all" if number == 0 and len(errors) > 1 else "")
+        who = _names(group) + (", first of all" if number == 0 and len(errors) > 1 else "")
         lines += [f"{_clock(first.time_ns)}  {who}  {first.path}"]
         lines += ["    " + line for line in _shortened(first.lines)]
         codes = dict.fromkeys(code for error in group for code in error.explanations)
@@ -138,7 +139,7 @@ def _shortened(lines: Sequence[str]) -> list[str]:
     left_out = f"... {len(lines) - SHOWN + 1} lines left out"
     if "Traceback" not in lines[0]:
         return [*lines[: SHOWN - 1], left_out]
-    return [lines[0], left_out, *lines[-(SHOWN - 2) :]]  # what was raised stands last
+    return [lines[0], left_out, *lines[-(SHOWN - 2) :]]  # what was raised comes last
 
 
 def _clock(when: int) -> str:

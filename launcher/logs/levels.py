@@ -1,4 +1,4 @@
-"""Tell how serious a line is, from the habits of Python's logging, absl, TensorFlow and CANN."""
+"""Tell how serious a line is, by the formats of Python's logging, absl, TensorFlow and CANN."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _WORDS: dict[bytes, int] = {
     b"FATAL": ERROR,
 }
 _LETTERS: dict[bytes, int] = {b"D": DEBUG, b"I": INFO, b"W": WARNING, b"E": ERROR, b"F": ERROR}
-_HEAD = 96  # bytes in which a level stands; a word further on is part of the message
+_HEAD = 96  # bytes in which a level is looked for; a word further on is part of the message
 _WORD = re.compile(rb"(?<![A-Za-z_])(DEBUG|INFO|EVENT|WARN(?:ING)?|ERROR|CRITICAL|FATAL)(?![A-Za-z_])")
 _LETTER = re.compile(rb"([IWEF])\d{4} \d\d:\d\d:\d\d|.{19,32}: ([IWEF]) ")  # absl; TensorFlow's C++ side
 # What Python, the C library and the kernel print without a level.
@@ -30,14 +30,14 @@ _TRACEBACK = b"Traceback (most recent call last):"
 _BETWEEN = (b" ", b"\t", b"During handling of", b"The above exception")
 
 
-class Levels:
-    """Follow one stream's lines: those of a traceback belong together."""
+class LevelTracker:
+    """The levels of one stream's lines; those of a traceback belong together."""
 
     def __init__(self) -> None:
         self._inside = False
 
-    def of(self, line: bytes) -> int:
-        """Give the level of the next line; a line that names none is INFO."""
+    def level_of(self, line: bytes) -> int:
+        """Return the level of the next line; a line that names none is INFO."""
         if _TRACEBACK in line:
             self._inside = True
             return ERROR
@@ -48,7 +48,7 @@ class Levels:
 
 
 def level(line: bytes) -> int:
-    """Give the level that a line names; INFO where it names none."""
+    """Return the level that a line names; INFO where it names none."""
     match = _WORD.search(line, 0, _HEAD)
     if match:
         return _WORDS[match.group(1)]

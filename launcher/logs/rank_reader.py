@@ -1,4 +1,4 @@
-"""Read the logs of a run: rank_N.log by its index (launcher/supervision/capture.py), in blocks of bounded size."""
+"""Read the logs of a run: rank_N.log by its index (supervision/capture.py), in batches of bounded size."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import IO, Callable, Iterator, List, Sequence, Tuple
 
 from launcher.errors import UsageError
-from launcher.logs.records import BLOCK_BYTES, Block, Lines
+from launcher.logs.records import BATCH_BYTES, Batches, LineSplitter, RecordBatch
 from launcher.run_dir import RunDir
 
 INDEX_BYTES = 1 << 15  # of index read at once; an entry has some 35
@@ -24,7 +24,7 @@ def ranks(run: RunDir) -> list[int]:
 
 
 def choose(run: RunDir, wanted: Sequence[int]) -> list[int]:
-    """Give the ranks wanted, or all. UsageError: the run has no such rank."""
+    """Return the ranks wanted, or all. UsageError: the run has no such rank."""
     there = ranks(run)
     missing = sorted(set(wanted) - set(there))
     if missing:
@@ -40,7 +40,7 @@ def parts(run: RunDir, rank: int) -> list[str]:
 
 
 class RankReader:
-    """Read one rank's log from a place in its index on; a later call of `blocks` goes on where it ended."""
+    """One rank's log from a place in its index on; a later call of `batches` goes on where it ended."""
 
     def __init__(self, run: RunDir, rank: int, label: str = "", part: str = "") -> None:
         self.rank: int | None = rank
@@ -49,12 +49,12 @@ class RankReader:
         self._log: IO[bytes] | None = None
         self._index: IO[bytes] | None = None
         self._position = 0  # in the index
-        self._lines: dict[bytes, Lines] = {}
+        self._lines: dict[bytes, LineSplitter] = {}  # by stream
         self._last = 0
 
     @property
     def begun(self) -> bool:
-        """Say whether there is anything to skip."""
+        """Tell whether there is anything to skip."""
         return self._index_path.exists()
 
     def skip_to(self, when: int) -> None:
@@ -70,21 +70,21 @@ class RankReader:
         with open(str(self._index_path), "rb") as stream:
             self._position = _next_entry(stream, max(0, position - LEAD))
 
-    def blocks(self) -> Iterator[Block]:
-        """Give what is there now, to its last whole line."""
+    def batches(self) -> Batches:
+        """Yield what is there now, to its last whole line."""
         for columns in self._columns():
-            block = self._one_line_each(columns)
-            if block:
-                yield block
+            batch = self._one_line_each(columns)
+            if batch:
+                yield batch
                 continue
             times, streams, offsets, lengths = columns
             for part in _parts(list(zip(times, streams, map(int, offsets), lengths))):
-                block = self._any(part)
-                if block:
-                    yield block
+                batch = self._any(part)
+                if batch:
+                    yield batch
 
-    def finish(self) -> Block:
-        """Give the lines that have no line end, at the time of the last chunk."""
+    def finish(self) -> RecordBatch:
+        """Return the lines that have no line end, at the time of the last chunk."""
         ends = sorted((stream, lines.finish()) for stream, lines in self._lines.items())
         return [(self._last, self.label, stream, text[:-1]) for stream, text in ends if text]
 
@@ -116,18 +116,18 @@ class RankReader:
                 yield times, streams, offsets, lengths
 
     def _forward(self, times: list[int]) -> list[int]:
-        """Hold the time where the machine's clock went back: a rank's own order is never changed."""
+        """Keep the time where the machine's clock went back: a rank's own order is never changed."""
         if times[0] < self._last or times != sorted(times):
             times = list(accumulate((self._last, *times), max))[1:]
         self._last = times[-1]
         return times
 
-    def _one_line_each(self, columns: Columns) -> Block:
-        """Give the pieces where each chunk is one whole line, the common case, without a loop; else []."""
+    def _one_line_each(self, columns: Columns) -> RecordBatch:
+        """Return the records where each chunk is one whole line, the common case, without a loop; else []."""
         times, streams, offsets, lengths = columns
         begin = int(offsets[0])
         size = int(offsets[-1]) + lengths[-1] - begin
-        if size > BLOCK_BYTES or size != sum(lengths) or any(one.waiting for one in self._lines.values()):
+        if size > BATCH_BYTES or size != sum(lengths) or any(one.waiting for one in self._lines.values()):
             return []
         data = self._read(begin, size)
         texts = data.split(b"\n")
@@ -135,16 +135,16 @@ class RankReader:
             return []
         return list(zip(times, repeat(self.label), streams, texts))
 
-    def _any(self, entries: list[Entry]) -> Block:
+    def _any(self, entries: list[Entry]) -> RecordBatch:
         begin = entries[0][2]
         data = self._read(begin, entries[-1][2] + entries[-1][3] - begin)
-        block = []
+        batch = []
         for when, stream, offset, length in entries:
-            lines = self._lines.get(stream) or self._lines.setdefault(stream, Lines())
+            lines = self._lines.get(stream) or self._lines.setdefault(stream, LineSplitter())
             text = lines.feed(data[offset - begin : offset - begin + length])
             if text:
-                block.append((when, self.label, stream, text[:-1]))
-        return block
+                batch.append((when, self.label, stream, text[:-1]))
+        return batch
 
     def _read(self, offset: int, length: int) -> bytes:
         self._log = self._log or open(str(self.path), "rb")
@@ -153,7 +153,7 @@ class RankReader:
 
 
 def parse_index(text: bytes) -> Columns:
-    """Read whole entries of an index; what a full disk cut off is left out.
+    """Parse whole entries of an index; what a full disk cut off is left out.
 
     Offsets stay digits: where chunks follow each other only the first and the last are needed.
     """
@@ -175,19 +175,19 @@ def _entry(line: bytes) -> list[Entry]:
 
 
 def _parts(entries: list[Entry]) -> Iterator[list[Entry]]:
-    """Cut entries so that each part is one stretch of the log of at most BLOCK_BYTES (or one chunk)."""
+    """Cut entries so that each part is one stretch of the log of at most BATCH_BYTES (or one chunk)."""
     first = 0
     for place in range(1, len(entries)):
         before, here = entries[place - 1], entries[place]
         gap = before[2] + before[3] != here[2]
-        if gap or here[2] + here[3] - entries[first][2] > BLOCK_BYTES:
+        if gap or here[2] + here[3] - entries[first][2] > BATCH_BYTES:
             yield entries[first:place]
             first = place
     yield entries[first:]
 
 
-def bounds(run: RunDir, chosen: Sequence[int]) -> tuple[int, int]:
-    """Give the times of the first and the last chunk of ranks, in ns; 0, 0 when there is none."""
+def span_of(run: RunDir, chosen: Sequence[int]) -> tuple[int, int]:
+    """Return the times of the first and the last chunk of ranks, in ns; 0, 0 when there is none."""
     first, last = [], []
     for rank in chosen:
         readers = [RankReader(run, rank, part=part) for part in ("", *parts(run, rank))]
@@ -222,7 +222,7 @@ def _seek(index: Path, before: Callable[[Entry], bool]) -> int:
 
 
 def _next_entry(stream: IO[bytes], position: int) -> int:
-    """Give where the first entry begins that begins at or after a byte."""
+    """Find where the first entry begins that begins at or after a byte."""
     if position == 0:
         return 0
     stream.seek(position - 1)

@@ -1,8 +1,8 @@
-"""The unit of all log reading, and the merge by time.
+"""The unit of all log reading, the merge by time, and the cutting of bytes into lines.
 
-A piece is whole lines of one source that share a time: (ns since the epoch, label, stream, text without the
-last line end). Sources give blocks: lists of pieces in the order of time, of bounded size. What can be left
-to C is: a piece of a thousand lines costs little more than a piece of one line.
+A record is whole lines of one source that share a time: (ns since the epoch, label, stream, text without
+the last line end). Sources yield batches: lists of records in the order of time, of bounded size. What can be
+left to C is: a record of a thousand lines costs little more than a record of one line.
 """
 
 from __future__ import annotations
@@ -13,21 +13,22 @@ from typing import Iterable, Iterator, List, Tuple
 
 from launcher.text import printable
 
-Piece = Tuple[int, bytes, bytes, bytes]
-Block = List[Piece]
+LogRecord = Tuple[int, bytes, bytes, bytes]
+RecordBatch = List[LogRecord]
+Batches = Iterator[RecordBatch]
 
-LONGEST_LINE = 1 << 16  # as on the console: a longer one is shown in parts
-BLOCK_BYTES = 1 << 17  # bytes of text that a source holds at once
+LONGEST_LINE = 1 << 16  # a longer one is shown in parts
+BATCH_BYTES = 1 << 17  # bytes of text that a source holds at once
 time_of = itemgetter(0)
 
 
-def merge(sources: Iterable[Iterator[Block]]) -> Iterator[Block]:
+def merge(sources: Iterable[Batches]) -> Batches:
     """Merge sources by time; of equal times the earlier source comes first.
 
-    Holds one block a source: what is not later than the end of the block that ends first is complete.
+    Holds one batch a source: what is not later than the end of the batch that ends first is complete.
     """
-    rest: dict[int, Iterator[Block]] = dict(enumerate(sources))
-    heads: dict[int, Block] = {}
+    rest: dict[int, Batches] = dict(enumerate(sources))
+    heads: dict[int, RecordBatch] = {}
     while True:
         for number in [number for number in rest if not heads.get(number)]:
             heads[number] = next(filter(None, rest[number]), [])
@@ -36,7 +37,7 @@ def merge(sources: Iterable[Iterator[Block]]) -> Iterator[Block]:
         if not heads:
             return
         horizon = min(head[-1][0] for head in heads.values())
-        ready: Block = []
+        ready: RecordBatch = []
         for number, head in sorted(heads.items()):
             count = bisect_left(head, (horizon + 1,))
             ready += head[:count]
@@ -45,25 +46,36 @@ def merge(sources: Iterable[Iterator[Block]]) -> Iterator[Block]:
         yield ready
 
 
-class Lines:
-    """Cut one stream's chunks at line ends; what has no line end yet waits, up to LONGEST_LINE bytes."""
+def split_lines(batch: RecordBatch) -> RecordBatch:
+    """Return a record for each line."""
+    return [
+        (when, label, stream, line)
+        for when, label, stream, text in batch
+        for line in (text.split(b"\n") if b"\n" in text else (text,))
+    ]
+
+
+class LineSplitter:
+    """The lines of one stream; what has no line end yet waits, up to LONGEST_LINE bytes."""
 
     def __init__(self) -> None:
         self._partial = b""
 
     @property
     def waiting(self) -> bool:
-        """Say whether a line has begun and not ended."""
+        """Tell whether a line has begun and not ended."""
         return bool(self._partial)
 
     def feed(self, data: bytes) -> bytes:
-        r"""Take a chunk; give the whole lines so far with their line ends, as a terminal would leave them.
+        r"""Take a chunk; return the whole lines so far with their line ends, as a terminal would leave them.
 
         Of what a progress bar redraws with \r the last state is kept.
         """
         if self._partial or data[-1:] != b"\n":
             whole, end, rest = (self._partial + data).rpartition(b"\n")
             text = whole + end
+            # Older states of a progress bar go; a last \r may be half a line end.
+            rest = rest[rest.rfind(b"\r", 0, len(rest.rstrip(b"\r"))) + 1 :]
             while len(rest) > LONGEST_LINE:
                 text += rest[:LONGEST_LINE] + b" ...(split)\n"
                 rest = rest[LONGEST_LINE:]
@@ -72,8 +84,12 @@ class Lines:
             text = data
         return redrawn(text) if b"\r" in text else text
 
+    def drop(self) -> None:
+        """Forget a line that has begun."""
+        self._partial = b""
+
     def finish(self) -> bytes:
-        """Give the last line, which has no line end, with one."""
+        """Return the last line, which has no line end, with one."""
         rest, self._partial = self._partial, b""
         return redrawn(rest + b"\n") if rest else b""
 
@@ -84,6 +100,6 @@ def redrawn(text: bytes) -> bytes:
 
 
 def last_lines(tail: bytes, count: int) -> list[str]:
-    """Give the last lines of a rank for the report."""
+    """Return the last lines of a rank for the report."""
     text = tail.decode("utf-8", "backslashreplace").replace("\r", "\n")
     return [printable(line) for line in text.splitlines() if line.strip()][-count:]

@@ -9,26 +9,27 @@ from bisect import bisect_left
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import Iterator, Pattern, Sequence, Union
+from typing import Pattern, Sequence, Union
 
 from launcher.errors import UsageError
 from launcher.logs import file_reader, filters, rank_reader
-from launcher.logs.file_reader import FileReader
+from launcher.logs.collapse import collapsed
+from launcher.logs.file_reader import FileReader, LogFile
 from launcher.logs.rank_reader import RankReader
-from launcher.logs.records import Block, merge, time_of
+from launcher.logs.records import Batches, RecordBatch, merge, time_of
+from launcher.logs.timespec import parse_timespec
 from launcher.run_dir import RunDir
 from launcher.runs import registry
 
 POLL = 0.1  # seconds between looks for new lines
 SETTLED = 50000000  # ns: a chunk is in its index long before it is this old
 
-Reader = Union[RankReader, FileReader]
-Blocks = Iterator[Block]
+LogReader = Union[RankReader, FileReader]
 
 
 @dataclass(frozen=True)
 class Query:
-    """Say which lines to show. Times are ns since the epoch, 0: no limit; `level` as in log_levels."""
+    """The lines to show. Times are ns since the epoch, 0: no limit; `level` as in logs/levels.py."""
 
     ranks: tuple[int, ...] = ()  # empty: all
     stream: str = ""  # "", "o" or "e"
@@ -41,8 +42,8 @@ class Query:
     plog: bool = False
 
 
-class Place:
-    """Hold one thing to read: a run's folder, or a folder or file of others. `node` goes before labels."""
+class LogSource:
+    """One thing to read: a run's folder, or a folder or file of others. `node` goes before labels."""
 
     def __init__(self, path: Path, node: str = "") -> None:
         self.path, self.node = path, node
@@ -50,7 +51,7 @@ class Place:
         if self.run is None and not file_reader.discover(path):
             raise UsageError(f"{path}: neither a run folder nor logs (*.log, rank-N.txt, plog trees) in it")
 
-    def readers(self, query: Query) -> list[Reader]:
+    def readers(self, query: Query) -> list[LogReader]:
         """Open what the query asks for."""
         if self.run is None:
             return [FileReader(item) for item in self._files(self.path, query)]
@@ -58,17 +59,17 @@ class Place:
         found = [self._of_rank(self.run, rank) for rank in chosen]
         return found + (self.plogs(query) if query.plog else [])
 
-    def _of_rank(self, run: RunDir, rank: int) -> Reader:
+    def _of_rank(self, run: RunDir, rank: int) -> LogReader:
         label = self._label(rank)
         # A rank that has just begun may have no index yet; one that has ended without one never will.
         if run.index(rank).exists() or self.running():
             return RankReader(run, rank, label)
-        return FileReader(file_reader.Found(label, rank, run.log(rank)))  # the index was lost
+        return FileReader(LogFile(label, rank, run.log(rank)))  # the index was lost
 
     def _label(self, rank: int) -> str:
         return f"{self.node}/{rank}" if self.node else str(rank)
 
-    def parts(self, query: Query) -> list[Reader]:
+    def parts(self, query: Query) -> list[LogReader]:
         """Open the newest bytes of logs with a limit: of a run that goes on, or whose launcher was killed."""
         if self.run is None:
             return []
@@ -79,7 +80,7 @@ class Place:
             for part in rank_reader.parts(self.run, rank)
         ]
 
-    def plogs(self, query: Query) -> list[Reader]:
+    def plogs(self, query: Query) -> list[LogReader]:
         """Open what CANN wrote below the run's rank folders."""
         return [
             FileReader(item)
@@ -87,22 +88,22 @@ class Place:
             if re.match(r"(plog|device)-\d+_", item.path.name)
         ]
 
-    def _files(self, folder: Path, query: Query) -> list[file_reader.Found]:
+    def _files(self, folder: Path, query: Query) -> list[LogFile]:
         found = file_reader.discover(folder, self.node) if folder.exists() else []
         return [item for item in found if not query.ranks or item.rank in query.ranks]
 
-    def bounds(self, query: Query) -> tuple[int, int]:
-        """Give first and last time of what is there."""
+    def span(self, query: Query) -> tuple[int, int]:
+        """Return the first and the last time of what is there."""
         if self.run is None:
             return file_reader.span_of(self._files(self.path, query))
-        return rank_reader.bounds(self.run, rank_reader.choose(self.run, query.ranks))
+        return rank_reader.span_of(self.run, rank_reader.choose(self.run, query.ranks))
 
     def running(self) -> bool:
-        """Say whether more will come; nothing tells it of others' logs, so following these never ends."""
+        """Tell whether more will come; nothing says so of others' logs, so following these never ends."""
         return self.run is None or registry.running(self.run)
 
 
-def find(words: Sequence[str], runs_dir: str) -> list[Place]:
+def find_sources(words: Sequence[str], runs_dir: str) -> list[LogSource]:
     """Find what the words of the command line name: runs, folders, files; none: the latest run.
 
     Raises:
@@ -112,7 +113,7 @@ def find(words: Sequence[str], runs_dir: str) -> list[Place]:
     names = [path.name for path in paths]
     several = len(paths) > 1
     nodes = [str(path) if names.count(path.name) > 1 else path.name for path in paths]
-    return [Place(path, node if several else "") for path, node in zip(paths, nodes)]
+    return [LogSource(path, node if several else "") for path, node in zip(paths, nodes)]
 
 
 def _path(word: str, runs_dir: str) -> Path:
@@ -122,30 +123,49 @@ def _path(word: str, runs_dir: str) -> Path:
     return registry.resolve(word, runs_dir).path
 
 
-def bounds(places: Sequence[Place], query: Query) -> tuple[int, int]:
-    """Give first and last time of all that is there, in ns."""
-    found = [place.bounds(query) for place in places]
-    return min((first for first, _ in found if first), default=0), max(last for _, last in found)
+def with_time_range(
+    query: Query, sources: Sequence[LogSource], since: str | None, until: str | None
+) -> Query:
+    """Put --since and --until into a query. UsageError: an invalid time."""
+
+    def span() -> tuple[int, int]:
+        spans = [source.span(query) for source in sources]
+        return min((first for first, _ in spans if first), default=0), max(last for _, last in spans)
+
+    first = parse_timespec(since, "--since", span) if since else 0
+    last = parse_timespec(until, "--until", span) if until else 0
+    return replace(query, since=first, until=last)
 
 
-def show(places: Sequence[Place], query: Query, follow: bool) -> Iterator[Block]:
-    """Give the lines that a query asks for, in the order of time."""
+def label_width(sources: Sequence[LogSource], query: Query) -> int:
+    """Return the length of the longest label, to align the lines."""
+    return max((len(reader.label) for source in sources for reader in source.readers(query)), default=0)
+
+
+def show(sources: Sequence[LogSource], query: Query, follow: bool) -> Batches:
+    """Yield the lines that a query asks for, in the order of time."""
     if not follow:
-        yield from _now(places, query)
+        yield from _now(sources, query)
         return
-    follower = Follower(places, query)
+    follower = Follower(sources, query)
     if query.tail is not None:
-        yield from _filtered(follower.there(), query)
-    yield from _filtered(follower.coming(), replace(query, tail=None), live=True)
+        yield from _filtered(follower.existing(), query)
+    yield from _filtered(follower.incoming(), replace(query, tail=None), live=True)
 
 
-def _now(places: Sequence[Place], query: Query) -> Iterator[Block]:
-    readers = [reader for place in places for reader in place.readers(query) + place.parts(query)]
+def _now(sources: Sequence[LogSource], query: Query) -> Batches:
+    readers = [reader for source in sources for reader in source.readers(query) + source.parts(query)]
     _skip(readers, query)
     return _filtered(merge([_whole(reader) for reader in readers]), query)
 
 
-def _skip(readers: Sequence[Reader], query: Query) -> None:
+def _whole(reader: LogReader) -> Batches:
+    yield from reader.batches()
+    yield reader.finish()
+    reader.close()
+
+
+def _skip(readers: Sequence[LogReader], query: Query) -> None:
     """Leave out, of logs that have an index, what cannot be asked for."""
     plain = not (query.stream or query.grep or query.level or query.collapse or query.until)
     for reader in readers:
@@ -156,91 +176,70 @@ def _skip(readers: Sequence[Reader], query: Query) -> None:
                 reader.skip_to(query.since)
 
 
-class Follower:
-    """Read on what places hold, until none of them is running."""
+def _filtered(batches: Batches, query: Query, live: bool = False) -> Batches:
+    if query.since or query.until:
+        batches = filters.by_time(batches, query.since, query.until)
+    if query.stream:
+        batches = filters.by_stream(batches, query.stream.encode())
+    if query.level:
+        batches = filters.at_level(batches, query.level)
+    if query.grep:
+        batches = filters.matching(batches, _compiled(query.grep))
+    if query.collapse:
+        batches = collapsed(batches, live)
+    if query.tail is not None:
+        batches = iter([filters.tail(batches, query.tail)])
+    return batches
 
-    def __init__(self, places: Sequence[Place], query: Query) -> None:
-        self._places, self._query = places, query
-        self._readers: dict[Path, Reader] = {}
-        self._waiting: Block = []
+
+def _compiled(pattern: str) -> Pattern[bytes]:
+    try:
+        return re.compile(pattern.encode())
+    except re.error as error:
+        raise UsageError(
+            f"--grep: {pattern!r}: invalid regular expression: {error}; quote special characters with \\"
+        ) from None
+
+
+class Follower:
+    """The lines of sources as they come, until none of them is running."""
+
+    def __init__(self, sources: Sequence[LogSource], query: Query) -> None:
+        self._sources, self._query = sources, query
+        self._readers: dict[Path, LogReader] = {}
+        self._waiting: RecordBatch = []
         self._open()
         _skip(list(self._readers.values()), query)
 
     def _open(self) -> None:
         """Open what is new: the ranks of a run that has just begun come one by one."""
-        for place in self._places:
-            for reader in place.readers(self._query):
+        for source in self._sources:
+            for reader in source.readers(self._query):
                 self._readers.setdefault(reader.path, reader)
 
-    def there(self) -> Iterator[Block]:
-        """Give what has come since the last call.
+    def existing(self) -> Batches:
+        """Yield what has come since the last call.
 
         The launcher stamps chunks in one thread and stores each at once: what is older than SETTLED is
         complete over all ranks, so the order holds. Others' logs are not waited for.
         """
         exact = all(isinstance(reader, RankReader) for reader in self._readers.values())
         horizon = time.time_ns() - SETTLED if exact else 1 << 63
-        for block in chain(merge([reader.blocks() for reader in self._readers.values()]), ([],)):
-            self._waiting += block
+        for batch in chain(merge([reader.batches() for reader in self._readers.values()]), ([],)):
+            self._waiting += batch
             self._waiting.sort(key=time_of)
             count = bisect_left(self._waiting, (horizon,))
             yield self._waiting[:count]
             self._waiting = self._waiting[count:]
 
-    def coming(self) -> Iterator[Block]:
-        """Give what is there and what comes; an empty block each time that there is nothing."""
+    def incoming(self) -> Batches:
+        """Yield what is there and what comes; an empty batch each time that there is nothing."""
         while True:
-            over = not any(place.running() for place in self._places)
+            over = not any(source.running() for source in self._sources)
             self._open()
-            yield from self.there()
+            yield from self.existing()
             if over:
                 break
             time.sleep(POLL)
         yield self._waiting
-        yield sorted((piece for reader in self._readers.values() for piece in reader.finish()), key=time_of)
-
-
-def _whole(reader: Reader) -> Iterator[Block]:
-    yield from reader.blocks()
-    yield reader.finish()
-    reader.close()
-
-
-def _filtered(blocks: Iterator[Block], query: Query, live: bool = False) -> Iterator[Block]:
-    if query.since or query.until:
-        blocks = filters.by_time(blocks, query.since, query.until)
-    if query.stream:
-        blocks = filters.by_stream(blocks, query.stream.encode())
-    if query.level:
-        blocks = filters.at_level(blocks, query.level)
-    if query.grep:
-        blocks = filters.matching(blocks, compiled(query.grep))
-    if query.collapse:
-        blocks = filters.Collapse(live)(blocks)
-    if query.tail is not None:
-        blocks = iter([filters.tail(blocks, query.tail)])
-    return blocks
-
-
-def compiled(pattern: str) -> Pattern[bytes]:
-    """Compile --grep. UsageError: no regular expression."""
-    try:
-        return re.compile(pattern.encode())
-    except re.error as error:
-        raise UsageError(f"--grep: {pattern!r}: {error}; quote special characters with \\") from None
-
-
-def between(query: Query, places: Sequence[Place], since: str | None, until: str | None) -> Query:
-    """Put --since and --until into a query. UsageError: no time."""
-
-    def ends() -> tuple[int, int]:
-        return bounds(places, query)
-
-    first = filters.moment(since, "--since", ends) if since else 0
-    last = filters.moment(until, "--until", ends) if until else 0
-    return replace(query, since=first, until=last)
-
-
-def label_width(places: Sequence[Place], query: Query) -> int:
-    """Give the length of the longest label, to align the lines."""
-    return max((len(reader.label) for place in places for reader in place.readers(query)), default=0)
+        yield sorted((record for reader in self._readers.values() for record in reader.finish()), key=time_of)

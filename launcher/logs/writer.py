@@ -1,4 +1,4 @@
-"""A rank's log and its index on disk. What fails costs bytes, which are counted, never the rank.
+"""A rank's log and its index on disk. An error costs bytes, which are counted, never the rank.
 
 With a limit the beginning stays, and the end: once the first half is full, chunks go to two files that take
 turns, and at the end of the run what they hold is put behind the first half, with a line that says how much
@@ -14,15 +14,15 @@ from contextlib import suppress
 RETRY = 5.0  # seconds until a full disk is tried again
 
 
-class LogFiles:
-    """Append chunks to a log and its index."""
+class LogWriter:
+    """A log and its index, to which chunks are appended."""
 
     def __init__(self, log: str, index: str) -> None:
         self.paths = (log, index)
         self._log = self._index = -1
         self._retry_at = 0.0
-        self.size = self.lost = 0
-        self.trouble = ""
+        self.size = self.bytes_lost = 0
+        self.last_error = ""
         try:
             self._open()
         except OSError as error:
@@ -37,7 +37,7 @@ class LogFiles:
     def append(self, stream: str, data: memoryview, time_ns: int) -> None:
         """Write a chunk and its index line."""
         if self._retry_at and time.monotonic() < self._retry_at:
-            self.lost += len(data)
+            self.bytes_lost += len(data)
             return
         start, written = self.size, 0
         try:
@@ -49,14 +49,14 @@ class LogFiles:
             self._retry_at = 0.0
         except OSError as error:
             self._fail(error)
-        self.lost += len(data) - written
+        self.bytes_lost += len(data) - written
         self.size = start + written
         if written:
             with suppress(OSError):
                 os.write(self._index, b"%d %s %d %d\n" % (time_ns, stream.encode(), start, written))
 
     def _fail(self, error: OSError) -> None:
-        self.trouble = error.strerror or str(error)
+        self.last_error = error.strerror or str(error)
         self._retry_at = time.monotonic() + RETRY
 
     def close(self) -> None:
@@ -68,13 +68,13 @@ class LogFiles:
         self._log = self._index = -1
 
 
-class CappedLogFiles:
-    """Keep the first half of `limit` bytes and, of what follows, the last quarter at least."""
+class CappedLogWriter:
+    """A log of at most `limit` bytes: the first half and, of what follows, the last quarter at least."""
 
     def __init__(self, log: str, index: str, limit: int) -> None:
-        self._head, self._half, self._quarter = LogFiles(log, index), limit // 2, max(1, limit // 4)
+        self._head, self._half, self._quarter = LogWriter(log, index), limit // 2, max(1, limit // 4)
         self._paths = (log, index)
-        self._parts: list[LogFiles] = []  # the older one first
+        self._parts: list[LogWriter] = []  # the older one first
         self.left_out = 0
 
     @property
@@ -82,12 +82,12 @@ class CappedLogFiles:
         return self._head.size + self.left_out + sum(part.size for part in self._parts)
 
     @property
-    def lost(self) -> int:
-        return self._head.lost + sum(part.lost for part in self._parts)
+    def bytes_lost(self) -> int:
+        return self._head.bytes_lost + sum(part.bytes_lost for part in self._parts)
 
     @property
-    def trouble(self) -> str:
-        return next((part.trouble for part in [self._head, *self._parts] if part.trouble), "")
+    def last_error(self) -> str:
+        return next((part.last_error for part in [self._head, *self._parts] if part.last_error), "")
 
     def append(self, stream: str, data: memoryview, time_ns: int) -> None:
         """Write a chunk where there is room for it; it may be cut in two."""
@@ -101,22 +101,22 @@ class CappedLogFiles:
             part.append(stream, data[:room], time_ns)
             data = data[room:]
 
-    def _part(self) -> LogFiles:
-        """Give the part to write to; a full one makes the older one give way."""
+    def _part(self) -> LogWriter:
+        """Return the part to write to; a full one replaces the older one."""
         if not self._parts or self._parts[-1].size >= self._quarter:
             if len(self._parts) == 2:
                 self.left_out += self._drop(self._parts.pop(0))
             self._parts.append(self._open_part())
         return self._parts[-1]
 
-    def _open_part(self) -> LogFiles:
+    def _open_part(self) -> LogWriter:
         names = [tuple(f"{path}.part{number}" for path in self._paths) for number in (0, 1)]
         taken = [part.paths for part in self._parts]
         log, index = next(pair for pair in names if pair not in taken)
-        return LogFiles(log, index)
+        return LogWriter(log, index)
 
     @staticmethod
-    def _drop(part: LogFiles) -> int:
+    def _drop(part: LogWriter) -> int:
         part.close()
         size = part.size
         for path in part.paths:
@@ -136,23 +136,23 @@ class CappedLogFiles:
             self._join(part)
         self._head.close()
 
-    def _join(self, part: LogFiles) -> None:
+    def _join(self, part: LogWriter) -> None:
         with suppress(OSError, ValueError):
             with open(part.paths[0], "rb") as log, open(part.paths[1], "rb") as index:
                 for line in index:
                     time_ns, stream, _, length = line.split()
                     self._head.append(stream.decode(), memoryview(log.read(int(length))), int(time_ns))
-            if not self._head.trouble:
+            if not self._head.last_error:
                 self._drop(part)
 
 
 def _first_time(index: str) -> int:
-    """Give the time of the first chunk, so that what stands for its forerunners is merged where they were."""
+    """Return the time of the first chunk, so that the line about what is left out is merged in its place."""
     with suppress(OSError, ValueError, IndexError), open(index, "rb") as stream:
         return int(stream.readline().split()[0])
     return int(time.time() * 1e9)
 
 
-def open_files(log: str, index: str, limit: int = 0) -> LogFiles | CappedLogFiles:
+def open_log(log: str, index: str, limit: int = 0) -> LogWriter | CappedLogWriter:
     """Open a rank's files; 0 is no limit."""
-    return CappedLogFiles(log, index, limit) if limit else LogFiles(log, index)
+    return CappedLogWriter(log, index, limit) if limit else LogWriter(log, index)

@@ -7,8 +7,7 @@ import selectors
 import signal
 import time
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from launcher.diagnosis.failure import RankEnd, RankStatus, read_error
 from launcher.diagnosis.verdict import judge
@@ -35,8 +34,7 @@ DRAIN = 2.0  # seconds of silence in a pipe that some process still holds open
 NEVER = float("inf")
 
 
-@dataclass(frozen=True)
-class Result:
+class Result(NamedTuple):
     """The end of an attempt. `interrupted`: the signal that ended it, 0 for none."""
 
     ends: tuple[RankEnd, ...]
@@ -323,7 +321,7 @@ class Attempt:
 
     def _close_log(self, rank: int, log: RankLog) -> None:
         log.finish()
-        if log.trouble:
+        if log.last_error:
             path = self._folder.log(rank)
-            text = f"rank {rank}: {log.lost} bytes of its output are not in {path}: {log.trouble}"
+            text = f"rank {rank}: {log.bytes_lost} bytes of its output are not in {path}: {log.last_error}"
             self._events.announce(text)

@@ -9,12 +9,11 @@ from __future__ import annotations
 import os
 import time
 
-from launcher.logs.writer import open_files
+from launcher.logs.writer import open_log
 from launcher.run_dir import RunDir
-from launcher.ui.console import Console
+from launcher.ui.console import Console, StreamLines
 
 CHUNK = 1 << 18
-LONGEST_LINE = 1 << 16  # a longer one is shown in parts
 TAIL = 1 << 14  # bytes of a rank kept in memory for the report
 
 
@@ -23,20 +22,20 @@ class RankLog:
 
     def __init__(self, run: RunDir, rank: int, console: Console, limit: int = 0) -> None:
         self.rank, self._console = rank, console
-        self._files = open_files(str(run.log(rank)), str(run.index(rank)), limit)
-        self._lines = {"o": Lines(), "e": Lines()}
+        self._files = open_log(str(run.log(rank)), str(run.index(rank)), limit)
+        self._lines = {"o": StreamLines(), "e": StreamLines()}
         self.tail = b""
         self.size = 0  # bytes taken
 
     @property
-    def trouble(self) -> str:
+    def last_error(self) -> str:
         """Say why bytes were lost ("" when none were)."""
-        return self._files.trouble
+        return self._files.last_error
 
     @property
-    def lost(self) -> int:
+    def bytes_lost(self) -> int:
         """Count the bytes that are in no file."""
-        return self._files.lost
+        return self._files.bytes_lost
 
     def feed(self, stream: str, data: memoryview) -> None:
         """Take a chunk."""
@@ -49,49 +48,15 @@ class RankLog:
         if self._console.flooded:
             self._console.drop(self._lines[stream].skip(bytes(data)))
             return
-        for line in self._lines[stream].split(bytes(data)):
+        for line in self._lines[stream].feed(bytes(data)):
             self._console.line(self.rank, now, line)
 
     def finish(self) -> None:
         """Show what has no line end yet, and close the files."""
         for lines in self._lines.values():
-            rest = lines.rest()
-            if rest:
-                self._console.line(self.rank, time.time(), rest)
+            for line in lines.finish():
+                self._console.line(self.rank, time.time(), line)
         self._files.close()
-
-
-class Lines:
-    """Cut a stream into lines for the console, with bounded memory."""
-
-    def __init__(self) -> None:
-        self._partial = b""
-
-    def split(self, data: bytes) -> list[bytes]:
-        """Give the lines that this chunk completes; a very long one comes in parts."""
-        *lines, rest = (self._partial + data).split(b"\n")
-        lines = [last_state(line) for line in lines]
-        rest = rest[rest.rfind(b"\r", 0, len(rest) - 1) + 1 :]  # older states of a progress bar
-        while len(rest) > LONGEST_LINE:
-            lines.append(rest[:LONGEST_LINE] + b" ...(split)")
-            rest = rest[LONGEST_LINE:]
-        self._partial = rest
-        return lines
-
-    def skip(self, data: bytes) -> int:
-        """Let a chunk pass unseen; return the number of lines in it."""
-        self._partial = b""
-        return data.count(b"\n")
-
-    def rest(self) -> bytes:
-        """Give what has no line end."""
-        rest, self._partial = self._partial, b""
-        return last_state(rest)
-
-
-def last_state(line: bytes) -> bytes:
-    """Give what a person would see of a line that a progress bar redrew with \\r."""
-    return line.rstrip(b"\r").rpartition(b"\r")[2]
 
 
 class Reader:

@@ -1,7 +1,8 @@
-"""Lines for a person: with time and rank, equal lines of several ranks as one, never in a rank's way.
+"""Lines for a person: with time and rank, equal lines of several ranks as one; the ranks never wait for it.
 
-A line that several ranks write within WINDOW is shown once, as `[0-7]|`. Output that a slow terminal or pipe
-does not take waits in memory up to BACKLOG; beyond it lines are left out and counted: the files have all.
+A line that several ranks write within WINDOW is shown once, as `[0-7]|`. Start-up notices of TensorFlow are
+left out (notices.py). Output that a slow terminal or pipe does not take waits in memory up to BACKLOG; beyond
+it lines are left out and counted: the files have all.
 """
 
 from __future__ import annotations
@@ -14,40 +15,48 @@ from collections import deque
 from contextlib import suppress
 from typing import IO, Sequence
 
-from launcher.text import clock, label, printable
+from launcher.logs.collapse import WINDOW, LineCollapser
+from launcher.logs.records import LineSplitter, RecordBatch
+from launcher.text import clock, printable
+from launcher.ui.notices import NoticeFilter
 
-WINDOW = 0.25  # seconds
 BACKLOG = 1 << 22  # bytes
-HELD = 5000  # lines that wait for equal ones of other ranks
 RATE, BURST = 20000, 200000  # lines per second that are shown for long, lines at once
 
 
-class _Line:
-    """Hold a line that other ranks may still join."""
+class StreamLines:
+    """The lines of one stream of a rank that a person is to see, in bounded memory."""
 
-    __slots__ = ("number", "ranks", "since", "text", "wall")
+    def __init__(self) -> None:
+        self._splitter, self._notices = LineSplitter(), NoticeFilter()
 
-    def __init__(self, number: int, wall: float, since: float, rank: int, text: bytes) -> None:
-        self.number, self.wall, self.since, self.text = number, wall, since, text
-        self.ranks: set[int] = {rank}
+    def feed(self, data: bytes) -> list[bytes]:
+        """Return the lines that a chunk completes; a very long one comes in parts."""
+        return self._notices.apply(self._splitter.feed(data))
+
+    def skip(self, data: bytes) -> int:
+        """Let a chunk pass unseen; return the number of lines in it."""
+        self._splitter.drop()
+        return data.count(b"\n")
+
+    def finish(self) -> list[bytes]:
+        """Return the last line where it has no line end."""
+        return [line for line in self._notices.apply(self._splitter.finish()) if line]
 
 
 class Console:
-    """Print lines; a closed console stops nothing. `show` names the ranks to print (empty: all)."""
+    """A terminal or pipe; a closed one stops nothing. `show`: the ranks to print (empty: all)."""
 
     def __init__(self, out: IO[str] | None, show: tuple[int, ...] = (), quiet: bool = False) -> None:
         self._output = _Output(out)
         self._show, self._quiet = frozenset(show), quiet
-        self._living: frozenset[int] = frozenset()
-        self._held: deque[_Line] = deque()
-        self._by_text: dict[bytes, _Line] = {}
-        self._last: dict[int, int] = {}  # rank -> number of the line that it wrote last
-        self._count = 0
+        self._living: frozenset[bytes] = frozenset()  # labels of the ranks that may still write
+        self._held = LineCollapser()
         self._budget, self._budget_at = float(BURST), time.monotonic()
 
     def expect(self, ranks: Sequence[int]) -> None:
         """Say which ranks may still write: a line that all of them wrote waits for nobody."""
-        self._living = frozenset(rank for rank in ranks if self.shows(rank))
+        self._living = frozenset(b"%d" % rank for rank in ranks if self.shows(rank))
 
     def shows(self, rank: int) -> bool:
         """Tell whether lines of this rank are printed."""
@@ -60,28 +69,18 @@ class Console:
 
     @property
     def descriptor(self) -> int | None:
-        """Give the descriptor to wait for, when output waits to be taken."""
+        """The descriptor to wait for, when output waits to be taken."""
         return self._output.waiting
 
     def line(self, rank: int, wall: float, text: bytes) -> None:
         """Print one line of a rank, or hold it until the others have had time to write the same."""
-        if not self.shows(rank):
-            return
-        self._budget -= 1
-        held = self._by_text.get(text)
-        # A rank joins only what comes after its own last line, so that its lines stay in order.
-        if held is not None and rank not in held.ranks and held.number > self._last.get(rank, -1):
-            held.ranks.add(rank)
-        else:
-            self._count += 1
-            held = _Line(self._count, wall, time.monotonic(), rank, text)
-            self._held.append(held)
-            self._by_text[text] = held
-        self._last[rank] = held.number
+        if self.shows(rank):
+            self._budget -= 1
+            self._held.add((int(wall * 1e9), b"%d" % rank, b"", text), _now())
 
     def say(self, text: str) -> None:
         """Print the launcher's own words, after all that the ranks have written before."""
-        self._release(float("inf"))
+        self._print(self._held.release_all())
         for line in text.split("\n"):
             self._output.write(printable(line) + "\n")
         self._output.flush()
@@ -92,9 +91,10 @@ class Console:
         refilled = self._budget + RATE * (now - self._budget_at)
         if self._budget > 0 or refilled > RATE / 10:  # once empty, wait for enough to be worth it
             self._budget, self._budget_at = min(float(BURST), refilled), now
-        self._release(time.monotonic() - WINDOW)
+        self._print(self._held.release(_now() - WINDOW, [], self._living))
         self._output.flush()
-        return max(0.0, self._held[0].since + WINDOW - time.monotonic()) if self._held else 3600.0
+        since = self._held.waiting_since
+        return 3600.0 if since is None else max(0, since + WINDOW - _now()) / 1e9
 
     def drop(self, lines: int) -> None:
         """Count lines that could not be shown."""
@@ -102,21 +102,21 @@ class Console:
 
     def finish(self, patience: float = 1.0) -> None:
         """Print all that is held; wait `patience` seconds at most for a slow reader."""
-        self._release(float("inf"))
+        self._print(self._held.release_all())
         self._output.drain(patience)
 
-    def _release(self, before: float) -> None:
-        held = self._held
-        while held and (held[0].since <= before or held[0].ranks >= self._living or len(held) > HELD):
-            line = held.popleft()
-            if self._by_text.get(line.text) is line:
-                del self._by_text[line.text]
-            text = line.text.decode("utf-8", "backslashreplace")
-            self._output.write(f"{clock(line.wall)} {label(line.ranks)}| {printable(text)}\n")
+    def _print(self, records: RecordBatch) -> None:
+        for when, label, _, line in records:
+            text = printable(line.decode("utf-8", "backslashreplace"))
+            self._output.write(f"{clock(when / 1e9)} {label.decode()}| {text}\n")
+
+
+def _now() -> int:
+    return time.monotonic_ns()
 
 
 class _Output:
-    """Write to a stream without waiting for whoever reads it."""
+    """A stream, written without waiting for whoever reads it."""
 
     def __init__(self, stream: IO[str] | None) -> None:
         self.closed = stream is None
@@ -186,7 +186,7 @@ class _Output:
 
 
 def _own_description(stream: IO[str] | None) -> int | None:
-    """Open a terminal or pipe anew, so that not to block does not hold for the user's shell too."""
+    """Open a terminal or pipe anew, so that its being non-blocking does not affect the user's shell."""
     if stream is None:
         return None
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Iterable, Sequence, Tuple
 
-from launcher.logs.writer import LogFiles
+from launcher.logs.writer import LogWriter
 from launcher.run_dir import RunDir
 
 BEGIN = 1790000000 * 10**9  # ns since the epoch
@@ -17,7 +17,7 @@ def make_run(folder: Path, ranks: Sequence[Iterable[Chunk]]) -> RunDir:
     """Make a run folder whose ranks wrote these chunks; `latest` names it."""
     run = RunDir.create(folder, range(len(ranks)))
     for rank, chunks in enumerate(ranks):
-        files = LogFiles(str(run.log(rank)), str(run.index(rank)))
+        files = LogWriter(str(run.log(rank)), str(run.index(rank)))
         for when, stream, data in chunks:
             files.append(stream, memoryview(data), BEGIN + when * MS)
         files.close()

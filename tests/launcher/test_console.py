@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher.supervision.capture import LONGEST_LINE, Lines
+from launcher.logs.records import LONGEST_LINE
 from launcher.text import label, printable
 from launcher.ui import console as consoles
-from launcher.ui.console import Console
+from launcher.ui.console import Console, StreamLines
 from rank_table.ranges import spell
 
 
@@ -135,17 +135,17 @@ def test_ranks_are_written_short() -> None:
 
 @given(st.lists(st.binary(max_size=200), max_size=20))
 def test_chunks_give_the_same_lines_however_they_are_cut(chunks: list[bytes]) -> None:
-    lines, whole = Lines(), Lines()
-    found = [line for chunk in chunks for line in lines.split(chunk)]
-    wanted = whole.split(b"".join(chunks))
-    assert [*found, lines.rest()] == [*wanted, whole.rest()]
+    lines, whole = StreamLines(), StreamLines()
+    found = [line for chunk in chunks for line in lines.feed(chunk)]
+    wanted = whole.feed(b"".join(chunks))
+    assert [*found, *lines.finish()] == [*wanted, *whole.finish()]
 
 
 def test_a_line_without_end_is_shown_in_parts() -> None:
-    lines = Lines()
-    found = [line for _ in range(10) for line in lines.split(b"x" * LONGEST_LINE)]
+    lines = StreamLines()
+    found = [line for _ in range(10) for line in lines.feed(b"x" * LONGEST_LINE)]
     assert all(line.endswith(b"...(split)") for line in found) and len(found) >= 9
 
 
 def test_of_a_progress_bar_the_last_state_is_shown() -> None:
-    assert Lines().split(b"10%\r20%\r30%\r\nnext\r\n") == [b"30%", b"next"]
+    assert StreamLines().feed(b"10%\r20%\r30%\r\nnext\r\n") == [b"30%", b"next"]

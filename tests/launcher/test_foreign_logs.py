@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from launcher.logs.file_reader import Clock, FileReader, discover
-from launcher.logs.filters import split
-from launcher.logs.view import Place, Query, find, show
+from launcher.logs.file_reader import FileReader, TimestampReader, discover
+from launcher.logs.records import split_lines
+from launcher.logs.view import LogSource, Query, find_sources, show
 from tests.launching import launch
 
 PLOG = "[%s] HCCL(%d,python3.7):2026-03-01-10:21:%s [comm.cc:77] [88]%s\n"
@@ -28,9 +28,9 @@ def write(path: Path, text: str) -> Path:
     return path
 
 
-def lines(places: list[Place], query: Query | None = None) -> list[str]:
-    pieces = split([piece for block in show(places, query or Query(), False) for piece in block])
-    return [f"{label.decode()} {text.decode()}" for _, label, _, text in pieces]
+def lines(sources: list[LogSource], query: Query | None = None) -> list[str]:
+    records = split_lines([record for batch in show(sources, query or Query(), False) for record in batch])
+    return [f"{label.decode()} {text.decode()}" for _, label, _, text in records]
 
 
 @pytest.mark.parametrize(
@@ -49,20 +49,20 @@ def lines(places: list[Place], query: Query | None = None) -> list[str]:
 )
 def test_the_times_of_common_layouts_are_read(line: bytes, seconds: float) -> None:
     base = 1772360460  # 2026-03-01 10:21:00 UTC
-    assert Clock(2026).read(line) == base * 10**9 + round(seconds * 10**6) * 1000
+    assert TimestampReader(2026).read(line) == base * 10**9 + round(seconds * 10**6) * 1000
 
 
 @pytest.mark.parametrize(
     "line", [b"", b"loss 2.5", b"x" * 90 + b" 2026-03-01 10:21:35", b"2026-99-99", b"\xff\x00"]
 )
 def test_a_line_without_a_time_of_its_own_gives_none(line: bytes) -> None:
-    assert Clock(2026).read(line) == 0
+    assert TimestampReader(2026).read(line) == 0
 
 
 def test_the_quick_way_through_a_block_reads_what_the_careful_one_reads() -> None:
     first = b"2026-03-01 10:21:35.118 a"
     rest = [b"2026-03-01 10:21:36.000 b", b"2026-03-01 23:59:59.999 c", b"2026-03-02 00:00:00.001 d"]
-    quick, careful = Clock(2026), Clock(2026)
+    quick, careful = TimestampReader(2026), TimestampReader(2026)
     quick.read(first)
     assert quick.read_all(rest) == [careful.read(line) for line in rest]
     for odd in (b"continued", b"2026-03-01 10:21:35 no fraction", b" 2026-03-01 10:21:35.118 moved", b""):
@@ -76,7 +76,7 @@ def test_train_logs_are_merged_by_their_times_and_tracebacks_stay_whole(tmp_path
         "2026-03-01 10:21:35,300 step 2\n",
     )
     write(tmp_path / "train_1.log", "starting\n2026-03-01 10:21:35,050 one\n2026-03-01 10:21:35,200 two\n")
-    assert lines([Place(tmp_path)]) == [
+    assert lines([LogSource(tmp_path)]) == [
         "1 starting",
         "1 2026-03-01 10:21:35,050 one",
         "0 2026-03-01 10:21:35,100 step 1",
@@ -86,8 +86,8 @@ def test_train_logs_are_merged_by_their_times_and_tracebacks_stay_whole(tmp_path
         "1 2026-03-01 10:21:35,200 two",
         "0 2026-03-01 10:21:35,300 step 2",
     ]
-    assert lines([Place(tmp_path)], Query(ranks=(1,)))[0] == "1 starting"
-    assert lines([Place(tmp_path)], Query(level=40))[0] == "0 Traceback (most recent call last):"
+    assert lines([LogSource(tmp_path)], Query(ranks=(1,)))[0] == "1 starting"
+    assert lines([LogSource(tmp_path)], Query(level=40))[0] == "0 Traceback (most recent call last):"
 
 
 def test_a_clock_that_goes_back_does_not_change_the_order_of_a_file(tmp_path: Path) -> None:
@@ -96,7 +96,7 @@ def test_a_clock_that_goes_back_does_not_change_the_order_of_a_file(tmp_path: Pa
         "2026-03-01 10:21:35.5 a\n2026-03-01 10:21:34.5 b\n2026-03-01 10:21:36.5 c\n",
     )
     write(tmp_path / "train_1.log", "2026-03-01 10:21:35.0 x\n2026-03-01 10:21:36.0 y\n")
-    assert [line[-1] for line in lines([Place(tmp_path)])] == ["x", "a", "b", "y", "c"]
+    assert [line[-1] for line in lines([LogSource(tmp_path)])] == ["x", "a", "b", "y", "c"]
 
 
 def test_a_plog_tree_is_labelled_by_process_device_or_rank(tmp_path: Path) -> None:
@@ -108,10 +108,10 @@ def test_a_plog_tree_is_labelled_by_process_device_or_rank(tmp_path: Path) -> No
         PLOG % ("INFO", 77, "35.118.100", "on device"),
     )
     write(tmp_path / "rank_5/plog/plog-78_20260301102135.log", PLOG % ("INFO", 78, "35.200.000", "fine"))
-    shown = [line.split(" ")[0] for line in lines([Place(tmp_path)])]
+    shown = [line.split(" ")[0] for line in lines([LogSource(tmp_path)])]
     assert shown == ["device-3", "plog-77", "5/plog"]
-    assert len(lines([Place(tmp_path)], Query(level=40))) == 1
-    assert len(lines([Place(tmp_path)], Query(ranks=(5,)))) == 1
+    assert len(lines([LogSource(tmp_path)], Query(level=40))) == 1
+    assert len(lines([LogSource(tmp_path)], Query(ranks=(5,)))) == 1
 
 
 def test_several_nodes_are_told_apart_inside_one_folder_or_as_several(tmp_path: Path) -> None:
@@ -119,10 +119,10 @@ def test_several_nodes_are_told_apart_inside_one_folder_or_as_several(tmp_path: 
         write(
             tmp_path / node / "train_0.log", f"2026-03-01 10:21:{second}.0 x\n2026-03-01 10:21:40.0 end\n"
         )
-    shown = [line.split(" ")[0] for line in lines([Place(tmp_path)])]
+    shown = [line.split(" ")[0] for line in lines([LogSource(tmp_path)])]
     assert shown == ["node-a/0", "node-b/0", "node-a/0", "node-b/0"]
     words = [str(tmp_path / "node-a"), str(tmp_path / "node-b")]
-    assert [line.split(" ")[0] for line in lines(find(words, "runs"))] == shown
+    assert [line.split(" ")[0] for line in lines(find_sources(words, "runs"))] == shown
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ def test_a_file_with_no_time_at_all_has_that_of_its_last_change(tmp_path: Path) 
     path = write(tmp_path / "train_0.log", "a\nb")
     os.utime(str(path), (1772360495, 1772360495))
     reader = FileReader(discover(tmp_path)[0])
-    assert list(reader.blocks()) == [[]] or not any(reader.blocks())
+    assert list(reader.batches()) == [[]] or not any(reader.batches())
     assert [(when, text) for when, _, _, text in reader.finish()] == [
         (1772360495 * 10**9, b"a"),
         (1772360495 * 10**9, b"b"),

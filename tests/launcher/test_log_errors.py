@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from launcher.logs.first_errors import collect, report
-from launcher.logs.view import Place, Query
+from launcher.logs.view import LogSource, Query
 from launcher.run_dir import RunDir
 from tests.launcher.log_makers import BEGIN, MS, make_run
 from tests.launching import launch
@@ -35,7 +35,7 @@ def test_the_first_rank_to_fail_stands_first_and_victims_with_the_same_error_tog
             5000 + rank,
             "RuntimeError: EI0002: the wait execution of the Notify register times out",
         )
-    lines = report(collect([Place(run.path)], Query()))
+    lines = report(collect([LogSource(run.path)], Query()))
     assert "rank 2, first of all" in lines[0] and lines[4] == "    ValueError: bad label 7"
     assert "rank 0-1,3" in lines[6] and not any("EI0002:" in line for line in lines[:6])
     assert any(line.startswith("    -> EI0002: a rank waited in a collective") for line in lines)
@@ -49,7 +49,7 @@ def test_codes_that_only_plog_shows_are_explained(tmp_path: Path) -> None:
     text = "[INFO] HCCL(7,python):2026-03-01-10:21:35.118.204 [a.cc:1] [7]start\n"
     text += "[ERROR] HCCL(7,python):2026-03-01-10:21:36.118.204 [a.cc:2] [7]EI0014: Value 1.0 for ranktable\n"
     (plog / "plog-7_20260301.log").write_text(text)
-    (found,) = collect([Place(run.path)], Query())
+    (found,) = collect([LogSource(run.path)], Query())
     assert found.rank == 0 and found.lines[-1] == "RuntimeError: tf.session"
     assert [item.code for item in found.explanations] == ["EI0014"]
 
@@ -58,7 +58,7 @@ def test_without_an_error_file_the_first_error_in_the_log_counts(tmp_path: Path)
     noise = b"2026-03-01 10:21:35.1: E external/x.cc:1] Unable to register cuFFT factory: twice\n"
     text = noise + b"step 1\n" + (TRACE % "OSError: gone").encode() + b"[ERROR] later\n"
     run = make_run(tmp_path / "job-1", [[(0, "e", noise)], [(7, "e", text)]])
-    (found,) = collect([Place(run.path)], Query())
+    (found,) = collect([LogSource(run.path)], Query())
     assert found.rank == 1 and found.time_ns == BEGIN + 7 * MS
     assert found.lines == (*(TRACE % "OSError: gone").splitlines(), "[ERROR] later")
 
@@ -70,7 +70,7 @@ def test_logs_of_others_show_their_first_error_by_their_own_times(tmp_path: Path
     (tmp_path / "train_1.log").write_text(
         "2026-03-01 10:21:36.0 ok\n2026-03-01 10:21:37.0 ERROR disk\nmore\n"
     )
-    first, second = collect([Place(tmp_path)], Query())
+    first, second = collect([LogSource(tmp_path)], Query())
     assert (first.rank, first.lines) == (1, ("2026-03-01 10:21:37.0 ERROR disk",))
     assert (second.rank, second.explanations[0].code) == (0, "EI0006")
 

@@ -8,13 +8,13 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from launcher.logs.writer import CappedLogFiles, LogFiles, open_files
+from launcher.logs.writer import CappedLogWriter, LogWriter, open_log
 
 CHUNKS = st.lists(st.tuples(st.sampled_from("oe"), st.binary(min_size=1, max_size=300)), max_size=30)
 
 
 def write(folder: Path, chunks: list[tuple[str, bytes]], limit: int) -> Any:
-    files = open_files(str(folder / "a.log"), str(folder / "a.index"), limit)
+    files = open_log(str(folder / "a.log"), str(folder / "a.index"), limit)
     for number, (stream, data) in enumerate(chunks):
         files.append(stream, memoryview(data), number)
     files.close()
@@ -65,9 +65,9 @@ def test_a_second_attempt_appends(tmp_path: Path) -> None:
 
 def test_a_folder_that_is_gone_costs_bytes_and_says_so(tmp_path: Path) -> None:
     for files in (
-        LogFiles(str(tmp_path / "no" / "a.log"), str(tmp_path / "no" / "a.index")),
-        CappedLogFiles(str(tmp_path / "no" / "a.log"), str(tmp_path / "no" / "a.index"), 100),
+        LogWriter(str(tmp_path / "no" / "a.log"), str(tmp_path / "no" / "a.index")),
+        CappedLogWriter(str(tmp_path / "no" / "a.log"), str(tmp_path / "no" / "a.index"), 100),
     ):
         files.append("o", memoryview(b"12345"), 1)
-        assert files.lost == 5 and "No such file" in files.trouble
+        assert files.bytes_lost == 5 and "No such file" in files.last_error
         files.close()

@@ -16,10 +16,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from launcher.logs import format, rank_reader, records, view
-from launcher.logs.filters import Collapse, split
-from launcher.logs.records import Block
-from launcher.logs.view import Place, Query
-from launcher.logs.writer import CappedLogFiles
+from launcher.logs.collapse import collapsed
+from launcher.logs.records import RecordBatch, split_lines
+from launcher.logs.view import LogSource, Query
+from launcher.logs.writer import CappedLogWriter
 from launcher.run_dir import RunDir
 from launcher.runs.locks import hold
 from tests.launcher.log_makers import BEGIN, MS, Chunk, make_run
@@ -28,13 +28,14 @@ from tests.launching import ROOT, launch
 
 def shown(run: RunDir, **query: Any) -> list[tuple[int, str, str]]:
     """Give the lines of a query as (ms after BEGIN, label, text)."""
-    pieces = split([p for block in view.show([Place(run.path)], Query(**query), False) for p in block])
-    return [((when - BEGIN) // MS, label.decode(), text.decode()) for when, label, _, text in pieces]
+    batches = view.show([LogSource(run.path)], Query(**query), False)
+    records = split_lines([record for batch in batches for record in batch])
+    return [((when - BEGIN) // MS, label.decode(), text.decode()) for when, label, _, text in records]
 
 
 @st.composite
 def chunks(draw: Any) -> list[Chunk]:
-    """Draw what a rank writes: pieces of lines on two streams, at times that do not go back."""
+    """Draw what a rank writes: parts of lines on two streams, at times that do not go back."""
     texts = st.sampled_from([b"a\n", b"b\nc\n", b"part", b"\n", b"x" * 50 + b"\n", b"\n\ny", b"long " * 30])
     parts = draw(st.lists(st.tuples(st.integers(0, 3), st.sampled_from("oe"), texts), max_size=12))
     when, found = 0, []
@@ -51,16 +52,16 @@ def test_case_64_the_merge_is_in_the_order_of_time_and_loses_no_byte(
 ) -> None:
     run = make_run(tmp_path_factory.mktemp("runs") / "job-1", ranks)
     with pytest.MonkeyPatch.context() as patch:
-        if small:  # every border of blocks is met
+        if small:  # every border of batches is met
             patch.setattr(rank_reader, "INDEX_BYTES", 80)
-            patch.setattr(rank_reader, "BLOCK_BYTES", 60)
-        pieces = [p for block in view.show([Place(run.path)], Query(), False) for p in block]
-    times = [piece[0] for piece in pieces]
+            patch.setattr(rank_reader, "BATCH_BYTES", 60)
+        found = [r for batch in view.show([LogSource(run.path)], Query(), False) for r in batch]
+    times = [record[0] for record in found]
     assert times == sorted(times)
     for rank, written in enumerate(ranks):
         for stream in "oe":
             text = b"".join(data for _, s, data in written if s == stream)
-            mine = [p[3] for p in pieces if p[1] == b"%d" % rank and p[2] == stream.encode()]
+            mine = [r[3] for r in found if r[1] == b"%d" % rank and r[2] == stream.encode()]
             assert b"".join(line + b"\n" for line in mine) == text + (
                 b"" if text[-1:] in (b"\n", b"") else b"\n"
             )
@@ -108,8 +109,8 @@ def test_a_line_without_end_is_shown_in_parts(tmp_path: Path) -> None:
 
 
 def test_bytes_that_steer_a_terminal_are_shown_as_text() -> None:
-    block: Block = [(BEGIN, b"0", b"o", b"ok\x1b[2Jgone\x00\n\xff\tbad \xe4\xbd\xa0")]
-    text = format.Text()(block).decode()
+    batch: RecordBatch = [(BEGIN, b"0", b"o", b"ok\x1b[2Jgone\x00\n\xff\tbad \xe4\xbd\xa0")]
+    text = format.TextFormat()(batch).decode()
     assert "\x1b" not in text and "\x00" not in text
     assert "\\xff\tbad 你" in text and text.count("\n") == 2
 
@@ -133,22 +134,22 @@ def test_a_rank_that_has_a_log_but_no_index_yet_is_followed_by_its_index(tmp_pat
     with hold((), run):  # as the launcher of the run
         late = run.index(0).read_bytes()
         run.index(0).unlink()
-        following = view.Follower([Place(run.path)], Query(tail=5))
-        assert not any(following.there())
+        following = view.Follower([LogSource(run.path)], Query(tail=5))
+        assert not any(following.existing())
         run.index(0).write_bytes(late)
-        assert [text for block in following.there() for _, _, _, text in block] == [b"one"]
+        assert [text for batch in following.existing() for _, _, _, text in batch] == [b"one"]
 
 
 def test_a_line_that_is_too_young_is_shown_at_a_later_look_though_nothing_follows_it(tmp_path: Path) -> None:
     run = make_run(tmp_path / "job-1", [[]])
     run.result.unlink()
     with hold((), run):
-        following = view.Follower([Place(run.path)], Query())
+        following = view.Follower([LogSource(run.path)], Query())
         run.log(0).write_bytes(b"one\n")
         run.index(0).write_bytes(b"%d o 0 4\n" % (time.time_ns() + 10**9))
-        assert not any(following.there())
+        assert not any(following.existing())
         end = time.monotonic() + 30
-        while not any(following.there()):
+        while not any(following.existing()):
             assert time.monotonic() < end
             time.sleep(0.05)
 
@@ -194,14 +195,14 @@ def test_equal_lines_of_several_ranks_become_one_and_each_ranks_order_stays(tmp_
 
 def test_collapsing_while_following_holds_no_line_longer_than_the_window() -> None:
     now = time.time_ns()
-    blocks = iter([[(now - 10**9, b"0", b"o", b"old"), (now, b"1", b"o", b"new")], []])
-    first = next(Collapse(live=True)(blocks))
-    assert [piece[3] for piece in first] == [b"old"]
+    batches = iter([[(now - 10**9, b"0", b"o", b"old"), (now, b"1", b"o", b"new")], []])
+    first = next(collapsed(batches, live=True))
+    assert [record[3] for record in first] == [b"old"]
 
 
 @pytest.fixture(scope="module")
 def long_run(tmp_path_factory: Any) -> RunDir:
-    """Make a run whose indexes are much longer than a block, some lines in two chunks."""
+    """Make a run whose indexes are much longer than a batch, some lines in two chunks."""
     folder = tmp_path_factory.mktemp("long") / "job-1"
     ranks = [
         [
@@ -231,7 +232,7 @@ def test_the_tail_is_the_end_of_the_whole(long_run: RunDir, count: int) -> None:
 def test_the_tail_reads_the_end_alone(long_run: RunDir) -> None:
     reader = rank_reader.RankReader(long_run, 0)
     reader.skip_to_last(10)
-    assert sum(len(block) for block in reader.blocks()) < 400
+    assert sum(len(batch) for batch in reader.batches()) < 400
 
 
 def test_the_command_line_prints_times_ranks_and_json(tmp_path: Path) -> None:
@@ -266,13 +267,13 @@ def test_times_on_the_command_line_are_relative_absolute_or_of_the_day(tmp_path:
     "words,says",
     [
         (("--rank", "7"), "--rank: job-1 has no log of rank 7; it has 0-0"),
-        (("--since", "soon"), "--since: 'soon' is no time"),
+        (("--since", "soon"), "--since: 'soon': invalid time; expected one such as 10m"),
         (("--grep", "["), "--grep: '['"),
         (("nope",), "nope: no such run; runs has job-1"),
         (("empty",), "neither a run folder nor logs"),
     ],
 )
-def test_what_cannot_be_meant_is_refused_in_one_line(
+def test_invalid_options_are_refused_in_one_line(
     tmp_path: Path, words: tuple[str, ...], says: str
 ) -> None:
     make_run(tmp_path / "runs" / "job-1", [[(0, "o", b"x\n")]])
@@ -330,14 +331,14 @@ def test_memory_does_not_grow_with_the_logs(tmp_path: Path) -> None:
 def test_the_end_of_a_log_with_a_limit_is_shown_before_the_run_has_ended(tmp_path: Path) -> None:
     """A launcher that was killed never puts the parts together, and its last lines are what one looks for."""
     run = make_run(tmp_path / "job-1", [[], [(70, "o", b"the other rank\n")]])
-    files = CappedLogFiles(str(run.log(0)), str(run.index(0)), 200)
+    files = CappedLogWriter(str(run.log(0)), str(run.index(0)), 200)
     for number in range(100):
         files.append("o", memoryview(b"line %4d\n" % number), BEGIN + number * MS)
     lines = shown(run)
     assert [when for when, _, _ in lines] == sorted(when for when, _, _ in lines)
     assert lines[0] == (0, "0", "line    0") and lines[-1] == (99, "0", "line   99")
     assert (70, "1", "the other rank") in lines
-    assert rank_reader.bounds(run, [0, 1])[1] == BEGIN + 99 * MS
+    assert rank_reader.span_of(run, [0, 1])[1] == BEGIN + 99 * MS
     assert shown(run, tail=2) == [(98, "0", "line   98"), (99, "0", "line   99")]
     files.close()
     assert shown(run)[-1] == (99, "0", "line   99")
