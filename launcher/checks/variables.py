@@ -1,17 +1,18 @@
-"""Doctor's checks of the environment that a launch from this shell would start from."""
+"""Doctor's checks of the environment that a launch from this shell would inherit."""
 
 from __future__ import annotations
 
 from typing import Iterable
 
-from launcher.checks.machine import ERROR, OK, WARNING, Check, Finding, Machine, has_npu
+from launcher.checks.finding import ERROR, OK, WARNING, Finding
+from launcher.checks.machine import Check, RecordingMachine, has_npu
 from launcher.hccl import variables
-from launcher.plan.environment import REMOVED, REMOVED_PREFIXES
+from launcher.profiles.tensorflow import TENSORFLOW
 
 HIDING = ("ASCEND_VISIBLE_DEVICES", "ASCEND_RT_VISIBLE_DEVICES")
 
 
-def check_hccl(machine: Machine) -> Iterable[Finding]:
+def check_hccl(machine: RecordingMachine) -> Iterable[Finding]:
     """Name HCCL variables that HCCL refuses or does not know."""
     found = list(variables.findings(machine.environ))
     for level, name, message in found:
@@ -22,14 +23,14 @@ def check_hccl(machine: Machine) -> Iterable[Finding]:
         yield Finding("HCCL variables", OK, ", ".join(names) or "none set")
 
 
-def check_misleading(machine: Machine) -> Iterable[Finding]:
-    """Name what npu-launch takes out, and what hides devices; other launchers leave it in."""
+def check_misleading(machine: RecordingMachine) -> Iterable[Finding]:
+    """Name variables that npu-launch removes (other launchers do not), and those that hide devices."""
     if not has_npu(machine):
         return
-    prefixes = tuple(prefix for prefix in REMOVED_PREFIXES if prefix != "NPU_LAUNCH_")
-    taken = [name for name in sorted(machine.environ) if name in REMOVED or name.startswith(prefixes)]
-    if taken:
-        what = f"{', '.join(taken)} set: a rank would train alone, tune, or restore what it was not told to"
+    names, prefixes = TENSORFLOW.removed, TENSORFLOW.removed_prefixes
+    removed = [name for name in sorted(machine.environ) if name in names or name.startswith(prefixes)]
+    if removed:
+        what = f"{', '.join(removed)} set: a rank would train alone, tune, or restore another checkpoint"
         yield Finding("environment", WARNING, what, "nothing: npu-launch removes them from its ranks")
     for name in HIDING:
         value = machine.environ.get(name)

@@ -53,22 +53,22 @@ def run(
 ) -> None:
     """Run a job: one process per device, supervised, its logs and checkpoints gathered."""
     from launcher.config import job as configs
-    from launcher.plan.planner import prepare
+    from launcher.plan.planner import plan_job
 
     if as_json and not dry_run:
         raise UsageError("--json goes with --dry-run")
     command = click.get_current_context().meta["command"]
     job, overrides = split(words)
     config, source = configs.load(job, overrides, _values(options))
-    prepared = prepare(config, source, command)
+    planned = plan_job(config, source, command)
     if detach and config.stdin_rank >= 0:
         raise source.error("stdin_rank", "--detach leaves the terminal; give one of them")
     if dry_run:
-        _print_plan(prepared.plan, as_json)
+        _print_plan(planned.plan, as_json)
         return
     from launcher.engines import local
 
-    sys.exit(local.debug(prepared) if debug else local.run(prepared, detach))
+    sys.exit(local.debug(planned) if debug else local.run(planned, detach))
 
 
 def split(words: Sequence[str]) -> tuple[str | None, list[str]]:

@@ -65,7 +65,8 @@ def run_row(state: State) -> dict[str, Any]:
 
 def process_rows(state: State) -> list[dict[str, Any]]:
     """Give what `ps RUN` shows: the launcher, the ranks, and whatever else carries the run's id."""
-    devices = {spec.rank: spec.device_id for spec in (state.plan.ranks if state.plan else ())}
+    specs = state.plan.ranks if state.plan else ()
+    devices: dict[int | None, int] = {spec.rank: spec.device_id for spec in specs}
     beats = registry.heartbeats(state.run)
     rows = []
     launcher = [registry.Process(state.launcher.pid, None)] if state.launcher else []

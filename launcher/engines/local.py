@@ -13,18 +13,18 @@ from typing import Any
 from launcher.config.job import to_yaml
 from launcher.errors import UsageError
 from launcher.plan.model import Plan
-from launcher.plan.planner import Prepared
+from launcher.plan.planner import PlannedJob
 from launcher.run_dir import RunDir, write_atomic
 from launcher.runs.gather import Gathered, gather
 
 
-def run(prepared: Prepared, detach: bool = False) -> int:
+def run(planned: PlannedJob, detach: bool = False) -> int:
     """Run a plan and report it; return the exit code. Detached, return 0 once it has begun."""
     from launcher.runs.locks import hold, real_devices
 
-    plan = prepared.plan
-    _preflight(prepared)
-    folder = create(prepared)
+    plan = planned.plan
+    _preflight(planned)
+    folder = create(planned)
     devices = real_devices(plan)
     if detach:
         from launcher.engines.background import start
@@ -57,41 +57,41 @@ def _run(plan: Plan, folder: RunDir, quiet: bool = False) -> int:
     return code
 
 
-def debug(prepared: Prepared) -> int:
+def debug(planned: PlannedJob) -> int:
     """Run the plan's only rank in this process; return its exit code."""
     from launcher.engines.debug import debug as in_process
 
-    plan = prepared.plan
+    plan = planned.plan
     if plan.world_size != 1:
         device = plan.ranks[0].device_id
         raise UsageError(f"--debug runs one device, not {plan.world_size}; give --devices {device}")
-    _preflight(prepared)
-    print(f"npu-launch: run folder {create(prepared).path}", file=sys.stderr)
+    _preflight(planned)
+    print(f"npu-launch: run folder {create(planned).path}", file=sys.stderr)
     return in_process(plan)
 
 
-def _preflight(prepared: Prepared) -> None:
+def _preflight(planned: PlannedJob) -> None:
     from launcher.checks import preflight
 
-    findings = preflight.check(prepared.plan, prepared.config, prepared.table)
+    findings = preflight.check(planned.plan, planned.config, planned.table)
     for finding in findings:
         if finding.level == "warning":
             print(f"npu-launch: warning: {finding.message}", file=sys.stderr)
     preflight.raise_if_any(findings)
 
 
-def create(prepared: Prepared) -> RunDir:
+def create(planned: PlannedJob) -> RunDir:
     """Make the run folder with everything that is known before the start, and let `latest` name it.
 
     Raises:
         UsageError: it cannot be made.
     """
-    plan = prepared.plan
+    plan = planned.plan
     try:
         run = RunDir.create(Path(plan.run_dir), [spec.rank for spec in plan.local_ranks])
         write_atomic(run.plan, (plan.to_json() + "\n").encode())
         write_atomic(run.rank_table, plan.rank_table_json.encode())
-        write_atomic(run.job_yaml, to_yaml(prepared.config).encode())
+        write_atomic(run.job_yaml, to_yaml(planned.config).encode())
     except OSError as error:
         raise UsageError(f"runs_dir: {plan.run_dir}: {error.strerror}") from None
     point_latest(run.path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from dataclasses import dataclass, field
 from typing import Mapping, Sequence
 
@@ -11,17 +12,19 @@ from launcher.config.job import JobConfig, Provenance, arguments
 from launcher.errors import NotExecutableError, NotFoundError
 from launcher.plan import environment
 from launcher.plan.model import Plan, Policy, RankSpec
-from launcher.plan.placement import GivenTable
+from launcher.plan.placement import Placement
+from launcher.profiles.base import RankContext
+from launcher.profiles.tensorflow import without_rank_table
 from rank_table.model import Rank
 
 WORKER = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "worker.py")
 
 
 @dataclass(frozen=True)
-class Site:
-    """Hold what the ranks of a run share: their places, the run's folder, what is around the launcher."""
+class LaunchContext:
+    """What the ranks of a run share: rank table, run folder, and the surroundings of the launcher."""
 
-    places: GivenTable
+    placement: Placement
     run_id: str
     run_dir: str
     launch_dir: str  # where the user typed the command
@@ -30,70 +33,81 @@ class Site:
     bound: Mapping[int, tuple[int, ...]] = field(default_factory=dict)  # rank: cores that it is bound to
 
     def logical_id(self, entry: Rank) -> int:
-        """Give a rank's ASCEND_DEVICE_ID."""
-        return self.places.logical_ids[(entry.server_id, entry.device_id)]
+        """Return the ASCEND_DEVICE_ID of a rank."""
+        return self.placement.logical_ids[(entry.server_id, entry.device_id)]
 
     def threads(self, rank: int) -> int:
-        """Give a rank its share of this host's cores, or those that it is bound to."""
-        mine = len(self.places.table.ranks_of(self.places.server_id))
+        """Count the cores that a rank is bound to, or its share of this host's cores."""
+        mine = len(self.placement.table.ranks_of(self.placement.server_id))
         return len(self.bound.get(rank, ())) or max(1, len(self.cores) // max(1, mine))
 
+    def rank(self, entry: Rank) -> RankContext:
+        """Return what the environment of a rank is made from."""
+        mates = self.placement.table.ranks_of(entry.server_id)
+        return RankContext(
+            rank=entry.rank_id,
+            size=self.placement.table.world_size,
+            local_rank=mates.index(entry),
+            local_size=len(mates),
+            device_id=entry.device_id,
+            ascend_device_id=self.logical_id(entry),
+            run_dir=self.run_dir,
+            run_id=self.run_id,
+            backend=self.placement.backend,
+            threads=self.threads(entry.rank_id),
+            launch_dir=self.launch_dir,
+        )
 
-def build_plan(config: JobConfig, command: Sequence[str], site: Site, notes: tuple[str, ...] = ()) -> Plan:
+
+def build_plan(
+    config: JobConfig, command: Sequence[str], launch: LaunchContext, notes: tuple[str, ...] = ()
+) -> Plan:
     """Compute every rank of the job.
 
     Raises:
         NotFoundError, NotExecutableError: the program.
     """
-    words = tuple(argv(config, command, site.environ, site.launch_dir))
+    words = tuple(argv(config, command, launch.environ, launch.launch_dir))
     at_launch = (config.cwd or ("launch" if is_command(config, command) else "rank")) == "launch"
-    places = site.places
-    ranks = tuple(_spec(config, site, entry, words, at_launch) for entry in places.table.ranks)
+    placement = launch.placement
     return Plan(
-        config.job, site.run_id, site.run_dir, places.server_id, places.backend, places.text, ranks,
-        _policy(config), notes,
-    )  # fmt: skip
+        job=config.job,
+        run_id=launch.run_id,
+        run_dir=launch.run_dir,
+        host=placement.server_id,
+        backend=placement.backend,
+        rank_table_json=placement.text,
+        ranks=tuple(_spec(config, launch, entry, words, at_launch) for entry in placement.table.ranks),
+        policy=_policy(config),
+        notes=notes,
+    )
 
 
-def _spec(config: JobConfig, site: Site, entry: Rank, words: tuple[str, ...], at_launch: bool) -> RankSpec:
+def _spec(
+    config: JobConfig, launch: LaunchContext, entry: Rank, words: tuple[str, ...], at_launch: bool
+) -> RankSpec:
+    rank = launch.rank(entry)
     return RankSpec(
-        rank=entry.rank_id,
+        rank=rank.rank,
         server_id=entry.server_id,
-        device_id=entry.device_id,
-        ascend_device_id=site.logical_id(entry),
-        local_rank=site.places.table.ranks_of(entry.server_id).index(entry),
+        device_id=rank.device_id,
+        ascend_device_id=rank.ascend_device_id,
+        local_rank=rank.local_rank,
         argv=words,
-        env=_environment(config, site, entry),
-        cwd=site.launch_dir if at_launch else os.path.join(site.run_dir, "ranks", str(entry.rank_id)),
-        cores=site.bound.get(entry.rank_id, ()),
+        env=_environment(config, launch, entry, rank),
+        cwd=launch.launch_dir if at_launch else rank.rank_dir,
+        cores=launch.bound.get(rank.rank, ()),
     )
 
 
-def _environment(config: JobConfig, site: Site, entry: Rank) -> dict[str, str]:
-    """Give the whole environment of a rank; the job's `env` has the last word."""
-    places = site.places
-    mates = places.table.ranks_of(entry.server_id)
-    env = environment.of_rank(
-        site.environ,
-        rank=entry.rank_id,
-        size=places.table.world_size,
-        local_rank=mates.index(entry),
-        local_size=len(mates),
-        device_id=entry.device_id,
-        ascend_device_id=site.logical_id(entry),
-        run_dir=site.run_dir,
-        run_id=site.run_id,
-        backend=places.backend,
-        threads=site.threads(entry.rank_id),
-        launch_dir=site.launch_dir,
-    )
-    if config.rank_table_free and places.backend == "npu":
-        chief = places.table.ranks[0]
-        env = environment.without_rank_table(
-            env,
-            chief_ip=chief.server_id,
-            chief_device=site.logical_id(chief),
-            worker_ip=entry.server_id,
+def _environment(config: JobConfig, launch: LaunchContext, entry: Rank, rank: RankContext) -> dict[str, str]:
+    """Return the whole environment of a rank; the job's `env` takes precedence."""
+    env = environment.of_rank(launch.environ, rank)
+    if config.rank_table_free and rank.backend == "npu":
+        chief = launch.placement.table.ranks[0]
+        device = launch.logical_id(chief)
+        env = without_rank_table(
+            env, chief_ip=chief.server_id, chief_device=device, worker_ip=entry.server_id
         )
     return {**env, **config.env}
 
@@ -114,17 +128,17 @@ def _policy(config: JobConfig) -> Policy:
 
 
 def is_command(config: JobConfig, command: Sequence[str]) -> bool:
-    """Tell commands, which are run as they stand, from Python programs."""
+    """Say whether the job is a command, run as it is given, and not a Python program."""
     return bool(command) or isinstance(config.program, list)
 
 
 def argv(config: JobConfig, command: Sequence[str], environ: Mapping[str, str], launch_dir: str) -> list[str]:
-    """Give the command line of a rank; Python programs run below the worker file."""
+    """Return the command line of a rank; Python programs are run by the worker file."""
     flags = arguments(config.args)
     if is_command(config, command):
         words = [str(word) for word in (command or config.program)]
         return [executable(words[0], environ, launch_dir), *words[1:], *flags]
-    python = executable(config.python or _own_python(), environ, launch_dir)
+    python = executable(config.python or sys.executable, environ, launch_dir)
     program = str(config.program)
     if program.endswith(".py"):
         path = os.path.join(launch_dir, program)
@@ -132,12 +146,6 @@ def argv(config: JobConfig, command: Sequence[str], environ: Mapping[str, str], 
             raise NotFoundError(f"{path}: no such program")
         return [python, "-u", WORKER, path, *flags]
     return [python, "-u", WORKER, "-m", program, *flags]
-
-
-def _own_python() -> str:
-    import sys
-
-    return sys.executable
 
 
 def executable(name: str, environ: Mapping[str, str], launch_dir: str) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Mapping, NamedTuple, Sequence
 
 from launcher.plan.environment import of_rank
+from launcher.profiles.base import RankContext
 from rank_table.inventory import Device, Host
 from rank_table.render import render
 from rank_table.table import RankTable
@@ -73,11 +74,11 @@ def _start(
     for name in ("report", f"ranks/{rank}"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     name = f"test-{uuid.uuid5(uuid.NAMESPACE_URL, str(folder)).hex[:12]}"
-    environ = of_rank(
-        os.environ, rank=rank, size=size, local_rank=rank, local_size=size, device_id=rank,
-        ascend_device_id=rank, run_dir=str(folder), run_id=name, backend="npu", threads=1,
-        launch_dir=str(folder),
+    context = RankContext(
+        rank=rank, size=size, local_rank=rank, local_size=size, device_id=rank, ascend_device_id=rank,
+        run_dir=str(folder), run_id=name, backend="npu", threads=1, launch_dir=str(folder),
     )  # fmt: skip
+    environ = of_rank(os.environ, context)
     environ.update(
         PYTHONPATH=os.pathsep.join((str(ROOT), str(SIMULATOR))),
         NPU_SIMULATOR_REPORT=str(folder / "report"),

@@ -17,18 +17,21 @@ from launcher.config import ascend_env
 from launcher.errors import ConfigError
 from launcher.hccl import variables
 from launcher.plan import environment
+from launcher.profiles import tensorflow
+from launcher.profiles.base import Profile, RankContext
+
+RANK = RankContext(
+    rank=1, size=2, local_rank=1, local_size=2, device_id=5, ascend_device_id=1,
+    run_dir="/runs/r", run_id="bert-1", backend="npu", threads=4, launch_dir="/here",
+)  # fmt: skip
 
 
-def rank_env(outer: dict[str, str], **changes: Any) -> dict[str, str]:
-    values: dict[str, Any] = {
-        "rank": 1, "size": 2, "local_rank": 1, "local_size": 2, "device_id": 5, "ascend_device_id": 1,
-        "run_dir": "/runs/r", "run_id": "bert-1", "backend": "npu", "threads": 4, "launch_dir": "/here",
-    }  # fmt: skip
-    return environment.of_rank(outer, **dict(values, **changes))
+def rank_env(outer: dict[str, str]) -> dict[str, str]:
+    return environment.of_rank(outer, RANK)
 
 
 def free_env(chief: str = "10.0.0.1", outer: dict[str, str] = {}) -> dict[str, str]:  # noqa: B006
-    return environment.without_rank_table(
+    return tensorflow.without_rank_table(
         rank_env(outer), chief_ip=chief, chief_device=0, worker_ip="10.0.0.2"
     )
 
@@ -45,6 +48,13 @@ def test_what_would_mislead_a_rank_is_removed_and_the_rest_inherited() -> None:
     assert set(outer) & set(env) == {"LANG", "NPU_LAUNCH_RUN_ID"}
     assert env["LANG"] == "C" and env["NPU_LAUNCH_RUN_ID"] == "bert-1"
     assert environment.review(env, "npu") == ([], [])
+
+
+def test_a_program_of_no_framework_gets_the_common_environment_alone() -> None:
+    env = environment.of_rank({"TF_CONFIG": "{}", "CM_RANK": "0", "NPU_LAUNCH_RANK": "9"}, RANK, Profile())
+    assert {"TF_CONFIG", "CM_RANK", "RANK_ID"} <= set(env)
+    assert not {"JOB_ID", "NPU_LAUNCH_RANK"} & set(env)
+    assert environment.review(dict(env, POD_NAME="p"), "npu", profile=Profile()) == ([], [])
 
 
 @pytest.mark.parametrize("name", ["AOE_MODE", "HELP_CLUSTER"])
@@ -85,7 +95,7 @@ def test_the_connect_timeout_is_the_users_or_600() -> None:
 
 @given(st.text(max_size=40))
 def test_every_run_gets_a_job_id_that_the_adapter_takes(name: str) -> None:
-    made = environment.job_id(name)
+    made = tensorflow.job_id(name)
     assert re.match(r"[A-Za-z0-9_-]+\Z", made) and not re.match(r"0\d*\Z", made)
     assert "JOB_ID" not in errors(dict(rank_env({}), JOB_ID=made))
 
@@ -107,7 +117,7 @@ def test_a_pod_name_beside_a_rank_table_is_refused() -> None:
 
 def test_without_a_rank_table_hccl_finds_the_ranks_and_we_still_know_ours() -> None:
     env = free_env(outer={"RANK_TABLE_FILE": "/old.json"})
-    assert set(environment.TABLE_FAMILY) & set(env) == set()
+    assert set(tensorflow.TABLE_FAMILY) & set(env) == set()
     assert env["CM_WORKER_SIZE"] == "2" and env["CM_CHIEF_IP"] == "10.0.0.1" and env["CM_CHIEF_DEVICE"] == "0"
     assert env["NPU_LAUNCH_RANK"] == "1" and env["NPU_LAUNCH_RANK_TABLE"] == "/runs/r/rank_table.json"
     assert errors(env) == errors(env, "910A") == errors(env, "A2") == []
@@ -124,8 +134,8 @@ def test_without_a_rank_table_only_910a_and_a2_and_addresses_will_do() -> None:
 
 @given(st.text(max_size=30))
 def test_the_chiefs_port_is_free_of_hccls_own_and_the_same_everywhere(run_id: str) -> None:
-    assert environment.chief_port(run_id) == environment.chief_port(run_id)
-    assert 60032 <= environment.chief_port(run_id) <= 65520
+    assert tensorflow.chief_port(run_id) == tensorflow.chief_port(run_id)
+    assert 60032 <= tensorflow.chief_port(run_id) <= 65520
 
 
 GOOD = {
@@ -249,7 +259,7 @@ def test_a_missing_or_failing_script_is_an_error_that_names_it(tmp_path: Path) -
 def test_a_script_that_does_not_end_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ascend_env, "TIMEOUT", 0.3)
     (tmp_path / "slow.sh").write_text("exec sleep 60\n")
-    with pytest.raises(ConfigError, match="not done"):
+    with pytest.raises(ConfigError, match="still running after 0.3 s"):
         ascend_env.load("slow.sh", {"PATH": "/usr/bin:/bin"}, str(tmp_path))
 
 

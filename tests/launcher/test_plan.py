@@ -11,9 +11,9 @@ import pytest
 from launcher.config.job import JobConfig
 from launcher.errors import NotExecutableError, NotFoundError
 from launcher.plan import dry_run
-from launcher.plan.build import Site, build_plan
+from launcher.plan.build import LaunchContext, build_plan
 from launcher.plan.model import Plan
-from launcher.plan.placement import GivenTable
+from launcher.plan.placement import Placement
 from rank_table.inventory import virtual_cpu
 from rank_table.render import render
 from rank_table.table import RankTable
@@ -30,8 +30,8 @@ def plan(
     hosts = virtual_cpu(devices, "10.0.0.9").hosts
     table = RankTable.from_hosts(hosts)
     logical = {(h.server_id, d.device_id): d.logical_id for h in hosts for d in h.devices}
-    site = Site(
-        places=GivenTable(table, render(table), "10.0.0.9", "cpu", logical),
+    launch = LaunchContext(
+        placement=Placement(table, render(table), "10.0.0.9", "cpu", logical),
         run_id="job-1",
         run_dir="/r/runs/job-1",
         launch_dir="/r",
@@ -39,7 +39,7 @@ def plan(
         cores=(0, 1, 2, 3),
         bound=bound or {},
     )
-    return build_plan(JobConfig(**keys), command, site)
+    return build_plan(JobConfig(**keys), command, launch)
 
 
 def test_the_same_inputs_give_the_same_plan() -> None:

@@ -171,8 +171,8 @@ def test_case_72_a_missing_npu_smi_is_a_warning(server: Server) -> None:
 def test_case_73_devices_that_an_outer_variable_hides_are_refused(server: Server) -> None:
     machine = server.host.machine({"ASCEND_RT_VISIBLE_DEVICES": "4,5"})
     with pytest.raises(PreflightError, match=r"no device 0-1 .*4-5"):
-        choose_inventory((0, 1), "npu", "", machine.environ, machine)
-    found = choose_inventory((4, 5), "npu", "", machine.environ, machine).inventory.hosts[0].devices
+        choose_inventory((0, 1), "npu", "", machine)
+    found = choose_inventory((4, 5), "npu", "", machine).inventory.hosts[0].devices
     assert [(device.device_id, device.logical_id) for device in found] == [(4, 0), (5, 1)]
 
 

@@ -10,7 +10,8 @@ import pytest
 
 from launcher.errors import PreflightError, UsageError
 from launcher.plan.devices import parse_devices
-from launcher.plan.placement import choose_inventory, given_table, own_server
+from launcher.plan.placement import choose_inventory, given_table
+from launcher.plan.this_host import own_server
 from rank_table.table import RankTable
 from tests.rank_table.conftest import FakeHost, read
 from tests.rank_table.documents import cloud, v1
@@ -18,8 +19,7 @@ from tests.rank_table.test_host import a2
 
 
 def choose(host: FakeHost, devices: str, backend: str, file: str = "", **environ: str):  # type: ignore[no-untyped-def]
-    machine = host.machine(environ)
-    return choose_inventory(parse_devices(devices), backend, file, machine.environ, machine)
+    return choose_inventory(parse_devices(devices), backend, file, host.machine(environ))
 
 
 def test_a_machine_without_npus_gets_virtual_devices_and_one_line_that_says_why(host: FakeHost) -> None:
@@ -71,7 +71,7 @@ def test_a_device_that_is_not_there_is_named_with_those_that_are(host: FakeHost)
 
 
 def test_an_unknown_backend_is_refused(host: FakeHost) -> None:
-    with pytest.raises(UsageError, match="gpu is none of cpu, npu, auto"):
+    with pytest.raises(UsageError, match="unknown backend 'gpu' .expected cpu, npu, auto"):
         choose(host, "0", "gpu")
 
 
@@ -126,8 +126,7 @@ def test_a_broken_inventory_file_is_named_with_the_place(
 
 def given(host: FakeHost, path: Path, document: object, **environ: str):  # type: ignore[no-untyped-def]
     path.write_text(json.dumps(document))
-    machine = host.machine(environ)
-    return given_table(str(path), "auto", machine.environ, 0, machine=machine)
+    return given_table(str(path), "auto", host.machine(environ), 0)
 
 
 def test_a_given_table_is_taken_as_it_stands_and_this_host_is_found_in_it(
@@ -154,7 +153,7 @@ def test_a_table_that_is_not_completed_in_time_is_a_preflight_error(host: FakeHo
     with pytest.raises(PreflightError, match="status initializing after 0 s"):
         given(host, tmp_path / "hccl.json", {"status": "initializing"})
     with pytest.raises(UsageError, match="no such file"):
-        given_table(str(tmp_path / "no" / "hccl.json"), "cpu", {}, 0, machine=host.machine())
+        given_table(str(tmp_path / "no" / "hccl.json"), "cpu", host.machine(), 0)
     with pytest.raises(UsageError, match="rank-table check"):
         given(host, tmp_path / "hccl.json", {"status": "completed"})
 
@@ -200,6 +199,5 @@ def test_a_device_list_that_cannot_be_meant_is_refused(text: str, said: str) -> 
 def test_a_public_table_of_two_servers_can_be_given(host: FakeHost, tables: Path, tmp_path: Path) -> None:
     path = tmp_path / "hccl.json"
     path.write_text(read(tables / "valid-v1.0-2s16p.json"))
-    machine = host.machine({"HOST_IP": "10.136.181.173"})
-    taken = given_table(str(path), "cpu", machine.environ, 0, machine=machine)
+    taken = given_table(str(path), "cpu", host.machine({"HOST_IP": "10.136.181.173"}), 0)
     assert [rank.rank_id for rank in taken.table.ranks_of(taken.server_id)] == list(range(8, 16))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 
-from launcher.plan.environment import without_rank_table
+from launcher.profiles.tensorflow import without_rank_table
 
 
 def main() -> None:
