@@ -9,6 +9,7 @@ from typing import Iterator
 
 import pytest
 
+pytest_plugins = ["tests.tiers"]
 ROOT = Path(__file__).resolve().parents[1]
 RANK_VARIABLES = (
     "RANK_",
@@ -34,12 +35,9 @@ def clean_environ(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def shared() -> Path:
-    """Give the folder of reference data beside the checkout, or skip."""
-    folder = Path(os.environ.get("NPU_LAUNCH_SHARED", str(ROOT.parent / "shared")))
-    if not (folder / "golden").is_dir():
-        pytest.skip(f"reference data not found at {folder} (set NPU_LAUNCH_SHARED)")
-    return folder
+def golden() -> Path:
+    """Return the folder of references that were made from invented text."""
+    return ROOT / "tests" / "golden"
 
 
 @pytest.fixture(scope="session")

@@ -24,13 +24,13 @@ COMPARABLE = 9
 
 
 @pytest.fixture
-def golden(shared: Path) -> Path:
-    return shared / "golden" / "bert"
+def model(golden: Path) -> Path:
+    return golden / "bert"
 
 
 @pytest.fixture
-def answers(golden: Path) -> dict[str, np.ndarray]:
-    with np.load(str(golden / "answers.npz")) as stored:
+def answers(model: Path) -> dict[str, np.ndarray]:
+    with np.load(str(model / "answers.npz")) as stored:
         return {name: stored[name] for name in stored.files}
 
 
@@ -44,8 +44,8 @@ def batch(answers: dict[str, np.ndarray]) -> Batch:
 
 
 @pytest.fixture
-def config(golden: Path) -> BertConfig:
-    return BertConfig.from_file(str(golden / "bert_config.json"))
+def config(model: Path) -> BertConfig:
+    return BertConfig.from_file(str(model / "bert_config.json"))
 
 
 def _records(folder: Path) -> list[dict[str, Any]]:
@@ -61,17 +61,17 @@ def _repeat(batch: Batch) -> Any:
 
 
 def test_logits_are_googles(
-    golden: Path, config: BertConfig, answers: dict[str, np.ndarray], batch: Batch
+    model: Path, config: BertConfig, answers: dict[str, np.ndarray], batch: Batch
 ) -> None:
     backend = backends.create(Cluster())
     # google-research/bert computes gelu by its tanh approximation.
-    [made] = trainer.predict(config, str(golden / "bert_model.ckpt"), iter([batch]), backend, gelu="tanh")
+    [made] = trainer.predict(config, str(model / "bert_model.ckpt"), iter([batch]), backend, gelu="tanh")
     for logits, name in zip(made, ("start_logits", "end_logits")):
         np.testing.assert_allclose(logits, answers[name], rtol=1e-4, atol=1e-5)
 
 
 def test_a_training_run_is_googles(
-    golden: Path, config: BertConfig, answers: dict[str, np.ndarray], batch: Batch, tmp_path: Path,
+    model: Path, config: BertConfig, answers: dict[str, np.ndarray], batch: Batch, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     steps = len(answers["losses"])
@@ -82,14 +82,14 @@ def test_a_training_run_is_googles(
     monkeypatch.setattr(optimizer, "learning_rate", _racing(optimizer.learning_rate))
     result = trainer.train(
         config, plan, _repeat(batch), backends.create(Cluster()), str(tmp_path),
-        str(golden / "bert_model.ckpt"), str(tmp_path),
+        str(model / "bert_model.ckpt"), str(tmp_path),
     )  # fmt: skip
     records = _records(tmp_path)
     assert records[0]["loss"] == pytest.approx(float(answers["loss"]), rel=1e-4)
     assert records[0]["gradient_norm"] == pytest.approx(float(answers["gradient_norm"]), rel=1e-4)
     losses = [record["loss"] for record in records]
     np.testing.assert_allclose(losses[:COMPARABLE], answers["losses"][:COMPARABLE], rtol=1e-3)
-    _compare_weights(result.checkpoint, golden, np.unique(answers["input_ids"]))
+    _compare_weights(result.checkpoint, model, np.unique(answers["input_ids"]))
 
 
 def _racing(schedule: Callable[..., Any]) -> Callable[..., Any]:
@@ -105,10 +105,10 @@ def _racing(schedule: Callable[..., Any]) -> Callable[..., Any]:
     return read_late
 
 
-def _compare_weights(prefix: str, golden: Path, used: np.ndarray) -> None:
+def _compare_weights(prefix: str, model: Path, used: np.ndarray) -> None:
     """Compare variable by variable, and to the last bits the unused words, which only decay."""
     mine = dict(reader.read(prefix))
-    with np.load(str(golden / "weights_after.npz")) as stored:
+    with np.load(str(model / "weights_after.npz")) as stored:
         theirs = {name.replace("|", "/"): stored[name] for name in stored.files}
     words = "bert/embeddings/word_embeddings"
     unused = np.setdiff1d(np.arange(len(mine[words])), used)

@@ -21,12 +21,16 @@ GOLDEN = {
 
 
 @pytest.mark.parametrize("name", sorted(GOLDEN))
-def test_every_column_equals_the_reference(name: str, shared: Path, minilm: Path) -> None:
+def test_every_column_equals_the_reference(name: str, minilm: Path, request: pytest.FixtureRequest) -> None:
     data, training, length, stride, query = GOLDEN[name]
-    golden = np.load(str(shared / "golden" / (f"features_{name}.npz")))
-    path = str(shared / "data" / "squad2" / (data + ".json"))
+    if data == "odd":
+        folder = questions = request.getfixturevalue("golden")
+    else:  # real questions
+        shared = request.getfixturevalue("shared")
+        folder, questions = shared / "golden", shared / "data" / "squad2"
+    golden = np.load(str(folder / f"features_{name}.npz"))
     # The reference leaves questions with a bad answer out; odd.json has three.
-    examples = read_squad(path, training, True, skip_bad_answers=True)
+    examples = read_squad(str(questions / f"{data}.json"), training, True, skip_bad_answers=True)
     features = build_features(examples, Tokenizer(str(minilm / "vocab.txt")), length, stride, query, training)
     ids = np.array([example.qas_id for example in examples])[features.example_index]
     assert np.array_equal(golden["qas_id"], ids)
@@ -104,18 +108,18 @@ def test_progress_ends_at_the_number_of_rows(tokenizer: Tokenizer) -> None:
     assert seen[-2:] == [len(features), len(features)] == [3, 3]
 
 
-def test_the_program_writes_the_golden_columns(shared: Path, minilm: Path, tmp_path: Path, capsys) -> None:
+def test_the_program_writes_the_golden_columns(golden: Path, minilm: Path, tmp_path: Path, capsys) -> None:
     output = tmp_path / "odd.npz"
-    command = [str(shared / "data/squad2/odd.json"), "--vocab_file", str(minilm / "vocab.txt")]
+    command = [str(golden / "odd.json"), "--vocab_file", str(minilm / "vocab.txt")]
     command += ["--output", str(output), "--is_training"]
     assert main(command) == 2
     assert "3 answers are not at the offset given" in capsys.readouterr().err
     assert main([*command, "--skip_bad_answers"]) == 0
-    golden = np.load(str(shared / "golden" / "features_odd_1_384_128_64.npz"))
+    reference = np.load(str(golden / "features_odd_1_384_128_64.npz"))
     written = np.load(str(output))
-    assert sorted(written.files) == sorted(golden.files)
-    assert all(np.array_equal(written[name], golden[name]) for name in golden.files)
-    assert all(written[name].dtype == golden[name].dtype for name in golden.files)
+    assert sorted(written.files) == sorted(reference.files)
+    assert all(np.array_equal(written[name], reference[name]) for name in reference.files)
+    assert all(written[name].dtype == reference[name].dtype for name in reference.files)
 
 
 def test_the_program_says_what_is_wrong_in_one_line(tmp_path: Path, capsys) -> None:
