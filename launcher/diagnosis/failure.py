@@ -6,7 +6,7 @@ import enum
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 
 class RankStatus(enum.Enum):
@@ -25,8 +25,7 @@ class RankStatus(enum.Enum):
     NOT_STARTED = "not started"
 
 
-@dataclass(frozen=True)
-class ErrorRecord:
+class ErrorRecord(NamedTuple):
     """The content of a rank's error.json. `fatal`: the exception ended the main thread."""
 
     monotonic_ns: int

@@ -6,16 +6,14 @@ import os
 import sys
 import time
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import AbstractSet, Iterable, Iterator
+from typing import AbstractSet, Iterable, Iterator, NamedTuple
 
 TICKS = os.sysconf("SC_CLK_TCK")  # of processor time, per second
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _ENDED = ("Z", "X")
 
 
-@dataclass(frozen=True)
-class Process:
+class Process(NamedTuple):
     """A process as /proc/PID/stat shows it: `state` is a letter, `start` and `ticks` count clock ticks."""
 
     pid: int
@@ -41,8 +39,7 @@ def read(pid: int) -> Process | None:
     return None
 
 
-@dataclass(frozen=True)
-class Identity:
+class Identity(NamedTuple):
     """What identifies a process: its pid, and its start in ticks since boot, as pids are used again."""
 
     pid: int
@@ -98,8 +95,7 @@ def descendants(
     return found
 
 
-@dataclass(frozen=True)
-class Usage:
+class Usage(NamedTuple):
     """What a process and its descendants use: bytes resident, ticks of processor time."""
 
     pids: frozenset[int] = frozenset()

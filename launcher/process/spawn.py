@@ -15,8 +15,7 @@ import os
 import resource
 import signal
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any, Iterable, Iterator, NoReturn
+from typing import Any, Iterable, Iterator, NamedTuple, NoReturn
 
 from launcher.errors import LauncherError, NotExecutableError, NotFoundError
 from launcher.plan.model import RankSpec
@@ -28,8 +27,7 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 BLOCKABLE = set(range(1, signal.NSIG)) - {signal.SIGKILL, signal.SIGSTOP, 32, 33}  # libc keeps 32 and 33
 
 
-@dataclass(frozen=True)
-class Child:
+class Child(NamedTuple):
     """A started rank; its pid is also its session and process group."""
 
     rank: int
@@ -51,8 +49,7 @@ def raise_descriptor_limit() -> tuple[int, int]:
     return limits
 
 
-@dataclass(frozen=True)
-class ForkedRank:
+class ForkedRank(NamedTuple):
     """A process that is about to execute a rank's program; see wait_for_exec."""
 
     spec: RankSpec

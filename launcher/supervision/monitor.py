@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass
-from typing import Callable, Sequence
+from typing import Callable, NamedTuple, Sequence
 
 from launcher.diagnosis import out_of_memory
 from launcher.diagnosis.failure import RankStatus, read_error
@@ -21,8 +20,7 @@ STRAGGLE = 10  # steps before ranks are compared
 BUSY = 0.05  # of a core: a rank that uses more is at work
 
 
-@dataclass(frozen=True)
-class Incident:
+class Incident(NamedTuple):
     """A problem of a rank while processes still live. `status` is HUNG, EXITED_EARLY or RAISED."""
 
     status: RankStatus

@@ -15,6 +15,7 @@ from typing import Any, Callable, Iterator, Sequence
 
 from launcher.plan.model import Plan
 from launcher.process import sweep
+from launcher.supervision.events import Event
 from tests.launching import ROOT
 
 PATIENCE = 90.0  # seconds, for what takes far less
@@ -120,16 +121,16 @@ class Job:
         until(lambda: bool(list(self.folder.glob("runs/*/plan.json"))))
         return max(self.folder.glob("runs/[a-z]*-*")).resolve()
 
-    def events(self, name: str = "") -> list[dict[str, Any]]:
+    def events(self, event: Event | None = None) -> list[dict[str, Any]]:
         path = self.path / "events.jsonl"
         lines = path.read_text().splitlines() if path.exists() else []
         found = [json.loads(line) for line in lines]
-        return [event for event in found if not name or event["event"] == name]
+        return [line for line in found if event is None or line["event"] == event]
 
     def pids(self, ranks: int) -> dict[int, int]:
         """Wait until all ranks are started; give their pids."""
-        until(lambda: (self.path / "events.jsonl").exists() and len(self.events("started")) >= ranks)
-        return {event["rank"]: event["data"]["pid"] for event in self.events("started")}
+        until(lambda: (self.path / "events.jsonl").exists() and len(self.events(Event.STARTED)) >= ranks)
+        return {event["rank"]: event["data"]["pid"] for event in self.events(Event.STARTED)}
 
     def log(self, rank: int = 0) -> bytes:
         return (self.path / "logs" / (f"rank_{rank}.log")).read_bytes()

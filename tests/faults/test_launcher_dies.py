@@ -300,7 +300,8 @@ def test_case_35_as_process_1_the_launcher_reaps_orphans(job: Job) -> None:
 
 def test_case_36_a_shell_that_exits_leaves_its_launcher_running(job: Job) -> None:
     job.script("time.sleep(0.5); print('done')")
-    line = f"{sys.executable} -m launcher --devices 0 --backend cpu -- {sys.executable} job.py x > out.txt 2>&1 &"
+    line = f"{sys.executable} -m launcher --devices 0 --backend cpu"
+    line += f" -- {sys.executable} job.py x > out.txt 2>&1 &"
     environ = dict(os.environ, PYTHONPATH=str(ROOT))
     subprocess.run(["sh", "-c", line], cwd=str(job.folder), env=environ, check=True)
     until(lambda: bool(list(job.folder.glob("runs/*/result.json"))))

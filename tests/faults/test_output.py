@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from launcher.supervision.events import Event
 from tests.faults.helpers import Job, until
 
 
@@ -68,7 +69,7 @@ def test_case_56_eight_ranks_flat_out_lose_nothing(job: Job) -> None:
 def test_case_57_a_console_that_nobody_reads_blocks_no_rank(job: Job) -> None:
     job.script("for n in range(100000): print('line', n, 'of rank', RANK, 'z' * 60)")
     job.start(2, stdout=subprocess.PIPE)
-    until(lambda: len(job.events("ended")) == 2)
+    until(lambda: len(job.events(Event.ENDED)) == 2)
     assert job.log(0).count(b"\n") == 100000
     out = job.process.communicate(timeout=30)[0]
     assert job.process.returncode == 0
@@ -80,7 +81,7 @@ def test_case_57_a_stopped_terminal_blocks_no_rank(job: Job) -> None:
     ours, theirs = pty.openpty()
     try:
         job.start(2, stdout=theirs)  # nobody reads it, as after Ctrl-S
-        until(lambda: len(job.events("ended")) == 2)
+        until(lambda: len(job.events(Event.ENDED)) == 2)
         os.close(theirs)
     finally:
         os.close(ours)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from launcher.supervision.events import Event
 from tests.faults.helpers import Job, until
 
 SLEEP = "import time; time.sleep(60)"
@@ -110,7 +111,7 @@ def test_case_47_processes_that_hop_from_pid_to_pid_are_caught(job: Job) -> None
     code = job.run(2)
     (job.folder / "hop.sh").unlink()
     assert code == 4
-    assert not job.events("survivors")
+    assert not job.events(Event.SURVIVORS)
     job.gone()
 
 

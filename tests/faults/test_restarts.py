@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from launcher.supervision.events import Event
 from tests.faults.helpers import Job, until
 
 ONCE = """
@@ -53,7 +54,7 @@ def test_case_81_a_restart_waits_until_the_devices_are_free(job: Job) -> None:
     assert job.wait() == 9
     assert job.log(0) == b"hello\nhello\n"
     probes = (job.folder / "probes").read_text().splitlines()
-    started = [event["time"] for event in job.events("started")]
+    started = [event["time"] for event in job.events(Event.STARTED)]
     assert len(probes) >= 3 and len(started) == 2
 
 
