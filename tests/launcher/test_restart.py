@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from launcher.diagnosis.failure import ErrorRecord, RankEnd, RankStatus
 from launcher.errors import UsageError
-from launcher.plan.model import Plan, Policy
-from launcher.supervision.restart_policy import Failure, back_off, matches, number, refusal, wait_until_free
+from launcher.plan.model import Plan, Policy, RankSpec
+from launcher.supervision.restart_policy import (
+    Failure,
+    back_off,
+    device_holders,
+    matches,
+    number,
+    refusal,
+    wait_until_free,
+)
 
 
 def failure(seconds: float = 1.0, **facts: Any) -> Failure:
@@ -101,6 +112,31 @@ def test_a_device_that_stays_busy_is_named_at_last() -> None:
     time = Time()
     assert wait_until_free(plan("npu"), lambda plan: "pid 7", time.sleep, lambda: time.now) == "pid 7"
     assert time.now >= 120
+
+
+NPU_SMI = """#!/bin/sh
+cat <<'END'
+| NPU   Name                | Health        | Power(W)     Temp(C)           Hugepages-Usage(page)|
+| Chip                      | Bus-Id        | AICore(%)    Memory-Usage(MB)                       |
+| 0     910A                | OK            | 70.1         43                0    / 0             |
+| 0                         | 0000:C1:00.0  | 0            0    / 0          3318 / 65536         |
+| 1     910A                | OK            | 70.1         43                0    / 0             |
+| 0                         | 0000:C2:00.0  | 0            0    / 0          3318 / 65536         |
+| NPU     Chip              | Process id    | Process name             | Process memory(MB)       |
+| 0       0                 | 6277          | python                   | 56485                    |
+| 1       0                 | 6278          | another job              | 56485                    |
+END
+"""
+
+
+def test_the_holders_of_a_plans_devices_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "npu-smi").write_text(NPU_SMI)
+    (tmp_path / "npu-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    spec = RankSpec(0, "host", 0, 0, 0, ("true",), {}, "/")
+    assert device_holders(plan("npu")) == ""
+    assert device_holders(replace(plan("npu"), ranks=(spec,))) == "device 0: python (pid 6277)"
+    assert device_holders(replace(plan("cpu"), ranks=(spec,))) == ""
 
 
 def test_a_signal_ends_the_wait() -> None:
