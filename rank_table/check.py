@@ -8,16 +8,16 @@ from typing import Any, Mapping
 
 from rank_table.inventory import CHIPS
 from rank_table.rules import document_kind, host_and_process, legacy, recommendations, syntax, v1, v1_1, v2
-from rank_table.rules.finding import ERROR, WARNING, Finding, Report
+from rank_table.rules.finding import ERROR, WARNING, Report, RuleFinding
 from rank_table.rules.super_pods import super_pods
 from rank_table.table import RankTable, RankTableError
 
-__all__ = ["ERROR", "WARNING", "Finding", "check", "check_file", "check_host", "check_process", "worst"]
+__all__ = ["ERROR", "WARNING", "RuleFinding", "check", "check_file", "check_host", "check_process", "worst"]
 
 
 def check(
     source: str | bytes | RankTable, chip: str = "", environ: Mapping[str, str] | None = None
-) -> list[Finding]:
+) -> list[RuleFinding]:
     """Check a text, or a table as it would be written; errors come first, none means that HCCL accepts it.
 
     `chip` is 910A, A2, A3 or 950; without it, a rule of one generation is a warning while the table may be
@@ -33,7 +33,7 @@ def check(
     return report.done()
 
 
-def check_file(path: str, chip: str = "", environ: Mapping[str, str] | None = None) -> list[Finding]:
+def check_file(path: str, chip: str = "", environ: Mapping[str, str] | None = None) -> list[RuleFinding]:
     """Check a file: its name as HCCL wants it, then its text. OSError: it cannot be read."""
     report = _report(chip, environ)
     _check_name(path, report)
@@ -46,21 +46,23 @@ def check_file(path: str, chip: str = "", environ: Mapping[str, str] | None = No
     return report.done()
 
 
-def check_host(table: RankTable, host: Any) -> list[Finding]:
+def check_host(table: RankTable, host: Any) -> list[RuleFinding]:
     """Compare the table with a host's devices (rule 22): ids, addresses, super_device_ids."""
     report = Report()
     host_and_process.check_host(table, host, report)
     return report.done()
 
 
-def check_process(table: RankTable, environ: Mapping[str, str], physical: int | None = None) -> list[Finding]:
+def check_process(
+    table: RankTable, environ: Mapping[str, str], physical: int | None = None
+) -> list[RuleFinding]:
     """Compare the table with a process (rules 13 to 15): RANK_ID, and the physical id of its device."""
     report = Report()
     host_and_process.check_process(table, environ, physical, report)
     return report.done()
 
 
-def worst(findings: list[Finding]) -> str:
+def worst(findings: list[RuleFinding]) -> str:
     """Give "error", "warning" or ""."""
     levels = {finding.level for finding in findings}
     return ERROR if ERROR in levels else WARNING if WARNING in levels else ""

@@ -1,1 +1,1 @@
-"""What is looked at before a start, and on demand by `doctor`."""
+"""Checks of a machine: before every start (preflight), and on demand (doctor)."""

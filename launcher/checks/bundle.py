@@ -1,4 +1,4 @@
-"""Pack what doctor saw into a tar for a bug report, with secrets masked."""
+"""Pack doctor's findings into a tar for a bug report, with secrets masked."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Mapping, Sequence
 
-from launcher.checks.machine import Finding, Machine
+from launcher.checks.finding import Finding
+from launcher.checks.machine import RecordingMachine
 
 MASK = "***"
 SECRET_NAME = re.compile(
@@ -39,20 +40,22 @@ TAIL = 1 << 20  # bytes kept of a run's file
 
 
 def mask_text(text: str) -> str:
-    """Replace what looks like a secret inside a text."""
+    """Mask what looks like a secret inside a text."""
     for pattern, replacement in SECRET_TEXT:
         text = pattern.sub(replacement, text)
     return text
 
 
 def mask_environ(environ: Mapping[str, str]) -> dict[str, str]:
-    """Replace the values of variables whose name or value looks like a secret."""
+    """Mask the values of variables whose name or value looks like a secret."""
     items = sorted(environ.items())
     return {name: MASK if SECRET_NAME.search(name) else mask_text(value) for name, value in items}
 
 
-def write_bundle(path: str, machine: Machine, findings: Sequence[Finding], run: str = "") -> list[str]:
-    """Write the tar (mode 0600, never over another file) and return the names of its members.
+def write_bundle(
+    path: str, machine: RecordingMachine, findings: Sequence[Finding], run: str = ""
+) -> list[str]:
+    """Write the tar (mode 0600, never over an existing file) and return the names of its members.
 
     Raises:
         OSError: the file exists already or cannot be written.
@@ -60,8 +63,10 @@ def write_bundle(path: str, machine: Machine, findings: Sequence[Finding], run: 
     members = {
         "doctor.json": json.dumps([asdict(finding) for finding in findings], indent=1),
         "environment.json": json.dumps(mask_environ(machine.environ), indent=1),
-        "packages.txt": "".join("{} {}\n".format(*item) for item in sorted(machine.packages().items())),
-        "answers.txt": "".join("$ {}\n{}\n\n".format(*item) for item in machine.answers.items()),
+        "packages.txt": "".join(
+            f"{name} {version}\n" for name, version in sorted(machine.packages().items())
+        ),
+        "answers.txt": "".join(f"$ {command}\n{text}\n\n" for command, text in machine.answers.items()),
         **_run_files(run),
     }
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -75,7 +80,7 @@ def write_bundle(path: str, machine: Machine, findings: Sequence[Finding], run: 
 
 
 def _run_files(run: str) -> dict[str, str]:
-    """Read the end of a run's own files; training logs stay out: they may quote the data."""
+    """Read the end of a run's own files; training logs are left out: they may quote the data."""
     found = {}
     for name in RUN_FILES if run else ():
         path = Path(run, name)

@@ -1,39 +1,41 @@
-"""Look a machine over before a job does: versions, devices, network, limits, clock, disk.
+"""Examine a machine before a job runs on it: versions, devices, network, limits, clock, disk.
 
-A check is a function from a `Machine` to findings. It never raises for what the machine lacks, and starts
-nothing but the vendor's own query tools.
+A check is a function from a `RecordingMachine` to findings. It never raises for what the machine lacks, and
+starts nothing but the vendor's own query tools.
 """
 
 from __future__ import annotations
 
 from typing import Sequence, TextIO
 
-from launcher.checks import host, network, npu, variables, versions
-from launcher.checks.machine import ERROR, WARNING, Check, Finding, Machine
+from launcher.checks import host, modules, network, npu, variables, versions
+from launcher.checks.finding import ERROR, WARNING, Finding
+from launcher.checks.machine import Check, RecordingMachine
 
 CHECKS: list[Check] = [
-    *host.CHECKS[:1],
+    host.check_python,
+    *modules.CHECKS,
     *versions.CHECKS,
     *npu.CHECKS,
     *network.CHECKS,
     *variables.CHECKS,
-    *host.CHECKS[1:],
+    *host.CHECKS,
 ]
 
 
-def examine(machine: Machine) -> list[Finding]:
-    """Run every check; at last, say which tools were not asked to the end."""
+def examine(machine: RecordingMachine) -> list[Finding]:
+    """Run every check, and name the tools that timed out."""
     found = [finding for check in CHECKS for finding in check(machine)]
-    todo = "run it by hand; what it would have told is missing here"
-    return [*found, *(Finding("tools", WARNING, what, todo) for what in machine.silent.values())]
+    todo = "run it by hand: this report lacks what it would show"
+    return [*found, *(Finding("tools", WARNING, what, todo) for what in machine.unresponsive_tools.values())]
 
 
 def print_report(findings: Sequence[Finding], out: TextIO) -> None:
-    """Print a line a finding, then what to do, then the count."""
+    """Print a line for each finding, a second one with what to do, and the counts."""
     width = max(len(finding.name) for finding in findings)
     for finding in findings:
-        out.write("%-7s  %-*s  %s\n" % (finding.level, width, finding.name, finding.what))
+        out.write(f"{finding.level:7}  {finding.name:{width}}  {finding.what}\n")
         if finding.todo:
-            out.write("%-7s  %-*s  -> %s\n" % ("", width, "", finding.todo))
-    counts = [sum(finding.level == level for finding in findings) for level in (ERROR, WARNING)]
-    out.write("%d errors, %d warnings\n" % tuple(counts))
+            out.write(f"{'':7}  {'':{width}}  -> {finding.todo}\n")
+    errors, warnings = (sum(finding.level == level for finding in findings) for level in (ERROR, WARNING))
+    out.write(f"{errors} errors, {warnings} warnings\n")

@@ -8,20 +8,23 @@ import platform
 import resource
 from typing import Iterable
 
-from launcher.checks.machine import ERROR, OK, WARNING, Check, Finding, Machine, has_npu
+from launcher.checks.finding import ERROR, OK, WARNING, Finding
+from launcher.checks.machine import Check, RecordingMachine, has_npu
+from rank_table.ranges import parse_lenient
 
 
-def check_python(machine: Machine) -> Iterable[Finding]:
+def check_python(machine: RecordingMachine) -> Iterable[Finding]:
     """Name the interpreter and the system."""
-    version = "Python %d.%d on %s %s" % (*machine.python, platform.system(), platform.machine())
+    numbers = ".".join(map(str, machine.python))
+    version = f"Python {numbers} on {platform.system()} {platform.machine()}"
     if machine.python < (3, 7):
         yield Finding("python", ERROR, version, "use Python 3.7 or newer")
     else:
         yield Finding("python", OK, version)
 
 
-def check_limits(machine: Machine) -> Iterable[Finding]:
-    """Compare the limits that a rank inherits with what HCCL and eight ranks need."""
+def check_limits(machine: RecordingMachine) -> Iterable[Finding]:
+    """Compare the limits that a rank inherits with the needs of HCCL and eight ranks."""
     wanted = (
         # HCCL registers its buffers with the network device: locked memory (documented: unlimited).
         ("memlock", resource.RLIMIT_MEMLOCK, resource.RLIM_INFINITY),
@@ -46,17 +49,17 @@ def check_limits(machine: Machine) -> Iterable[Finding]:
             )
 
 
-def check_shared_memory(machine: Machine) -> Iterable[Finding]:
-    """CPU ranks add their gradients in /dev/shm; a container often has 64 MB of it."""
+def check_shared_memory(machine: RecordingMachine) -> Iterable[Finding]:
+    """CPU ranks sum their gradients in /dev/shm; a container often has 64 MB of it."""
     yield _space(machine, "shared memory", machine.path("/dev/shm"), 1, "docker run --shm-size=8g")  # noqa: S108
 
 
-def check_disk(machine: Machine) -> Iterable[Finding]:
-    """Checkpoints, compiled kernels and logs go below the folder where a run is started."""
-    yield _space(machine, "disk", machine.folder, 10, "free some, or set runs_dir: to a larger disk")
+def check_disk(machine: RecordingMachine) -> Iterable[Finding]:
+    """Checkpoints, compiled kernels and logs go below the launch folder."""
+    yield _space(machine, "disk", machine.folder, 10, "free some space, or set runs_dir: to a larger disk")
 
 
-def _space(machine: Machine, name: str, folder: str, wanted: int, todo: str) -> Finding:
+def _space(machine: RecordingMachine, name: str, folder: str, wanted: int, todo: str) -> Finding:
     try:
         status = os.statvfs(folder)
     except OSError as error:
@@ -69,8 +72,8 @@ def _space(machine: Machine, name: str, folder: str, wanted: int, todo: str) -> 
     return Finding(name, OK, f"{free:.1f} GiB free in {folder}")
 
 
-def check_clock(machine: Machine) -> Iterable[Finding]:
-    """Ask the kernel whether its clock is disciplined; adjtimex then does not return TIME_ERROR, 5."""
+def check_clock(machine: RecordingMachine) -> Iterable[Finding]:
+    """Ask the kernel whether its clock is synchronised: if not, adjtimex returns TIME_ERROR, 5."""
     try:
         state = ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(512))
     except (OSError, AttributeError):
@@ -79,41 +82,32 @@ def check_clock(machine: Machine) -> Iterable[Finding]:
         yield Finding(
             "clock",
             WARNING,
-            "not synchronised; logs of several hosts cannot be merged exactly",
+            "not synchronised: logs of several hosts cannot be merged exactly",
             "start chronyd or systemd-timesyncd (not needed on a single host)",
         )
     else:
         yield Finding("clock", OK, "synchronised")
 
 
-def check_ports(machine: Machine) -> Iterable[Finding]:
-    """Host ports 60000-60031 belong to HCCL; the system must not hand them out."""
+def check_ports(machine: RecordingMachine) -> Iterable[Finding]:
+    """Host ports 60000-60031 belong to HCCL; the system must not assign them to others."""
     if not has_npu(machine):
         return
     text = machine.read("/proc/sys/net/ipv4/ip_local_reserved_ports").strip()
-    missing = set(range(60000, 60032)) - _ports(text)
+    missing = set(range(60000, 60032)) - parse_lenient(text)
     if missing:
         yield Finding(
             "reserved ports",
             WARNING,
             f"{len(missing)} of the ports 60000-60031 are not reserved for HCCL",
-            "`sysctl -w net.ipv4.ip_local_reserved_ports=60000-60031` (keep what is there: %s)"
-            % (text or "nothing"),
+            "`sysctl -w net.ipv4.ip_local_reserved_ports=60000-60031` "
+            f"(add to what is reserved: {text or 'nothing'})",
         )
     else:
         yield Finding("reserved ports", OK, text)
 
 
-def _ports(text: str) -> set[int]:
-    ports: set[int] = set()
-    for part in filter(None, text.split(",")):
-        first, _, last = part.partition("-")
-        ports.update(range(int(first), int(last or first) + 1))
-    return ports
-
-
 CHECKS: list[Check] = [
-    check_python,
     check_ports,
     check_limits,
     check_shared_memory,

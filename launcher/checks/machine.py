@@ -1,4 +1,4 @@
-"""What doctor may touch: files below a root, and the vendor's query tools with a time limit."""
+"""What doctor may use: files below a root, and the vendor's query tools with a time limit."""
 
 from __future__ import annotations
 
@@ -7,28 +7,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Callable, Iterable, Mapping, Sequence
 
-from rank_table.sources import tools
+from launcher.checks.finding import Finding
+from rank_table.sources import dev_nodes
+from rank_table.sources.tools import Machine
 
-OK, WARNING, ERROR = "ok", "warning", "error"
 TOOL_TIMEOUT = 20.0  # seconds; npu-smi needs one to three on a busy server
 
 
-@dataclass(frozen=True)
-class Finding:
-    """Say what one check found; `todo` is empty when there is nothing to do."""
-
-    name: str
-    level: str
-    what: str
-    todo: str = ""
-
-
 @dataclass
-class Machine(tools.Machine):
-    """Read files and ask tools as rank tables do; every answer is kept for the bundle."""
+class RecordingMachine(Machine):
+    """A machine that keeps every answer for the bundle, and knows where Python packages are installed."""
 
     timeout: float = TOOL_TIMEOUT
-    folder: str = "."
+    folder: str = "."  # where the user typed the command
     paths: Sequence[str] = ()  # where Python packages are looked for
     python: tuple[int, int] = (sys.version_info[0], sys.version_info[1])
     answers: dict[str, str] = field(default_factory=dict)
@@ -41,12 +32,12 @@ class Machine(tools.Machine):
         return text or ""
 
     def newest(self, pattern: str) -> str:
-        """Return the text of the last file that fits a pattern, or ""."""
+        """Return the text of the last file that matches a pattern, or ""."""
         found = sorted(Path(self.root).glob(pattern.lstrip("/")))
         return self.read("/" + str(found[-1].relative_to(self.root))) if found else ""
 
     def output(self, tool: str, *arguments: str) -> str:
-        """Return what a tool prints, or "" when it is absent, fails or hangs."""
+        """Return what a tool prints, or "" when it is missing, fails or hangs."""
         command = " ".join((tool, *arguments))
         if command not in self.answers:
             self.answers[command] = self.ask(tool, *arguments).text
@@ -55,7 +46,7 @@ class Machine(tools.Machine):
     def packages(self) -> dict[str, str]:
         """Map each installed Python package to its version, without importing any.
 
-        Folder names say it: tensorflow-1.15.5.dist-info, npu_bridge-1.15.0.dist-info.
+        The folder names are enough: tensorflow-1.15.5.dist-info, npu_bridge-1.15.0.dist-info.
         """
         found: dict[str, str] = {}
         for folder in reversed(list(self.paths)):
@@ -65,16 +56,15 @@ class Machine(tools.Machine):
         return found
 
 
-def this_machine(environ: Mapping[str, str], folder: str) -> Machine:
-    """Describe the machine that we run on; the adapter may lie outside the interpreter's own folders."""
-    extra = [environ.get("TFPLUGIN_INSTALL_PATH", "")]
-    return Machine(environ, folder=folder, paths=[path for path in [*sys.path, *extra] if path])
+def this_machine(environ: Mapping[str, str], folder: str) -> RecordingMachine:
+    """Describe this machine; the adapter may be installed outside the interpreter's own folders."""
+    paths = [*sys.path, environ.get("TFPLUGIN_INSTALL_PATH", "")]
+    return RecordingMachine(environ, folder=folder, paths=list(filter(None, paths)))
 
 
 def has_npu(machine: Machine) -> bool:
-    """Say whether the machine has an Ascend device or its driver (ray's `davinci?` misses 10 to 15)."""
-    nodes = list(Path(machine.root).glob("dev/davinci[0-9]*"))
-    return bool(nodes) or machine.find("npu-smi") is not None
+    """Check whether the machine has an Ascend device or its driver (ray's `davinci?` misses 10 to 15)."""
+    return bool(dev_nodes.device_ids(machine)) or machine.find("npu-smi") is not None
 
 
-Check = Callable[[Machine], Iterable[Finding]]
+Check = Callable[[RecordingMachine], Iterable[Finding]]

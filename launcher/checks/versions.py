@@ -1,4 +1,4 @@
-"""Doctor's checks of versions that must fit each other: driver, firmware, CANN, adapter, TensorFlow."""
+"""Doctor's checks of versions that must match: driver, firmware, CANN, adapter, TensorFlow."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import os
 import re
 from typing import Iterable
 
-from launcher.checks.machine import ERROR, OK, WARNING, Check, Finding, Machine, has_npu
+from launcher.checks.finding import ERROR, OK, WARNING, Finding
+from launcher.checks.machine import Check, RecordingMachine, has_npu
 
 CANN_FILES = (
     "/usr/local/Ascend/cann/*/ascend_toolkit_install.info",
@@ -30,8 +31,8 @@ def _values(text: str) -> dict[str, str]:
     return {key.strip(): value.strip() for key, value in pairs}
 
 
-def check_driver(machine: Machine) -> Iterable[Finding]:
-    """Show the driver's version and hold the firmware to the range that the driver names."""
+def check_driver(machine: RecordingMachine) -> Iterable[Finding]:
+    """Show the driver's version, and compare the firmware with the range that the driver supports."""
     driver = _values(machine.read("/usr/local/Ascend/driver/version.info"))
     firmware = _values(machine.read("/usr/local/Ascend/firmware/version.info"))
     if not driver:
@@ -51,11 +52,11 @@ def check_driver(machine: Machine) -> Iterable[Finding]:
         yield Finding("firmware", OK, version)
     else:
         todo = "install driver and firmware of one release"
-        yield Finding("firmware", ERROR, f"{version}, but the driver wants {fitting}", todo)
+        yield Finding("firmware", ERROR, f"{version}, but the driver needs {fitting}", todo)
 
 
 def _in_range(version: str, text: str) -> bool:
-    """Compare with a range as the driver writes it: [7.0.0,7.1.99]; no range fits everything."""
+    """Compare with a range as the driver writes it, [7.0.0,7.1.99]; without a range every version fits."""
     ends = re.findall(r"\d+(?:\.\d+)+", text)
     if len(ends) != 2:
         return True
@@ -67,7 +68,7 @@ def _numbers(version: str) -> list[int]:
     return [int(number) for number in re.findall(r"\d+", version)]
 
 
-def check_cann(machine: Machine) -> Iterable[Finding]:
+def check_cann(machine: RecordingMachine) -> Iterable[Finding]:
     """Show CANN, whether the driver lists its release, and whether its set_env.sh was sourced."""
     driver = _values(machine.read("/usr/local/Ascend/driver/version.info"))
     text = next(filter(None, (machine.newest(pattern) for pattern in CANN_FILES)), "")
@@ -83,13 +84,13 @@ def check_cann(machine: Machine) -> Iterable[Finding]:
         return
     inner, fitting = cann.get("innerversion", ""), driver.get("compatible_version", "")
     listed = re.findall(r"V\d+R\d+C\d+", fitting)
-    what = "{} {}".format(cann.get("package_name", "CANN"), cann.get("version", "?"))
+    what = f"{cann.get('package_name', 'CANN')} {cann.get('version', '?')}"
     if listed and not any(inner.startswith(release) for release in listed):
         yield Finding(
             "CANN",
             WARNING,
-            "{} ({}) is not a release that driver {} lists".format(what, inner, driver.get("Version", "?")),
-            "upgrade driver and firmware to the CANN release (507033 and E30006 come from a mixture)",
+            f"{what} ({inner}) is not a release that driver {driver.get('Version', '?')} lists",
+            "upgrade driver and firmware to the CANN release (mixed releases cause 507033 and E30006)",
         )
     else:
         yield Finding("CANN", OK, what)
@@ -102,8 +103,8 @@ def check_cann(machine: Machine) -> Iterable[Finding]:
         )
 
 
-def check_adapter(machine: Machine) -> Iterable[Finding]:
-    """Show TensorFlow and the adapter, and hold them and Python to the combinations that exist."""
+def check_adapter(machine: RecordingMachine) -> Iterable[Finding]:
+    """Show TensorFlow and the adapter, and check that a release exists for this combination and Python."""
     packages = machine.packages()
     tensorflow = next((packages[name] for name in TENSORFLOWS if name in packages), "")
     if tensorflow:
@@ -122,25 +123,28 @@ def check_adapter(machine: Machine) -> Iterable[Finding]:
         yield Finding("adapter", WARNING, what, f"export PYTHONPATH={plugin}:$PYTHONPATH (or under env:)")
 
 
-def _no_adapter(machine: Machine) -> Finding:
+def _no_adapter(machine: RecordingMachine) -> Finding:
     fitting = [words for _, pythons, words in ADAPTERS.values() if machine.python in pythons]
     what = "neither npu_bridge nor npu_device found, so --backend npu cannot train"
     if not fitting:
-        what += "; neither has a wheel for Python %d.%d" % machine.python
+        what += f"; neither has a wheel for Python {_dotted(machine.python)}"
         return Finding("adapter", WARNING, what, "use Python 3.7 to 3.9 for the ranks (python: in the YAML)")
-    todo = "install the tfplugin package of CANN ({}), or set TFPLUGIN_INSTALL_PATH".format(
-        " or ".join(fitting)
-    )
+    releases = " or ".join(fitting)
+    todo = f"install the tfplugin package of CANN ({releases}), or set TFPLUGIN_INSTALL_PATH"
     return Finding("adapter", WARNING, what, todo)
 
 
-def _adapter(name: str, version: str, tensorflow: str, machine: Machine) -> Finding:
+def _adapter(name: str, version: str, tensorflow: str, machine: RecordingMachine) -> Finding:
     wanted, pythons, words = ADAPTERS[name]
     what = f"{name} {version}"
     if not tensorflow.startswith(wanted) or machine.python not in pythons:
-        found = "TensorFlow %s on Python %d.%d" % (tensorflow or "absent", *machine.python)
+        found = f"TensorFlow {tensorflow or '(none)'} on Python {_dotted(machine.python)}"
         return Finding("adapter", ERROR, f"{what} is for {words}; found {found}", "install " + words)
     return Finding("adapter", OK, what)
+
+
+def _dotted(version: tuple[int, int]) -> str:
+    return ".".join(map(str, version))
 
 
 CHECKS: list[Check] = [check_driver, check_cann, check_adapter]

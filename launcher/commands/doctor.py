@@ -11,7 +11,8 @@ import click
 
 from launcher.checks import doctor as rooms
 from launcher.checks.bundle import write_bundle
-from launcher.checks.machine import ERROR, this_machine
+from launcher.checks.finding import ERROR
+from launcher.checks.machine import this_machine
 from launcher.errors import PreflightError, UsageError
 
 

@@ -14,7 +14,7 @@ import click
 from launcher.errors import LauncherError, PreflightError, UsageError
 from launcher.plan.devices import TITLES, numbering, parse_devices
 from launcher.run_dir import write_atomic
-from rank_table.check import Finding
+from rank_table.check import RuleFinding
 from rank_table.convert import TARGETS, convert
 from rank_table.inventory import CHIPS, Host, Inventory, InventoryError, merge, virtual_cpu
 from rank_table.model import RankTableError
@@ -228,7 +228,7 @@ def _write(table: RankTable, output: str, chip: str) -> None:
     click.echo(f"{output}: {table.world_size} ranks on {len(table.servers)} servers", err=True)
 
 
-def _compared(table: RankTable | None, this_host: bool, process: bool) -> list[Finding]:
+def _compared(table: RankTable | None, this_host: bool, process: bool) -> list[RuleFinding]:
     """Compare a good table with this host and with this process, as asked for."""
     if table is None or not (this_host or process):
         return []
@@ -249,7 +249,7 @@ def _physical(host: Host) -> int | None:
     return None
 
 
-def _checked(path: str, chip: str) -> tuple[list[Finding], RankTable | None, str]:
+def _checked(path: str, chip: str) -> tuple[list[RuleFinding], RankTable | None, str]:
     """Check one file, "-" for stdin: (findings, the table when it is good, why it cannot be read)."""
     from rank_table.check import check, check_file, worst
 
@@ -266,7 +266,7 @@ def _checked(path: str, chip: str) -> tuple[list[Finding], RankTable | None, str
     return findings, table, ""
 
 
-def _print_findings(path: str, findings: list[Finding], table: RankTable | None) -> None:
+def _print_findings(path: str, findings: list[RuleFinding], table: RankTable | None) -> None:
     for finding in findings:
         click.echo(f"{path}: {finding}")
     errors = sum(finding.level == "error" for finding in findings)

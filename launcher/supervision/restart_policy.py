@@ -94,15 +94,16 @@ def device_holders(plan: Plan) -> str:
     """Name who still uses an NPU of a plan, as npu-smi has it; "" when nobody does."""
     if plan.backend != "npu":
         return ""
-    from launcher.checks.machine import Machine
-    from launcher.checks.npu import read_cards
+    from launcher.checks.machine import TOOL_TIMEOUT
+    from rank_table.sources.npu_smi import parse_info
+    from rank_table.sources.tools import Machine
 
     wanted = {spec.device_id for spec in plan.local_ranks}
-    cards = read_cards(Machine(os.environ).output("npu-smi", "info"))
+    table = Machine(os.environ, timeout=TOOL_TIMEOUT).ask("npu-smi", "info").text
     held = [
-        f"device {card.device_id}: {', '.join(card.holders)}"
-        for card in cards
-        if card.device_id in wanted and card.holders
+        f"device {chip.device_id}: {', '.join(map(str, chip.processes))}"
+        for chip in parse_info(table)[0]
+        if chip.device_id in wanted and chip.processes
     ]
     return "; ".join(held)
 

@@ -14,7 +14,7 @@ MOST = 20  # findings of one rule; the rest is counted
 
 
 @dataclass(frozen=True)
-class Finding:
+class RuleFinding:
     """Hold one finding. `chip` names the generation that the rule holds for, "" all of them.
 
     `code` is what new CANN reports for it (before CANN 9 most of these were EI0004); "" when HCCL says
@@ -58,9 +58,9 @@ class Report:
         self.chip = chip
         self.chips: frozenset[str] = frozenset((chip,) if chip else CHIPS)
         self.environ: Mapping[str, str] = environ or {}
-        self.findings: list[Finding] = []
+        self.findings: list[RuleFinding] = []
         self._counts: dict[str, int] = {}
-        self._last: dict[str, Finding] = {}
+        self._last: dict[str, RuleFinding] = {}
 
     def narrow(self, *chips: str) -> None:
         """Keep the generations whose HCCL reads this layout, unless one was given."""
@@ -87,14 +87,14 @@ class Report:
     def failed(self) -> bool:
         return any(finding.level == ERROR for finding in self.findings)
 
-    def done(self) -> list[Finding]:
+    def done(self) -> list[RuleFinding]:
         """Give the findings, errors first, with a line for what was only counted."""
         for rule, count in self._counts.items():
             if count > MOST:
                 last = self._last[rule]
                 message = f"{count - MOST} more findings of this rule are not shown"
                 self.findings.append(
-                    Finding(rule, last.level, last.code, "", "", message, "mend these first", last.chip)
+                    RuleFinding(rule, last.level, last.code, "", "", message, "mend these first", last.chip)
                 )
         return sorted(self.findings, key=lambda finding: finding.level != ERROR)
 
@@ -103,7 +103,7 @@ class Report:
     ) -> None:
         count = self._counts[rule] = self._counts.get(rule, 0) + 1
         if count <= MOST:
-            finding = Finding(rule, level, RULES[rule].code, path, shown(value), message, todo, **more)
+            finding = RuleFinding(rule, level, RULES[rule].code, path, shown(value), message, todo, **more)
             self.findings.append(finding)
             self._last[rule] = finding
 

@@ -12,7 +12,7 @@ CONF = "/etc/hccn.conf"
 
 
 def parse_conf(text: str) -> dict[int, tuple[str, str]]:
-    """Read hccn.conf: physical id -> (address, key). IPv4 wins over IPv6; other keys are none of ours."""
+    """Read hccn.conf: physical id -> (address, key). IPv4 wins over IPv6; other keys are ignored."""
     found: dict[int, tuple[str, str]] = {}
     for key in ("IPv6address", "address"):
         for number, value in re.findall(rf"(?m)^[ \t]*{key}_(\d{{1,5}})[ \t]*=[ \t]*(\S+)", text):
@@ -22,13 +22,13 @@ def parse_conf(text: str) -> dict[int, tuple[str, str]]:
 
 
 def parse_ip(text: str) -> str:
-    """Read the address that `hccn_tool -i N -ip [-inet6] -g` prints; "" when it prints none."""
+    """Read the address that `hccn_tool -i N -ip [-inet6] -g` prints; "" when there is none."""
     match = re.search(r"(?m)^\s*(?:ipaddr|ipv6_address)\s*:\s*(\S+)", text)
     return match.group(1) if match and is_address(match.group(1)) else ""
 
 
 def is_address(text: str) -> bool:
-    """Tell IPv4 and IPv6 addresses from other text; a `%interface` may follow an IPv6 address.
+    """Check whether a text is an IPv4 or IPv6 address; a `%interface` may follow an IPv6 address.
 
     >>> is_address("192.168.1.8"), is_address("fe80::1%eth0"), is_address("192.1.*.6"), is_address("-.-.-.-")
     (True, True, False, False)
@@ -59,10 +59,10 @@ def _ask(
 ) -> tuple[dict[int, tuple[str, str]], list[str]]:
     calls = [("-i", str(number), "-ip", *flags, "-g") for number in device_ids]
     found, problems = {}, []
-    for number, call, answer in zip(device_ids, calls, machine.ask_all("hccn_tool", calls)):
-        address = parse_ip(answer.text)
+    for number, call, result in zip(device_ids, calls, machine.ask_all("hccn_tool", calls)):
+        address, command = parse_ip(result.text), f"hccn_tool {' '.join(call)}"
         if address:
-            found[number] = (address, "hccn_tool {}".format(" ".join(call)))
+            found[number] = (address, command)
         else:
-            problems.append(answer.problem or "hccn_tool {}: prints no address".format(" ".join(call)))
+            problems.append(result.problem or f"{command}: no address in its output")
     return found, problems

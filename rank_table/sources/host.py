@@ -1,13 +1,14 @@
-"""This host's NPUs, from every source, in a stated order; each value knows where it came from.
+"""This host's NPUs, collected from every source in a fixed order; each value knows its source.
 
-1. Which devices: /dev/davinciN, else npu-smi; then ASCEND_VISIBLE_DEVICES (physical ids) hides some.
-2. Logical ids: the position among the devices a process can open; ASCEND_RT_VISIBLE_DEVICES numbers anew.
+1. Devices: /dev/davinciN, else npu-smi; then ASCEND_VISIBLE_DEVICES (physical ids) hides some.
+2. Logical ids: the position among the devices a process can open; ASCEND_RT_VISIBLE_DEVICES renumbers them.
 3. NPU, chip, generation, health: npu-smi; the generation else from the PCI ids below /sys.
 4. Addresses: /etc/hccn.conf, else hccn_tool. Super pod (A3): npu-smi. Levels (950): /etc/hccl_rootinfo.json.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Sequence
 
 from rank_table.inventory import Device, Host, Inventory
@@ -20,18 +21,18 @@ from rank_table.sources.visible import parse_rt_visible, parse_visible, renumber
 
 
 def discover(machine: Machine, server_id: str = "", chip: str = "", everything: bool = True) -> Inventory:
-    """Ask this host for its devices; without NPUs the host has none, which is no error.
+    """Ask this host for its devices; a host without NPUs has none, which is not an error.
 
-    `chip` overrules what the sources say; `everything` also asks for health and CPU affinity.
+    `chip` overrides what the sources say; `everything` also asks for health and CPU affinity.
 
     Raises:
-        InventoryError: ASCEND_VISIBLE_DEVICES cannot be meant, or there is no usable server_id.
+        InventoryError: ASCEND_VISIBLE_DEVICES is invalid, or there is no usable server_id.
     """
     notes: list[str] = []
     chips, generation, origin = _npu_smi(machine, notes)
     devices = _devices(machine, chips)
     if not devices:
-        notes = notes or ["no /dev/davinci* here"]
+        notes = notes or ["no /dev/davinci* on this host"]
     chip_from = "asked for" if chip else origin if generation else "PCI id"
     generation = chip or generation or _pci(machine, chips)
     devices = _with_chips(devices, chips, generation)
@@ -55,21 +56,21 @@ def discover(machine: Machine, server_id: str = "", chip: str = "", everything: 
 
 
 def present(machine: Machine) -> tuple[tuple[int, ...], str]:
-    """Tell cheaply whether there are NPUs: (physical ids, where that is known from)."""
+    """Look cheaply whether there are NPUs: (physical ids, source)."""
     nodes = dev_nodes.device_ids(machine)
     if nodes:
         return nodes, f"/dev/davinci{spell(nodes)}"
     chips, _, origin = _npu_smi(machine, [])
-    return tuple(sorted(_physical(entry) for entry in chips)), origin
+    return tuple(sorted(entry.device_id for entry in chips)), origin
 
 
 def _npu_smi(machine: Machine, notes: list[str]) -> tuple[list[SmiChip], str, str]:
-    """Join `npu-smi info -m` (logical ids) and `info` (health); -l alone tells how many there are."""
+    """Join `npu-smi info -m` (logical ids) and `info` (health); `-l` alone has only their number."""
     if machine.find("npu-smi") is None:
         notes.append("npu-smi: not found on PATH")
         return [], "", ""
     table, mapping = machine.ask_all("npu-smi", [("info",), ("info", "-m")])
-    notes.extend(answer.problem for answer in (table, mapping) if answer.problem)
+    notes.extend(result.problem for result in (table, mapping) if result.problem)
     chips, generation = npu_smi.parse_info(table.text)
     mapped = {(entry.npu_id, entry.chip_id): entry for entry in npu_smi.parse_mapping(mapping.text)}
     joined = [_join(entry, mapped.pop((entry.npu_id, entry.chip_id), None)) for entry in chips]
@@ -77,7 +78,7 @@ def _npu_smi(machine: Machine, notes: list[str]) -> tuple[list[SmiChip], str, st
     if not joined and not (table.problem and mapping.problem):
         joined = _listed(machine)
     if not joined and not (table.problem or mapping.problem):
-        notes.append("npu-smi: its output names no chip")
+        notes.append("npu-smi: no chip in its output")
     generation = generation or next((g for g in (npu_smi.generation_of(e.name) for e in joined) if g), "")
     return joined, generation, "npu-smi info"
 
@@ -93,12 +94,7 @@ def _join(first: SmiChip, second: SmiChip | None) -> SmiChip:
         return first
     phy = first.phy_id if first.phy_id >= 0 else second.phy_id
     name = second.name or first.name
-    return SmiChip(first.npu_id, first.chip_id, phy, second.logic_id, name, first.health, first.bus)
-
-
-def _physical(entry: SmiChip) -> int:
-    """Give the N of /dev/davinciN: printed on A3; on 910A and A2, one chip an NPU, it is the NPU ID."""
-    return entry.phy_id if entry.phy_id >= 0 else entry.npu_id + entry.chip_id
+    return replace(first, phy_id=phy, logic_id=second.logic_id, name=name)
 
 
 def _pci(machine: Machine, chips: Sequence[SmiChip]) -> str:
@@ -113,7 +109,7 @@ def _devices(machine: Machine, chips: Sequence[SmiChip]) -> list[Device]:
     nodes = dev_nodes.device_ids(machine)
     if nodes:
         return [_device(number, index, f"/dev/davinci{number}") for index, number in enumerate(nodes)]
-    ids = sorted({_physical(entry) for entry in chips})
+    ids = sorted({entry.device_id for entry in chips})
     return [_device(number, index, "npu-smi info") for index, number in enumerate(ids)]
 
 
@@ -124,7 +120,7 @@ def _device(number: int, index: int, source: str) -> Device:
 
 
 def _with_chips(devices: Sequence[Device], chips: Sequence[SmiChip], generation: str) -> list[Device]:
-    by_phy = {_physical(entry): entry for entry in chips}
+    by_phy = {entry.device_id: entry for entry in chips}
     joined = []
     for device in devices:
         entry = by_phy.get(device.device_id)
@@ -132,9 +128,9 @@ def _with_chips(devices: Sequence[Device], chips: Sequence[SmiChip], generation:
             device = device.know(
                 "npu-smi info", npu_id=entry.npu_id, chip_id=entry.chip_id, health=entry.health
             )
-        elif generation == "A3":  # two dies an NPU
+        elif generation == "A3":  # two dies per NPU
             device = device.know(
-                "A3: two dies an NPU", npu_id=device.device_id // 2, chip_id=device.device_id % 2
+                "A3: two dies per NPU", npu_id=device.device_id // 2, chip_id=device.device_id % 2
             )
         joined.append(device)
     return joined
@@ -153,7 +149,7 @@ def _hidden(machine: Machine, devices: list[Device], notes: list[str]) -> list[D
     kept = [device for device in devices if device.device_id in visible]
     if rt_visible is None and devices and not set(visible) <= {device.device_id for device in devices}:
         gone = sorted(set(visible) - {device.device_id for device in devices})
-        notes.append(f"ASCEND_VISIBLE_DEVICES names {spell(gone)}, which is not here")
+        notes.append(f"ASCEND_VISIBLE_DEVICES: device {spell(gone)} is not on this host")
     return kept
 
 
@@ -163,12 +159,11 @@ def _with_addresses(machine: Machine, devices: Sequence[Device], notes: list[str
     found, problems = hccn.addresses(machine, [device.device_id for device in devices])
     if problems:
         notes.append(f"device_ip: {problems[0]}")
-    return [
-        device.know(found[device.device_id][1], device_ip=found[device.device_id][0])
-        if device.device_id in found
-        else device
-        for device in devices
-    ]
+    addressed = []
+    for device in devices:
+        address, source = found.get(device.device_id, ("", ""))
+        addressed.append(device.know(source, device_ip=address) if address else device)
+    return addressed
 
 
 def _with_cores(machine: Machine, devices: Sequence[Device], generation: str) -> list[Device]:
@@ -179,14 +174,14 @@ def _with_cores(machine: Machine, devices: Sequence[Device], generation: str) ->
     asked = [device for device in done if not device.health and device.npu_id >= 0]
     calls = [("info", "-t", "health", "-i", str(d.npu_id), "-c", str(max(0, d.chip_id))) for d in asked]
     health = {
-        device.device_id: npu_smi.parse_health(answer.text)
-        for device, answer in zip(asked, machine.ask_all("npu-smi", calls))
+        device.device_id: npu_smi.parse_health(result.text)
+        for device, result in zip(asked, machine.ask_all("npu-smi", calls))
     }
     return [device.know("npu-smi -t health", health=health.get(device.device_id, "")) for device in done]
 
 
 def _cores_of(device: Device, cores: dict[int, str], generation: str) -> str:
-    """Look the row of a device up: the matrix counts dies on A3 when it has a row for each."""
+    """Look up the row of a device: on A3 the matrix may have a row for each die."""
     by_die = generation == "A3" and max(cores, default=-1) > max(0, device.npu_id) and len(cores) > 8
     return cores.get(device.device_id if by_die or device.npu_id < 0 else device.npu_id, "")
 
@@ -195,12 +190,12 @@ def _with_super_pod(
     machine: Machine, devices: Sequence[Device], notes: list[str]
 ) -> tuple[list[Device], str]:
     calls = [("info", "-t", "spod-info", "-i", str(d.npu_id), "-c", str(d.chip_id)) for d in devices]
-    answers = machine.ask_all("npu-smi", calls)
-    facts = [npu_smi.parse_spod(answer.text) for answer in answers]
-    notes.extend([f"super_device_id: {a.problem}" for a in answers if a.problem][:1])
+    results = machine.ask_all("npu-smi", calls)
+    facts = [npu_smi.parse_spod(result.text) for result in results]
+    notes.extend([f"super_device_id: {r.problem}" for r in results if r.problem][:1])
     pods = sorted({fact["Super Pod ID"] for fact in facts if "Super Pod ID" in fact})
     if len(pods) > 1:
-        notes.append("npu-smi -t spod-info: the devices name several super pods: {}".format(", ".join(pods)))
+        notes.append(f"npu-smi -t spod-info: devices in several super pods: {', '.join(pods)}")
     done = [
         device.know("npu-smi -t spod-info", super_device_id=fact.get("SDID", ""))
         for device, fact in zip(devices, facts)

@@ -1,17 +1,27 @@
-"""What npu-smi prints, in the layouts of 910A, A2 (910B), A3 (910C) and 950."""
+"""The tables that npu-smi prints, in the layouts of 910A, A2 (910B), A3 (910C) and 950."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import Iterator, Tuple
+from dataclasses import dataclass, replace
+from typing import Iterator, NamedTuple, Tuple
 
-Chip = Tuple[int, int]  # npu-smi's NPU ID, Chip ID
+Place = Tuple[int, int]  # npu-smi's NPU ID and Chip ID
+
+
+class SmiProcess(NamedTuple):
+    """A process on a chip, as `npu-smi info` lists it."""
+
+    pid: int
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.name} (pid {self.pid})"
 
 
 @dataclass(frozen=True)
 class SmiChip:
-    """Hold one chip of `npu-smi info` or `info -m`; -1 and "" stand for what was not printed."""
+    """One chip of `npu-smi info` or `info -m`; -1 and "" stand for what is not printed."""
 
     npu_id: int
     chip_id: int = 0
@@ -20,23 +30,36 @@ class SmiChip:
     name: str = ""
     health: str = ""
     bus: str = ""
+    processes: tuple[SmiProcess, ...] = ()
+
+    @property
+    def device_id(self) -> int:
+        """The N of /dev/davinciN: printed on A3; on 910A and A2, with one chip per NPU, the NPU ID."""
+        return self.phy_id if self.phy_id >= 0 else self.npu_id + self.chip_id
 
 
 def parse_info(text: str) -> tuple[list[SmiChip], str]:
-    """Read `npu-smi info`: (chips, generation as far as the header tells, else "").
+    """Read `npu-smi info`: (chips with their processes, generation if the header shows it, else "").
 
-    The header of the chip rows tells the family: `Chip  Phy-ID` is A3, `NPU ID` in the first header a 950,
-    `Chip` alone 910A or A2. Rows are split at `|`, because widths differ between versions.
+    The header of the chip rows shows the family: `Chip  Phy-ID` is A3, `NPU ID` in the first header a 950,
+    `Chip` alone 910A or A2. Rows are split at `|`, because widths differ between versions. The processes
+    are in a table of their own, below the chips.
     """
     chips: list[SmiChip] = []
+    processes: dict[Place, list[SmiProcess]] = {}
     head: list[str] | None = None
-    layout, health = "", 1
+    layout, health, below = "", 1, False
     for cells in _rows(text):
-        if cells[0].startswith("NPU") and len(cells) > 1 and cells[1].startswith("Process"):
-            break
+        if _is_process(cells):
+            place, process = _process(cells)
+            processes.setdefault(place, []).append(process)
+            continue
+        below = below or (cells[0].startswith("NPU") and len(cells) > 1 and cells[1].startswith("Process"))
+        if below:
+            continue
         layout = _layout(cells) or layout
         health = next((index for index, cell in enumerate(cells) if cell == "Health"), health)
-        if layout and re.match(r"\d+(\s|\Z)", cells[0]):
+        if layout and re.match(r"[0-9]{1,9}(\s|\Z)", cells[0]):
             if layout == "950":
                 chips.extend(_one_line_chip(cells, health))
             elif head is None:
@@ -44,7 +67,23 @@ def parse_info(text: str) -> tuple[list[SmiChip], str]:
             else:
                 chips.extend(_two_line_chip(head, cells))
                 head = None
+    chips = [replace(c, processes=tuple(processes.get((c.npu_id, c.chip_id), ()))) for c in chips]
     return chips, _generation(layout, chips)
+
+
+def _is_process(cells: list[str]) -> bool:
+    """Recognise a row of the process table: NPU and chip (950: NPU alone), process id, name, memory."""
+    return len(cells) == 4 and _numeric(cells[0].split()) and _numeric(cells[1].split())
+
+
+def _process(cells: list[str]) -> tuple[Place, SmiProcess]:
+    place = [int(word) for word in cells[0].split()]
+    chip = place[-1] if len(place) > 1 else 0
+    return (place[0], chip), SmiProcess(int(cells[1].split()[0]), cells[2])
+
+
+def _numeric(words: list[str]) -> bool:
+    return bool(words) and all(re.match(r"[0-9]{1,9}\Z", word) for word in words)
 
 
 def _rows(text: str) -> Iterator[list[str]]:
@@ -65,7 +104,7 @@ def _layout(cells: list[str]) -> str:
 
 def _two_line_chip(head: list[str], row: list[str]) -> list[SmiChip]:
     first, second = head[0].split(None, 1), row[0].split()
-    if not second or not all(word.isdigit() for word in second) or len(head) < 2 or len(row) < 2:
+    if not _numeric(second) or len(head) < 2 or len(row) < 2:
         return []
     phy = int(second[1]) if len(second) > 1 else -1
     name = first[1] if len(first) > 1 else ""
@@ -87,19 +126,18 @@ def _generation(layout: str, chips: list[SmiChip]) -> str:
 
 
 def generation_of(name: str) -> str:
-    """Tell the generation from a chip name, "" when it does not tell: A3 calls itself Ascend910 too.
+    """Derive the generation from a chip name; "" when the name is ambiguous: A3 is called Ascend910 too.
 
     >>> [generation_of(name) for name in ("910A", "Ascend 910B4", "910B3", "Ascend910", "Ascend950PR", "xxx")]
     ['910A', 'A2', 'A2', '', '950', '']
     """
     match = re.search(r"(950|910(?:_93|[A-C])?)", name)
-    return {"950": "950", "910A": "910A", "910B": "A2", "910C": "A3", "910_93": "A3"}.get(
-        match.group(1) if match else "", ""
-    )
+    known = {"950": "950", "910A": "910A", "910B": "A2", "910C": "A3", "910_93": "A3"}
+    return known.get(match.group(1), "") if match else ""
 
 
 def parse_mapping(text: str) -> list[SmiChip]:
-    """Read `npu-smi info -m`; by column titles; rows without a logic id (Mcu) are no chips."""
+    """Read `npu-smi info -m` by its column titles; rows without a logic id (Mcu) are no chips."""
     chips: list[SmiChip] = []
     titles: list[str] = []
     for line in text.splitlines():
@@ -133,7 +171,7 @@ def parse_list(text: str) -> list[tuple[int, int]]:
 
 
 def parse_health(text: str) -> str:
-    """Read `npu-smi info -t health`: OK, Warning, Alarm, Critical ..., "" when it is not said."""
+    """Read `npu-smi info -t health`: OK, Warning, Alarm, Critical ...; "" when there is none."""
     return dict(pairs(text)).get("Health Status", "")
 
 
@@ -144,12 +182,12 @@ def parse_spod(text: str) -> dict[str, str]:
 
 
 def parse_board(text: str) -> str:
-    """Read the generation from the PCI Device ID of `npu-smi info -t board`; "" when it is not there."""
+    """Read the generation from the PCI Device ID of `npu-smi info -t board`; "" when there is none."""
     return pci_generation(dict(pairs(text)).get("PCI Device ID", ""))
 
 
 def pci_generation(device: str) -> str:
-    """Tell the generation from a PCI device id of vendor 19e5.
+    """Map a PCI device id of vendor 19e5 to the generation.
 
     >>> pci_generation("0xD801"), pci_generation("0xd803"), pci_generation("0x1234")
     ('910A', 'A3', '')
@@ -171,7 +209,7 @@ def parse_topo(text: str) -> dict[int, str]:
 
 
 def pairs(text: str) -> Iterator[tuple[str, str]]:
-    """Give the `Key : value` lines."""
+    """Yield the `Key : value` lines."""
     for line in text.splitlines():
         key, colon, value = line.partition(":")
         if colon:

@@ -12,10 +12,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from launcher.checks import doctor, network, npu
+from launcher.checks import doctor, network
 from launcher.checks.bundle import mask_environ, mask_text, write_bundle
-from launcher.checks.machine import Finding, Machine
+from launcher.checks.finding import Finding
+from launcher.checks.machine import RecordingMachine
 from launcher.commands.doctor import doctor as command
+from rank_table.sources.npu_smi import parse_info
 from tests.faults.helpers import alive
 
 DRIVER = (
@@ -53,7 +55,7 @@ def packages(root: Path, *names: str) -> list[str]:
 
 def server(
     root: Path, table: str, devices: int = 8, tls: str = "0", link: str = "UP", pods: str = ""
-) -> Machine:
+) -> RecordingMachine:
     """Build a healthy server; the last device gets `tls` and `link`, every chip the super pod `pods`."""
     for number in range(devices):
         write(root, f"dev/davinci{number}")
@@ -80,7 +82,7 @@ def server(
         },
     )
     paths = packages(root, "tensorflow-1.15.5", "npu_bridge-1.15.0")
-    return Machine(
+    return RecordingMachine(
         {"PATH": "/usr/bin:/bin", "ASCEND_HOME_PATH": "/x"},
         str(root),
         folder=str(root),
@@ -89,7 +91,7 @@ def server(
     )
 
 
-def by_name(machine: Machine) -> dict[str, Finding]:
+def by_name(machine: RecordingMachine) -> dict[str, Finding]:
     """Keep the gravest finding of each name."""
     found: dict[str, Finding] = {}
     for finding in doctor.examine(machine):
@@ -245,7 +247,7 @@ def test_adapter_tensorflow_and_python_must_be_a_set_that_exists(
     tmp_path: Path, names: tuple[str, ...], python: tuple[int, int], level: str
 ) -> None:
     write(tmp_path, "dev/davinci0")
-    machine = Machine(
+    machine = RecordingMachine(
         {"PATH": ""},
         str(tmp_path),
         folder=str(tmp_path),
@@ -274,15 +276,15 @@ def test_unreserved_ports_are_counted_and_existing_ones_kept(tmp_path: Path) -> 
 
 
 def test_a_machine_without_npu_says_so_and_checks_the_rest(tmp_path: Path) -> None:
-    found = by_name(Machine({"PATH": ""}, str(tmp_path), folder=str(tmp_path)))
-    assert "no NPU here" in found["devices"].what and found["devices"].level == "ok"
+    found = by_name(RecordingMachine({"PATH": ""}, str(tmp_path), folder=str(tmp_path)))
+    assert "no NPU on this machine" in found["devices"].what and found["devices"].level == "ok"
     assert {"disk", "limit nofile", "shared memory", "python"} <= set(found)
     assert not {"driver", "CANN", "adapter", "reserved ports", "device IPs"} & set(found)
 
 
 def test_a_driver_without_devices_is_an_error(tmp_path: Path) -> None:
     tool(tmp_path, "npu-smi", {"*": ""})
-    found = by_name(Machine({"PATH": "/bin"}, str(tmp_path), folder=str(tmp_path)))
+    found = by_name(RecordingMachine({"PATH": "/bin"}, str(tmp_path), folder=str(tmp_path)))
     assert found["devices"].level == "error" and found["npu-smi"].level == "warning"
 
 
@@ -294,7 +296,7 @@ def test_a_tool_that_hangs_is_given_up_and_not_asked_again(tmp_path: Path) -> No
     for name, place in PLACES.items():
         line = f"#!/bin/sh\nsleep 60 &\necho $! >> {tmp_path}/asked-{name}\nwait\n"
         write(tmp_path, place, line).chmod(0o755)
-    machine = Machine({"PATH": "/usr/bin:/bin"}, str(tmp_path), timeout=0.5, folder=str(tmp_path))
+    machine = RecordingMachine({"PATH": "/usr/bin:/bin"}, str(tmp_path), timeout=0.5, folder=str(tmp_path))
     findings = doctor.examine(machine)
     assert not [finding for finding in findings if finding.name == "device IPs"]
     late = [finding.what for finding in findings if finding.name == "tools"]
@@ -309,9 +311,9 @@ def test_a_tool_that_hangs_is_given_up_and_not_asked_again(tmp_path: Path) -> No
     [("npu-smi-info-a2-910B3.txt", list(range(8))), ("npu-smi-info-a3-910C.txt", list(range(16)))],
 )
 def test_real_tables_give_every_device_its_physical_id(shared: Path, file: str, ids: list[int]) -> None:
-    cards = npu.read_cards((shared / "data" / "npu_samples" / file).read_text())
-    assert [card.device_id for card in cards] == ids
-    assert {card.health for card in cards} == {"OK"}
+    chips, _ = parse_info((shared / "data" / "npu_samples" / file).read_text())
+    assert [chip.device_id for chip in chips] == ids
+    assert {chip.health for chip in chips} == {"OK"}
 
 
 def test_the_bundle_holds_the_answers_without_secrets_and_replaces_nothing(tmp_path: Path) -> None:

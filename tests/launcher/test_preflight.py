@@ -15,7 +15,8 @@ from typing import Any, Sequence
 import pytest
 
 from launcher.checks import preflight
-from launcher.checks.preflight import Finding, Subject
+from launcher.checks.finding import Finding
+from launcher.checks.preflight import Subject
 from launcher.config.job import JobConfig
 from launcher.errors import PreflightError, UsageError
 from launcher.plan.model import Plan, RankSpec
@@ -82,7 +83,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Server:
 
 
 def errors(findings: Sequence[Finding]) -> dict[str, str]:
-    return {finding.check: finding.message for finding in findings if finding.level == "error"}
+    return {finding.name: str(finding) for finding in findings if finding.level == "error"}
 
 
 def test_a_ready_server_has_no_finding(server: Server) -> None:
@@ -140,7 +141,7 @@ def test_case_72_a_device_that_this_user_may_not_open_is_refused(server: Server)
         if pid == 0:
             if os.getuid() == 0:  # root may open everything
                 os.setresuid(65534, 65534, 65534)
-            texts = [text for _, text in preflight.devices(subject)]
+            texts = [what for _, what, _ in preflight.devices(subject)]
             os._exit(0 if len(texts) == 1 and "davinci1 may not be opened" in texts[0] else 1)
         assert os.waitpid(pid, 0)[1] == 0
 
@@ -159,13 +160,13 @@ def test_case_72_an_npu_smi_that_fails_hangs_or_prints_garbage_is_a_warning_that
     server.host.tool("npu-smi", {"info": answer})
     monkeypatch.setattr(preflight, "TOOL_TIMEOUT", 0.5 if "no answer" in says else 60.0)
     (finding,) = server.check()
-    assert (finding.check, finding.level) == ("health", "warning") and says in finding.message
+    assert (finding.name, finding.level) == ("health", "warning") and says in finding.what
 
 
 def test_case_72_a_missing_npu_smi_is_a_warning(server: Server) -> None:
     (server.host.bin / "npu-smi").unlink()
     (finding,) = server.check()
-    assert finding.level == "warning" and "npu-smi: not found on PATH" in finding.message
+    assert finding.level == "warning" and "npu-smi: not found on PATH" in finding.what
 
 
 def test_case_73_devices_that_an_outer_variable_hides_are_refused(server: Server) -> None:
@@ -178,7 +179,7 @@ def test_case_73_devices_that_an_outer_variable_hides_are_refused(server: Server
 
 def test_case_73_an_inventory_file_that_contradicts_the_outer_variable_is_refused(server: Server) -> None:
     plan = server.plan((4, 5), ASCEND_RT_VISIBLE_DEVICES="4,5", PATH=str(server.host.bin))
-    found = [f.message for f in server.check(plan, inventory="hosts.yaml") if f.check == "host"]
+    found = [f.what for f in server.check(plan, inventory="hosts.yaml") if f.name == "host"]
     assert "rank 0: device 4 has logical id 0 here, not 4" in found[0] and "rank 1" in found[1]
 
 
@@ -274,15 +275,14 @@ def test_all_findings_come_at_once_and_name_the_way_past_them(server: Server) ->
         preflight.raise_if_any(found)
     lines = str(caught.value).splitlines()
     assert caught.value.exit_code == 78 and len(lines) == 4
-    assert lines[3].endswith(
-        "--no-preflight devices --no-preflight health --no-preflight files starts all the same"
-    )
+    options = "--skip-preflight devices --skip-preflight health --skip-preflight files"
+    assert lines[3].endswith(f"to start anyway, pass {options}")
 
 
 def test_a_check_that_is_skipped_is_not_made_and_an_unknown_one_is_refused(server: Server) -> None:
     server.health(["Alarm"] * 8)
     assert server.check(skip=("health", "ports", "disk")) == []
-    with pytest.raises(UsageError, match="'helth' is no check; did you mean health"):
+    with pytest.raises(UsageError, match="'helth': no such check; did you mean health"):
         server.check(skip=("helth",))
 
 
@@ -291,7 +291,7 @@ def test_programs_and_folders_that_cannot_be_used_are_found_on_cpu_devices_too(t
     spec = RankSpec(0, "h", 0, 0, 0, (str(tmp_path / "file"),), {}, str(tmp_path / "gone"))
     plan = Plan("job", "job-1", str(tmp_path / "file" / "runs" / "job-1"), "h", "cpu", "{}", (spec,))
     found = preflight.check(plan, JobConfig(), RankTable(()))
-    messages = [finding.message for finding in found if finding.level == "error"]
+    messages = [finding.what for finding in found if finding.level == "error"]
     assert (
         "not executable" in messages[0] and "no such folder" in messages[1] and "not a folder" in messages[2]
     )
@@ -305,7 +305,7 @@ def test_a_full_disk_is_an_error_and_a_nearly_full_one_a_warning(
     free = os.statvfs(str(tmp_path)).f_bavail * os.statvfs(str(tmp_path)).f_frsize
 
     def levels() -> list[str]:
-        return [f.level for f in preflight.check(plan, JobConfig(), RankTable(())) if f.check == "disk"]
+        return [f.level for f in preflight.check(plan, JobConfig(), RankTable(())) if f.name == "disk"]
 
     monkeypatch.setattr(preflight, "FEW_FREE", free * 2)
     assert levels() == ["warning"]

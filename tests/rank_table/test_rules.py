@@ -9,7 +9,7 @@ from typing import Any, Callable, Dict
 
 import pytest
 
-from rank_table.check import ERROR, WARNING, Finding, check, check_file, check_host, check_process
+from rank_table.check import ERROR, WARNING, RuleFinding, check, check_file, check_host, check_process
 from rank_table.inventory import Device, Host
 from rank_table.rules.catalogue import RULES
 from rank_table.table import RankTable
@@ -20,7 +20,7 @@ Document = Dict[str, Any]
 SEEN: set[str] = set()
 
 
-def found(document: Any, chip: str = "", **environ: str) -> list[Finding]:
+def found(document: Any, chip: str = "", **environ: str) -> list[RuleFinding]:
     text = document if isinstance(document, (str, bytes)) else json.dumps(document)
     findings = check(text, chip, environ)
     SEEN.update(finding.rule for finding in findings)
