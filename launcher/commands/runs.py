@@ -46,7 +46,7 @@ def ps(run: str, every: bool, as_json: bool, runs_dir: str) -> None:
 def run_row(state: State) -> dict[str, Any]:
     """Give what `ps` shows of a run."""
     specs = state.plan.ranks if state.plan else ()
-    steps = [beat.get("step") for beat in registry.heartbeats(state.run).values()]
+    steps = [registry.training_step(beat) for beat in registry.heartbeats(state.run).values()]
     known = [step for step in steps if isinstance(step, int)]
     return {
         "run": state.run.path.name,
@@ -79,7 +79,7 @@ def process_rows(state: State) -> list[dict[str, Any]]:
                 "pid": found.pid,
                 "age": procfs.span(procfs.seconds(found.pid)),
                 "memory_mb": procfs.memory(found.pid) >> 20,
-                "step": beat.get("step"),
+                "step": registry.training_step(beat),
                 "phase": beat.get("phase"),
                 "command": procfs.command(found.pid),
             }

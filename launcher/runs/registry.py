@@ -6,7 +6,7 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple
 
 from launcher.process import procfs, sweep
 from launcher.errors import PlanFormatError, UsageError
@@ -183,6 +183,11 @@ def heartbeats(run: RunDir) -> Dict[int, Dict[str, Any]]:
         if path.parent.name.isdigit():
             found[int(path.parent.name)] = read_json(path)
     return found
+
+
+def training_step(beat: Mapping[str, Any]) -> Any:
+    """Return the last training step of a heartbeat; `step` may be a counter of the phase that came after."""
+    return beat.get("train_step", beat.get("step"))
 
 
 def listed(runs_dir: str, last: int = 0) -> List[RunDir]:

@@ -247,6 +247,7 @@ class Attempt:
         rank.code, rank.ended_ns = code, time.monotonic_ns()
         rank.seconds = self._clock.now() - rank.started
         rank.error = read_error(self._folder.error(rank.rank)) or rank.error
+        rank.heartbeat.refresh(self._folder.heartbeat(rank.rank), rank.heartbeat.seen)  # its last step
         rank.thread_error = read_error(self._folder.thread_error(rank.rank))
         if self._teardown.phase is Phase.RUNNING:
             self._monitor.explain_end(rank)

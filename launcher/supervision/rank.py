@@ -12,6 +12,7 @@ from launcher.diagnosis.failure import ErrorRecord, RankEnd, RankStatus
 from launcher.plan.model import RankSpec
 from launcher.process import spawn
 from launcher.process.procfs import Usage
+from launcher.runs.registry import training_step
 from launcher.supervision.capture import RankLog
 
 
@@ -20,7 +21,8 @@ class Heartbeat:
     """The last heartbeat that was read of a rank. Times are those of the run's clock."""
 
     stamp: tuple[int, int] = (0, 0)  # of the file: ns, inode
-    step: int = 0
+    step: int = 0  # of its phase
+    train_step: int = 0  # the last one of training
     phase: str = ""
     seen: float = 0.0
     has_stepped: bool = False  # it has beaten with a step once: it trains
@@ -48,6 +50,7 @@ class Heartbeat:
         with suppress(OSError, ValueError, TypeError, AttributeError):
             value = json.loads(path.read_text(encoding="utf-8"))
             self.step, self.phase = int(value.get("step", 0)), str(value.get("phase", ""))
+            self.train_step = int(training_step(value) or 0)
         self.has_stepped = self.has_stepped or self.step > 0
         return True
 
@@ -98,7 +101,7 @@ class RankProcess:
             status=self.status,
             error=self.error,
             thread_error=self.thread_error,
-            step=self.heartbeat.step,
+            step=self.heartbeat.train_step,
             detail=self.detail,
             tail=self.log.tail if self.log else b"",
         )
