@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
@@ -14,27 +15,31 @@ from launcher.checks.machine import Check, RecordingMachine
 
 NAMES = ("bert", "launcher", "rank_table", "squad", "templates")
 HOME = os.path.dirname(os.path.dirname(os.path.realpath(launcher.__file__)))
+APART = "install npu-launch in a virtual environment of its own"
+_INSTALLED = re.compile(rf"(?m)^({'|'.join(NAMES)})(?:/__init__)?\.py,")
 
 
 def check_modules(machine: RecordingMachine) -> Iterable[Finding]:
-    """Name modules that a rank would import instead of those of this installation.
+    """Name modules that a rank would import instead of those of this installation; import nothing.
 
-    A rank has the launch folder (or its script's) before the interpreter's own path. Nothing is imported.
+    A rank has the launch folder, or its script's, before the interpreter's own path.
     """
     folder = os.path.realpath(machine.folder)
     paths = [path for path in machine.paths if os.path.realpath(path) != folder]
-    clean = True
+    overwritten = _owners(Path(HOME))
+    problems: list[Finding] = []
     for name in NAMES:
         local, installed = _find(name, [folder]), _find(name, paths) or _find_by_hook(name)
+        others = [owner for owner in overwritten.get(name, ()) if owner.partition("-")[0] != "npu_launch"]
         if local and not _is_own(local, name):
-            clean = False
             what = f"in this folder, `import {name}` finds {local}, not npu-launch's own {name}"
-            yield Finding("modules", WARNING, what, "start jobs in another folder, or rename it")
-        elif installed and not local and not _is_own(installed, name):
-            clean = False
-            yield _shadowed(name, installed)
-    if clean:
-        yield Finding("modules", OK, f"{', '.join(NAMES)} from {HOME}")
+            problems.append(Finding("modules", WARNING, what, "start jobs in another folder, or rename it"))
+        elif not local and installed and not _is_own(installed, name):
+            problems.append(_shadowed(name, installed))
+        elif others:
+            what = f"{', '.join(others)} has installed its own {name} over npu-launch's in {HOME}"
+            problems.append(Finding("modules", ERROR, what, APART))
+    yield from problems or [Finding("modules", OK, f"{', '.join(NAMES)} from {HOME}")]
 
 
 def _find(name: str, paths: Sequence[str]) -> str:
@@ -46,7 +51,7 @@ def _find(name: str, paths: Sequence[str]) -> str:
 
 
 def _find_by_hook(name: str) -> str:
-    """Ask the import hooks behind the path, as editable installations use them."""
+    """Ask the import hooks that follow the path; editable installations use them."""
     hooks = [hook for hook in sys.meta_path if hook is not PathFinder and hasattr(hook, "find_spec")]
     return next(filter(None, (_file(hook.find_spec(name, None, None)) for hook in hooks)), "")
 
@@ -60,28 +65,30 @@ def _is_own(file: str, name: str) -> bool:
 
 
 def _shadowed(name: str, file: str) -> Finding:
-    folder = Path(file).parent.parent if Path(file).name.startswith("__init__.") else Path(file).parent
-    owner = _distribution(folder, name)
-    what = f"`import {name}` finds {file}{f' of {owner}' if owner else ''}, not npu-launch's own {name}"
-    todo = "install npu-launch in a virtual environment of its own"
-    if owner:
-        todo = f"`pip uninstall {owner.partition('-')[0]}`, or {todo}"
-    else:
-        todo = f"take {folder} off PYTHONPATH, or {todo}"
-    return Finding("modules", ERROR, what, todo)
+    folder = Path(file).parent.parent if Path(file).stem == "__init__" else Path(file).parent
+    owner = next(iter(_owners(folder).get(name, ())), "")
+    whose = f"{file} of {owner}" if owner else file
+    todo = f"`pip uninstall {owner.partition('-')[0]}`" if owner else f"take {folder} off PYTHONPATH"
+    what = f"`import {name}` finds {whose}, not npu-launch's own {name}"
+    return Finding("modules", ERROR, what, f"{todo}, or {APART}")
 
 
-def _distribution(folder: Path, name: str) -> str:
-    """Return NAME-VERSION of the distribution that installed a module into a folder, or ""."""
+def _owners(folder: Path) -> dict[str, list[str]]:
+    """Map each of our names to the distributions (NAME-VERSION) that have installed it into a folder."""
+    found: dict[str, list[str]] = {}
     for info in sorted(folder.glob("*-info")):
-        for listing in (info / "RECORD", info / "top_level.txt"):
-            try:
-                lines = listing.read_text(encoding="utf-8", errors="replace").splitlines()
-            except OSError:
-                continue
-            if any(line.partition(",")[0].partition("/")[0] in (name, f"{name}.py") for line in lines):
-                return info.stem
-    return ""
+        names = set(_INSTALLED.findall(_text(info / "RECORD")))
+        names |= set(_text(info / "top_level.txt").split()) & set(NAMES)
+        for name in names:
+            found.setdefault(name, []).append(info.stem)
+    return found
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
 
 
 CHECKS: list[Check] = [check_modules]

@@ -6,19 +6,22 @@ import io
 import json
 import os
 import stat
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
-from launcher.checks import doctor, network
+from launcher.checks import doctor, modules, network
 from launcher.checks.bundle import mask_environ, mask_text, write_bundle
 from launcher.checks.finding import Finding
 from launcher.checks.machine import RecordingMachine
 from launcher.commands.doctor import doctor as command
 from rank_table.sources.npu_smi import parse_info
 from tests.faults.helpers import alive
+from tests.launching import ROOT
 
 DRIVER = (
     "Version=23.0.7\nInnerversion=V100R001C15SPC012B220\n"
@@ -106,20 +109,18 @@ def table(devices: int = 8, health: str = "OK", processes: str = "", kind: str =
     third = kind == "A3"
     rows = [
         "| NPU   Name                | Health        | Power(W)    Temp(C)           Hugepages-Usage(page)|",
-        "| Chip  %-20s| Bus-Id        | AICore(%%)   Memory-Usage(MB)  HBM-Usage(MB)        |"
-        % ("Phy-ID" * third),
+        f"| Chip  {'Phy-ID' * third:<20}| Bus-Id        | AICore(%)   Memory-Usage(MB)  HBM-Usage(MB)      |",
     ]
     for number in range(devices):
         state = health if number == devices - 1 else "OK"
         npu, chip = divmod(number, 2) if third else (number, 0)
         name = "Ascend910" if third else kind
         rows.append(
-            f"| {npu:<5d} {name!s:<20}| {state!s:<13} | 67.0        38                0    / 0             |"
+            f"| {npu:<5d} {name:<20}| {state:<13} | 67.0        38                0    / 0             |"
         )
         place = f"{chip:<5d} {number if third else ''}"
         rows.append(
-            "| %-25s | 0000:%02X:00.0  | 0           0    / 0          0 / 65536            |"
-            % (place, number)
+            f"| {place:<25} | 0000:{number:02X}:00.0  | 0           0    / 0          0 / 65536            |"
         )
         rows.append("+===========================+===============+=====================================+")
     return "\n".join([*rows, processes]) + "\n"
@@ -273,6 +274,8 @@ def test_unreserved_ports_are_counted_and_existing_ones_kept(tmp_path: Path) -> 
     finding = by_name(machine)["reserved ports"]
     assert finding.level == "warning" and finding.what.startswith("16 of the ports")
     assert "8080,60000-60015" in finding.todo
+    write(tmp_path, "proc/sys/net/ipv4/ip_local_reserved_ports", "60000-60031,x-,9-3\n")
+    assert by_name(machine)["reserved ports"].level == "ok"  # what is no port is skipped
 
 
 def test_a_machine_without_npu_says_so_and_checks_the_rest(tmp_path: Path) -> None:
@@ -353,3 +356,47 @@ def test_the_report_counts_errors_and_says_what_to_do() -> None:
     out = io.StringIO()
     doctor.print_report([Finding("a", "ok", "fine"), Finding("links", "error", "down", "plug it in")], out)
     assert out.getvalue().splitlines()[-2:] == ["                -> plug it in", "1 errors, 0 warnings"]
+
+
+def foreign(folder: Path, name: str, distribution: str = "") -> str:
+    """Install a package of one of our names into a folder, by a distribution or by hand."""
+    write(folder, f"{name}/__init__.py", "raise RuntimeError('imported')\n")
+    if distribution:
+        write(folder, f"{distribution}.dist-info/RECORD", f"other.py,,\n{name}/__init__.py,sha256=x,9\n")
+    return str(folder)
+
+
+def test_a_module_that_another_distribution_puts_in_front_of_ours_is_an_error(tmp_path: Path) -> None:
+    """Through the command, with a second package on the path of a real interpreter."""
+    other = foreign(tmp_path / "site", "squad", "squad_metrics-1.0")
+    foreign(tmp_path / "site", "bert")
+    env = dict(os.environ, PYTHONPATH=os.pathsep.join((other, str(ROOT))))
+    line = [sys.executable, "-c", "from launcher.cli import main; main()", "doctor", "--json"]
+    done = subprocess.run(line, cwd=str(tmp_path), env=env, stdout=subprocess.PIPE, check=False)
+    found = [Finding(**item) for item in json.loads(done.stdout.decode()) if item["name"] == "modules"]
+    assert done.returncode == 78 and [finding.level for finding in found] == ["error", "error"]
+    assert f"`import bert` finds {other}/bert/__init__.py, not npu-launch's own" in found[0].what
+    assert found[0].todo.startswith(f"take {other} off PYTHONPATH")
+    assert f"finds {other}/squad/__init__.py of squad_metrics-1.0" in found[1].what
+    assert found[1].todo.startswith("`pip uninstall squad_metrics`")
+
+
+def test_a_module_in_the_launch_folder_is_a_warning_and_a_folder_without_init_is_none(tmp_path: Path) -> None:
+    machine = RecordingMachine({"PATH": ""}, str(tmp_path), folder=str(tmp_path), paths=[str(ROOT)])
+    (tmp_path / "templates").mkdir()  # a namespace package: every other module of that name wins
+    (found,) = modules.check_modules(machine)
+    assert (found.level, found.what) == ("ok", f"bert, launcher, rank_table, squad, templates from {ROOT}")
+    write(tmp_path, "bert.py")
+    (found,) = modules.check_modules(machine)
+    assert found.level == "warning" and f"`import bert` finds {tmp_path}/bert.py" in found.what
+
+
+def test_a_distribution_that_installed_over_ours_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(modules, "HOME", foreign(tmp_path / "site", "templates", "flask_templates-2.1"))
+    write(tmp_path / "site", "npu_launch-0.1.0.dist-info/top_level.txt", "templates\n")
+    machine = RecordingMachine({}, str(tmp_path), folder=str(tmp_path), paths=[modules.HOME])
+    found = [finding for finding in modules.check_modules(machine) if "templates" in finding.what]
+    assert [finding.level for finding in found] == ["error"]
+    assert found[0].what.startswith("flask_templates-2.1 has installed its own templates over")

@@ -91,6 +91,7 @@ def test_the_wider_table_is_read_too_and_its_processes_are_no_chips() -> None:
     chips, generation = npu_smi.parse_info(WIDE)
     assert [(chip.npu_id, chip.health) for chip in chips] == [(4, "Warning")]
     assert generation == "A2"
+    assert [str(process) for process in chips[0].processes] == ["python (pid 6277)"]
 
 
 def test_npu_smi_info_of_950_has_one_row_a_device() -> None:
@@ -100,6 +101,7 @@ def test_npu_smi_info_of_950_has_one_row_a_device() -> None:
         (0, "Ascend950PR", "OK"),
         (1, "Ascend950PR", "Alarm"),
     ]
+    assert [[process.pid for process in chip.processes] for chip in chips] == [[6277], []]
 
 
 def test_the_mapping_is_read_by_its_titles_without_the_mcu(samples: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from rank_table.check import ERROR, check
 from rank_table.convert import convert
 from rank_table.inventory import Device, Host, Inventory, InventoryError, merge, natural, virtual_cpu
-from rank_table.ranges import spell
+from rank_table.ranges import parse_lenient, parse_part, spell
 from rank_table.render import render
 from rank_table.show import show
 from rank_table.table import RankTable, RankTableError
@@ -281,6 +281,19 @@ def test_names_sort_as_people_count_and_numbers_are_spelt_as_devices_takes_them(
         "a10",
     ]
     assert (spell([0, 1, 2, 7]), spell([]), spell([3])) == ("0-2,7", "", "3")
+
+
+def test_one_part_of_a_list_is_a_number_or_a_range_and_nothing_else() -> None:
+    assert (parse_part("7"), parse_part("0-3"), parse_part("3-3")) == (range(7, 8), range(4), range(3, 4))
+    assert parse_part("3-0") is not None and not parse_part("3-0")  # descending: empty
+    refused = ("", "-", "-1", "1-", "1-2-3", " 1", "1 - 2", "a", "\u00b2", "\u0663", "1234567890")
+    assert [parse_part(text) for text in refused] == [None] * len(refused)
+
+
+def test_a_list_of_the_kernel_is_read_past_what_is_no_part_of_it() -> None:
+    assert parse_lenient("0-2,8\n") == {0, 1, 2, 8}
+    assert parse_lenient(" 0-1  4 , 6,x,9-3,-,0-999999999") == {0, 1, 4, 6}
+    assert parse_lenient("") == set()
 
 
 def test_a_rank_imports_nothing_but_the_standard_library_with_the_table() -> None:
