@@ -26,7 +26,7 @@ COMMANDS = {
         "Make, check, show, merge, convert rank tables.",
     ),
     "inventory": (
-        "launcher.commands.rank_table:inventory",
+        "launcher.commands.inventory:inventory",
         "Show this host's devices and where each value comes from.",
     ),
     "export": ("launcher.commands.export:export", "Write a checkpoint as safetensors or SavedModel."),

@@ -1,6 +1,6 @@
 """Test cases: rows of a 13-column CSV, each of which is one job for npu-launch.
 
-The columns are those of the e2e scripts of Ascend's model zoo. Nothing of the machine is changed: a case
+The columns are those of the end-to-end tests of Ascend's ModelZoo. Nothing of the machine is changed: a case
 is an ordinary run with its own folder.
 """
 
@@ -32,7 +32,7 @@ _MODULE = re.compile(r"(?!.*\.sh$)[A-Za-z_]\w*(\.\w+)+$")
 
 @dataclass(frozen=True)
 class Case:
-    """Hold one row and where it stands."""
+    """One row of the file, and its line."""
 
     file: str
     line: int
@@ -54,9 +54,8 @@ class Case:
     @property
     def slug(self) -> str:
         """A name for folders."""
-        return "case_{}_{}".format(
-            *tuple(re.sub(r"[^\w.-]+", "_", text) for text in (self.number, self.name))
-        )
+        number, name = (re.sub(r"[^\w.-]+", "_", text) for text in (self.number, self.name))
+        return f"case_{number}_{name}"
 
     def fail(self, column: str, message: str) -> ConfigError:
         """Make the error of one column of this row."""
@@ -74,23 +73,23 @@ def read_cases(path: Path) -> list[Case]:
         raise ConfigError(f"{reason}; give a CSV file of cases", file=str(path)) from None
     if not rows or rows[0][1][:1] != [COLUMNS[0]]:
         raise ConfigError(
-            "the first line must name the columns: {}".format(",".join(COLUMNS)), file=str(path), line=1
+            f"the first line must name the columns: {','.join(COLUMNS)}", file=str(path), line=1
         )
     cases: list[Case] = []
     for line, cells in rows[1:]:
         if any(cells) and not cells[0].startswith("#"):
             cases.append(_case(str(path), line, cells))
             if cases[-1].number in [case.number for case in cases[:-1]]:
-                raise cases[-1].fail("CASENUM", f"{cases[-1].number} stands twice; number the cases")
+                raise cases[-1].fail(
+                    "CASENUM", f"duplicate number {cases[-1].number}; give each case its own"
+                )
     return cases
 
 
 def _case(file: str, line: int, cells: Sequence[str]) -> Case:
     if len(cells) != len(COLUMNS):
         raise ConfigError(
-            f"{len(cells)} columns instead of {len(COLUMNS)}: {','.join(COLUMNS)}",
-            file=file,
-            line=line,
+            f"{len(cells)} columns (expected {len(COLUMNS)}: {','.join(COLUMNS)})", file=file, line=line
         )
     case = Case(file, line, dict(zip(COLUMNS, cells)))
     for column in ("CASENUM", "CASENAME", "DEVICE_ID", "RUN_ALGORITHM_CMD"):
@@ -98,14 +97,13 @@ def _case(file: str, line: int, cells: Sequence[str]) -> Case:
             raise case.fail(column, "empty; give a value")
     here = ("", "127.0.0.1", "localhost", socket.gethostname())
     if case.row["SERVER_ID"] not in here:
-        raise case.fail(
-            "SERVER_ID", "{} is another host; cases run on this one".format(case.row["SERVER_ID"])
-        )
+        server = case.row["SERVER_ID"]
+        raise case.fail("SERVER_ID", f"{server} is another host; run its cases there, or leave it empty")
     return case
 
 
 def select(cases: Sequence[Case], number: str, file: str) -> list[Case]:
-    """Give all cases or the one of that number. UsageError: none, or no such number."""
+    """Return all cases, or the one of that number. UsageError: there is none."""
     chosen = [case for case in cases if number in ("all", case.number)]
     if not chosen:
         known = ", ".join(case.number for case in cases) or "none"
@@ -117,9 +115,9 @@ def job(case: Case, runs_dir: Path, environ: Mapping[str, str]) -> dict[str, Any
     """Turn a case into the keys of a train.yaml.
 
     A command of a script or module with nothing but --flags becomes `program` and `args`, which the
-    launcher can check; any other becomes a command list. In it, ${RANK_ID} is the case's name, as the
-    seed's run id was, ${DEVICE_ID} the first device, ${CASES_DIR} the folder of all the cases' runs; the rest
-    is looked up in the environment.
+    launcher can check; any other becomes a command list. In it, ${RANK_ID} is the case's name, as in the
+    original script, ${DEVICE_ID} the first device, ${CASES_DIR} the folder of all the cases' runs; other
+    names are looked up in the environment.
     """
     environ = dict(environ, CASES_DIR=os.path.abspath(str(runs_dir.parent)))
     variables = {name: case.row[name] for name in _VARIABLES if case.row[name]}

@@ -1,6 +1,6 @@
-"""Read an environment file: KEY=VALUE or `export KEY=VALUE` lines. No shell is run.
+"""Environment files: lines of KEY=VALUE or `export KEY=VALUE`, read without a shell.
 
-Quotes, backslashes, comments and $NAME, ${NAME}, ${NAME:-default} mean what they mean to a shell.
+Quotes, backslashes, comments and $NAME, ${NAME}, ${NAME:-default} have the meaning that a shell gives them.
 Anything that a shell would have to execute is refused.
 """
 
@@ -21,7 +21,7 @@ _PIECE = re.compile(r"""'([^']*)'|"((?:[^"\\]|\\.)*)"|\\(.)|((?:\$\{[^}'"\\`$]*\
 
 
 def read(path: Path, environ: Mapping[str, str]) -> dict[str, str]:
-    """Give the variables of a file; `environ` is what $NAME refers to. ConfigError: file, line, what."""
+    """Read the variables of a file; $NAME is looked up in `environ`. ConfigError: an invalid line."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -63,9 +63,9 @@ def expand(text: str, lookup: Lookup) -> str:
 
 
 def words(text: str, lookup: Lookup) -> list[str]:
-    """Split a command into words as a shell does; what stands in single quotes is left for the program.
+    """Split a command into words as a shell does; text in single quotes is left for the program.
 
-    ValueError: a quote left open, a variable without value, or something that only a shell can do.
+    ValueError: a quote left open, a variable without a value, or something that only a shell can do.
     """
     found: list[str] = []
     place = 0

@@ -145,7 +145,7 @@ def given_table(
 def logical_ids(
     table: RankTable, server_id: str, backend: str, machine: Machine
 ) -> dict[tuple[str, int], int]:
-    """Map the devices of a given table to logical ids: this host's as its sources say, others' by position."""
+    """Map the devices of a given table to logical ids: this host's by its sources, others' by position."""
     found: dict[tuple[str, int], int] = {}
     for server in table.servers:
         ids: list[int] = sorted(rank.device_id for rank in table.ranks_of(server))

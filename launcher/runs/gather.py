@@ -19,7 +19,7 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterable, Iterator, Mapping, Sequence
 
 from launcher.run_dir import RunDir, write_atomic
 
@@ -31,27 +31,27 @@ class Gathered:
     """Say what was gathered; `problems` names what a rank announced and did not leave whole."""
 
     checkpoint: str = ""  # path of the newest prefix
-    predictions: Tuple[str, ...] = ()
-    files: Tuple[str, ...] = ()  # by pattern
-    metrics: Optional[Mapping[str, Any]] = None
-    problems: Tuple[str, ...] = ()
+    predictions: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()  # by pattern
+    metrics: Mapping[str, Any] | None = None
+    problems: tuple[str, ...] = ()
 
 
 def gather(run: RunDir, ranks: Sequence[int], patterns: Sequence[str] = ()) -> Gathered:
     """Collect everything of a run; a file that cannot be taken becomes a problem, never an exception."""
-    problems: List[str] = []
+    problems: list[str] = []
     records = [(rank, record) for rank in ranks for record in _records(run, rank, problems)]
     checkpoint = _checkpoints(run, records, problems)
     predictions = _predictions(run, records, problems)
     files = [path for rank in ranks for path in _by_pattern(run, rank, patterns, problems)]
-    metrics: Dict[str, Any] = {}
+    metrics: dict[str, Any] = {}
     for _, record in records:
         if record["kind"] == "metrics":
             metrics.update(record.get("values") or {k: v for k, v in record.items() if k != "kind"})
     return Gathered(checkpoint, tuple(predictions), tuple(files), metrics or None, tuple(problems))
 
 
-def _records(run: RunDir, rank: int, problems: List[str]) -> Iterator[Record]:
+def _records(run: RunDir, rank: int, problems: list[str]) -> Iterator[Record]:
     """Read what a rank announced; a line cut off by its death is passed over."""
     try:
         lines = run.artifacts(rank).read_bytes().splitlines()
@@ -69,11 +69,11 @@ def _records(run: RunDir, rank: int, problems: List[str]) -> Iterator[Record]:
             yield record
 
 
-def _checkpoints(run: RunDir, records: Iterable[Tuple[int, Record]], problems: List[str]) -> str:
+def _checkpoints(run: RunDir, records: Iterable[tuple[int, Record]], problems: list[str]) -> str:
     """Link the files of the checkpoints that still stand; older ones were removed by keep_checkpoints."""
     newest = {str(r["prefix"]): (rank, r) for rank, r in records if r["kind"] == "checkpoint"}
     found = sorted(newest.values(), key=lambda item: int(item[1]["step"]))
-    manifest: List[Record] = []
+    manifest: list[Record] = []
     latest = ""
     for number, (rank, record) in enumerate(found):
         files = [str(path) for path in record["files"]]
@@ -91,8 +91,8 @@ def _checkpoints(run: RunDir, records: Iterable[Tuple[int, Record]], problems: L
 
 
 def _take(
-    path: str, folder: Path, rank: int, record: Mapping[str, Any], problems: List[str]
-) -> Optional[Record]:
+    path: str, folder: Path, rank: int, record: Mapping[str, Any], problems: list[str]
+) -> Record | None:
     """Link a file into a folder and describe it; None when it is missing or not what its rank wrote."""
     target = folder / os.path.basename(path)
     announced = (record.get("sha256") or {}).get(os.path.basename(path))
@@ -132,7 +132,7 @@ def _link(path: str, target: Path) -> None:
     os.replace(str(fresh), str(target))
 
 
-def _predictions(run: RunDir, records: Iterable[Tuple[int, Record]], problems: List[str]) -> List[str]:
+def _predictions(run: RunDir, records: Iterable[tuple[int, Record]], problems: list[str]) -> list[str]:
     taken = []
     for rank, record in records:
         for path in record.get("files", ()) if record["kind"] == "predictions" else ():
@@ -141,7 +141,7 @@ def _predictions(run: RunDir, records: Iterable[Tuple[int, Record]], problems: L
     return taken
 
 
-def _by_pattern(run: RunDir, rank: int, patterns: Sequence[str], problems: List[str]) -> Iterator[str]:
+def _by_pattern(run: RunDir, rank: int, patterns: Sequence[str], problems: list[str]) -> Iterator[str]:
     """Link a rank's files into gathered/rank_N, below the path that they have in the rank's folder."""
     folder = run.rank_dir(rank)
     for pattern in patterns:

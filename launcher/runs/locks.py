@@ -15,11 +15,11 @@ import stat
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, Dict, Iterable, Iterator, List, Optional, Tuple
+from typing import Any, Iterable, Iterator
 
-from launcher.process import procfs
 from launcher.errors import PreflightError
 from launcher.plan.model import Plan
+from launcher.process import procfs
 from launcher.run_dir import RunDir
 
 # One place for every user of the host: a device is one's own even when the home folders are not.
@@ -40,7 +40,7 @@ class Holder:
         return f"device {self.device} is held by run {self.run or '?'} ({who})"
 
 
-def real_devices(plan: Plan) -> Tuple[int, ...]:
+def real_devices(plan: Plan) -> tuple[int, ...]:
     """List the devices of this host that a run must have to itself: NPUs, not virtual devices."""
     return tuple(spec.device_id for spec in plan.local_ranks) if plan.backend == "npu" else ()
 
@@ -57,7 +57,7 @@ def hold(devices: Iterable[int], run: RunDir) -> Iterator[None]:
     Raises:
         PreflightError: another launch has one of them; names every holder. Nothing is held then.
     """
-    taken: List[int] = []
+    taken: list[int] = []
     try:
         refused = [holder for device in sorted(devices) for holder in _take(device, run, taken)]
         if refused:
@@ -72,7 +72,7 @@ def hold(devices: Iterable[int], run: RunDir) -> Iterator[None]:
             os.close(descriptor)
 
 
-def _take(device: int, run: RunDir, taken: List[int]) -> List[Holder]:
+def _take(device: int, run: RunDir, taken: list[int]) -> list[Holder]:
     descriptor = _open(device, create=True)
     assert descriptor is not None  # noqa: S101  # _open raises when it may create
     holder = _held_by_other(descriptor, device)
@@ -87,9 +87,9 @@ def _take(device: int, run: RunDir, taken: List[int]) -> List[Holder]:
     return []
 
 
-def holders(devices: Iterable[int]) -> List[Holder]:
+def holders(devices: Iterable[int]) -> list[Holder]:
     """Say which of the devices other launches have, without taking any."""
-    found: List[Holder] = []
+    found: list[Holder] = []
     for device in sorted(devices):
         descriptor = _open(device, create=False)
         if descriptor is not None:
@@ -99,7 +99,7 @@ def holders(devices: Iterable[int]) -> List[Holder]:
     return found
 
 
-def _held_by_other(descriptor: int, device: int) -> Optional[Holder]:
+def _held_by_other(descriptor: int, device: int) -> Holder | None:
     """Flock the file; give its holder when that fails, or when it names another living launcher."""
     locked = True
     try:
@@ -114,7 +114,7 @@ def _held_by_other(descriptor: int, device: int) -> Optional[Holder]:
     return holder if not locked or (lives and holder.pid != os.getpid()) else None
 
 
-def _said(descriptor: int) -> Dict[str, Any]:
+def _said(descriptor: int) -> dict[str, Any]:
     try:
         value = json.loads(os.pread(descriptor, 4096, 0).decode("utf-8", "replace") or "{}")
         return {"pid": int(value["pid"]), "start": int(value["start"]), "run": value["run"]} if value else {}
@@ -122,7 +122,7 @@ def _said(descriptor: int) -> Dict[str, Any]:
         return {}
 
 
-def _open(device: int, create: bool) -> Optional[int]:
+def _open(device: int, create: bool) -> int | None:
     """Open a device's lock file, in a folder that every user may write and none may plant links in."""
     place = folder()
     path = os.path.join(place, f"device-{device}.lock")

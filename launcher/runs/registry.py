@@ -6,11 +6,11 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple
+from typing import Any, Iterator, Mapping
 
-from launcher.process import procfs, sweep
 from launcher.errors import PlanFormatError, UsageError
 from launcher.plan.model import Plan
+from launcher.process import procfs, sweep
 from launcher.run_dir import RunDir
 
 
@@ -35,7 +35,7 @@ def resolve(run: str = "", runs_dir: str = "runs") -> RunDir:
     raise UsageError(f"{run}: no such run; {base} has {_some(names) or 'none'}")
 
 
-def _some(names: List[str], most: int = 4) -> str:
+def _some(names: list[str], most: int = 4) -> str:
     return ", ".join(names[-most:]) + (", ..." if len(names) > most else "")
 
 
@@ -44,7 +44,7 @@ def is_run(path: Path) -> bool:
     return (path / "plan.json").is_file() or ((path / "logs").is_dir() and (path / "ranks").is_dir())
 
 
-def all_runs(runs_dir: str = "runs") -> List[RunDir]:
+def all_runs(runs_dir: str = "runs") -> list[RunDir]:
     """List the run folders of a folder, oldest first; `latest` is one of them already."""
     try:
         found = [path for path in Path(runs_dir).iterdir() if not path.is_symlink() and is_run(path)]
@@ -53,12 +53,12 @@ def all_runs(runs_dir: str = "runs") -> List[RunDir]:
     return [RunDir(path.resolve()) for path in sorted(found, key=_started)]
 
 
-def _started(path: Path) -> Tuple[float, str]:
+def _started(path: Path) -> tuple[float, str]:
     made = path / "plan.json"
     return ((made if made.exists() else path).stat().st_mtime, path.name)
 
 
-def read_json(path: Path) -> Dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object; empty when there is none."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
@@ -81,7 +81,7 @@ def read_plan(run: RunDir) -> Plan:
         raise PlanFormatError(f"{run.path.name}: {error}") from None
 
 
-def known_plan(run: RunDir) -> Optional[Plan]:
+def known_plan(run: RunDir) -> Plan | None:
     """Read the plan of a run; None when it cannot be read."""
     try:
         return read_plan(run)
@@ -100,7 +100,7 @@ class Process:
     """Hold a living process of a run; `rank` is None for what is no rank itself."""
 
     pid: int
-    rank: Optional[int]
+    rank: int | None
 
 
 @dataclass(frozen=True)
@@ -109,11 +109,11 @@ class State:
 
     run: RunDir
     word: str
-    exit_code: Optional[int]
-    launcher: Optional[procfs.Identity]
+    exit_code: int | None
+    launcher: procfs.Identity | None
     started: float  # wall clock, seconds
-    processes: Tuple[Process, ...] = ()
-    plan: Optional[Plan] = None
+    processes: tuple[Process, ...] = ()
+    plan: Plan | None = None
     plan_error: str = ""  # why plan.json cannot be read, when there is one
 
 
@@ -133,7 +133,7 @@ def state(run: RunDir) -> State:
     return State(run, word, code, launcher, _started(run.path)[0], living, plan, problem)
 
 
-def _plan_or_error(run: RunDir) -> Tuple[Optional[Plan], str]:
+def _plan_or_error(run: RunDir) -> tuple[Plan | None, str]:
     """Read the plan, or say why not; a run folder without one (logs alone) is nothing to report."""
     try:
         return read_plan(run), ""
@@ -141,7 +141,7 @@ def _plan_or_error(run: RunDir) -> Tuple[Optional[Plan], str]:
         return None, str(error) if run.plan.exists() else ""
 
 
-def launcher_of(run: RunDir) -> Optional[procfs.Identity]:
+def launcher_of(run: RunDir) -> procfs.Identity | None:
     """Give the launcher of a run if it lives on this host."""
     said = read_json(run.path / "launcher.json")
     if said.get("host") != os.uname().nodename:
@@ -171,14 +171,14 @@ def _session(pid: int) -> int:
         return -1
 
 
-def rank_pids(run: RunDir) -> Dict[int, int]:
+def rank_pids(run: RunDir) -> dict[int, int]:
     """Map the ranks that live on this host to their pids."""
     return {found.rank: found.pid for found in living_processes(run) if found.rank is not None}
 
 
-def heartbeats(run: RunDir) -> Dict[int, Dict[str, Any]]:
+def heartbeats(run: RunDir) -> dict[int, dict[str, Any]]:
     """Read the last heartbeat of each rank that has one."""
-    found: Dict[int, Dict[str, Any]] = {}
+    found: dict[int, dict[str, Any]] = {}
     for path in (run.path / "ranks").glob("*/heartbeat.json"):
         if path.parent.name.isdigit():
             found[int(path.parent.name)] = read_json(path)
@@ -190,7 +190,7 @@ def training_step(beat: Mapping[str, Any]) -> Any:
     return beat.get("train_step", beat.get("step"))
 
 
-def listed(runs_dir: str, last: int = 0) -> List[RunDir]:
+def listed(runs_dir: str, last: int = 0) -> list[RunDir]:
     """List what `ps` shows: the last runs of a folder (0: all), and every one that runs on this host."""
     known = all_runs(runs_dir)
     shown = {str(run.path): run for run in known[-last:]}

@@ -121,10 +121,10 @@ def test_stopping_the_runner_stops_the_case(tmp_path: Path, number: int) -> None
     [
         (["9"], "cases.csv has no case 9; it has: 1"),
         (["1", "docker"], "docker mode is not supported"),
-        (["1", "hots"], "'hots' is neither `host` nor key=value"),
+        (["1", "hots"], "'hots': invalid word (expected `host` or key=value)"),
     ],
 )
-def test_what_cannot_be_meant_is_one_line_and_exit_code_2(tmp_path: Path, words: Any, message: str) -> None:
+def test_an_invalid_command_line_is_one_line_and_exit_code_2(tmp_path: Path, words: Any, message: str) -> None:
     write(tmp_path, "true")
     code, _, err = run(tmp_path, *words)
     assert code == 2

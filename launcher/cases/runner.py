@@ -1,0 +1,134 @@
+"""Run test cases one after another, each as a process of npu-launch, and sum them up."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Callable, Iterator, Mapping, Optional, Sequence, Tuple
+
+from launcher.cases.csv_file import Case
+from launcher.run_dir import write_atomic
+
+Figures = Tuple[Optional[float], Optional[float], Optional[float], Optional[float]]
+TIMEOUT = 1209600.0  # seconds; that of the original script's end-to-end tests, 14 days
+
+
+@dataclass(frozen=True)
+class CaseResult:
+    """What came of a case. None: the run reported no such figure."""
+
+    case: str
+    name: str
+    devices: str
+    seconds: float
+    throughput: float | None  # examples per second over all devices, mean of the lines
+    loss: float | None  # the last one
+    exact_match: float | None
+    f1: float | None
+    verdict: str  # "passed", or what happened
+    run_dir: str
+
+    @property
+    def passed(self) -> bool:
+        return self.verdict == "passed"
+
+
+class Runner:
+    """Cases that share a folder of results, overrides and a time limit."""
+
+    def __init__(self, folder: Path, overrides: Sequence[str], timeout: float = TIMEOUT) -> None:
+        self.folder, self.overrides, self.timeout = folder, overrides, timeout
+        self.results: list[CaseResult] = []
+
+    def run(
+        self, cases: Sequence[Case], documents: Sequence[Mapping[str, Any]], announce: Callable[[str], None]
+    ) -> None:
+        """Run every case; summary.json is written also when a signal ends this process."""
+        self.folder.mkdir(mode=0o700, parents=True)
+        for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(ending, _raise_exit)
+        try:
+            for case, document in zip(cases, documents):
+                announce(f"case {case.number}: {case.name} on devices {','.join(case.devices)}")
+                self.results.append(self._run(case, document))
+        finally:
+            write_atomic(self.folder / "summary.json", self.as_json().encode())
+
+    def as_json(self) -> str:
+        """Return the results as a JSON list."""
+        return json.dumps([asdict(result) for result in self.results], indent=2) + "\n"
+
+    def _run(self, case: Case, document: Mapping[str, Any]) -> CaseResult:
+        """Run one case as a process of npu-launch, whose output is shown as it comes."""
+        import yaml
+
+        path = self.folder / (case.slug + ".yaml")
+        write_atomic(path, yaml.safe_dump(dict(document), sort_keys=False).encode())
+        devices = ",".join(case.devices)
+        command = [sys.executable, "-m", "launcher", "--devices", devices, str(path), *self.overrides]
+        begin = time.monotonic()
+        # In a session of its own it gets each signal once: from here, not from the terminal too.
+        verdict = _wait(subprocess.Popen(command, start_new_session=True), self.timeout)
+        seconds = round(time.monotonic() - begin, 1)
+        run = _run_folder(self.folder / case.slug)
+        throughput, loss, exact_match, f1 = _figures(run)
+        numbers = (seconds, throughput, loss, exact_match, f1)
+        return CaseResult(case.number, case.name, devices, *numbers, verdict, str(run or ""))
+
+
+def _wait(process: subprocess.Popen[bytes], timeout: float) -> str:
+    """Wait for npu-launch; return the verdict. A signal that ends this program ends the case first."""
+    try:
+        code = process.wait(timeout)
+    except subprocess.TimeoutExpired:
+        process.terminate()
+        process.wait()
+        return f"timed out after {timeout:g} s"
+    except BaseException:
+        process.terminate()
+        process.wait()
+        raise
+    return "passed" if code == 0 else f"failed (exit code {code})"
+
+
+def _raise_exit(number: int, frame: object) -> None:
+    sys.exit(128 + number)
+
+
+def _run_folder(runs_dir: Path) -> Path | None:
+    """Find the run that a case made; None when it was refused before it had a folder."""
+    found = [path.parent for path in runs_dir.glob("*/result.json") if not path.parent.is_symlink()]
+    return max(found, key=lambda path: path.stat().st_mtime) if found else None
+
+
+def _figures(run: Path | None) -> Figures:
+    """Read throughput, last loss, exact match and F1 of a run."""
+    if run is None:
+        return None, None, None, None
+    result = json.loads((run / "result.json").read_text())
+    lines = list(_metrics(run / "ranks" / "0" / "metrics.jsonl"))
+    speeds = [line["examples_per_second"] for line in lines if "examples_per_second" in line]
+    speeds = speeds[1:] or speeds  # the first line also holds the making of the graph
+    losses = [line["loss"] for line in lines if "loss" in line]
+    metrics: dict[str, float] = result.get("metrics") or {}
+    return (
+        sum(speeds) / len(speeds) if speeds else None,
+        losses[-1] if losses else None,
+        metrics.get("exact", metrics.get("exact_match")),
+        metrics.get("f1"),
+    )
+
+
+def _metrics(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the lines of a metrics file; a last line that was cut off is left out."""
+    if path.is_file():
+        for line in path.read_text().splitlines():
+            try:
+                yield json.loads(line)
+            except ValueError:
+                return

@@ -1,0 +1,1 @@
+"""Run folders: found, locked, stopped, gathered."""
