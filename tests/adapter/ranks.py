@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 import uuid
 from pathlib import Path
 from typing import Any, Mapping, NamedTuple, Sequence
@@ -33,6 +34,26 @@ class Ended(NamedTuple):
         return json.loads(self.output[rank].strip().splitlines()[-1])
 
 
+class Started:
+    """A program in a process of its own, with its output in a file."""
+
+    def __init__(self, words: Sequence[str], cwd: Path, env: Mapping[str, str], output: Path) -> None:
+        self._output = output
+        with output.open("wb") as out:
+            self._process = subprocess.Popen(
+                words, cwd=str(cwd), env=dict(env), stdout=out, stderr=subprocess.STDOUT
+            )
+
+    def wait(self, timeout: float) -> int:
+        return self._process.wait(timeout)
+
+    def kill(self) -> None:
+        self._process.kill()
+
+    def text(self) -> str:
+        return self._output.read_text(encoding="utf-8", errors="replace")
+
+
 def run(
     folder: Path,
     program: str,
@@ -41,20 +62,29 @@ def run(
     args: Sequence[str] = (),
     python: str = sys.executable,
     timeout: float = 240,
+    forked: Any = None,
 ) -> Ended:
-    """Start a program of PROGRAMS on some ranks and wait for them, or end them; `env` goes first."""
+    """Start a program of PROGRAMS on some ranks and wait for them, or end them; `env` goes first.
+
+    `forked` is tests.forked.Forked where this interpreter's TensorFlow need not be imported again.
+    """
     table = RankTable.from_hosts(
         [Host("10.0.0.1", tuple(Device(n, n, f"192.168.1.{n + 1}") for n in range(size)))]
     )
     (folder / "rank_table.json").write_text(render(table))
-    command = [python, str(PROGRAMS / program), *args]
-    ranks = [_start(command, folder, rank, size, env) for rank in range(size)]
+    words = [str(PROGRAMS / program), *args]
+    ranks = []
+    for rank in range(size):
+        environ, cwd = _environment(folder, rank, size, env), folder / "ranks" / str(rank)
+        start = forked or Started
+        ranks.append(start(words if forked else [python, *words], cwd, environ, folder / f"rank_{rank}.log"))
+    end = time.monotonic() + timeout
     try:
-        output = [rank.communicate(timeout=timeout)[0] for rank in ranks]
+        codes = [rank.wait(max(0.0, end - time.monotonic())) for rank in ranks]
     finally:
         for rank in ranks:
             rank.kill()
-    return Ended([rank.returncode for rank in ranks], output, reports(folder / "report", size))
+    return Ended(codes, [rank.text() for rank in ranks], reports(folder / "report", size))
 
 
 def last_line(text: str) -> str:
@@ -68,9 +98,8 @@ def reports(folder: Path, size: int) -> list[dict[str, Any]]:
     return [json.loads(path.read_text()) if path.exists() else {} for path in paths]
 
 
-def _start(
-    command: list[str], folder: Path, rank: int, size: int, env: Mapping[str, str]
-) -> subprocess.Popen[str]:
+def _environment(folder: Path, rank: int, size: int, env: Mapping[str, str]) -> dict[str, str]:
+    """Build what npu-launch gives a rank; make the folders that it names."""
     for name in ("report", f"ranks/{rank}"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     name = f"test-{uuid.uuid5(uuid.NAMESPACE_URL, str(folder)).hex[:12]}"
@@ -86,8 +115,4 @@ def _start(
         TF_CPP_MIN_LOG_LEVEL="2",
     )
     environ.update(env)
-    environ = {key: value for key, value in environ.items() if value}
-    return subprocess.Popen(
-        command, cwd=str(folder / "ranks" / str(rank)), env=environ, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
+    return {key: value for key, value in environ.items() if value}

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import signal
-import sys
 import time
 import uuid
 from pathlib import Path
@@ -19,6 +17,7 @@ from bert import trainer
 from bert.cluster import Cluster
 from bert.config import BertConfig
 from bert.train_config import TrainConfig
+from tests.forked import context
 
 MODEL = BertConfig(
     vocab_size=40, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=24,
@@ -100,9 +99,6 @@ def losses(folder: Path, rank: int = 0) -> list[float]:
     return [record["loss"] for _, record in sorted(records(folder, rank).items())]
 
 
-_context = multiprocessing.get_context("forkserver")
-
-
 class Job:
     """Run the ranks of a training as processes; their output is in FOLDER/rankN.log."""
 
@@ -110,15 +106,13 @@ class Job:
         self.folder = folder
         folder.mkdir(exist_ok=True)
         run = uuid.uuid4().hex
-        # The server imports TensorFlow once; ranks are forked from it.
-        os.environ["PYTHONPATH"] = os.pathsep.join(sys.path)
-        _context.set_forkserver_preload(["tests.bert.runs"])
+        made = context()
         clusters = [
             Cluster(rank=rank, size=ranks, run_id=run, servers=("localhost",) * ranks)
             for rank in range(ranks)
         ]
         self.processes = [
-            _context.Process(target=_rank, args=(str(folder), config, cluster, options), daemon=True)
+            made.Process(target=_rank, args=(str(folder), config, cluster, options), daemon=True)
             for cluster in clusters
         ]
         for process in self.processes:

@@ -11,10 +11,8 @@ import pytest
 from tests.npu.conftest import BRANCHES
 
 
-def drive(
-    run_ranks: Any, size: int = 2, options: Any = None, counts: Any = (3, 3, 2), how: Any = (), **env: str
-) -> Any:
-    return run_ranks("backend.py", size, env, [json.dumps(options or {}), json.dumps(list(counts)), *how])
+def drive(run_ranks: Any, size: int = 2, options: Any = None, counts: Any = (3, 3, 2), **env: str) -> Any:
+    return run_ranks("backend.py", size, env, [json.dumps(options or {}), json.dumps(list(counts))])
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +123,7 @@ def test_where_overflows_give_inf_the_flag_is_not_asked(run_ranks: Any) -> None:
 
 @pytest.mark.parametrize("how, code", [("raise", 1), ("sigterm", 143), ("forget", 0)])
 def test_the_device_is_shut_down_however_the_program_ends(run_ranks: Any, how: str, code: int) -> None:
-    ended = drive(run_ranks, 1, counts=[1], how=[how])
+    ended = run_ranks("backend.py", 1, args=["{}", "[1]", how], forked=None)
     assert ended.codes == [code], ended.output
     assert ended.reports[0]["state"] == "closed" and ended.reports[0]["calls"]["NPUShutdown"] == 1
 
