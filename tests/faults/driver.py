@@ -27,8 +27,8 @@ from launcher.ui.console import Console
 def main() -> None:
     fault, policy, count, command = sys.argv[1], json.loads(sys.argv[2]), int(sys.argv[3]), sys.argv[4:]
     run = RunDir.create(Path.cwd() / "runs" / "run-1", range(count))
-    run.write_json(run.plan, {"run_id": RUN_ID})
     plan = make_plan(run, policy, count, command)
+    run.plan.write_text(plan.to_json())
     outcome = FAULTS[fault](plan, run)
     run.write_json(run.result, outcome.as_dict())
     run.report.write_text(outcome.report)
