@@ -8,7 +8,7 @@ import time
 from rank_table.ranges import spell
 
 _STYLE = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
-_UNPRINTABLE = re.compile(r"[^\t\x20-\x7e\xa0-\U0010ffff]")
+_UNPRINTABLE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f]")  # control characters but tab
 
 
 def label(ranks: set[int]) -> str:
