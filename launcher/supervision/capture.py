@@ -1,4 +1,4 @@
-"""Take what the ranks write: bytes as they are into files, an index of times, lines for the console.
+"""The output of ranks: its bytes unchanged in files, an index of times, lines for the console.
 
 logs/rank_N.log holds the bytes of both streams in the order in which they arrived; logs/rank_N.index one
 line a chunk: time in ns since the epoch, stream (o or e), offset, length.
@@ -18,7 +18,7 @@ TAIL = 1 << 14  # bytes of a rank kept in memory for the report
 
 
 class RankLog:
-    """Hold one rank's files and the unfinished lines of its streams. `limit`: bytes of the log, 0 for all."""
+    """One rank's log files, and the unfinished lines of its streams. `limit`: bytes of the log, 0 for all."""
 
     def __init__(self, run: RunDir, rank: int, console: Console, limit: int = 0) -> None:
         self.rank, self._console = rank, console
@@ -29,16 +29,16 @@ class RankLog:
 
     @property
     def last_error(self) -> str:
-        """Say why bytes were lost ("" when none were)."""
+        """Why bytes were lost; "" when none were."""
         return self._files.last_error
 
     @property
     def bytes_lost(self) -> int:
-        """Count the bytes that are in no file."""
+        """The number of bytes that are in no file."""
         return self._files.bytes_lost
 
     def feed(self, stream: str, data: memoryview) -> None:
-        """Take a chunk."""
+        """Store a chunk, and pass its lines to the console."""
         now = time.time()
         self._files.append(stream, data, int(now * 1e9))
         self.size += len(data)
@@ -52,7 +52,7 @@ class RankLog:
             self._console.line(self.rank, now, line)
 
     def finish(self) -> None:
-        """Show what has no line end yet, and close the files."""
+        """Print the lines that have no end yet, and close the files."""
         for lines in self._lines.values():
             for line in lines.finish():
                 self._console.line(self.rank, time.time(), line)
@@ -60,7 +60,7 @@ class RankLog:
 
 
 class Reader:
-    """Read pipes into one buffer that is used again and again."""
+    """A buffer into which pipes are read, used again for every chunk."""
 
     def __init__(self) -> None:
         self._buffer = bytearray(CHUNK)

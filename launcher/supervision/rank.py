@@ -12,7 +12,6 @@ from launcher.diagnosis.failure import ErrorRecord, RankEnd, RankStatus
 from launcher.plan.model import RankSpec
 from launcher.process import spawn
 from launcher.process.procfs import Usage
-from launcher.runs.registry import training_step
 from launcher.supervision.capture import RankLog
 
 
@@ -50,7 +49,7 @@ class Heartbeat:
         with suppress(OSError, ValueError, TypeError, AttributeError):
             value = json.loads(path.read_text(encoding="utf-8"))
             self.step, self.phase = int(value.get("step", 0)), str(value.get("phase", ""))
-            self.train_step = int(training_step(value) or 0)
+            self.train_step = int(value.get("train_step", self.step) or 0)
         self.has_stepped = self.has_stepped or self.step > 0
         return True
 

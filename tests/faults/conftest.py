@@ -12,7 +12,7 @@ from tests.faults.helpers import Job
 
 @pytest.fixture()
 def job(tmp_path: Path) -> Iterator[Job]:
-    """Give a job to start; whatever a failed test leaves is killed."""
+    """A job to start; whatever a failed test leaves is killed."""
     made = Job(tmp_path)
     yield made
     made.close()

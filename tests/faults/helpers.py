@@ -117,7 +117,7 @@ class Job:
 
     @property
     def path(self) -> Path:
-        """Give the run folder."""
+        """The run folder, once it exists."""
         until(lambda: bool(list(self.folder.glob("runs/*/plan.json"))))
         return max(self.folder.glob("runs/[a-z]*-*")).resolve()
 
@@ -150,7 +150,7 @@ class Job:
         return (self.path / "report.txt").read_text(encoding="utf-8")
 
     def state(self, rank: int) -> str:
-        """Give how a rank ended, as result.json has it."""
+        """Return how a rank ended, as result.json has it."""
         return str(next(end["state"] for end in self.result["ends"] if end["rank"] == rank))
 
     def living(self) -> set[int]:

@@ -14,7 +14,7 @@ CASES = {int(number): proof for number, _, proof in ROW.findall(DOCUMENT)}
 
 
 def names_by_file() -> dict[str, set[str]]:
-    """Give the names of the test functions of each file below tests/."""
+    """Map each file below tests/ to the names of its test functions."""
     return {
         str(path.relative_to(ROOT / "tests")): set(
             re.findall(r"^def (test_\w+)", path.read_text(), re.MULTILINE)

@@ -17,7 +17,7 @@ import pytest
 from tests.faults.helpers import Job, alive, until
 from tests.launching import ROOT
 
-# Read here, as every test's environment is cleared of our variables.
+# Read here, as every test's environment is cleared of NPU_LAUNCH_ variables.
 RUNS = int(os.environ.get("NPU_LAUNCH_STRESS_RUNS", "1000"))
 SEED = int(os.environ.get("NPU_LAUNCH_STRESS_SEED", random.randrange(1 << 30)))
 PROGRAM = """
@@ -32,7 +32,7 @@ time.sleep(0.2 if kind else 0.0)
 
 
 def leftovers() -> dict[str, set[str]]:
-    """Give what a run could leave outside of its own folder."""
+    """List what a run could leave outside of its own folder."""
     return {
         "shared memory": set(os.listdir("/dev/shm")),
         "temporary files": {name for name in os.listdir(tempfile.gettempdir()) if "npu" in name.lower()},
