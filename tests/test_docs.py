@@ -80,5 +80,5 @@ def test_the_changelog_has_a_dated_section_of_this_version() -> None:
 
 def test_every_rule_of_rank_tables_has_its_line() -> None:
     text = (ROOT / "docs" / "rank-table.md").read_text(encoding="utf-8")
-    lines = [f"| `{name}` | {rule.code or '-'} | {rule.wants} |" for name, rule in RULES.items()]
+    lines = [f"| `{name}` | {rule.code or '-'} | {rule.requires} |" for name, rule in RULES.items()]
     assert [line for line in lines if line not in text] == []
