@@ -1,4 +1,4 @@
-"""Who may import whom (README, "The house")."""
+"""Who may import whom (docs/architecture.md)."""
 
 from __future__ import annotations
 
