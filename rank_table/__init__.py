@@ -1,1 +1,1 @@
-"""Inventories, HCCL rank tables, and the rules that HCCL checks them by."""
+"""Inventories, HCCL rank tables, and the rules by which HCCL checks them."""

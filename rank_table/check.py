@@ -1,4 +1,4 @@
-"""Check a rank table by HCCL's own rules, and by those of its documentation."""
+"""Check a rank table by HCCL's own rules and by those of its documentation."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ __all__ = ["ERROR", "WARNING", "RuleFinding", "check", "check_file", "check_host
 def check(
     source: str | bytes | RankTable, chip: str = "", environ: Mapping[str, str] | None = None
 ) -> list[RuleFinding]:
-    """Check a text, or a table as it would be written; errors come first, none means that HCCL accepts it.
+    """Check a text, or a table as it would be written; errors come first, without one HCCL accepts it.
 
     `chip` is 910A, A2, A3 or 950; without it, a rule of one generation is a warning while the table may be
-    meant for another. `environ`: HCCL_INTRA_ROCE_ENABLE and HCCL_INTER_HCCS_DISABLE change what is wanted.
-    Never raises for what the text says; time is linear in its length.
+    for another. `environ`: HCCL_INTRA_ROCE_ENABLE and HCCL_INTER_HCCS_DISABLE change what is required.
+    No text makes it raise; time is linear in the length of the text.
     """
     if isinstance(source, RankTable):
         from rank_table.render import render
@@ -34,12 +34,12 @@ def check(
 
 
 def check_file(path: str, chip: str = "", environ: Mapping[str, str] | None = None) -> list[RuleFinding]:
-    """Check a file: its name as HCCL wants it, then its text. OSError: it cannot be read."""
+    """Check a file: its name as HCCL requires it, then its text. OSError: it cannot be read."""
     report = _report(chip, environ)
     _check_name(path, report)
     with open(path, "rb") as stream:
         if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
-            report.error("file.kind", "", path, "no regular file", "give a file, or - for stdin")
+            report.error("file.kind", "", path, "not a regular file", "give a file, or - for stdin")
             return report.done()
         text = stream.read(syntax.LONGEST + 1)
     _check_text(text, report)
@@ -63,25 +63,25 @@ def check_process(
 
 
 def worst(findings: list[RuleFinding]) -> str:
-    """Give "error", "warning" or ""."""
+    """Return the highest level among the findings: "error", "warning" or ""."""
     levels = {finding.level for finding in findings}
     return ERROR if ERROR in levels else WARNING if WARNING in levels else ""
 
 
 def _report(chip: str, environ: Mapping[str, str] | None) -> Report:
     if chip and chip not in CHIPS:
-        raise RankTableError("chip {} is none of {}".format(chip, ", ".join(CHIPS)))
+        raise RankTableError(f"chip {chip}: unknown chip (expected {', '.join(CHIPS)})")
     return Report(chip, environ)
 
 
 def _check_name(path: str, report: Report) -> None:
-    """Check the path as HCCL does: it looks for the first ".json", and wants it to be the end."""
-    todo = "name the file so, in another folder if need be"
+    """Check the path as HCCL does: the first ".json" in it must be its end."""
+    todo = "rename the file, or its folder"
     if not _is_json_name(path):
-        message = "HCCL wants the first .json of the path to be its end (not a valid .json file)"
+        message = "the first .json of the path must be its end (not a valid .json file)"
         report.error("file.name", "", path, message, todo)
     elif not _is_json_name(os.path.abspath(path)):
-        message = "as an absolute path it has another .json before its end, which HCCL refuses"
+        message = "the absolute path has another .json before its end, which HCCL refuses"
         report.warning("file.name", "", os.path.abspath(path), message, todo)
     if os.path.islink(path):
         report.warning("file.symlink", "", path, "a symbolic link: torch_npu refuses it", "copy the file")
@@ -118,9 +118,9 @@ def _status(document: Mapping[str, Any], layout: str, report: Report) -> None:
             report.error("status.missing", "status", None, "missing", 'write "status": "completed"')
     elif not isinstance(status, str):
         if layout != "2.0":
-            report.error("scalar.string", "status", status, "no string", 'write "status": "completed"')
+            report.error("scalar.string", "status", status, "not a string", 'write "status": "completed"')
     elif status != "completed":
-        message = "HCCL reads it again every second for 30 minutes, then gives up (HCCL_E_TIMEOUT)"
+        message = "HCCL reads the file again every second for 30 minutes, then gives up (HCCL_E_TIMEOUT)"
         report.error(
-            "status.waiting", "status", status, message, "wait until its maker has written completed"
+            "status.waiting", "status", status, message, "wait until the platform has written completed"
         )

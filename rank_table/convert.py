@@ -1,4 +1,4 @@
-"""Convert a rank table to another layout; say what the other layout cannot hold."""
+"""Convert a rank table to another layout, and report what the other layout cannot hold."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ TARGETS = ("1.0", "1.2", "2.0", "cloud")
 
 
 def convert(table: RankTable, layout: str, by_pod: bool = False) -> tuple[RankTable, list[str]]:
-    """Give the table in another layout and notes on what changes.
+    """Return the table in another layout, and notes on what changes.
 
     A cloud table has no rank_ids: HCCL orders it by server_id as text, then by device. `by_pod` numbers it
     by the trailing number of pod_name instead, as ModelArts does.
 
     Raises:
-        RankTableError: the target needs what the table does not hold, or its ranks would change.
+        RankTableError: the table lacks what the target needs, or its ranks would change.
     """
     if layout not in TARGETS:
-        raise RankTableError("cannot write {}; one of {}".format(layout, ", ".join(TARGETS)))
+        raise RankTableError(f"{layout}: cannot be written (expected one of {', '.join(TARGETS)})")
     notes: list[str] = []
     if table.layout == "cloud":
         table, notes = _pods_in_order(table, by_pod)
@@ -30,8 +30,8 @@ def convert(table: RankTable, layout: str, by_pod: bool = False) -> tuple[RankTa
         return table, notes
     if layout == "2.0" or table.layout == "2.0":
         raise RankTableError(
-            f"cannot convert {table.layout} to {layout}: the network levels of a 950 are in one alone; "
-            "make the table anew on its hosts"
+            f"cannot convert {table.layout} to {layout}: only 2.0 has the network levels of a 950; "
+            "make the table again on its hosts"
         )
     if layout == "1.2":
         return _to_1_2(table), notes
@@ -43,10 +43,12 @@ def convert(table: RankTable, layout: str, by_pod: bool = False) -> tuple[RankTa
 def _to_1_0(table: RankTable, notes: list[str]) -> RankTable:
     if any(rank.device_id < 0 for rank in table.ranks):
         raise RankTableError(
-            "cannot convert: a rank is a process of the host (device_id -1), 1.0 has devices only"
+            "cannot convert to 1.0, which has devices only: a rank is a process of the host (device_id -1)"
         )
     if table.layout == "1.2":
-        notes.append("1.0 holds no super pods and no super_device_id: HCCL then sees single servers")
+        notes.append(
+            "1.0 has no super pods and no super_device_id: HCCL then treats the servers as single ones"
+        )
     ranks = tuple(
         replace(rank, super_device_id="", pod_name="", group=0, instance={}) for rank in table.ranks
     )
@@ -57,7 +59,7 @@ def _to_1_2(table: RankTable) -> RankTable:
     missing = next((rank for rank in table.ranks if not rank.super_device_id), None)
     if missing is not None or not table.super_pods:
         where = f"rank {missing.rank_id} has no super_device_id" if missing else "there is no super_pod_list"
-        raise RankTableError(f"cannot convert to 1.2: {where}; make the table anew on its hosts")
+        raise RankTableError(f"cannot convert to 1.2: {where}; make the table again on its hosts")
     return replace(table, layout="1.2")
 
 
@@ -77,7 +79,7 @@ def _to_cloud(table: RankTable) -> RankTable:
 
 
 def _servers(table: RankTable) -> tuple[Server, ...]:
-    """Give one entry a server, in the order of the ranks; pods of one server become one."""
+    """List the servers in the order of the ranks; pods of one server become one entry."""
     extras: dict[str, Mapping[str, object]] = {}
     for server in table.server_list:
         extras.setdefault(server.server_id, server.extra)
@@ -85,7 +87,7 @@ def _servers(table: RankTable) -> tuple[Server, ...]:
 
 
 def _kept(table: RankTable) -> Mapping[str, object]:
-    """Keep other keys of the document, but for those that mean something in the old layout alone."""
+    """Return the other keys of the document, unless they belong to the old layout only."""
     return table.extra if table.layout in ("1.0", "1.2") else {}
 
 

@@ -1,4 +1,4 @@
-"""What devices there are: hosts and their NPUs, or virtual devices on a CPU. Stdlib only."""
+"""The devices of a job: hosts and their NPUs, or virtual devices on a CPU. Stdlib only."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ CHIPS = ("910A", "A2", "A3", "950")  # generations: 910A; 910B; 910C (910_93); 9
 
 
 class InventoryError(ValueError):
-    """Say in one line what is wrong with an inventory."""
+    """An invalid inventory; the message is one line."""
 
 
 @dataclass(frozen=True)
 class Device:
-    """Hold one device in every numbering space, and what its host's sources say of it.
+    """One device in every numbering space, and what its host's sources know about it.
 
-    `device_id` is physical (the N of /dev/davinciN, what a rank table holds); `logical_id` is what
-    ASCEND_DEVICE_ID takes; `visible_index` is its position in ASCEND_RT_VISIBLE_DEVICES, -1 when that
-    is not set; `npu_id` and `chip_id` are npu-smi's numbers, -1 when unknown. `origin` names the
+    `device_id` is physical (the N of /dev/davinciN, as in a rank table); `logical_id` is the value for
+    ASCEND_DEVICE_ID; `visible_index` is the position in ASCEND_RT_VISIBLE_DEVICES, -1 when that is not
+    set; `npu_id` and `chip_id` are npu-smi's numbers, -1 when unknown. `origin` names the
     source of each value. `levels` are the network levels of an Ascend 950, as its documents write them.
     """
 
@@ -41,14 +41,14 @@ class Device:
     origin: Mapping[str, str] = field(default_factory=dict, hash=False, compare=False)
 
     def know(self, source: str, **values: Any) -> Device:
-        """Add values and note where they come from; what is empty or unknown (-1) is left out."""
+        """Return the device with more values and their source; empty and unknown (-1) ones are left out."""
         known = {name: value for name, value in values.items() if value not in ("", -1, ())}
         return replace(self, origin=dict(self.origin, **dict.fromkeys(known, source)), **known)
 
 
 @dataclass(frozen=True)
 class Host:
-    """Hold a server and its devices, in the order in which they get their ranks."""
+    """A server and its devices, in the order of their ranks."""
 
     server_id: str
     devices: tuple[Device, ...]
@@ -59,29 +59,28 @@ class Host:
     origin: Mapping[str, str] = field(default_factory=dict, hash=False, compare=False)
 
     def only(self, device_ids: Sequence[int]) -> Host:
-        """Keep the devices asked for, in the order asked for.
+        """Return the host with these devices only, in this order.
 
         Raises:
-            InventoryError: the host lacks one; the message says which it has.
+            InventoryError: the host lacks one; the message lists those it has.
         """
         known = {device.device_id: device for device in self.devices}
         missing = [number for number in device_ids if number not in known]
         if missing:
             raise InventoryError(
-                "no device {} on {}, which has {}; devices are named by their physical id".format(
-                    spell(missing), self.server_id, spell(sorted(known)) or "none"
-                )
+                f"no device {spell(missing)} on {self.server_id}, "
+                f"which has {spell(sorted(known)) or 'none'}; use physical device ids"
             )
         return replace(self, devices=tuple(known[number] for number in device_ids))
 
 
 @dataclass(frozen=True)
 class Inventory:
-    """Hold every host of a job; the first one is this host unless said otherwise."""
+    """Every host of a job; the first one is this host unless stated otherwise."""
 
     hosts: tuple[Host, ...]
     source: str = ""
-    notes: tuple[str, ...] = ()  # what a person should see: one line each
+    notes: tuple[str, ...] = ()  # for the user: one line each
 
     @property
     def chip(self) -> str:
@@ -90,15 +89,15 @@ class Inventory:
         return chips.pop() if len(chips) == 1 else ""
 
     def only(self, device_ids: Sequence[int]) -> Inventory:
-        """Keep the same devices of every host. InventoryError: a host lacks one."""
+        """Return the inventory with only these devices of every host. InventoryError: a host lacks one."""
         return replace(self, hosts=tuple(host.only(device_ids) for host in self.hosts))
 
 
 def virtual_cpu(device_ids: Sequence[int], server_id: str = "") -> Inventory:
-    """Make virtual CPU devices with the ids asked for, on this host.
+    """Make virtual CPU devices with these ids, on this host.
 
-    The server_id is the kernel's host name, without any lookup: it is there without a network, and a
-    lookup gives 127.x on many hosts, the same on all of them.
+    The server_id is the kernel's host name, which is never resolved: that needs a network, and on many
+    hosts it gives 127.x, the same on all of them.
     """
     devices = tuple(
         Device(number, index, source="virtual", origin={"device_id": "--devices", "logical_id": "position"})
@@ -110,7 +109,7 @@ def virtual_cpu(device_ids: Sequence[int], server_id: str = "") -> Inventory:
 
 
 def natural(text: str) -> list[Any]:
-    """Give a sort key by which node2 comes before node10.
+    """Return a sort key by which node2 comes before node10.
 
     >>> sorted(["node10", "node2", "10.0.0.9", "10.0.0.10"], key=natural)
     ['10.0.0.9', '10.0.0.10', 'node2', 'node10']
@@ -125,21 +124,19 @@ def merge(inventories: Sequence[Inventory], order: Sequence[str] = ()) -> Invent
     """Join the hosts of several inventories: in the order given, else by server_id in natural order.
 
     Raises:
-        InventoryError: a server_id stands twice, or the order names another set of servers.
+        InventoryError: duplicate server_id, or the order names another set of servers.
     """
     hosts: dict[str, Host] = {}
     for inventory in inventories:
         for host in inventory.hosts:
             if host.server_id in hosts:
                 raise InventoryError(
-                    f"server_id {host.server_id} stands twice; each host needs its own (inventory --server-id)"
+                    f"duplicate server_id {host.server_id}; give each host its own (inventory --server-id)"
                 )
             hosts[host.server_id] = host
     wanted = list(order) or sorted(hosts, key=natural)
     if sorted(wanted) != sorted(hosts):
         odd = sorted(set(wanted) ^ set(hosts)) or ["a server twice"]
-        raise InventoryError(
-            "the order names {}, but the servers are {}".format(", ".join(odd), ", ".join(hosts))
-        )
+        raise InventoryError(f"the order has {', '.join(odd)}, but the servers are {', '.join(hosts)}")
     notes = tuple(note for inventory in inventories for note in inventory.notes)
     return Inventory(tuple(hosts[name] for name in wanted), f"{len(hosts)} hosts", notes)

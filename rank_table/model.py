@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Mapping
 
-# What a table is written as. The legacy templates carry no version; HCCL calls both "template 2".
+# The formats of a table. The legacy templates have no version; HCCL calls both "template 2".
 LAYOUTS = ("1.0", "1.1", "1.2", "2.0", "cloud", "lab")
 
 
 class RankTableError(ValueError):
-    """Say in one line what is wrong with a rank table."""
+    """An invalid rank table; the message is one line."""
 
 
 def _nothing() -> Mapping[str, Any]:
@@ -19,7 +19,7 @@ def _nothing() -> Mapping[str, Any]:
 
 @dataclass(frozen=True)
 class Rank:
-    """Hold one rank: its number, its device (physical id; -1: a process of the host), its server.
+    """One rank: its number, its device (physical id; -1: a process of the host), its server.
 
     `levels` are the network levels of 2.0 as written; `extra` holds the device's other keys as written
     (ports, backup addresses, and what HCCL does not read), `instance` those of a lab table's instance.
@@ -40,7 +40,7 @@ class Rank:
 
 @dataclass(frozen=True)
 class Server:
-    """Hold a server, a node (1.1) or an instance (cloud), with its other keys as written."""
+    """A server, a node (1.1) or an instance (cloud), with its other keys as written."""
 
     server_id: str
     pod_name: str = ""
@@ -49,7 +49,7 @@ class Server:
 
 @dataclass(frozen=True)
 class SuperPod:
-    """Hold a super pod of 1.2 and the servers in it."""
+    """A super pod of 1.2 and its servers."""
 
     super_pod_id: str
     servers: tuple[Server, ...]

@@ -1,6 +1,6 @@
-"""From a JSON document to the parts of a rank table: every layout that HCCL reads. Stdlib only.
+"""Read a JSON document of any layout that HCCL reads into the parts of a rank table. Stdlib only.
 
-Reads what HCCL would read and no more: whether HCCL would accept it is for rank_table.check to say.
+It reads what HCCL would read and no more; whether HCCL would accept it is checked by rank_table.check.
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ _NUMBER = re.compile(r"\s*\+?([0-9]{1,10})")
 
 
 def layout_of(document: Document) -> str:
-    """Tell the layout of a document. RankTableError: none that HCCL reads."""
+    """Return the layout of a document. RankTableError: HCCL reads no such layout."""
     version = document.get("version")
     if version in ("1.0", "1.1", "1.2", "2.0"):
         return str(version)
     if version is not None:
-        raise RankTableError(f"version {version!r:.80} is none of 1.0, 1.1, 1.2, 2.0")
+        raise RankTableError(f"version: {version!r:.80}: unknown version (expected 1.0, 1.1, 1.2 or 2.0)")
     if "group_list" in document:
         return "lab" if "deploy_mode" in document else "cloud"
-    raise RankTableError("no version, and no group_list of the legacy template")
+    raise RankTableError("no version, and not the legacy template either (no group_list)")
 
 
 def read(document: Any) -> dict[str, Any]:
-    """Give the fields of the RankTable that a parsed document describes; ranks in the order of their ids.
+    """Return the fields of the RankTable that a parsed document describes; ranks in the order of their ids.
 
     Raises:
         RankTableError: with the JSON path of what cannot be read.
     """
     if not isinstance(document, dict):
-        raise RankTableError("not a rank table: the document is no JSON object")
+        raise RankTableError("not a rank table: the document is not a JSON object")
     layout = layout_of(document)
     reader = {"1.1": _read_heterog, "2.0": _read_v2, "cloud": _read_cloud, "lab": _read_lab}.get(
         layout, _read_v1
@@ -54,33 +54,33 @@ def read(document: Any) -> dict[str, Any]:
 
 
 def rest(item: Document, known: frozenset[str]) -> Document:
-    """Give the keys of an object that are none of the known ones."""
+    """Return the keys of an object that are not among the known ones."""
     return {key: value for key, value in item.items() if key not in known}
 
 
 def number(item: Document, key: str, place: str) -> int:
-    """Read a number as HCCL does: text in 1.x (leading blanks and a tail are passed over), bare in 2.0."""
+    """Read a number as HCCL does: text in 1.x (leading blanks and a tail are ignored), bare in 2.0."""
     value = item.get(key)
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
         return value
     match = _NUMBER.match(value) if isinstance(value, str) else None
     if match is None:
-        problem = "missing" if value is None else f"{value!r:.80} is no number"
+        problem = "missing" if value is None else f"{value!r:.80} is not a number"
         raise RankTableError(f"{place}.{key}: {problem}")
     return int(match.group(1))
 
 
 def objects(item: Document, key: str, place: str) -> Iterator[tuple[str, Document]]:
-    """Walk a list of objects: (JSON path, object)."""
+    """Yield the objects of a list: (JSON path, object)."""
     values = item.get(key)
     here = f"{place}.{key}" if place else key
     if not isinstance(values, list):
-        raise RankTableError("{}: {}".format(here, "missing" if values is None else "no list"))
-    if not values and key != "level_list":  # HCCL takes no other list that is empty
+        raise RankTableError(f"{here}: {'missing' if values is None else 'not a list'}")
+    if not values and key != "level_list":  # HCCL accepts no other empty list
         raise RankTableError(f"{here}: empty")
     for index, value in enumerate(values):
         if not isinstance(value, dict):
-            raise RankTableError(f"{here}[{index}]: no object")
+            raise RankTableError(f"{here}[{index}]: not an object")
         yield f"{here}[{index}]", value
 
 
@@ -150,10 +150,10 @@ def _v2_rank(item: Document, place: str) -> Rank:
 
 
 def v2_server(levels: Sequence[Document], device_id: int, local_id: int) -> str:
-    """Name the host of a 2.0 rank, which the format does not name.
+    """Derive a name for the host of a 2.0 rank, which the format lacks.
 
     Devices are numbered on their host, local ids in their net instance: ranks of one instance with the
-    same difference of the two sit on one host. (Tables made here carry server_id, which HCCL passes over.)
+    same difference of the two are on one host. (Tables made here have server_id, which HCCL ignores.)
     """
     instance = text(levels[0], "net_instance_id") if levels else ""
     return instance if local_id == device_id else f"{instance}+{local_id - device_id}"

@@ -1,4 +1,4 @@
-"""Render a rank table as the JSON that HCCL reads: through a Jinja template, parsed back and compared."""
+"""Render a rank table as the JSON that HCCL reads: from a Jinja template, parsed back and compared."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ Instances = List[Tuple[Server, Tuple[Rank, ...]]]
 
 
 def render(table: RankTable) -> str:
-    """Give the JSON text of a table; the same table gives the same bytes.
+    """Return the JSON text of a table; the same table always gives the same bytes.
 
     Raises:
-        RankTableError: the text does not say what the table says (a defect of the template, or a cloud
-            table, which has no rank_ids, whose ranks are not in HCCL's order).
+        RankTableError: the text differs from the table (a bug in the template, or a cloud table, which
+            has no rank_ids, with ranks that are not in HCCL's order).
     """
     text = _template(TEMPLATES[table.layout]).render(
         table=table, entries=table.entries(), groups=_groups(table)
@@ -50,7 +50,7 @@ def _template(name: str) -> Template:
 
 
 def _groups(table: RankTable) -> list[tuple[Mapping[str, Any], Instances, int]]:
-    """Give the groups of a legacy table: (other keys, instances, number of devices)."""
+    """List the groups of a legacy table: (other keys, instances, number of devices)."""
     groups: list[tuple[Mapping[str, Any], Instances, int]] = []
     if table.layout not in ("cloud", "lab"):
         return groups

@@ -1,4 +1,4 @@
-"""Rank tables and inventories as text for a person."""
+"""Rank tables and inventories as text to read."""
 
 from __future__ import annotations
 
@@ -11,17 +11,10 @@ Row = Sequence[str]
 
 
 def show(table: RankTable) -> str:
-    """Give a heading, and one line a rank, server after server."""
+    """Write a heading and one line for each rank, server after server."""
     title = f"version {table.version}" if table.version else f"legacy template ({table.layout})"
-    servers = len(table.servers)
-    head = "%s, status %s: %d rank%s on %d server%s" % (
-        title,
-        table.status or "-",
-        table.world_size,
-        "" if table.world_size == 1 else "s",
-        servers,
-        "" if servers == 1 else "s",
-    )
+    ranks, servers = _counted(table.world_size, "rank"), _counted(len(table.servers), "server")
+    head = f"{title}, status {table.status or '-'}: {ranks} on {servers}"
     return head + "\n" + columns(_without_empty([_TITLES, *_rows(table)]))
 
 
@@ -60,21 +53,23 @@ def _without_empty(rows: list[Row]) -> list[Row]:
 
 
 def columns(rows: Sequence[Row]) -> str:
-    """Align rows; the first holds the titles."""
+    """Align rows; the first one has the titles."""
     widths = [max(len(str(row[index])) for row in rows) for index in range(len(rows[0]))]
     lines = ["  ".join(str(cell).ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
     return "\n".join(lines) + "\n"
 
 
 def show_inventory(inventory: Inventory, numbers: Sequence[Row], explain: bool) -> str:
-    """Show hosts, and their devices in every numbering space; `explain` adds the source of each value."""
+    """Write hosts, and their devices in every numbering space; `explain` adds the source of each value."""
     parts: list[str] = []
     first = 1
     for host in inventory.hosts:
         facts = [("chip", host.chip), ("super pod", host.super_pod_id), ("address", host.host_ip)]
-        known = ", ".join("{} {}".format(*fact) for fact in facts if fact[1])
+        known = [f"{name} {value}" for name, value in facts if value]
         count = len(host.devices)
-        parts.append("{}: {}{}\n".format(host.server_id, _count(count), ", " + known if known else ""))
+        parts.append(
+            f"{host.server_id}: {', '.join([_counted(count, 'device') if count else 'no NPU', *known])}\n"
+        )
         rows = numbers[first : first + count]
         first += count
         if rows:
@@ -89,8 +84,8 @@ def show_inventory(inventory: Inventory, numbers: Sequence[Row], explain: bool) 
     return "".join(parts)
 
 
-def _count(number: int) -> str:
-    return "no NPU" if number == 0 else f"{number} device{'' if number == 1 else 's'}"
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _sources(origin: Mapping[str, str], prefix: str) -> str:

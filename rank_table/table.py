@@ -19,10 +19,10 @@ __all__ = ["Rank", "RankTable", "RankTableError", "Server", "SuperPod", "parse_j
 
 @dataclass(frozen=True)
 class RankTable:
-    """Hold the ranks of a job in the order of their numbers, 0 to n-1.
+    """The ranks of a job in the order of their numbers, 0 to n-1.
 
-    `layout` is one of LAYOUTS; `server_list` holds the servers (instances, nodes) in the document's order;
-    `extra` and `groups` hold the other keys of the document and of its groups as written.
+    `layout` is one of LAYOUTS; `server_list` has the servers (instances, nodes) in the document's order;
+    `extra` and `groups` are the other keys of the document and of its groups as written.
     """
 
     ranks: tuple[Rank, ...]
@@ -36,29 +36,25 @@ class RankTable:
     def __post_init__(self) -> None:
         for index, rank in enumerate(self.ranks):
             if rank.rank_id != index:
-                problem = (
-                    "stands twice" if index and rank.rank_id == self.ranks[index - 1].rank_id else "is next"
-                )
-                raise RankTableError(
-                    "rank_ids are not 0 to %d: after %d, %d %s"
-                    % (len(self.ranks) - 1, index - 1, rank.rank_id, problem)
-                )
+                again = index > 0 and rank.rank_id == self.ranks[index - 1].rank_id
+                problem = f"{rank.rank_id} is duplicate" if again else f"{index} is missing"
+                raise RankTableError(f"rank_ids are not 0 to {len(self.ranks) - 1}: {problem}")
         keys = [(server.server_id, server.pod_name) for server in self.server_list]
         if len(set(keys)) != len(keys):
             twice = Counter(keys).most_common(1)[0][0]
-            raise RankTableError("server {} stands twice".format("/".join(part for part in twice if part)))
+            raise RankTableError(f"duplicate server {'/'.join(part for part in twice if part)}")
         if not self.server_list:
             servers = dict.fromkeys((rank.server_id, rank.pod_name) for rank in self.ranks)
             object.__setattr__(self, "server_list", tuple(Server(*key) for key in servers))
 
     @classmethod
     def from_hosts(cls, hosts: Iterable[Host], layout: str = "") -> RankTable:
-        """Number the devices of the hosts: hosts in order, devices in order, ranks without a gap.
+        """Number the devices of the hosts: hosts in order, devices in order, ranks without gaps.
 
-        `layout` "" goes by the chip: A3 whose devices all have a super_device_id 1.2, 950 2.0, others 1.0.
+        `layout` "" depends on the chip: 1.2 for A3 with super_device_ids, 2.0 for 950, else 1.0.
 
         Raises:
-            RankTableError: a 2.0 device has no network levels, a 1.2 device no super_device_id.
+            RankTableError: a 2.0 device lacks network levels, or a 1.2 device its super_device_id.
         """
         hosts = tuple(hosts)
         layout = layout or layout_for(hosts)
@@ -84,7 +80,7 @@ class RankTable:
 
     @classmethod
     def load(cls, path: str) -> RankTable:
-        """Read a file. RankTableError: unreadable, or not a table."""
+        """Read a file. RankTableError: it cannot be read, or is not a table."""
         try:
             with open(path, encoding="utf-8-sig") as stream:
                 return cls.loads(stream.read())
@@ -95,7 +91,7 @@ class RankTable:
 
     @classmethod
     def loads(cls, text: str) -> RankTable:
-        """Parse a table of any layout that HCCL reads. RankTableError: with the JSON path of the fault."""
+        """Parse a table of any layout that HCCL reads. RankTableError: with the JSON path of the error."""
         parts = read(parse_json(text))
         return cls(server_list=parts.pop("servers_"), **parts)
 
@@ -110,21 +106,21 @@ class RankTable:
 
     @property
     def servers(self) -> tuple[str, ...]:
-        """The server_ids in the order of their first rank."""
+        """The server_ids, in the order of their first rank."""
         return tuple(self._by_server())
 
     def by_rank(self, rank: int) -> Rank:
-        """Look a rank up. RankTableError: there is none."""
+        """Return a rank by its number. RankTableError: there is none."""
         if not 0 <= rank < len(self.ranks):
             raise RankTableError(f"no rank {rank}; the table has ranks 0 to {self.world_size - 1}")
         return self.ranks[rank]
 
     def ranks_of(self, server_id: str) -> tuple[Rank, ...]:
-        """Give the ranks of a server; none when the table does not have it."""
+        """Return the ranks of a server; none when the table lacks it."""
         return self._by_server().get(server_id, ())
 
     def cluster_spec(self, port: int = 2222) -> dict[str, list[str]]:
-        """Give what tf.train.ClusterSpec takes: the address of each rank, `port` + its place on its host."""
+        """Return the argument of tf.train.ClusterSpec: a rank's address, `port` + its index on the host."""
         addresses: list[str] = []
         places: dict[str, int] = {}
         hosts = {
@@ -134,11 +130,11 @@ class RankTable:
         for rank in self.ranks:
             place = places[rank.server_id] = places.get(rank.server_id, -1) + 1
             host = hosts.get(rank.server_id, rank.server_id)
-            addresses.append("%s:%d" % (f"[{host}]" if ":" in host else host, port + place))
+            addresses.append(f"[{host}]:{port + place}" if ":" in host else f"{host}:{port + place}")
         return {"worker": addresses}
 
     def entries(self) -> list[tuple[Server, tuple[Rank, ...]]]:
-        """Give the servers (instances) of the document and the ranks of each, in document order."""
+        """List the servers (instances) of the document and the ranks of each, in document order."""
         members: dict[tuple[str, str], list[Rank]] = {}
         for rank in self.ranks:
             members.setdefault((rank.server_id, rank.pod_name), []).append(rank)
@@ -153,12 +149,12 @@ class RankTable:
             for rank in self.ranks:
                 lists.setdefault(rank.server_id, []).append(rank)
             cached = {name: tuple(ranks) for name, ranks in lists.items()}
-            self.__dict__["_servers"] = cached  # a look-up is O(1) after the first
+            self.__dict__["_servers"] = cached  # only the first look-up takes linear time
         return cached
 
 
 def parse_json(text: str) -> Any:
-    """Parse standard JSON, as HCCL's parser takes it. RankTableError: with line and column."""
+    """Parse standard JSON, as HCCL's parser does. RankTableError: with line and column."""
     try:
         return json.loads(text, parse_constant=_no_constant, parse_int=_integer)
     except json.JSONDecodeError as error:
@@ -168,17 +164,17 @@ def parse_json(text: str) -> Any:
 
 
 def _no_constant(name: str) -> Any:
-    raise RankTableError(f"{name} is no JSON")
+    raise RankTableError(f"{name} is not JSON")
 
 
 def _integer(digits: str) -> int:
-    if len(digits) > 20:  # long numbers take Python quadratic time, and no field holds one
+    if len(digits) > 20:  # long numbers take quadratic time in Python, and no field has one
         raise RankTableError(f"a number of {len(digits)} digits")
     return int(digits)
 
 
 def layout_for(hosts: Sequence[Host]) -> str:
-    """Choose the layout that the chips of the hosts read."""
+    """Choose the layout that the hosts' chips read."""
     chips = {host.chip for host in hosts}
     if chips == {"950"}:
         return "2.0"
@@ -188,15 +184,14 @@ def layout_for(hosts: Sequence[Host]) -> str:
 
 def _complete(ranks: Sequence[Rank], layout: str) -> None:
     for rank in ranks:
+        place = f"device {rank.device_id} of {rank.server_id}"
         if layout == "2.0" and (not rank.levels or rank.local_id < 0):
             raise RankTableError(
-                "device %d of %s: 2.0 needs local_id and network levels, which /etc/hccl_rootinfo.json holds"
-                % (rank.device_id, rank.server_id)
+                f"{place}: 2.0 needs local_id and network levels (from /etc/hccl_rootinfo.json)"
             )
         if layout == "1.2" and not rank.super_device_id:
             raise RankTableError(
-                "device %d of %s: 1.2 needs its super_device_id (npu-smi info -t spod-info); or make 1.0"
-                % (rank.device_id, rank.server_id)
+                f"{place}: 1.2 needs its super_device_id (npu-smi info -t spod-info); or make 1.0"
             )
 
 
@@ -208,9 +203,9 @@ def _super_pods(hosts: Sequence[Host], layout: str) -> tuple[SuperPod, ...]:
 
 
 def _with_host_ip(table: RankTable, hosts: Sequence[Host]) -> RankTable:
-    """Write host_ip, which A3 needs for operator retry; never beside devices without an address.
+    """Add host_ip, which A3 needs for operator retry; not where a device lacks an address.
 
-    There HCCL would take host_ip for the address of the ranks.
+    There HCCL would use host_ip as the address of the ranks.
     """
     known = {host.server_id: host.host_ip for host in hosts if host.host_ip}
     if not all(device.device_ip for host in hosts for device in host.devices):
@@ -223,30 +218,26 @@ def _with_host_ip(table: RankTable, hosts: Sequence[Host]) -> RankTable:
 
 
 def merge(tables: Sequence[RankTable], order: Sequence[str] = ()) -> RankTable:
-    """Join tables of several hosts and number their ranks anew, server after server, without a gap.
+    """Join tables of several hosts and renumber their ranks, server after server, without gaps.
 
     Servers come in the order given, else by server_id in natural order; devices keep their order.
 
     Raises:
-        RankTableError: layouts differ, a server stands in two tables, the order names another set.
+        RankTableError: layouts differ, a server is in two tables, or the order names another set.
     """
     layouts = sorted({table.layout for table in tables})
     if len(layouts) != 1 or layouts[0] == "lab":
-        raise RankTableError(
-            "cannot merge tables of {}; convert them to one of 1.0, 1.2".format(", ".join(layouts))
-        )
+        raise RankTableError(f"cannot merge tables of {', '.join(layouts)}; convert them to one of 1.0, 1.2")
     homes: dict[str, RankTable] = {}
     for table in tables:
         for name in table.servers:
             if name in homes:
-                raise RankTableError(f"server_id {name} stands in two tables; each host needs its own")
+                raise RankTableError(f"duplicate server_id {name}: in two tables; give each host its own")
             homes[name] = table
     wanted = list(order) or sorted(homes, key=natural)
     if sorted(wanted) != sorted(homes):
         odd = sorted(set(wanted) ^ set(homes)) or ["a server twice"]
-        raise RankTableError(
-            "the order names {}; the servers are {}".format(", ".join(odd), ", ".join(homes))
-        )
+        raise RankTableError(f"the order has {', '.join(odd)}, but the servers are {', '.join(homes)}")
     members = [rank for name in wanted for rank in homes[name].ranks_of(name)]
     ranks = tuple(replace(rank, rank_id=index, group=0) for index, rank in enumerate(members))
     known = {server.server_id: server for table in tables for server in table.server_list}

@@ -16,11 +16,11 @@ LIMIT = 1800.0  # seconds; HCCL itself waits as long (HCCL_RANKTABLE_TIMEOUT_S)
 
 
 class StillWaiting(RankTableError):
-    """Say that the limit is over and what the file holds."""
+    """An expired time limit; the message says what the file contains."""
 
 
 def resolve(path: str) -> str:
-    """Give the file of a path: ModelArts' RANK_TABLE_FILE names the folder that it is in."""
+    """Return the file for a path: ModelArts' RANK_TABLE_FILE is the folder of the file."""
     if os.path.isdir(path):
         for name in NAMES:
             if os.path.isfile(os.path.join(path, name)):
@@ -36,13 +36,13 @@ def wait_for(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> tuple[RankTable, str]:
-    """Read a table once its status is completed: (table, text as it stands in the file).
+    """Read a table once its status is completed: (table, text of the file).
 
-    A file that is not there yet, empty, or half written counts as waiting, for at most `limit` seconds.
+    A missing, empty or half-written file counts as not completed, for at most `limit` seconds.
     `notify` gets one line when the wait starts.
 
     Raises:
-        StillWaiting: the limit is over. RankTableError: completed, but no rank table.
+        StillWaiting: the limit has passed. RankTableError: completed, but not a rank table.
     """
     start, told = clock(), False
     while True:
@@ -53,7 +53,7 @@ def wait_for(
             except RankTableError as error:
                 raise RankTableError(f"{path}: {error}") from None
         if clock() - start >= limit:
-            raise StillWaiting(f"{path}: {state} after {limit:g} s")
+            raise StillWaiting(f"{path}: {state} after {limit:g} s (expected status completed)")
         if not told:
             notify(f"{path}: {state}; waiting up to {limit:g} s for completed")
             told = True
@@ -61,7 +61,7 @@ def wait_for(
 
 
 def _look(path: str) -> tuple[str, str]:
-    """Read the file: (text, "") when it is completed, else ("", what it is instead)."""
+    """Read the file: (text, "") when it is completed, else ("", its state)."""
     try:
         with open(path, encoding="utf-8-sig") as stream:
             text = stream.read()
@@ -72,7 +72,7 @@ def _look(path: str) -> tuple[str, str]:
     try:
         document = json.loads(text)
     except (ValueError, RecursionError) as error:
-        return "", f"no JSON ({str(error)[:80]})" if text.strip() else "empty"
+        return "", f"not JSON ({str(error)[:80]})" if text.strip() else "empty"
     status = document.get("status") if isinstance(document, dict) else None
     if status in ("completed", None):  # without a status there is nothing to wait for
         return text, ""

@@ -1,7 +1,7 @@
 """The names and ranges of HCCL's environment variables, checked before the start.
 
-Source: docs/zh/user_guide/hccl_env of the HCCL documentation. HCCL answers a bad value with EI0001 once all
-ranks have started, and ignores a misspelt name in silence.
+Source: docs/zh/user_guide/hccl_env of the HCCL documentation. HCCL reports a bad value as EI0001 once all
+ranks have started, and silently ignores a misspelt name.
 """
 
 from __future__ import annotations
@@ -11,38 +11,40 @@ import ipaddress
 import re
 from typing import Callable, Iterator, Mapping
 
-Rule = Callable[[str], str]  # value -> what is wrong with it; "" when nothing is
+from rank_table.ranges import parse_part
+
+Rule = Callable[[str], str]  # value -> what was expected instead; "" when the value is good
 ERROR, NOTE = "error", "note"
 
 
 def whole(low: int, high: int | None = None, step: int = 1) -> Rule:
-    """Make the rule of an integer in a range."""
+    """Make the rule of a whole number in a range."""
     wanted = f"a whole number from {low}" + ("" if high is None else f" to {high}")
-    wanted += f" that {step} divides" if step > 1 else ""
+    wanted += f", a multiple of {step}" if step > 1 else ""
 
     def rule(value: str) -> str:
         if re.match(r"[+-]?\d+\Z", value) and low <= int(value) and (high is None or int(value) <= high):
-            return "" if int(value) % step == 0 else "give " + wanted
-        return "give " + wanted
+            return "" if int(value) % step == 0 else _expected(wanted)
+        return _expected(wanted)
 
     return rule
 
 
 def one_of(*values: str) -> Rule:
     """Make the rule of a choice."""
-    return lambda value: "" if value in values else "give {}".format(" or ".join(values))
+    return lambda value: "" if value in values else _expected(" or ".join(values))
 
 
 def like(pattern: str, example: str) -> Rule:
-    """Make the rule of a form."""
-    return lambda value: "" if re.match(pattern + r"\Z", value) else f"write it like {example}"
+    """Make the rule of a pattern."""
+    return lambda value: "" if re.match(pattern + r"\Z", value) else _expected(f"a value such as {example}")
 
 
 def _address(value: str) -> str:
     try:
         ipaddress.ip_address(value.partition("%")[0])
     except ValueError:
-        return "give one IPv4 or IPv6 address of this host"
+        return _expected("one IPv4 or IPv6 address of this host")
     return ""
 
 
@@ -52,13 +54,12 @@ def _ports(value: str) -> str:
         return ""
     taken: list[range] = []
     for part in value.split(","):
-        match = re.match(r"(\d{1,5})(?:-(\d{1,5}))?\Z", part)
-        low, high = (int(match.group(1)), int(match.group(2) or match.group(1))) if match else (0, 0)
-        if not 1 <= low <= high <= 65535:
-            return f"{part!r} is no port or range of 1 to 65535; write it like 61000-61050, or auto"
-        if any(low < other.stop and other.start <= high for other in taken):
-            return f"{part} overlaps with an earlier part"
-        taken.append(range(low, high + 1))
+        ports = parse_part(part)
+        if not ports or ports.start < 1 or ports.stop > 65536:
+            return f"{part!r}: invalid port or range; expected a list such as 61000-61050, or auto"
+        if any(ports.start < other.stop and other.start < ports.stop for other in taken):
+            return f"{part}: overlaps with an earlier part"
+        taken.append(ports)
     return ""
 
 
@@ -67,8 +68,12 @@ def _seconds(value: str) -> str:
     try:
         number = float(value)
     except ValueError:
-        return "give seconds"
-    return "" if 0 <= number <= 2147483647 else "give seconds from 0 to 2147483647"
+        return _expected("seconds")
+    return "" if 0 <= number <= 2147483647 else _expected("seconds from 0 to 2147483647")
+
+
+def _expected(what: str) -> str:
+    return f"invalid value (expected {what})"
 
 
 _FLAG = one_of("0", "1")
@@ -120,7 +125,7 @@ _LEGAL_PAIRS = {("", ""), ("1", ""), ("1", "0"), ("0", "1"), ("", "1"), ("0", "0
 
 
 def findings(env: Mapping[str, str], chip: str = "") -> Iterator[tuple[str, str, str]]:
-    """Yield (error or note, variable, what is wrong and what to do); an empty value counts as unset."""
+    """Yield (error or note, variable, what is wrong); an empty value counts as unset."""
     for name in sorted(env):
         if not name.startswith(("HCCL_", "HCOMM_")) or not env[name]:
             continue
@@ -130,29 +135,23 @@ def findings(env: Mapping[str, str], chip: str = "") -> Iterator[tuple[str, str,
         rule = RULES[name]
         problem = rule(env[name]) if rule else ""
         if problem:
-            yield ERROR, name, f"{env[name]!r}; {problem}"
+            yield ERROR, name, f"{env[name]!r}: {problem}"
     yield from _together(env, chip)
 
 
 def _unknown(name: str) -> str:
     near = difflib.get_close_matches(name, RULES, n=1)
-    return f"did you mean {near[0]}?" if near else "HCCL knows no such variable and ignores it"
+    return f"did you mean {near[0]}?" if near else "HCCL ignores this unknown variable"
 
 
 def _together(env: Mapping[str, str], chip: str) -> Iterator[tuple[str, str, str]]:
     pair = (env.get("HCCL_INTRA_PCIE_ENABLE", ""), env.get("HCCL_INTRA_ROCE_ENABLE", ""))
     if pair not in _LEGAL_PAIRS:
-        yield (
-            ERROR,
-            "HCCL_INTRA_PCIE_ENABLE",
-            (
-                "{} with HCCL_INTRA_ROCE_ENABLE {}; give 1 and 0, or 0 and 1, or neither".format(
-                    pair[0] or "unset", pair[1] or "unset"
-                )
-            ),
-        )
+        pcie, roce = (value or "unset" for value in pair)
+        problem = f"{pcie} with HCCL_INTRA_ROCE_ENABLE {roce} (expected 1 and 0, or 0 and 1, or neither)"
+        yield ERROR, "HCCL_INTRA_PCIE_ENABLE", problem
     if env.get("HCCL_WHITELIST_DISABLE") == "0" and not env.get("HCCL_WHITELIST_FILE"):
-        yield ERROR, "HCCL_WHITELIST_FILE", "missing, but HCCL_WHITELIST_DISABLE=0 asks for it"
+        yield ERROR, "HCCL_WHITELIST_FILE", "missing, but required by HCCL_WHITELIST_DISABLE=0"
     if chip == "910A":
         yield from _only_910a(env)
 
@@ -160,7 +159,11 @@ def _together(env: Mapping[str, str], chip: str) -> Iterator[tuple[str, str, str
 def _only_910a(env: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
     value = env.get("HCCL_EXEC_TIMEOUT", "")
     if value.isdigit() and not 0 < int(value) <= 17340:
-        yield ERROR, "HCCL_EXEC_TIMEOUT", f"{value!r}; on 910A give a whole number from 1 to 17340"
+        yield (
+            ERROR,
+            "HCCL_EXEC_TIMEOUT",
+            f"{value!r}: invalid value (expected on 910A: a whole number from 1 to 17340)",
+        )
     elif value.isdigit() and int(value) % 68:
         used = max(68, int(value) // 68 * 68)
         yield NOTE, "HCCL_EXEC_TIMEOUT", f"910A counts in steps of 68 s: {value} means {used}"

@@ -1,1 +1,1 @@
-"""HCCL's rules for rank tables: a catalogue, and one module per layout with the rules as functions."""
+"""HCCL's rules for rank tables: a catalogue, and a module of rules (functions) for every layout."""

@@ -1,4 +1,4 @@
-"""Every rule of the checker: its id, the code that HCCL reports, and what it wants."""
+"""Every rule of the checker: its id, the code that HCCL reports, and what it requires."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 
 class Rule(NamedTuple):
-    """Hold the HCCL code of a rule ("" when HCCL itself says nothing) and what it wants."""
+    """The HCCL code of a rule ("" when HCCL itself reports nothing) and what it requires."""
 
     code: str
-    wants: str
+    requires: str
 
 
 _PARSE, _VALUE, _MISSING = "EI0004", "EI0014", "EI0017"
@@ -22,15 +22,15 @@ RULES: dict[str, Rule] = {
     # its text
     "json.encoding": Rule(_PARSE, "the text is UTF-8"),
     "json.empty": Rule(_PARSE, "the file is not empty"),
-    "json.size": Rule(_PARSE, "the text is no longer than 40 MiB"),
+    "json.size": Rule(_PARSE, "the text is at most 40 MiB long"),
     "json.comment": Rule(_PARSE, "no comments"),
     "json.trailing-comma": Rule(_PARSE, "no comma before a closing bracket"),
     "json.missing-comma": Rule(_PARSE, "a comma between two values"),
     "json.kubectl": Rule(_PARSE, "no output of kubectl describe around the document"),
     "json.elision": Rule(_PARSE, "no `...` where entries were left out"),
-    "json.placeholder": Rule(_PARSE, "no template text that was never filled in"),
-    "json.bracket": Rule(_PARSE, "every bracket is closed by its own kind"),
-    "json.depth": Rule(_PARSE, "no nesting deeper than a rank table has"),
+    "json.placeholder": Rule(_PARSE, "no template text that was not filled in"),
+    "json.bracket": Rule(_PARSE, "every bracket is closed by its counterpart"),
+    "json.depth": Rule(_PARSE, "no deeper nesting than in a rank table"),
     "json.syntax": Rule(_PARSE, "standard JSON"),
     "json.duplicate-key": Rule("", "no key twice in one object: the last one counts"),
     # what document it is
@@ -44,16 +44,16 @@ RULES: dict[str, Rule] = {
     "kind.configmap": Rule(_VALUE, "not a Kubernetes object that holds the table as text"),
     "kind.annotation": Rule(_VALUE, "not the device annotation of one pod"),
     "kind.old-draft": Rule(_VALUE, "not the draft of 2.0 (level, id, rank_addrs)"),
-    "kind.unknown": Rule(_VALUE, "a document with keys of a rank table"),
+    "kind.unknown": Rule(_VALUE, "the document has keys of a rank table"),
     # every layout
-    "status.missing": Rule(_MISSING, "status is there, as text"),
+    "status.missing": Rule(_MISSING, "status is present, as text"),
     "status.waiting": Rule(_VALUE, "status is completed: HCCL waits 30 minutes for it, then gives up"),
-    "version.missing": Rule(_VALUE, "version is there, unless it is the legacy template"),
+    "version.missing": Rule(_VALUE, "version is present, except in the legacy template"),
     "version.unknown": Rule(_VALUE, "version is 1.0, 1.1, 1.2 or 2.0"),
     "version.layout": Rule(_VALUE, "the document has the layout of its version"),
     "version.chip": Rule(_VALUE, "the chip's HCCL reads this version"),
     "scalar.string": Rule(_VALUE, "in 1.x every value is a JSON string"),
-    "number.text": Rule("", "digits only: HCCL passes over blanks, + and a tail, other readers do not"),
+    "number.text": Rule("", "digits only: HCCL ignores blanks, + and a tail, other readers do not"),
     # 1.0 and 1.2, in HCCL's order
     "server_list.missing": Rule(_VALUE, "server_list is a list with at least one server"),
     "server_count": Rule(_VALUE, "server_count equals the number of servers"),
@@ -65,9 +65,9 @@ RULES: dict[str, Rule] = {
     "device_ip.count": Rule(_VALUE, "every device has the same number of addresses"),
     "device_ip.missing": Rule(_VALUE, "device_ip is set with several servers or HCCL_INTRA_ROCE_ENABLE=1"),
     "ip.invalid": Rule(_VALUE, "addresses are IPv4 or IPv6"),
-    "device_ip.unique": Rule(_VALUE, "every device_ip stands once in the table"),
+    "device_ip.unique": Rule(_VALUE, "every device_ip is unique in the table"),
     "rank_id.number": Rule(_VALUE, "rank_id is a non-negative integer"),
-    "super_pod.missing": Rule("", "1.2 has a super_pod_list, else it is read as single servers"),
+    "super_pod.missing": Rule("", "1.2 has a super_pod_list; without it the servers are single ones"),
     "super_pod.id": Rule(_VALUE, "super_pod_id has 1 to 127 characters"),
     "super_pod.unique": Rule(_VALUE, "every super pod has its own super_pod_id"),
     "super_pod.server": Rule(_VALUE, "super pods name servers of server_list"),
@@ -79,14 +79,14 @@ RULES: dict[str, Rule] = {
     "rank_id.sequence": Rule(_VALUE, "rank_ids are 0 to n-1, each once"),
     "ip.family": Rule(_VALUE, "with several servers all addresses are of one family"),
     "server.balance": Rule(_VALUE, "910A: every server has the same number of devices"),
-    "device_id.unique": Rule(_VALUE, "a device_id stands once in a server"),
+    "device_id.unique": Rule(_VALUE, "a device_id is unique in its server"),
     "device.four-set": Rule(_VALUE, "910A: four devices form one of the eight sets that are linked"),
     "device.nic-list": Rule(_VALUE, "910A: servers with 8 devices have addresses on the same devices"),
     "port.range": Rule(_VALUE, "ports are 1 to 65535"),
     # this process, this host
     "process.rank_id": Rule("EI0003", "RANK_ID is digits only"),
     "process.rank_size": Rule(_VALUE, "RANK_ID is less than the number of ranks"),
-    "process.device": Rule(_VALUE, "the process's physical device is the one of its rank"),
+    "process.device": Rule(_VALUE, "the process has the physical device of its rank"),
     "host.server": Rule("", "this host is in the table"),
     "host.device": Rule("", "the devices of this host in the table exist"),
     "host.device_ip": Rule(_VALUE, "device_ip is the address of the device's network port"),
@@ -94,7 +94,7 @@ RULES: dict[str, Rule] = {
     # documented, not checked by HCCL's parser
     "doc.interleaved": Rule("", "rank_ids of a server follow each other"),
     "doc.order": Rule("", "rank_ids of a server follow the physical ids"),
-    "doc.server-id": Rule("", "server_id does not come from a 127.x look-up"),
+    "doc.server-id": Rule("", "server_id is not a 127.x address"),
     "doc.legacy": Rule("", "1.0 instead of the legacy template"),
     "doc.pods-adjacent": Rule("", "servers of one super pod follow each other"),
     "doc.a3-device_ip": Rule("", "A3: device_ip with several super pods or HCCL_INTER_HCCS_DISABLE=TRUE"),
@@ -121,7 +121,7 @@ RULES: dict[str, Rule] = {
     "pod_name.unique": Rule(_VALUE, "every instance has its own pod_name"),
     "device_count": Rule("", "device_count (device_num) equals the number of devices"),
     "lab.nic-location": Rule(_VALUE, 'para_plane_nic_location is "device"'),
-    "lab.average": Rule(_VALUE, "lab: 1, 2, 4, 8 or 16 devices a server, evenly spread"),
+    "lab.average": Rule(_VALUE, "lab: 1, 2, 4, 8 or 16 devices per server, the same on all"),
     # 2.0
     "v2.number": Rule(_VALUE, "in 2.0 numbers are unsigned JSON numbers in their range"),
     "v2.rank_count": Rule(_VALUE, "rank_count is 1 to 65536 and the number of ranks"),

@@ -1,4 +1,4 @@
-"""Which document this is: a rank table of one of the layouts, or another one that carries the same name."""
+"""The kind of a document: a rank table of one of the layouts, or another kind that is called so too."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ KNOWN_KEYS = (
     "rank_count",
 )
 LISTS = {"1.0": "server_list", "1.1": "node_list", "1.2": "server_list", "2.0": "rank_list"}
-# Whose HCCL reads a version.
+# Chips whose HCCL reads a version.
 READERS = {"1.0": ("910A", "A2", "A3"), "1.1": ("910A", "A2", "A3"), "1.2": ("A3",), "2.0": ("950",)}
 
 
 def layout(document: Any, report: Report) -> str:
-    """Tell the layout to check by; "" when the document is something else, which is then a finding."""
+    """Return the layout to check; "" when the document is of another kind, which is reported."""
     if not isinstance(document, dict):
-        report.error("kind.unknown", "", document, "no JSON object", "give a rank table")
+        report.error("kind.unknown", "", document, "not a JSON object", "give a rank table")
         return ""
     other = _other_kind(document)
     if other:
@@ -42,11 +42,11 @@ def layout(document: Any, report: Report) -> str:
 
 def _with_version(document: Document, version: Any, report: Report) -> str:
     if not isinstance(version, str):
-        report.error("scalar.string", "version", version, "no string", f'write "{str(version)[:20]}"')
+        report.error("scalar.string", "version", version, "not a string", f'write "{str(version)[:20]}"')
         version = str(version)
     if version not in LISTS:
         todo = 'write "1.0" (910A, A2), "1.2" (A3 super pod) or "2.0" (950)'
-        report.error("version.unknown", "version", version, "none that HCCL reads", todo)
+        report.error("version.unknown", "version", version, "unknown to HCCL", todo)
         return ""
     wanted = LISTS[version]
     found = next(
@@ -85,7 +85,7 @@ def _without_version(document: Document, report: Report) -> str:
         return "lab" if "deploy_mode" in document else "cloud"
     for key, version in (("server_list", "1.0"), ("rank_list", "2.0"), ("node_list", "1.1")):
         if key in document:
-            message = "missing: HCCL takes the table for the legacy template and finds no group_list"
+            message = "missing: HCCL reads the table as the legacy template and finds no group_list"
             report.error("version.missing", "version", None, message, f'write "version": "{version}"')
             return version
     _unknown(document, report)
@@ -101,11 +101,11 @@ def _unknown(document: Document, report: Report) -> None:
     ]
     todo = f"did you mean {near[0][1]}?" if near else "make one: npu-launch rank-table make"
     path = near[0][0][:60] if near else ""
-    report.error("kind.unknown", path, None, "no key of a rank table in it", todo)
+    report.error("kind.unknown", path, None, "no key of a rank table", todo)
 
 
 def _other_kind(document: Document) -> tuple[str, str, str] | None:
-    """Recognise the documents that users take for rank tables: (rule, what it is, what to do)."""
+    """Recognise the documents that are mistaken for rank tables: (rule, what it is, what to do)."""
     make = "make one: npu-launch rank-table make"
     if "server_group_list" in document:
         return (
@@ -118,20 +118,20 @@ def _other_kind(document: Document) -> tuple[str, str, str] | None:
     if "peer_list" in document or "edge_list" in document:
         return (
             "kind.topology",
-            "the topology file of an Ascend 950 (HCCL_TOPO_FILE_PATH), no rank table",
+            "the topology file of an Ascend 950 (HCCL_TOPO_FILE_PATH), not a rank table",
             make,
         )
     if isinstance(document.get("hosts"), list):
         todo = "make the table from it: npu-launch rank-table make --hosts FILE"
-        return "kind.inventory", "an inventory of npu-launch, no rank table", todo
+        return "kind.inventory", "an inventory of npu-launch, not a rank table", todo
     if document.get("kind") in ("ConfigMap", "Secret") and "data" in document:
         return (
             "kind.configmap",
             "a Kubernetes object; the table is the text in its data",
-            "take data['hccl.json'] out",
+            "extract data['hccl.json']",
         )
     if "pod_name" in document and isinstance(document.get("devices"), list):
-        todo = "take the finished hccl.json, which has all pods"
+        todo = "use the finished hccl.json, which has all pods"
         return "kind.annotation", "the device annotation of one pod (ascend-910-configuration)", todo
     return _by_entries(document, make)
 
@@ -140,7 +140,7 @@ def _by_entries(document: Document, make: str) -> tuple[str, str, str] | None:
     servers = document.get("server_list")
     first = servers[0] if isinstance(servers, list) and servers and isinstance(servers[0], dict) else {}
     if "tor_count" in document or "tor_id" in first or "tor_ip" in first:
-        return "kind.tor", "the TOR switch map of Volcano (tor_id, tor_ip), no rank table", make
+        return "kind.tor", "the TOR switch map of Volcano (tor_id, tor_ip), not a rank table", make
     devices = _items(servers, "device")
     if devices and document.get("version") in ("1.0", "1.2") and not any("rank_id" in d for d in devices):
         return (
@@ -148,11 +148,8 @@ def _by_entries(document: Document, make: str) -> tuple[str, str, str] | None:
             "no device has a rank_id: the local_comm_res of LLM-DataDist, which describes one process",
             make,
         )
-    ranks = (
-        [item for item in document.get("rank_list") or () if isinstance(item, dict)]
-        if isinstance(document.get("rank_list"), list)
-        else []
-    )
+    listed = document.get("rank_list")
+    ranks = [item for item in listed if isinstance(item, dict)] if isinstance(listed, list) else []
     if ranks and not any("rank_id" in item for item in ranks):
         todo = "make the table on each host from it, then merge: npu-launch rank-table make --chip 950"
         return (
@@ -164,11 +161,6 @@ def _by_entries(document: Document, make: str) -> tuple[str, str, str] | None:
 
 
 def _items(servers: Any, key: str) -> tuple[Mapping[str, Any], ...]:
-    lists = (
-        [server.get(key) for server in servers if isinstance(server, dict)]
-        if isinstance(servers, list)
-        else []
-    )
-    return tuple(
-        item for items in lists if isinstance(items, list) for item in items if isinstance(item, dict)
-    )
+    known = [item for item in servers if isinstance(item, dict)] if isinstance(servers, list) else []
+    lists = [item[key] for item in known if isinstance(item.get(key), list)]
+    return tuple(item for items in lists for item in items if isinstance(item, dict))

@@ -1,4 +1,4 @@
-"""What a check says: findings, and the report that collects them."""
+"""The findings of the rules, and the report that collects them."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from rank_table.inventory import CHIPS
 from rank_table.rules.catalogue import RULES
 
 ERROR, WARNING = "error", "warning"
-MOST = 20  # findings of one rule; the rest is counted
+MOST = 20  # findings of one rule that are kept; the others are counted
 
 
 @dataclass(frozen=True)
 class RuleFinding:
-    """Hold one finding. `chip` names the generation that the rule holds for, "" all of them.
+    """One finding of a rule. `chip` is the generation that the rule applies to; "" for all of them.
 
-    `code` is what new CANN reports for it (before CANN 9 most of these were EI0004); "" when HCCL says
+    `code` is what CANN 9 reports for it (older ones report EI0004 for most); "" when HCCL reports
     nothing. `path` is a JSON path such as server_list[0].device[1].rank_id; `line` and `column` count from 1,
     0 stands for unknown.
     """
@@ -38,20 +38,15 @@ class RuleFinding:
         value = f" {self.value}" if self.value else ""
         head = ": ".join(part for part in (place + value, self.message) if part.strip())
         tail = " ".join(part for part in (self.chip, self.code) if part)
-        return "{}: {}; {} [{}{}]".format(
-            self.level,
-            head.strip(),
-            self.todo,
-            self.rule,
-            ", " + tail if tail else "",
-        )
+        source = f"{self.rule}, {tail}" if tail else self.rule
+        return f"{self.level}: {head.strip()}; {self.todo} [{source}]"
 
 
 class Report:
-    """Collect findings for one document; at most MOST of a rule are kept, the rest is counted.
+    """The findings for one document; at most MOST of a rule are kept, the others are counted.
 
-    `chips` are the generations that the table may be meant for: the one given, else those whose HCCL
-    reads the layout. A rule of one generation is an error when no other is left, else a warning.
+    `chips` are the generations that the table may be for: the one given, else those whose HCCL reads the
+    layout. A rule of one generation is an error when no other is left, else a warning.
     """
 
     def __init__(self, chip: str = "", environ: Mapping[str, str] | None = None) -> None:
@@ -63,22 +58,22 @@ class Report:
         self._last: dict[str, RuleFinding] = {}
 
     def narrow(self, *chips: str) -> None:
-        """Keep the generations whose HCCL reads this layout, unless one was given."""
+        """Limit the generations to those whose HCCL reads this layout, unless one was given."""
         if not self.chip:
             self.chips = frozenset(chips)
 
     def error(self, rule: str, path: str, value: Any, message: str, todo: str, **more: Any) -> None:
-        """Note what HCCL refuses."""
+        """Report what HCCL refuses."""
         self._add(ERROR, rule, path, value, message, todo, more)
 
     def warning(self, rule: str, path: str, value: Any, message: str, todo: str, **more: Any) -> None:
-        """Note what HCCL passes over and its documentation, or experience, does not."""
+        """Report what HCCL accepts, but its documentation or experience advises against."""
         self._add(WARNING, rule, path, value, message, todo, more)
 
     def on(
         self, chip: str, rule: str, path: str, value: Any, message: str, todo: str, level: str = ERROR
     ) -> None:
-        """Note what one generation refuses: a warning while another may be meant."""
+        """Report what one generation refuses: a warning while the table may be for another."""
         if chip in self.chips:
             sure = self.chips == frozenset((chip,))
             self._add(level if sure else WARNING, rule, path, value, message, todo, {"chip": chip})
@@ -88,13 +83,13 @@ class Report:
         return any(finding.level == ERROR for finding in self.findings)
 
     def done(self) -> list[RuleFinding]:
-        """Give the findings, errors first, with a line for what was only counted."""
+        """Return the findings, errors first, with a line for those that were only counted."""
         for rule, count in self._counts.items():
             if count > MOST:
                 last = self._last[rule]
                 message = f"{count - MOST} more findings of this rule are not shown"
                 self.findings.append(
-                    RuleFinding(rule, last.level, last.code, "", "", message, "mend these first", last.chip)
+                    RuleFinding(rule, last.level, last.code, "", "", message, "fix these first", last.chip)
                 )
         return sorted(self.findings, key=lambda finding: finding.level != ERROR)
 
@@ -109,7 +104,7 @@ class Report:
 
 
 def shown(value: Any) -> str:
-    """Give a value as JSON, in ASCII, short; "" for None."""
+    """Write a value as short ASCII JSON; "" for None."""
     if value is None:
         return ""
     if isinstance(value, (list, dict)):

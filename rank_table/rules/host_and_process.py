@@ -1,4 +1,4 @@
-"""The rules that need a process or a host to compare with: 13, 14, 15 and 22, and the driver's SDIDs."""
+"""Rules 13, 14, 15 and 22 and the SDIDs: they compare the table with a process or a host."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def check_host(table: RankTable, host: Host, report: Report) -> None:
     if not mine and len(table.servers) == 1:
         mine = table.ranks  # one server: its name need not be an address
     if not mine:
-        message = "not in the table, which has {}".format(", ".join(table.servers[:4]))
-        todo = "make the table anew, or name the host as the table does (--server-id)"
+        message = f"not in the table, which has {', '.join(table.servers[:4])}"
+        todo = "make the table again, or name the host as the table does (--server-id)"
         report.error("host.server", "", host.server_id, message, todo)
         return
     known = {device.device_id: device for device in host.devices}
@@ -52,15 +52,15 @@ def _compare(rank: Rank, known: dict[int, Device], report: Report) -> None:
     place = f"rank {rank.rank_id}"
     device = known.get(rank.device_id)
     if device is None:
-        message = f"device {rank.device_id} is not here; here are {spell(sorted(known)) or 'none'}"
+        message = f"device {rank.device_id} is not on this host, which has {spell(sorted(known)) or 'none'}"
         report.error("host.device", place, str(rank.device_id), message, "write the N of /dev/davinciN")
         return
     if rank.device_ip and device.device_ip and device.device_ip not in rank.device_ip.split(","):
-        message = "its network port has {} ({})".format(device.device_ip, device.origin.get("device_ip", ""))
-        report.error("host.device_ip", place, rank.device_ip, message, "make the table anew on this host")
+        message = f"its network port has {device.device_ip} ({device.origin.get('device_ip', '')})"
+        report.error("host.device_ip", place, rank.device_ip, message, "make the table again on this host")
     wanted = device.super_device_id
     if rank.super_device_id and wanted and rank.super_device_id.strip() != wanted:
         message = f"the driver's SDID is {wanted}"
         report.error(
-            "host.super_device_id", place, rank.super_device_id, message, "make the table anew on this host"
+            "host.super_device_id", place, rank.super_device_id, message, "make the table again on this host"
         )

@@ -20,7 +20,7 @@ def check(document: Item, report: Report, lab: bool) -> None:
     if lab and document.get("para_plane_nic_location") != "device":
         value = document.get("para_plane_nic_location")
         todo = 'write "para_plane_nic_location": "device"'
-        report.error("lab.nic-location", "para_plane_nic_location", value, "HCCL reads device only", todo)
+        report.error("lab.nic-location", "para_plane_nic_location", value, "HCCL accepts only device", todo)
     devices = [device for path, group in groups for device in _group(report, path, group, lab)]
     servers: dict[str, int] = {}
     for _, server, _, _ in devices:
@@ -66,7 +66,7 @@ def _group(report: Report, path: str, group: Item, lab: bool) -> list[tuple[str,
 def _pod(report: Report, instance: Item, path: str, pods: dict[str, str]) -> None:
     pod = values.name(report, "pod_name.unique", instance, "pod_name", path, 127)
     if pod and pod in pods:
-        message = f"also that of {pods[pod]}"
+        message = f"same as {pods[pod]}"
         report.error("pod_name.unique", path + ".pod_name", pod, message, "give every instance its own")
     pods.setdefault(pod, path)
 
@@ -89,7 +89,7 @@ def _device_ids(report: Report, devices: list[tuple[str, str, Item, Any]]) -> No
             todo = "write the N of /dev/davinciN; for other chips make 1.0"
             report.error("device_id.range", where, value, "the legacy template has devices 0 to 7", todo)
         if (server, number) in seen:
-            message = f"also that of {seen[(server, number)]}"
+            message = f"same as {seen[(server, number)]}"
             report.error("device_id.unique", where, value, message, "list each device once")
         seen.setdefault((server, number), path)
 
@@ -104,7 +104,7 @@ def _addresses(report: Report, devices: list[tuple[str, str, Item, Any]], severa
             report.error("device_ip.missing", where, None, "missing, but needed with several servers", todo)
         for address in found:
             if address in seen:
-                message = f"also that of {seen[address]}"
+                message = f"same as {seen[address]}"
                 report.error("device_ip.unique", where, address, message, "write each device's own address")
             seen.setdefault(address, path)
 
@@ -112,7 +112,7 @@ def _addresses(report: Report, devices: list[tuple[str, str, Item, Any]], severa
 def _average(report: Report, servers: dict[str, int]) -> None:
     counts = set(servers.values())
     if len(counts) > 1 or counts - {1, 2, 4, 8, 16}:
-        message = "{} devices a server".format(", ".join(map(str, sorted(counts))))
+        message = f"{', '.join(map(str, sorted(counts)))} devices per server"
         report.error(
-            "lab.average", "group_list", None, message, "take 1, 2, 4, 8 or 16, the same on every server"
+            "lab.average", "group_list", None, message, "use 1, 2, 4, 8 or 16, the same on every server"
         )

@@ -1,4 +1,4 @@
-"""Rules of HCCL's documentation that its parser does not check: warnings, each with the chip it holds for."""
+"""Rules of HCCL's documentation that its parser does not check: warnings, each with its chip."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def interleaved(view: View, report: Report) -> None:
     for (path, _), entries in zip(view.servers, view.by_server):
         ranks = sorted({entry.rank_id for entry in entries if entry.rank_id is not None})
         if ranks and ranks[-1] - ranks[0] + 1 != len(ranks) and ranks[-1] < len(view.entries):
-            message = f"ranks {spell(ranks)}: another server's are between them"
+            message = f"ranks {spell(ranks)}: ranks of another server are between them"
             report.warning("doc.interleaved", path, None, message, "number server after server")
 
 
@@ -27,16 +27,16 @@ def order(view: View, report: Report) -> None:
         )
         devices = [device for _, device in pairs]
         if devices != sorted(devices):
-            message = "by rank the devices are {}".format(",".join(map(str, devices[:16])))
+            message = f"in the order of the ranks the devices are {','.join(map(str, devices[:16]))}"
             report.warning("doc.order", path, None, message, "give the lower rank to the lower device_id")
 
 
 def server_ids(view: View, report: Report) -> None:
-    """A 127.x server_id comes from a host name look-up and is the same on every host."""
+    """A 127.x server_id comes from resolving the host name and is the same on every host."""
     for (path, _), name in zip(view.servers, view.ids):
         if name.startswith("127.") and len(view.servers) > 1:
             todo = "write the host's address (npu-launch inventory --server-id)"
-            report.warning("doc.server-id", path + ".server_id", name, "names every host, so no one", todo)
+            report.warning("doc.server-id", path + ".server_id", name, "the same address on every host", todo)
         elif hint(name) and "*" in name:
             report.warning(
                 "doc.server-id", path + ".server_id", name, "a masked name", "write the host's name"
@@ -50,29 +50,35 @@ def counts_910a(view: View, report: Report) -> None:
         ids = sorted({entry.device_id for entry in entries if entry.device_id is not None})
         sets.append(ids)
         if len(entries) not in (1, 2, 4, 8):
-            message = f"{len(entries)} devices: 910A takes 1, 2, 4 or 8"
+            message = f"{len(entries)} devices; 910A accepts 1, 2, 4 or 8"
             report.on(
-                "910A", "doc.910a-count", path + ".device", None, message, "take another number", WARNING
+                "910A", "doc.910a-count", path + ".device", None, message, "use another number", WARNING
             )
         elif len(entries) in (2, 4) and len({device // 4 for device in ids}) > 1:
-            message = f"devices {spell(ids)} reach over 0-3 and 4-7, which are not linked"
+            message = f"devices {spell(ids)} are in both 0-3 and 4-7, which are not linked"
             report.on(
                 "910A", "doc.910a-group", path + ".device", None, message, "stay within one group", WARNING
             )
         if ids != sets[0]:
             message = f"devices {spell(ids)}, but {view.servers[0][0]} has {spell(sets[0])}"
             report.on(
-                "910A", "doc.910a-same-set", path + ".device", None, message, "take the same ones", WARNING
+                "910A", "doc.910a-same-set", path + ".device", None, message, "use the same ones", WARNING
             )
 
 
 def servers(view: View, report: Report) -> None:
-    """The largest cluster of a chip."""
+    """The largest documented cluster of a chip."""
     for chip, most in MOST_SERVERS:
         if len(view.servers) > most:
             message = f"{len(view.servers)} servers; {chip} is documented up to {most}"
             report.on(
-                chip, "doc.servers", "server_list", None, message, "ask whether it carries more", WARNING
+                chip,
+                "doc.servers",
+                "server_list",
+                None,
+                message,
+                "ask the vendor whether more are supported",
+                WARNING,
             )
 
 
@@ -83,7 +89,13 @@ def equal_counts(view: View, report: Report) -> None:
         if len(entries) != len(view.by_server[0]):
             message = f"{len(entries)} devices, but {view.servers[0][0]} has {len(view.by_server[0])}"
             report.on(
-                chip, "doc.equal-counts", path + ".device", None, message, "list as many everywhere", WARNING
+                chip,
+                "doc.equal-counts",
+                path + ".device",
+                None,
+                message,
+                "list the same number on every server",
+                WARNING,
             )
 
 
@@ -94,14 +106,14 @@ def planes_a2(view: View, report: Report) -> None:
         low, high = {d for d in ids if d < 8}, {d - 8 for d in ids if d >= 8}
         if low and high and low != high:
             message = f"module 0-7 uses planes {spell(sorted(low))}, module 8-15 planes {spell(sorted(high))}"
-            todo = "take the same planes of both (0 with 8, 1 with 9 ...)"
+            todo = "use the same planes of both (0 with 8, 1 with 9 ...)"
             report.on("A2", "doc.a2-planes", path + ".device", None, message, todo, WARNING)
 
 
 def subnets_910a(view: View, report: Report) -> None:
-    """910A: devices n and n+4 share a subnet. The mask is not in the table, so shared leading bits decide.
+    """910A: devices n and n+4 share a subnet. The table has no mask, so common leading bits are compared.
 
-    Said only when the chip is certain: on A2 all devices share one subnet.
+    Checked only when the chip is known: on A2 all devices share one subnet.
     """
     if report.chips != frozenset(("910A",)):
         return
@@ -128,7 +140,7 @@ def _shared(one: str, other: str) -> int:
 
 
 def super_device_a3(view: View, report: Report) -> None:
-    """A3 over HCCS: a 1.0 table has no super_device_id; the parser passes it and the links fail later."""
+    """A3 over HCCS: a 1.0 table has no super_device_id; the parser accepts it, and the links fail later."""
     if view.version == "1.0" and report.chips == frozenset(("A3",)):
         message = "1.0 on A3 is for AI servers without HCCS between them (devdrv_get_vnic_ip_by_sdid fail)"
         todo = "in a super pod make 1.2: npu-launch rank-table make --chip A3"
@@ -142,7 +154,7 @@ def host_ports(view: View, report: Report) -> None:
         for entry in entries:
             port = entry.item.get("host_port")
             if isinstance(port, str) and port in seen:
-                message = f"also that of {seen[port]}"
+                message = f"same as {seen[port]}"
                 report.on(
                     "A3", "doc.host-port", entry.path + ".host_port", port, message, "write another", WARNING
                 )
@@ -175,7 +187,7 @@ def _backup_port(entry: Entry, report: Report) -> None:
     port = entry.item.get("backup_device_port")
     if port is not None and port == entry.item.get("device_port"):
         where = entry.path + ".backup_device_port"
-        report.on("A3", "doc.backup", where, port, "the device's own port too", "write another", WARNING)
+        report.on("A3", "doc.backup", where, port, "same as device_port", "write another", WARNING)
 
 
 RULES = (

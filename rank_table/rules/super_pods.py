@@ -12,9 +12,9 @@ from rank_table.rules.v1 import View
 def super_pods(view: View, report: Report) -> None:
     """Check super_pod_list against server_list, and the super_device_ids inside each super pod."""
     if view.version != "1.2" or report.chip not in ("", "A3"):
-        return  # other chips do not read them
+        return  # other chips ignore them
     if view.document.get("super_pod_list") is None:
-        message = "missing: the servers are then no super pod"
+        message = "missing: HCCL treats the servers as single ones"
         report.warning("super_pod.missing", "super_pod_list", None, message, "write it, or make version 1.0")
         return
     homes: dict[str, str] = {}
@@ -27,8 +27,8 @@ def super_pods(view: View, report: Report) -> None:
                 "super_pod.unique",
                 path + ".super_pod_id",
                 name,
-                f"also that of {seen[name]}",
-                "name it anew",
+                f"same as {seen[name]}",
+                "give it another name",
             )
         seen.setdefault(name, path)
         _servers_of(report, pod, path, name or path, known, homes)
@@ -45,7 +45,7 @@ def _servers_of(
         server_id = values.text(report, server, "server_id", here)
         where = here + ".server_id"
         if not server_id or server_id not in known:
-            message = "missing" if not server_id else "no server of server_list"
+            message = "missing" if not server_id else "not a server of server_list"
             report.error("super_pod.server", where, server_id, message, "write a server_id of server_list")
         elif server_id in homes:
             message = f"also in super pod {homes[server_id]}"
@@ -74,7 +74,7 @@ def _super_device_ids(view: View, report: Report, homes: dict[str, str]) -> None
             continue
         key = (homes.get(view.ids[entry.server], ""), number)
         if key in seen:
-            message = f"also that of {seen[key]}, in the same super pod"
+            message = f"same as {seen[key]}, in the same super pod"
             todo = "write each device's own SDID"
             report.error("super_device_id.unique", where, entry.item["super_device_id"], message, todo)
         seen.setdefault(key, entry.path)
@@ -88,7 +88,7 @@ def _adjacent(view: View, report: Report, homes: dict[str, str]) -> None:
         if pod is None or pod == before:
             continue
         if pod in closed:
-            message = f"its super pod {pod} also has servers further up"
+            message = f"its super pod {pod} also has servers before the previous super pod"
             todo = "list the servers of a super pod one after the other"
             report.warning("doc.pods-adjacent", path, server_id, message, todo, chip="A3")
         if before is not None:

@@ -1,4 +1,4 @@
-"""From text to document: what is no JSON is named, with line and column, and what can be read is read on."""
+"""Parse the text of a table: faults are reported with line and column, and the rest is still read."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from rank_table.table import _integer, _no_constant
 
 NOTHING = object()
 LONGEST = 40 << 20  # bytes; HCCL refuses longer texts
-MOST_SCANNED = 4 << 20  # characters; of a longer text only the first fault is named
-MOST_PROBLEMS = 20000  # with more, this is no table that somebody commented
+MOST_SCANNED = 4 << 20  # characters; in a longer text only the first fault is reported
+MOST_PROBLEMS = 20000  # with more, this is not a table with comments
 # Linear on any input: no alternative can match the same text in two ways.
 _TOKEN = re.compile(
     r'(?P<string>"(?:[^"\\\n]|\\[^\n])*")|(?P<comment>//[^\n]*|#[^\n]*|/\*)|(?P<punct>[{}\[\]:,])'
@@ -36,10 +36,10 @@ class _Token(NamedTuple):
 
 
 def parse(source: str | bytes, report: Report) -> Any:
-    """Parse a text; NOTHING when it cannot be read on.
+    """Parse a text; NOTHING when the rest of it cannot be read.
 
-    Comments, trailing and missing commas, kubectl's lines and elisions are errors, but are passed over, so
-    that the rules can be checked on the rest. Bounded: linear in the text.
+    Comments, trailing and missing commas, kubectl's lines and elisions are errors, but are skipped, so that
+    the rules can be checked on the rest. Time is linear in the length of the text.
     """
     text = _decoded(source, report)
     if text is None:
@@ -49,7 +49,7 @@ def parse(source: str | bytes, report: Report) -> Any:
     except json.JSONDecodeError as error:
         return _mended(text, error, report)
     except RecursionError:
-        report.error("json.depth", "", None, "nested deeper than Python reads", "give a rank table")
+        report.error("json.depth", "", None, "nested too deeply", "give a rank table")
     except (RankTableError, ValueError) as error:
         report.error("json.syntax", "", None, str(error)[:200], "write standard JSON")
     return NOTHING
@@ -63,7 +63,7 @@ def _decoded(source: str | bytes, report: Report) -> str | None:
         try:
             source = source.decode("utf-8")
         except UnicodeDecodeError as error:
-            message = f"byte {error.start} is no UTF-8"
+            message = f"byte {error.start} is not UTF-8"
             report.error("json.encoding", "", None, message, "save the file as UTF-8")
             return None
     text = source[1:] if source.startswith("\ufeff") else source
@@ -85,15 +85,15 @@ def _loads(text: str, report: Report) -> Any:
 
     document = json.loads(text, object_pairs_hook=pairs, parse_constant=_no_constant, parse_int=_integer)
     for key in repeated:
-        message = "stands twice in one object"
-        report.warning("json.duplicate-key", "", key, message, "keep one: HCCL takes the last")
+        message = "duplicate in one object"
+        report.warning("json.duplicate-key", "", key, message, "keep one: HCCL uses the last")
     return document
 
 
 def _mended(text: str, error: json.JSONDecodeError, report: Report) -> Any:
     if len(text) > MOST_SCANNED:
         report.error(
-            "json.syntax", "", None, _said(error), "mend it there", line=error.lineno, column=error.colno
+            "json.syntax", "", None, _not_json(error), "fix it there", line=error.lineno, column=error.colno
         )
         return NOTHING
     scan = _Scan(text, report)
@@ -101,45 +101,51 @@ def _mended(text: str, error: json.JSONDecodeError, report: Report) -> Any:
     if scan.lost or not scan.problems:
         if not scan.problems or not report.failed:
             report.error(
-                "json.syntax", "", None, _said(error), "mend it there", line=error.lineno, column=error.colno
+                "json.syntax",
+                "",
+                None,
+                _not_json(error),
+                "fix it there",
+                line=error.lineno,
+                column=error.colno,
             )
         return NOTHING
     try:
         return _loads("".join(scan.mended), report)
     except json.JSONDecodeError as again:
         report.error(
-            "json.syntax", "", None, _said(again), "mend it there", line=again.lineno, column=again.colno
+            "json.syntax", "", None, _not_json(again), "fix it there", line=again.lineno, column=again.colno
         )
     except RecursionError:
-        report.error("json.depth", "", None, "nested deeper than Python reads", "give a rank table")
+        report.error("json.depth", "", None, "nested too deeply", "give a rank table")
     except (RankTableError, ValueError) as again_error:
         report.error("json.syntax", "", None, str(again_error)[:200], "write standard JSON")
     return NOTHING
 
 
-def _said(error: json.JSONDecodeError) -> str:
-    return f"no JSON: {error.msg}"
+def _not_json(error: json.JSONDecodeError) -> str:
+    return f"not JSON: {error.msg}"
 
 
 class _Scan:
-    """Walk over a text that is no JSON: note why, and blank out what can be passed over."""
+    """A scan of a text that is not JSON: it reports why, and blanks out what can be skipped."""
 
     def __init__(self, text: str, report: Report) -> None:
         self.text, self.report = text, report
         self.mended = [text]
         self.problems = 0
-        self.lost = False  # nothing sensible can be read on
+        self.lost = False  # the rest cannot be read
         self._blanks: list[tuple[int, int, str]] = []
         self._stack: list[_Token] = []
         self._before: _Token | None = None
         self._lines: list[int] = [0] + [match.end() for match in re.finditer("\n", text)]
 
     def run(self) -> None:
-        """Find every problem up to the first that ends the sense of the text."""
+        """Find every problem, up to the first after which the rest cannot be read."""
         start = self._kubectl()
         while start < len(self.text) and not self.lost and self.problems < MOST_PROBLEMS:
             match = _TOKEN.match(self.text, start)
-            if match is None:  # cannot be: the last alternative takes any character
+            if match is None:  # impossible: the last alternative matches any character
                 break
             start = self._token(match)
         self.lost = self.lost or self.problems >= MOST_PROBLEMS
@@ -149,14 +155,14 @@ class _Scan:
         self._apply()
 
     def _kubectl(self) -> int:
-        """Pass over what kubectl describe prints before the document."""
+        """Skip what kubectl describe prints before the document."""
         head = _KUBECTL.match(self.text)
         brace = self.text.find("{")
         if head is None or brace < 0:
             return 0
         token = _Token("head", "", len(head.group()) - len(head.group().lstrip()), brace)
-        message = "output of kubectl describe, not the file it shows"
-        todo = "take the file: kubectl get configmap NAME -o jsonpath='{.data.hccl\\.json}'"
+        message = "output of kubectl describe instead of the file that it shows"
+        todo = "extract the file: kubectl get configmap NAME -o jsonpath='{.data.hccl\\.json}'"
         self._note("json.kubectl", token, message, todo)
         self._blank(0, brace)
         return brace
@@ -173,7 +179,7 @@ class _Scan:
         elif kind == "word":
             self._word(token)
         elif kind == "other":
-            self._lose("json.syntax", token, "a text that its line does not close", 'close it with "')
+            self._lose("json.syntax", token, "a text that is not closed on its line", 'close it with "')
         return token.end
 
     def _comment(self, token: _Token) -> int:
@@ -192,7 +198,7 @@ class _Scan:
             if token.text == "{" and inner:
                 whole = self.text[token.start : inner.end()]
                 self._lose(
-                    "json.placeholder", token, f"{whole[:60]} was never filled in", "render the template"
+                    "json.placeholder", token, f"{whole[:60]} was not filled in", "render the template"
                 )
                 return token.end
             self._value(token)
@@ -220,7 +226,7 @@ class _Scan:
                 "json.bracket",
                 token,
                 f"{token.text} closes {where}",
-                "close every bracket by its own kind",
+                "close every bracket by its counterpart",
             )
             return
         self._stack.pop()
@@ -232,17 +238,17 @@ class _Scan:
             return
         if re.match(r"\$\w*\Z|<.*>?\Z|%\w+\Z|\$\(?\w+\)?\Z", token.text):
             self._lose(
-                "json.placeholder", token, f"{token.text[:60]} was never filled in", "render the template"
+                "json.placeholder", token, f"{token.text[:60]} was not filled in", "render the template"
             )
             return
         if not _LITERAL.match(token.text):
-            message = f"{ascii(token.text)[:60]} is no JSON value"
+            message = f"{ascii(token.text)[:60]} is not a JSON value"
             self._lose("json.syntax", token, message, 'write texts in "double quotes"')
             return
         self._value(token)
 
     def _value(self, token: _Token) -> None:
-        """Note a missing comma: a value that follows a value."""
+        """Report a missing comma: a value directly after a value."""
         before = self._before
         follows = before is not None and (before.kind != "punct" or before.text in "}]")
         if follows and before is not None:
@@ -268,7 +274,7 @@ class _Scan:
         self._blanks.append((start, end, ""))
 
     def _apply(self) -> None:
-        """Replace what is passed over by as many blanks, so that later lines and columns hold."""
+        """Replace what is skipped by as many blanks, so that lines and columns after it stay right."""
         parts: list[str] = []
         last = 0
         for start, end, put in sorted(self._blanks):

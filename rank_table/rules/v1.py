@@ -1,4 +1,4 @@
-"""Versions 1.0 and 1.2: HCCL's rules, in the order in which it applies them (docs/rank-table.md)."""
+"""Versions 1.0 and 1.2: HCCL's rules, in HCCL's order (docs/rank-table.md)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LINKED_FOURS = tuple(
 
 
 class Entry:
-    """Hold one device of the document; None where a value cannot be read."""
+    """One device of the document; None stands for a value that cannot be read."""
 
     __slots__ = ("device_id", "ips", "item", "path", "rank_id", "server")
 
@@ -43,7 +43,7 @@ class Entry:
 
 
 class View:
-    """Hold the servers and devices of a document, read once; every rule looks at this."""
+    """The servers and devices of a document, read once for all rules."""
 
     def __init__(self, document: Mapping[str, Any], report: Report) -> None:
         self.document = document
@@ -67,11 +67,11 @@ class View:
         return [pod for pod in pods if isinstance(pod, dict)] if isinstance(pods, list) else []
 
     def host_ip(self, server: int) -> bool:
-        """Tell whether a server has a host_ip."""
+        """Check whether a server has a host_ip."""
         return bool(self.servers[server][1].get("host_ip"))
 
     def first(self) -> Entry | None:
-        """Give the device of rank 0."""
+        """Return the device of rank 0."""
         return next((entry for entry in self.entries if entry.rank_id == 0), None)
 
 
@@ -91,7 +91,7 @@ def server_count(view: View, report: Report) -> None:
     values.count(report, "server_count", view.document, "server_count", "", len(view.servers), "servers")
     if view.document.get("server_count") is None and view.version == "1.0":
         todo = f'write "server_count": "{len(view.servers)}"'
-        report.warning("server_count", "server_count", None, "missing; documented as mandatory", todo)
+        report.warning("server_count", "server_count", None, "missing; the documentation requires it", todo)
 
 
 def server_id_unique(view: View, report: Report) -> None:
@@ -99,7 +99,7 @@ def server_id_unique(view: View, report: Report) -> None:
     seen: dict[str, str] = {}
     for (path, _), name in zip(view.servers, view.ids):
         if name and name in seen:
-            message = f"also that of {seen[name]}"
+            message = f"same as {seen[name]}"
             report.error(
                 "server_id.unique", path + ".server_id", name, message, "give every server its own name"
             )
@@ -161,7 +161,7 @@ def device_ip_unique(view: View, report: Report) -> None:
     for entry in view.entries:
         for address in entry.ips:
             if address in seen:
-                message = f"also that of {seen[address]} (The IP is used repeatedly)"
+                message = f"same as {seen[address]} (The IP is used repeatedly)"
                 todo = "write each device's own address (hccn_tool -i N -ip -g)"
                 report.error("device_ip.unique", entry.path + ".device_ip", address, message, todo)
             seen.setdefault(address, entry.path)
@@ -208,7 +208,7 @@ def rank_id_sequence(view: View, report: Report) -> None:
                 "rank_id.sequence", where, value, f"not less than the {size} ranks of the table", todo
             )
         elif entry.rank_id in seen:
-            report.error("rank_id.sequence", where, value, f"also that of {seen[entry.rank_id]}", todo)
+            report.error("rank_id.sequence", where, value, f"same as {seen[entry.rank_id]}", todo)
         seen.setdefault(entry.rank_id, entry.path)
 
 
@@ -250,8 +250,8 @@ def device_id_unique(view: View, report: Report) -> None:
             if entry.device_id is None:
                 continue
             if entry.device_id in seen:
-                message = f"also that of {seen[entry.device_id]}"
-                todo = "list each device once; a device takes one rank"
+                message = f"same as {seen[entry.device_id]}"
+                todo = "list each device once; a device has one rank"
                 report.error(
                     "device_id.unique", entry.path + ".device_id", entry.item["device_id"], message, todo
                 )
@@ -265,7 +265,7 @@ def four_set(view: View, report: Report) -> None:
         if len(entries) == 4 and len(ids) == 4 and ids not in LINKED_FOURS:
             path = view.servers[index][0] + ".device"
             message = f"devices {spell(sorted(ids))} are not linked to each other on 910A"
-            report.on("910A", "device.four-set", path, None, message, "take 0-3 or 4-7")
+            report.on("910A", "device.four-set", path, None, message, "use 0-3 or 4-7")
 
 
 def nic_list(view: View, report: Report) -> None:
@@ -279,11 +279,8 @@ def nic_list(view: View, report: Report) -> None:
     ]
     for index, ids in lists:
         if ids != lists[0][1]:
-            message = "addresses on devices {}, but {} on {}".format(
-                spell(sorted(ids)) or "none",
-                spell(sorted(lists[0][1])) or "none",
-                view.servers[lists[0][0]][0],
-            )
+            mine, first = (spell(sorted(devices)) or "none" for devices in (ids, lists[0][1]))
+            message = f"addresses on devices {mine}, but {first} on {view.servers[lists[0][0]][0]}"
             path = view.servers[index][0] + ".device"
             report.on(
                 "910A", "device.nic-list", path, None, message, "give the same devices addresses everywhere"

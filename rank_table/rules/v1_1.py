@@ -17,7 +17,7 @@ def check(document: Mapping[str, Any], report: Report) -> None:
     for path, node in values.objects(report, "node_list.missing", document, "node_list", ""):
         name = values.name(report, "ip.invalid", node, "node_addr", path, 127)
         if name and values.address(report, name, path + ".node_addr") and name in nodes:
-            message = f"also that of {nodes[name]}"
+            message = f"same as {nodes[name]}"
             report.error("node_addr.unique", path + ".node_addr", name, message, "list every node once")
         nodes.setdefault(name, path)
         for here, item in values.objects(report, "node_list.missing", node, "ranks", path):
@@ -38,7 +38,7 @@ def _rank(report: Report, path: str, item: Mapping[str, Any]) -> int | None:
 
 
 def sequence(report: Report, rule: str, ranks: list[tuple[str, Any, int]]) -> None:
-    """Check that (path, value, rank) are 0 to n-1, each once."""
+    """Check that the ranks of (path, value, rank) are 0 to n-1, each once."""
     seen: dict[int, str] = {}
     todo = f"number the ranks 0 to {len(ranks) - 1}, each once"
     for path, value, rank in ranks:
@@ -46,5 +46,5 @@ def sequence(report: Report, rule: str, ranks: list[tuple[str, Any, int]]) -> No
         if rank >= len(ranks):
             report.error(rule, where, value, f"not less than the {len(ranks)} ranks of the table", todo)
         elif rank in seen:
-            report.error(rule, where, value, f"also that of {seen[rank]}", todo)
+            report.error(rule, where, value, f"same as {seen[rank]}", todo)
         seen.setdefault(rank, path)

@@ -16,10 +16,10 @@ BACKUP = 64  # the local_id of the spare NPU
 
 
 def check(document: Item, report: Report) -> None:
-    """Check the document, then every rank, then what ranks have in common."""
+    """Check the document, then every rank, then the ranks together."""
     status = document.get("status")
     if status is not None and not isinstance(status, str):
-        report.error("v2.text", "status", status, "no string", 'write "completed"')
+        report.error("v2.text", "status", status, "not a string", 'write "completed"')
     detour = document.get("detour")
     if detour is not None and detour not in ("true", "false", ""):
         report.error("v2.detour", "detour", detour, "Invalid detour value", 'write "true" or "false"')
@@ -63,7 +63,7 @@ def _number(
             report.error(rule, where, None, "missing", todo)
         return None
     if type(value) is not int:
-        report.error(rule, where, value, "no JSON number", todo)
+        report.error(rule, where, value, "not a JSON number", todo)
         return None
     if not low <= value <= high:
         report.error(rule, where, value, "out of range", todo)
@@ -86,7 +86,7 @@ def _rank(report: Report, path: str, item: Item) -> int | None:
         problem = (
             "missing"
             if levels is None
-            else "no list"
+            else "not a list"
             if not isinstance(levels, list)
             else "more than 8 levels"
         )
@@ -100,7 +100,7 @@ def _rank(report: Report, path: str, item: Item) -> int | None:
 
 def _control_plane(report: Report, control: Any, path: str) -> None:
     if not isinstance(control, dict):
-        report.error("v2.address", path, control, "no object", "write {addr_type, addr, listen_port}")
+        report.error("v2.address", path, control, "not an object", "write {addr_type, addr, listen_port}")
         return
     _address(report, control, path)
     _number(report, "port.range", control, "listen_port", path, 1, 65535)
@@ -108,16 +108,16 @@ def _control_plane(report: Report, control: Any, path: str) -> None:
 
 def _level(report: Report, level: Any, path: str, before: int) -> int:
     if not isinstance(level, dict):
-        report.error("v2.levels", path, level, "no object", "write {net_layer, net_instance_id, ...}")
+        report.error("v2.levels", path, level, "not an object", "write {net_layer, net_instance_id, ...}")
         return before
     layer = _number(report, "v2.levels", level, "net_layer", path, 0, 7)
     if layer is not None and layer <= before:
-        report.error("v2.levels", path + ".net_layer", layer, "does not ascend", "list layers from 0 upwards")
+        report.error("v2.levels", path + ".net_layer", layer, "not ascending", "list layers from 0 upwards")
     _text(report, "v2.net_instance_id", level, "net_instance_id", path, 1, 1024)
     kind = level.get("net_type")
     if kind is not None and kind not in NET_TYPES:
         report.error(
-            "v2.net_type", path + ".net_type", kind, "unknown", "write one of {}".format(", ".join(NET_TYPES))
+            "v2.net_type", path + ".net_type", kind, "unknown", f"write one of {', '.join(NET_TYPES)}"
         )
     _address_list(report, level.get("rank_addr_list"), path + ".rank_addr_list")
     return before if layer is None else layer
@@ -125,14 +125,14 @@ def _level(report: Report, level: Any, path: str, before: int) -> int:
 
 def _address_list(report: Report, addresses: Any, path: str) -> None:
     if not isinstance(addresses, list) or len(addresses) > 24:
-        problem = "missing" if addresses is None else "no list of up to 24"
+        problem = "missing" if addresses is None else "not a list of up to 24"
         report.error("v2.address", path, addresses, problem, "write a list of {addr_type, addr, ports}")
         return
     owner: dict[str, str] = {}
     for index, address in enumerate(addresses):
         here = f"{path}[{index}]"
         if not isinstance(address, dict):
-            report.error("v2.address", here, address, "no object", "write {addr_type, addr, ports}")
+            report.error("v2.address", here, address, "not an object", "write {addr_type, addr, ports}")
             continue
         _address(report, address, here)
         if address.get("plane_id") is not None:
@@ -154,7 +154,7 @@ def _address(report: Report, item: Item, path: str) -> None:
             "v2.address", path + ".addr_type", kind, "unknown", "write EID, IPV4 or IPV6, upper case"
         )
     elif address and not _is(str(kind), address):
-        message = f"no {kind} address{values.hint(address)}"
+        message = f"not an {kind} address{values.hint(address)}"
         todo = "write 32 hex digits" if kind == "EID" else "write the address"
         report.error("v2.address", path + ".addr", address, message, todo)
 
@@ -168,18 +168,18 @@ def _is(kind: str, address: str) -> bool:
 def _ports(report: Report, ports: Any, path: str) -> list[str]:
     good = isinstance(ports, list) and 1 <= len(ports) <= 16
     if not good or not all(isinstance(port, str) and 1 <= len(port) <= 32 for port in ports):
-        problem = "missing" if ports is None else "no list of 1 to 16 texts"
+        problem = "missing" if ports is None else "not a list of 1 to 16 texts"
         report.error("v2.ports", path, ports, problem, 'write texts such as "0/1" (die/port)')
         return []
     if values.repeated(ports):
-        report.error("v2.ports", path, ports, "a port stands twice", "list each port once")
+        report.error("v2.ports", path, ports, "duplicate port", "list each port once")
     return list(dict.fromkeys(ports))
 
 
 def _text(report: Report, rule: str, item: Item, key: str, path: str, low: int, high: int) -> str:
     value = item.get(key)
     if not isinstance(value, str) or not low <= len(value) <= high:
-        problem = "missing" if value is None else f"no text of {low} to {high} characters"
+        problem = "missing" if value is None else f"not a text of {low} to {high} characters"
         report.error(rule, values.join(path, key), value, problem, "write a text")
         return ""
     return value
@@ -222,5 +222,5 @@ def _address_counts(report: Report, ranks: list[tuple[str, Item]]) -> None:
             if number != len(addresses):
                 message = f"{len(addresses)} addresses in net instance {key[1][:60]}; {first} has {number}"
                 report.error(
-                    "v2.address-count", path, None, message, "give every rank of an instance as many"
+                    "v2.address-count", path, None, message, "give every rank of an instance the same number"
                 )

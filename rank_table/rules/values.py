@@ -1,4 +1,4 @@
-"""Single values: texts, numbers, addresses, ports; what is wrong with one is noted where it is read."""
+"""Single values: texts, numbers, addresses, ports; each is checked where it is read."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ _PLACEHOLDER = re.compile(
 
 
 def text(report: Report, item: Item, key: str, path: str) -> str | None:
-    """Read a value that 1.x wants as a string; None when it is not there or cannot be meant."""
+    """Read a value that must be a string in 1.x; None when it is missing or unusable."""
     value = item.get(key)
     if value is None or type(value) is str:
         return value
     where = join(path, key)
     if isinstance(value, (dict, list)):
-        report.error("scalar.string", where, value, "no string", f'write "{key}": "..."')
+        report.error("scalar.string", where, value, "not a string", f'write "{key}": "..."')
         return None
     written = str(value).lower() if isinstance(value, bool) else str(value)
-    report.error("scalar.string", where, value, "no string", f'write "{key}": "{written[:40]}"')
+    report.error("scalar.string", where, value, "not a string", f'write "{key}": "{written[:40]}"')
     return written
 
 
 def number(report: Report, rule: str, item: Item, key: str, path: str) -> int | None:
-    """Read a number in a string, as HCCL's stoull does: leading blanks, a + and a tail are passed over."""
+    """Read a number in a string, as HCCL's stoull does: leading blanks, a + and a tail are ignored."""
     value = text(report, item, key, path)
     if value is None:
         if item.get(key) is None:
@@ -53,12 +53,12 @@ def _odd_number(report: Report, rule: str, value: str, where: str) -> int | None
     ):
         report.warning("number.text", where, value, f"HCCL reads {match.group(1)}", "write digits only")
         return int(match.group(1))
-    report.error(rule, where, value, f"no number from 0 to {MOST}{hint(value)}", "write digits only")
+    report.error(rule, where, value, f"not a number from 0 to {MOST}{hint(value)}", "write digits only")
     return None
 
 
 def address(report: Report, value: str, where: str) -> bool:
-    """Tell whether an address is one; note it when it is not."""
+    """Check whether a text is an address, and report it when it is not."""
     if is_address(value):
         return True
     report.error(
@@ -88,7 +88,7 @@ def port(report: Report, item: Item, key: str, path: str) -> int | None:
         return None
     if not 1 <= value <= 65535:
         report.error(
-            "port.range", join(path, key), item[key], "no port", "write 1024 to 65535, or leave it out"
+            "port.range", join(path, key), item[key], "not a port", "write 1024 to 65535, or leave it out"
         )
         return None
     if value < 1024:
@@ -108,7 +108,7 @@ def name(
         report.error(rule, join(path, key), item.get(key), problem, f"write 1 to {longest} characters")
         return ""
     if len(value) > longest:
-        message = f"{len(value)} characters; HCCL takes {longest}"
+        message = f"{len(value)} characters; HCCL accepts {longest}"
         report.error(rule, join(path, key), value, message, "shorten it")
     return value
 
@@ -118,7 +118,7 @@ def objects(report: Report, rule: str, item: Item, key: str, path: str) -> list[
     where = join(path, key)
     values = item.get(key)
     if not isinstance(values, list) or not values:
-        problem = "missing" if values is None else "empty" if isinstance(values, list) else "no list"
+        problem = "missing" if values is None else "empty" if isinstance(values, list) else "not a list"
         report.error(rule, where, values, problem, "write a list of objects")
         return []
     found: list[tuple[str, Item]] = []
@@ -127,7 +127,7 @@ def objects(report: Report, rule: str, item: Item, key: str, path: str) -> list[
         if isinstance(value, dict):
             found.append((here, value))
         else:
-            report.error(rule, here, value, "no object", "write an object there")
+            report.error(rule, here, value, "not an object", "write an object")
     return found
 
 
@@ -145,10 +145,10 @@ def join(path: str, key: str) -> str:
 
 
 def hint(value: str) -> str:
-    """Say so when a value looks like a mask or a placeholder."""
-    return " (a mask or placeholder that was never filled in)" if _PLACEHOLDER.match(value[:200]) else ""
+    """Return a remark when a value looks like a mask or a placeholder."""
+    return " (a mask, or a placeholder that was not filled in)" if _PLACEHOLDER.match(value[:200]) else ""
 
 
 def repeated(values: Sequence[Any]) -> bool:
-    """Tell whether a value stands twice."""
+    """Check whether there are duplicate values."""
     return len(set(values)) != len(values)

@@ -26,27 +26,26 @@ def read(path: str) -> Inventory:
     A bare number is a device without an address.
 
     Raises:
-        InventoryError: the file cannot be read, or lacks or repeats something; the message names the place.
+        InventoryError: the file cannot be read, or something in it is missing or duplicate.
     """
     document = _parse(path)
     hosts = document.get("hosts") if isinstance(document, dict) else None
     if not isinstance(hosts, list) or not hosts:
-        raise InventoryError(f"{path}: hosts: missing; give a list of {{server_id, devices}}")
+        raise InventoryError(f"{path}: hosts: missing (expected a list of {{server_id, devices}})")
     found: dict[str, Host] = {}
     for number, value in enumerate(hosts):
         place = f"{path}: hosts[{number}]"
         host = _host(value, place)
         if host.server_id in found:
-            raise InventoryError(f"{place}: server_id: {host.server_id} stands twice; give each host its own")
+            raise InventoryError(f"{place}: server_id: duplicate {host.server_id}; give each host its own")
         found[host.server_id] = host
     notes = document.get("notes") or ()
-    return Inventory(
-        tuple(found.values()), path, tuple(str(n) for n in notes) if isinstance(notes, list) else ()
-    )
+    texts = tuple(map(str, notes)) if isinstance(notes, list) else ()
+    return Inventory(tuple(found.values()), path, texts)
 
 
 def document(inventory: Inventory, explain: bool = False) -> dict[str, Any]:
-    """Give the document that `read` reads back; `explain` adds where each value comes from."""
+    """Make the document that `read` reads back; `explain` adds the source of each value."""
     hosts = []
     for host in inventory.hosts:
         devices = [_written(device, DEVICE_WRITTEN, explain) for device in host.devices]
@@ -68,7 +67,7 @@ def _parse(path: str) -> Any:
     except OSError as error:
         raise InventoryError(f"{path}: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise InventoryError(f"{path}: not UTF-8; save it as UTF-8") from None
+        raise InventoryError(f"{path}: invalid encoding (expected UTF-8); save it as UTF-8") from None
     try:
         return json.loads(text) if text.lstrip().startswith("{") else _yaml(text)
     except json.JSONDecodeError:
@@ -76,7 +75,7 @@ def _parse(path: str) -> Any:
     except RecursionError:
         raise InventoryError(f"{path}: nested too deeply") from None
     except ValueError as error:
-        raise InventoryError("{}: broken YAML: {}".format(path, " ".join(str(error).split()))) from None
+        raise InventoryError(f"{path}: invalid YAML: {' '.join(str(error).split())}") from None
 
 
 def _yaml(text: str) -> Any:
@@ -94,7 +93,7 @@ def _yaml_or_error(text: str, path: str) -> Any:
     try:
         return _yaml(text)
     except ValueError as error:
-        raise InventoryError("{}: broken YAML: {}".format(path, " ".join(str(error).split()))) from None
+        raise InventoryError(f"{path}: invalid YAML: {' '.join(str(error).split())}") from None
 
 
 def _host(value: Any, place: str) -> Host:
@@ -103,20 +102,19 @@ def _host(value: Any, place: str) -> Host:
         or not value.get("server_id")
         or not isinstance(value.get("devices"), list)
     ):
-        raise InventoryError(f"{place}: needs server_id and a list of devices")
+        raise InventoryError(f"{place}: invalid host (expected server_id and a list of devices)")
     _known(value, HOST_KEYS, place)
     chip = str(value.get("chip") or "")
     if chip and chip not in CHIPS:
-        raise InventoryError("{}: chip: {} is none of {}".format(place, chip, ", ".join(CHIPS)))
+        raise InventoryError(f"{place}: chip: {chip}: unknown chip (expected {', '.join(CHIPS)})")
     devices: list[Device] = []
     seen: dict[int, int] = {}
     for index, item in enumerate(value["devices"]):
         device = _device(item, index, f"{place}.devices[{index}]")
         if device.device_id in seen:
-            raise InventoryError(
-                "%s.devices[%d]: device_id: %d is also that of devices[%d]"
-                % (place, index, device.device_id, seen[device.device_id])
-            )
+            first = f"devices[{seen[device.device_id]}]"
+            number = device.device_id
+            raise InventoryError(f"{place}.devices[{index}]: device_id: {number} is also that of {first}")
         seen[device.device_id] = index
         devices.append(device)
     texts = {
@@ -129,11 +127,11 @@ def _host(value: Any, place: str) -> Host:
 def _device(item: Any, index: int, place: str) -> Device:
     item = {"device_id": item} if _is_number(item) else item
     if not isinstance(item, dict) or not _is_number(item.get("device_id")) or item["device_id"] < 0:
-        raise InventoryError(f"{place}: device_id: give a number from 0")
+        raise InventoryError(f"{place}: device_id: invalid number (expected 0 or more)")
     _known(item, DEVICE_KEYS, place)
     for name in NUMBERS:
         if name in item and not _is_number(item[name]):
-            raise InventoryError(f"{place}: {name}: {item[name]!r} is no number")
+            raise InventoryError(f"{place}: {name}: {item[name]!r} is not a number")
     numbers = {name: item[name] for name in NUMBERS if name in item}
     numbers.setdefault("logical_id", index)
     texts = {name: str(item[name]) for name in TEXTS if _given(item, name)}
@@ -145,7 +143,9 @@ def _device(item: Any, index: int, place: str) -> Device:
 def _levels(item: Mapping[str, Any], place: str) -> tuple[Mapping[str, Any], ...]:
     levels = item.get("levels") or []
     if not isinstance(levels, list) or not all(isinstance(level, dict) for level in levels):
-        raise InventoryError(f"{place}: levels: give a list of {{net_layer, net_instance_id, ...}}")
+        raise InventoryError(
+            f"{place}: levels: invalid (expected a list of {{net_layer, net_instance_id, ...}})"
+        )
     return tuple(levels)
 
 
@@ -157,7 +157,7 @@ def _origin(value: Mapping[str, Any], place: str) -> dict[str, str]:
 def _known(value: Mapping[str, Any], keys: tuple[str, ...], place: str) -> None:
     for key in value:
         if key not in keys:
-            raise InventoryError("{}: {}: unknown key; known are {}".format(place, key, ", ".join(keys)))
+            raise InventoryError(f"{place}: {key}: unknown key (expected one of {', '.join(keys)})")
 
 
 def _given(value: Mapping[str, Any], name: str) -> bool:

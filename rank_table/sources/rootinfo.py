@@ -11,20 +11,20 @@ PATH = "/etc/hccl_rootinfo.json"
 
 
 def levels(machine: Machine) -> tuple[dict[int, dict[str, Any]], str]:
-    """Read the file: (physical id -> {local_id, levels}, what is wrong or "")."""
+    """Read the file: (physical id -> {local_id, levels}, the problem or "")."""
     text = machine.read(PATH)
     if text is None:
-        return {}, f"{PATH}: not there"
+        return {}, f"{PATH}: no such file"
     try:
         entries = json.loads(text)["rank_list"]
         found = {int(entry["device_id"]): _facts(entry) for entry in entries}
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        return {}, f"{PATH}: cannot be read: {str(error)[:200]}"
+        return {}, f"{PATH}: invalid: {str(error)[:200]}"
     return found, ""
 
 
 def _facts(entry: dict[str, Any]) -> dict[str, Any]:
     given = entry["level_list"]
     if not isinstance(given, list) or not all(isinstance(level, dict) for level in given):
-        raise ValueError("level_list is no list of objects")
+        raise ValueError("level_list is not a list of objects")
     return {"local_id": int(entry["local_id"]), "levels": tuple(given)}

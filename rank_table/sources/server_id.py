@@ -1,4 +1,4 @@
-"""The name of this host in a rank table: the same on every start, another one on every host."""
+"""The name of this host in a rank table: the same on every start, a different one on every host."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from rank_table.inventory import InventoryError
 from rank_table.sources.hccn import is_address
 from rank_table.sources.tools import Machine
 
-# What the platforms tell a container of its node's address: MindCluster, ModelArts.
+# Variables in which platforms pass a container the address of its node: MindCluster, ModelArts.
 PLATFORM = ("XDL_IP", "MINDX_SERVER_IP", "HOST_IP", "MA_CURRENT_HOST_IP")
 LONGEST = 64  # HCCL's SERVERID_MAX_LENGTH
 
 
 def own_server_id(machine: Machine, given: str = "") -> tuple[str, str, str]:
-    """Choose: (server_id, where it is from, host address or "").
+    """Choose: (server_id, its source, host address or "").
 
-    In order: what the user gives, the platform's variables, the address of the route to the outside
-    (nothing is sent), the kernel's host name, the machine id. A host name is never looked up: on many
+    In this order: the user's value, the platform's variables, the address of the route to the outside
+    (nothing is sent), the kernel's host name, the machine id. A host name is never resolved: on many
     hosts that gives 127.x, the same server_id on all of them, which HCCL refuses.
 
     Raises:
@@ -26,7 +26,7 @@ def own_server_id(machine: Machine, given: str = "") -> tuple[str, str, str]:
     """
     if given:
         if len(given) > LONGEST:
-            raise InventoryError(f"--server-id: longer than the {LONGEST} characters that HCCL takes")
+            raise InventoryError(f"--server-id: longer than the {LONGEST} characters that HCCL accepts")
         return given, "asked for", given if is_address(given) else ""
     for name in PLATFORM:
         value = machine.environ.get(name, "").strip()
@@ -45,11 +45,11 @@ def _named(machine: Machine) -> tuple[str, str, str]:
     machine_id = (machine.read("/etc/machine-id") or "").strip()
     if machine_id:
         return f"host-{machine_id[:16]}", "/etc/machine-id", ""
-    raise InventoryError("no server_id: no address, no host name, no /etc/machine-id; give --server-id")
+    raise InventoryError("no server_id: no address, no host name, no /etc/machine-id; pass --server-id")
 
 
 def usable(text: str) -> bool:
-    """Tell addresses that name one host from 127.x, ::1, 0.0.0.0 and what is no address."""
+    """Check whether a text is an address of one host: not 127.x, ::1, 0.0.0.0 or another text."""
     try:
         address = ipaddress.ip_address(text)
     except ValueError:

@@ -6,9 +6,9 @@ import re
 from typing import Sequence
 
 from rank_table.inventory import Device, InventoryError
-from rank_table.ranges import spell
+from rank_table.ranges import parse_part, spell
 
-MOST = 128  # Ascend Docker Runtime takes no more devices
+MOST = 128  # devices; Ascend Docker Runtime accepts no more
 
 
 def parse_visible(text: str) -> tuple[int, ...] | None:
@@ -17,7 +17,7 @@ def parse_visible(text: str) -> tuple[int, ...] | None:
     Accepts `0`, `1,3`, `0-2,4`, `npu-1,npu-3`, `Ascend910-1`, `void` (none). None: empty, nothing is hidden.
 
     Raises:
-        InventoryError: what the runtime refuses: a range that runs backwards, mixed spellings, other words.
+        InventoryError: what the runtime refuses: a descending range, mixed spellings, other words.
     """
     text = text.strip()
     if not text:
@@ -35,18 +35,19 @@ def parse_visible(text: str) -> tuple[int, ...] | None:
         for part in parts:
             numbers.update(_range(part, text))
     if len(numbers) > MOST:
-        raise _bad(text, f"names more than {MOST} devices")
+        raise _bad(text, f"more than {MOST} devices")
     return tuple(sorted(numbers))
 
 
 def _range(part: str, text: str) -> range:
-    match = re.match(r"(\d{1,5})(?:\s*-\s*(\d{1,5}))?\Z", part)
-    if not match:
-        raise _bad(text, f"{part!r} is no device; write 0-7, or npu-0,npu-1, or void")
-    low, high = int(match.group(1)), int(match.group(2) or match.group(1))
-    if low > high:
-        raise _bad(text, f"{part} runs backwards")
-    return range(low, high + 1)
+    found = parse_part(re.sub(r"\s*-\s*", "-", part))
+    if found is None:
+        raise _bad(text, f"{part!r}: invalid device; expected a list such as 0-7 or npu-0,npu-1, or void")
+    if not found:
+        raise _bad(text, f"{part}: descending range; expected the lower number first")
+    if len(found) > MOST:
+        raise _bad(text, f"more than {MOST} devices")
+    return found
 
 
 def _bad(text: str, what: str) -> InventoryError:
@@ -56,28 +57,28 @@ def _bad(text: str, what: str) -> InventoryError:
 def parse_rt_visible(text: str, count: int) -> tuple[tuple[int, ...], str]:
     """Read ASCEND_RT_VISIBLE_DEVICES as the runtime does: logical ids, cut at the first bad token.
 
-    Bad are: no digits only (a space too), a device that is not there (`count` or more), one that does not
-    come after the one before it. Returns the ids and a warning, "" when every token was good.
+    Bad are: other characters than digits (also a space), a device that does not exist (`count` or more),
+    one that is not greater than the one before it. Returns the ids and a warning, "" when all are good.
     """
     ids: list[int] = []
     for token in text.split(","):
         reason = ""
         if not re.match(r"[0-9]{1,5}\Z", token):
-            reason = "is no number (spaces count too)"
+            reason = "is not a number (spaces count)"
         elif int(token) >= count:
-            reason = f"is not there: {count} devices are"
+            reason = f"does not exist: there are {count} devices"
         elif ids and int(token) <= ids[-1]:
-            reason = "does not ascend"
+            reason = "is not greater than the one before"
         if reason:
             used = spell(ids) or "none"
-            warning = "ASCEND_RT_VISIBLE_DEVICES=%s: %r %s; the runtime stops there and sees %s"
-            return tuple(ids), warning % (text, token, reason, used)
+            what = f"ASCEND_RT_VISIBLE_DEVICES={text}: {token!r} {reason}"
+            return tuple(ids), f"{what}; the runtime stops there and sees {used}"
         ids.append(int(token))
     return tuple(ids), ""
 
 
 def renumber(devices: Sequence[Device], ids: Sequence[int]) -> list[Device]:
-    """Keep the devices with these logical ids; the runtime numbers them anew from 0."""
+    """Keep the devices with these logical ids; the runtime renumbers them from 0."""
     by_logical = {device.logical_id: device for device in devices}
     return [
         by_logical[number].know("ASCEND_RT_VISIBLE_DEVICES", logical_id=index, visible_index=index)

@@ -141,8 +141,8 @@ def test_a_visible_device_that_is_not_here_is_noted(host: FakeHost) -> None:
     assert any("ASCEND_VISIBLE_DEVICES: device 2 is not on this host" in note for note in inventory.notes)
 
 
-def test_a_backwards_visible_range_is_refused(host: FakeHost) -> None:
-    with pytest.raises(InventoryError, match="backwards"):
+def test_a_descending_visible_range_is_refused(host: FakeHost) -> None:
+    with pytest.raises(InventoryError, match="descending"):
         discover(host.machine({"ASCEND_VISIBLE_DEVICES": "3-1"}), "h")
 
 

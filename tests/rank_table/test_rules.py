@@ -330,7 +330,7 @@ def test_every_rule_is_in_the_documentation_with_its_code_and_what_it_wants() ->
     missing = [
         name
         for name, rule in RULES.items()
-        if "| `{}` | {} | {} |".format(name, rule.code or "-", rule.wants) not in text
+        if "| `{}` | {} | {} |".format(name, rule.code or "-", rule.requires) not in text
     ]
     assert missing == []
 

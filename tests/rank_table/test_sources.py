@@ -193,11 +193,11 @@ def test_what_the_docker_runtime_refuses_is_refused(value: str) -> None:
     "value, ids, reason",
     [
         ("4,5", [4, 5], ""),
-        ("1, 2,3", [1], "no number"),
-        ("1,3,8", [1, 3], "not there"),
-        ("3,1", [3], "ascend"),
-        ("1,1", [1], "ascend"),
-        ("x", [], "no number"),
+        ("1, 2,3", [1], "not a number"),
+        ("1,3,8", [1, 3], "does not exist"),
+        ("3,1", [3], "not greater"),
+        ("1,1", [1], "not greater"),
+        ("x", [], "not a number"),
     ],
 )
 def test_ascend_rt_visible_devices_is_cut_at_the_first_bad_token(
