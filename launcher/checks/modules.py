@@ -74,7 +74,7 @@ def _shadowed(name: str, file: str) -> Finding:
 
 
 def _owners(folder: Path) -> dict[str, list[str]]:
-    """Map each of our names to the distributions (NAME-VERSION) that have installed it into a folder."""
+    """Map each of NAMES to the distributions (NAME-VERSION) that have installed it into a folder."""
     found: dict[str, list[str]] = {}
     for info in sorted(folder.glob("*-info")):
         names = set(_INSTALLED.findall(_text(info / "RECORD")))

@@ -31,7 +31,7 @@ def load(
     except _Failure as failure:
         raise (provenance or Provenance()).error("ascend_env", str(failure)) from None
     changed = sorted(name for name in after if after[name] != environ.get(name))
-    return after, "ascend_env: {} sets {}".format(path, ", ".join(changed) or "nothing")
+    return after, f"ascend_env: {path} sets {', '.join(changed) or 'nothing'}"
 
 
 class _Failure(Exception):

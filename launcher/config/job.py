@@ -108,7 +108,7 @@ def load(
 
 
 def _rename(values: Dict[str, Any], old: str, provenance: Provenance) -> None:
-    """Give a key of the YAML file its name of today."""
+    """Rename an old key of the YAML file, and note it."""
     new = RENAMED[old]
     if new in values:
         raise provenance.error(old, f"the old name of {new}, which is set too; keep {new}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Mapping
+from typing import Any, Mapping, NamedTuple
 
 from rank_table.ranges import spell
 from rank_table.rules import values
@@ -24,22 +24,15 @@ LINKED_FOURS = tuple(
 )
 
 
-class Entry:
+class Entry(NamedTuple):
     """One device of the document; None stands for a value that cannot be read."""
 
-    __slots__ = ("device_id", "ips", "item", "path", "rank_id", "server")
-
-    def __init__(
-        self,
-        server: int,
-        path: str,
-        item: Mapping[str, Any],
-        device: int | None,
-        rank: int | None,
-        ips: list[str],
-    ) -> None:
-        self.server, self.path, self.item = server, path, item
-        self.device_id, self.rank_id, self.ips = device, rank, ips
+    server: int
+    path: str
+    item: Mapping[str, Any]
+    device_id: int | None
+    rank_id: int | None
+    ips: list[str]
 
 
 class View:

@@ -56,7 +56,7 @@ def discover(machine: Machine, server_id: str = "", chip: str = "", everything: 
 
 
 def present(machine: Machine) -> tuple[tuple[int, ...], str]:
-    """Look cheaply whether there are NPUs: (physical ids, source)."""
+    """Find out cheaply whether there are NPUs: (physical ids, source)."""
     nodes = dev_nodes.device_ids(machine)
     if nodes:
         return nodes, f"/dev/davinci{spell(nodes)}"

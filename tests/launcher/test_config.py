@@ -1,4 +1,4 @@
-"""train.yaml and overrides: what is taken, and the one line that refuses the rest."""
+"""train.yaml and overrides: what is accepted, and the one line that refuses the rest."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_a_byte_order_mark_is_no_part_of_the_first_key(tmp_path: Path) -> None:
     assert load(write(tmp_path, "\ufeffjob: a\n"), [], {})[0].job == "a"
 
 
-def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
     (tmp_path / "train.yaml").write_bytes(b"job: \xff\xfe\n")
     assert "expected UTF-8" in refusal(str(tmp_path / "train.yaml"))
 

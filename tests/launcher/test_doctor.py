@@ -1,4 +1,4 @@
-"""Doctor on machines made of a folder and fake tools: nothing of the real machine's NPUs is needed."""
+"""Doctor on machines made of a folder and fake tools: the real machine needs no NPU."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def server(
 
 
 def by_name(machine: RecordingMachine) -> dict[str, Finding]:
-    """Keep the gravest finding of each name."""
+    """Return the most severe finding of each name."""
     found: dict[str, Finding] = {}
     for finding in doctor.examine(machine):
         rank = ("ok", "warning", "error").index
@@ -105,7 +105,7 @@ def by_name(machine: RecordingMachine) -> dict[str, Finding]:
 
 
 def table(devices: int = 8, health: str = "OK", processes: str = "", kind: str = "910A") -> str:
-    """Write what `npu-smi info` prints of a 910A, A2 (910B3) or A3 (two dies a card)."""
+    """Write what `npu-smi info` prints of a 910A, A2 (910B3) or A3 (two dies per card)."""
     third = kind == "A3"
     rows = [
         "| NPU   Name                | Health        | Power(W)    Temp(C)           Hugepages-Usage(page)|",
@@ -153,21 +153,21 @@ def test_a_missing_address_is_an_error_on_910a_and_a_warning_where_one_server_ca
         assert finding.level == level and finding.what.startswith("device 0-7 has no IP address")
 
 
-def test_a_stale_hccn_conf_is_told_before_hccl_does(tmp_path: Path) -> None:
+def test_a_stale_hccn_conf_is_reported_before_hccl_does(tmp_path: Path) -> None:
     machine = server(tmp_path, table())
     write(tmp_path, "etc/hccn.conf", "".join(f"address_{n}=10.0.{n}.9\n" for n in range(8)))
     finding = by_name(machine)["device IPs"]
     assert finding.level == "error" and "its port has 192.168." in finding.what and "EI0014" in finding.todo
 
 
-def test_an_a3_without_sdid_or_in_two_super_pods_is_told(tmp_path: Path) -> None:
+def test_an_a3_without_sdid_or_in_two_super_pods_is_reported(tmp_path: Path) -> None:
     assert by_name(server(tmp_path / "a", table(4, kind="A3"), 4))["super pod"].level == "warning"
     machine = server(tmp_path / "b", table(2, kind="A3"), 2, pods="7")
     machine.answers["npu-smi info -t spod-info -i 0 -c 1"] = "SDID : 5\nSuper Pod ID : 8\n"
     assert by_name(machine)["super pod"].what == "devices of one server in super pods 7, 8"
 
 
-def test_variables_that_hccl_refuses_or_ignores_are_told(tmp_path: Path) -> None:
+def test_variables_that_hccl_refuses_or_ignores_are_reported(tmp_path: Path) -> None:
     machine = server(tmp_path, table())
     machine.environ = {**machine.environ, "HCCL_BUFFERSIZE": "200", "POD_NAME": "p", "CM_RANK": "0"}
     machine.environ["AOE_MODE"] = "2"
@@ -181,7 +181,7 @@ def test_variables_that_hccl_refuses_or_ignores_are_told(tmp_path: Path) -> None
     assert by_name(machine)["HCCL variables"].level == "error"
 
 
-def test_an_adapter_beside_the_path_and_a_python_without_wheels_are_told(tmp_path: Path) -> None:
+def test_an_adapter_beside_the_path_and_a_python_without_wheels_are_reported(tmp_path: Path) -> None:
     machine = server(tmp_path, table())
     machine.environ = {**machine.environ, "TFPLUGIN_INSTALL_PATH": "/plugin"}
     assert "not on PYTHONPATH" in by_name(machine)["adapter"].what
@@ -258,7 +258,7 @@ def test_adapter_tensorflow_and_python_must_be_a_set_that_exists(
     assert by_name(machine)["adapter"].level == level
 
 
-def test_firmware_outside_the_drivers_range_and_a_foreign_cann_are_told(tmp_path: Path) -> None:
+def test_firmware_outside_the_drivers_range_and_a_foreign_cann_are_reported(tmp_path: Path) -> None:
     machine = server(tmp_path, table())
     write(tmp_path, "usr/local/Ascend/firmware/version.info", "Version=6.4.12\n")
     info = "usr/local/Ascend/ascend-toolkit/latest/x-linux/ascend_toolkit_install.info"
@@ -292,7 +292,7 @@ def test_a_driver_without_devices_is_an_error(tmp_path: Path) -> None:
 
 
 def test_a_tool_that_hangs_is_given_up_and_not_asked_again(tmp_path: Path) -> None:
-    """Its child too: a shell script around the vendor's program is common."""
+    """Its child is killed too: a shell script around the vendor's program is common."""
     (tmp_path / "dev").mkdir()
     for number in range(8):
         write(tmp_path, f"dev/davinci{number}")
@@ -359,15 +359,15 @@ def test_the_report_counts_errors_and_says_what_to_do() -> None:
 
 
 def foreign(folder: Path, name: str, distribution: str = "") -> str:
-    """Install a package of one of our names into a folder, by a distribution or by hand."""
+    """Install a package with a name of npu-launch into a folder, by a distribution or by hand."""
     write(folder, f"{name}/__init__.py", "raise RuntimeError('imported')\n")
     if distribution:
         write(folder, f"{distribution}.dist-info/RECORD", f"other.py,,\n{name}/__init__.py,sha256=x,9\n")
     return str(folder)
 
 
-def test_a_module_that_another_distribution_puts_in_front_of_ours_is_an_error(tmp_path: Path) -> None:
-    """Through the command, with a second package on the path of a real interpreter."""
+def test_a_module_of_another_distribution_before_our_own_is_an_error(tmp_path: Path) -> None:
+    """Runs the command with a second package on the path of a real interpreter."""
     other = foreign(tmp_path / "site", "squad", "squad_metrics-1.0")
     foreign(tmp_path / "site", "bert")
     env = dict(os.environ, PYTHONPATH=os.pathsep.join((other, str(ROOT))))

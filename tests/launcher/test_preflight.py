@@ -47,7 +47,7 @@ def smi(health: Sequence[str], holders: Sequence[Any] = ()) -> str:
 
 
 class Server:
-    """Hold a fake A2 server and a plan for some of its devices."""
+    """A fake A2 server, and a plan for some of its devices."""
 
     def __init__(self, host: FakeHost, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
         self.host, self.folder = host, folder

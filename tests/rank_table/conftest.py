@@ -1,4 +1,4 @@
-"""A machine to ask: its own root folder, and programs on PATH that print what the real tools print."""
+"""A fake machine: its own root folder, and programs on PATH that print what the real tools print."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ sys.exit(answer.get("exit", 0))
 
 
 class FakeHost:
-    """Build a machine: device nodes, files, tools."""
+    """A machine made of device nodes, files and tools."""
 
     def __init__(self, folder: Path) -> None:
         self.root = folder / "root"
@@ -56,12 +56,12 @@ class FakeHost:
         (self.bin / (name + ".json")).write_text(json.dumps(answers))
 
     def calls(self, name: str) -> str:
-        """Give the calls of a tool so far, one a line."""
+        """Return the calls of a tool so far, one per line."""
         path = self.bin / (name + ".calls")
         return path.read_text() if path.exists() else ""
 
     def machine(self, environ: dict[str, str] | None = None, timeout: float = 20.0) -> Machine:
-        """Give the machine; nothing of the test's own environment reaches it."""
+        """Return the machine, without anything of the test's own environment."""
         return Machine(dict({"PATH": str(self.bin)}, **(environ or {})), str(self.root), timeout)
 
 
@@ -72,13 +72,13 @@ def host(tmp_path: Path) -> FakeHost:
 
 @pytest.fixture(scope="session")
 def tables(shared: Path) -> Path:
-    """Give the folder of the 92 public rank tables."""
+    """Return the folder of the 92 public rank tables."""
     return shared / "data" / "rank_tables"
 
 
 @pytest.fixture(scope="session")
 def samples(shared: Path) -> Path:
-    """Give the folder of texts that the tools print."""
+    """Return the folder of samples of what the tools print."""
     return shared / "data" / "npu_samples"
 
 

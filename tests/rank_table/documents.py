@@ -1,4 +1,4 @@
-"""Good documents of every layout, to be spoiled by tests."""
+"""Valid documents of every layout, for tests to break."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 
 def v1(servers: int = 2, devices: int = 8, first: int = 0) -> dict[str, Any]:
-    """Give a 1.0 table that is good on every chip."""
+    """Return a 1.0 table that is valid on every chip."""
     return {
         "version": "1.0",
         "status": "completed",
@@ -30,7 +30,7 @@ def v1_devices(server: int, devices: int, first: int) -> list[dict[str, str]]:
 
 
 def v1_2(pods: int = 2, servers: int = 2, devices: int = 4) -> dict[str, Any]:
-    """Give a 1.2 table of super pods; SDIDs repeat from pod to pod, which is legal."""
+    """Return a 1.2 table of super pods; SDIDs repeat from pod to pod, which is valid."""
     document = dict(v1(pods * servers, devices), version="1.2")
     for index, server in enumerate(document["server_list"]):
         for number, device in enumerate(server["device"]):

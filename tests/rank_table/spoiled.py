@@ -1,4 +1,4 @@
-"""One fault each: what is made, which value is put where, for which chip, and the rule that says so."""
+"""One fault each: the document, the value and its path, the chip, and the rule that reports it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""npu-launch rank-table and inventory, as they are typed."""
+"""npu-launch rank-table and inventory, from the command line."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.rank_table.test_host import a2, a3
 
 
 class Shell:
-    """Type commands in a folder, with fake tools on PATH."""
+    """A shell in a folder, with fake tools on PATH."""
 
     def __init__(self, folder: Path, host: FakeHost) -> None:
         self.folder, self.host = folder, host

@@ -37,12 +37,12 @@ def a2(host: FakeHost, samples: Path) -> None:
 
 
 def sdid(npu: int, die: int, server: int = 40) -> int:
-    """Give the SDID as all eleven known values are made."""
+    """Return the SDID, built as all eleven known values are."""
     return server << 22 | (npu * 4 + die) << 16 | (npu * 2 + die)
 
 
 def a3(host: FakeHost, samples: Path) -> None:
-    """An A3 host: two dies an NPU, addresses from hccn_tool alone."""
+    """An A3 host: two dies per NPU, addresses only from hccn_tool."""
     host.nodes(*range(16))
     answers: dict[str, Any] = {"info": read(samples / "npu-smi-info-a3-910C.txt")}
     for npu in range(8):
@@ -119,7 +119,7 @@ def test_a_privileged_container_that_may_use_some_keeps_the_logical_ids_of_all(
     assert [(d.device_id, d.logical_id) for d in inventory.hosts[0].devices] == [(4, 4), (6, 6)]
 
 
-def test_the_runtime_variable_numbers_logical_ids_anew_and_leaves_physical_ones(
+def test_the_runtime_variable_renumbers_logical_ids_and_leaves_physical_ones(
     host: FakeHost, samples: Path
 ) -> None:
     a2(host, samples)

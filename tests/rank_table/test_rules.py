@@ -1,4 +1,4 @@
-"""Every rule of the checker: a good table is spoiled in one way, and exactly that is said."""
+"""Every rule of the checker: a valid table is broken in one way, and exactly that is reported."""
 
 from __future__ import annotations
 
@@ -240,7 +240,7 @@ TEXTS: list[tuple[Any, str, int, int]] = [
 
 
 @pytest.mark.parametrize("text, rule, line, column", TEXTS)
-def test_what_is_no_json_is_named_where_it_stands(text: str, rule: str, line: int, column: int) -> None:
+def test_what_is_not_json_is_reported_with_its_place(text: str, rule: str, line: int, column: int) -> None:
     places = [(f.rule, f.line, f.column) for f in found(text) if f.code == "EI0004"]
     assert (rule, line, column) in places
 
@@ -336,7 +336,7 @@ def test_every_rule_is_in_the_documentation_with_its_code_and_what_it_wants() ->
 
 
 def test_every_rule_of_the_catalogue_was_broken_above() -> None:
-    """Runs last in this file; a rule that no test can break is no rule."""
+    """Runs last in this file: every rule of the catalogue was broken by a test before."""
     if len(SEEN) < 20:
         pytest.skip("runs with the whole file")
     assert set(RULES) - SEEN == set()

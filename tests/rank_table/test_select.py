@@ -129,7 +129,7 @@ def given(host: FakeHost, path: Path, document: object, **environ: str):  # type
     return given_table(str(path), "auto", host.machine(environ), 0)
 
 
-def test_a_given_table_is_taken_as_it_stands_and_this_host_is_found_in_it(
+def test_a_given_table_is_used_unchanged_and_this_host_is_found_in_it(
     host: FakeHost, tmp_path: Path
 ) -> None:
     taken = given(host, tmp_path / "hccl.json", v1(2, 2), XDL_IP="10.0.0.2")
@@ -191,7 +191,7 @@ def test_a_host_that_is_in_no_entry_of_the_table_is_refused_with_both_lists(host
         ("\u00b2", "invalid device; expected a list such as 0-7"),
     ],
 )
-def test_a_device_list_that_cannot_be_meant_is_refused(text: str, said: str) -> None:
+def test_an_invalid_device_list_is_refused(text: str, said: str) -> None:
     with pytest.raises(UsageError, match=said):
         parse_devices(text)
 

@@ -1,4 +1,4 @@
-"""What the tools and files of an Ascend host print, in every layout, and what is made of it."""
+"""The tools and files of an Ascend host, in every layout, and what is read from them."""
 
 from __future__ import annotations
 
@@ -208,7 +208,7 @@ def test_ascend_rt_visible_devices_is_cut_at_the_first_bad_token(
     assert reason in warning and bool(warning) == bool(reason)
 
 
-def test_the_runtime_numbers_what_it_shows_anew() -> None:
+def test_the_runtime_renumbers_what_it_shows() -> None:
     devices = [Device(physical, logical) for logical, physical in enumerate((2, 5, 7))]
     shown = renumber(devices, (1, 2))
     assert [(d.device_id, d.logical_id, d.visible_index) for d in shown] == [(5, 0, 0), (7, 1, 1)]

@@ -77,7 +77,7 @@ def test_one_device_gives_the_same_kind_of_table_as_eight() -> None:
     }
 
 
-def test_a_rank_that_is_not_there_is_an_error_that_says_which_are() -> None:
+def test_a_missing_rank_is_an_error_that_names_those_there_are() -> None:
     table = RankTable.from_hosts([host("a", [0, 1])])
     for rank in (-1, 2):
         with pytest.raises(RankTableError, match="ranks 0 to 1"):
@@ -170,7 +170,7 @@ def test_a_process_of_the_host_in_1_1_has_no_device() -> None:
         (lambda d: d.pop("version"), "no version"),
     ],
 )
-def test_a_document_that_is_no_table_is_refused_with_its_path(spoil: Any, said: str) -> None:
+def test_a_document_that_is_not_a_table_is_refused_with_its_path(spoil: Any, said: str) -> None:
     document = v1(2, 2)
     spoil(document)
     with pytest.raises(RankTableError, match=said):

@@ -14,7 +14,7 @@ from tests.rank_table.documents import v1
 
 
 class Clock:
-    """Let time pass only in sleep(), and do one thing at each."""
+    """A clock that advances only in sleep(), and does one thing at each."""
 
     def __init__(self, *steps: Callable[[], object]) -> None:
         self.now = 0.0
@@ -29,7 +29,7 @@ class Clock:
             self.steps.pop(0)()
 
 
-def test_a_completed_table_is_taken_at_once_as_it_stands(tmp_path: Path) -> None:
+def test_a_completed_table_is_used_at_once_and_unchanged(tmp_path: Path) -> None:
     path = tmp_path / "hccl.json"
     text = json.dumps(v1(1, 2))
     path.write_text(text)
@@ -53,7 +53,7 @@ def test_a_table_is_waited_for_while_it_is_missing_empty_half_written_or_initial
     assert "waiting up to 60 s" in told[0]
 
 
-def test_the_wait_ends_at_its_limit_and_says_what_the_file_holds(tmp_path: Path) -> None:
+def test_the_wait_ends_at_its_limit_and_says_what_the_file_contains(tmp_path: Path) -> None:
     path = tmp_path / "hccl.json"
     path.write_text('{"status":"initializing"}')
     clock = Clock()
