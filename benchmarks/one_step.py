@@ -96,7 +96,7 @@ def measure(args: argparse.Namespace) -> dict[str, float]:
     from bert.checkpoints import reader
     from bert.cluster import Cluster
     from bert.config import BertConfig
-    from bert.model import Model, create_variables
+    from bert.model import Model, Operations, create_variables
     from bert.train_config import TrainConfig
 
     backend = backends.create(Cluster.from_environ(os.environ), "cpu", amp=args.amp)
@@ -112,7 +112,7 @@ def measure(args: argparse.Namespace) -> dict[str, float]:
             variables, fetches = graph.saved, graph.fetches
         else:
             variables = create_variables(shape)
-            fetches = Model(shape, variables, backend.gelu).span_logits(batch)
+            fetches = Model(shape, variables, Operations(gelu=backend.gelu)).span_logits(batch)
         built = time.monotonic()
         with tf.Session(config=backend.session_config()) as session:
             reader.initialize(session, variables, reading)

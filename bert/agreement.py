@@ -1,4 +1,4 @@
-"""Compare the ranks' weights: after equal updates of equal values they are equal to the last bit."""
+"""Compare the ranks' weights: equal updates of equal values leave them equal to the last bit."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ def compare(names: Sequence[str], of_ranks: Sequence[Sequence[str]], step: int) 
     """Compare the digests of each rank, in the order of `names`.
 
     Raises:
-        RanksDiffer: names the ranks that are not like the most, and the first variable in which each differs.
+        RanksDiffer: names the ranks that differ from the majority, and the first variable of each.
     """
     tuples = [tuple(one) for one in of_ranks]
-    usual, _ = Counter(tuples).most_common(1)[0]
+    majority, _ = Counter(tuples).most_common(1)[0]
     lines: list[str] = []
     for rank, mine in enumerate(tuples):
-        wrong = [name for name, a, b in zip(names, mine, usual) if a != b]
+        wrong = [name for name, a, b in zip(names, mine, majority) if a != b]
         if wrong:
             lines.append(f"rank {rank} in {len(wrong)} of {len(names)} variables, first {wrong[0]}")
     if lines:
         raise RanksDiffer(
-            "at step %d the weights differ from those of rank %d: %s; nothing was saved"
-            % (step, tuples.index(usual), "; ".join(lines))
+            f"at step {step} the weights differ from those of rank {tuples.index(majority)}:"
+            f" {'; '.join(lines)}; nothing was saved"
         )

@@ -12,7 +12,7 @@ _GELUS = ("gelu", "gelu_new", "gelu_pytorch_tanh")  # exact, and two names of th
 
 @dataclass(frozen=True)
 class BertConfig:
-    """Hold the sizes of a model; names and defaults are google-research/bert's."""
+    """The sizes of a model; names and defaults are google-research/bert's."""
 
     vocab_size: int
     hidden_size: int = 768
@@ -29,42 +29,36 @@ class BertConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> BertConfig:
-        """Take the known keys. ValueError: no BERT's, or heads that do not divide the size."""
+        """Read the known keys. ValueError: not a BERT, or heads that do not divide the hidden size."""
         known = {field.name for field in dataclasses.fields(cls)}
         if "vocab_size" not in values:
-            raise ValueError("no vocab_size; give a BERT configuration")
-        if values.get("model_type", "bert") != "bert":
-            raise ValueError(
-                "model_type is {!r}; give the configuration of a bert".format(values["model_type"])
-            )
-        if values.get("hidden_act", "gelu") not in _GELUS:
-            raise ValueError(
-                "hidden_act is {!r}; it can be {}".format(values["hidden_act"], ", ".join(_GELUS))
-            )
+            raise ValueError("vocab_size is missing; give a BERT configuration")
+        model_type, activation = values.get("model_type", "bert"), values.get("hidden_act", "gelu")
+        if model_type != "bert":
+            raise ValueError(f"model_type is {model_type!r}; give the configuration of a bert")
+        if activation not in _GELUS:
+            raise ValueError(f"hidden_act is {activation!r}; expected one of {', '.join(_GELUS)}")
         config = cls(**{key: value for key, value in values.items() if key in known})
-        if config.hidden_size % config.num_attention_heads:
-            raise ValueError(
-                "hidden_size %d is no multiple of num_attention_heads %d"
-                % (config.hidden_size, config.num_attention_heads)
-            )
+        size, heads = config.hidden_size, config.num_attention_heads
+        if size % heads:
+            raise ValueError(f"hidden_size {size} is not a multiple of num_attention_heads {heads}")
         return config
 
     @classmethod
     def from_file(cls, path: str) -> BertConfig:
-        """Read a JSON file. ValueError: broken JSON (line and column), or not a BERT configuration."""
+        """Read a JSON file. ValueError: invalid JSON (line and column), or not a BERT configuration."""
         with open(path, encoding="utf-8") as stream:
             try:
                 values = json.load(stream)
             except json.JSONDecodeError as error:
-                raise ValueError(
-                    f"line {error.lineno} column {error.colno}: broken JSON: {error.msg}"
-                ) from None
+                place = f"line {error.lineno} column {error.colno}"
+                raise ValueError(f"{place}: invalid JSON: {error.msg}") from None
         if not isinstance(values, dict):
             raise ValueError("not a JSON object; give a BERT configuration")
         return cls.from_dict(values)
 
     def with_dropout(self, rate: float) -> BertConfig:
-        """Set both rates of dropout; a negative one changes nothing."""
+        """Set both rates of dropout; a negative rate changes nothing."""
         if rate < 0:
             return self
         return dataclasses.replace(self, hidden_dropout_prob=rate, attention_probs_dropout_prob=rate)

@@ -1,9 +1,9 @@
-"""Errors of the trainer; the message is one line: what, where, what to do.
+"""Errors of the trainer; the message is one line: where, what is wrong, what to do.
 
 TrainerError
 ├── CheckpointError     a checkpoint is damaged, or does not fit the model or the folder (also a ValueError)
-├── NotFinite           the loss or the gradients are no numbers: training has diverged
-├── PersistentOverflow     no loss scale fits the gradients
+├── NotFinite           the loss or the gradients are nan or infinite: training has diverged
+├── PersistentOverflow  the gradients overflow at every loss scale
 ├── StepsDiffer         the device made more or fewer steps than the loop counts
 └── RanksDiffer         the ranks' weights are no longer equal
 """
@@ -12,24 +12,24 @@ from __future__ import annotations
 
 
 class TrainerError(RuntimeError):
-    """Stop training with one line."""
+    """Training cannot go on; the message is one line."""
 
 
 class CheckpointError(TrainerError, ValueError):
-    """Refuse a checkpoint."""
+    """A checkpoint is damaged, or does not fit."""
 
 
 class NotFinite(TrainerError, ArithmeticError):
-    """Report a loss or gradients that are nan or infinite."""
+    """The loss or the gradients are nan or infinite."""
 
 
 class PersistentOverflow(TrainerError, ArithmeticError):
-    """Report that step after step overflows at whatever scale."""
+    """The gradients overflow step after step, at every loss scale."""
 
 
 class StepsDiffer(TrainerError):
-    """Report a device that made more or fewer steps than the loop counts."""
+    """The device made more or fewer steps than the loop counts."""
 
 
 class RanksDiffer(TrainerError):
-    """Report ranks whose weights have come apart."""
+    """The ranks' weights are no longer equal."""

@@ -1,6 +1,6 @@
-"""Write a checkpoint in the form that other programs read.
+"""Write a checkpoint in a form that other programs read.
 
-    python -m bert.export CHECKPOINT FOLDER --format safetensors     for transformers: names and config of HF
+    python -m bert.export CHECKPOINT FOLDER --format safetensors     for transformers: HF's names and config
     python -m bert.export CHECKPOINT FOLDER --format saved_model     for TensorFlow Serving
 
 CHECKPOINT is a TensorFlow prefix, or a folder or file of safetensors.
@@ -9,6 +9,7 @@ CHECKPOINT is a TensorFlow prefix, or a folder or file of safetensors.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import os
 import shutil
@@ -26,7 +27,7 @@ _CONFIGS = ("bert_config.json", "config.json")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command line; return the exit code: 2 when something in it cannot be used."""
+    """Run a command line; return the exit code: 2 if something in it cannot be used."""
     options = _parser().parse_args(argv)
     try:
         facts = _facts(options.checkpoint)
@@ -45,18 +46,21 @@ def _parser() -> argparse.ArgumentParser:
         prog="npu-launch export", description="Write a checkpoint for other programs."
     )
     parser.add_argument("checkpoint", help="TensorFlow prefix, or folder or file of safetensors")
-    parser.add_argument("folder", help="made; must not exist")
+    parser.add_argument("folder", help="folder to create; must not exist")
     parser.add_argument("--format", choices=FORMATS, default="safetensors")
-    parser.add_argument("--config", default="", help="model JSON; found beside the checkpoint if not given")
-    parser.add_argument("--vocab", default="", help="vocab.txt to put beside the weights")
+    parser.add_argument("--config", default="", help="model JSON; default: the one beside the checkpoint")
+    parser.add_argument("--vocab", default="", help="vocab.txt to copy beside the weights")
     parser.add_argument(
-        "--gelu", choices=("exact", "tanh"), default="", help="as trained, if the checkpoint says so"
+        "--gelu",
+        choices=("exact", "tanh"),
+        default="",
+        help="default: as recorded in the checkpoint, else exact",
     )
     return parser
 
 
 def _facts(checkpoint: str) -> dict[str, Any]:
-    """Read what our own checkpoints say of themselves."""
+    """Read the JSON that this program writes beside its checkpoints; {} if there is none."""
     try:
         with open(checkpoint + ".json", encoding="utf-8") as stream:
             facts = json.load(stream)
@@ -66,7 +70,7 @@ def _facts(checkpoint: str) -> dict[str, Any]:
 
 
 def find_config(checkpoint: str, given: str, facts: Mapping[str, Any]) -> BertConfig:
-    """Take the model's sizes from a file, from the checkpoint, or from beside it. ValueError: nowhere."""
+    """Find the model's sizes in a file, in the checkpoint, or beside it. ValueError: nowhere."""
     if given:
         return BertConfig.from_file(given)
     if "model" in facts:
@@ -86,14 +90,14 @@ def export(
     gelu: str = "exact",
     vocab: str = "",
 ) -> None:
-    """Write FOLDER, whole or not at all.
+    """Write FOLDER completely or not at all.
 
     Raises:
-        CheckpointError: the checkpoint is damaged or does not fit, or has no span head.
+        CheckpointError: the checkpoint is damaged, does not fit, or has no span head.
         ValueError: FOLDER exists.
     """
     if os.path.exists(folder):
-        raise ValueError(f"{folder} exists; give a folder that does not")
+        raise ValueError(f"{folder} exists; give a new folder")
     draft = folder.rstrip("/") + ".tmp"
     shutil.rmtree(draft, ignore_errors=True)
     try:
@@ -109,14 +113,14 @@ def export(
 
 
 def _weights(checkpoint: str, config: BertConfig) -> dict[str, np.ndarray]:
-    from bert.checkpoints import reader as reader  # TensorFlow comes with it
+    from bert.checkpoints import reader  # imports TensorFlow
 
     reader.check(checkpoint, config)
     wanted = names.shapes(config)
     values = {name: value for name, value in reader.read(checkpoint) if name in wanted}
     missing = sorted(set(wanted) - set(values))
     if missing:
-        raise CheckpointError("{} lacks {}; fine-tune it first".format(checkpoint, ", ".join(missing)))
+        raise CheckpointError(f"{checkpoint} lacks {', '.join(missing)}; fine-tune it first")
     return values
 
 
@@ -135,9 +139,7 @@ def _safetensors(checkpoint: str, folder: str, config: BertConfig, gelu: str) ->
 
 
 def hf_config(config: BertConfig, gelu: str) -> dict[str, Any]:
-    """Give what HF's config.json says of the model."""
-    import dataclasses
-
+    """Build the content of HF's config.json."""
     values = dataclasses.asdict(config)
     values.update(
         architectures=["BertForQuestionAnswering"], model_type="bert", position_embedding_type="absolute",
@@ -147,18 +149,18 @@ def hf_config(config: BertConfig, gelu: str) -> dict[str, Any]:
 
 
 def _saved_model(checkpoint: str, folder: str, config: BertConfig, gelu: str) -> None:
-    """Inputs int32 [B, L]: the keys below; outputs float32 [B, L]: start_logits, end_logits."""
+    """Write a SavedModel: inputs int32 [B, L] by the keys below, outputs float32 [B, L]."""
     import tensorflow.compat.v1 as tf
 
-    from bert.checkpoints import reader as reader
-    from bert.model import Model, create_variables, exact_gelu, tanh_gelu
+    from bert.checkpoints import reader
+    from bert.model import EXACT, Model, Operations, create_variables, tanh_gelu
 
     _weights(checkpoint, config)
     keys = ("input_ids", "input_mask", "segment_ids")
     with tf.Graph().as_default(), tf.Session() as session:
         inputs = {key: tf.placeholder(tf.int32, [None, None], key) for key in keys}
         weights = create_variables(config)
-        model = Model(config, weights, tanh_gelu if gelu == "tanh" else exact_gelu)
+        model = Model(config, weights, Operations(gelu=tanh_gelu) if gelu == "tanh" else EXACT)
         start, end = tf.unstack(model.span_logits(inputs))
         outputs = {
             "start_logits": tf.identity(start, "start_logits"),

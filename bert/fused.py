@@ -10,17 +10,27 @@ from typing import Any, Callable
 
 import tensorflow.compat.v1 as tf
 
-Gradient = Callable[[Any], Any]
+from bert.interfaces import Tensor
+
+Gradient = Callable[
+    [Tensor], Any
+]  # from the gradient of the result to that of each input; None: an input has none
 
 
-@tf.custom_gradient
-def exact_gelu(x: Any) -> tuple[Any, Gradient]:
-    """Give x * Phi(x), with the error function (Hendrycks and Gimpel 2016). Only x is kept."""
+def custom_gradient(function: Callable[..., tuple[Tensor, Gradient]]) -> Callable[..., Tensor]:
+    """Apply tf.custom_gradient, which has no types."""
+    decorated: Callable[..., Tensor] = tf.custom_gradient(function)
+    return decorated
+
+
+@custom_gradient
+def exact_gelu(x: Tensor) -> tuple[Tensor, Gradient]:
+    """Compute x * Phi(x) by the error function (Hendrycks and Gimpel 2016). Only x is kept."""
     scale = 1.0 / math.sqrt(2.0)
 
-    def gradient(above: Any) -> Any:
+    def gradient(above: Tensor) -> Tensor:
         # Phi(x) + x phi(x), with u = x / sqrt(2): (1 + erf(u)) / 2 + u exp(-u * u) / sqrt(pi)
-        with tf.control_dependencies([above]):  # not before it is needed: it would be held in memory
+        with tf.control_dependencies([above]):  # computed earlier, it would be kept in memory
             u = x * scale
         bell = tf.exp(-tf.square(u))
         return above * (0.5 + (0.5 * tf.math.erf(u) + (1.0 / math.sqrt(math.pi)) * (u * bell)))
@@ -28,20 +38,20 @@ def exact_gelu(x: Any) -> tuple[Any, Gradient]:
     return (0.5 * x) * (1.0 + tf.math.erf(x * scale)), gradient
 
 
-def layer_norm(x: Any, gamma: Any, beta: Any, epsilon: float) -> Any:
+def layer_norm(x: Tensor, gamma: Tensor, beta: Tensor, epsilon: float) -> Tensor:
     """Normalise the rows of x [T, H] (Ba et al. 2016): mean 0 and variance 1, times gamma, plus beta [H]."""
     return _layer_norm(epsilon)(x, tf.convert_to_tensor(gamma), tf.convert_to_tensor(beta))
 
 
-def _layer_norm(epsilon: float) -> Callable[..., Any]:
-    @tf.custom_gradient
-    def norm(x: Any, gamma: Any, beta: Any) -> tuple[Any, Gradient]:
+def _layer_norm(epsilon: float) -> Callable[..., Tensor]:
+    @custom_gradient
+    def norm(x: Tensor, gamma: Tensor, beta: Tensor) -> tuple[Tensor, Gradient]:
         centred = x - tf.reduce_mean(x, axis=-1, keepdims=True)
         variance = tf.reduce_mean(tf.square(centred), axis=-1, keepdims=True)
         inverse = tf.math.rsqrt(variance + epsilon)
         normal = centred * inverse
 
-        def gradient(above: Any) -> tuple[Any, Any, Any]:
+        def gradient(above: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             product = above * normal
             # The rows' means of above * gamma and of above * gamma * normal, as products with a vector.
             weights = gamma[:, None] / tf.cast(tf.shape(gamma)[0], gamma.dtype)
@@ -54,16 +64,16 @@ def _layer_norm(epsilon: float) -> Callable[..., Any]:
     return norm
 
 
-def recomputed(function: Callable[..., Any], *inputs: Any) -> Any:
-    """Give function(*inputs), whose inside is not kept but computed again in the backward pass.
+def recomputed(function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
+    """Compute function(*inputs), whose inner values are not kept but computed again in the backward pass.
 
-    Gradients go to `inputs` alone. What the function draws at random must come out the same again.
+    Gradients go to `inputs` alone. Random numbers that the function draws must be the same the second time.
     """
 
-    @tf.custom_gradient
-    def run(*given: Any) -> tuple[Any, Gradient]:
-        def gradient(above: Any) -> list[Any]:
-            with tf.control_dependencies([above]):  # not merged with the forward pass, nor run beside it
+    @custom_gradient
+    def run(*given: Tensor) -> tuple[Tensor, Gradient]:
+        def gradient(above: Tensor) -> Any:
+            with tf.control_dependencies([above]):  # neither merged with the forward pass nor run beside it
                 again = [tf.identity(value) for value in given]
             return tf.gradients(function(*again), again, grad_ys=above)
 
@@ -72,6 +82,6 @@ def recomputed(function: Callable[..., Any], *inputs: Any) -> Any:
     return run(*inputs)
 
 
-def _sum_rows(x: Any) -> Any:
-    """Add the rows of [T, H] up: the gradient of a bias is the fastest form of it."""
+def _sum_rows(x: Tensor) -> Tensor:
+    """Add up the rows of [T, H]; the gradient of a bias is the fastest operation for it."""
     return tf.raw_ops.BiasAddGrad(out_backprop=x)

@@ -14,7 +14,7 @@ _trained: dict[str, int] = {}  # the last step of a training phase, once there i
 def beat(phase: str, step: int = 0) -> None:
     """Write heartbeat.json into the rank's folder; without a launcher, do nothing.
 
-    A step of 1 or more says that the next beat follows within --hang-timeout; 0 says nothing of the kind.
+    A step of 1 or more promises the next beat within --hang-timeout; 0 promises nothing.
     Later phases count steps of their own: the last training step stays in the file as train_step.
     """
     if phase == "train":

@@ -1,4 +1,4 @@
-"""Names of BERT's variables: Google's, HF's, NVIDIA's; and what a configuration asks for. Stdlib only."""
+"""Names of BERT's variables: Google's, HF's, NVIDIA's; and which a configuration requires. Stdlib only."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _TOP = {
 
 
 def from_hf(name: str) -> tuple[str, bool]:
-    """Translate an HF name: (Google's name, transposed); ("", False) when BERT has no such variable."""
+    """Translate an HF name: (Google's name, transposed); ("", False) if BERT has no such variable."""
     short = name[5:] if name.startswith("bert.") else name
     if short in _TOP:
         return _TOP[short], short == "pooler.dense.weight"
@@ -56,7 +56,7 @@ def from_hf(name: str) -> tuple[str, bool]:
 
 
 def to_hf(name: str) -> tuple[str, bool]:
-    """Translate Google's name: (HF's in BertForQuestionAnswering, transposed); ("", False): HF has none."""
+    """Translate Google's name: (HF's in BertForQuestionAnswering, transposed); ("", False) if HF has none."""
     for theirs, ours in _TOP.items():
         if ours == name and not theirs.endswith((".gamma", ".beta")):
             return (theirs if name in HEAD else "bert." + theirs), name == POOLER[0]
@@ -70,7 +70,7 @@ def to_hf(name: str) -> tuple[str, bool]:
 
 
 def is_slot(name: str) -> bool:
-    """Say whether a variable is an optimizer's, or its counter."""
+    """Tell whether a variable is an optimizer's, or its counter."""
     return name == "global_step" or name.endswith(_SLOTS) or name.startswith(_COUNTERS)
 
 
@@ -114,7 +114,7 @@ def shapes(config: BertConfig, pooler: bool = False) -> dict[str, Shape]:
 
 
 def differences(held: Mapping[str, Shape], config: BertConfig) -> Iterator[str]:
-    """Say where a checkpoint does not fit the configuration; a missing head is fine."""
+    """Describe where a checkpoint does not fit the configuration; a missing head is allowed."""
     missing: list[str] = []
     for name, shape in shapes(config).items():
         if name not in held:
@@ -126,4 +126,4 @@ def differences(held: Mapping[str, Shape], config: BertConfig) -> Iterator[str]:
     if layers and len(layers) > config.num_hidden_layers:
         yield f"holds {len(layers)} layers, the configuration says {config.num_hidden_layers}"
     if missing:
-        yield f"lacks {len(missing)} variables that the configuration asks for, first {missing[0]}"
+        yield f"lacks {len(missing)} variables that the configuration requires, first {missing[0]}"

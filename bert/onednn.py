@@ -1,8 +1,8 @@
-"""Whether TensorFlow is asked for oneDNN. It reads that when it is imported, so its version is needed before.
+"""Switch TensorFlow's oneDNN on, before TensorFlow is imported, as it reads the switch then.
 
-oneDNN is a tenth faster on AMD's processors too, where TensorFlow leaves it off unless one asks for it
-(docs/performance.md). TensorFlow 2.6.5 then ends by SIGFPE on an AMD EPYC; from 2.9 on TensorFlow has it on
-by itself on processors with instructions for neural networks.
+oneDNN is a tenth faster on AMD's processors too, where TensorFlow leaves it off by default
+(docs/performance.md). With it, TensorFlow 2.6.5 ends by SIGFPE on an AMD EPYC; TensorFlow 2.9 and later
+switch it on by themselves on processors with instructions for neural networks.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import MutableMapping, Sequence
 
 VARIABLE = "TF_ENABLE_ONEDNN_OPTS"
 SINCE = (2, 9)
-# What a package of TensorFlow itself leaves beside it: not tensorflow_estimator's, not tensorflow_hub's.
+# The metadata folder of a package of TensorFlow itself: not tensorflow_estimator's, not tensorflow_hub's.
 _INSTALLED = re.compile(
     r"(?:intel_)?(?:tensorflow|tf_nightly)(?:_(?:cpu|gpu|intel|macos|rocm|cpu_aws|aarch64))?"
     r"-(\d+)\.(\d+).*\.(?:dist|egg)-info\Z"
@@ -22,13 +22,13 @@ _INSTALLED = re.compile(
 
 
 def ask(environ: MutableMapping[str, str], backend: str) -> None:
-    """Switch oneDNN on where it is known to work; what the user has set stays. An NPU has no use for it."""
+    """Switch oneDNN on where it is known to work; keep the user's setting. An NPU does not need it."""
     if backend == "cpu" and tensorflow_version() >= SINCE:
         environ.setdefault(VARIABLE, "1")
 
 
 def tensorflow_version() -> tuple[int, ...]:
-    """Give the (major, minor) of the installed TensorFlow without importing it; () when that is not known."""
+    """Find the (major, minor) of the installed TensorFlow without importing it; () if it is unknown."""
     spec = PathFinder.find_spec("tensorflow")
     folders = list(spec.submodule_search_locations or ()) if spec else []
     return min((version for folder in folders for version in _beside(folder)), default=())

@@ -1,4 +1,4 @@
-"""Show how training goes: lines, metrics.jsonl, TensorBoard's scalars, a bar on a terminal, a summary."""
+"""Report a training's progress: lines, metrics.jsonl, TensorBoard's scalars, a bar on a terminal."""
 
 from __future__ import annotations
 
@@ -6,18 +6,22 @@ import json
 import os
 import sys
 import time
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import tensorflow.compat.v1 as tf
 
 from bert import heartbeat
+from bert.backend.base import Backend
 from bert.train_config import TrainConfig
+
+if TYPE_CHECKING:
+    from bert.interfaces import Tensor
 
 
 class Meter:
-    """Count real examples and seconds.
+    """The speed of a training, in real examples per second.
 
-    Overhead is the first call, in which the graph is prepared, and the saving of checkpoints.
+    Overhead means the first call, in which the graph is prepared, and saving checkpoints.
     """
 
     def __init__(self) -> None:
@@ -36,56 +40,57 @@ class Meter:
             self._steps += steps
 
     def interval(self) -> float:
-        """Give the examples per second since this was last asked, all ranks together; 0: not known yet."""
+        """Compute the examples per second, over all ranks, since the last call; 0: not known yet."""
         seconds, examples = self._seconds - self._mark[0], self._examples - self._mark[1]
         self._mark = (self._seconds, self._examples)
         return examples / seconds if seconds else 0.0
 
     def seconds_a_step(self) -> float:
-        """Give the mean over all calls but the first; 0: not known yet."""
+        """Compute the mean over all calls except the first; 0: not known yet."""
         return self._seconds / self._steps if self._steps else 0.0
 
     def with_overhead(self) -> float:
-        """Give the examples per second of the whole training."""
+        """Compute the examples per second of the whole training."""
         return self._all / max(time.monotonic() - self._begin, 1e-9)
 
     def without_overhead(self) -> float:
-        """Give the examples per second of the steps alone; 0: there was but one call."""
+        """Compute the examples per second of the steps alone; 0: there was only one call."""
         return self._examples / self._seconds if self._seconds else 0.0
 
     def summary(self, step: int, ranks: int) -> str:
-        """Say both in a line."""
+        """Describe both in a line."""
         parts = []
         for rate, text in (
             (self.with_overhead(), "with overhead"),
             (self.without_overhead(), "without (first call, checkpoints)"),
         ):
             if rate:
-                parts.append(f"{rate:.2f} examples/s {text}, {rate / ranks:.2f} a device")
+                parts.append(f"{rate:.2f} examples/s {text}, {rate / ranks:.2f} per device")
         seconds = time.monotonic() - self._begin
         head = f"trained to step {step}: {self._all} examples in {duration(seconds)}"
         return "; ".join([head, *parts])
 
 
 class Progress:
-    """Tell people and files about the steps; only rank 0 speaks, every rank writes its metrics.jsonl."""
+    """The reports of a training: every rank writes its metrics.jsonl, rank 0 also prints and draws."""
 
     def __init__(
-        self, config: TrainConfig, rank: int, ranks: int, start: int, output_dir: str, rank_dir: str
+        self, config: TrainConfig, backend: Backend, start: int, output_dir: str, rank_dir: str
     ) -> None:
-        self._config, self._rank, self._ranks = config, rank, ranks
+        self._config, self._rank, self._ranks = config, backend.rank, backend.size
         self.meter = Meter()
         self._shown = start
         self._skipped: float | None = None
-        self._metrics = _append(os.path.join(rank_dir, "metrics.jsonl")) if rank_dir else None
-        self._events = Events(os.path.join(output_dir, "tb"), start) if rank == 0 else None
-        self._bar = Bar("train", config.num_train_steps, start) if rank == 0 else None
+        path = os.path.join(rank_dir, "metrics.jsonl")
+        self._metrics = open(path, "a", encoding="utf-8", buffering=1) if rank_dir else None
+        self._events = Events(os.path.join(output_dir, "tb"), start) if self._rank == 0 else None
+        self._bar = Bar("train", config.num_train_steps, start) if self._rank == 0 else None
 
     def step(self, step: int, result: dict[str, Any]) -> None:
-        """Take notice of a call that ended at `step`; show it if a display interval has passed."""
+        """Record a call that ended at `step`; print it if a display interval has passed."""
         if self._bar:
             self._bar.show(step)
-        self._tell_of_overflow(step, result)
+        self._report_overflow(step, result)
         every = self._config.display_loss_steps
         if step // every == self._shown // every and step < self._config.num_train_steps:
             return
@@ -98,13 +103,13 @@ class Progress:
         if self._rank == 0:
             print(self._line(record), flush=True)
 
-    def _tell_of_overflow(self, step: int, result: dict[str, Any]) -> None:
+    def _report_overflow(self, step: int, result: dict[str, Any]) -> None:
         skipped, before = float(result["skipped"]), self._skipped
         self._skipped = skipped
         if self._rank == 0 and before is not None and skipped > before:
-            print("step %d: %d step%s skipped, the gradients overflow; loss scale %g" % (
-                step, skipped - before, "" if skipped - before == 1 else "s", result["scale"]),
-                flush=True)  # fmt: skip
+            count = f"{skipped - before:.0f} step{'' if skipped - before == 1 else 's'}"
+            scale = f"loss scale {result['scale']:g}"
+            print(f"step {step}: {count} skipped, the gradients overflow; {scale}", flush=True)
 
     def _record(self, step: int, result: dict[str, Any]) -> dict[str, Any]:
         rate = self.meter.interval()
@@ -116,19 +121,19 @@ class Progress:
         }  # fmt: skip
         if self._config.steps_per_epoch:
             record["epoch"] = step / self._config.steps_per_epoch
-        # An overflow leaves a norm that JSON has no number for.
+        # null for infinities, as JSON has no such number: an overflow makes the norm infinite.
         return {key: value if abs(value) < float("inf") else None for key, value in record.items()}
 
     def _line(self, record: dict[str, Any]) -> str:
         words = [f"step {record['step']}/{self._config.num_train_steps}"]
         if "epoch" in record:
-            words.append("epoch {:.2f}".format(record["epoch"]))
-        words += ["loss {:.4f}".format(record["loss"]), "lr {:.3g}".format(record["learning_rate"])]
+            words.append(f"epoch {record['epoch']:.2f}")
+        words += [f"loss {record['loss']:.4f}", f"lr {record['learning_rate']:.3g}"]
         if self._config.npu_bert_loss_scale >= 0:
-            words.append("scale {:g}".format(record["loss_scale"]))
+            words.append(f"scale {record['loss_scale']:g}")
         if record["examples_per_second"]:
-            rates = (record["examples_per_second"], record["examples_per_second_per_device"])
-            words.append("{:.1f} examples/s ({:.1f} a device)".format(*rates))
+            rate, each = record["examples_per_second"], record["examples_per_second_per_device"]
+            words.append(f"{rate:.1f} examples/s ({each:.1f} per device)")
             left = (self._config.num_train_steps - record["step"]) * self.meter.seconds_a_step()
             words.append(f"{duration(left)} left")
         return "  ".join(words)
@@ -145,17 +150,17 @@ class Progress:
 
 
 class Events:
-    """Write scalars for TensorBoard."""
+    """The scalars for TensorBoard."""
 
     def __init__(self, folder: str, start: int) -> None:
         self._writer = tf.summary.FileWriter(folder)
-        if start:  # TensorBoard then forgets what a killed run had written beyond its last checkpoint
+        if start:  # makes TensorBoard discard what a killed run wrote after its last checkpoint
             log = tf.SessionLog(status=tf.SessionLog.START)
             self._writer.add_session_log(log, global_step=start + 1)
 
     def write(self, step: int, record: dict[str, Any]) -> None:
         """Add the record's figures."""
-        values: list[Any] = [
+        values: list[Tensor] = [
             tf.Summary.Value(tag=tag, simple_value=value)
             for tag, value in sorted(record.items())
             if tag not in ("step", "time") and value is not None
@@ -169,7 +174,7 @@ class Events:
 
 
 class Bar:
-    """Show a bar on stderr if that is a terminal."""
+    """A progress bar on stderr, if that is a terminal."""
 
     def __init__(self, what: str, total: int, start: int, stream: TextIO | None = None) -> None:
         stream = sys.stderr if stream is None else stream
@@ -191,18 +196,15 @@ class Bar:
             self._bar.update(self._task, completed=done)
 
     def close(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         if self._bar:
             self._bar.stop()
 
 
-def _append(path: str) -> TextIO:
-    return open(path, "a", encoding="utf-8", buffering=1)
-
-
 def duration(seconds: float) -> str:
-    """Say seconds as people do: 4.2 s, 3 min 05 s, 2 h 07 min."""
+    """Format seconds for people: 4.2 s, 3 min 05 s, 2 h 07 min."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest:02d} s" if minutes < 60 else "%d h %02d min" % divmod(minutes, 60)
+    hours, left = divmod(minutes, 60)
+    return f"{hours} h {left:02d} min" if hours else f"{minutes} min {rest:02d} s"

@@ -1,8 +1,8 @@
 """Notice SIGTERM, so that training can save and end.
 
-The main thread is inside TensorFlow nearly all the time, where Python runs no signal handler. So the signal
-is noticed through its wake-up descriptor by a thread: the loop sees a flag, and if the step never ends
-because another rank is dead, the thread ends the process.
+The main thread is inside TensorFlow nearly all the time, where Python runs no signal handler. So a thread
+notices the signal through Python's wake-up descriptor: it sets a flag for the loop, and if the current step
+never ends because another rank is dead, it ends the process.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from types import TracebackType
 from typing import Any
 
 EXIT_CODE = 128 + signal.SIGTERM
-_PATIENCE = 5.0  # seconds that a step may take at least before it counts as one that never ends
+_PATIENCE = 5.0  # the least seconds after which a step counts as one that never ends
 
 
 class StopRequest:
-    """Watch for SIGTERM while the block runs; outside the main thread nothing is watched."""
+    """A watch for SIGTERM while the block runs; outside the main thread it does nothing."""
 
     def __init__(self) -> None:
         self.requested = False
@@ -59,7 +59,7 @@ class StopRequest:
             return run(*arguments)
         finally:
             self._busy_since = None
-            if self._steps:  # the first one also prepares the graph
+            if self._steps:  # not the first one, which also prepares the graph
                 self._longest = max(self._longest, time.monotonic() - begin)
             self._steps += 1
 
@@ -74,12 +74,12 @@ class StopRequest:
                     threading.Thread(target=self._end_if_stuck, daemon=True).start()
 
     def _end_if_stuck(self) -> None:
-        """Leave without saving when the call under way does not end: a peer that it waits for is gone."""
+        """Exit without saving if the current call does not end: it waits for a rank that is dead."""
         noticed = time.monotonic()
         while not self._over:
             since, patience = self._busy_since, max(_PATIENCE, 3 * self._longest)
             if since is not None and time.monotonic() - max(since, noticed) > patience:
-                text = "SIGTERM: the step under way does not end; leaving without a checkpoint"
+                text = "SIGTERM: the current step does not end; exiting without a checkpoint"
                 print(text, file=sys.stderr, flush=True)
                 os._exit(EXIT_CODE)
             time.sleep(0.1)

@@ -1,16 +1,16 @@
-"""How to train: every number that the loop and the optimizer need. Stdlib only."""
+"""The settings of a training: every number that the loop and the optimizer need. Stdlib only."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 
-HIGHEST_SCALE = 3.4e38  # of a loss: just below the largest float32; the bound of npu_bridge's manager
+HIGHEST_SCALE = 3.4e38  # of a loss: just below the largest float32; the limit of npu_bridge's manager
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Hold the hyper-parameters; steps are optimizer steps, rates are per step."""
+    """The hyper-parameters; steps are optimizer steps, rates are per step."""
 
     num_train_steps: int
     learning_rate: float = 5e-5  # peak of the schedule, before lr_scaling
@@ -22,25 +22,25 @@ class TrainConfig:
     adam_epsilon: float = 1e-6
     clip: str = "global"  # global | per_tensor | none
     clip_norm: float = 1.0
-    num_accumulation_steps: int = 1  # batches a step
+    num_accumulation_steps: int = 1  # batches per step
     npu_bert_loss_scale: float = -1.0  # below 0 off, 0 dynamic, 1 or more static
     init_loss_scale_value: float = 2.0**32
     dropout: bool = True
     gelu: str = "exact"
     gradient_checkpointing: bool = False
-    freeze_embeddings: bool = False  # bert/embeddings stay as they are loaded, and have no slots
+    freeze_embeddings: bool = False  # bert/embeddings keep their loaded values, and have no slots
     amp: bool | None = None
-    softmax_over: str = "row"
+    softmax_over: str = "row"  # row | tokens: see bert.model.span_loss
     seed: int = 12345
-    rows_per_step: int = 0  # over all ranks; with steps_per_epoch, what a resume by other ranks needs
-    steps_per_epoch: int = 0  # 0: unknown, no epochs are shown
+    rows_per_step: int = 0  # over all ranks; a resume by another number of ranks needs it and steps_per_epoch
+    steps_per_epoch: int = 0  # 0: unknown, epochs are not shown
     save_checkpoints_steps: int = 0  # 0: only at the end
     keep_checkpoints: int = 2
     display_loss_steps: int = 10
 
     def peak_rate(self, ranks: int) -> float:
-        """Give the peak learning rate of a job of so many ranks. ValueError: no such lr_scaling."""
+        """Compute the peak learning rate of a job of so many ranks. ValueError: unknown lr_scaling."""
         factors = {"none": 1.0, "linear": float(ranks), "sqrt": math.sqrt(ranks)}
         if self.lr_scaling not in factors:
-            raise ValueError("lr_scaling {!r} is none of {}".format(self.lr_scaling, ", ".join(factors)))
+            raise ValueError(f"lr_scaling {self.lr_scaling!r} is none of {', '.join(factors)}")
         return self.learning_rate * factors[self.lr_scaling]

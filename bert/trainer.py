@@ -8,7 +8,7 @@ import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, Iterator
+from typing import TYPE_CHECKING, Any, Callable, Generator, Iterator, Mapping
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -18,19 +18,20 @@ from bert.backend.base import Backend
 from bert.checkpoints import reader, resume, store
 from bert.checkpoints.resume import Start
 from bert.config import BertConfig
-from bert.errors import PersistentOverflow, NotFinite, StepsDiffer
-from bert.model import Model, create_variables, tanh_gelu
+from bert.errors import NotFinite, PersistentOverflow, StepsDiffer
+from bert.model import Model, Operations, create_variables, tanh_gelu
 from bert.progress import Progress
 from bert.step import StepGraph
 from bert.stopping import EXIT_CODE, StopRequest
 from bert.train_config import TrainConfig
 
-Batches = Callable[[int], Iterator[Dict[str, np.ndarray]]]
+if TYPE_CHECKING:
+    from bert.interfaces import Batches, Logits, PredictBatch, Tensor
 
 
 @dataclass(frozen=True)
 class TrainResult:
-    """Say where training ended."""
+    """Where training ended."""
 
     checkpoint: str
     step: int
@@ -49,12 +50,12 @@ def train(
     """Train to config.num_train_steps; rank 0 saves into output_dir, all ranks may read it.
 
     batches(S) yields config.num_accumulation_steps batches for each of the steps S, S + 1, ..., each batch
-    with the weight of its whole step. A run that output_dir holds is resumed.
+    with the weight of its whole step. A run that output_dir already contains is resumed.
 
     Raises:
         CheckpointError: before any step; a checkpoint does not fit.
-        TrainerError: the run has diverged, or the ranks have.
-        SystemExit: 143 after SIGTERM, when all is saved.
+        TrainerError: the loss or the gradients have diverged, or the ranks' weights differ.
+        SystemExit: 143 after SIGTERM, when a checkpoint is saved.
     """
     start = resume.decide(output_dir, model_config, config, backend, init_checkpoint)
     _say(backend, *start.notes)
@@ -74,9 +75,9 @@ def train(
         with tf.Session(config=backend.session_config()) as session, StopRequest() as stop:
             _set_variables(session, graph, start, backend, reading)
             session.run(feeder.initializer)
-            progress = Progress(config, backend.rank, backend.size, start.step, output_dir, rank_dir)
-            loop = _Loop(session, graph, model_config, config, backend, output_dir, start, progress, stop)
-            return loop.run()
+            progress = Progress(config, backend, start.step, output_dir, rank_dir)
+            run = _Run(model_config, config, backend, output_dir, start)
+            return _Loop(session, graph, run, progress, stop).run()
 
 
 def _say(backend: Backend, *lines: str) -> None:
@@ -86,8 +87,8 @@ def _say(backend: Backend, *lines: str) -> None:
 
 
 def input_pipeline(
-    batches: Iterator[dict[str, np.ndarray]], static_shapes: bool = False
-) -> tuple[Any, dict[str, Any]]:
+    batches: Iterator[Mapping[str, Any]], static_shapes: bool = False
+) -> tuple[Tensor, dict[str, Tensor]]:
     """Make a tf.data iterator over numpy batches: (iterator to initialise, tensors by key).
 
     static_shapes: every batch has the shapes of the first, and the graph may rely on them.
@@ -96,74 +97,75 @@ def input_pipeline(
     keys = sorted(first)
 
     types = {key: tf.as_dtype(np.asarray(first[key]).dtype) for key in keys}
-    shapes: dict[str, Any] = {key: list(np.shape(first[key])) for key in keys}
+    shapes: dict[str, list[int | None]] = {key: list(np.shape(first[key])) for key in keys}
     if not static_shapes:
         shapes = {key: [None] * len(shape) for key, shape in shapes.items()}
     every = itertools.chain([first], batches)
 
-    def pull(_: Any) -> list[np.ndarray]:
+    def pull(_: np.ndarray) -> list[np.ndarray]:
         batch = next(every)
         return [np.asarray(batch[key], types[key].as_numpy_dtype) for key in keys]
 
-    def batch_of(index: Any) -> dict[str, Any]:
+    def batch_of(index: Tensor) -> dict[str, Tensor]:
         tensors = dict(zip(keys, tf.numpy_function(pull, [index], [types[key] for key in keys])))
         for key in keys:
             tensors[key].set_shape(shapes[key])
         return tensors
 
-    # Not from_generator: TensorFlow 2.21's makes malloc give memory back at once, and a step's temporaries
-    # are then faulted in anew each time (20 steps: 27 s of system time instead of 9).
+    # Not from_generator: TensorFlow 2.21's makes malloc return memory to the kernel at once, and every step's
+    # temporaries then cause page faults again (20 steps: 27 s of system time instead of 9).
     data = tf.data.Dataset.range(1 << 40).map(batch_of).prefetch(4)
     iterator = tf.data.make_initializable_iterator(data)
     return iterator, iterator.get_next()
 
 
 def _set_variables(
-    session: Any, graph: StepGraph, start: Start, backend: Backend, reading: reader.Reading
+    session: Tensor, graph: StepGraph, start: Start, backend: Backend, reading: reader.Reading
 ) -> None:
-    """Give every variable its first value: equal on all ranks, from rank 0's disk."""
+    """Initialise every variable: equal on all ranks, from rank 0's disk."""
     heartbeat.beat("load")
     loaded = reader.initialize(session, graph.saved, reading)
     if reading.path and not reading.slots:
         _say(backend, *loaded.lines())
     _assign(session, graph.step, start.step)
-    # Not only on the rank that is asked to stop: a device numbers a session's graphs as they are first run,
-    # and the training graph must have one number on all ranks.
+    # On all ranks, not just on the one that is asked to stop: a device numbers a session's graphs in the
+    # order of their first runs, and the training graph must have the same number everywhere.
     _assign(session, graph.stop, 0.0)
     for name in sorted(set(start.scalars) & set(graph.scalars)):
         _assign(session, graph.scalars[name], start.scalars[name])
     session.run(graph.broadcast)
 
 
-def _assign(session: Any, variable: Any, value: Any) -> None:
-    """Set a variable, without an operation that the graph did not have."""
+def _assign(session: Tensor, variable: Tensor, value: float) -> None:
+    """Set a variable by its own initialiser, without adding an operation to the graph."""
     given = variable.initializer.inputs[1]
     session.run(variable.initializer, {given: np.asarray(value, given.dtype.as_numpy_dtype)})
 
 
+@dataclass(frozen=True)
+class _Run:
+    """What one training is about: model, settings, device, output folder, and where it starts."""
+
+    model: BertConfig
+    config: TrainConfig
+    backend: Backend
+    output_dir: str
+    start: Start
+
+
 class _Loop:
-    """Hold what the loop needs; run it once."""
+    """The loop over the steps; runs once."""
 
     def __init__(
-        self,
-        session: Any,
-        graph: StepGraph,
-        model_config: BertConfig,
-        config: TrainConfig,
-        backend: Backend,
-        output_dir: str,
-        start: Start,
-        progress: Progress,
-        stop: StopRequest,
+        self, session: Tensor, graph: StepGraph, run: _Run, progress: Progress, stop: StopRequest
     ) -> None:
-        self._session, self._graph, self._backend = session, graph, backend
-        self._model, self._config, self._folder = model_config, config, output_dir
-        self._start, self._progress, self._stop = start, progress, stop
+        self._session, self._graph, self._progress, self._stop = session, graph, progress, stop
+        self._about, self._config, self._backend = run, run.config, run.backend
         self._saver = tf.train.Saver(graph.saved, max_to_keep=None)
 
     def run(self) -> TrainResult:
-        """Train, save, and end; the heart of the program."""
-        config, at, seen, prefix = self._config, self._start.step, 0, ""
+        """Train, save, and end."""
+        config, at, seen, prefix = self._config, self._about.start.step, 0, ""
         result: dict[str, Any] = {}
         while at < config.num_train_steps:
             if self._stop.requested:
@@ -186,7 +188,7 @@ class _Loop:
         return TrainResult(prefix, at, float(result["loss"]))
 
     def _steps_at_once(self, at: int) -> int:
-        """Count the steps of the next call: up to the next checkpoint at most."""
+        """Count the steps of the next call: at most up to the next checkpoint."""
         if self._graph.accumulate is not None:
             return 1
         every = self._config.save_checkpoints_steps or self._config.num_train_steps
@@ -200,11 +202,12 @@ class _Loop:
         return result
 
     def _compare_steps(self, at: int, count: int, reported: int) -> None:
-        """End a run whose device made other steps than it was asked for, before anything of it is saved."""
+        """End a run whose device made more or fewer steps than requested, before anything is saved."""
         if reported != at:
             raise StepsDiffer(
                 f"the device reports step {reported}, the loop counts {at} after a call of {count} steps"
-                f" ({self._backend.name}); with iterations_per_loop=1 the device does not loop by itself"
+                f" ({self._backend.name}); give iterations_per_loop=1, with which the device does not loop by"
+                " itself"
             )
 
     def _due(self, at: int) -> bool:
@@ -212,28 +215,27 @@ class _Loop:
         return bool(every and at % every == 0) or at == self._config.num_train_steps
 
     def _check(self, at: int, result: dict[str, Any]) -> None:
-        """End a run that has diverged, before anything of it is saved."""
-        if not np.isfinite(result["loss"]):
+        """End a run that has diverged, before anything is saved."""
+        loss, norm, skipped = float(result["loss"]), float(result["norm"]), int(result["skipped_in_a_row"])
+        if not np.isfinite(loss):
             losses = self._stop.call(self._backend.all_gather, repr(float(result["own_loss"])))
-            ranks = [rank for rank, loss in enumerate(losses) if not np.isfinite(float(loss))]
+            ranks = [str(rank) for rank, own in enumerate(losses) if not np.isfinite(float(own))]
             raise NotFinite(
-                "loss is %s at step %d on rank %s; lower the learning rate, or look at the data of that step"
-                % (float(result["loss"]), at, ", ".join(map(str, ranks)))
+                f"loss is {loss} at step {at} on rank {', '.join(ranks)}; lower the learning rate, or check"
+                " the data of that step"
             )
-        if self._config.npu_bert_loss_scale < 0 and not np.isfinite(result["norm"]):
+        if self._config.npu_bert_loss_scale < 0 and not np.isfinite(norm):
             raise NotFinite(
-                "the gradients' norm is %s at step %d, the loss %.4g; lower the learning rate"
-                % (float(result["norm"]), at, float(result["loss"]))
+                f"the gradients' norm is {norm} at step {at}, the loss {loss:.4g}; lower the learning rate"
             )
-        if result["skipped_in_a_row"] >= loss_scale.MOST_OVERFLOWS:
+        if skipped >= loss_scale.MOST_OVERFLOWS:
             raise PersistentOverflow(
-                "the gradients overflowed in %d steps in a row, up to step %d, the last at loss scale %g;"
-                " lower the learning rate or the (initial) loss scale"
-                % (result["skipped_in_a_row"], at, result["scale"])
+                f"the gradients overflowed in {skipped} steps in a row, up to step {at}, the last at loss"
+                f" scale {result['scale']:g}; lower the learning rate or the (initial) loss scale"
             )
 
     def _save(self, at: int, result: dict[str, Any]) -> str:
-        """Save on rank 0 what all ranks hold; the others wait. Give the prefix."""
+        """Save on rank 0 what is equal on all ranks; the others wait. Return the prefix."""
         heartbeat.beat("save")
         self._compare(at)
         prefix = ""
@@ -253,24 +255,27 @@ class _Loop:
 
         held = reader.values(self._session, self._graph.scalars)
         scalars = {name: float(value) for name, value in held.items()}
-        facts = resume.facts(self._model, self._config, self._backend.size, self._start, scalars, loss)
-        saved = store.save(self._folder, at, write, facts, self._config.keep_checkpoints)
+        model, start, folder = self._about.model, self._about.start, self._about.output_dir
+        facts = resume.facts(model, self._config, self._backend.size, start, scalars, loss)
+        saved = store.save(folder, at, write, facts, self._config.keep_checkpoints)
         heartbeat.artifact(saved.artifact())
         return saved
 
     def _leave(self, at: int, prefix: str) -> None:
         self._progress.close(at)
-        _say(self._backend, f"SIGTERM: saved {prefix} at step {at}; start again to go on")
+        _say(
+            self._backend, f"SIGTERM: saved {prefix} at step {at}; to continue, start the same command again"
+        )
         sys.exit(EXIT_CODE)
 
 
 def predict(
     model_config: BertConfig,
     prefix: str,
-    batches: Iterator[dict[str, np.ndarray]],
+    batches: Iterator[PredictBatch],
     backend: Backend,
     gelu: str = "exact",
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+) -> Generator[Logits, None, None]:
     """Yield (start logits, end logits) [B, L] of each batch, in order. CheckpointError: it does not fit."""
     reader.check(prefix, model_config)
     first = next(batches, None)
@@ -281,14 +286,14 @@ def predict(
     with tf.Graph().as_default():
         weights = create_variables(model_config)
         feeds = {key: tf.placeholder(tf.int32, shape) for key in ("input_ids", "input_mask", "segment_ids")}
-        model = Model(model_config, weights, tanh_gelu if gelu == "tanh" else backend.gelu)
-        logits = model.span_logits(feeds)
+        operations = Operations(gelu=tanh_gelu if gelu == "tanh" else backend.gelu)
+        logits = Model(model_config, weights, operations).span_logits(feeds)
         with tf.Session(config=backend.session_config()) as session:
             loaded = reader.initialize(session, weights, reading)
             if loaded.missing:
                 _say(backend, *loaded.lines())
 
-            def run(batch: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+            def run(batch: Mapping[str, Any]) -> Logits:
                 start, end = session.run(logits, {feeds[key]: batch[key] for key in feeds})
                 return start, end
 
@@ -296,9 +301,9 @@ def predict(
 
 
 def _ahead(
-    run: Callable[[Any], Any], batches: Iterator[Any], count: int
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Run up to `count` batches at once; give their results in order."""
+    run: Callable[[PredictBatch], Logits], batches: Iterator[PredictBatch], count: int
+) -> Iterator[Logits]:
+    """Run up to `count` batches at once; yield their results in order."""
     if count == 1:
         yield from map(run, batches)
         return

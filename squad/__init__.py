@@ -1,1 +1,1 @@
-"""SQuAD: examples, features, batches, predictions, evaluation, and the run_squad program."""
+"""SQuAD: the run_squad program, and what it is made of: data, answers, evaluation."""

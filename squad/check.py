@@ -1,15 +1,16 @@
 """Check the flags of run_squad before anything starts: files, sizes, shapes. No TensorFlow, no numpy.
 
 `python -m squad.check --flag=value ...` prints {"findings": [{"key", "message"}], "notes": ["..."]} and
-exits 0 when there are no findings, else 2; npu-launch runs it before it makes a run folder.
+exits with 0 if there are no findings, else with 2; npu-launch runs it before it makes a run folder.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import sys
-from typing import Callable, Iterator, Mapping, Sequence
+from typing import Any, Callable, Iterator, Mapping, Sequence
 
 from bert import names
 from bert.backend.npu_options import NpuOptions
@@ -20,7 +21,7 @@ from squad.flags import Finding, Parsed, SquadFlags, fields, parse, resolve_path
 
 
 def check(argv: Sequence[str], environ: Mapping[str, str]) -> Parsed:
-    """Parse and check a command line; the flags come back with every path absolute and filled in."""
+    """Parse and check a command line; in the returned flags every path is absolute and filled in."""
     flags, findings, notes = parse(argv)
     flags = with_model_files(resolve_paths(flags, environ))
     if not findings:
@@ -28,22 +29,17 @@ def check(argv: Sequence[str], environ: Mapping[str, str]) -> Parsed:
             findings.extend(rule(flags))
     if not findings:
         findings.extend(_model(flags))
-    if (
-        not flags.output_dir
-        and not environ.get("NPU_LAUNCH_RANK_DIR")
-        and not environ.get("NPU_LAUNCH_CHECK")
-    ):
+    launched = environ.get("NPU_LAUNCH_RANK_DIR") or environ.get("NPU_LAUNCH_CHECK")
+    if not flags.output_dir and not launched:
         findings.append(("output_dir", "missing; give the folder for checkpoints and predictions"))
     return Parsed(flags, findings, notes)
 
 
 def with_model_files(flags: SquadFlags) -> SquadFlags:
-    """Take config and vocabulary from the init_checkpoint's folder where they are not given."""
-    from dataclasses import replace
-
+    """Take configuration and vocabulary from the init_checkpoint's folder unless they are given."""
     folder = flags.init_checkpoint
     folder = folder if os.path.isdir(folder) else os.path.dirname(folder)
-    changes = {}
+    changes: dict[str, Any] = {}
     for flag, candidates in (
         ("bert_config_file", ("bert_config.json", "config.json")),
         ("vocab_file", ("vocab.txt",)),
@@ -51,16 +47,16 @@ def with_model_files(flags: SquadFlags) -> SquadFlags:
         found = [p for p in (os.path.join(folder, name) for name in candidates) if os.path.isfile(p)]
         if folder and found and not getattr(flags, flag):
             changes[flag] = found[0]
-    return replace(flags, **changes)
+    return dataclasses.replace(flags, **changes)
 
 
 def _tasks(flags: SquadFlags) -> Iterator[Finding]:
     if not (flags.do_train or flags.do_predict):
         yield "do_train", "nothing to do; give do_train=True, do_predict=True or both"
     if flags.do_predict and not flags.do_train and not flags.init_checkpoint:
-        yield "init_checkpoint", "missing; predicting needs a fine-tuned checkpoint"
+        yield "init_checkpoint", "missing; give the fine-tuned checkpoint to predict with"
     if flags.use_tfrecord and flags.do_train and not flags.input_files_dir:
-        yield "use_tfrecord", "which cache? give its folder as input_files_dir"
+        yield "use_tfrecord", "no cache to reuse; give its folder as input_files_dir"
 
 
 def _required(flags: SquadFlags) -> Iterator[Finding]:
@@ -68,7 +64,7 @@ def _required(flags: SquadFlags) -> Iterator[Finding]:
     needed += [("train_file", flags.do_train), ("predict_file", flags.do_predict)]
     for name, wanted in needed:
         if wanted and not getattr(flags, name):
-            yield name, "missing; give {}".format(fields()[name].metadata["help"])
+            yield name, f"missing; give {fields()[name].metadata['help']}"
 
 
 def _files(flags: SquadFlags) -> Iterator[Finding]:
@@ -79,13 +75,10 @@ def _files(flags: SquadFlags) -> Iterator[Finding]:
             if not os.path.isfile(value):
                 yield name, f"{value}: no such file"
             elif not os.access(value, os.R_OK):
-                yield name, f"{value}: not readable by you"
+                yield name, f"{value}: not readable by this user"
     path = flags.init_checkpoint
     if path and index.find(path) is None:
-        yield (
-            "init_checkpoint",
-            f"{path}: no checkpoint; give a prefix (PREFIX.index exists) or safetensors",
-        )
+        yield "init_checkpoint", f"{path}: {index.NO_CHECKPOINT}"
 
 
 _AT_LEAST_ONE = (
@@ -108,24 +101,23 @@ def _ranges(flags: SquadFlags) -> Iterator[Finding]:
         yield "dropout_rate", f"{flags.dropout_rate} is outside 0 to 1, and not -1"
     yield from _loss_scale(flags)
     yield from NpuOptions.from_flags(flags).problems()
-    if flags.max_query_length + 3 >= flags.max_seq_length:
-        yield "max_seq_length", "%d leaves no room for a passage beside a question of %d tokens" % (
-            flags.max_seq_length, flags.max_query_length,
-        )  # fmt: skip
+    length, query = flags.max_seq_length, flags.max_query_length
+    if query + 3 >= length:
+        yield "max_seq_length", f"{length} leaves no room for a passage beside a question of {query} tokens"
 
 
 def _loss_scale(flags: SquadFlags) -> Iterator[Finding]:
-    """Refuse what is no scale: below 1, or beyond float32; nan is neither below nor above anything."""
+    """Refuse scales below 1 or beyond float32, and nan, which compares false with everything."""
     scale, first = flags.npu_bert_loss_scale or 0.0, flags.init_loss_scale_value
     if not (scale <= 0 or 1 <= scale <= HIGHEST_SCALE):
         allowed = f"-1 (off), 0 (dynamic), or 1 to {HIGHEST_SCALE:g}"
-        yield "npu_bert_loss_scale", f"{scale} is no scale; give {allowed}"
+        yield "npu_bert_loss_scale", f"{scale} is not a loss scale; give {allowed}"
     if not 1 <= first <= HIGHEST_SCALE:
-        yield "init_loss_scale_value", f"{first} is no scale; give 1 to {HIGHEST_SCALE:g}"
+        yield "init_loss_scale_value", f"{first} is not a loss scale; give 1 to {HIGHEST_SCALE:g}"
 
 
 def _model(flags: SquadFlags) -> Iterator[Finding]:
-    """Hold vocabulary, configuration and checkpoint against each other."""
+    """Compare vocabulary, configuration and checkpoint with each other."""
     try:
         config = BertConfig.from_file(flags.bert_config_file)
     except (ValueError, KeyError, TypeError) as error:
@@ -134,13 +126,14 @@ def _model(flags: SquadFlags) -> Iterator[Finding]:
     with open(flags.vocab_file, "rb") as stream:
         entries = sum(1 for _ in stream)
     if entries != config.vocab_size:
-        yield "vocab_file", "%s has %d entries, %s says vocab_size %d; they belong to different models" % (
-            flags.vocab_file, entries, flags.bert_config_file, config.vocab_size,
-        )  # fmt: skip
-    if flags.max_seq_length > config.max_position_embeddings:
-        yield "max_seq_length", "%d is more than the model's %d positions" % (
-            flags.max_seq_length, config.max_position_embeddings,
-        )  # fmt: skip
+        yield (
+            "vocab_file",
+            f"{flags.vocab_file} has {entries} entries, {flags.bert_config_file} says vocab_size"
+            f" {config.vocab_size}; give files of the same model",
+        )
+    length, positions = flags.max_seq_length, config.max_position_embeddings
+    if length > positions:
+        yield "max_seq_length", f"{length} is more than the model's {positions} positions"
     if flags.init_checkpoint:
         yield from _shapes(flags.init_checkpoint, config)
 
@@ -161,7 +154,7 @@ def main(argv: Sequence[str] | None = None, write: Callable[[str], object] = sys
     _, findings, notes = check(sys.argv[1:] if argv is None else argv, environ)
     answer = {
         "findings": [{"key": key, "message": message} for key, message in findings],
-        "notes": ["{}: {}".format(*note) for note in notes],
+        "notes": [f"{key}: {message}" for key, message in notes],
     }
     write(json.dumps(answer) + "\n")
     return 2 if findings else 0

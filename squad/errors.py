@@ -1,11 +1,11 @@
 """Errors of the data path.
 
 ValueError
-└── DataError      a file of the user's is wrong; the message is one line: what, where, what to do
+└── DataError      a file of the user is wrong; the message is one line: where, what is wrong, what to do
 """
 
 from __future__ import annotations
 
 
 class DataError(ValueError):
-    """Say in one line what is wrong in the user's data, where, and what to do."""
+    """Something in the user's data is wrong; the message is one line."""

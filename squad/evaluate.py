@@ -2,8 +2,8 @@
 
     python squad/evaluate.py DEV PREDICTIONS [--na-prob-file F] [--na-prob-thresh X] [--out-file O]
 
-A SQuAD 2.0 file gives the figures of evaluate-v2.0.py, a file of version 1.x those of evaluate-v1.1.py.
-Every distinct text is normalised once, which is where the official scripts spend their time.
+A SQuAD 2.0 file gets the figures of evaluate-v2.0.py, a file of version 1.x those of evaluate-v1.1.py.
+Every distinct text is normalised once, as the official scripts spend most of their time there.
 Standard library only: it starts fast and runs where nothing is installed.
 """
 
@@ -21,7 +21,7 @@ from collections import Counter
 from itertools import compress
 from typing import Any, Dict, Iterable, Mapping, NamedTuple, Sequence
 
-if __package__ in (None, ""):  # run as a script: packages are found beside squad/, not inside it
+if __package__ in (None, ""):  # run as a script: packages are beside squad/, not inside it
     sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 from squad.errors import DataError
@@ -33,14 +33,14 @@ _SHOWN = 5  # ids named in an error message
 
 
 class Question(NamedTuple):
-    """Hold what scoring needs of one question."""
+    """What scoring needs of one question."""
 
     id: str
     answers: list[str]  # texts of the reference answers; empty: the question has no answer
 
 
 class Curve(NamedTuple):
-    """Hold a precision-recall curve."""
+    """A precision-recall curve."""
 
     precisions: list[float]
     recalls: list[float]
@@ -48,7 +48,7 @@ class Curve(NamedTuple):
 
 
 class Scores(NamedTuple):
-    """Hold the scores of each question, by id, in the order of the data set."""
+    """The scores of each question, by id, in the order of the data set."""
 
     exact: dict[str, float]
     f1: dict[str, float]
@@ -61,10 +61,11 @@ def evaluate(
     na_probs: Mapping[str, float] | None = None,
     na_prob_thresh: float = 1.0,
 ) -> dict[str, float]:
-    """Score `predictions` (id to text) against a SQuAD document, as json.load gives it.
+    """Score `predictions` (id to text) against a SQuAD document, as json.load returns it.
 
-    `na_probs` (id to score of "no answer") empties the answers above `na_prob_thresh` and adds the best
-    thresholds. All figures but the totals are percentages. DataError names what does not fit.
+    With `na_probs` (id to score of "no answer"), answers whose score is above `na_prob_thresh` count as
+    empty, and the best thresholds are added. All figures except the totals are percentages. DataError names what
+    does not fit.
     """
     questions = read_questions(dataset)
     first_version = is_version_1(dataset)
@@ -83,7 +84,7 @@ def evaluate(
 
 
 def headline(result: Mapping[str, float]) -> tuple[float, float]:
-    """Take exact match and F1 from a result of either version."""
+    """Select exact match and F1 from a result of either version."""
     return result["exact" if "exact" in result else "exact_match"], result["f1"]
 
 
@@ -103,20 +104,21 @@ def read_questions(dataset: Any) -> list[Question]:
                     place = (i, j, k)
                     questions.append(Question(qa["id"], [answer["text"] for answer in qa["answers"]]))
     except (KeyError, TypeError, IndexError) as error:
-        where = "at or after data[%d].paragraphs[%d].qas[%d]" % place
-        raise DataError(f"not a SQuAD file: {where}: {error} is missing or of a wrong type") from None
+        i, j, k = place
+        where = f"at or after data[{i}].paragraphs[{j}].qas[{k}]"
+        raise DataError(f"not a SQuAD file: {where}: {error} is missing or has the wrong type") from None
     repeated = [key for key, times in Counter(q.id for q in questions).items() if times > 1]
     if repeated:
-        raise DataError(f"{len(repeated)} question ids are given more than once: {_some(repeated)}")
+        raise DataError(f"{len(repeated)} duplicate question ids: {_some(repeated)}; make them unique")
     if not questions:
-        raise DataError("the data set has no questions; give a SQuAD file with some")
+        raise DataError("the data set contains no questions; give a SQuAD file")
     return questions
 
 
 def check_predictions(questions: Sequence[Question], predictions: Mapping[str, str]) -> None:
     """Refuse predictions that are not exactly one text for each question."""
     if not isinstance(predictions, Mapping):
-        raise DataError("predictions are not one JSON object of question id to text")
+        raise DataError("predictions are not a JSON object of question id to text")
     problems = _difference(questions, predictions, "prediction")
     wrong = [key for key, value in predictions.items() if not isinstance(value, str)]
     if wrong:
@@ -130,7 +132,7 @@ def check_na_probs(questions: Sequence[Question], na_probs: Mapping[str, float],
     if first_version:
         raise DataError("no-answer scores do not fit a SQuAD 1.x file; leave --na-prob-file out")
     if not isinstance(na_probs, Mapping):
-        raise DataError("no-answer scores are not one JSON object of question id to number")
+        raise DataError("no-answer scores are not a JSON object of question id to number")
     problems = _difference(questions, na_probs, "no-answer score")
     wrong = [
         key
@@ -144,7 +146,7 @@ def check_na_probs(questions: Sequence[Question], na_probs: Mapping[str, float],
 
 
 def _difference(questions: Sequence[Question], given: Mapping[str, Any], noun: str) -> list[str]:
-    """Say which questions have nothing in `given`, and what `given` has for no question."""
+    """Describe which questions are missing in `given`, and which entries of `given` are for no question."""
     ids = {question.id for question in questions}
     problems: list[str] = []
     if ids == given.keys():
@@ -164,16 +166,16 @@ def _some(keys: Sequence[str]) -> str:
 
 
 def normalize(text: str) -> str:
-    """Lower the case; drop punctuation, the articles and surplus white space (the official rule)."""
+    """Lower-case a text; remove punctuation, articles and extra white space (the official rule)."""
     plain = text.isascii() and text.isprintable()
     text = text.lower().translate(_NO_PUNCTUATION)
-    if plain:  # only spaces divide words now, so the articles are found without the regular expression
+    if plain:  # only spaces separate words, so articles are found without the regular expression
         return " ".join([word for word in text.split() if word not in _ARTICLES])
     return " ".join(_ARTICLE.sub(" ", text).split())
 
 
 class _Normalized(Dict[str, str]):
-    """Map a text to its normalised form, worked out once."""
+    """The normalised form of each text, computed once."""
 
     def __missing__(self, text: str) -> str:
         value = self[text] = normalize(text)
@@ -187,7 +189,7 @@ def score(questions: Sequence[Question], predictions: Mapping[str, str], first_v
     f1: dict[str, float] = {}
     for key, answers in questions:
         references = {normalized[text] for text in answers}
-        if not first_version:  # 2.0 leaves out references that normalise to nothing; 1.1 keeps them
+        if not first_version:  # 2.0 drops references that normalise to nothing; 1.1 keeps them
             references.discard("")
         predicted = normalized[predictions[key]]
         same = predicted in references if references else not predicted
@@ -200,10 +202,10 @@ def score(questions: Sequence[Question], predictions: Mapping[str, str], first_v
 
 
 def _f1(reference: str, predicted: str) -> float:
-    """Give the harmonic mean of the words' precision and recall, for two different normalised texts."""
+    """Compute the harmonic mean of the words' precision and recall, for two different normalised texts."""
     words, guess = reference.split(), predicted.split()
     rest, same = list(words), 0
-    for word in guess:  # answers are short, so this beats two Counters
+    for word in guess:  # answers are short, so this is faster than two Counters
         if word in rest:
             rest.remove(word)
             same += 1
@@ -222,7 +224,7 @@ def _summary(scores: Scores, na_probs: Mapping[str, float], threshold: float) ->
     """Average over all questions, those with an answer and those without, under the official keys."""
     result: dict[str, float] = {}
     answerable = list(scores.has_answer.values())
-    # A question whose no-answer score is above the threshold counts as answered with nothing.
+    # A question whose no-answer score is above the threshold counts as answered with "".
     kept = [na_probs.get(key, 0.0) <= threshold for key in scores.has_answer]
     columns = {
         name: [
@@ -247,7 +249,7 @@ def best_threshold(
 ) -> tuple[float, float]:
     """Find the no-answer threshold with the best average; return (percentage, threshold).
 
-    The official search: start from "nothing is answered" and let the questions in, surest answers first.
+    The official search: start with no question answered, and add the questions, surest answers first.
     """
     current: float = sum(1 for answerable in has_answer.values() if not answerable)
     best, threshold = current, 0.0
@@ -264,7 +266,7 @@ def best_threshold(
 def precision_recall(
     values: Mapping[str, float], na_probs: Mapping[str, float], has_answer: Mapping[str, bool]
 ) -> Curve:
-    """Trace precision and recall over falling sureness of an answer."""
+    """Compute precision and recall as answers are added, surest first."""
     answerable = sum(1 for value in has_answer.values() if value)
     order = sorted(na_probs, key=na_probs.__getitem__)
     precisions, recalls, right, average = [1.0], [0.0], 0.0, 0.0
@@ -280,7 +282,7 @@ def precision_recall(
 
 
 def curves(scores: Scores, na_probs: Mapping[str, float]) -> dict[str, Curve]:
-    """Trace the three official curves; none when no question has an answer."""
+    """Compute the three official curves; none if no question has an answer."""
     if not any(scores.has_answer.values()):
         return {}
     oracle = {key: float(value) for key, value in scores.has_answer.items()}
@@ -296,7 +298,7 @@ def read_json(path: str) -> Any:
     except OSError as error:
         raise DataError(f"{path}: {error.strerror or error}") from None
     except json.JSONDecodeError as error:
-        raise DataError(f"{path}:{error.lineno}:{error.colno}: not JSON: {error.msg}") from None
+        raise DataError(f"{path}:{error.lineno}:{error.colno}: invalid JSON: {error.msg}") from None
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not UTF-8: {error}") from None
 
@@ -305,11 +307,15 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="evaluate.py", description="Score predictions on a SQuAD file.")
     parser.add_argument("data_file", metavar="data.json", help="SQuAD file, version 2.0 or 1.1")
     parser.add_argument("pred_file", metavar="pred.json", help="predictions: question id to text")
-    parser.add_argument("--out-file", "-o", metavar="eval.json", help="write the figures there (else stdout)")
+    parser.add_argument(
+        "--out-file", "-o", metavar="eval.json", help="write the figures there, not to stdout"
+    )
     parser.add_argument("--na-prob-file", "-n", metavar="na_prob.json", help="no-answer score per question")
-    parser.add_argument("--na-prob-thresh", "-t", type=float, default=1.0, help="no answer above this (1.0)")
-    parser.add_argument("--out-image-dir", "-p", metavar="out_images", help="folder of the plots")
-    parser.add_argument("--verbose", "-v", action="store_true", help="say on stderr what was read")
+    parser.add_argument(
+        "--na-prob-thresh", "-t", type=float, default=1.0, help="no answer if the score is above this (1.0)"
+    )
+    parser.add_argument("--out-image-dir", "-p", metavar="out_images", help="folder for the plots")
+    parser.add_argument("--verbose", "-v", action="store_true", help="print on stderr what was read")
     return parser.parse_args(argv)
 
 
@@ -331,7 +337,7 @@ def _run(options: argparse.Namespace) -> None:
         print(json.dumps(result, indent=None if is_version_1(dataset) else 2))
     if options.out_image_dir:
         if na_probs is None:
-            raise DataError("--out-image-dir plots no-answer scores; give them with --na-prob-file")
+            raise DataError("--out-image-dir needs no-answer scores to plot; give --na-prob-file")
         from squad.answers import plots
 
         plots.write(options.out_image_dir, traced, na_probs, scores.has_answer)

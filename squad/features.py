@@ -1,4 +1,4 @@
-"""`python -m squad.features FILE`: write the features of a SQuAD file for people who debug data."""
+"""`python -m squad.features FILE`: write the features of a SQuAD file, to debug data."""
 
 from __future__ import annotations
 

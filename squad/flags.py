@@ -1,7 +1,10 @@
-"""The flags of run_squad: the seed's names and defaults, typed, parsed without any library.
+"""The flags of run_squad: typed, parsed without any library.
 
-A flag is a field of `SquadFlags`; its metadata says what it means. Both spellings of a value work
-(`--max_seq_length=384`, `--max_seq_length 384`), a bare boolean means True, `--no<flag>` False.
+Names and defaults are those of run_squad.py in ModelZoo's BERT for SQuAD on Ascend 910, which is called
+"the original script" throughout this project; its own changes to Google's code carry the prefix npu_bert_.
+
+A flag is a field of `SquadFlags`; its metadata says what it means. A value can be given in two ways
+(`--max_seq_length=384`, `--max_seq_length 384`); a boolean without value means True, `--no<flag>` False.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ import typing
 from dataclasses import dataclass
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
-Finding = Tuple[str, str]  # (flag, what is wrong and what to do); as a note: what is done instead
+Finding = Tuple[str, str]  # (flag, what is wrong and what to do); in a note: (flag, what is done instead)
 
 
 def _flag(default: Any, meaning: str, path: str = "", choices: Sequence[str] = ()) -> Any:
@@ -23,152 +26,164 @@ def _flag(default: Any, meaning: str, path: str = "", choices: Sequence[str] = (
 
 @dataclass(frozen=True)
 class SquadFlags:
-    """Hold every flag of run_squad. Batch sizes are per device; rates are per step."""
+    """Every flag of run_squad. Batch sizes are per device; rates are per step."""
 
-    # Files. path="in" must exist, path="out" is made.
-    vocab_file: str = _flag(
-        "", "WordPiece vocabulary; taken from an init_checkpoint folder if not given", "in"
-    )
-    bert_config_file: str = _flag("", "model JSON; taken from an init_checkpoint folder if not given", "in")
+    # Files. path="in" must exist, path="out" is created.
+    vocab_file: str = _flag("", "WordPiece vocabulary; default: the one in init_checkpoint's folder", "in")
+    bert_config_file: str = _flag("", "model JSON; default: the one in init_checkpoint's folder", "in")
     init_checkpoint: str = _flag("", "TensorFlow prefix, or folder or file of safetensors", "checkpoint")
-    output_dir: str = _flag("", "checkpoints and predictions; under npu-launch the rank's folder", "out")
+    output_dir: str = _flag(
+        "", "folder for checkpoints and predictions; default under npu-launch: rank 0's folder", "out"
+    )
     train_file: str = _flag("", "SQuAD JSON to train on", "in")
     predict_file: str = _flag("", "SQuAD JSON to predict and evaluate", "in")
-    eval_script: str = _flag("", "the official evaluate-v2.0.py, run as well as our own evaluation", "in")
+    eval_script: str = _flag(
+        "", "the official evaluate-v2.0.py, to run besides the built-in evaluation", "in"
+    )
     input_files_dir: str = _flag("", "folder of the TFRecord cache of features", "out")
-    use_tfrecord: bool = _flag(False, "reuse the cache in input_files_dir when it fits the flags")
+    use_tfrecord: bool = _flag(False, "reuse the cache in input_files_dir if it fits the flags")
 
     # What to do.
     do_train: bool = _flag(False, "fine-tune on train_file")
     do_predict: bool = _flag(False, "answer predict_file and evaluate the answers")
     version_2_with_negative: bool = _flag(False, "SQuAD 2.0: a question may have no answer")
-    skip_bad_answers: bool = _flag(False, "skip training answers that do not stand at their offset")
+    skip_bad_answers: bool = _flag(False, "skip training questions whose answer is not at its offset")
 
     # Features.
     do_lower_case: bool = _flag(True, "lower-case the text (uncased vocabulary)")
     max_seq_length: int = _flag(384, "tokens in a row")
-    doc_stride: int = _flag(128, "tokens between the starts of two windows on a passage")
-    max_query_length: int = _flag(64, "tokens of a question; longer ones are cut")
+    doc_stride: int = _flag(128, "tokens between the starts of two windows of a passage")
+    max_query_length: int = _flag(64, "tokens of a question; longer ones are truncated")
 
     # Training.
     train_batch_size: int = _flag(8, "rows per device and batch")
     global_batch_size: int = _flag(
-        0, "rows per step over all devices; 0: train_batch_size times devices and accumulated batches"
+        0, "rows per step over all devices; 0: train_batch_size x devices x num_accumulation_steps"
     )
     learning_rate: float = _flag(5e-6, "peak rate of the schedule")
-    lr_scaling: str = _flag("none", "peak rate over ranks", choices=("none", "linear", "sqrt"))
-    num_train_epochs: float = _flag(3.0, "times that every feature is seen")
-    num_train_steps: int = _flag(0, "steps; 0: as many as num_train_epochs needs")
-    warmup_proportion: float = _flag(0.1, "share of the steps in which the rate rises")
-    num_accumulation_steps: int = _flag(1, "batches that a device sums into one step")
-    optimizer_type: str = _flag(
-        "adam", "optimizer; adam as Google's, without bias correction", choices=("adam", "adamw", "lamb")
+    lr_scaling: str = _flag(
+        "none", "how the peak rate grows with the number of ranks", choices=("none", "linear", "sqrt")
     )
-    weight_decay: float = _flag(0.01, "decoupled weight decay (none on biases and LayerNorm)")
-    adam_epsilon: float = _flag(1e-6, "epsilon of the optimizer (the seed used 1e-4)")
+    num_train_epochs: float = _flag(3.0, "passes over all features")
+    num_train_steps: int = _flag(0, "steps; 0: as many as num_train_epochs needs")
+    warmup_proportion: float = _flag(0.1, "fraction of the steps in which the rate rises")
+    num_accumulation_steps: int = _flag(1, "batches per device that are summed into one step")
+    optimizer_type: str = _flag(
+        "adam", "optimizer; adam is Google's, without bias correction", choices=("adam", "adamw", "lamb")
+    )
+    weight_decay: float = _flag(0.01, "decoupled weight decay, except on biases and LayerNorm")
+    adam_epsilon: float = _flag(1e-6, "epsilon of the optimizer (1e-4 in the original script)")
     clip: str = _flag("global", "gradient clipping at norm 1", choices=("global", "per_tensor", "none"))
     batching: str = _flag(
-        "pad", "rows: padded, of similar length, or packed", choices=("pad", "bucket", "pack")
+        "pad", "rows: padded, grouped by similar length, or packed", choices=("pad", "bucket", "pack")
     )
-    dropout_rate: float = _flag(-1.0, "share dropped while training; -1: as the model's configuration says")
-    freeze_embeddings: bool = _flag(False, "train all but the embeddings, which are half of a small model")
+    dropout_rate: float = _flag(-1.0, "dropout rate in training; -1: as in the model's configuration")
+    freeze_embeddings: bool = _flag(False, "do not train the embeddings, which are half of a small model")
     seed: int = _flag(12345, "seed of the data order, the dropout and new weights")
     gelu: str = _flag("exact", "activation", choices=("exact", "tanh"))
-    gradient_checkpointing: bool = _flag(False, "recompute activations in the backward pass")
+    gradient_checkpointing: bool = _flag(False, "recompute activations in the backward pass, to save memory")
     amp: Optional[bool] = _flag(None, "mixed precision; default: on for NPU, off for CPU")
-    precision_mode: str = _flag("", "NPU: CANN's name of the precision; goes before --amp")
+    precision_mode: str = _flag("", "NPU: CANN's precision_mode; overrides --amp")
 
     # Saving and showing.
     save_checkpoints_steps: int = _flag(5000, "steps between checkpoints; 0: only at the end")
-    keep_checkpoints: int = _flag(2, "checkpoints kept")
+    keep_checkpoints: int = _flag(2, "checkpoints to keep")
     display_loss_steps: int = _flag(10, "steps between two lines of progress")
-    iterations_per_loop: int = _flag(1000, "NPU: steps run on the device per call; no effect on CPU")
+    iterations_per_loop: int = _flag(1000, "NPU: steps that the device runs per call; no effect on CPU")
 
     # Prediction.
     predict_batch_size: int = _flag(8, "features per device and call")
     num_eval_iterations: int = _flag(0, "answer only the questions of the first N batches; 0: all")
-    n_best_size: int = _flag(20, "answers kept per question")
-    max_answer_length: int = _flag(30, "tokens of an answer")
-    null_score_diff_threshold: float = _flag(0.0, "no answer when the null score leads by more than this")
+    n_best_size: int = _flag(20, "answers to keep per question")
+    max_answer_length: int = _flag(30, "the most tokens of an answer")
+    null_score_diff_threshold: float = _flag(
+        0.0, "give no answer if the null score exceeds the best by more than this"
+    )
     verbose_logging: bool = _flag(False, "explain answers whose text could not be aligned")
 
-    # NPU additions of the seed.
-    npu_bert_debug: bool = _flag(False, "no dropout, no shuffling: runs can be compared")
-    npu_bert_use_tdt: bool = _flag(True, "NPU: fetch data on the device (enable_data_pre_proc)")
-    npu_bert_fused_gelu: bool = _flag(True, "NPU: the fused gelu; no effect on CPU")
-    npu_bert_npu_dropout: bool = _flag(True, "NPU: the device's dropout; no effect on CPU")
+    # The original script's additions for NPUs.
+    npu_bert_debug: bool = _flag(False, "no dropout and no shuffling, so that runs can be compared")
+    npu_bert_use_tdt: bool = _flag(True, "NPU: send the data to the device ahead (enable_data_pre_proc)")
+    npu_bert_fused_gelu: bool = _flag(True, "NPU: use the fused gelu; no effect on CPU")
+    npu_bert_npu_dropout: bool = _flag(True, "NPU: use the device's dropout; no effect on CPU")
     npu_bert_clip_by_global_norm: Optional[bool] = _flag(
-        None, "the seed's --clip: True global, False per_tensor"
+        None, "the original script's spelling of --clip: True global, False per_tensor"
     )
     npu_bert_loss_scale: Optional[float] = _flag(
         None, "-1 off, 0 dynamic, 1 or more static; default: dynamic on an NPU in float16, else off"
     )
     init_loss_scale_value: float = _flag(2.0**32, "first value of the dynamic loss scale")
-    npu_gather: bool = _flag(False, "NPU: embedding gather with a dense gradient; always so on CPU")
-    hcom_parallel: bool = _flag(True, "NPU: all-reduce beside the backward pass; always so on CPU")
+    npu_gather: bool = _flag(False, "NPU: embedding gather with a dense gradient; no effect on CPU")
+    hcom_parallel: bool = _flag(True, "NPU: all-reduce during the backward pass; always so on CPU")
     profiling: bool = _flag(False, "NPU: record a profile; no effect on CPU")
-    profiling_options: str = _flag("", "NPU: JSON for the profiler; default: traces into the rank's folder")
-    data_dump_flag: bool = _flag(False, "NPU: dump what operations read and write; no effect on CPU")
-    data_dump_step: str = _flag("", "NPU: steps to dump, such as 0|5|10; default: all")
-    data_dump_path: str = _flag("", "NPU: where to; default: dump/ in the rank's folder", "out")
+    profiling_options: str = _flag("", "NPU: JSON for the profiler; default: traces in the rank's folder")
+    data_dump_flag: bool = _flag(False, "NPU: dump inputs and outputs of operations; no effect on CPU")
+    data_dump_step: str = _flag("", "NPU: steps to dump, such as 0|5|10-20; default: all")
+    data_dump_path: str = _flag("", "NPU: folder of the dump; default: dump/ in the rank's folder", "out")
     over_dump: bool = _flag(False, "NPU: dump operations that overflow; no effect on CPU")
-    over_dump_path: str = _flag("", "NPU: where to; default: overflow/ in the rank's folder", "out")
+    over_dump_path: str = _flag(
+        "", "NPU: folder of the overflow dump; default: overflow/ in the rank's folder", "out"
+    )
     enable_exception_dump: int = _flag(-1, "NPU: dump of failing operations, 0 to 2; -1: CANN's default")
     distributed: bool = _flag(False, "no effect: the number of ranks comes from RANK_TABLE_FILE")
 
-    # Collective of several hosts.
-    collective: str = _flag("auto", "CPU ranks: shared memory on one host", choices=("auto", "shm", "grpc"))
+    # How ranks on CPUs are connected.
+    collective: str = _flag(
+        "auto",
+        "CPU: how ranks are connected; auto is shm (one host), grpc connects several",
+        choices=("auto", "shm", "grpc"),
+    )
 
     @property
     def clipping(self) -> str:
-        """Give the way of clipping, whichever of its two flags says it."""
+        """The mode of clipping, whichever of its two flags sets it."""
         if self.npu_bert_clip_by_global_norm is None:
             return self.clip
         return "global" if self.npu_bert_clip_by_global_norm else "per_tensor"
 
     @property
     def mixed_precision(self) -> Optional[bool]:
-        """Whether to compute in half precision, whichever flag says it; None: as the device does best."""
+        """Tell whether to compute in half precision, whichever flag says so; None: the device's default."""
         if self.precision_mode:
             return self.precision_mode.startswith("allow_mix_precision")
         return self.amp
 
 
 class Parsed(NamedTuple):
-    """Hold what a command line says: the flags, what is wrong with it, and what is taken in another way."""
+    """The content of a command line: the flags, what is wrong, and what is handled differently."""
 
     flags: SquadFlags
     findings: List[Finding]
     notes: List[Finding]
 
 
-# The successor's switches: ours for the same purpose, and what is not the same.
+# Flags of the original script's successor: the flag used instead, and the difference.
 ALIASES: Dict[str, Tuple[str, str]] = {
     "use_fast_gelu": (
         "npu_bert_fused_gelu",
-        "an NPU takes its gelu (npu_bert_fused_gelu), which is another operation than its fast_gelu",
+        "an NPU uses its gelu (npu_bert_fused_gelu), which is not the same operation as its fast_gelu",
     ),
     "npu_bert_npu_dropout_v3": (
         "npu_bert_npu_dropout",
-        "an NPU takes its dropout (npu_bert_npu_dropout), which is another operation than its dropout_v3",
+        "an NPU uses its dropout (npu_bert_npu_dropout), which is not the same operation as its dropout_v3",
     ),
 }
-# Errors unless they are switched off: they ask for something that is not here.
+# Errors unless they are switched off: they request something that this program lacks.
 REFUSED: Dict[str, str] = {
     "horovod": "start the program with npu-launch; ranks come from the rank table",
     "use_trt": "TensorRT is for NVIDIA GPUs; use `npu-launch export` for a SavedModel",
-    "use_xla": "XLA cannot compile for this backend; leave the flag out",
+    "use_xla": "there is no XLA for this backend; leave the flag out",
     "export_triton": "use `npu-launch export` for a SavedModel",
-    "npu_bert_tail_optimize": "leave it out; the all-reduce runs beside the backward pass (hcom_parallel)",
-    "use_fp16_cls": "leave it out; --precision_mode says what is computed in half precision",
+    "npu_bert_tail_optimize": "leave it out; the all-reduce runs during the backward pass (hcom_parallel)",
+    "use_fp16_cls": "leave it out; --precision_mode sets what is computed in half precision",
     "npu_bert_use_fused_adam_momentum": "leave it out; give --optimizer_type=adam or adamw",
     "npu_bert_use_fused_lamb_momentum": "leave it out; give --optimizer_type=lamb",
 }
-# Notes, whatever their value: they say how to do what is not done.
+# Notes, whatever their value: what happens instead.
 UNUSED: Dict[str, str] = {"dllog_path": "metrics are written to metrics.jsonl in the rank's folder"}
 UNUSED.update(
     {
-        "triton_" + name: "nothing is exported for Triton; `npu-launch export` makes a SavedModel"
+        "triton_" + name: "nothing is exported for Triton; use `npu-launch export` for a SavedModel"
         for name in (
             "model_name", "model_version", "server_url", "model_overwrite",
             "max_batch_size", "dyn_batching_delay", "engine_count",
@@ -183,7 +198,7 @@ def fields() -> Dict[str, Any]:
 
 
 def parse(argv: Sequence[str]) -> Parsed:
-    """Read a command line; findings name every flag that is unknown, refused or of a wrong type."""
+    """Parse a command line; findings name every flag that is unknown, refused or of a wrong type."""
     values: Dict[str, Any] = {}
     findings: List[Finding] = []
     notes: List[Finding] = []
@@ -198,7 +213,7 @@ def parse(argv: Sequence[str]) -> Parsed:
         except ValueError as error:
             findings.append((name, str(error)))
         if name in UNUSED:
-            notes.append((name, "not used here; " + UNUSED[name]))
+            notes.append((name, "has no effect; " + UNUSED[name]))
         elif difference:
             aliased[name] = (target, difference)
     notes += [(name, difference) for name, (target, difference) in aliased.items() if values.get(target)]
@@ -206,7 +221,7 @@ def parse(argv: Sequence[str]) -> Parsed:
 
 
 def _pairs(argv: Sequence[str], findings: List[Finding]) -> List[Tuple[str, Optional[str]]]:
-    """Split a command line into (flag, text); text is None for a bare flag."""
+    """Split a command line into (flag, text); text is None for a flag without value."""
     pairs: List[Tuple[str, Optional[str]]] = []
     rest = list(argv)
     while rest:
@@ -229,26 +244,20 @@ def _is_known(name: str) -> bool:
 
 
 def _refuse(name: str, text: Optional[str]) -> None:
-    """Raise ValueError for a flag that is not ours, unless it is switched off."""
+    """Raise ValueError for a flag that is unknown, or refused and not switched off."""
     if name in REFUSED:
         if (text or "").lower() in ("false", "0"):
             return
-        raise ValueError(f"not supported here; {REFUSED[name]}")
+        raise ValueError(f"not supported; {REFUSED[name]}")
     near = difflib.get_close_matches(name, fields(), n=1)
-    raise ValueError("unknown flag; %s" % (f"did you mean {near[0]}?" if near else "see --help"))
+    raise ValueError(f"unknown flag; did you mean {near[0]}?" if near else "unknown flag; see --help")
 
 
 _TYPES = typing.get_type_hints(SquadFlags)
 _PLAIN: Dict[Any, Any] = {Optional[bool]: bool, Optional[float]: float}
 _BOOLEANS = {
-    "true": True,
-    "t": True,
-    "1": True,
-    "yes": True,
-    "false": False,
-    "f": False,
-    "0": False,
-    "no": False,
+    **dict.fromkeys(("true", "t", "1", "yes"), True),
+    **dict.fromkeys(("false", "f", "0", "no"), False),
 }
 
 
@@ -271,14 +280,14 @@ def _convert(name: str, text: Optional[str]) -> Any:
             raise ValueError(f"{text!r} is not {noun}") from None
     choices = fields()[name].metadata["choices"]
     if choices and text not in choices:
-        raise ValueError("{!r} is none of {}".format(text, ", ".join(choices)))
+        raise ValueError(f"{text!r} is none of {', '.join(choices)}")
     return text
 
 
 def resolve_paths(flags: SquadFlags, environ: Mapping[str, str]) -> SquadFlags:
     """Make path flags absolute from the directory where the user typed the command."""
     base = environ.get("NPU_LAUNCH_CWD") or os.getcwd()
-    changes = {
+    changes: Dict[str, Any] = {
         name: os.path.join(base, os.path.expanduser(getattr(flags, name)))
         for name, field in fields().items()
         if field.metadata["path"] and getattr(flags, name)
@@ -287,27 +296,24 @@ def resolve_paths(flags: SquadFlags, environ: Mapping[str, str]) -> SquadFlags:
 
 
 def usage() -> str:
-    """Render --help: each flag, its default and its meaning."""
+    """Format --help: each flag, its meaning and its default."""
     rows = ["usage: run_squad --vocab_file=F --predict_file=F ... [--flag=value]", ""]
     for name, field in fields().items():
-        rows.append(f"  --{name!s:<30} {field.metadata['help']} ({_values(field)})")
+        choices = field.metadata["choices"]
+        values = "|".join(choices) if choices else repr(field.default)
+        rows.append(f"  --{name:<30} {field.metadata['help']} ({values})")
     return "\n".join(rows)
 
 
 def reference() -> str:
-    """Render the table of docs/squad.md."""
+    """Format the table of docs/squad.md."""
     rows = ["| flag | default | meaning |", "|---|---|---|"]
     for name, field in fields().items():
         choices = field.metadata["choices"]
-        meaning = field.metadata["help"] + (" ({})".format(", ".join(choices)) if choices else "")
+        meaning = field.metadata["help"] + (f" ({', '.join(choices)})" if choices else "")
         default = "" if field.default in ("", None) else f"`{field.default}`"
         rows.append(f"| `{name}` | {default} | {meaning} |")
     return "\n".join(rows) + "\n"
-
-
-def _values(field: Any) -> str:
-    choices = field.metadata["choices"]
-    return "|".join(choices) if choices else repr(field.default)
 
 
 if __name__ == "__main__":

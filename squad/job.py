@@ -1,4 +1,4 @@
-"""What every part of the program needs to know: the flags, the rank's place, the questions."""
+"""What every part of the program uses: the flags, the rank's place, the questions."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from squad.flags import SquadFlags
 
 @dataclass(frozen=True)
 class Dataset:
-    """Hold the rows made of a file's questions; the questions themselves only where they were read."""
+    """The rows made from a file's questions, and the questions themselves if they were read."""
 
     features: Features
-    examples: list[Example]  # empty when the rows come from a record cache
+    examples: list[Example]  # empty if the rows come from a record cache
 
 
 @dataclass(frozen=True)
 class Job:
-    """Hold the settings of one rank."""
+    """The settings of one rank."""
 
     flags: SquadFlags
     cluster: Cluster
@@ -30,12 +30,12 @@ class Job:
 
     @property
     def output_dir(self) -> str:
-        """The folder that rank 0 writes and all ranks read."""
+        """The folder that rank 0 writes to and all ranks read from."""
         return self.flags.output_dir or os.path.join(self.cluster.run_dir, "ranks", "0")
 
     @property
     def first_on_host(self) -> bool:
-        """Whether this rank is the first one of its host."""
+        """Tell whether this rank is the first one of its host."""
         servers = self.cluster.servers
         return servers.index(servers[self.cluster.rank]) == self.cluster.rank
 

@@ -1,4 +1,4 @@
-"""Get the rows of a SQuAD file: built from its JSON, or read from the record cache."""
+"""Load the rows of a SQuAD file: built from its JSON, or read from the record cache."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from squad.progress import progress_bar
 
 
 def load(job: Job, path: str, training: bool) -> Dataset:
-    """Give the rows of a file. Training rows go through the cache when input_files_dir is given.
+    """Load the rows of a file. Training rows go through the cache if input_files_dir is given.
 
     Raises:
         DataError: the file, the vocabulary or the cache's folder cannot be used.
@@ -22,17 +22,18 @@ def load(job: Job, path: str, training: bool) -> Dataset:
         return _build(job, examples, training)
 
     features = _cached(job, path, build) if training and job.flags.input_files_dir else build()
-    job.say("%s: %s%d features" % (path, f"{len(examples)} questions, " if examples else "", len(features)))
+    questions = f"{len(examples)} questions, " if examples else ""
+    job.say(f"{path}: {questions}{len(features)} features")
     return Dataset(features, examples)
 
 
 def warn_of_overlap(job: Job, train_set: Dataset, dev_set: Dataset) -> None:
-    """Say when the questions to answer are those that were learnt."""
+    """Warn if questions to answer are among those trained on."""
     same = overlap(train_set.examples, dev_set.examples)
     if same:
         job.say(
-            "warning: %d of the %d questions of predict_file are in train_file too; "
-            "the figures will say nothing about new questions" % (same, len(dev_set.examples))
+            f"warning: {same} of the {len(dev_set.examples)} questions of predict_file are in train_file too;"
+            " the figures will say nothing about new questions"
         )
 
 
@@ -56,9 +57,16 @@ def _build(job: Job, examples: list[Example], training: bool) -> Features:
 
 def _cached(job: Job, path: str, build: feature_cache.Build) -> Features:
     flags = job.flags
-    names = ("max_seq_length", "doc_stride", "max_query_length", "do_lower_case")
-    names += ("version_2_with_negative", "skip_bad_answers")
-    key = feature_cache.cache_key(path, flags.vocab_file, **{name: getattr(flags, name) for name in names})
+    key = feature_cache.cache_key(
+        path,
+        flags.vocab_file,
+        max_seq_length=flags.max_seq_length,
+        doc_stride=flags.doc_stride,
+        max_query_length=flags.max_query_length,
+        do_lower_case=flags.do_lower_case,
+        version_2_with_negative=flags.version_2_with_negative,
+        skip_bad_answers=flags.skip_bad_answers,
+    )
     cache = feature_cache.Cache(
         folder=flags.input_files_dir,
         key=key,

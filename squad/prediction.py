@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from contextlib import closing
-from typing import Any, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Generator, Iterator, Mapping
 
 from bert import heartbeat, trainer
 from bert.backend.base import Backend
@@ -20,15 +20,20 @@ from squad.flags import SquadFlags
 from squad.job import Dataset, Job
 from squad.progress import progress_bar
 
+if TYPE_CHECKING:
+    import numpy as np
+
+    from bert.interfaces import Logits
+
 
 def predict(job: Job, model: BertConfig, data: Dataset, checkpoint: str, backend: Backend) -> None:
-    """Compute this rank's share of the logits; rank 0 then merges, writes and scores the answers.
+    """Compute this rank's shard of the logits; rank 0 then merges, writes and scores the answers.
 
     Raises:
-        DataError: shares are missing, or the model has diverged.
+        DataError: shards are missing, or the model has diverged.
     """
     os.makedirs(job.output_dir, exist_ok=True)
-    logits = _share(job, model, data, checkpoint, backend)
+    logits = _shard(job, model, data, checkpoint, backend)
     logit_shards.write_shard(job.output_dir, backend.rank, backend.size, data.features, *logits)
     backend.barrier()
     if backend.rank == 0:
@@ -36,18 +41,20 @@ def predict(job: Job, model: BertConfig, data: Dataset, checkpoint: str, backend
         report(job, score(job, result), len(result.predictions))
 
 
-def _share(job: Job, model: BertConfig, data: Dataset, checkpoint: str, backend: Backend) -> Any:
+def _shard(
+    job: Job, model: BertConfig, data: Dataset, checkpoint: str, backend: Backend
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Predict this rank's batches: (start [R, L], end [R, L], done [R])."""
     flags = job.flags
-    # Rows of like lengths, cut to the longest: the same logits, sooner. A device that compiles every
-    # shape anew needs whole rows.
+    # Rows of similar lengths, trimmed to the longest: the same logits in less time. A device that compiles
+    # each shape separately needs whole rows.
     mode = "pad" if backend.static_shapes else "bucket"
     share = (data.features, backend.rank, backend.size, flags.predict_batch_size, mode)
     order = batching.predict_order(*share)
     outputs = trainer.predict(model, checkpoint, batching.predict_batches(*share), backend, flags.gelu)
     seconds: list[float] = []
     begin = time.monotonic()
-    with closing(outputs):  # here, not whenever it is collected: it has made its graph the current one
+    with closing(outputs):  # now, not when it is garbage-collected: it has made its graph the default one
         logits = batching.collect_logits(data.features, order, _timed(outputs, len(order), seconds))
     lines = latency.summary(
         seconds, int(logits[2].sum()), time.monotonic() - begin, flags.predict_batch_size,
@@ -58,7 +65,7 @@ def _share(job: Job, model: BertConfig, data: Dataset, checkpoint: str, backend:
 
 
 def precision(flags: SquadFlags, backend: Backend) -> str:
-    """Name what the device really computes in."""
+    """Name the types in which the device computes."""
     if backend.name == "npu":
         return " and ".join(NpuOptions.from_flags(flags).computes_in)
     from bert.backend.cpu import amp_obstacle
@@ -66,8 +73,8 @@ def precision(flags: SquadFlags, backend: Backend) -> str:
     return "bf16" if flags.mixed_precision and not amp_obstacle() else "fp32"
 
 
-def _timed(outputs: Iterator[Any], count: int, seconds: list[float]) -> Iterator[Any]:
-    """Pass the outputs on, one heartbeat each; note how long each one took."""
+def _timed(outputs: Iterator[Logits], count: int, seconds: list[float]) -> Generator[Logits, None, None]:
+    """Pass the outputs on with one heartbeat each, and record how long each one took."""
     with progress_bar("predict") as bar:
         while True:
             begin = time.monotonic()
@@ -82,7 +89,7 @@ def _timed(outputs: Iterator[Any], count: int, seconds: list[float]) -> Iterator
 
 
 def _answer(job: Job, data: Dataset, ranks: int) -> nbest.Answers:
-    """Turn the logits of all ranks into answers and write them."""
+    """Find the answers from the logits of all ranks, and write them."""
     flags = job.flags
     heartbeat.beat("answers")
     start, end = logit_shards.merge(job.output_dir, ranks, data.features)
@@ -100,7 +107,7 @@ def _answer(job: Job, data: Dataset, ranks: int) -> nbest.Answers:
 
 
 def score(job: Job, result: nbest.Answers) -> dict[str, float]:
-    """Score the answers, also with the official script when it is given; {} for a file without answers.
+    """Score the answers, also with the official script if it is given; {} for a file without answers.
 
     Raises:
         DataError: the script fails.
@@ -108,7 +115,7 @@ def score(job: Job, result: nbest.Answers) -> dict[str, float]:
     flags = job.flags
     document = load_json(flags.predict_file)
     if not _has_answers(document):
-        job.say(f"{flags.predict_file}: no reference answers in it, so nothing to score")
+        job.say(f"{flags.predict_file}: contains no reference answers, so nothing is scored")
         return {}
     if flags.num_eval_iterations:
         document = only(document, result.predictions)
@@ -127,7 +134,7 @@ def _has_answers(document: Mapping[str, Any]) -> bool:
 
 
 def only(document: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
-    """Copy a SQuAD document with the wanted questions alone."""
+    """Copy a SQuAD document with only the wanted questions."""
     articles = [
         dict(article, paragraphs=[_only(paragraph, wanted) for paragraph in article["paragraphs"]])
         for article in document["data"]
@@ -147,20 +154,19 @@ def _compare(job: Job, ours: Mapping[str, float]) -> None:
         return
     path = os.path.join(job.output_dir, "predictions.json")
     theirs = official_script.run(flags.eval_script, flags.predict_file, path)
-    job.say(
-        "{}: {}".format(flags.eval_script, "  ".join("{} {:.4f}".format(*item) for item in theirs.items()))
-    )
+    job.say(f"{flags.eval_script}: {'  '.join(f'{name} {value:.4f}' for name, value in theirs.items())}")
     for line in official_script.differences(ours, theirs):
         job.say(f"warning: the evaluations differ: {line}")
 
 
 def report(job: Job, figures: Mapping[str, float], questions: int) -> None:
-    """Print the figures and hand them to the launcher."""
+    """Print the figures and report them to the launcher."""
     if not figures:
         return
     heartbeat.artifact({"kind": "metrics", "values": dict(figures)})
-    job.say("EM %.3f  F1 %.3f  on %d questions" % (*evaluate.headline(figures), questions))
+    exact, f1 = evaluate.headline(figures)
+    job.say(f"EM {exact:.3f}  F1 {f1:.3f}  on {questions} questions")
     for part in ("HasAns", "NoAns"):
         if part + "_f1" in figures:
-            values = tuple(figures[f"{part}_{name}"] for name in ("exact", "f1", "total"))
-            job.say("  %-6s  EM %.3f  F1 %.3f  on %d" % (part, *values))
+            exact, f1, total = (figures[f"{part}_{name}"] for name in ("exact", "f1", "total"))
+            job.say(f"  {part:<6}  EM {exact:.3f}  F1 {f1:.3f}  on {total:.0f}")

@@ -11,7 +11,7 @@ Progress = Callable[[int, int], None]  # (done, of how many)
 
 @contextmanager
 def progress_bar(what: str, stream: TextIO | None = None) -> Iterator[Progress | None]:
-    """Show a bar on the stream (stderr) while the block runs: call what it gives, unless that is None."""
+    """Show a bar on stderr while the block runs; yield what moves it, None if that is no terminal."""
     stream = sys.stderr if stream is None else stream
     if not stream.isatty():
         yield None

@@ -1,7 +1,7 @@
 """Fine-tune, predict and evaluate BERT on SQuAD. npu-launch starts this program once per device.
 
-Alone it is one process on one device: `python squad/run_squad.py --vocab_file=... --do_train ...`.
-It learns its rank and its peers from the environment (bert/cluster.py) and nothing else.
+Started by hand it is one process on one device: `python squad/run_squad.py --vocab_file=... --do_train ...`.
+It learns its rank and its peers only from the environment (bert/cluster.py).
 """
 
 from __future__ import annotations
@@ -11,9 +11,8 @@ import sys
 from typing import Sequence
 
 if __name__ == "__main__" and not __package__:
-    # Started as a file, Python looks for modules in squad/ instead of beside it.
+    # When it runs a file, Python looks for modules in squad/ instead of beside it.
     sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-
 
 from bert import backend as backends
 from bert import heartbeat, onednn
@@ -55,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run(flags: SquadFlags, cluster: Cluster) -> None:
-    """Do what the flags ask for. Data is made before the device is opened: HCCL's clock starts there.
+    """Do what the flags say. Data is loaded before the device is opened, as HCCL's timeout starts then.
 
     Raises:
         DataError: something in the user's files is wrong.
@@ -68,12 +67,9 @@ def run(flags: SquadFlags, cluster: Cluster) -> None:
     if train_set and dev_set:
         warn_of_overlap(job, train_set, dev_set)
     device = backends.choose(cluster.backend)
-    onednn.ask(os.environ, device)  # this and the next, before TensorFlow is imported, which reads them
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors alone
-    from squad import (
-        prediction,
-        training,  # here, as TensorFlow comes with them
-    )
+    onednn.ask(os.environ, device)  # this and the next before TensorFlow is imported, as it reads them then
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # only errors
+    from squad import prediction, training  # imports TensorFlow
 
     model = BertConfig.from_file(flags.bert_config_file).with_dropout(flags.dropout_rate)
     options = NpuOptions.from_flags(flags)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-from typing import Any, Iterator
+from typing import TYPE_CHECKING, Iterator
 
 from bert import trainer
 from bert.backend.base import Backend
@@ -15,6 +14,9 @@ from squad.data.data_order import DataOrder
 from squad.errors import DataError
 from squad.flags import SquadFlags
 from squad.job import Dataset, Job
+
+if TYPE_CHECKING:
+    from bert.interfaces import Batch
 
 OFF, DYNAMIC = -1.0, 0.0  # of TrainConfig.npu_bert_loss_scale
 
@@ -28,9 +30,11 @@ def train(job: Job, model: BertConfig, data: Dataset, backend: Backend) -> str:
     flags, features = job.flags, data.features
     mode = flags.batching
     if not len(features):
-        raise DataError(f"{flags.train_file}: no passage with any text in it; give a SQuAD file")
+        raise DataError(f"{flags.train_file}: contains no passage with text; give a SQuAD file")
     if mode == "bucket" and backend.static_shapes:
-        raise DataError("batching bucket: this device compiles every shape anew; give batching=pack or pad")
+        raise DataError(
+            "batching bucket: this device compiles each shape separately; give batching=pack or pad"
+        )
     shuffle = not flags.npu_bert_debug
     order = batching.make_order(features, rows_per_step(flags, backend.size), flags.seed, shuffle, mode)
     config = train_config(flags, order, backend.name)
@@ -38,7 +42,7 @@ def train(job: Job, model: BertConfig, data: Dataset, backend: Backend) -> str:
     if backend.name == "npu" or config.npu_bert_loss_scale >= 0:
         job.say(describe_scale(config))
 
-    def batches(start_step: int) -> Iterator[batching.Batch]:
+    def batches(start_step: int) -> Iterator[Batch]:
         return batching.train_batches(
             features, order, backend.rank, backend.size, start_step, config.num_train_steps,
             flags.num_accumulation_steps,
@@ -57,10 +61,10 @@ def rows_per_step(flags: SquadFlags, ranks: int) -> int:
 
 
 def loss_scale(flags: SquadFlags, device: str) -> float:
-    """Choose the loss scale: as the flag says, else dynamic where the device multiplies in float16.
+    """Choose the loss scale: as the flag says, else dynamic if the device multiplies in float16, else off.
 
-    Gradients below its smallest number, 6e-8, become 0 there, also when everything else is float32; bfloat16
-    has float32's range, and so has a CPU.
+    In float16 gradients below its smallest number, 6e-8, become 0, also if everything else is float32;
+    bfloat16 has the range of float32, and so has a CPU.
     """
     if flags.npu_bert_loss_scale is not None:
         return flags.npu_bert_loss_scale
@@ -69,40 +73,51 @@ def loss_scale(flags: SquadFlags, device: str) -> float:
 
 
 def train_config(flags: SquadFlags, order: DataOrder, device: str) -> TrainConfig:
-    """Give the trainer's settings: every field that has a flag's name is that flag's value."""
-    known = {field.name for field in dataclasses.fields(TrainConfig)}
-    values: dict[str, Any] = {name: getattr(flags, name) for name in known & set(vars(flags))}
+    """Derive the trainer's settings from the flags, the data and the device."""
     steps = flags.num_train_steps or max(1, round(flags.num_train_epochs * order.steps_per_epoch))
-    computed = {
-        "num_train_steps": steps,
-        "num_warmup_steps": int(steps * flags.warmup_proportion),
-        "dropout": not flags.npu_bert_debug,
-        "clip": flags.clipping,
-        "amp": flags.mixed_precision,
-        "npu_bert_loss_scale": loss_scale(flags, device),
-        "rows_per_step": order.global_batch,
-        "steps_per_epoch": order.steps_per_epoch,
-        # Padding takes part in Google's softmax; rows of other lengths, or of several features, cannot.
-        "softmax_over": "row" if flags.batching == "pad" else "tokens",
-    }
-    values.update((name, value) for name, value in computed.items() if name in known)
-    return TrainConfig(**values)
+    return TrainConfig(
+        num_train_steps=steps,
+        learning_rate=flags.learning_rate,
+        lr_scaling=flags.lr_scaling,
+        num_warmup_steps=int(steps * flags.warmup_proportion),
+        optimizer_type=flags.optimizer_type,
+        weight_decay=flags.weight_decay,
+        adam_epsilon=flags.adam_epsilon,
+        clip=flags.clipping,
+        num_accumulation_steps=flags.num_accumulation_steps,
+        npu_bert_loss_scale=loss_scale(flags, device),
+        init_loss_scale_value=flags.init_loss_scale_value,
+        dropout=not flags.npu_bert_debug,
+        gelu=flags.gelu,
+        gradient_checkpointing=flags.gradient_checkpointing,
+        freeze_embeddings=flags.freeze_embeddings,
+        amp=flags.mixed_precision,
+        # Padding takes part in Google's softmax; with rows of other lengths or several features it cannot.
+        softmax_over="row" if flags.batching == "pad" else "tokens",
+        seed=flags.seed,
+        rows_per_step=order.global_batch,
+        steps_per_epoch=order.steps_per_epoch,
+        save_checkpoints_steps=flags.save_checkpoints_steps,
+        keep_checkpoints=flags.keep_checkpoints,
+        display_loss_steps=flags.display_loss_steps,
+    )
 
 
 def describe(order: DataOrder, config: TrainConfig, features: int, ranks: int) -> str:
-    """Say in a line what an epoch and a step are."""
-    packed = f"{features} features in {order.num_rows} rows" if order.mode == "pack" else ""
-    return "training: %d steps of %d rows on %d device%s; an epoch is %s, %d steps; batching %s" % (
-        config.num_train_steps, order.global_batch, ranks, "" if ranks == 1 else "s",
-        packed or f"{features} features", order.steps_per_epoch, order.mode,
-    )  # fmt: skip
+    """Describe in a line what an epoch and a step are."""
+    rows = f" in {order.num_rows} rows" if order.mode == "pack" else ""
+    return (
+        f"training: {config.num_train_steps} steps of {order.global_batch} rows on {ranks}"
+        f" device{'' if ranks == 1 else 's'}; an epoch is {features} features{rows},"
+        f" {order.steps_per_epoch} steps; batching {order.mode}"
+    )
 
 
 def describe_scale(config: TrainConfig) -> str:
-    """Say in a line which loss scale was chosen."""
+    """Describe in a line which loss scale was chosen."""
     scale = config.npu_bert_loss_scale
     if scale < 0:
         return "loss scale: off"
     if scale == DYNAMIC:
-        return f"loss scale: dynamic, from {config.init_loss_scale_value:.10g} on"
+        return f"loss scale: dynamic, starting at {config.init_loss_scale_value:.10g}"
     return f"loss scale: {scale:.10g}"

@@ -144,7 +144,7 @@ def test_a_note_of_the_programs_check_is_shown_and_stops_nothing(tiny_job: Path)
         tiny_job, "--devices", "0-1", "--backend", "cpu", "--dry-run", "job.yaml", "triton_engine_count=1"
     )
     assert done.returncode == 0, done.stderr
-    assert "note: triton_engine_count: not used here; nothing is exported for Triton" in done.stdout
+    assert "note: triton_engine_count: has no effect; nothing is exported for Triton" in done.stdout
 
 
 BAD: Sequence[Any] = (

@@ -1,4 +1,4 @@
-"""What the trainer knows of a device, and the CPU and NPU answers."""
+"""The devices: what the trainer needs of one (base), and its CPU and NPU implementations."""
 
 from __future__ import annotations
 
@@ -16,11 +16,14 @@ def create(
     amp: bool = False,
     collective: str = "auto",
 ) -> Backend:
-    """Open the device of this rank. TensorFlow is imported here.
+    """Open the device of this rank; TensorFlow is imported here.
 
-    amp: mixed precision on a CPU (on an NPU its options say it).
-    collective: auto, shm or grpc, for the ranks on CPUs.
-    name: cpu, npu, or auto: what the launcher chose, and without one npu where a device and its adapter are.
+    Args:
+        name: cpu, npu, or auto: what the launcher chose; without a launcher, npu if this machine has a device
+            and the adapter, else cpu.
+        npu: options of an NPU.
+        amp: mixed precision on a CPU (on an NPU the options say it).
+        collective: auto, shm or grpc, for ranks on CPUs.
     """
     if choose(cluster.backend if name == "auto" else name) == "npu":
         from bert.backend.npu import NpuBackend
@@ -32,9 +35,9 @@ def create(
 
 
 def choose(name: str) -> str:
-    """Resolve auto. ValueError: no such backend."""
+    """Resolve auto. ValueError: unknown backend."""
     if name not in ("auto", "cpu", "npu"):
-        raise ValueError(f"backend {name!r}: give cpu, npu or auto")
+        raise ValueError(f"backend {name!r} is unknown; give cpu, npu or auto")
     if name != "auto":
         return name
     from bert.backend import adapter

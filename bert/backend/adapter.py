@@ -1,7 +1,7 @@
 """Find the TensorFlow adapter of CANN: npu_bridge for TensorFlow 1.15, npu_device for 2.6.5.
 
 Both are used through the session interface of npu_bridge; npu_device offers it as compat.v1, without
-the loss scale managers. Nothing but bert/backend/npu.py asks for this module.
+the loss-scale managers. Only bert/backend/npu.py imports this module.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ _BUILT_FOR = {"npu_bridge": "1.15", "npu_device": "2.6"}
 
 
 class AdapterError(TrainerError):
-    """Say in one line why the NPU cannot be used."""
+    """The NPU cannot be used; the message is one line."""
 
 
 @dataclass(frozen=True)
 class Adapter:
-    """Hold what both adapters offer under one name each."""
+    """What both adapters offer, under one name each."""
 
     name: str
     version: str
@@ -37,62 +37,63 @@ class Adapter:
     hccl: Any  # get_rank_id, get_rank_size; valid once the system is initialised
     float_status: Any  # the generated operations npu_get_float_status and so on
     inf_nan: Any  # () -> True where an overflow gives inf or nan, as on A2; False where it saturates
-    loss_scale: Any  # module of the loss scale managers, None where there is none
+    loss_scale: Any  # module of the loss-scale managers, None if there is none
 
     def __str__(self) -> str:
         return f"{self.name} {self.version} on TensorFlow {self.tensorflow}"
 
 
 def available() -> bool:
-    """Say, without importing them, whether one of the adapters is installed."""
+    """Look whether one of the adapters is installed, without importing it."""
     return any(find_spec(name) is not None for name in NAMES.values())
 
 
 def find() -> Adapter:
-    """Import the adapter that belongs to the installed TensorFlow.
+    """Import the adapter for the installed TensorFlow.
 
     Raises:
-        AdapterError: it is absent, or it cannot be loaded; the message says what was found.
+        AdapterError: it is absent or cannot be loaded; the message says what was found.
     """
     import tensorflow as tf
 
     version = tf.__version__
     name = NAMES.get(int(version.split(".")[0]), "npu_device")
-    said = io.StringIO()
+    output = io.StringIO()
     try:
-        with contextlib.redirect_stdout(said):
+        with contextlib.redirect_stdout(output):
             found = _npu_bridge(version) if name == "npu_bridge" else _npu_device(version)
     except (ImportError, OSError, AttributeError, tf.errors.OpError) as error:
-        raise AdapterError(_why(name, version, _reason(said.getvalue(), error))) from error
-    print(said.getvalue(), end="", flush=True)
+        raise AdapterError(_why(name, version, _reason(output.getvalue(), error))) from error
+    print(output.getvalue(), end="", flush=True)
     return found
 
 
-def _reason(said: str, error: BaseException) -> str:
-    """Say in one line why a library did not load.
+def _reason(output: str, error: BaseException) -> str:
+    """Extract the line that says why a library did not load.
 
-    npu_bridge prints it and goes on to an ImportError of a name that is not there; TensorFlow 2 raises it.
+    npu_bridge prints it, then fails with an ImportError of a missing name; TensorFlow 2 raises it.
     """
-    lines = said.split("\n") if isinstance(error, ImportError) else []
+    lines = output.split("\n") if isinstance(error, ImportError) else []
     printed = [line.strip() for line in lines if line.strip()]
     return printed[-1] if printed else " ".join(str(getattr(error, "message", error)).split())
 
 
 def _why(name: str, version: str, reason: str) -> str:
+    """Explain why the adapter of that name is not used, and what to do."""
+    other = next(other for other in NAMES.values() if other != name)
+    see = "`npu-launch doctor` shows which versions fit together"
     if find_spec(name) is not None and not version.startswith(_BUILT_FOR[name]):
-        return (
-            f"{name} is here, but it is for TensorFlow {_BUILT_FOR[name]}, not {version}: {reason};"
-            " `npu-launch doctor` shows which sets fit"
-        )
+        wanted = _BUILT_FOR[name]
+        return f"{name} is installed, but it is for TensorFlow {wanted}, not {version}: {reason}; {see}"
     if find_spec(name) is not None:
         return (
-            f"{name} is here but does not load on TensorFlow {version}: {reason};"
+            f"{name} is installed but does not load on TensorFlow {version}: {reason};"
             " source CANN's set_env.sh (ascend_env:)"
         )
-    other = next(other for other in NAMES.values() if other != name)
     if find_spec(other) is not None:
-        return f"{other} is here, but it is for TensorFlow {_BUILT_FOR[other]}, not {version}; `npu-launch doctor` shows which sets fit"  # fmt: skip
-    return f"TensorFlow {version} needs {name}, which is not installed; add it to PYTHONPATH, or use --backend cpu"  # fmt: skip
+        return f"{other} is installed, but it is for TensorFlow {_BUILT_FOR[other]}, not {version}; {see}"
+    missing = f"TensorFlow {version} needs {name}, which is not installed"
+    return f"{missing}; add it to PYTHONPATH, or give --backend cpu"
 
 
 def _npu_bridge(version: str) -> Adapter:
@@ -114,7 +115,7 @@ def _npu_device(version: str) -> Adapter:
 def _adapter(name: str, tensorflow: str, init: Any, helper: Any, plugin: Any, managers: Any) -> Adapter:
     return Adapter(
         name=name,
-        version=str(getattr(helper, "version", "of unknown version")),
+        version=str(getattr(helper, "version", "(unknown version)")),
         tensorflow=tensorflow,
         npu_ops=init.npu_ops,
         unary_ops=init.npu_unary_ops,
@@ -122,23 +123,25 @@ def _adapter(name: str, tensorflow: str, init: Any, helper: Any, plugin: Any, ma
         util=init.util,
         hccl=import_module("hccl.manage.api"),
         float_status=helper.get_gen_ops(),
-        inf_nan=getattr(plugin, "is_inf_nan_enabled", lambda: False),  # older ones only know saturation
+        inf_nan=getattr(plugin, "is_inf_nan_enabled", lambda: False),  # older adapters always saturate
         loss_scale=managers,
     )
 
 
 def environment_problems(environ: Mapping[str, str]) -> list[str]:
-    """List what in the environment makes the adapter refuse, or train on each device alone."""
-    found = []
+    """List the variables with which the adapter would refuse to start, or train on each device alone."""
+    problems = []
     table = [name for name in ("RANK_TABLE_FILE", "RANK_SIZE", "RANK_ID") if environ.get(name)]
     free = sorted(name for name in environ if name.startswith("CM_") and environ[name])
     if table and free:
-        found.append(f"{table[0]} and {free[0]} are both set: the adapter would use neither; unset one family")  # fmt: skip
+        problems.append(
+            f"{table[0]} and {free[0]} are both set: the adapter would use neither; unset one family"
+        )
     if "RANK_TABLE_FILE" in table and environ.get("POD_NAME"):
-        found.append("POD_NAME is set: the adapter would look for a pod instead of RANK_ID; unset it")
+        problems.append("POD_NAME is set: the adapter would look for a pod instead of RANK_ID; unset it")
     if not environ.get("JOB_ID"):
-        found.append("JOB_ID is not set; start with npu-launch, or export JOB_ID=1")
-    device = environ.get("ASCEND_DEVICE_ID") or "0"  # empty is unset: DEVICE_ID counts then
+        problems.append("JOB_ID is not set; start with npu-launch, or export JOB_ID=1")
+    device = environ.get("ASCEND_DEVICE_ID") or "0"  # an empty value is ignored: DEVICE_ID is used then
     if not device.isdigit():
-        found.append(f"ASCEND_DEVICE_ID is {device!r}; it must be a number")
-    return found
+        problems.append(f"ASCEND_DEVICE_ID is {device!r}; it must be a number")
+    return problems

@@ -1,88 +1,92 @@
-"""All that the trainer knows of a device."""
+"""The interface of a device: all that the trainer needs of it."""
 
 from __future__ import annotations
 
-from typing import Any, Sequence
+from typing import TYPE_CHECKING, Any, Sequence
+
+if TYPE_CHECKING:
+    from bert.interfaces import LossScaleManager, Tensor
 
 
 class Backend:
-    """Answer for a device and for the other ranks; size 1 runs the same code."""
+    """A device and its connection to the other ranks; a job of one rank runs the same code."""
 
     name = ""
     rank = 0
     size = 1
-    fused_adam = False  # True: TensorFlow's fused Adam is there and is faster
+    fused_adam = False  # True: TensorFlow's fused Adam exists and is faster
     repeats_dropout = True  # False: its dropout has no seed, so a layer cannot be computed twice
-    supports_sparse_gradients = False  # True: all_reduce_sum takes rows of a table (tf.IndexedSlices), and gives such back
-    static_shapes = False  # True: every batch must have the shapes of the first, and the graph says them
+    supports_sparse_gradients = (
+        False  # True: all_reduce_sum takes and returns rows of a table, tf.IndexedSlices
+    )
+    static_shapes = False  # True: every batch must have the shapes of the first, and the graph states them
     steps_per_call = 1  # the most training steps that one run_steps makes on the device
     predictions_at_once = 1  # batches whose prediction may overlap
-    loads_on_every_rank = False  # True: a checkpoint is loaded by all ranks, as all must run the same graphs
+    loads_on_every_rank = False  # True: all ranks load a checkpoint, as all must run the same graphs
 
-    def session_config(self) -> Any:
-        """Give the tf.ConfigProto of every session."""
+    def session_config(self) -> Tensor:
+        """Return the tf.ConfigProto of every session."""
         raise NotImplementedError
 
-    def all_reduce_sum(self, tensors: Sequence[Any]) -> list[Any]:
+    def all_reduce_sum(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         """Sum each tensor over the ranks, in the graph; bit-equal on all of them."""
         raise NotImplementedError
 
-    def broadcast(self, variables: Sequence[Any]) -> Any:
-        """Give an operation that copies rank 0's values to all ranks."""
+    def broadcast(self, variables: Sequence[Tensor]) -> Tensor:
+        """Return an operation that copies rank 0's values to all ranks."""
         raise NotImplementedError
 
     def barrier(self) -> None:
-        """Wait for all ranks (host side)."""
+        """Wait for all ranks (on the host)."""
         raise NotImplementedError
 
     def all_gather(self, value: Any) -> list[Any]:
-        """Collect a JSON value of every rank (host side)."""
+        """Collect a JSON value of every rank (on the host)."""
         raise NotImplementedError
 
-    def gelu(self, x: Any) -> Any:
-        """Give the exact gelu of a tensor."""
+    def gelu(self, x: Tensor) -> Tensor:
+        """Compute the exact gelu of a tensor."""
         raise NotImplementedError
 
-    def dropout(self, x: Any, rate: float, seed: Any) -> Any:
+    def dropout(self, x: Tensor, rate: float, seed: Tensor) -> Tensor:
         """Drop a share of the elements and scale the rest; which ones is a pure function of seed int64 [2].
 
         So a resumed run and a recomputed layer drop the same elements. A device whose own dropout has no
-        such seed may ignore it, and says so.
+        such seed may ignore it; it then sets repeats_dropout to False.
         """
         raise NotImplementedError
 
-    def dropped_product(self, x: Any, y: Any, rate: float, seed: Any) -> Any:
+    def dropped_product(self, x: Tensor, y: Tensor, rate: float, seed: Tensor) -> Tensor:
         """Multiply the matrices of x, dropped as `dropout` does, by those of y."""
         import tensorflow.compat.v1 as tf
 
         return tf.matmul(self.dropout(x, rate, seed), y)
 
-    def all_finite(self, tensors: Sequence[Any], norm: Any) -> Any:
-        """Say (bool) whether the summed gradients, of this norm, hold no overflow; equal on all ranks."""
+    def all_finite(self, tensors: Sequence[Tensor], norm: Tensor) -> Tensor:
+        """Tell (bool) whether no summed gradient, of this norm, has overflowed; equal on all ranks."""
         raise NotImplementedError
 
-    def gather(self, table: Any, ids: Any) -> Any:
-        """Look rows [len(ids), H] of a table up."""
+    def gather(self, table: Tensor, ids: Tensor) -> Tensor:
+        """Look up rows [len(ids), H] of a table."""
         import tensorflow.compat.v1 as tf
 
         return tf.gather(table, ids)
 
-    def loss_scale_manager(self, scale: float, initial: float) -> Any | None:
-        """Give the device's own manager of the loss scale; None: the trainer uses its own.
+    def loss_scale_manager(self, scale: float, initial: float) -> LossScaleManager | None:
+        """Return the device's own manager of the loss scale; None: the trainer uses its own.
 
-        scale: 0 dynamic from `initial` on, 1 or more that value. A manager has get_loss_scale() -> float32
-        tensor, update_loss_scale(finite bool tensor) -> operation, and variables, a list to save and restore.
+        scale: 0 means dynamic, starting at `initial`; 1 or more is a static scale.
         """
         return None
 
-    def train_op(self, step: Any) -> Any:
-        """Prepare the operation of one training step for run_steps; call it once, when the graph is built."""
+    def train_op(self, step: Tensor) -> Tensor:
+        """Prepare the operation of one training step for run_steps; called once, when the graph is built."""
         return step
 
-    def run_steps(self, session: Any, fetches: Any, count: int) -> Any:
-        """Run 1 <= count <= steps_per_call training steps; give the values of `fetches` after the last.
+    def run_steps(self, session: Tensor, fetches: Any, count: int) -> Any:
+        """Run 1 <= count <= steps_per_call training steps; return the values of `fetches` after the last.
 
-        `fetches` holds what train_op gave, as session.run takes it.
+        `fetches` contains what train_op returned, in any form that session.run accepts.
         """
         result = None
         for _ in range(count):

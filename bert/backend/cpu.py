@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any, Callable, Sequence
+from typing import TYPE_CHECKING, Any, Callable, Sequence, cast
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -14,27 +14,33 @@ from bert.backend import collective, host_memory
 from bert.backend.base import Backend
 from bert.backend.collective.buckets import buckets
 from bert.cluster import Cluster
-from bert.fused import exact_gelu
+from bert.fused import Gradient, custom_gradient, exact_gelu
+
+if TYPE_CHECKING:
+    from bert.interfaces import RowCollective, Tensor
 
 BUCKET_BYTES = 16 << 20  # gradients that are summed together
 _AMP_OPTIONS = ("auto_mixed_precision_onednn_bfloat16", "auto_mixed_precision_mkl")  # TF 2.7 on; 2.4 to 2.6
 
 
 class CpuBackend(Backend):
-    """Run a rank on OMP_NUM_THREADS threads."""
+    """A rank on OMP_NUM_THREADS threads."""
 
     name = "cpu"
     fused_adam = True
 
     def __init__(self, cluster: Cluster, amp: bool = False, kind: str = "auto") -> None:
-        """Meet the other ranks. amp: bfloat16 where oneDNN thinks it safe; if it cannot, rank 0 says so."""
+        """Connect to the other ranks.
+
+        amp: bfloat16 where oneDNN considers it safe; if it is impossible, rank 0 prints the reason.
+        """
         host_memory.keep_freed()
         self.rank, self.size = cluster.rank, cluster.size
         self._amp = amp and self._can_amp()
-        # A thread that has no part in a narrow operation goes on with the next batch.
+        # A thread that has no part in a narrow operation continues with the next batch.
         self.predictions_at_once = 3 if _threads() > 1 else 1
         self._collective = collective.connect(cluster, kind)
-        self.supports_sparse_gradients = hasattr(self._collective, "all_gather_rows")  # gRPC has no such thing
+        self.supports_sparse_gradients = hasattr(self._collective, "all_gather_rows")  # gRPC has none
 
     def _can_amp(self) -> bool:
         reason = amp_obstacle()
@@ -42,9 +48,9 @@ class CpuBackend(Backend):
             print(f"--amp has no effect: {reason}; computing in float32", file=sys.stderr, flush=True)
         return not reason
 
-    def session_config(self) -> Any:
+    def session_config(self) -> Tensor:
         threads = _threads()
-        # One thread more where a collective waits in it for the other ranks.
+        # One more thread if a collective waits in it for the other ranks.
         waiting = 1 if self.size > 1 else 0
         config = tf.ConfigProto(
             intra_op_parallelism_threads=threads, inter_op_parallelism_threads=min(threads, 2) + waiting
@@ -53,24 +59,24 @@ class CpuBackend(Backend):
         if self._amp:
             setattr(rewriter, next(o for o in _AMP_OPTIONS if hasattr(rewriter, o)), 1)  # RewriterConfig.ON
         else:
-            # One pass over the graph finds what two find, in 2 s less for BERT-base; bfloat16 is unproven.
+            # One pass over the graph finds what two find, in 2 s less for BERT-base; untested with bfloat16.
             rewriter.meta_optimizer_iterations = 1
         return config
 
-    def all_reduce_sum(self, tensors: Sequence[Any]) -> list[Any]:
-        """Sum each tensor over the ranks; in buckets from the last tensor to the first.
+    def all_reduce_sum(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """Sum each tensor over the ranks, in buckets from the last tensor to the first.
 
-        The backward pass makes the last layers' gradients first: while a bucket is summed, it goes on. All
-        ranks take the buckets in the same order. Rows of a table (IndexedSlices) come last, as the words'
-        gradient does; they are joined, not added up: a step's words are few, and the table is large.
+        The backward pass computes the last layers' gradients first and continues while a bucket is summed.
+        All ranks take the buckets in the same order. Rows of a table (IndexedSlices) come last, as the
+        words' gradient does; they are concatenated, not added: a step has few words, and the table is large.
         """
         tensors = list(tensors)
         if self.size == 1:
             return tensors
         rows = [index for index, tensor in enumerate(tensors) if isinstance(tensor, tf.IndexedSlices)]
         dense = [index for index in range(len(tensors)) if index not in rows]
-        summed: dict[int, Any] = {}
-        before: list[Any] = []
+        summed: dict[int, Tensor] = {}
+        before: list[Tensor] = []
         for bucket in buckets([(tensors[i].dtype.name, _bytes(tensors[i])) for i in dense], BUCKET_BYTES):
             with tf.control_dependencies(before):
                 before = self._sum([tensors[dense[place]] for place in bucket])
@@ -81,9 +87,11 @@ class CpuBackend(Backend):
             before = [summed[index].values]
         return [summed[index] for index in range(len(tensors))]
 
-    def _joined(self, rows: Any) -> Any:
+    def _joined(self, rows: Tensor) -> Tensor:
+        joined = cast("RowCollective", self._collective)  # supports_sparse_gradients says that it is one
+
         def join(values: np.ndarray, indices: np.ndarray) -> list[np.ndarray]:
-            return [self._collective.all_gather_rows(array) for array in (values, indices)]
+            return [joined.all_gather_rows(array) for array in (values, indices)]
 
         kinds = [rows.values.dtype, rows.indices.dtype]
         values, indices = tf.numpy_function(join, [rows.values, rows.indices], kinds)
@@ -91,7 +99,7 @@ class CpuBackend(Backend):
         indices.set_shape([None])
         return tf.IndexedSlices(values, indices, rows.dense_shape)
 
-    def _sum(self, tensors: list[Any]) -> list[Any]:
+    def _sum(self, tensors: list[Tensor]) -> list[Tensor]:
         def reduce(*arrays: np.ndarray) -> list[np.ndarray]:
             return self._collective.all_reduce_sum(arrays)
 
@@ -100,7 +108,7 @@ class CpuBackend(Backend):
             after.set_shape(before.shape)
         return summed
 
-    def broadcast(self, variables: Sequence[Any]) -> Any:
+    def broadcast(self, variables: Sequence[Tensor]) -> Tensor:
         if self.size == 1:
             return tf.no_op()
         mine = [variable if self.rank == 0 else tf.zeros_like(variable) for variable in variables]
@@ -113,16 +121,16 @@ class CpuBackend(Backend):
     def all_gather(self, value: Any) -> list[Any]:
         return self._collective.all_gather(value)
 
-    def gelu(self, x: Any) -> Any:
+    def gelu(self, x: Tensor) -> Tensor:
         return exact_gelu(x)
 
-    def dropout(self, x: Any, rate: float, seed: Any) -> Any:
+    def dropout(self, x: Tensor, rate: float, seed: Tensor) -> Tensor:
         return _dropout(rate)(x, seed)
 
-    def dropped_product(self, x: Any, y: Any, rate: float, seed: Any) -> Any:
+    def dropped_product(self, x: Tensor, y: Tensor, rate: float, seed: Tensor) -> Tensor:
         return _dropped_product(rate)(x, y, seed)
 
-    def all_finite(self, tensors: Sequence[Any], norm: Any) -> Any:
+    def all_finite(self, tensors: Sequence[Tensor], norm: Tensor) -> Tensor:
         return tf.math.is_finite(norm)
 
     def close(self) -> None:
@@ -135,23 +143,24 @@ def _threads() -> int:
     return int(os.environ.get("OMP_NUM_THREADS", "0")) or len(os.sched_getaffinity(0))
 
 
-def _bytes(tensor: Any) -> int:
-    return tensor.dtype.size * (tensor.shape.num_elements() or 0)
+def _bytes(tensor: Tensor) -> int:
+    size: int = tensor.dtype.size * (tensor.shape.num_elements() or 0)
+    return size
 
 
 def amp_obstacle() -> str:
-    """Say why bfloat16 cannot be had on this machine with this TensorFlow; "" if it can."""
+    """Explain why bfloat16 is impossible on this machine with this TensorFlow; "" if it is possible."""
     rewriter = tf.ConfigProto().graph_options.rewrite_options
     if not any(hasattr(rewriter, option) for option in _AMP_OPTIONS):
         return f"TensorFlow {tf.__version__} has no bfloat16 on CPUs, TensorFlow 2 has"
-    asked = os.environ.get(onednn.VARIABLE, "")
-    if asked == "0":
+    setting = os.environ.get(onednn.VARIABLE, "")
+    if setting == "0":
         return "TF_ENABLE_ONEDNN_OPTS=0 switches oneDNN off"
-    if asked != "1" and tuple(map(int, tf.__version__.split(".")[:2])) < onednn.SINCE:
+    if setting != "1" and tuple(map(int, tf.__version__.split(".")[:2])) < onednn.SINCE:
         return f"oneDNN is off in TensorFlow {tf.__version__}; 2.9 and newer have it"
     flags = _cpu_flags()
     if "avx512f" not in flags and "avx_ne_convert" not in flags:
-        return "oneDNN computes bfloat16 on CPUs with AVX-512 only, this one has none"
+        return "oneDNN computes bfloat16 only on CPUs with AVX-512, this one has none"
     return ""
 
 
@@ -161,26 +170,26 @@ def _cpu_flags() -> Sequence[str]:
     return lines[0].split() if lines else ()
 
 
-def _dropout(rate: float) -> Callable[..., Any]:
+def _dropout(rate: float) -> Callable[..., Tensor]:
     keep = 1.0 / (1.0 - rate)
 
-    @tf.custom_gradient
-    def drop(x: Any, seed: Any) -> tuple[Any, Any]:
-        kept = _kept(tf.shape(x), rate, seed)  # a byte an element is held for the backward pass
+    @custom_gradient
+    def drop(x: Tensor, seed: Tensor) -> tuple[Tensor, Gradient]:
+        kept = _kept(tf.shape(x), rate, seed)  # one byte per element is kept for the backward pass
         return x * _mask(kept, keep), lambda above: (above * _mask_when(above, kept, keep), None)
 
     return drop
 
 
-def _dropped_product(rate: float) -> Callable[..., Any]:
+def _dropped_product(rate: float) -> Callable[..., Tensor]:
     keep = 1.0 / (1.0 - rate)
 
-    @tf.custom_gradient
-    def product(x: Any, y: Any, seed: Any) -> tuple[Any, Any]:
+    @custom_gradient
+    def product(x: Tensor, y: Tensor, seed: Tensor) -> tuple[Tensor, Gradient]:
         kept = _kept(tf.shape(x), rate, seed)
 
-        def gradient(above: Any) -> tuple[Any, Any, Any]:
-            # Dropping again costs a pass; holding what was dropped, for attention a quarter of the memory.
+        def gradient(above: Tensor) -> tuple[Tensor, Tensor, None]:
+            # Dropping again costs a pass; keeping what was dropped costs attention a quarter of its memory.
             mask = _mask_when(above, kept, keep)
             below = tf.matmul(above, y, transpose_b=True) * mask
             return below, tf.matmul(x * mask, above, transpose_a=True), None
@@ -190,21 +199,22 @@ def _dropped_product(rate: float) -> Callable[..., Any]:
     return product
 
 
-def _mask(kept: Any, factor: float) -> Any:
+def _mask(kept: Tensor, factor: float) -> Tensor:
     return tf.cast(kept, tf.float32) * factor
 
 
-def _mask_when(above: Any, kept: Any, factor: float) -> Any:
-    """Give the mask, not before the gradient is there: the forward pass would hold every mask as floats."""
+def _mask_when(above: Tensor, kept: Tensor, factor: float) -> Tensor:
+    """Build the mask when the gradient `above` exists: earlier, every mask would be kept as floats."""
     with tf.control_dependencies([above]):
         return _mask(tf.identity(kept), factor)
 
 
-def _kept(shape: Any, rate: float, seed: Any) -> Any:
+def _kept(shape: Tensor, rate: float, seed: Tensor) -> Tensor:
     """Draw a bool for each element, False with probability `rate`.
 
-    Random numbers are the dearest part of dropout, so one of 32 bits serves four elements: a byte below the
-    threshold is dropped. The threshold is a multiple of 1/256; it is drawn too, so that its mean is `rate`.
+    Generating random numbers costs most of dropout's time, so one of 32 bits serves four elements: an element
+    whose byte is below the threshold is dropped. The threshold is a multiple of 1/256 and itself drawn, so
+    that its mean is `rate`.
     """
     count = tf.reduce_prod(shape)
     words = _random_words((count + 3) // 4 + 1, seed)
@@ -214,7 +224,7 @@ def _kept(shape: Any, rate: float, seed: Any) -> Any:
     return tf.reshape(drawn >= threshold, shape)
 
 
-def _random_words(count: Any, seed: Any) -> Any:
+def _random_words(count: Tensor, seed: Tensor) -> Tensor:
     if hasattr(tf.raw_ops, "StatelessRandomUniformFullInt"):
         return tf.random.stateless_uniform([count], seed, None, None, tf.int32)
     return tf.random.stateless_uniform([count], seed, -(2**31), 2**31 - 1, tf.int32)  # TF 1.15

@@ -1,6 +1,6 @@
 """Ascend NPUs through CANN's TensorFlow adapter: graph and session, gradients summed by HCCL.
 
-Sources: the adapter's public source (Ascend/tensorflow) and the migration guide of the CANN documentation.
+Sources: the adapter's public source (Ascend/tensorflow) and the migration guide in the CANN documentation.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 import threading
-from typing import Any, Sequence
+from typing import TYPE_CHECKING, Any, Sequence, cast
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -24,18 +24,22 @@ from bert.backend.adapter import AdapterError
 from bert.backend.base import Backend
 from bert.backend.npu_options import NpuOptions
 from bert.cluster import Cluster
-from bert.model import exact_gelu
+from bert.fused import Gradient, custom_gradient, exact_gelu
 
-FUSED_BYTES = 64 << 20  # gradients travel in groups of about this size, the last layers' first
+if TYPE_CHECKING:
+    from bert.backend.npu_options import Parameter
+    from bert.interfaces import LossScaleManager, Tensor
+
+FUSED_BYTES = 64 << 20  # gradients are summed in groups of about this size, the last layers' first
 _BY_ID = 2  # HCCL's `fusion`: operations of the same fusion_id become one
 _REDUCIBLE = (tf.float32, tf.float16, tf.int32, tf.int16, tf.int8)  # what HCCL can add
 
 
 class NpuBackend(Backend):
-    """Run a rank on one NPU.
+    """A rank on one NPU.
 
-    HCCL is initialised here, once for the life of the process: open the backend when the data is ready,
-    as the ranks' clocks (HCCL_CONNECT_TIMEOUT) start now.
+    HCCL is initialised here, once for the life of the process: create the backend when the data is ready,
+    as HCCL's timeout for connecting the ranks (HCCL_CONNECT_TIMEOUT) starts now.
     """
 
     name = "npu"
@@ -44,19 +48,19 @@ class NpuBackend(Backend):
     loads_on_every_rank = True
 
     def __init__(self, cluster: Cluster, options: NpuOptions) -> None:
-        """Open the device. AdapterError: no adapter, a misleading environment, or another rank than ours."""
+        """Open the device. AdapterError: no adapter, conflicting variables, or another rank table in HCCL."""
         problems = adapter.environment_problems(os.environ)
-        problems += ["--{}: {}".format(*problem) for problem in options.problems()]
+        problems += [f"--{flag}: {problem}" for flag, problem in options.problems()]
         if problems:
             raise AdapterError("; ".join(problems))
         self._adapter = adapter.find()
         self.rank, self.size = cluster.rank, cluster.size
         self.steps_per_call = options.steps_per_call
         self._options, self._rank_dir = options, cluster.rank_dir
-        self._loops: dict[Any, Any] = {}  # graph -> the loop over its training step
-        self._loaded: dict[Any, int] = {}  # session -> steps a call makes
-        self._next_group: dict[Any, int] = {}  # graph -> fusion id of the next collective
-        self._gathers: dict[int, tuple[Any, Any, Any]] = {}  # width -> session, input, output
+        self._loops: dict[Tensor, Any] = {}  # graph -> the loop over its training step
+        self._loaded: dict[Tensor, int] = {}  # session -> steps that a call makes
+        self._next_group: dict[Tensor, int] = {}  # graph -> fusion id of the next collective
+        self._gathers: dict[int, tuple[Tensor, Tensor, Tensor]] = {}  # width -> session, input, output
         self._open()
 
     def _open(self) -> None:
@@ -69,27 +73,26 @@ class NpuBackend(Backend):
         _exit_on_sigterm()
         self._check_rank()
         if self.rank == 0:
-            print("npu: %s, %d ranks, precision %s" % (
-                self._adapter, self.size, self._options.precision), flush=True)  # fmt: skip
+            print(f"npu: {self._adapter}, {self.size} ranks, precision {self._options.precision}", flush=True)
 
     def _check_rank(self) -> None:
-        """Compare HCCL's idea of our place with the launcher's: the data is shared out by the latter."""
+        """Compare HCCL's rank with the launcher's, by which the data is divided between the ranks."""
         if not (os.environ.get("RANK_TABLE_FILE") or os.environ.get("CM_CHIEF_IP")):
             return
         hccl = self._adapter.hccl
-        theirs = (hccl.get_rank_id(), hccl.get_rank_size())
-        if theirs != (self.rank, self.size):
+        rank, size = hccl.get_rank_id(), hccl.get_rank_size()
+        if (rank, size) != (self.rank, self.size):
             self.close()
             raise AdapterError(
-                "HCCL says rank %d of %d, the launcher says rank %d of %d; let all read one rank table"
-                % (*theirs, self.rank, self.size)
+                f"HCCL says rank {rank} of {size}, the launcher says rank {self.rank} of {self.size};"
+                " give all processes the same rank table"
             )
 
-    def session_config(self) -> Any:
+    def session_config(self) -> Tensor:
         config = tf.ConfigProto(allow_soft_placement=True)
         config.graph_options.optimizer_options.global_jit_level = config_pb2.OptimizerOptions.OFF
         rewrite = config.graph_options.rewrite_options
-        # As in the adapter's own options; where these are given it does not switch memory_optimization off.
+        # As in the adapter's own options; when options are given it does not switch memory_optimization off.
         rewrite.remapping = rewrite.memory_optimization = RewriterConfig.OFF
         optimizer = rewrite.custom_optimizers.add()
         optimizer.name = "NpuOptimizer"
@@ -97,7 +100,7 @@ class NpuBackend(Backend):
             _set(optimizer.parameter_map[name], value)
         return config
 
-    def all_reduce_sum(self, tensors: Sequence[Any]) -> list[Any]:
+    def all_reduce_sum(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         tensors = [tf.convert_to_tensor(tensor) for tensor in tensors]
         if self.size == 1:
             return tensors
@@ -110,15 +113,15 @@ class NpuBackend(Backend):
         reduce = self._adapter.hccl_ops.allreduce
         return [reduce(tensor, "sum", _BY_ID, group) for tensor, group in zip(tensors, groups)]
 
-    def _groups(self, tensors: Sequence[Any]) -> list[int]:
-        """Give fusion ids that no earlier collective of this graph has: one fused with its input hangs."""
+    def _groups(self, tensors: Sequence[Tensor]) -> list[int]:
+        """Choose fusion ids that are new in this graph: a collective fused with its own input hangs."""
         graph = tf.get_default_graph()
         first = self._next_group.get(graph, 0)
         groups = [first + group for group in fused_groups([_bytes(tensor) for tensor in tensors])]
         self._next_group[graph] = max(groups) + 1
         return groups
 
-    def broadcast(self, variables: Sequence[Any]) -> Any:
+    def broadcast(self, variables: Sequence[Tensor]) -> Tensor:
         if self.size == 1:
             return tf.no_op()
         groups, updates = self._groups(variables), []
@@ -136,7 +139,7 @@ class NpuBackend(Backend):
     def all_gather(self, value: Any) -> list[Any]:
         data = json.dumps(value).encode()
         lengths = self._gather(np.array([len(data)], np.int32))[:, 0]
-        # A power of two, so that few shapes, each a compilation, occur.
+        # A power of two, as every shape is compiled once.
         width = 1 << max(8, int(lengths.max() - 1).bit_length())
         padded = np.frombuffer(data.ljust(width, b" "), np.int32)
         return [json.loads(row.tobytes().decode()) for row in self._gather(padded)]
@@ -144,7 +147,7 @@ class NpuBackend(Backend):
     def _gather(self, values: np.ndarray) -> np.ndarray:
         """Collect int32 [W] of every rank: [size, W]. Each width has a graph and a session of its own."""
         if self.size == 1:
-            return values[None]
+            return values.reshape(1, -1)
         if len(values) not in self._gathers:
             with tf.Graph().as_default():
                 given = tf.placeholder(tf.int32, values.shape)
@@ -152,23 +155,24 @@ class NpuBackend(Backend):
                 session = tf.Session(config=self.session_config())
             self._gathers[len(values)] = session, given, every
         session, given, every = self._gathers[len(values)]
-        return session.run(every, {given: values}).reshape(self.size, len(values))
+        gathered: np.ndarray = session.run(every, {given: values})
+        return gathered.reshape(self.size, len(values))
 
-    def gelu(self, x: Any) -> Any:
-        """Give the device's fused gelu, the tanh approximation, or the exact one built of operations."""
+    def gelu(self, x: Tensor) -> Tensor:
+        """Use the device's fused gelu, a tanh approximation, or the exact one built of operations."""
         return self._adapter.unary_ops.gelu(x) if self._options.npu_bert_fused_gelu else exact_gelu(x)
 
-    def dropout(self, x: Any, rate: float, seed: Any) -> Any:
-        """Drop by the device's generator, or TensorFlow's; neither takes `seed`: a resume drops others."""
+    def dropout(self, x: Tensor, rate: float, seed: Tensor) -> Tensor:
+        """Drop by the device's generator or TensorFlow's; neither takes `seed`, so a resumed run differs."""
         if self._options.npu_bert_npu_dropout:
             return self._adapter.npu_ops.dropout(x, 1.0 - rate)
         return tf.nn.dropout(x, rate=rate)
 
-    def gather(self, table: Any, ids: Any) -> Any:
+    def gather(self, table: Tensor, ids: Tensor) -> Tensor:
         return dense_gather(table, ids) if self._options.npu_gather else tf.gather(table, ids)
 
-    def all_finite(self, tensors: Sequence[Any], norm: Any) -> Any:
-        """Ask the device's overflow flag: where results saturate, an overflow leaves no inf behind."""
+    def all_finite(self, tensors: Sequence[Tensor], norm: Tensor) -> Tensor:
+        """Read the device's overflow flag: where results saturate, an overflow leaves no inf behind."""
         finite = tf.math.is_finite(norm)
         if self._adapter.inf_nan():
             return finite
@@ -176,8 +180,8 @@ class NpuBackend(Backend):
         # int32 where the operation is the second one (since adapter r1.10.0), float32 before.
         return tf.logical_and(finite, tf.reduce_all(tf.equal(status, tf.zeros_like(status))))
 
-    def _overflow_status(self, after: Sequence[Any]) -> Any:
-        """Read the flag when `after` has been computed, and clear it for the next step."""
+    def _overflow_status(self, after: Sequence[Tensor]) -> Tensor:
+        """Read the flag once `after` is computed, and clear it for the next step."""
         ops = self._adapter.float_status
         if _without_input(getattr(ops, "npu_get_float_status_v2", None)):
             with tf.control_dependencies(list(after)):
@@ -194,25 +198,25 @@ class NpuBackend(Backend):
         with tf.control_dependencies([cleared]):
             return tf.identity(status)
 
-    def loss_scale_manager(self, scale: float, initial: float) -> Any:
+    def loss_scale_manager(self, scale: float, initial: float) -> LossScaleManager | None:
         managers = self._adapter.loss_scale
         if managers is None:
             return None
         before = set(map(id, tf.global_variables()))
         if scale >= 1:
             manager = managers.FixedLossScaleManager(loss_scale=scale)
-        else:  # the seed's: doubled after 1000 good steps, halved after 2 bad ones
+        else:  # as in the original script: doubled after 1000 good steps, halved after 2 bad ones
             manager = managers.ExponentialUpdateLossScaleManager(
                 init_loss_scale=initial, incr_every_n_steps=1000, decr_every_n_nan_or_inf=2, decr_ratio=0.5
             )
         manager.variables = [variable for variable in tf.global_variables() if id(variable) not in before]
-        return manager
+        return cast("LossScaleManager", manager)
 
-    def train_op(self, step: Any) -> Any:
+    def train_op(self, step: Tensor) -> Tensor:
         """Wrap a step into the loop on the device.
 
-        util.IterationPerLoop is util.set_iteration_per_loop in two halves; only with it the count can be
-        changed later without a second loop operation, which the adapter, going by the name, would not see.
+        util.IterationPerLoop is util.set_iteration_per_loop in two halves; only with it can the count be
+        changed later without a second loop operation, which the adapter, searching by name, would not find.
         """
         step = tf.group(step)
         if self.steps_per_call == 1:
@@ -221,25 +225,25 @@ class NpuBackend(Backend):
         self._loops[tf.get_default_graph()] = loop
         return loop.create_iteration_per_loop_var(step)
 
-    def run_steps(self, session: Any, fetches: Any, count: int) -> Any:
-        """Run the device's loop; for a last, shorter one load its count, so that no step is too many."""
+    def run_steps(self, session: Tensor, fetches: Any, count: int) -> Any:
+        """Run the device's loop; load the count of a last, shorter one first, so that no step is extra."""
         loop = self._loops.get(session.graph)
         if loop is None:
             return super().run_steps(session, fetches, count)
         if count > self.steps_per_call:
-            raise ValueError(f"{count} steps; a call makes at most {self.steps_per_call}")
+            raise ValueError(f"{count} steps: a call makes at most {self.steps_per_call}")
         if self._loaded.get(session) != count:
             loop.load_iteration_per_loop_var(session, count)
             self._loaded[session] = count
         return session.run(fetches)
 
     def close(self) -> None:
-        """Shut the device down, once. Errors are printed, not raised: a first one may be on its way."""
+        """Shut the device down, once. Errors are printed, not raised: they would hide an earlier one."""
         stop, self._stop = self._stop, None
         if stop is None:
             return
         atexit.unregister(self.close)
-        for session, _, _ in self._gathers.values():  # while the engine that holds their graphs is there
+        for session, _, _ in self._gathers.values():  # before the engine that holds their graphs ends
             session.close()
         try:
             self._control.run(stop)
@@ -249,9 +253,9 @@ class NpuBackend(Backend):
 
 
 def fused_groups(sizes: Sequence[int], limit: int = FUSED_BYTES) -> list[int]:
-    """Number groups of neighbours of at most `limit` bytes (a larger one is alone), last to first.
+    """Number groups of neighbours of at most `limit` bytes (a larger tensor is alone), last to first.
 
-    The backward pass makes the last layers' gradients first: group 0 can travel while the rest is computed.
+    The backward pass computes the last layers' gradients first: group 0 is summed while the rest is computed.
     """
     groups, group, held = [0] * len(sizes), 0, 0
     for index in reversed(range(len(sizes))):
@@ -262,13 +266,13 @@ def fused_groups(sizes: Sequence[int], limit: int = FUSED_BYTES) -> list[int]:
     return groups
 
 
-def dense_gather(table: Any, ids: Any) -> Any:
-    """Look rows up with a dense gradient: one sum by segment on the device instead of IndexedSlices."""
+def dense_gather(table: Tensor, ids: Tensor) -> Tensor:
+    """Look up rows with a dense gradient: one sum by segment on the device instead of IndexedSlices."""
     rows = int(table.shape[0])
 
-    @tf.custom_gradient
-    def look_up(values: Any) -> Any:
-        def gradient(upstream: Any) -> Any:
+    @custom_gradient
+    def look_up(values: Tensor) -> tuple[Tensor, Gradient]:
+        def gradient(upstream: Tensor) -> Tensor:
             return tf.math.unsorted_segment_sum(upstream, ids, rows)
 
         return tf.gather(values, ids), gradient
@@ -277,18 +281,18 @@ def dense_gather(table: Any, ids: Any) -> Any:
 
 
 def _without_input(operation: Any) -> bool:
-    """Whether a generated operation is there and takes nothing but a name.
+    """Tell whether a generated operation exists and takes nothing but a name.
 
     NpuGetFloatStatusV2 of r1.8.0 and r1.9.0 takes a list of addresses, and their own Python does not use it.
     """
     return operation is not None and not set(inspect.signature(operation).parameters) - {"name"}
 
 
-def _bytes(tensor: Any) -> int:
-    return int(np.prod(tensor.shape.as_list(), dtype=np.int64)) * tensor.dtype.size
+def _bytes(tensor: Tensor) -> int:
+    return int(np.prod(tensor.shape.as_list(), dtype=np.int64)) * int(tensor.dtype.size)
 
 
-def _set(value: Any, given: Any) -> None:
+def _set(value: Tensor, given: Parameter) -> None:
     """Fill an attribute value: .b, .i or .s by the Python type; bool before int, which it also is."""
     if isinstance(given, bool):
         value.b = given
@@ -299,7 +303,7 @@ def _set(value: Any, given: Any) -> None:
 
 
 def _exit_on_sigterm() -> None:
-    """Let SIGTERM unwind the program, so that `finally` closes the device; a program's own handler stays."""
+    """Let SIGTERM unwind the program, so that `finally` closes the device; keep a program's own handler."""
     if threading.current_thread() is not threading.main_thread():
         return
     if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:

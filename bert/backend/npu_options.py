@@ -1,4 +1,4 @@
-"""What the program's flags ask of the NPU, and how the adapter is told. Stdlib only: it is checked early.
+"""The NPU's options: from the program's flags to the adapter's parameter map. Stdlib only: checked early.
 
 Keys and types of the parameter map: the TensorFlow adapter's session configuration (tfmigr1_tfadapi in the
 CANN documentation).
@@ -11,7 +11,7 @@ import json
 import os
 import re
 from dataclasses import dataclass
-from typing import Any, Iterator, Union
+from typing import Any, Iterator, Mapping, Union
 
 Parameter = Union[bool, int, str]
 # The adapter's modes, and what a float32 model is computed in, the type of the matrix products' inputs first
@@ -28,14 +28,14 @@ PRECISION_MODES: dict[str, tuple[str, ...]] = {
     "cube_fp16in_fp32out": ("fp16", "fp32"),
     "allow_fp32_to_bf16": ("bf16", "fp32"),
 }
-MOST_STEPS = 2**31 - 1  # of a loop: the adapter keeps the number in 32 bits
+MOST_STEPS = 2**31 - 1  # of a loop: the adapter stores the number in 32 bits
 MOST_DUMPS = 100  # steps and ranges in a data_dump_step
 _FP_POINT, _BP_POINT = "FP_POINT", "BP_POINT"
 
 
 @dataclass(frozen=True)
 class NpuOptions:
-    """Hold the NPU flags under their names on the command line; on CPU none of them has an effect."""
+    """The NPU flags under their names on the command line; on CPU none of them has an effect."""
 
     amp: bool = True
     precision_mode: str = ""
@@ -52,7 +52,7 @@ class NpuOptions:
     data_dump_path: str = ""
     over_dump: bool = False
     over_dump_path: str = ""
-    enable_exception_dump: int = -1  # below 0: as the adapter does by default
+    enable_exception_dump: int = -1  # below 0: the adapter's default
 
     @classmethod
     def from_flags(cls, flags: Any) -> NpuOptions:
@@ -63,10 +63,7 @@ class NpuOptions:
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield (flag, what is wrong and what to do) for values that the adapter would refuse."""
         if self.precision_mode and self.precision_mode not in PRECISION_MODES:
-            yield (
-                "precision_mode",
-                "{!r} is none of {}".format(self.precision_mode, ", ".join(PRECISION_MODES)),
-            )
+            yield "precision_mode", f"{self.precision_mode!r} is none of {', '.join(PRECISION_MODES)}"
         if not 1 <= self.iterations_per_loop <= MOST_STEPS:
             yield "iterations_per_loop", f"{self.iterations_per_loop} is outside 1 to {MOST_STEPS}"
         if self.profiling_options and not _is_object(self.profiling_options):
@@ -75,7 +72,7 @@ class NpuOptions:
 
     def _dump_problems(self) -> Iterator[tuple[str, str]]:
         if self.data_dump_flag and self.over_dump:
-            yield "over_dump", "the adapter dumps either data or overflows; leave one of the two out"
+            yield "over_dump", "the adapter dumps either data or overflows; leave out one of the two"
         problem = _dump_problem(self.data_dump_step)
         if problem:
             yield "data_dump_step", problem
@@ -83,8 +80,8 @@ class NpuOptions:
         if not -1 <= dump <= 2:  # only the newest adapter refuses it itself
             yield "enable_exception_dump", f"{dump} is none of 0, 1, 2, and not -1 (CANN's default)"
 
-    def parameters(self, rank_dir: str, environ: Any = os.environ) -> dict[str, Parameter]:
-        """Give the parameter map of a session: bool, int and str values go into .b, .i and .s."""
+    def parameters(self, rank_dir: str, environ: Mapping[str, str] = os.environ) -> dict[str, Parameter]:
+        """Build the parameter map of a session: bool, int and str values go into .b, .i and .s."""
         values: dict[str, Parameter] = {
             "use_off_line": True,
             "enable_data_pre_proc": self.npu_bert_use_tdt,
@@ -101,21 +98,24 @@ class NpuOptions:
 
     @property
     def steps_per_call(self) -> int:
-        """Steps of the loop on the device; without the data there (npu_bert_use_tdt=False) it cannot loop."""
+        """Steps of the device's loop; with npu_bert_use_tdt=False, no data is there and it cannot loop."""
         return self.iterations_per_loop if self.npu_bert_use_tdt else 1
 
     @property
     def precision(self) -> str:
-        """Mixed precision for --amp; else float32, but for matrix products: CANN makes them in float16."""
+        """Mixed precision for --amp; else float32, but for matrix products, which CANN makes in float16."""
         return self.precision_mode or ("allow_mix_precision" if self.amp else "allow_fp32_to_fp16")
 
     @property
     def computes_in(self) -> tuple[str, ...]:
-        """The types that the model is computed in: fp16, bf16, fp32."""
+        """The types in which the model is computed: fp16, bf16, fp32."""
         return PRECISION_MODES[self.precision]
 
-    def _profiling(self, rank_dir: str, environ: Any) -> dict[str, Parameter]:
-        """FP_POINT and BP_POINT are the seed's names of the first forward and the last backward operation."""
+    def _profiling(self, rank_dir: str, environ: Mapping[str, str]) -> dict[str, Parameter]:
+        """Build the profiler's parameters.
+
+        As in the original script, FP_POINT and BP_POINT name the first forward and last backward operation.
+        """
         if not self.profiling:
             return {}
         folder = _folder("", rank_dir, "profiling")
@@ -139,23 +139,25 @@ class NpuOptions:
 
 
 def _folder(given: str, rank_dir: str, name: str) -> str:
-    """Make the folder that a dump goes to: the adapter refuses a session whose folder is not there."""
+    """Make the folder of a dump: the adapter refuses a session whose folder does not exist."""
     path = os.path.abspath(given or os.path.join(rank_dir or ".", name))
     os.makedirs(path, exist_ok=True)
     return path
 
 
 def _dump_problem(steps: str) -> str:
-    """Say what of a list of steps to dump the adapter would refuse; "" when it takes them."""
+    """Describe what the adapter would refuse in a list of steps to dump; "" if it accepts them."""
     parts = steps.split("|") if steps else []
     if not all(re.match(r"[0-9]+(-[0-9]+)?\Z", part) for part in parts):
         return f"{steps!r}; give steps and ranges with | between them, such as 0|5|10-20"
     if len(parts) > MOST_DUMPS:
-        return f"{len(parts)} steps and ranges; the adapter takes at most {MOST_DUMPS}, a range is one"
+        return (
+            f"{len(parts)} steps and ranges; the adapter takes at most {MOST_DUMPS}, and a range counts once"
+        )
     for part in parts:
         first, dash, last = part.partition("-")
         if dash and int(first) >= int(last):
-            return f"{part}: a range must end above its first step, such as 10-20"
+            return f"{part}: a range must end above its first step; give one such as 10-20"
     return ""
 
 

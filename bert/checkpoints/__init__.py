@@ -1,1 +1,1 @@
-"""Checkpoints: read, indexed, written, resumed from."""
+"""Checkpoints: names and shapes (index), values (reader), files (store), resuming a run (resume)."""

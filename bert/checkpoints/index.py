@@ -1,4 +1,4 @@
-"""Say what a checkpoint holds without TensorFlow: names and shapes. Stdlib only.
+"""Read the names and shapes in a checkpoint without TensorFlow. Stdlib only.
 
 A TensorFlow V2 index is a LevelDB table (leveldb/doc/table_format.md) whose values are BundleEntryProto
 messages (tensorflow/core/protobuf/tensor_bundle.proto); a safetensors file begins with a JSON header.
@@ -15,10 +15,11 @@ Shape = Tuple[int, ...]
 _MAGIC = 0xDB4775248B80FB57
 _FOOTER = 48
 _HEADER_LIMIT = 100 << 20
+NO_CHECKPOINT = "no checkpoint; give a prefix (PREFIX.index exists) or safetensors"
 
 
 def find(path: str) -> str | None:
-    """Give the file that describes the checkpoint `path` names; None when there is none."""
+    """Find the file that describes the checkpoint at `path`; None if there is none."""
     found = files(path)
     return found[0] if found else None
 
@@ -33,7 +34,7 @@ def files(path: str) -> list[str]:
 
 
 def _in_folder(folder: str) -> list[str]:
-    """Prefer model.safetensors, then what an index of several files names, then the only checkpoint."""
+    """Prefer model.safetensors, then the files named by an index, then the only checkpoint."""
     whole = os.path.join(folder, "model.safetensors")
     index = whole + ".index.json"
     if os.path.isfile(whole):
@@ -50,7 +51,7 @@ def _listed(folder: str, index: str) -> list[str]:
             names = sorted({str(name) for name in json.load(stream)["weight_map"].values()})
     except (ValueError, KeyError, TypeError, AttributeError):
         return []
-    # A name that leads out of the folder is no file of this checkpoint.
+    # Only base names: a name that leads out of the folder is not a file of this checkpoint.
     paths = [os.path.join(folder, os.path.basename(name)) for name in names]
     return paths if all(map(os.path.isfile, paths)) else []
 
@@ -59,7 +60,7 @@ def describe(path: str) -> dict[str, Shape]:
     """Read names and shapes. ValueError: the file is damaged or of another kind."""
     found = files(path)
     if not found:
-        raise ValueError("no checkpoint; give a prefix (PREFIX.index exists) or safetensors")
+        raise ValueError(NO_CHECKPOINT)
     if not found[0].endswith(".safetensors"):
         return _tensor_bundle(found[0])
     result: dict[str, Shape] = {}
@@ -115,7 +116,7 @@ def _varint(data: bytes, position: int) -> tuple[int, int]:
 
 
 def _entries(block: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Walk a block: each key shares a prefix with the one before."""
+    """Yield a block's keys and values; each key shares a prefix with the one before."""
     restarts = struct.unpack("<I", block[-4:])[0]
     end, position, key = len(block) - 4 - 4 * restarts, 0, b""
     while position < end:

@@ -1,11 +1,11 @@
-"""Read weights from TensorFlow or safetensors checkpoints, and put them into the variables of a session."""
+"""Read weights from TensorFlow or safetensors checkpoints, and load them into the variables of a session."""
 
 from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Callable, Iterator, Mapping
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -16,6 +16,9 @@ from bert.checkpoints import index, store
 from bert.config import BertConfig
 from bert.errors import CheckpointError
 
+if TYPE_CHECKING:
+    from bert.interfaces import Tensor
+
 _TYPES = {
     "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "I32": "<i4", "I16": "<i2",
     "I8": "i1", "U8": "u1", "BOOL": "?",
@@ -24,7 +27,7 @@ _TYPES = {
 
 @dataclass(frozen=True)
 class Loaded:
-    """Say what a checkpoint gave, by Google's names."""
+    """The variables that a checkpoint had and lacked, by Google's names."""
 
     path: str
     used: tuple[str, ...]
@@ -32,10 +35,10 @@ class Loaded:
     unused: tuple[str, ...]
 
     def lines(self) -> list[str]:
-        """Report for people."""
+        """Describe it in lines for people."""
         lines = [f"{self.path}: {len(self.used)} variables loaded"]
         if self.missing:
-            lines.append("not in it, so new: {}".format(", ".join(self.missing)))
+            lines.append(f"not in it, so new: {', '.join(self.missing)}")
         slots = [name for name in self.unused if names.is_slot(name)]
         others = [name for name in self.unused if not names.is_slot(name)]
         if slots:
@@ -63,9 +66,9 @@ def check(path: str, config: BertConfig) -> None:
 
 
 class Reading:
-    """Read a checkpoint ("": none) in a thread of its own, while the caller builds its graph.
+    """A checkpoint ("": none) that is read in a thread while the caller builds its graph.
 
-    slots: False takes the names of the optimizer's slots and the step alone; they are another training's.
+    slots: False reads only the names of the optimizer's slots and the step; they are of another training.
     """
 
     def __init__(self, path: str, slots: bool = True) -> None:
@@ -78,22 +81,22 @@ class Reading:
         return [(name, self._kept(name, value)) for name, value in (read(self.path) if self.path else ())]
 
     def _kept(self, name: str, value: np.ndarray) -> np.ndarray:
-        # A session would copy a transposed view, and wait for it.
+        # Contiguous: a session would copy a transposed view, and wait for it.
         return np.asarray(value, order="C") if self.wants(name) else np.empty(0)
 
     def wants(self, name: str) -> bool:
-        """Tell whether a variable's value is taken, if the checkpoint has it."""
+        """Tell whether a variable's value is used if the checkpoint has it."""
         return self.slots or not names.is_slot(name)
 
     def take(self) -> list[tuple[str, np.ndarray]]:
-        """Give once what was read, and hold it no longer. CheckpointError: as `read` says."""
+        """Hand over what was read; works once. CheckpointError: as `read` says."""
         return self._entries.pop().result()
 
 
-def initialize(session: Any, variables: Mapping[str, Any], reading: Reading) -> Loaded:
-    """Give every variable of the graph its first value: the checkpoint's for `variables`, else a new one.
+def initialize(session: Tensor, variables: Mapping[str, Tensor], reading: Reading) -> Loaded:
+    """Initialise every variable of the graph: `variables` from the checkpoint if it has them, else anew.
 
-    One call of the session for all: a device that compiles a graph for each call does it once.
+    In one call of the session: a device that compiles a graph for each call compiles once.
     """
     values, unused = {}, []
     wanted = set(filter(reading.wants, variables))
@@ -114,10 +117,10 @@ def initialize(session: Any, variables: Mapping[str, Any], reading: Reading) -> 
     return loaded
 
 
-def _zeros(variables: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Give zeros for moments and accumulators that have no value; one array for all of a shape.
+def _zeros(variables: Mapping[str, Tensor], given: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Make zeros for moments and accumulators that have no value; one array for all of a shape.
 
-    TensorFlow would fold these into the graph as constants, and keep them beside the variables.
+    Made by TensorFlow, they would be folded into the graph as constants and kept beside the variables.
     """
     kinds = {
         name: (tuple(variable.shape.as_list()), variable.dtype.base_dtype.as_numpy_dtype)
@@ -129,7 +132,7 @@ def _zeros(variables: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, 
 
 
 def read(path: str) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield (name as Google's, value) of a checkpoint; one that this program wrote is verified first.
+    """Yield (Google's name, value) of a checkpoint; one that this program wrote is verified first.
 
     Raises:
         CheckpointError: there is none, or it is damaged.
@@ -137,7 +140,7 @@ def read(path: str) -> Iterator[tuple[str, np.ndarray]]:
     try:
         files = index.files(path)
         if not files:
-            raise ValueError("no checkpoint; give a prefix (PREFIX.index exists) or safetensors")
+            raise ValueError(index.NO_CHECKPOINT)
         if files[0].endswith(".safetensors"):
             yield from _safetensors(files)
         else:
@@ -163,7 +166,7 @@ def _safetensors(files: list[str]) -> Iterator[tuple[str, np.ndarray]]:
     for path in files:
         with open(path, "rb") as stream:
             held = _deserialized(stream.read())
-        while held:  # taken out one by one: a checkpoint is large
+        while held:  # removed one by one, as a checkpoint is large
             name, entry = held.pop()
             google, transposed = names.from_hf(name)
             value = _value(name, entry)
@@ -171,26 +174,28 @@ def _safetensors(files: list[str]) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def _deserialized(data: bytes) -> list[tuple[str, dict[str, Any]]]:
-    from safetensors import SafetensorError, deserialize
+    import safetensors
 
+    deserialize: Callable[[bytes], list[tuple[str, dict[str, Any]]]] = safetensors.deserialize
     try:
         return list(deserialize(data))
-    except SafetensorError as error:
+    except safetensors.SafetensorError as error:
         raise ValueError(f"damaged safetensors: {error}") from None
 
 
 def _value(name: str, entry: Mapping[str, Any]) -> np.ndarray:
-    """Give an array; BF16, which numpy lacks, becomes float32."""
+    """Decode an array; BF16, which numpy lacks, becomes float32."""
     kind = entry["dtype"]
     if kind not in _TYPES:
         raise ValueError(f"{name}: values of type {kind} cannot be read")
-    flat = np.frombuffer(entry["data"], _TYPES[kind])
+    flat: np.ndarray = np.frombuffer(entry["data"], _TYPES[kind])
     if kind == "BF16":
         flat = (flat.astype(np.uint32) << 16).view(np.float32)
-    return flat.reshape(entry["shape"])
+    shape: list[int] = entry["shape"]
+    return flat.reshape(shape)
 
 
-def values(session: Any, variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
+def values(session: Tensor, variables: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
     """Fetch variables by name."""
     fetched: dict[str, np.ndarray] = session.run(dict(variables))
     return fetched

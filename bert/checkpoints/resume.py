@@ -1,4 +1,4 @@
-"""Decide where a run begins: at its own newest checkpoint, else at init_checkpoint, else at new weights."""
+"""Decide where a run starts: at its own newest checkpoint, else at init_checkpoint, else at new weights."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ _NOT_NUMERICS = ("save_checkpoints_steps", "keep_checkpoints", "display_loss_ste
 
 @dataclass(frozen=True)
 class Start:
-    """Say where to begin; equal on all ranks."""
+    """Where a run starts; equal on all ranks."""
 
     step: int = 0
-    prefix: str = ""  # of the run's own checkpoint; "": begin anew
+    prefix: str = ""  # of the run's own checkpoint; "": a new run
     scalars: dict[str, float] = dataclasses.field(default_factory=dict)
     loss: float = 0.0
-    began: dict[str, str] = dataclasses.field(default_factory=dict)  # init_checkpoint
+    began: dict[str, str] = dataclasses.field(default_factory=dict)  # init_checkpoint: path and fingerprint
     notes: tuple[str, ...] = ()
 
 
 def decide(
     folder: str, model: BertConfig, config: TrainConfig, backend: Backend, init_checkpoint: str = ""
 ) -> Start:
-    """Let rank 0 look into the output folder, and tell all ranks.
+    """Let rank 0 examine the output folder, and share the result with all ranks.
 
     Raises:
-        CheckpointError: the folder holds a run of another model or from another init_checkpoint.
+        CheckpointError: the folder contains a run of another model or from another init_checkpoint.
     """
     answer: dict[str, Any] = {}
     if backend.rank == 0:
@@ -54,21 +54,25 @@ def _look(folder: str, model: BertConfig, config: TrainConfig, ranks: int, init_
     os.makedirs(folder, exist_ok=True)
     store.clean(folder)
     saved, problems = store.newest(folder)
-    notes = [f"{problem}; the one before is used" for problem in problems]
+    notes = [f"{problem}; using the one before" for problem in problems]
     if saved is None:
         if problems:
-            raise CheckpointError(f"{problems[0]}; no other is left; empty the folder to begin anew")
+            raise CheckpointError(
+                f"{problems[0]}; no other checkpoint is left; empty the folder to start a new run"
+            )
         others = store.foreign(folder)
         if others:
-            text = "%s: not written by this program, so not resumed; init_checkpoint can name it"
-            notes.append(text % others[-1])
+            notes.append(
+                f"{others[-1]}: not written by this program, so not resumed; to start from it, give it as"
+                " init_checkpoint"
+            )
         began = {"path": init_checkpoint, "fingerprint": fingerprint(init_checkpoint)}
         return Start(began=began, notes=tuple(notes))
     _check(folder, saved, model, config, init_checkpoint)
     step, moved = position(saved, config)
     notes.append(f"resuming {saved.prefix} at step {step} of {config.num_train_steps}{moved}")
     if init_checkpoint:
-        notes.append(f"init_checkpoint {init_checkpoint} is where this run began; it is not loaded again")
+        notes.append(f"init_checkpoint {init_checkpoint}: this run started from it; it is not loaded again")
     notes += _changes(saved, config, ranks)
     held = saved.facts
     return Start(step, saved.prefix, held["scalars"], held["loss"], held["init_checkpoint"], tuple(notes))
@@ -76,26 +80,28 @@ def _look(folder: str, model: BertConfig, config: TrainConfig, ranks: int, init_
 
 def _check(folder: str, saved: Saved, model: BertConfig, config: TrainConfig, init_checkpoint: str) -> None:
     """Refuse to resume another run."""
+    advice = "give another output_dir, or empty it"
     frozen = saved.facts["config"].get("freeze_embeddings", False)
     if frozen != config.freeze_embeddings:  # it has slots for other variables
-        text = "%s holds a run with freeze_embeddings %s; give it so, or another output_dir"
-        raise CheckpointError(text % (folder, frozen))
+        raise CheckpointError(
+            f"{folder} contains a run with freeze_embeddings {frozen}; give the same, or another output_dir"
+        )
     was, now = saved.facts["model"], dataclasses.asdict(model)
     for name in now:
         if was.get(name, now[name]) != now[name]:
-            raise CheckpointError(
-                f"{folder} holds a run of another model ({name} {was[name]}, now {now[name]}); give another output_dir, or empty it"
-            )
+            difference = f"{name} {was[name]}, now {now[name]}"
+            raise CheckpointError(f"{folder} contains a run of another model ({difference}); {advice}")
     began = saved.facts["init_checkpoint"]
     if init_checkpoint and fingerprint(init_checkpoint) != began["fingerprint"]:
+        origin = began["path"] or "new weights"
         raise CheckpointError(
-            "%s holds a run at step %d that began from %s, not from %s; give another output_dir, or empty it"
-            % (folder, saved.step, began["path"] or "new weights", init_checkpoint)
+            f"{folder} contains a run at step {saved.step} that started from {origin}, not from"
+            f" {init_checkpoint}; {advice}"
         )
 
 
 def fingerprint(path: str) -> str:
-    """Hash the first megabyte of what describes a checkpoint; a TensorFlow index holds each tensor's CRC."""
+    """Hash the first megabyte of a checkpoint's index or file; a TensorFlow index holds each tensor's CRC."""
     found = index.find(path) if path else None
     if found is None:
         return ""
@@ -104,22 +110,22 @@ def fingerprint(path: str) -> str:
 
 
 def position(saved: Saved, config: TrainConfig) -> tuple[int, str]:
-    """Find the step at which the data goes on: (step, what to say of it).
+    """Find the step at which the data continues: (step, text to show).
 
-    Steps of another size, by other ranks or settings, are counted anew: the rows that were read stay read.
+    If steps have another size now, because of other ranks or settings, the rows already read decide.
     """
     rows, epoch = saved.facts["config"]["rows_per_step"], saved.facts["config"]["steps_per_epoch"]
     if (rows, epoch) == (config.rows_per_step, config.steps_per_epoch) or not (rows and config.rows_per_step):
         return saved.step, ""
     whole, index = divmod(saved.step, epoch)
     steps, again = divmod(index * rows, config.rows_per_step)
-    text = f" (step {saved.step} of {rows} rows; steps have {config.rows_per_step} now"
+    text = f" (step {saved.step} of {rows} rows; a step has {config.rows_per_step} rows now"
     text += f", so {again} rows are read again)" if again else ")"
     return whole * config.steps_per_epoch + min(steps, config.steps_per_epoch), text
 
 
 def _changes(saved: Saved, config: TrainConfig, ranks: int) -> list[str]:
-    """Say which settings are not those of the run so far."""
+    """List the settings that differ from those of the run so far."""
     was, now = saved.facts["config"], dataclasses.asdict(config)
     names = [name for name in now if name not in _NOT_NUMERICS and was.get(name, now[name]) != now[name]]
     lines = [f"{name} is {now[name]} now, was {was[name]}" for name in names]
@@ -131,7 +137,7 @@ def _changes(saved: Saved, config: TrainConfig, ranks: int) -> list[str]:
 def facts(
     model: BertConfig, config: TrainConfig, ranks: int, start: Start, scalars: dict[str, float], loss: float
 ) -> dict[str, Any]:
-    """Give what a checkpoint's JSON says of the run."""
+    """Collect what a checkpoint's JSON says about the run."""
     return {
         "model": dataclasses.asdict(model),
         "config": dataclasses.asdict(config),
@@ -143,9 +149,9 @@ def facts(
 
 
 def finished(start: Start, config: TrainConfig) -> str | None:
-    """Say that there is nothing left to do; None: there is."""
+    """Return a message if there is nothing left to train, else None."""
     if start.step < config.num_train_steps:
         return None
-    return "%s is already trained to step %d of %d; nothing to do" % (
-        start.prefix, start.step, config.num_train_steps,
-    )  # fmt: skip
+    return (
+        f"{start.prefix} is already trained to step {start.step} of {config.num_train_steps}; nothing to do"
+    )

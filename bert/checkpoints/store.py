@@ -1,7 +1,8 @@
-"""Keep a run's checkpoints in its output folder: whole or not at all, and verified before they are used.
+"""Keep a run's checkpoints in its output folder: written completely or not at all, verified before use.
 
-A checkpoint is PREFIX.data-*, PREFIX.index and PREFIX.json, PREFIX = FOLDER/model.ckpt-STEP. The JSON comes
-last and holds the sha256 of the others, so what a killed process leaves behind is never taken for one.
+A checkpoint is PREFIX.data-*, PREFIX.index and PREFIX.json, PREFIX = FOLDER/model.ckpt-STEP. The JSON is
+written last and contains the sha256 of the others, so what a killed process leaves behind never counts as a
+checkpoint.
 """
 
 from __future__ import annotations
@@ -14,16 +15,16 @@ import re
 import shutil
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Iterator
+from typing import Any, Callable, Iterator
 
 FORMAT = 1
 _NAME = "model.ckpt-%d"
-_UNDER_WAY = ".saving-"  # + step: files that are being written, or moved to their places
+_DRAFT = ".saving-"  # + step: a folder of files that are being written, or moved to their places
 
 
 @dataclass(frozen=True)
 class Saved:
-    """Hold a checkpoint's path and what its JSON says."""
+    """A checkpoint: its prefix and what its JSON says."""
 
     prefix: str
     facts: dict[str, Any]
@@ -34,18 +35,17 @@ class Saved:
         return int(self.facts["step"])
 
     def artifact(self) -> dict[str, Any]:
-        """Give the line that tells the launcher of it."""
+        """Build the record that reports it to the launcher."""
         digests = {name: entry["sha256"] for name, entry in self.facts["files"].items()}
-        files = [os.path.join(os.path.dirname(self.prefix), name) for name in digests] + [
-            self.prefix + ".json"
-        ]
+        folder = os.path.dirname(self.prefix)
+        files = [*(os.path.join(folder, name) for name in digests), self.prefix + ".json"]
         record = {"kind": "checkpoint", "step": self.step, "prefix": self.prefix}
         return dict(record, files=files, sha256=digests)
 
 
 def newest(folder: str) -> tuple[Saved | None, list[str]]:
-    """Find the newest undamaged checkpoint; say of each newer one what is wrong with it."""
-    problems = []
+    """Find the newest undamaged checkpoint, and describe what is wrong with each newer one."""
+    problems: list[str] = []
     for step in sorted(_steps(folder), reverse=True):
         prefix = os.path.join(folder, _NAME % step)
         problem, facts = verify(prefix)
@@ -70,7 +70,7 @@ def foreign(folder: str) -> list[str]:
 
 
 def verify(prefix: str) -> tuple[str, dict[str, Any]]:
-    """Compare a checkpoint's files with its JSON: ("" or the problem, the JSON's values)."""
+    """Compare a checkpoint's files with its JSON: ("" or the problem, the content of the JSON)."""
     try:
         with open(prefix + ".json", encoding="utf-8") as stream:
             facts = json.load(stream)
@@ -97,9 +97,9 @@ def sha256(path: str) -> str:
     return digest.hexdigest()
 
 
-def save(folder: str, step: int, write: Any, facts: dict[str, Any], keep: int) -> Saved:
-    """Make a checkpoint; `write(prefix)` writes its files. Older ones than the `keep` newest are removed."""
-    draft = os.path.join(folder, f"{_UNDER_WAY}{step}")
+def save(folder: str, step: int, write: Callable[[str], object], facts: dict[str, Any], keep: int) -> Saved:
+    """Write a checkpoint, whose files `write(prefix)` makes, and remove all but the `keep` newest."""
+    draft = os.path.join(folder, f"{_DRAFT}{step}")
     shutil.rmtree(draft, ignore_errors=True)
     os.makedirs(draft)
     write(os.path.join(draft, _NAME % step))
@@ -109,12 +109,12 @@ def save(folder: str, step: int, write: Any, facts: dict[str, Any], keep: int) -
     }
     facts = dict(facts, format=FORMAT, step=step, files=files)
     prefix = os.path.join(folder, _NAME % step)
-    with suppress(FileNotFoundError):  # of a damaged one of this step
+    with suppress(FileNotFoundError):  # left by a damaged checkpoint of this step
         os.unlink(prefix + ".json")
     for name in files:
         os.replace(os.path.join(draft, name), os.path.join(folder, name))
     write_atomic(prefix + ".json", json.dumps(facts, indent=1))
-    # What tf.train.latest_checkpoint, and so google-research/bert, looks for.
+    # The file in which tf.train.latest_checkpoint, and so google-research/bert, looks.
     write_atomic(os.path.join(folder, "checkpoint"), f'model_checkpoint_path: "{_NAME % step}"\n')
     os.rmdir(draft)
     _prune(folder, keep)
@@ -122,14 +122,14 @@ def save(folder: str, step: int, write: Any, facts: dict[str, Any], keep: int) -
 
 
 def _flushed(path: str) -> int:
-    """Bring a file to the disk; give its size."""
+    """Flush a file to the disk; return its size."""
     with open(path, "rb") as stream:
         os.fsync(stream.fileno())
         return os.fstat(stream.fileno()).st_size
 
 
 def write_atomic(path: str, text: str) -> None:
-    """Replace a file in one go."""
+    """Replace a file atomically."""
     with open(path + ".tmp", "w", encoding="utf-8") as stream:
         stream.write(text)
         stream.flush()
@@ -143,8 +143,8 @@ def _prune(folder: str, keep: int) -> None:
 
 
 def clean(folder: str) -> None:
-    """Remove what a process that was killed while saving has left."""
-    for draft in glob.glob(os.path.join(glob.escape(folder), _UNDER_WAY + "*")):
+    """Remove what a process that was killed while saving has left behind."""
+    for draft in glob.glob(os.path.join(glob.escape(folder), _DRAFT + "*")):
         prefix = os.path.join(folder, _NAME % int(draft.rpartition("-")[2]))
         if not os.path.exists(prefix + ".json"):
             _remove(prefix)
@@ -152,7 +152,7 @@ def clean(folder: str) -> None:
 
 
 def _remove(prefix: str) -> None:
-    """Remove a checkpoint, its JSON first: without that it is none."""
+    """Remove a checkpoint, its JSON first: without it the rest does not count as a checkpoint."""
     for path in [prefix + ".json", *sorted(glob.glob(glob.escape(prefix) + ".*"))]:
         with suppress(FileNotFoundError):
             os.unlink(path)

@@ -1,1 +1,1 @@
-"""From logits to answers and their figures."""
+"""From logits to answers, their figures and plots."""

@@ -1,8 +1,8 @@
 """Turn a span of tokens back into the words of the passage.
 
-A token span may begin or end inside a word ("Smith" of "Smith's") and has lost case and accents. The
+A span of tokens may begin or end inside a word ("Smith" of "Smith's") and has lost case and accents. The
 rule of google-research/bert: find the tokens' text in the normalised words, then count the characters
-that are no spaces to get back to the words as written; where that fails, take the whole words.
+other than spaces to find it in the words as written; if that fails, take the whole words.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ Log = Callable[[str], None]
 
 
 class AnswerText:
-    """Give the text of token spans. Words are normalised once, as the spans of a passage share them."""
+    """The text of token spans. Each word is normalised once, as the spans of a passage share words."""
 
     def __init__(self, vocab: Mapping[str, int], do_lower_case: bool = True, log: Log | None = None) -> None:
         self._tokens = {index: token for token, index in vocab.items()}
@@ -23,7 +23,7 @@ class AnswerText:
         self._normalised = _Normalised(do_lower_case)
 
     def text(self, token_ids: Sequence[int], words: Sequence[str]) -> str:
-        """Give the part of `words` that the tokens stand for, as written in the passage."""
+        """Return the part of `words` that the tokens represent, as written in the passage."""
         written = " ".join(words)
         normalised = " ".join(filter(None, map(self._normalised.__getitem__, words)))
         return align(self._join(token_ids), normalised, written, self._log)
@@ -34,7 +34,7 @@ class AnswerText:
 
 
 class _Normalised(Dict[str, str]):
-    """Map a word to its basic tokens. White space always ends one, so words can be taken one by one."""
+    """The basic tokens of each word. White space always ends a token, so words can be taken one by one."""
 
     def __init__(self, do_lower_case: bool) -> None:
         super().__init__()
@@ -48,16 +48,15 @@ class _Normalised(Dict[str, str]):
 def align(predicted: str, normalised: str, written: str, log: Log | None = None) -> str:
     """Find `predicted` in `normalised` and cut the same characters out of `written`.
 
-    Returns `written` whole, and tells `log` why, when they cannot be brought together.
+    If they cannot be aligned, return all of `written` and pass the reason to `log`.
     """
     start = normalised.find(predicted)
     problem = ""
     if start < 0:
         problem = f"Unable to find text: '{predicted}' in '{written}'"
     elif len(normalised) - normalised.count(" ") != len(written) - written.count(" "):
-        problem = "Length not equal after stripping spaces: '{}' vs '{}'".format(
-            written.replace(" ", ""), normalised.replace(" ", ""),
-        )  # fmt: skip
+        texts = [text.replace(" ", "") for text in (written, normalised)]
+        problem = f"Length not equal after stripping spaces: '{texts[0]}' vs '{texts[1]}'"
     elif not predicted:
         problem = "Couldn't map end position"
     if problem:
@@ -70,7 +69,7 @@ def align(predicted: str, normalised: str, written: str, log: Log | None = None)
 
 
 def _solid(text: str, number: int) -> int:
-    """Find the character of that number, counted from 0, when spaces are not counted."""
+    """Find the place of the character of that number, from 0, if spaces are not counted."""
     place = number
     while True:
         lacking = number - place + text.count(" ", 0, place + 1)

@@ -5,11 +5,11 @@
     null_odds.json         question id -> null score minus best answer's score (SQuAD 2.0 only)
 
 Candidates are found for all features at once; only spans that can reach the n-best become text.
-Where google-research/bert breaks, this does not:
-- no answer among the n-best (n_best_size 1, or only the null span valid): the odds are taken against the
-  best answer further down; when there is none, against a score of 0, and the prediction is "";
-- features without logits (a lost tail) are an error that counts them, never a KeyError;
-- logits that are no numbers are an error, never a random answer.
+Cases in which google-research/bert fails, and what happens here:
+- no answer among the n-best (n_best_size 1, or only the null span is valid): the odds compare with the
+  best answer further down; if there is none, with a score of 0, and the prediction is "";
+- features without logits (a lost tail) are an error that counts them, not a KeyError;
+- logits that are nan or infinite are an error, not a random answer.
 """
 
 from __future__ import annotations
@@ -19,19 +19,24 @@ import math
 import os
 from dataclasses import dataclass
 from itertools import chain, islice
-from typing import Any, Iterator, NamedTuple, Sequence
+from typing import TYPE_CHECKING, Any, Iterator, NamedTuple, Sequence
 
 import numpy as np
 
 from squad.answers.answer_text import AnswerText
 from squad.errors import DataError
 
+if TYPE_CHECKING:
+    from bert.interfaces import Logits
+    from squad.data.examples import Example
+    from squad.data.features import Features
+
 _CHUNK = 2048  # features whose candidates are found at once
 
 
 @dataclass(frozen=True)
 class Options:
-    """Hold the flags of run_squad that shape the answers."""
+    """The flags of run_squad that shape the answers."""
 
     n_best_size: int = 20
     max_answer_length: int = 30  # tokens
@@ -40,7 +45,7 @@ class Options:
 
 
 class Entry(NamedTuple):
-    """Hold one answer of the n-best."""
+    """One answer of the n-best."""
 
     text: str
     start_logit: float
@@ -48,7 +53,7 @@ class Entry(NamedTuple):
 
 
 class Answers(NamedTuple):
-    """Hold what goes into the three files; `null_odds` is empty for SQuAD 1.1."""
+    """The content of the three files; `null_odds` is empty for SQuAD 1.1."""
 
     predictions: dict[str, str]
     nbest: dict[str, list[dict[str, Any]]]
@@ -56,37 +61,47 @@ class Answers(NamedTuple):
 
 
 class _Candidates(NamedTuple):
-    """Hold the allowed spans of all features, best first within an example."""
+    """The allowed spans of all features, best first within an example."""
 
     columns: list[np.ndarray]  # row, start, end, first word, last word, start logit, end logit; each [M]
     bounds: list[int]  # [examples + 1]: those of example i are bounds[i] to bounds[i + 1]
 
 
+class _Rows(NamedTuple):
+    """What is read of features, all of it present."""
+
+    example_index: np.ndarray
+    input_ids: np.ndarray
+    token_to_orig_map: np.ndarray
+    token_is_max_context: np.ndarray
+
+
 def find_answers(
-    examples: Sequence[Any],
-    features: Any,
+    examples: Sequence[Example],
+    features: Features,
     start_logits: np.ndarray,
     end_logits: np.ndarray,
     texts: AnswerText,
     options: Options,
 ) -> Answers:
-    """Answer every example from the logits [N, L] of its features.
+    """Answer every example from the logits [N, L] of its features, which have been built with token maps.
 
-    `examples` have qas_id and doc_tokens; `features` arrays example_index [N], and input_ids,
-    token_to_orig_map, token_is_max_context [N, L]. Raises DataError when logits and features do not fit.
+    Raises:
+        DataError: logits and features do not fit together, or the logits are nan or infinite.
     """
-    start_logits, end_logits = _checked(examples, features, start_logits, end_logits)
-    candidates = _candidates(len(examples), features, start_logits, end_logits, options)
-    nulls = _null_entries(len(examples), features, start_logits, end_logits)
+    rows = _rows(features)
+    start_logits, end_logits = _checked(examples, rows, start_logits, end_logits)
+    candidates = _candidates(len(examples), rows, start_logits, end_logits, options)
+    nulls = _null_entries(len(examples), rows, start_logits, end_logits)
     result = Answers({}, {}, {})
     for index, example in enumerate(examples):
-        spans = _spans(index, example, features.input_ids, candidates, texts)
+        spans = _spans(index, example, rows.input_ids, candidates, texts)
         _answer(example.qas_id, spans, nulls[index], options, result)
     return result
 
 
 def write_files(folder: str, result: Answers, version_2_with_negative: bool) -> list[str]:
-    """Write the files, each as a whole or not at all; return their paths."""
+    """Write the files, each completely or not at all; return their paths."""
     documents: dict[str, Any] = {"predictions.json": result.predictions}
     documents["nbest_predictions.json"] = result.nbest
     if version_2_with_negative:
@@ -101,33 +116,41 @@ def write_files(folder: str, result: Answers, version_2_with_negative: bool) -> 
     return paths
 
 
+def _rows(features: Features) -> _Rows:
+    """Select the arrays that are read. ValueError: the features were built without token maps."""
+    index, words, best = features.example_index, features.token_to_orig_map, features.token_is_max_context
+    if index is None or words is None or best is None:
+        raise ValueError("these features have no token maps; build them with maps=True")
+    return _Rows(index, features.input_ids, words, best)
+
+
 def _checked(
-    examples: Sequence[Any], features: Any, start_logits: np.ndarray, end_logits: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Give the logits as float64, as the reference adds them. DataError: incomplete, or no numbers."""
+    examples: Sequence[Example], features: _Rows, start_logits: np.ndarray, end_logits: np.ndarray
+) -> Logits:
+    """Convert the logits to float64, as the reference adds them. DataError: incomplete, nan or infinite."""
     wanted = features.token_to_orig_map.shape
     for name, logits in (("start", start_logits), ("end", end_logits)):
         if logits.shape != wanted:
-            raise DataError(f"{name} logits are {logits.shape} for features {wanted}; predict again")
+            raise DataError(f"{name} logits have shape {logits.shape}, features {wanted}; predict again")
     if features.example_index.max(initial=-1) >= len(examples):
-        raise DataError("features and questions are not of one file; build the features again")
+        raise DataError("features and questions are of different files; build the features again")
     used = features.token_to_orig_map >= 0
     used[:, 0] = True
     broken = (used & ~(np.isfinite(start_logits) & np.isfinite(end_logits))).any(axis=1).sum()
     if broken:
         raise DataError(
-            f"the logits of {broken} of {wanted[0]} features are no numbers; the model has diverged"
+            f"the logits of {broken} of {wanted[0]} features are nan or infinite: the model has diverged"
         )
     return start_logits.astype(np.float64), end_logits.astype(np.float64)
 
 
 def _top(logits: np.ndarray, count: int) -> np.ndarray:
-    """Give the columns of the `count` greatest values of each row, greatest first, ties leftmost first."""
+    """Find the columns of the `count` greatest values of each row, greatest first, ties leftmost first."""
     return np.argsort(-logits, axis=1, kind="stable")[:, :count]
 
 
 def _candidates(
-    examples: int, features: Any, start_logits: np.ndarray, end_logits: np.ndarray, options: Options
+    examples: int, features: _Rows, start_logits: np.ndarray, end_logits: np.ndarray, options: Options
 ) -> _Candidates:
     """Combine the n_best_size best starts and ends of each feature into the spans that are allowed."""
     parts = [
@@ -145,7 +168,7 @@ def _candidates(
 
 
 def _chunk_spans(
-    features: Any, start_logits: np.ndarray, end_logits: np.ndarray, rows: slice, options: Options
+    features: _Rows, start_logits: np.ndarray, end_logits: np.ndarray, rows: slice, options: Options
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """List (row, start, end) of the allowed spans of some features, in the order of their ranks."""
     starts = _top(start_logits[rows], options.n_best_size)  # [n, k]
@@ -161,11 +184,11 @@ def _chunk_spans(
 
 
 def _null_entries(
-    examples: int, features: Any, start_logits: np.ndarray, end_logits: np.ndarray
+    examples: int, features: _Rows, start_logits: np.ndarray, end_logits: np.ndarray
 ) -> list[Entry]:
-    """Give each example the null span of the feature that has the lowest null score.
+    """List, for each example, the null span of the feature with the lowest null score.
 
-    An example without features (its passage has no tokens) gets logits of 0.
+    An example without features (its passage has no tokens) has logits of 0.
     """
     nulls = [Entry("", 0.0, 0.0)] * examples
     order = np.argsort(start_logits[:, 0] + end_logits[:, 0], kind="stable")
@@ -177,7 +200,7 @@ def _null_entries(
 
 
 def _spans(
-    index: int, example: Any, input_ids: np.ndarray, candidates: _Candidates, texts: AnswerText
+    index: int, example: Example, input_ids: np.ndarray, candidates: _Candidates, texts: AnswerText
 ) -> Iterator[Entry]:
     """Yield an example's candidates as text, best first, each text once."""
     seen = set()
@@ -192,7 +215,7 @@ def _spans(
 
 
 def _with_null(spans: Iterator[Entry], null: Entry) -> Iterator[Entry]:
-    """Put the null entry in its place among the spans: after those that score as much or more."""
+    """Insert the null entry among the spans: after those that score as much or more."""
     score = null.start_logit + null.end_logit
     waiting = True
     for entry in spans:
@@ -205,7 +228,7 @@ def _with_null(spans: Iterator[Entry], null: Entry) -> Iterator[Entry]:
 
 
 def _answer(qas_id: str, spans: Iterator[Entry], null: Entry, options: Options, result: Answers) -> None:
-    """Choose the n-best and the prediction of one question and put them into `result`."""
+    """Choose the n-best and the prediction of one question and add them to `result`."""
     if not options.version_2_with_negative:
         nbest = list(islice(spans, options.n_best_size)) or [Entry("empty", 0.0, 0.0)]
         result.nbest[qas_id] = _with_probabilities(nbest)

@@ -19,7 +19,7 @@ def run(script: str, predict_file: str, predictions: str) -> dict[str, float]:
     command = [sys.executable, script, predict_file, predictions]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        last = (done.stderr.strip().splitlines() or ["no message on stderr"])[-1]
         raise DataError(f"{script}: failed with exit code {done.returncode}: {last}")
     brace = done.stdout.find("{")
     try:
@@ -30,7 +30,7 @@ def run(script: str, predict_file: str, predictions: str) -> dict[str, float]:
 
 
 def differences(ours: Mapping[str, float], theirs: Mapping[str, float], tolerance: float = 1e-9) -> list[str]:
-    """Say which figures that both have differ: ["f1: ours 76.1, theirs 76.2"]."""
+    """List the figures that both have and that differ: ["f1: ours 76.1, theirs 76.2"]."""
     return [
         f"{name}: ours {ours[name]!r}, theirs {theirs[name]!r}"
         for name in ours

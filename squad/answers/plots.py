@@ -1,11 +1,16 @@
-"""Draw the plots of the official evaluation script; matplotlib is needed for nothing else."""
+"""Draw the plots of the official evaluation script; nothing else needs matplotlib."""
 
 from __future__ import annotations
 
 import os
-from typing import Any, Mapping
+from typing import TYPE_CHECKING, Any, Callable, Mapping
 
 from squad.errors import DataError
+
+if TYPE_CHECKING:
+    from squad.evaluate import Curve
+
+Figure = Any  # of matplotlib
 
 _TITLES = {
     "pr_exact": "Precision-Recall curve for Exact Match score",
@@ -15,7 +20,7 @@ _TITLES = {
 
 
 def write(
-    folder: str, curves: Mapping[str, Any], na_probs: Mapping[str, float], has_answer: Mapping[str, bool]
+    folder: str, curves: Mapping[str, Curve], na_probs: Mapping[str, float], has_answer: Mapping[str, bool]
 ) -> list[str]:
     """Write pr_*.png from precision-recall curves and na_prob_hist_*.png; return the paths.
 
@@ -31,23 +36,23 @@ def write(
     return paths
 
 
-def _figure_maker() -> Any:
+def _figure_maker() -> Callable[[], Figure]:
     """Import matplotlib without pyplot, which would look for a screen."""
     try:
+        from matplotlib import figure as figures
         from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
     except ImportError:
         raise DataError("plots need matplotlib; run `pip install matplotlib`") from None
 
-    def make() -> Any:
-        figure = Figure()
+    def make() -> Figure:
+        figure = figures.Figure()
         FigureCanvasAgg(figure)
         return figure
 
     return make
 
 
-def _precision_recall(new_figure: Any, folder: str, name: str, curve: Any) -> str:
+def _precision_recall(new_figure: Callable[[], Figure], folder: str, name: str, curve: Curve) -> str:
     figure = new_figure()
     axes = figure.add_subplot(1, 1, 1)
     axes.step(curve.recalls, curve.precisions, color="b", alpha=0.2, where="post")
@@ -57,8 +62,8 @@ def _precision_recall(new_figure: Any, folder: str, name: str, curve: Any) -> st
     return _save(figure, folder, name)
 
 
-def _histogram(new_figure: Any, folder: str, name: str, values: list[float]) -> str:
-    """Draw 20 bins. The official range is 0 to 1; null odds are no probabilities and reach beyond it."""
+def _histogram(new_figure: Callable[[], Figure], folder: str, name: str, values: list[float]) -> str:
+    """Draw 20 bins. The official range is 0 to 1; null odds are not probabilities and may lie outside it."""
     figure = new_figure()
     axes = figure.add_subplot(1, 1, 1)
     limits = (0.0, 1.0) if 0 <= min(values) and max(values) <= 1 else (min(values), max(values))
@@ -68,7 +73,7 @@ def _histogram(new_figure: Any, folder: str, name: str, values: list[float]) -> 
     return _save(figure, folder, "na_prob_hist_" + name)
 
 
-def _save(figure: Any, folder: str, name: str) -> str:
+def _save(figure: Figure, folder: str, name: str) -> str:
     path = os.path.join(folder, name + ".png")
     figure.savefig(path)
     return path

@@ -1,1 +1,1 @@
-"""From SQuAD files to batches of features."""
+"""From SQuAD files to batches: examples, features and their cache, the order of the data."""

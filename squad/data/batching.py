@@ -1,31 +1,32 @@
-"""Make the batches that the trainer feeds: padded, of similar length, or packed.
+"""Make the batches for the trainer: padded, of similar length, or packed.
 
-A batch is a dict of numpy arrays, int32 unless said otherwise. B rows, L columns, K features a row:
-input_ids, input_mask, segment_ids [B, L]; start_positions, end_positions [B, K]; example_weights float32
-[B, K], 0 where nothing is to be learnt; global_weight, a float32 scalar: the weights' sum over all ranks.
-pack adds position_ids and feature_ids [B, L]: 0 in the padding, k + 1 for the k-th feature of the row.
+A batch (bert.interfaces.Batch) is a dict of numpy arrays, int32 unless stated otherwise. B rows, L columns,
+K features per row: input_ids, input_mask, segment_ids [B, L]; start_positions, end_positions [B, K];
+example_weights float32 [B, K], 0 where nothing is to be learnt; global_weight, a float32 scalar: the sum of
+the weights over all ranks. pack adds position_ids and feature_ids [B, L]: 0 in the padding, k + 1 for the
+k-th feature of the row.
 """
 
 from __future__ import annotations
 
-from typing import Dict, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Iterable, Iterator, Sequence, cast
 
 import numpy as np
 
-from squad.data.data_order import NO_FEATURE, DataOrder, Share
+from squad.data.data_order import NO_FEATURE, DataOrder, OrderConfig, Share
 from squad.data.features import Features
 
-Batch = Dict[str, np.ndarray]
-LOWEST = -10000.0  # logit of columns beside a feature's tokens
+if TYPE_CHECKING:
+    from bert.interfaces import Batch, Logits, PredictBatch
+
+LOWEST = -10000.0  # logit of columns outside a feature's tokens
 _MULTIPLE = 8  # columns of a trimmed batch: a multiple, so that few shapes occur
 
 
 def make_order(features: Features, global_batch: int, seed: int, shuffle: bool, mode: str) -> DataOrder:
     """Order features for training in a batching mode; global_batch counts rows over all ranks."""
-    lengths = None if mode == "pad" else features.lengths
-    return DataOrder(
-        len(features), global_batch, seed, shuffle, lengths, mode, row_length=features.max_seq_length
-    )
+    config = OrderConfig(global_batch, seed, shuffle, mode, row_length=features.max_seq_length)
+    return DataOrder(config, len(features), None if mode == "pad" else features.lengths)
 
 
 def train_batches(
@@ -39,11 +40,11 @@ def train_batches(
 ) -> Iterator[Batch]:
     """Yield a rank's batches of the steps start_step to num_steps - 1 (None: without end).
 
-    A step has `accumulate` batches, each with the step's global_weight, so that the sum of their gradients
-    is that of the whole step.
+    A step has `accumulate` batches, each with the step's global_weight, so that their gradients add up to
+    those of the whole step.
     """
     if features.start_positions is None or features.end_positions is None:
-        raise ValueError("these features were not built for training; they have no answers")
+        raise ValueError("these features have no answers; build them with training=True")
     step = start_step
     while num_steps is None or step < num_steps:
         for part in range(rank * accumulate, (rank + 1) * accumulate):
@@ -58,13 +59,13 @@ def _train_batch(features: Features, share: Share, mode: str) -> Batch:
         batch = _plain(features, share.features[:, 0], trim=mode == "bucket")
     batch["example_weights"] = share.weights
     batch["global_weight"] = np.float32(share.global_weight)
-    return batch
+    return cast("Batch", batch)
 
 
 def predict_order(
     features: Features, rank: int = 0, size: int = 1, batch_size: int = 8, mode: str = "pad"
 ) -> list[np.ndarray]:
-    """Share the features out for prediction: a rank's batches, each [batch_size], NO_FEATURE in the tail.
+    """Choose a rank's features for prediction: its batches, each [batch_size], with NO_FEATURE in the tail.
 
     bucket (and pack, which is for training) puts the longest features first, similar lengths together.
     """
@@ -78,18 +79,19 @@ def predict_order(
 
 def predict_batches(
     features: Features, rank: int = 0, size: int = 1, batch_size: int = 8, mode: str = "pad"
-) -> Iterator[Batch]:
-    """Yield the batches of `predict_order`: input_ids, input_mask, segment_ids; pad keeps all L columns."""
+) -> Iterator[PredictBatch]:
+    """Yield the batches of `predict_order`; pad keeps all L columns."""
     for rows in predict_order(features, rank, size, batch_size, mode):
-        yield _plain(features, np.where(rows == NO_FEATURE, rows[0], rows), trim=mode != "pad")
+        batch = _plain(features, np.where(rows == NO_FEATURE, rows[0], rows), trim=mode != "pad")
+        yield cast("PredictBatch", batch)
 
 
 def collect_logits(
-    features: Features, order: Sequence[np.ndarray], outputs: Iterable[tuple[np.ndarray, np.ndarray]]
+    features: Features, order: Sequence[np.ndarray], outputs: Iterable[Logits]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Put the model's outputs of `predict_order`'s batches back into the features' order.
+    """Put the model's outputs for `predict_order`'s batches back into the features' order.
 
-    Returns: (start [R, L], end [R, L], done bool [R]). Columns beyond a feature's tokens hold a logit so
+    Returns: (start [R, L], end [R, L], done bool [R]). Columns outside a feature's tokens have a logit so
     low that no answer starts or ends there, so the result does not depend on how batches were padded.
     """
     shape = (len(features), features.max_seq_length)
@@ -106,12 +108,12 @@ def collect_logits(
     return start, end, done
 
 
-def _plain(features: Features, rows: np.ndarray, trim: bool) -> Batch:
+def _plain(features: Features, rows: np.ndarray, trim: bool) -> dict[str, Any]:
     """Take rows as they are; with trim, only the columns that any of them fills."""
     columns = features.max_seq_length
     if trim:
         columns = min(columns, -(-int(features.lengths[rows].max()) // _MULTIPLE) * _MULTIPLE)
-    batch = {
+    batch: dict[str, Any] = {
         name: getattr(features, name)[rows, :columns].astype(np.int32)
         for name in ("input_ids", "input_mask", "segment_ids")
     }
@@ -121,11 +123,11 @@ def _plain(features: Features, rows: np.ndarray, trim: bool) -> Batch:
     return batch
 
 
-def _packed(features: Features, rows: np.ndarray) -> Batch:
-    """Lay the features of each row [B, K] side by side; positions restart with every feature."""
+def _packed(features: Features, rows: np.ndarray) -> dict[str, Any]:
+    """Put the features of each row [B, K] side by side; positions restart with every feature."""
     shape = (len(rows), features.max_seq_length)
     tokens = ("input_ids", "input_mask", "segment_ids", "position_ids", "feature_ids")
-    batch = {name: np.zeros(shape, np.int32) for name in tokens}
+    batch: dict[str, Any] = {name: np.zeros(shape, np.int32) for name in tokens}
     for name in ("start_positions", "end_positions"):
         batch[name] = np.zeros(rows.shape, np.int32)
     for row, held in enumerate(rows):

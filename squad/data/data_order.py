@@ -1,7 +1,7 @@
-"""Decide which features every step reads, whatever the number of ranks.
+"""Decide which features each step reads, whatever the number of ranks.
 
 The sequence of global batches is a pure function of the data, the seed, the epoch and the global batch
-size; a rank takes its share of each. So 1 and 8 ranks see the same batches, and a resumed run continues
+size; each rank takes its share of each. So 1 and 8 ranks see the same batches, and a resumed run continues
 at the exact example.
 """
 
@@ -13,76 +13,74 @@ from typing import Sequence
 import numpy as np
 
 MODES = ("pad", "bucket", "pack")
-NO_FEATURE = -1  # in place of a feature
+NO_FEATURE = -1  # stands for an empty slot
 _WINDOW = 64  # global batches whose features are sorted by length together (bucket)
 _SLOTS = 8  # most features in a packed row
 
 
 @dataclass(frozen=True)
 class Share:
-    """Hold what one rank reads in one step: features int64 and weights float32, both [rows, slots]."""
+    """What one rank reads in one step: features int64 and weights float32, both [rows, slots]."""
 
-    features: np.ndarray  # NO_FEATURE in slots that stay empty
+    features: np.ndarray  # NO_FEATURE in empty slots
     weights: np.ndarray  # 0 where nothing is to be learnt
     global_weight: float  # sum of the weights of all ranks
 
 
+@dataclass(frozen=True)
+class OrderConfig:
+    """The settings of a data order."""
+
+    global_batch: int  # rows of a step, over all ranks
+    seed: int = 12345
+    shuffle: bool = True
+    mode: str = "pad"  # pad | bucket | pack
+    row_length: int = 384  # tokens of a packed row
+
+
 class DataOrder:
-    """Order features into rows, rows into global batches; every feature comes once an epoch.
+    """Features ordered into rows, and rows into global batches; every feature occurs once per epoch.
 
     A row is one feature (pad, bucket) or several that fit into `row_length` tokens (pack). bucket and pack
-    put rows of like tokens into a batch. The last batch cut from an epoch is filled up with empty rows.
-
-    Args:
-        num_examples: features in all.
-        global_batch: rows in a step over all ranks.
-        lengths: tokens of each feature; bucket and pack need it: they put rows of like tokens into a
-            batch and give every rank as many tokens.
-        row_length: tokens of a packed row.
+    put rows of similar lengths into a batch and balance the tokens between the ranks; they need `lengths`,
+    the tokens of each feature. The last batch of an epoch is filled up with empty rows.
     """
 
     def __init__(
-        self,
-        num_examples: int,
-        global_batch: int,
-        seed: int = 12345,
-        shuffle: bool = True,
-        lengths: Sequence[int] | None = None,
-        mode: str = "pad",
-        row_length: int = 384,
+        self, config: OrderConfig, num_examples: int, lengths: np.ndarray | Sequence[int] | None = None
     ) -> None:
-        if mode not in MODES:
-            raise ValueError("batching {!r} is none of {}".format(mode, ", ".join(MODES)))
-        if num_examples < 1 or global_batch < 1:
-            raise ValueError(f"{num_examples} features in batches of {global_batch}; give 1 or more")
-        if (mode == "pad") != (lengths is None):
-            raise ValueError(f"batching {mode}: lengths are for bucket and pack alone, which need them")
-        self.num_examples, self.global_batch, self.mode = num_examples, global_batch, mode
-        self._seed, self._shuffle = seed, shuffle
+        self.mode, self.global_batch, self.num_examples = config.mode, config.global_batch, num_examples
+        if self.mode not in MODES:
+            raise ValueError(f"batching {self.mode!r} is none of {', '.join(MODES)}")
+        if num_examples < 1 or self.global_batch < 1:
+            raise ValueError(f"{num_examples} features in batches of {self.global_batch}; give 1 or more")
+        if (self.mode == "pad") != (lengths is None):
+            raise ValueError(f"batching {self.mode}: bucket and pack need lengths, pad takes none")
+        self._seed, self._shuffle = config.seed, config.shuffle
         self._lengths = None if lengths is None else np.asarray(lengths, np.int64)
-        self._rows = np.arange(num_examples)[:, None]
-        if mode == "pack":
-            order = self._random(-1).permutation(num_examples) if shuffle else np.arange(num_examples)
-            self._rows = pack_rows(self._lengths, row_length, order)
+        self._rows: np.ndarray = np.arange(num_examples)[:, None]
+        if self.mode == "pack" and self._lengths is not None:
+            order = self._random(-1).permutation(num_examples) if self._shuffle else np.arange(num_examples)
+            self._rows = pack_rows(self._lengths, config.row_length, order)
         self._epoch: tuple[int, np.ndarray] = (-1, self._rows)
 
     @property
     def steps_per_epoch(self) -> int:
-        """Count the global batches of an epoch, the last one filled up among them."""
+        """The number of global batches in an epoch, including a last one that is filled up."""
         return -(-len(self._rows) // self.global_batch)
 
     @property
     def num_rows(self) -> int:
-        """Count the rows of an epoch, without those that fill it up."""
+        """The number of rows in an epoch, without those that fill it up."""
         return len(self._rows)
 
     @property
     def slots(self) -> int:
-        """Count the features that a row can hold."""
+        """The most features in a row."""
         return int(self._rows.shape[1])
 
     def batch(self, step: int) -> tuple[np.ndarray, np.ndarray]:
-        """Give the global batch of a step, counted over all epochs from 0.
+        """Return the global batch of a step, counted over all epochs from 0.
 
         Returns: (features int64, weights float32), both [global_batch, slots]; NO_FEATURE and 0 where empty.
         """
@@ -93,21 +91,19 @@ class DataOrder:
         return rows, (rows != NO_FEATURE).astype(np.float32)
 
     def share(self, step: int, rank: int, size: int) -> Share:
-        """Give a rank's share of a global batch: ceil(global_batch / size) rows, whatever the rank."""
+        """Return a rank's share of a global batch: ceil(global_batch / size) rows on every rank."""
         rows, weights = self.batch(step)
-        loads = None if self._lengths is None else self._loads(rows)
+        loads = None if self._lengths is None else _loads(rows, self._lengths)
         picked = deal_rows(loads, len(rows), size)[rank]
         each = -(-len(rows) // size)
         mine = np.zeros((each, rows.shape[1]), np.float32)
         mine[: len(picked)] = weights[picked]
-        # Rows without a feature repeat a real one at weight 0: a row of padding alone would leave the
-        # softmax over its tokens nothing to sum. The first row of a batch always holds a feature.
+        # Rows without a feature repeat a real one with weight 0: in a row of padding alone, the softmax over
+        # its tokens would have nothing to sum. The first row of a batch always contains a feature.
         held = np.repeat(rows[:1], each, axis=0)
-        held[: len(picked)] = np.where(mine[: len(picked)].any(axis=1)[:, None], rows[picked], rows[:1])
+        real = mine[: len(picked)].any(axis=1, keepdims=True)
+        held[: len(picked)] = np.where(real, rows[picked], rows[:1])
         return Share(held, mine, float(weights.sum()))
-
-    def _loads(self, rows: np.ndarray) -> np.ndarray:
-        return np.where(rows == NO_FEATURE, 0, self._lengths[rows]).sum(axis=1)
 
     def _random(self, epoch: int) -> np.random.RandomState:
         # RandomState's numbers are frozen for all versions of numpy; default_rng's are not.
@@ -120,13 +116,20 @@ class DataOrder:
         order = random.permutation(count) if self._shuffle else np.arange(count)
         missing = self.steps_per_epoch * self.global_batch - count
         if self._lengths is not None:
-            order = _sorted_in_windows(order, self._loads(self._rows), self.global_batch * _WINDOW)
+            loads = _loads(self._rows, self._lengths)
+            order = _sorted_in_windows(order, loads, self.global_batch * _WINDOW)
         filled = np.concatenate([order, np.full(missing, NO_FEATURE, order.dtype)])
         batches = filled.reshape(-1, self.global_batch)
         if self._lengths is not None and self._shuffle:
             batches = batches[random.permutation(len(batches))]
         flat = batches.reshape(-1)
         return np.where(flat[:, None] == NO_FEATURE, NO_FEATURE, self._rows[flat])
+
+
+def _loads(rows: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Count the tokens of each row."""
+    loads: np.ndarray = np.where(rows == NO_FEATURE, 0, lengths[rows]).sum(axis=1)
+    return loads
 
 
 def _sorted_in_windows(order: np.ndarray, loads: np.ndarray, window: int) -> np.ndarray:
@@ -136,9 +139,9 @@ def _sorted_in_windows(order: np.ndarray, loads: np.ndarray, window: int) -> np.
 
 
 def deal_rows(loads: np.ndarray | None, count: int, size: int) -> list[list[int]]:
-    """Share rows out to ranks, at most ceil(count / size) each: evenly by load, else in runs.
+    """Distribute rows to ranks, at most ceil(count / size) each: balanced by load, without loads in runs.
 
-    The heaviest row goes first, each to the rank with the least so far.
+    The heaviest row first, each to the rank with the least load so far.
     """
     each = -(-count // size)
     if loads is None:
@@ -153,13 +156,13 @@ def deal_rows(loads: np.ndarray | None, count: int, size: int) -> list[list[int]
 
 
 def pack_rows(lengths: np.ndarray, row_length: int, order: np.ndarray, slots: int = _SLOTS) -> np.ndarray:
-    """Put features together into rows of at most row_length tokens: [rows, slots], NO_FEATURE where empty.
+    """Pack features into rows of at most row_length tokens: [rows, slots], NO_FEATURE where empty.
 
     Longest first, each into the row where it leaves the least room (best fit decreasing). The order
-    decides among equal lengths.
+    decides between equal lengths.
     """
     if len(lengths) and lengths.max() > row_length:
-        raise ValueError(f"a feature of {lengths.max()} tokens fits no row of {row_length}")
+        raise ValueError(f"a feature of {lengths.max()} tokens does not fit into a row of {row_length}")
     rows: list[list[int]] = []
     open_rows: list[list[int]] = [[] for _ in range(row_length + 1)]  # by room left
     rooms = 0  # bit r is set when open_rows[r] is not empty

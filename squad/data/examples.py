@@ -18,9 +18,9 @@ _SHOWN = 3  # offenders named in a message
 
 
 class Example(NamedTuple):
-    """Hold one question. Positions count words of `doc_tokens`; None where no answer is wanted.
+    """One question. Positions count words of `doc_tokens`; None when answers are not read.
 
-    A named tuple, as a file makes 130,000 of them and a frozen dataclass takes ten times as long to make.
+    A named tuple, as a file has 130,000 of them and a frozen dataclass takes ten times as long to create.
     """
 
     qas_id: str
@@ -33,7 +33,7 @@ class Example(NamedTuple):
 
 
 class Examples(List[Example]):
-    """Be a list of examples; `notes` are lines worth telling the user."""
+    """A list of examples; `notes` are lines to show to the user."""
 
     def __init__(self, items: Iterable[Example] = (), notes: Sequence[str] = ()) -> None:
         super().__init__(items)
@@ -48,11 +48,11 @@ def read_squad(
 ) -> Examples:
     """Read a SQuAD file into examples, in the order of the file.
 
-    An answer counts as bad when its words do not stand where `answer_start` says (the rule of
-    google-research/bert); with skip_bad_answers such questions are left out and counted in `notes`.
+    An answer is bad if its words are not at the offset `answer_start` (the rule of google-research/bert);
+    with skip_bad_answers such questions are left out and counted in `notes`.
 
     Raises:
-        DataError: the file cannot be read, is no JSON, lacks keys, holds duplicate ids or bad answers.
+        DataError: the file cannot be read, is not JSON, lacks keys, has duplicate ids or bad answers.
     """
     with paused_gc():
         document = load_json(path)
@@ -64,13 +64,13 @@ def read_squad(
             raise DataError(f"{path}: {message}; correct them or give --skip_bad_answers")
         examples.notes.append(f"{path}: {message}; skipped")
     if not examples:
-        raise DataError(f"{path}: no questions in it; give a SQuAD file")
+        raise DataError(f"{path}: contains no questions; give a SQuAD file")
     return examples
 
 
 @contextmanager
 def paused_gc() -> Iterator[None]:
-    """Keep Python's cycle collector from walking millions of new objects again and again."""
+    """Pause Python's cycle collector, which would traverse millions of new objects again and again."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -81,7 +81,7 @@ def paused_gc() -> Iterator[None]:
 
 
 def load_json(path: str) -> dict[str, Any]:
-    """Parse a JSON file that holds an object. DataError: unreadable, or broken at line and column."""
+    """Parse a JSON file that contains an object. DataError: unreadable, or invalid at line and column."""
     try:
         with open(path, encoding="utf-8-sig") as stream:
             document = json.load(stream)
@@ -91,38 +91,38 @@ def load_json(path: str) -> dict[str, Any]:
         raise DataError(f"{path}: not UTF-8 at byte {error.start}; save it as UTF-8") from None
     except json.JSONDecodeError as error:
         place = f"{path}:{error.lineno}:{error.colno}"
-        raise DataError(f"{place}: broken JSON: {error.msg}; correct it or fetch it again") from None
+        raise DataError(f"{place}: invalid JSON: {error.msg}; correct it or download it again") from None
     except RecursionError:
         raise DataError(f"{path}: JSON is nested too deeply; give a SQuAD file") from None
     if not isinstance(document, dict):
-        raise DataError(f"{path}: the JSON is no object with a key `data`; give a SQuAD file")
+        raise DataError(f"{path}: not a JSON object with a key `data`; give a SQuAD file")
     return document
 
 
 def split_words(context: str) -> list[str]:
-    """Split a context at the white space that google-research/bert knows; other spaces stay in words."""
+    """Split a context at the white space that google-research/bert recognises; other spaces stay in words."""
     if any(space in context for space in "\t\r\n\u202f"):
         return _WORD.findall(context)
     return list(filter(None, context.split(" ")))
 
 
 def overlap(train: Sequence[Example], predict: Sequence[Example]) -> int:
-    """Count the questions of `predict` that `train` holds too: a train file given as predict file."""
+    """Count the questions of `predict` that are in `train` too: a train file given as predict file."""
     known = {example.qas_id for example in train}
     return sum(example.qas_id in known for example in predict)
 
 
 class _Passage:
-    """Hold a context and its words."""
+    """A context and its words."""
 
     def __init__(self, context: str) -> None:
         self.context = context
         self.words = split_words(context)
-        # With nothing but single spaces between the words, counting spaces tells a character's word.
+        # If the words are separated by single spaces, counting spaces finds a character's word.
         self._simple = len(self.words) == context.count(" ") + 1
 
     def find(self, text: str, start: int) -> tuple[int, int] | None:
-        """Find the words (first, last) of an answer; None when they are not what stands at its offset."""
+        """Find the words (first, last) of an answer; None if the text at its offset is another."""
         if start < 0 or start + len(text) > len(self.context):
             return None
         first, last = self._word_at(start), self._word_at(start + len(text) - 1)
@@ -130,8 +130,8 @@ class _Passage:
         return (first, last) if " ".join(text.split()) in held else None
 
     def _word_at(self, char: int) -> int:
-        """Give the word of a character; a space counts to the word before it, -1 before the first one."""
-        if char < 0:  # an empty answer at the very beginning: google-research/bert then counts from the end
+        """Find the word of a character; a space belongs to the word before it, -1 before the first one."""
+        if char < 0:  # an empty answer at the beginning: google-research/bert then counts from the end
             char += len(self.context)
         if self._simple:
             return self.context.count(" ", 0, char)
@@ -139,14 +139,14 @@ class _Passage:
 
 
 def _describe_bad(bad: list[tuple[str, str, int]]) -> str:
-    shown = ", ".join("%s (%.40r at %d)" % item for item in bad[:_SHOWN])
+    shown = ", ".join(f"{name} ({text!r:.40} at {start})" for name, text, start in bad[:_SHOWN])
     more = ", ..." if len(bad) > _SHOWN else ""
     noun = "answer is" if len(bad) == 1 else "answers are"
-    return f"{len(bad)} {noun} not at the offset given: {shown}{more}"
+    return f"{len(bad)} {noun} not at the given offset: {shown}{more}"
 
 
 class _Reader:
-    """Walk one file; every value that is used is checked for presence and type."""
+    """A reader of one file, which checks the presence and type of every value that it uses."""
 
     def __init__(self, path: str, training: bool, negative: bool, version: str) -> None:
         self.path, self.training, self.negative = path, training, negative
@@ -155,7 +155,7 @@ class _Reader:
         self._seen: dict[str, Place] = {}
 
     def examples(self, document: dict[str, Any]) -> Iterator[Example]:
-        """Yield the questions; collect bad answers in `bad`."""
+        """Yield the questions, and collect bad answers in `bad`."""
         for a, article in enumerate(self.get(document, "data", list, ())):
             for p, paragraph in enumerate(self.get(article, "paragraphs", list, (a,))):
                 context = self.get(paragraph, "context", str, (a, p))
@@ -168,11 +168,11 @@ class _Reader:
                         yield example
 
     def _example(self, item: Any, passage: _Passage, place: Place) -> Example | None:
-        """Read one question; None when its answer is bad."""
+        """Read one question; None if its answer is bad."""
         name = self.get(item, "id", str, place)
         if name in self._seen:
             first = _name(self._seen[name])
-            raise self.error(place, "id", f"{name} is also that of {first}; make it unique")
+            raise self.error(place, "id", f"duplicate id {name}, first used by {first}; make it unique")
         self._seen[name] = place
         text = self.get(item, "question", str, place)
         impossible = self.negative and self._impossible(item, place)
@@ -189,23 +189,23 @@ class _Reader:
 
     def _impossible(self, item: dict[str, Any], place: Place) -> bool:
         if "is_impossible" in item:
-            return self.get(item, "is_impossible", bool, place)
+            return bool(self.get(item, "is_impossible", bool, place))
         if self.training or self.old:
             message = "missing: a SQuAD 1.1 file; leave out --version_2_with_negative"
             raise self.error(place, "is_impossible", message)
         return False
 
     def _answer(self, item: dict[str, Any], place: Place) -> tuple[str, int]:
-        """Give text and offset of the one answer that training needs."""
+        """Read text and offset of the only answer, which training needs."""
         answers = self.get(item, "answers", list, place)
         if len(answers) > 1:
-            message = "%d answers, training needs exactly one; is this a dev file? give the train file"
-            raise self.error(place, "answers", message % len(answers))
+            message = f"{len(answers)} answers, training needs exactly one, so this may be a dev file"
+            raise self.error(place, "answers", message + "; give the train file")
         if not answers:
-            hint = "give one, or is_impossible: true"
+            hint = "none; give one, or is_impossible: true"
             if item.get("is_impossible") is True:
-                hint = "a SQuAD 2.0 file; give --version_2_with_negative"
-            raise self.error(place, "answers", "none; " + hint)
+                hint = "none, so this is a SQuAD 2.0 file; give --version_2_with_negative"
+            raise self.error(place, "answers", hint)
         place = (*place, 0)
         return self.get(answers[0], "text", str, place), self.get(answers[0], "answer_start", int, place)
 
@@ -214,7 +214,7 @@ class _Reader:
         try:
             value = holder[key]
         except (KeyError, TypeError, IndexError):
-            problem = "missing" if isinstance(holder, dict) else "no object holds it"
+            problem = "missing" if isinstance(holder, dict) else "not in a JSON object"
         else:
             if type(value) is kind:
                 return value
@@ -222,8 +222,9 @@ class _Reader:
         raise self.error(place, key, problem + "; give a SQuAD file")
 
     def error(self, place: Place, key: str, message: str) -> DataError:
-        """Make the error of a place in the file."""
-        return DataError("{}: {}: {}".format(self.path, ".".join(filter(None, (_name(place), key))), message))
+        """Build the error for a place in the file."""
+        where = ".".join(filter(None, (_name(place), key)))
+        return DataError(f"{self.path}: {where}: {message}")
 
 
 _NOUNS = {list: "a list", str: "a string", bool: "true or false", int: "an integer"}
@@ -231,5 +232,5 @@ _NAMES = ("data", "paragraphs", "qas", "answers")
 
 
 def _name(place: Place) -> str:
-    """Render (0, 3, 2) as data[0].paragraphs[3].qas[2]."""
-    return ".".join("%s[%d]" % pair for pair in zip(_NAMES, place))
+    """Format (0, 3, 2) as data[0].paragraphs[3].qas[2]."""
+    return ".".join(f"{name}[{index}]" for name, index in zip(_NAMES, place))

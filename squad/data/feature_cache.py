@@ -1,8 +1,8 @@
-"""Keep training features in TFRecord files, so that later runs and other ranks need not make them again.
+"""Cache training features in TFRecord files, so that later runs and other ranks need not build them again.
 
-`train.tf_record` (or train.tf_record0, 1 ... when there are many rows) holds the records under the names
-that NVIDIA's and the seed's code use; `train.manifest.json` beside them says what they were made from. A
-cache is used only when every entry of its key, the files' sizes and every record's checksum are right.
+`train.tf_record` (or train.tf_record0, 1 ... if there are many rows) contains the records under the names
+that NVIDIA's code and the original script use; `train.manifest.json` beside them says what they were made
+from. A cache is used only if its key, the files' sizes and every record's checksum are right.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Any, Callable, Iterator, Mapping, Sequence
 import numpy as np
 
 from bert.checkpoints.store import sha256
+from bert.interfaces import Tensor
 from squad.data import tf_example
 from squad.data.features import Features
 from squad.errors import DataError
@@ -30,15 +31,17 @@ _ROWS = 20000  # rows of a file
 _AT_ONCE = 256  # rows encoded at a time
 _TOKENS = ("input_ids", "input_mask", "segment_ids")
 _SINGLES = ("unique_ids", "start_positions", "end_positions", "is_impossible")
-_KINDS = dict.fromkeys(_TOKENS + _SINGLES, np.int32)
-_KINDS.update(input_mask=np.int8, segment_ids=np.int8, is_impossible=np.bool_)
+_KINDS: dict[str, type[np.generic]] = {
+    **dict.fromkeys(_TOKENS + _SINGLES, np.int32),
+    "input_mask": np.int8, "segment_ids": np.int8, "is_impossible": np.bool_,
+}  # fmt: skip
 Build = Callable[[], Features]
 _PATTERN = r"train\.tf_record\d*$"
-_HEAD_START = 10.0  # seconds that the first rank has to begin before another one builds
+_HEAD_START = 10.0  # seconds within which the first rank must begin before another one builds
 
 
 class _Unusable(Exception):
-    """Say why a cache cannot be used; never leaves this module."""
+    """A cache cannot be used, for this reason; never leaves this module."""
 
 
 def _print(line: str) -> None:
@@ -47,11 +50,11 @@ def _print(line: str) -> None:
 
 @dataclass(frozen=True)
 class Cache:
-    """Name a cache: where it is and what it must have been made from.
+    """A cache: its folder and what it must have been made from.
 
     Args:
-        key: everything that decides what the rows hold; see `cache_key`.
-        reuse: take what an earlier run left; without, only what this run (run_id) has built.
+        key: everything that determines the rows; see `cache_key`.
+        reuse: use what an earlier run left; if False, only what this run (run_id) has built.
         first: whether this process is the one that should build.
     """
 
@@ -64,26 +67,26 @@ class Cache:
 
     @property
     def manifest(self) -> str:
-        """Path of the file that makes a cache valid; it is written last."""
+        """Path of the file that makes a cache valid and is written last."""
         return os.path.join(self.folder, "train.manifest.json")
 
     @property
     def lock(self) -> str:
-        """Path of the file that the builder holds locked."""
+        """Path of the file that the builder locks."""
         return os.path.join(self.folder, ".train.lock")
 
 
 def cache_key(train_file: str, vocab_file: str, **parameters: Any) -> dict[str, Any]:
-    """Make a key from the files' contents and the parameters (max_seq_length, doc_stride ...)."""
+    """Build a key from the files' contents and the parameters (max_seq_length, doc_stride ...)."""
     files = {"train_file": sha256(train_file), "vocab_file": sha256(vocab_file)}
     return dict(parameters, format=_FORMAT, **files)
 
 
 def load_or_build(cache: Cache, build: Build) -> Features:
-    """Give the cached features, built first if need be.
+    """Load the cached features, and build them first if necessary.
 
-    One process builds, the others wait; when it dies, the lock falls to another one. Every process reads
-    the files, so all have the same rows. These hold no token maps, example_index or doc_span_index.
+    One process builds, the others wait; if it dies, another one gets the lock. Every process reads the
+    files, so all have the same rows. These have no token maps, example_index or doc_span_index.
 
     Raises:
         OSError: the folder cannot be written.
@@ -104,10 +107,10 @@ def load_or_build(cache: Cache, build: Build) -> Features:
 
 
 def _manifest(cache: Cache) -> dict[str, Any]:
-    """Read the manifest and hold it against the key and the files. _Unusable: why it does not fit."""
+    """Read the manifest and compare it with the key and the files. _Unusable: why it does not fit."""
     manifest = _parse(cache)
     if manifest is None:
-        raise _Unusable("there is none yet")
+        raise _Unusable("none exists yet")
     try:
         key, run = manifest["key"], manifest["run"]
         sizes = [(os.path.basename(shard["name"]), shard["bytes"]) for shard in manifest["shards"]]
@@ -115,18 +118,18 @@ def _manifest(cache: Cache) -> dict[str, Any]:
             if key.get(name) != cache.key.get(name):
                 raise _Unusable(_difference(name, key.get(name), cache.key.get(name)))
     except (KeyError, TypeError, AttributeError):
-        raise _Unusable("it is damaged or half built") from None
+        raise _Unusable("it is damaged or incomplete") from None
     if not cache.reuse and not (cache.run_id and run == cache.run_id):
         raise _Unusable("use_tfrecord is off")
     for name, size in sizes:
         held = _size(os.path.join(cache.folder, name))
         if held != size:
-            raise _Unusable(f"{name} holds {held} bytes instead of {size}")
-    return manifest
+            raise _Unusable(f"{name} has {held} bytes instead of {size}")
+    return dict(manifest)
 
 
 def _parse(cache: Cache) -> Any | None:
-    """Read the manifest: None when there is no file, an empty object when it is no JSON."""
+    """Read the manifest: None if there is no file, an empty object if it is not JSON."""
     try:
         with open(cache.manifest, encoding="utf-8") as stream:
             return json.load(stream)
@@ -150,7 +153,7 @@ def _size(path: str) -> int:
 
 
 def _current(cache: Cache, build: Build) -> dict[str, Any]:
-    """Give the manifest of a cache that fits, built by whichever process comes to hold the lock."""
+    """Return the manifest of a cache that fits, built by whichever process gets the lock."""
     try:
         return _manifest(cache)
     except _Unusable:
@@ -162,13 +165,13 @@ def _current(cache: Cache, build: Build) -> dict[str, Any]:
         except _Unusable as error:
             reason = str(error)
             if waited_for and not (_parse(cache) or {}).get("shards"):
-                reason = f"process {waited_for} died while it built it"
+                reason = f"process {waited_for} died while building it"
             cache.say(f"{cache.folder}: building the cache of features: {reason}")
             return _write(cache, build)
 
 
 def _discard(cache: Cache, manifest: Mapping[str, Any], reason: str) -> None:
-    """Take validity from a cache found corrupt, unless another process was quicker."""
+    """Invalidate a cache found corrupt, unless another process has replaced it already."""
     with _locked(cache):
         held = _parse(cache)
         if isinstance(held, dict) and held.get("build") == manifest["build"]:
@@ -177,7 +180,7 @@ def _discard(cache: Cache, manifest: Mapping[str, Any], reason: str) -> None:
 
 
 def _let_first_begin(cache: Cache) -> None:
-    """Wait until somebody builds or has built, or it takes too long."""
+    """Wait until another process builds or has built, or it takes too long."""
     deadline = time.monotonic() + _HEAD_START
     while time.monotonic() < deadline:
         with open(cache.lock, "a") as stream:
@@ -194,7 +197,7 @@ def _let_first_begin(cache: Cache) -> None:
 
 @contextmanager
 def _locked(cache: Cache) -> Iterator[str]:
-    """Hold the lock, which the system takes back from a process that dies. Gives whom we waited for."""
+    """Hold the lock, which the system releases if the process dies; yield the process waited for, or ""."""
     with open(cache.lock, "a+") as stream:
         waited_for = ""
         try:
@@ -212,12 +215,12 @@ def _locked(cache: Cache) -> Iterator[str]:
 
 
 def _write(cache: Cache, build: Build) -> dict[str, Any]:
-    """Write shards, then the manifest that makes them valid; it is empty meanwhile."""
+    """Write shards, then the manifest that makes them valid; until then it is empty."""
     before = _parse(cache)
     _replace(cache, {})
     features = build()
     starts = range(0, len(features), _ROWS)
-    shards = []
+    shards: list[dict[str, Any]] = []
     for index, start in enumerate(starts):
         name = NAME + (str(index) if len(starts) > 1 else "")
         rows = range(start, min(start + _ROWS, len(features)))
@@ -242,7 +245,7 @@ def _replace(cache: Cache, manifest: Mapping[str, Any]) -> None:
 
 
 def _remove(cache: Cache, manifest: Any | None, kept: Sequence[str]) -> None:
-    """Remove the files of an earlier cache of ours, so that a reader of all files sees one cache."""
+    """Remove the files of an earlier cache with a manifest, so that a reader of all files sees one cache."""
     shards = manifest.get("shards", []) if isinstance(manifest, dict) else []
     for name in {str(shard.get("name")) for shard in shards if isinstance(shard, dict)} - set(kept):
         if re.match(_PATTERN, name) and os.path.exists(os.path.join(cache.folder, name)):
@@ -250,7 +253,7 @@ def _remove(cache: Cache, manifest: Any | None, kept: Sequence[str]) -> None:
 
 
 def _write_shard(cache: Cache, name: str, features: Features, rows: range) -> int:
-    """Write one file under its name at once; return its size."""
+    """Write one file completely or not at all; return its size."""
     import tensorflow as tf
 
     path = os.path.join(cache.folder, name)
@@ -274,7 +277,7 @@ def _records(features: Features, rows: range) -> Iterator[bytes]:
 
 def _load(cache: Cache, manifest: Mapping[str, Any]) -> Features:
     """Read the files of a manifest. _Unusable: corrupt, or replaced meanwhile."""
-    names = [shard["name"] for shard in manifest["shards"]]
+    names = [str(shard["name"]) for shard in manifest["shards"]]
     features = _read(cache.folder, names, int(manifest["columns"]))
     held = _parse(cache)
     if not isinstance(held, dict) or held.get("build") != manifest["build"]:
@@ -283,7 +286,7 @@ def _load(cache: Cache, manifest: Mapping[str, Any]) -> Features:
 
 
 def _foreign(cache: Cache) -> Features | None:
-    """Read a cache without manifest, as the seed leaves it; None when there is none or it does not fit."""
+    """Read a cache without manifest, as the original script leaves it; None if none fits."""
     if not cache.reuse or _parse(cache) is not None:
         return None
     names = sorted(filter(re.compile(_PATTERN).match, os.listdir(cache.folder)))
@@ -292,11 +295,11 @@ def _foreign(cache: Cache) -> Features | None:
     try:
         features = _read(cache.folder, names, cache.key["max_seq_length"])
     except _Unusable as error:
-        cache.say(f"{cache.folder}: a cache of other code does not fit: {error}")
+        cache.say(f"{cache.folder}: ignoring the cache of another program: {error}")
         return None
     cache.say(
-        "%s: %d rows made by other code, taken as they are (no manifest says what from); "
-        "remove them to have them made again" % (cache.folder, len(features))
+        f"{cache.folder}: using {len(features)} rows made by another program; no manifest says from which"
+        " file or with which flags, so remove them if they do not fit"
     )
     return features
 
@@ -304,7 +307,7 @@ def _foreign(cache: Cache) -> Features | None:
 def _read(folder: str, names: Sequence[str], columns: int) -> Features:
     """Read files in their order into features. _Unusable: truncated, corrupt, other columns."""
     counts = [_count(os.path.join(folder, name)) for name in names]
-    arrays = {name: np.empty((sum(counts), columns), _KINDS[name]) for name in _TOKENS}
+    arrays: dict[str, np.ndarray] = {name: np.empty((sum(counts), columns), _KINDS[name]) for name in _TOKENS}
     arrays.update({name: np.empty(sum(counts), _KINDS[name]) for name in _SINGLES})
     row = 0
     for name, count in zip(names, counts):
@@ -337,10 +340,10 @@ def _count(path: str) -> int:
 
 
 def _batches(path: str, columns: int) -> Iterator[dict[str, np.ndarray]]:
-    """Read a file with TensorFlow, which checks every record's checksum."""
+    """Yield a file's records in batches, read by TensorFlow, which verifies every checksum."""
     import tensorflow as tf
 
-    spec = {name: tf.io.FixedLenFeature([columns], tf.int64) for name in _TOKENS}
+    spec: dict[str, Tensor] = {name: tf.io.FixedLenFeature([columns], tf.int64) for name in _TOKENS}
     spec.update({name: tf.io.FixedLenFeature([], tf.int64) for name in _SINGLES})
     with tf.Graph().as_default():
         records = tf.data.TFRecordDataset(path).batch(1024)

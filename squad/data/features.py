@@ -1,7 +1,7 @@
 """Turn questions into the rows of numbers that BERT reads, equal to google-research/bert's.
 
-Every distinct word is tokenised once, a passage's tokens are put together once for all its questions,
-and rows are cut from them. As a program, write the arrays of a SQuAD file for people who debug data:
+Every distinct word is tokenised once, a passage's tokens are assembled once for all its questions,
+and rows are cut from them. As a program, write the arrays of a SQuAD file, to debug data:
 
     python -m squad.features FILE --vocab_file V --output F.npz [--is_training]
 """
@@ -13,7 +13,7 @@ import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Sequence
+from typing import Any, Sequence
 
 import numpy as np
 
@@ -26,12 +26,12 @@ from squad.errors import DataError
 from squad.progress import Progress, progress_bar
 
 FIRST_UNIQUE_ID = 1000000000
-_ROWS = 256  # rows put together at a time
+_ROWS = 256  # rows filled at a time
 
 
 @dataclass(frozen=True)
 class Features:
-    """Hold one entry a row [R] or one a token [R, L]. Rows stand in the order of the examples."""
+    """The rows of a file's questions, in their order: one entry per row [R] or per token [R, L]."""
 
     unique_ids: np.ndarray  # [R] int32
     example_index: np.ndarray | None  # [R] int32, index into the examples; None from a record cache
@@ -41,8 +41,8 @@ class Features:
     input_mask: np.ndarray  # [R, L] int8
     segment_ids: np.ndarray  # [R, L] int8
     token_to_orig_map: np.ndarray | None = None  # [R, L] word of the passage, -1 elsewhere
-    token_is_max_context: np.ndarray | None = None  # [R, L] int8: 1, 0, -1 beside the passage
-    start_positions: np.ndarray | None = None  # [R] int32, training only; so the next two
+    token_is_max_context: np.ndarray | None = None  # [R, L] int8: 1, 0, -1 outside the passage
+    start_positions: np.ndarray | None = None  # [R] int32; this and the next two for training only
     end_positions: np.ndarray | None = None
     is_impossible: np.ndarray | None = None  # [R] bool
 
@@ -51,7 +51,7 @@ class Features:
 
     @property
     def max_seq_length(self) -> int:
-        """Give L."""
+        """The columns, L."""
         return int(self.input_ids.shape[1])
 
 
@@ -65,39 +65,40 @@ def build_features(
     maps: bool = True,
     progress: Progress | None = None,
 ) -> Features:
-    """Build the rows of all examples; an example whose passage has no tokens gets none.
+    """Build the rows of all examples; an example whose passage has no tokens has none.
 
-    Without maps, token_to_orig_map and token_is_max_context stay None (training needs neither).
+    Without maps, token_to_orig_map and token_is_max_context are None (training needs neither).
 
     Raises:
-        ValueError: max_seq_length leaves no room beside a question, or doc_stride is below 1.
+        ValueError: max_seq_length leaves no room for a passage, or doc_stride is below 1.
     """
     with paused_gc():
         text = _tokenise(examples, tokenizer, training)
     question = np.minimum(text.questions.counts(), max_query_length)
     cuts = windows.cut(text.passages.counts()[text.passage_of], question, max_seq_length, doc_stride)
     answers = _answers(examples, text, cuts) if training else {}
+    rows = _rows(text, cuts, max_seq_length, (tokenizer.cls_id, tokenizer.sep_id), maps, progress)
     return Features(
         unique_ids=np.arange(FIRST_UNIQUE_ID, FIRST_UNIQUE_ID + len(cuts.start), dtype=np.int32),
         example_index=cuts.example,
         doc_span_index=cuts.number,
         lengths=cuts.total,
-        **_rows(text, cuts, max_seq_length, (tokenizer.cls_id, tokenizer.sep_id), maps, progress),
+        **rows,
         **answers,
     )
 
 
 @dataclass(frozen=True)
 class _Text:
-    """Hold the tokens of everything that is to be read."""
+    """The tokens of all questions, passages and answers."""
 
     questions: Ragged  # [N] lists of token ids
-    passages: Ragged  # [P] lists of token ids, one a distinct passage
+    passages: Ragged  # [P] lists of token ids, one per distinct passage
     passage_of: np.ndarray  # [N]
     word_of: np.ndarray  # word of the passage for every token of `passages`
     word_starts: np.ndarray  # first token (counting all passages) of every word of every passage
     words: Ragged  # [P] lists of words
-    answers: Ragged  # [N] lists of token ids; none unless training
+    answers: Ragged  # [N] lists of token ids; empty unless training
 
 
 def _tokenise(examples: Sequence[Example], tokenizer: Tokenizer, training: bool) -> _Text:
@@ -126,32 +127,32 @@ def _tokenise(examples: Sequence[Example], tokenizer: Tokenizer, training: bool)
 
 
 def _number(vocabulary: Numbering[str], texts: Sequence[str]) -> Ragged:
-    """Number the words of running text, cut at spaces."""
+    """Number the words of texts, split at spaces."""
     words = [text.split(" ") for text in texts]
     return vocabulary.number(words, list(map(len, words)))
 
 
 def _answers(examples: Sequence[Example], text: _Text, cuts: Windows) -> dict[str, np.ndarray]:
-    """Place the answers: start and end column of each row, and whether its question has an answer."""
+    """Locate the answers: start and end column of each row, and whether its question has no answer."""
     impossible = np.array([example.is_impossible for example in examples], bool)
     first, last = _answer_tokens(examples, text)
     first[impossible] = -1  # in no window
     own = text.answers.counts()
-    for index in np.flatnonzero(~impossible & (own > 0) & (own < last - first + 1)):
+    for index in np.flatnonzero(~impossible & (own > 0) & (own < last - first + 1)).tolist():
         first[index], last[index] = _narrow(text, index, int(first[index]), int(last[index]))
     start, end = windows.answer_columns(cuts, first, last)
     return {"start_positions": start, "end_positions": end, "is_impossible": impossible[cuts.example]}
 
 
 def _answer_tokens(examples: Sequence[Example], text: _Text) -> tuple[np.ndarray, np.ndarray]:
-    """Give the first and last token [N] of the words of each answer, counted within the passage."""
+    """Find the first and last token [N] of the words of each answer, counted within the passage."""
     start = np.array([example.start_position for example in examples], np.int64)
     end = np.array([example.end_position for example in examples], np.int64)
     words = text.words.counts()[text.passage_of]
     base = text.words.starts[text.passage_of]
     origin = text.passages.starts[text.passage_of]
-    # An answer of nothing but the spaces before the first word has position -1; google-research/bert then
-    # reads its list of words from the end, and so do we.
+    # An answer of nothing but the spaces before the first word has position -1; as in google-research/bert,
+    # the list of words is then read from the end.
     first = text.word_starts[base + start % words] - origin
     last = text.word_starts[base + np.minimum(end + 1, words)] - 1 - origin
     return first, last
@@ -171,10 +172,10 @@ def _narrow(text: _Text, index: int, first: int, last: int) -> tuple[int, int]:
 def _rows(
     text: _Text, cuts: Windows, columns: int, marks: tuple[int, int], maps: bool, progress: Progress | None
 ) -> dict[str, np.ndarray]:
-    """Put the [R, L] arrays together, some rows at a time on every core (numpy lets go of Python's lock)."""
+    """Fill the [R, L] arrays, some rows at a time on every core (numpy releases Python's lock)."""
     shape = (len(cuts.start), columns)
     pools = _Pools.of(text)
-    arrays = {
+    arrays: dict[str, np.ndarray] = {
         "input_ids": np.empty(shape, np.int32),
         "input_mask": np.empty(shape, np.int8),
         "segment_ids": np.empty(shape, np.int8),
@@ -197,11 +198,11 @@ def _rows(
 
 @dataclass(frozen=True)
 class _Pools:
-    """Hold what a row's columns are copied from: padding first, then all questions, then all passages."""
+    """What a row's columns are copied from: first the padding, then all questions, then all passages."""
 
     ids: np.ndarray
-    words: np.ndarray  # word of the passage; -1 for all the rest
-    passages: int  # where the passages begin
+    words: np.ndarray  # word of the passage; -1 elsewhere
+    passages: int  # index at which the passages begin
 
     @classmethod
     def of(cls, text: _Text) -> _Pools:
@@ -223,7 +224,8 @@ def _fill(
     arrays: dict[str, np.ndarray],
 ) -> None:
     """Fill some rows: [CLS] question [SEP] window [SEP], then zeros."""
-    ids, orig, best = (arrays.get(n) for n in ("input_ids", "token_to_orig_map", "token_is_max_context"))
+    ids = arrays["input_ids"]
+    orig, best = arrays.get("token_to_orig_map"), arrays.get("token_is_max_context")
     example, head, total = cuts.example[rows], cuts.head[rows, None], cuts.total[rows, None]
     here = np.arange(rows.start, rows.stop)
     separators = (cuts.head[rows] - 1, cuts.total[rows] - 1)
@@ -234,7 +236,7 @@ def _fill(
     source += column
     used = column < total
     np.copyto(source, 0, where=~used)  # the padding comes from the first entry of the pools
-    np.take(pools.ids, source, out=ids[rows], mode="clip")  # nothing is out of bounds; "clip" needs no copy
+    np.take(pools.ids, source, out=ids[rows], mode="clip")  # all indices are valid; "clip" avoids a copy
     ids[rows, 0] = marks[0]
     arrays["input_mask"][rows] = used
     inside = (column >= head) & (column < total - 1)
@@ -251,8 +253,9 @@ def _fill(
 
 
 def write_npz(path: str, examples: Sequence[Example], features: Features) -> None:
-    """Write the columns of all rows; start_positions and so on only for training."""
-    columns = {"qas_id": np.array([example.qas_id for example in examples])[features.example_index]}
+    """Write the columns of all rows; those of the answers only if the features have them."""
+    ids = np.array([example.qas_id for example in examples])
+    columns: dict[str, Any] = {"qas_id": ids[features.example_index]}
     for name in (
         "doc_span_index", "input_ids", "input_mask", "segment_ids", "start_positions", "end_positions",
         "is_impossible", "token_to_orig_map", "token_is_max_context",
@@ -269,11 +272,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("file", help="SQuAD JSON")
     parser.add_argument("--vocab_file", required=True)
     parser.add_argument("--output", required=True, help="the .npz file to write")
-    parser.add_argument("--is_training", action="store_true", help="answers' positions too")
+    parser.add_argument("--is_training", action="store_true", help="write the answers' positions too")
     parser.add_argument("--max_seq_length", type=int, default=384)
     parser.add_argument("--doc_stride", type=int, default=128)
     parser.add_argument("--max_query_length", type=int, default=64)
-    parser.add_argument("--cased", action="store_true", help="keep capitals and accents")
+    parser.add_argument("--cased", action="store_true", help="keep case and accents")
     parser.add_argument("--skip_bad_answers", action="store_true")
     return parser
 

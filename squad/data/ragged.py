@@ -1,4 +1,4 @@
-"""Lists of different lengths as two flat arrays, so that numpy can work on all of them at once."""
+"""Lists of different lengths as two flat arrays, so that numpy can process all of them at once."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ T = TypeVar("T", bound=Hashable)
 
 @dataclass(frozen=True)
 class Ragged:
-    """Hold lists in a row: list i is values[starts[i]:starts[i + 1]]."""
+    """Lists in one array: list i is values[starts[i]:starts[i + 1]]."""
 
     values: np.ndarray
     starts: np.ndarray  # one more than there are lists
@@ -27,7 +27,7 @@ class Ragged:
         return self.values[self.starts[index] : self.starts[index + 1]]
 
     def counts(self) -> np.ndarray:
-        """Give the lists' lengths."""
+        """Compute the lists' lengths."""
         return np.diff(self.starts)
 
     def take(self, lists: Ragged) -> Ragged:
@@ -39,13 +39,13 @@ class Ragged:
 
 
 class Numbering(Dict[T, int], Generic[T]):
-    """Number distinct things as they come."""
+    """Numbers of distinct things, in the order in which they are first seen."""
 
     def __missing__(self, thing: T) -> int:
         number = self[thing] = len(self)
         return number
 
     def number(self, lists: Iterable[Sequence[T]], counts: Sequence[int]) -> Ragged:
-        """Number the things in lists of these lengths."""
+        """Number the things in `lists`, whose lengths are `counts`."""
         numbers = map(self.__getitem__, chain.from_iterable(lists))
         return Ragged.of(np.fromiter(numbers, np.int32, sum(counts)), counts)

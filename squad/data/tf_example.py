@@ -13,14 +13,14 @@ import numpy as np
 
 
 def encode(fields: Mapping[str, bytes]) -> bytes:
-    """Encode a message of named lists of numbers, each as `pack_numbers` gives it."""
+    """Encode a message of named lists of numbers, each as `pack_numbers` returns it."""
     entries = [_before(name, len(packed)) + packed for name, packed in fields.items()]
     size = sum(map(len, entries))
     return b"".join([_header(1, size), *entries])  # Example.features
 
 
 def pack_numbers(rows: np.ndarray) -> list[bytes]:
-    """Encode each row of numbers [R, L]: seven bits a byte, lowest first; the top bit says: more follow."""
+    """Encode each row of numbers [R, L]: seven bits per byte, lowest first; the top bit: more follow."""
     groups = np.arange(0, max(1, int(rows.max(initial=0)).bit_length()), 7, dtype=rows.dtype)
     shifted = rows[:, :, None] >> groups
     used = shifted > 0
@@ -32,7 +32,7 @@ def pack_numbers(rows: np.ndarray) -> list[bytes]:
 
 @lru_cache(maxsize=4096)
 def _before(name: str, size: int) -> bytes:
-    """Encode all of an entry of the map that stands before the packed numbers, which end it."""
+    """Encode the part of a map entry before the packed numbers, which end it."""
     before = _header(1, size)  # Int64List.value
     before = _header(3, len(before) + size) + before  # Feature.int64_list
     before = _header(2, len(before) + size) + before  # value of the entry
@@ -41,7 +41,7 @@ def _before(name: str, size: int) -> bytes:
 
 
 def _header(number: int, size: int) -> bytes:
-    """Encode what stands before a field's content of that many bytes."""
+    """Encode the header of a field whose content has that many bytes."""
     return bytes([number << 3 | 2]) + _length(size)
 
 

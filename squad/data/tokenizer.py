@@ -1,10 +1,10 @@
 """WordPiece tokens equal to those of google-research/bert, from the Rust library `tokenizers`.
 
-A text is cut at plain spaces, and each distinct word is tokenised once: white space always ends a token,
-so the words' tokens in a row are the text's tokens. The library looks the WordPieces up. Its normaliser is
+A text is split at plain spaces, and each distinct word is tokenised once: white space always ends a token,
+so the tokens of the words are the tokens of the text. The library looks up the WordPieces. Its normaliser is
 not used, as it differs from Google's code: it drops private-use and unassigned characters, lower-cases
-character by character (no final sigma), lets a CJK block begin at U+2B920 instead of U+2B820, goes by other
-Unicode tables than Python's, and is slower here than a few table look-ups on distinct words.
+character by character (no final sigma), starts a CJK block at U+2B920 instead of U+2B820, uses other Unicode
+tables than Python's, and is slower here than a few table look-ups on distinct words.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tokenizers import models, pre_tokenizers
 from squad.data.ragged import Numbering, Ragged
 from squad.errors import DataError
 
-_CHUNK = 1024  # words handed to the library in one string: a call costs as much as several tokens
+_CHUNK = 1024  # words passed to the library in one string: a call costs as much as several tokens
 _PLAIN = re.compile("[a-zA-Z0-9]+|[^a-zA-Z0-9 ]")
 _LONGEST = 200  # characters of a word; longer ones are [UNK] (the library's default is 100)
 _NOT_IN_ANY_VOCABULARY = "\U0010ffff"
@@ -31,7 +31,7 @@ _CJK = (
 
 
 class Tokenizer:
-    """Tokenise words with a WordPiece vocabulary file. DataError: unreadable, or [UNK] and so on missing."""
+    """A tokenizer with a WordPiece vocabulary file. DataError: unreadable, or [UNK], [CLS], [SEP] missing."""
 
     def __init__(self, vocab_file: str, do_lower_case: bool = True) -> None:
         self.vocab_file = vocab_file
@@ -46,7 +46,7 @@ class Tokenizer:
         self._library.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
 
     def encode_words(self, words: Sequence[str]) -> Ragged:
-        """Tokenise each word: one list of token ids (int32) a word."""
+        """Tokenise each word: one list of token ids (int32) per word."""
         parts = [basic_tokens(word, self.do_lower_case) for word in words]
         distinct: Numbering[str] = Numbering()
         numbered = distinct.number(parts, list(map(len, parts)))
@@ -58,21 +58,21 @@ class Tokenizer:
         encode = getattr(self._library, "encode_batch_fast", self._library.encode_batch)  # without offsets
         encodings = encode(texts, add_special_tokens=False)
         ids = np.array([i for encoding in encodings for i in encoding.ids], np.int32)
-        # No part holds a #, unless it is nothing else: a piece that begins with ## never begins a part.
+        # A part with a # is nothing but that #, so a piece that begins with ## never begins a part.
         begins = np.flatnonzero(~self._continues[ids])
         return Ragged(ids, np.append(begins, len(ids)))
 
     def encode(self, text: str) -> list[int]:
-        """Give the token ids of a text."""
-        return self.encode_words(text.split(" ")).values.tolist()
+        """Tokenise a text into token ids."""
+        return [int(token) for token in self.encode_words(text.split(" ")).values]
 
     def tokenize(self, text: str) -> list[str]:
-        """Give the tokens of a text."""
+        """Tokenise a text into tokens."""
         return [self._tokens[i] for i in self.encode(text)]
 
 
 def load_vocab(path: str) -> dict[str, int]:
-    """Read a vocabulary: one token a line, its id is the line's number from 0."""
+    """Read a vocabulary: one token per line; its id is the line's number from 0."""
     try:
         with open(path, encoding="utf-8", newline="\n") as stream:
             vocab = {line.strip(): index for index, line in enumerate(stream)}
@@ -82,12 +82,12 @@ def load_vocab(path: str) -> dict[str, int]:
         raise DataError(f"{path}: not UTF-8 at byte {error.start}; give a vocab.txt") from None
     missing = [token for token in ("[UNK]", "[CLS]", "[SEP]") if token not in vocab]
     if missing:
-        raise DataError("{}: no {} in it; give the model's vocab.txt".format(path, ", ".join(missing)))
+        raise DataError(f"{path}: {', '.join(missing)} missing; give the model's vocab.txt")
     return vocab
 
 
 def basic_tokens(text: str, do_lower_case: bool = True) -> list[str]:
-    """Split a text into words and punctuation marks as google-research/bert does before WordPiece."""
+    """Split a text into words and punctuation marks, as google-research/bert does before WordPiece."""
     if text.isascii() and text.isprintable():  # as most words are
         return _PLAIN.findall(text.lower() if do_lower_case else text)
     tokens: list[str] = []
@@ -99,7 +99,7 @@ def basic_tokens(text: str, do_lower_case: bool = True) -> list[str]:
 
 
 class _Clean(Dict[int, str]):
-    """Map a character to what stands for it: nothing, a space, a CJK character between spaces, itself."""
+    """The replacement of each character: nothing, a space, a CJK character between spaces, or itself."""
 
     def __missing__(self, point: int) -> str:
         char = chr(point)
@@ -108,7 +108,7 @@ class _Clean(Dict[int, str]):
             value = " "
         elif point in (0, 0xFFFD) or category in ("Cc", "Cf"):
             value = ""
-        elif category == "Cs":  # half of a pair, which Rust's strings cannot hold; no vocabulary has it
+        elif category == "Cs":  # half of a surrogate pair, impossible in Rust's strings and in no vocabulary
             value = _NOT_IN_ANY_VOCABULARY
         else:
             value = f" {char} " if any(low <= point <= high for low, high in _CJK) else char
@@ -117,7 +117,7 @@ class _Clean(Dict[int, str]):
 
 
 class _Unaccented(Dict[int, str]):
-    """Map combining accents to nothing."""
+    """A table that removes combining accents."""
 
     def __missing__(self, point: int) -> str:
         char = chr(point)
@@ -126,11 +126,11 @@ class _Unaccented(Dict[int, str]):
 
 
 class _Punctuated(Dict[int, str]):
-    """Map punctuation marks to themselves between spaces."""
+    """A table that puts punctuation marks between spaces."""
 
     def __missing__(self, point: int) -> str:
         char = chr(point)
-        # In ASCII, all that is neither letter, digit nor space counts as punctuation: $ + < = > ^ ` | ~ too.
+        # In ASCII, all except letters, digits and spaces counts as punctuation: $ + < = > ^ ` | ~ too.
         ascii_mark = 33 <= point <= 126 and not char.isalnum()
         mark = ascii_mark or unicodedata.category(char).startswith("P")
         value = self[point] = f" {char} " if mark else char

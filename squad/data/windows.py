@@ -1,6 +1,6 @@
-"""Cut passages into overlapping windows: which tokens each row of the model's input holds.
+"""Cut passages into overlapping windows: which tokens each row of the model's input contains.
 
-All functions work on whole arrays: one entry a question (N) or a row (R), never one at a time.
+All functions work on whole arrays, with one entry per question (N) or row (R).
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Windows:
-    """Hold one entry a row [R]; tokens count from the start of the passage."""
+    """The windows of all rows, one entry per row [R]; tokens count from the start of the passage."""
 
     example: np.ndarray  # question of the row
     number: np.ndarray  # which window of the question, from 0
     start: np.ndarray  # first token of the window
     length: np.ndarray  # tokens in the window
-    total: np.ndarray  # tokens of the row, [CLS] and both [SEP] among them
-    head: np.ndarray  # column of the window's first token: [CLS] question [SEP] stand before it
+    total: np.ndarray  # tokens of the row, including [CLS] and both [SEP]
+    head: np.ndarray  # column of the window's first token, after [CLS] question [SEP]
     step: np.ndarray  # tokens between the starts of neighbouring windows of the question
-    room: np.ndarray  # most tokens that a window of the question can hold
+    room: np.ndarray  # the most tokens of a window of the question
     passage: np.ndarray  # tokens of the whole passage
 
 
@@ -29,7 +29,7 @@ def cut(passage: np.ndarray, question: np.ndarray, max_seq_length: int, doc_stri
     """Cut windows for questions and passages of the given numbers of tokens [N].
 
     Raises:
-        ValueError: no room is left beside a question, or the stride is below 1.
+        ValueError: a question leaves no room for a passage, or the stride is below 1.
     """
     room = max_seq_length - 3 - question
     if len(room) and room.min() < 1:
@@ -52,7 +52,7 @@ def cut(passage: np.ndarray, question: np.ndarray, max_seq_length: int, doc_stri
 
 
 def answer_columns(windows: Windows, first: np.ndarray, last: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Find the answer tokens first..last [N] in each row: (start, end) columns [R], 0 where not within."""
+    """Find the answer tokens first..last [N] in each row: (start, end) columns [R], 0 if not inside."""
     begin, end = first[windows.example], last[windows.example]
     within = (begin >= windows.start) & (end <= windows.start + windows.length - 1)
     shift = windows.head - windows.start
@@ -61,14 +61,14 @@ def answer_columns(windows: Windows, first: np.ndarray, last: np.ndarray) -> tup
 
 
 def is_max_context(windows: Windows, rows: slice, inside: np.ndarray) -> np.ndarray:
-    """Mark the tokens whose best window is this one: int8 like `inside`, 1 or 0; -1 beside the passage.
+    """Mark the tokens whose best window is this one: int8 like `inside`, 1 or 0; -1 outside the passage.
 
-    The best window of a token has the most context on the token's poorer side, plus a hundredth of the
-    window's length; the first one wins a tie (google-research/bert, _check_is_max_context).
+    The best window of a token is the one with the most context on the side that has less, plus a hundredth of
+    the window's length; the first one wins a tie (google-research/bert, _check_is_max_context).
 
     Args:
-        rows: the windows asked for.
-        inside: [rows, columns] bool, the columns that hold tokens of the passage.
+        rows: the windows to mark.
+        inside: [rows, columns] bool, the columns with tokens of the passage.
     """
     best = 2 * inside.astype(np.int8) - 1
     several = np.flatnonzero(windows.passage[rows] > windows.room[rows])
@@ -92,7 +92,7 @@ def _wins(windows: Windows, rows: np.ndarray, token: np.ndarray) -> np.ndarray:
         for side in (-1, 1):
             other = start + side * distance * step
             length = np.minimum(room, passage - other)
-            # After the window that reaches the passage's end there is none.
+            # The window that reaches the passage's end is the last one.
             exists = (number + side * distance >= 0) & (other - step + room < passage)
             holds = exists & (token >= other) & (token < other + length)
             score = _context(token, other, length)
@@ -101,4 +101,5 @@ def _wins(windows: Windows, rows: np.ndarray, token: np.ndarray) -> np.ndarray:
 
 
 def _context(token: np.ndarray, start: np.ndarray, length: np.ndarray) -> np.ndarray:
-    return np.minimum(token - start, start + length - 1 - token) + 0.01 * length
+    context: np.ndarray = np.minimum(token - start, start + length - 1 - token) + 0.01 * length
+    return context

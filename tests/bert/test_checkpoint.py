@@ -21,7 +21,7 @@ from bert.cluster import Cluster
 from bert.config import BertConfig
 from bert.errors import CheckpointError
 from bert.export import find_config
-from bert.optimizer import make_slots
+from bert.optimizer import Optimizer, OptimizerConfig
 from tests.bert.runs import MODEL, settings, train
 
 Values = Dict[str, np.ndarray]
@@ -91,7 +91,7 @@ def test_a_training_begins_with_zero_moments_that_no_graph_holds_as_constants(tm
     fed = {}
     with tf.Graph().as_default(), tf.Session() as session:
         weights = trainer.create_variables(MODEL)
-        moments = {v.op.name: v for pair in make_slots(list(weights.values())).values() for v in pair}
+        moments = Optimizer(OptimizerConfig(), list(weights.values())).slots
         total = tf.get_variable("accumulator_0", [3, 4], tf.float32, tf.zeros_initializer())
         scale = tf.get_variable("loss_scale", [], tf.float32, tf.constant_initializer(8.0))
         run = session.run
@@ -159,7 +159,7 @@ def test_what_is_missing_is_new_and_named(tmp_path: Path, capfd: pytest.CaptureF
     [
         ({"vocab_size": 41}, "word_embeddings has shape .40, 16., the configuration says .41, 16."),
         ({"hidden_size": 32}, "has shape .40, 16., the configuration says .40, 32"),
-        ({"num_hidden_layers": 2}, "lacks 16 variables that the configuration asks for"),
+        ({"num_hidden_layers": 2}, "lacks 16 variables that the configuration requires"),
         ({"num_hidden_layers": 0}, "holds 1 layers, the configuration says 0"),
     ],
 )

@@ -21,8 +21,8 @@ def test_unknown_keys_are_passed_over_and_defaults_are_googles() -> None:
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"num_attention_heads": 3}, "hidden_size 8 is no multiple of num_attention_heads 3"),
-        ({"hidden_act": "relu"}, "hidden_act is 'relu'; it can be gelu, "),
+        ({"num_attention_heads": 3}, "hidden_size 8 is not a multiple of num_attention_heads 3"),
+        ({"hidden_act": "relu"}, "hidden_act is 'relu'; expected one of gelu, "),
         ({"model_type": "roberta"}, "model_type is 'roberta'; give the configuration of a bert"),
     ],
 )
@@ -34,9 +34,9 @@ def test_what_the_model_cannot_be_is_refused(changes: dict[str, Any], message: s
 def test_a_file_that_is_no_configuration_is_refused_with_its_place(tmp_path: Path) -> None:
     path = tmp_path / "config.json"
     for text, message in (
-        ('{"vocab_size": 1,}', r"line 1 column 18: broken JSON"),
+        ('{"vocab_size": 1,}', r"line 1 column 18: invalid JSON"),
         ("[]", "not a JSON object"),
-        ("{}", "no vocab_size"),
+        ("{}", "vocab_size is missing"),
     ):
         path.write_text(text)
         with pytest.raises(ValueError, match=message):

@@ -73,7 +73,7 @@ def test_export_refuses_what_it_cannot_use_in_one_line(
     trained: str, tmp_path: Path, capfd: pytest.CaptureFixture
 ) -> None:
     cases = [
-        ([trained, str(tmp_path)], "exists; give a folder that does not"),
+        ([trained, str(tmp_path)], "exists; give a new folder"),
         ([str(tmp_path / "none"), str(tmp_path / "x")], "no model configuration beside it; give --config"),
     ]
     for words, message in cases:

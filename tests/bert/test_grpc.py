@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import socket
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +13,7 @@ from bert.backend.collective import grpc
 from bert.cluster import Cluster
 from bert.errors import TrainerError
 from tests.bert.runs import Job, losses, settings
+from tests.forked import Forked, wait_all
 from tests.launching import ROOT
 
 RANK = """
@@ -25,7 +23,7 @@ import numpy as np
 from bert.backend.collective.grpc import Grpc
 from bert.backend.collective.shared_memory import CollectiveError
 rank, mode, peers = int(sys.argv[1]), sys.argv[2], sys.argv[3:]
-collective = Grpc(peers, rank, timeout=20 if mode == "dies" else 60)
+collective = Grpc(peers, rank, timeout=8 if mode == "dies" else 60)
 if mode == "dies":
     if rank == 1:
         os._exit(0)
@@ -56,45 +54,40 @@ def _ports(count: int) -> list[int]:
     return numbers
 
 
-def _run(ranks: int, mode: str, folder: Path) -> list[subprocess.CompletedProcess[str]]:
+def _run(ranks: int, mode: str, folder: Path) -> tuple[list[int], list[str]]:
+    """Run RANK on some ranks; return their exit codes and what they wrote."""
     script = folder / "rank.py"
     script.write_text(RANK)
     peers = [f"localhost:{port}" for port in _ports(ranks)]
     environ = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    started: list[Any] = [
-        subprocess.Popen(
-            [sys.executable, str(script), str(rank), mode, *peers], text=True, env=environ, **pipes
-        )
+    started = [
+        Forked([str(script), str(rank), mode, *peers], folder, environ, folder / f"rank_{rank}.log")
         for rank in range(ranks)
     ]
-    try:
-        texts = [process.communicate(timeout=120) for process in started]
-    finally:
-        for process in started:
-            process.kill()
-    return [subprocess.CompletedProcess([], p.returncode, *text) for p, text in zip(started, texts)]
+    return wait_all(started), [one.text() for one in started]
 
 
-@pytest.mark.slow
+def _printed(text: str) -> list[str]:
+    """Return what a rank printed itself."""
+    return [line for line in text.splitlines() if line.startswith(("sum ", "bits ", "gather "))]
+
+
 def test_ranks_get_the_same_sums_and_values_and_the_warning(tmp_path: Path) -> None:
-    done = _run(2, "works", tmp_path)
-    assert [one.returncode for one in done] == [0, 0], done
-    assert done[0].stdout == done[1].stdout
-    lines = done[0].stdout.splitlines()
+    codes, texts = _run(2, "works", tmp_path)
+    assert codes == [0, 0], texts
+    lines = _printed(texts[0])
+    assert lines == _printed(texts[1])
     assert lines[0] == "sum [[[3.0, 3.0], [3.0, 3.0]], [0.0, 2.0, 4.0]]" and lines[2] == "gather True"
-    for rank, one in enumerate(done):
-        assert f"rank {rank} listens on port" in one.stderr and "keep that port closed" in one.stderr
+    for rank, text in enumerate(texts):
+        assert f"rank {rank} listens on port" in text and "block that port" in text
 
 
-@pytest.mark.slow
 def test_a_peer_that_dies_is_an_error_and_no_hang(tmp_path: Path) -> None:
-    done = _run(2, "dies", tmp_path)
-    assert done[0].returncode == 7, done[0].stderr
-    assert done[0].stdout.startswith("error collective grpc, rank 0: ")
+    codes, texts = _run(2, "dies", tmp_path)
+    assert codes[0] == 7, texts
+    assert "\nerror collective grpc, rank 0: " in texts[0]
 
 
-@pytest.mark.slow
 def test_a_training_over_grpc_is_that_over_shared_memory(tmp_path: Path) -> None:
     config = settings(num_train_steps=3)
     job = Job(tmp_path / "grpc", config, 2, collective="grpc", first_port=min(_neighbours()))
@@ -102,7 +95,7 @@ def test_a_training_over_grpc_is_that_over_shared_memory(tmp_path: Path) -> None
     assert (job.wait(), shared.wait()) == ([0, 0], [0, 0]), job.output() + shared.output()
     np.testing.assert_allclose(losses(tmp_path / "grpc"), losses(tmp_path / "shm"), rtol=1e-5)
     assert losses(tmp_path / "grpc") == losses(tmp_path / "grpc", rank=1)
-    assert "keep that port closed" in job.output(0) and "listens" not in shared.output(0)
+    assert "block that port" in job.output(0) and "listens" not in shared.output(0)
 
 
 def _neighbours() -> list[int]:

@@ -14,7 +14,7 @@ from bert import fused
 from bert.backend import cpu, host_memory
 from bert.cluster import Cluster
 from bert.dropout import Dropout
-from bert.model import Model, create_variables, span_loss
+from bert.model import Model, Operations, create_variables, span_loss
 from tests.bert.runs import MODEL, settings, step_batches, train
 
 
@@ -59,7 +59,8 @@ def _loss_and_gradients(checkpointed: bool, dropout: bool) -> tuple[Any, dict[st
         tf.set_random_seed(3)
         weights = create_variables(MODEL)
         drops = Dropout(backend, 5, tf.constant(7, tf.int64)) if dropout else None
-        model = Model(MODEL, weights, backend.gelu, drops, training=True, checkpointed=checkpointed)
+        operations = Operations(backend.gelu, dropout=drops, recompute=checkpointed)
+        model = Model(MODEL, weights, operations)
         given = {key: tf.constant(value) for key, value in batch.items()}
         loss = span_loss(model.span_logits(given), given)
         gradients = tf.gradients(loss, list(weights.values()))
@@ -85,7 +86,7 @@ def test_recomputed_layers_are_not_merged_with_the_forward_pass() -> None:
     for checkpointed in (False, True):
         with tf.Graph().as_default() as graph:
             weights = create_variables(MODEL)
-            model = Model(MODEL, weights, training=True, checkpointed=checkpointed)
+            model = Model(MODEL, weights, Operations(recompute=checkpointed))
             given = {key: tf.constant(value) for key, value in next(step_batches(0)).items()}
             tf.gradients(span_loss(model.span_logits(given), given), list(weights.values()))
             counts[checkpointed] = sum(op.type == "Softmax" for op in graph.get_operations())

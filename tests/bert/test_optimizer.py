@@ -12,6 +12,7 @@ import tensorflow.compat.v1 as tf
 
 from bert import optimizer
 from bert.checkpoints import reader
+from bert.optimizer import Optimizer, OptimizerConfig
 from bert.train_config import TrainConfig
 from tests.bert.runs import losses, records, settings, step_batches, train
 
@@ -31,8 +32,8 @@ def _run(kind: str, start: Weights, gradients: list[Weights], fused: bool = Fals
             tf.get_variable(n, initializer=v.astype(np.float32), use_resource=True) for n, v in start.items()
         ]
         given = [tf.placeholder(tf.float32, [3, 2]) for _ in variables]
-        count, slots = tf.placeholder(tf.float32, []), optimizer.make_slots(variables)
-        update = optimizer.apply(kind, variables, given, slots, 0.01, count, 0.1, 1e-6, fused)
+        count, config = tf.placeholder(tf.float32, []), OptimizerConfig(kind, 0.1, 1e-6, fused)
+        update = Optimizer(config, variables).apply(given, 0.01, count)
         session.run(tf.global_variables_initializer())
         for number, step in enumerate(gradients, 1):
             feed: dict[Any, Any] = dict(zip(given, step.values()))
@@ -73,7 +74,7 @@ def test_lamb_leaves_alone_what_has_no_norm_to_scale_to() -> None:
 
 def test_an_unknown_optimizer_is_refused() -> None:
     with pytest.raises(ValueError, match="optimizer_type 'sgd' is none of adam, adamw, lamb"):
-        optimizer.apply("sgd", [], [], {}, 0.1, 1.0, 0.0, 1e-6)
+        Optimizer(OptimizerConfig("sgd"), [])
 
 
 def test_the_rate_rises_then_falls_to_zero() -> None:

@@ -53,8 +53,8 @@ def test_throughput_does_not_depend_on_the_steps_of_a_call(clock: _Clock, steps_
     assert meter.with_overhead() == pytest.approx(960 / 37.0)
     assert meter.seconds_a_step() == pytest.approx(0.1)
     assert meter.summary(120, 2) == (
-        "trained to step 120: 960 examples in 37.0 s; 25.95 examples/s with overhead, 12.97 a device;"
-        " 80.00 examples/s without (first call, checkpoints), 40.00 a device"
+        "trained to step 120: 960 examples in 37.0 s; 25.95 examples/s with overhead, 12.97 per device;"
+        " 80.00 examples/s without (first call, checkpoints), 40.00 per device"
     )
 
 
@@ -85,7 +85,7 @@ def test_a_line_shows_where_training_is(tmp_path: Path, capfd: pytest.CaptureFix
     assert [line.split()[1] for line in lines] == ["2/5", "4/5", "5/5"]
     pattern = (
         r"step 4/5  epoch 0\.40  loss \d+\.\d{4}  lr 0\.00\d+  scale 4\.29497e\+09  "
-        r"[\d.]+ examples/s \([\d.]+ a device\)  [\d.]+ s left"
+        r"[\d.]+ examples/s \([\d.]+ per device\)  [\d.]+ s left"
     )
     assert re.match(pattern + "$", lines[1]), lines[1]
 

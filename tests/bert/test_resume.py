@@ -170,12 +170,12 @@ def test_an_init_checkpoint_is_never_silently_overridden(
     another = train(tmp_path / "b", settings(num_train_steps=1, seed=7)).checkpoint
     config = settings(num_train_steps=4, save_checkpoints_steps=2)
     train(tmp_path / "c", settings(num_train_steps=2), init_checkpoint=other)
-    with pytest.raises(CheckpointError, match=r"began from .*/a/.*, not from .*/b/.*another output_dir"):
+    with pytest.raises(CheckpointError, match=r"started from .*/a/.*, not from .*/b/.*another output_dir"):
         train(tmp_path / "c", config, init_checkpoint=another)
     capfd.readouterr()
     assert train(tmp_path / "c", config, init_checkpoint=other).step == 4
-    assert "is where this run began; it is not loaded again" in capfd.readouterr().out
-    with pytest.raises(CheckpointError, match=r"began from new weights"):
+    assert "this run started from it; it is not loaded again" in capfd.readouterr().out
+    with pytest.raises(CheckpointError, match=r"started from new weights"):
         train(tmp_path / "a", config, init_checkpoint=other)
 
 
@@ -225,5 +225,5 @@ def test_sigterm_ends_a_rank_whose_peer_is_dead(tmp_path: Path) -> None:
     job.kill([1])
     os.kill(job.processes[0].pid, signal.SIGTERM)
     assert job.wait(60) == [143, -signal.SIGKILL]
-    assert "leaving without a checkpoint" in job.output()
+    assert "exiting without a checkpoint" in job.output()
     assert store.newest(str(tmp_path / "out"))[0] is None

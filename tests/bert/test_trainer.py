@@ -109,5 +109,5 @@ def test_frozen_embeddings_stay_as_they_were_and_have_no_slots(tmp_path: Path, r
 
 def test_a_run_cannot_freeze_or_thaw_its_embeddings_midway(tmp_path: Path) -> None:
     train(tmp_path, settings(num_train_steps=1, freeze_embeddings=True))
-    with pytest.raises(CheckpointError, match="holds a run with freeze_embeddings True; give it so"):
+    with pytest.raises(CheckpointError, match="contains a run with freeze_embeddings True; give the same"):
         train(tmp_path, settings())

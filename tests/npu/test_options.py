@@ -135,7 +135,7 @@ def test_steps_to_dump_may_be_numbers_and_ranges(steps: str) -> None:
         ("5-", "'5-'; give steps"),
         ("-5", "'-5'; give steps"),
         ("1-2-3", "'1-2-3'; give steps"),
-        ("0|20-10", "20-10: a range must end above its first step, such as 10-20"),
+        ("0|20-10", "20-10: a range must end above its first step; give one such as 10-20"),
         ("10-10", "10-10: a range must end above"),
         (HUNDRED + "|400", "101 steps and ranges; the adapter takes at most 100"),
     ],

@@ -133,7 +133,7 @@ def test_bucketed_rows_are_cut_to_the_longest_and_save_half_of_the_padding() -> 
 def test_features_without_answers_cannot_be_trained_on() -> None:
     data = features(3)
     bare = Features(**dict(vars(data), start_positions=None))
-    with pytest.raises(ValueError, match="not built for training"):
+    with pytest.raises(ValueError, match="no answers; build them with training=True"):
         next(train_batches(bare, make_order(bare, 2, 1, True, "pad")))
 
 

@@ -29,7 +29,7 @@ def test_a_good_command_line_has_no_findings(tiny: Path) -> None:
     ("changes", "message"),
     [
         ({"do_train": False}, "do_train: nothing to do"),
-        ({"do_train": False, "do_predict": True}, "init_checkpoint: missing; predicting needs"),
+        ({"do_train": False, "do_predict": True}, "init_checkpoint: missing; give the fine-tuned checkpoint"),
         ({"vocab_file": ""}, "vocab_file: missing"),
         ({"train_file": ""}, "train_file: missing"),
         ({"train_file": "nowhere.json"}, "train_file: %(here)s/nowhere.json: no such file"),
@@ -41,13 +41,13 @@ def test_a_good_command_line_has_no_findings(tiny: Path) -> None:
         ({"dropout_rate": 1.5}, "dropout_rate: 1.5 is outside 0 to 1"),
         ({"max_query_length": 61}, "max_seq_length: 64 leaves no room for a passage"),
         ({"max_seq_length": 200}, "max_seq_length: 200 is more than the model's 192 positions"),
-        ({"use_tfrecord": True}, "use_tfrecord: which cache? give its folder as input_files_dir"),
-        ({"npu_bert_loss_scale": 0.5}, "npu_bert_loss_scale: 0.5 is no scale; give -1 (off), 0 (dynamic)"),
-        ({"npu_bert_loss_scale": "nan"}, "npu_bert_loss_scale: nan is no scale; give -1 (off)"),
-        ({"npu_bert_loss_scale": "inf"}, "npu_bert_loss_scale: inf is no scale; give -1 (off)"),
-        ({"init_loss_scale_value": 0}, "init_loss_scale_value: 0.0 is no scale; give 1 to 3.4e+38"),
-        ({"init_loss_scale_value": "nan"}, "init_loss_scale_value: nan is no scale"),
-        ({"init_loss_scale_value": "1e39"}, "init_loss_scale_value: 1e+39 is no scale"),
+        ({"use_tfrecord": True}, "use_tfrecord: no cache to reuse; give its folder as input_files_dir"),
+        ({"npu_bert_loss_scale": 0.5}, "npu_bert_loss_scale: 0.5 is not a loss scale; give -1 (off), 0 (dynamic)"),
+        ({"npu_bert_loss_scale": "nan"}, "npu_bert_loss_scale: nan is not a loss scale; give -1 (off)"),
+        ({"npu_bert_loss_scale": "inf"}, "npu_bert_loss_scale: inf is not a loss scale; give -1 (off)"),
+        ({"init_loss_scale_value": 0}, "init_loss_scale_value: 0.0 is not a loss scale; give 1 to 3.4e+38"),
+        ({"init_loss_scale_value": "nan"}, "init_loss_scale_value: nan is not a loss scale"),
+        ({"init_loss_scale_value": "1e39"}, "init_loss_scale_value: 1e+39 is not a loss scale"),
         ({"iterations_per_loop": 2**31}, "iterations_per_loop: 2147483648 is outside 1 to 2147483647"),
         ({"data_dump_step": "0,5"}, "data_dump_step: '0,5'; give steps and ranges"),
         ({"precision_mode": "fp64"}, "precision_mode: 'fp64' is none of force_fp32"),
@@ -75,7 +75,7 @@ def test_a_vocabulary_of_another_model_is_found(tiny: Path, tmp_path: Path) -> N
     vocab = tmp_path / "vocab.txt"
     vocab.write_text("[PAD]\n")
     (found,) = findings(flags(tiny, do_train=True, vocab_file=vocab))
-    assert found.startswith(f"vocab_file: {vocab} has 1 entries, ") and "different models" in found
+    assert found.startswith(f"vocab_file: {vocab} has 1 entries, ") and "give files of the same model" in found
 
 
 def test_a_checkpoint_of_other_shapes_is_found(tiny: Path, minilm: Path) -> None:
@@ -85,7 +85,7 @@ def test_a_checkpoint_of_other_shapes_is_found(tiny: Path, minilm: Path) -> None
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("{", "broken JSON"), ("[]", "not a JSON object"), ("{}", "no vocab_size")],
+    [("{", "invalid JSON"), ("[]", "not a JSON object"), ("{}", "vocab_size is missing")],
 )
 def test_a_configuration_that_is_none_is_found(tiny: Path, tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "config.json"
@@ -122,7 +122,7 @@ def test_a_note_is_no_finding(tiny: Path) -> None:
     answer = json.loads("".join(written))
     assert answer["findings"] == []
     assert answer["notes"] == [
-        "dllog_path: not used here; metrics are written to metrics.jsonl in the rank's folder"
+        "dllog_path: has no effect; metrics are written to metrics.jsonl in the rank's folder"
     ]
 
 

@@ -33,7 +33,7 @@ def test_finds_the_figures_among_other_output(tmp_path: Path) -> None:
     "body, message",
     [
         ("raise KeyError('q1')", "failed with exit code 1: KeyError: 'q1'"),
-        ("sys.exit(3)", "failed with exit code 3: it said nothing"),
+        ("sys.exit(3)", "failed with exit code 3: no message on stderr"),
         ("print('fine')", "printed no JSON of figures: 'fine"),
         ("print('{\"f1\": null}')", "printed no JSON of figures"),
     ],

@@ -154,7 +154,7 @@ def test_leaves_out_the_group_that_has_no_question() -> None:
             {"a": 1, "z": ""},
             "2 of 3 .*: b, c; 1 predictions are for no .*: z; 1 predictions are not strings: a",
         ),
-        (["x"], "not one JSON object"),
+        (["x"], "not a JSON object"),
     ],
 )
 def test_counts_and_names_predictions_that_do_not_fit(predictions: Any, message: str) -> None:
@@ -169,7 +169,7 @@ def test_counts_and_names_predictions_that_do_not_fit(predictions: Any, message:
         ({"a": "1"}, "1 no-answer scores are not numbers: a"),
         ({"a": float("nan")}, "1 no-answer scores are not numbers: a"),
         ({"a": 1, "b": 2}, "1 no-answer scores are for no question of this file: b"),
-        (3, "not one JSON object"),
+        (3, "not a JSON object"),
     ],
 )
 def test_counts_and_names_no_answer_scores_that_do_not_fit(odds: Any, message: str) -> None:
@@ -212,11 +212,11 @@ def test_names_the_place_where_the_data_set_is_broken(data: Any, message: str) -
 def test_refuses_an_id_given_twice() -> None:
     data = document({"a": ["x"]})
     data["data"] = data["data"] * 2
-    with pytest.raises(DataError, match="1 question ids are given more than once: a"):
+    with pytest.raises(DataError, match="1 duplicate question ids: a"):
         evaluate(data, {"a": "x"})
 
 
-@pytest.mark.parametrize("broken, message", [('{"a": \n"x",}', ":2:5: not JSON"), (None, "No such file")])
+@pytest.mark.parametrize("broken, message", [('{"a": \n"x",}', ":2:5: invalid JSON"), (None, "No such file")])
 def test_a_file_that_cannot_be_read_is_one_line(tmp_path: Path, broken: str | None, message: str) -> None:
     dev, predictions = _files(tmp_path, {"a": ["x"]}, {})
     predictions.unlink()

@@ -58,13 +58,13 @@ def test_words_end_at_five_kinds_of_space_only() -> None:
 def test_broken_json_is_named_by_line_and_column(tmp_path: Path) -> None:
     path = tmp_path / "broken.json"
     path.write_text('{"data": [\n  {"title": }\n]}')
-    assert message(str(path)).startswith("2:13: broken JSON")
+    assert message(str(path)).startswith("2:13: invalid JSON")
 
 
 def test_a_cut_off_file_is_broken_json(document: dict[str, Any], tmp_path: Path) -> None:
     path = tmp_path / "cut.json"
     path.write_text(json.dumps(document)[:-7])
-    assert "broken JSON" in message(str(path))
+    assert "invalid JSON" in message(str(path))
 
 
 def test_no_file_a_folder_and_other_bytes_are_said_in_one_line(tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ def test_no_file_a_folder_and_other_bytes_are_said_in_one_line(tmp_path: Path) -
 
 @pytest.mark.parametrize("content", [[], "text", 3, None])
 def test_json_that_is_no_object_is_refused(content: Any, squad_file: Write) -> None:
-    assert "no object" in message(squad_file(content))
+    assert "not a JSON object" in message(squad_file(content))
 
 
 def test_a_byte_order_mark_is_ignored(document: dict[str, Any], tmp_path: Path) -> None:
@@ -119,7 +119,7 @@ def test_true_is_no_integer_and_a_list_no_object(document: dict[str, Any], squad
     paragraph(document)["qas"][0]["answers"][0]["answer_start"] = True
     assert "answer_start: True is not an integer" in message(squad_file(document))
     document["data"][0] = ["paragraphs"]
-    assert message(squad_file(document)).startswith("data[0].paragraphs: no object holds it")
+    assert message(squad_file(document)).startswith("data[0].paragraphs: not in a JSON object")
 
 
 @pytest.mark.parametrize("start", [8, 11, -1, -19, 22, 23, 10**6])
@@ -129,7 +129,7 @@ def test_an_answer_that_is_not_at_its_offset_is_refused_or_skipped(
     paragraph(document)["qas"][0]["answers"][0]["answer_start"] = start
     path = squad_file(document)
     assert message(path) == (
-        f"1 answer is not at the offset given: q1 ('Ada Lovelace' at {start}); correct them or give "
+        f"1 answer is not at the given offset: q1 ('Ada Lovelace' at {start}); correct them or give "
         "--skip_bad_answers"
     )
     examples = read_squad(path, True, True, skip_bad_answers=True)
@@ -144,7 +144,7 @@ def test_many_bad_answers_are_counted_and_the_first_listed(
     bad["answers"][0]["text"] = "nobody"
     paragraph(document)["qas"] = [dict(bad, id=f"b{n}") for n in range(5)]
     text = message(squad_file(document))
-    assert text.startswith("5 answers are not at the offset given: b0 (")
+    assert text.startswith("5 answers are not at the given offset: b0 (")
     assert "b2 (" in text and "b3" not in text and ", ..." in text
 
 
@@ -158,7 +158,7 @@ def test_only_bad_answers_leave_no_questions(document: dict[str, Any], squad_fil
 def test_a_duplicate_id_names_both_places(document: dict[str, Any], squad_file: Write) -> None:
     paragraph(document)["qas"][1]["id"] = "q1"
     text = message(squad_file(document))
-    assert text.startswith("data[0].paragraphs[0].qas[1].id: q1 is also that of data[0].paragraphs[0].qas[0]")
+    assert text.startswith("data[0].paragraphs[0].qas[1].id: duplicate id q1, first used by data[0].paragraphs[0].qas[0]")
 
 
 @pytest.mark.parametrize("context", ["", " \n\t "])
@@ -192,7 +192,7 @@ def test_a_2_0_file_without_version_2_with_negative_is_refused(
 def test_a_dev_file_given_as_train_file_is_refused(document: dict[str, Any], squad_file: Write) -> None:
     answers = paragraph(document)["qas"][0]["answers"]
     answers.append(answers[0])
-    assert "2 answers, training needs exactly one; is this a dev file?" in message(squad_file(document))
+    assert "2 answers, training needs exactly one, so this may be a dev file" in message(squad_file(document))
 
 
 def test_an_answerable_question_without_answer_is_refused(

@@ -113,7 +113,7 @@ def test_the_program_writes_the_golden_columns(golden: Path, minilm: Path, tmp_p
     command = [str(golden / "odd.json"), "--vocab_file", str(minilm / "vocab.txt")]
     command += ["--output", str(output), "--is_training"]
     assert main(command) == 2
-    assert "3 answers are not at the offset given" in capsys.readouterr().err
+    assert "3 answers are not at the given offset" in capsys.readouterr().err
     assert main([*command, "--skip_bad_answers"]) == 0
     reference = np.load(str(golden / "features_odd_1_384_128_64.npz"))
     written = np.load(str(output))

@@ -55,7 +55,7 @@ def test_a_bad_flag_is_named_with_what_to_do(word: str, message: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(REFUSED))
 def test_nvidias_flags_are_refused_unless_switched_off(name: str) -> None:
-    assert messages([f"--{name}=True"]) == [f"{name}: not supported here; {REFUSED[name]}"]
+    assert messages([f"--{name}=True"]) == [f"{name}: not supported; {REFUSED[name]}"]
     for word in ("--%s=False", "--no%s"):
         assert parse([word % name]) == (SquadFlags(), [], [])
 
@@ -72,7 +72,7 @@ LEFT_OVER = {
 @pytest.mark.parametrize("form", ["--%s=%s", "--%s %s"])
 def test_nvidias_flags_about_how_to_do_what_is_not_done_are_noted(name: str, form: str) -> None:
     command = [*(form % (name, LEFT_OVER[name])).split(), "--max_seq_length=128"]
-    note = (name, "not used here; " + UNUSED[name])
+    note = (name, "has no effect; " + UNUSED[name])
     assert parse(command) == (SquadFlags(max_seq_length=128), [], [note])
     assert set(LEFT_OVER) == set(UNUSED)
 
@@ -192,7 +192,7 @@ def test_switched_on_they_are_taken_with_a_note_as_theirs_is_another_operation(n
     for word in ("--%s=True", "--%s"):
         flags, findings, [(noted, message)] = parse([word % name])
         assert getattr(flags, ALIASES[name][0]) is True and findings == []
-        assert noted == name and "another operation" in message
+        assert noted == name and "not the same operation" in message
 
 
 def test_a_bad_value_of_theirs_is_told_under_their_name() -> None:

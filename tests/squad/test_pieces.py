@@ -55,13 +55,13 @@ def test_a_row_predicted_twice_is_counted_and_named(tmp_path: Path) -> None:
 def test_a_rank_that_wrote_nothing_is_named(tmp_path: Path) -> None:
     features, _, _ = write_all(tmp_path, np.array([0, 1]), 2)
     Path(shard_path(str(tmp_path), 1, 2)).unlink()
-    with pytest.raises(DataError, match=r"logits_1_of_2\.npz: this rank has written no predictions"):
+    with pytest.raises(DataError, match=r"logits_1_of_2\.npz: missing; this rank has written no predictions"):
         merge(str(tmp_path), 2, features)
 
 
 def test_a_piece_of_other_features_is_refused(tmp_path: Path) -> None:
     write_all(tmp_path, np.array([0, 1]), 2, seed=1)
-    with pytest.raises(DataError, match="of other features"):
+    with pytest.raises(DataError, match="made from other features"):
         merge(str(tmp_path), 2, world(2)[0])
 
 
@@ -70,5 +70,5 @@ def test_a_piece_cut_short_is_refused(tmp_path: Path, keep: int) -> None:
     features, _, _ = write_all(tmp_path, np.array([0, 1]), 2)
     path = Path(shard_path(str(tmp_path), 1, 2))
     path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(DataError, match="not a whole piece"):
+    with pytest.raises(DataError, match="damaged"):
         merge(str(tmp_path), 2, features)

@@ -47,7 +47,7 @@ def test_says_plainly_that_matplotlib_is_missing_and_still_prints_the_figures(
 
 def test_plots_without_no_answer_scores_are_refused(shared: Path, tmp_path: Path) -> None:
     done = run(shared, "--out-image-dir", tmp_path)
-    assert done.returncode == 2 and "give them with --na-prob-file" in done.stderr
+    assert done.returncode == 2 and "give --na-prob-file" in done.stderr
 
 
 def test_average_precision_of_a_small_case_by_hand() -> None:

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any, Callable
@@ -18,6 +15,7 @@ from squad.data import feature_cache
 from squad.data.feature_cache import Cache, cache_key, load_or_build
 from squad.data.features import FIRST_UNIQUE_ID, Features
 from squad.errors import DataError
+from tests.forked import Forked, wait_all
 
 pytest.importorskip("tensorflow")
 L = 12
@@ -78,7 +76,7 @@ def test_rows_come_back_as_they_were_built(room: Room) -> None:
     assert equal(room.load(), features())
     assert equal(room.load(seed=1), features())  # from the files
     assert room.built == 1
-    assert room.said == [f"{room.folder}: building the cache of features: there is none yet"]
+    assert room.said == [f"{room.folder}: building the cache of features: none exists yet"]
 
 
 def test_types_are_those_of_built_features(room: Room) -> None:
@@ -131,14 +129,14 @@ def seed_cache(folder: Path, rows: Features, files: int) -> None:
 def test_a_cache_of_the_seed_is_read_and_said_to_be_unchecked(room: Room, files: int) -> None:
     seed_cache(room.folder, features(6), files)
     assert equal(room.load(), features(6))
-    assert room.built == 0 and "6 rows made by other code" in room.last()
+    assert room.built == 0 and "using 6 rows made by another program" in room.last()
 
 
 def test_a_cache_of_the_seed_with_rows_of_another_length_is_not_used(room: Room) -> None:
     seed_cache(room.folder, features(6), 1)
     room.key["max_seq_length"] = L + 1
     room.load()
-    assert room.built == 1 and "a cache of other code does not fit" in room.said[0]
+    assert room.built == 1 and "ignoring the cache of another program" in room.said[0]
 
 
 def test_without_use_tfrecord_every_run_builds_and_its_ranks_share(room: Room) -> None:
@@ -181,10 +179,10 @@ def flip(path: Path) -> None:
     [
         ("train.tf_record", truncate, "bytes instead of"),
         ("train.tf_record", flip, "corrupt"),
-        ("train.tf_record", os.unlink, "holds 0 bytes instead of"),
-        ("train.manifest.json", truncate, "damaged or half built"),
-        ("train.manifest.json", lambda path: path.write_text("[]"), "damaged or half built"),
-        ("train.manifest.json", lambda path: path.write_text('{"key": 3}'), "damaged or half built"),
+        ("train.tf_record", os.unlink, "has 0 bytes instead of"),
+        ("train.manifest.json", truncate, "damaged or incomplete"),
+        ("train.manifest.json", lambda path: path.write_text("[]"), "damaged or incomplete"),
+        ("train.manifest.json", lambda path: path.write_text('{"key": 3}'), "damaged or incomplete"),
     ],
 )
 def test_a_harmed_cache_is_rebuilt_and_said_to_be(
@@ -213,7 +211,7 @@ def test_a_build_that_fails_leaves_nothing_that_could_be_used(room: Room) -> Non
     with pytest.raises(DataError, match="bad data"):
         load_or_build(Cache(str(room.folder), {"max_seq_length": L}, say=room.said.append), fail)
     assert equal(room.load(seed=1), features(seed=1))
-    assert "half built" in room.last()
+    assert "incomplete" in room.last()
 
 
 RANK = """
@@ -231,42 +229,42 @@ print("rows", len(loaded), flush=True)
 """
 
 
-def rank(room: Room, number: int, seconds: float) -> subprocess.Popen:
+def rank(room: Room, number: int, seconds: float) -> Forked:
     tests = Path(__file__).resolve().parent
     program = RANK % {"root": str(tests.parents[1]), "tests": str(tests), "folder": str(room.folder)}
-    command = [sys.executable, "-c", program, str(number), str(seconds)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, universal_newlines=True)
+    script = room.folder.with_name(f"rank_{number}.py")
+    script.write_text(program)
+    return Forked([str(script), str(number), str(seconds)], tests, os.environ, script.with_suffix(".log"))
 
 
-def wait_until_built(room: Room) -> None:
-    """Wait until a builder has begun; it then holds the lock."""
+def wait_until(true: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 60
-    while not (room.folder / "train.manifest.json").exists():
+    while not true():
         assert time.monotonic() < deadline
         time.sleep(0.05)
 
 
-@pytest.mark.slow
 def test_one_rank_builds_and_the_others_wait_and_say_so(room: Room) -> None:
     ranks = [rank(room, number, 4) for number in (1, 0, 2)]
-    outputs = [process.communicate(timeout=120)[0] for process in ranks]
+    assert wait_all(ranks) == [0] * 3
+    outputs = [process.text() for process in ranks]
     assert "build\n" in outputs[1]
     assert "build\n" not in outputs[0] + outputs[2]
     assert all("rows 5" in output for output in outputs)
     assert f"waiting for process {ranks[1].pid} to build" in outputs[0] + outputs[2]
 
 
-@pytest.mark.slow
 def test_a_dead_builder_is_noticed_and_another_rank_builds(room: Room) -> None:
     builder = rank(room, 0, 600)
-    wait_until_built(room)
+    manifest = room.folder / "train.manifest.json"
+    wait_until(manifest.exists)  # it then holds the lock
     waiter = rank(room, 1, 0)
-    time.sleep(3)
-    os.kill(builder.pid, signal.SIGKILL)
-    output = waiter.communicate(timeout=120)[0]
-    builder.communicate()
+    wait_until(lambda: "waiting for process" in waiter.text())
+    builder.kill()
+    waiter.wait(120)
+    output = waiter.text()
     assert "rows 5" in output and "build\n" in output
-    assert "died while it built it" in output or "half built" in output
+    assert "died while building it" in output or "incomplete" in output
 
 
 def test_a_key_knows_the_files_contents_and_the_parameters(tmp_path: Path) -> None:

@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from squad.data.data_order import MODES, NO_FEATURE, DataOrder, deal_rows, pack_rows
+from squad.data.data_order import MODES, NO_FEATURE, DataOrder, OrderConfig, deal_rows, pack_rows
 
 LENGTHS = np.random.RandomState(0).randint(20, 385, 700)
 
 
 def make(mode: str, count: int, batch: int, seed: int = 7, shuffle: bool = True) -> DataOrder:
     lengths = None if mode == "pad" else LENGTHS[:count]
-    return DataOrder(count, batch, seed, shuffle, lengths, mode, row_length=384)
+    return DataOrder(OrderConfig(batch, seed, shuffle, mode, row_length=384), count, lengths)
 
 
 def seen(order: DataOrder, steps: range, size: int) -> list[int]:
@@ -135,20 +135,22 @@ def test_packing_fills_rows_of_real_lengths_almost_whole() -> None:
 @pytest.mark.parametrize(
     "arguments",
     [
-        {"mode": "heap"},
-        {"num_examples": 0},
-        {"global_batch": 0},
-        {"mode": "pack"},
-        {"lengths": [1] * 5},
-        {"mode": "pack", "lengths": [9] * 5, "row_length": 8},
+        (OrderConfig(2, mode="heap"), 5, None),
+        (OrderConfig(2), 0, None),
+        (OrderConfig(0), 5, None),
+        (OrderConfig(2, mode="pack"), 5, None),
+        (OrderConfig(2), 5, [1] * 5),
+        (OrderConfig(2, mode="pack", row_length=8), 5, [9] * 5),
     ],
 )
-def test_wrong_arguments_are_refused(arguments: dict) -> None:
+def test_wrong_arguments_are_refused(arguments: tuple) -> None:
     with pytest.raises(ValueError):
-        DataOrder(**dict({"num_examples": 5, "global_batch": 2}, **arguments))
+        DataOrder(*arguments)
 
 
 def test_another_process_makes_the_same_order() -> None:
-    program = "from squad.data.data_order import DataOrder as G; print(G(50, 50, 3).batch(9)[0][:, 0].tolist())"
+    made = "DataOrder(OrderConfig(50, seed=3), 50).batch(9)[0][:, 0].tolist()"
+    program = f"from squad.data.data_order import DataOrder, OrderConfig; print({made})"
     output = subprocess.check_output([sys.executable, "-c", program], universal_newlines=True)
-    assert output.strip() == str(DataOrder(50, 50, 3).batch(9)[0][:, 0].tolist())
+    order = DataOrder(OrderConfig(50, seed=3), 50)
+    assert output.strip() == str(order.batch(9)[0][:, 0].tolist())

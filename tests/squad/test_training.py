@@ -10,7 +10,7 @@ import pytest
 
 from bert.cluster import Cluster
 from bert.train_config import TrainConfig
-from squad.data.data_order import DataOrder
+from squad.data.data_order import DataOrder, OrderConfig
 from squad.flags import SquadFlags
 from squad.job import Job
 from squad.training import describe, describe_scale, loss_scale, rows_per_step, train_config
@@ -24,7 +24,7 @@ COMPUTED = {
 def config(ranks: int = 1, **changes: Any) -> TrainConfig:
     flags = SquadFlags(**changes)
     lengths = None if flags.batching == "pad" else np.full(100, 300)
-    order = DataOrder(100, rows_per_step(flags, ranks), lengths=lengths, mode=flags.batching)
+    order = DataOrder(OrderConfig(rows_per_step(flags, ranks), mode=flags.batching), 100, lengths)
     return train_config(flags, order, "cpu")
 
 
@@ -123,7 +123,7 @@ def test_the_loss_scale_is_dynamic_where_an_npu_computes_in_float16_unless_one_i
     changes: Any, device: str, scale: float
 ) -> None:
     flags = SquadFlags(**changes)
-    chosen = train_config(flags, DataOrder(100, 8), device).npu_bert_loss_scale
+    chosen = train_config(flags, DataOrder(OrderConfig(8), 100), device).npu_bert_loss_scale
     assert chosen == loss_scale(flags, device) == scale
     assert isinstance(chosen, float)
 
@@ -131,7 +131,7 @@ def test_the_loss_scale_is_dynamic_where_an_npu_computes_in_float16_unless_one_i
 @pytest.mark.parametrize(
     ("changes", "line"),
     [
-        ({"npu_bert_loss_scale": 0.0}, "loss scale: dynamic, from 4294967296 on"),
+        ({"npu_bert_loss_scale": 0.0}, "loss scale: dynamic, starting at 4294967296"),
         ({"npu_bert_loss_scale": 1024.0}, "loss scale: 1024"),
         ({}, "loss scale: off"),
     ],
@@ -141,7 +141,7 @@ def test_the_loss_scale_chosen_is_said(changes: Any, line: str) -> None:
 
 
 def test_a_packed_training_says_rows_and_features() -> None:
-    order = DataOrder(100, 8, lengths=np.full(100, 100), mode="pack", row_length=384)
+    order = DataOrder(OrderConfig(8, mode="pack", row_length=384), 100, np.full(100, 100))
     text = describe(order, train_config(SquadFlags(batching="pack"), order, "cpu"), 100, 2)
     assert "steps of 8 rows on 2 devices; an epoch is 100 features in 34 rows, 5 steps" in text
 

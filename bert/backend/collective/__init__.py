@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING
 
 from bert.cluster import Cluster
 from bert.errors import TrainerError
 
+if TYPE_CHECKING:
+    from bert.interfaces import Collective
 
-def connect(cluster: Cluster, kind: str = "auto") -> Any:
-    """Give the collective of these ranks: shared memory, or grpc when it is named.
+
+def connect(cluster: Cluster, kind: str = "auto") -> Collective:
+    """Connect these ranks through shared memory, or through grpc if asked for by name.
 
     Raises:
-        TrainerError: the ranks are on several hosts, which shared memory does not reach.
-        CollectiveError: a rank did not come.
+        TrainerError: the ranks are on several hosts, which shared memory cannot connect.
+        CollectiveError: a rank did not connect in time.
     """
     if kind == "grpc" and cluster.size > 1:
         from bert.backend.collective import grpc
@@ -25,8 +28,8 @@ def connect(cluster: Cluster, kind: str = "auto") -> Any:
     hosts = len(set(cluster.servers))
     if hosts > 1:
         raise TrainerError(
-            f"the ranks are on {hosts} hosts, shared memory is for one; give --collective grpc, and read"
-            " docs/training.md on its open port"
+            f"the ranks are on {hosts} hosts, shared memory connects one; give --collective grpc, and read"
+            " docs/training.md about its open port"
         )
     name = f"{cluster.run_id}-{cluster.attempt}"
     return shared_memory.connect(name, cluster.rank, cluster.size)

@@ -1,4 +1,4 @@
-"""Which gradients travel together."""
+"""Decide which gradients are summed together."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Sequence
 def buckets(tensors: Sequence[tuple[str, int]], limit: int) -> list[list[int]]:
     """Group tensors (dtype, bytes) into lists of indices, from the last tensor to the first.
 
-    A bucket is of one dtype and holds at most `limit` bytes; a larger tensor is alone in its bucket.
+    A bucket has one dtype and holds at most `limit` bytes; a larger tensor has a bucket of its own.
     """
     made: list[list[int]] = []
     open_: dict[str, tuple[list[int], int]] = {}

@@ -5,7 +5,10 @@ from __future__ import annotations
 import ctypes
 import os
 import time
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
 
 _NUMBER = {"x86_64": 202, "aarch64": 98}.get(os.uname().machine, 0)
 _WAIT, _WAKE, _ALL = 0, 1, 2**31 - 1
@@ -16,8 +19,8 @@ class _Timespec(ctypes.Structure):
     _fields_ = [("seconds", ctypes.c_long), ("nanoseconds", ctypes.c_long)]
 
 
-def address_of(words: Any, index: int) -> int:
-    """Give the address of an element of a numpy array."""
+def address_of(words: np.ndarray, index: int) -> int:
+    """Return the address of an element of an array."""
     return int(words.ctypes.data) + index * words.strides[0]
 
 
@@ -31,6 +34,6 @@ def wait(address: int, value: int, seconds: float) -> None:
 
 
 def wake(address: int) -> None:
-    """Wake all that wait for the word at `address`."""
+    """Wake every process that waits for the word at `address`."""
     if _NUMBER:
         _CALL(_NUMBER, ctypes.c_void_p(address), _WAKE, _ALL, None, None, 0)

@@ -1,7 +1,7 @@
 """All-reduce between ranks of several hosts through TensorFlow's own gRPC servers.
 
-Only used when it is named (--collective grpc). tf.train.Server listens on every interface and runs any graph
-that it is sent, without asking who sends it: its ports belong behind a firewall.
+Used only when asked for by name (--collective grpc). tf.train.Server listens on every interface and runs any
+graph that it is sent, without authentication: its ports belong behind a firewall.
 """
 
 from __future__ import annotations
@@ -23,21 +23,22 @@ _GROUP = 1
 
 
 def addresses(servers: Sequence[str], environ: Mapping[str, str]) -> list[str]:
-    """Give host:port of each rank, from the rank table's server_id."""
+    """Build the host:port of each rank from the rank table's server_id."""
     first = int(environ.get("NPU_LAUNCH_GRPC_PORT", str(PORT)))
     return [f"{server}:{first + rank}" for rank, server in enumerate(servers)]
 
 
 class Grpc:
-    """Connect the ranks at these addresses. CollectiveError after `timeout` seconds without a peer."""
+    """The ranks at these addresses. CollectiveError after `timeout` seconds without a peer."""
 
     def __init__(self, peers: Sequence[str], rank: int, timeout: float = 600.0) -> None:
         self.rank, self.size, self._peers = rank, len(peers), list(peers)
         self._timeout, self._broken = timeout, False
         self._sums: dict[tuple[str, int], tuple[Any, Any, Any]] = {}  # (type, length) -> session, input, sum
+        port = peers[rank].rpartition(":")[2]
         print(
-            "collective grpc: rank %d listens on port %s of every interface and runs any graph that it is"
-            " sent; keep that port closed to others" % (rank, peers[rank].rpartition(":")[2]),
+            f"collective grpc: rank {rank} listens on port {port} of every interface"
+            " and runs any graph that it is sent; block that port for others",
             file=sys.stderr,
             flush=True,
         )
@@ -74,7 +75,7 @@ class Grpc:
         if key not in self._sums:
             self._sums[key] = self._graph(flat, len(self._sums) + 1)
         session, given, total = self._sums[key]
-        answer: Any = queue.Queue()
+        answer: queue.Queue[tuple[Any, str]] = queue.Queue()
 
         def run() -> None:
             try:
@@ -82,30 +83,28 @@ class Grpc:
             except tf.errors.OpError as error:
                 answer.put((None, (str(error).splitlines() or [""])[0]))
 
-        # A thread, as TensorFlow 1.15 goes on waiting for a dead peer whatever timeout it is given.
+        # A thread, as TensorFlow 1.15 keeps waiting for a dead peer whatever timeout it is given.
         threading.Thread(target=run, daemon=True).start()
         try:
             result, reason = answer.get(timeout=self._timeout)
         except queue.Empty:
-            result, reason = (
-                None,
-                "not all of {} came within {:g} s".format(", ".join(self._peers), self._timeout),
-            )
+            result = None
+            reason = f"not all of {', '.join(self._peers)} answered within {self._timeout:g} s"
         if result is None:
             self._broken = True
             raise CollectiveError(f"collective grpc, rank {self.rank}: {reason}")
         return np.asarray(result)
 
     def _graph(self, flat: np.ndarray, instance: int) -> tuple[Any, Any, Any]:
-        """Make the sum of arrays of a type and length; all ranks make their graphs in the same order."""
+        """Build the sum of arrays of a type and length; all ranks build their graphs in the same order."""
         with tf.Graph().as_default(), tf.device(f"/job:worker/task:{self.rank}/device:CPU:0"):
             given = tf.placeholder(flat.dtype, [len(flat)])
             total = collective_ops.all_reduce(given, self.size, _GROUP, instance, "Add", "Id")
-            # Without it a session belongs to all tasks, and closing it waits for those that have ended.
+            # Without the filter a session belongs to all tasks, and closing it waits for those that ended.
             config = tf.ConfigProto(device_filters=[f"/job:worker/task:{self.rank}"])
             return tf.Session(self._server.target, config=config), given, total
 
     def close(self) -> None:
-        """Close the sessions. TensorFlow has no way to end a server but the end of the process."""
+        """Close the sessions. Only the end of the process ends a server of TensorFlow."""
         for session, _, _ in self._sums.values() if not self._broken else ():
             session.close()  # one that waits for a dead peer would wait here too

@@ -1,8 +1,8 @@
-"""How the ranks of a host come by one piece of shared memory that has no name.
+"""Share one anonymous block of memory between the ranks of a host.
 
-Rank 0 makes the memory and listens on an abstract Unix socket; the others connect and are sent the open file.
-Neither the file nor the socket is in any folder, so the kernel removes both with the last process that
-holds them, however it dies. Only processes of the same user are answered.
+Rank 0 creates the memory and listens on an abstract Unix socket; the others connect and are sent the open
+file. Neither the file nor the socket is in any folder, so the kernel removes both with the last process that
+holds them, however it ends. Only processes of the same user are served.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ import time
 FOLDER = "/dev/shm" if os.path.isdir("/dev/shm") else tempfile.gettempdir()  # noqa: S108
 _RANK, _LENGTH = struct.Struct("<i"), struct.Struct("<q")
 _CREDENTIALS = struct.Struct("3i")  # pid, uid, gid
-_PAUSE, _PATIENCE = 0.02, 5.0  # seconds: between two tries, for a peer's first word
+_PAUSE, _GREETING = 0.02, 5.0  # seconds: between two tries; for a peer to send its rank
 
 
 class CollectiveError(RuntimeError):
-    """Say which ranks did not come."""
+    """Ranks did not connect or did not arrive; the message names them."""
 
 
 def free_bytes() -> int:
-    """Give what still fits into the folder of shared memory."""
+    """Return the free bytes of the folder of shared memory."""
     state = os.statvfs(FOLDER)
     return state.f_bavail * state.f_frsize
 
 
 def share(name: str, size: int, length: int, timeout: float) -> int:
-    """Make `length` bytes and hand them to the ranks 1 to size - 1: a file descriptor.
+    """Create `length` bytes and send them to the ranks 1 to size - 1; return the file descriptor.
 
     Raises:
-        CollectiveError: a rank did not come within `timeout` seconds.
-        OSError: the memory cannot be had.
+        CollectiveError: a rank did not connect within `timeout` seconds.
+        OSError: the memory cannot be allocated.
     """
     handle = os.open(FOLDER, os.O_TMPFILE | os.O_RDWR, 0o600)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
@@ -59,7 +59,7 @@ def _hand_out(listener: socket.socket, handle: int, length: int, missing: set[in
             try:
                 peer, _ = listener.accept()
             except socket.timeout:
-                raise CollectiveError(did_not_come(missing, timeout)) from None
+                raise CollectiveError(missing_ranks(missing, timeout)) from None
             waiting.append(peer)
             missing.discard(_greet(peer))
         for peer in waiting:
@@ -70,34 +70,34 @@ def _hand_out(listener: socket.socket, handle: int, length: int, missing: set[in
 
 
 def _greet(peer: socket.socket) -> int:
-    """Give the rank of who has connected; -1 if it is none of ours."""
-    if not _is_ours(peer):
+    """Receive the rank of a process that has connected; -1 if it is none of this job's."""
+    if not _has_same_user(peer):
         return -1
-    peer.settimeout(_PATIENCE)
+    peer.settimeout(_GREETING)
     try:
-        said = peer.recv(_RANK.size)
+        received = peer.recv(_RANK.size)
     except OSError:
         return -1
-    return int(_RANK.unpack(said)[0]) if len(said) == _RANK.size else -1
+    return int(_RANK.unpack(received)[0]) if len(received) == _RANK.size else -1
 
 
-def _is_ours(peer: socket.socket) -> bool:
-    said = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    return bool(_CREDENTIALS.unpack(said)[1] == os.getuid())
+def _has_same_user(peer: socket.socket) -> bool:
+    credentials = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    return bool(_CREDENTIALS.unpack(credentials)[1] == os.getuid())
 
 
 def _send(peer: socket.socket, handle: int, length: int) -> None:
-    if not _is_ours(peer):
+    if not _has_same_user(peer):
         return
     files = array.array("i", [handle])
     try:
         peer.sendmsg([_LENGTH.pack(length)], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, files)])
     except OSError:
-        pass  # it has died since: the first barrier names it
+        pass  # it has ended since: the first barrier names it
 
 
 def join(name: str, rank: int, timeout: float) -> tuple[int, int]:
-    """Come to rank 0: (file descriptor, length). CollectiveError: no rank 0 within `timeout` seconds."""
+    """Connect to rank 0: (file descriptor, length). CollectiveError: no rank 0 within `timeout` seconds."""
     end = time.monotonic() + timeout
     while time.monotonic() < end:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as mine:
@@ -108,26 +108,26 @@ def join(name: str, rank: int, timeout: float) -> tuple[int, int]:
                 continue
             mine.settimeout(max(end - time.monotonic(), 0.001))
             return _receive(mine, rank, timeout)
-    raise CollectiveError(did_not_come({0}, timeout))
+    raise CollectiveError(missing_ranks({0}, timeout))
 
 
 def _receive(mine: socket.socket, rank: int, timeout: float) -> tuple[int, int]:
     try:
         mine.sendall(_RANK.pack(rank))
-        said, extra, _, _ = mine.recvmsg(_LENGTH.size, socket.CMSG_SPACE(_RANK.size))
+        received, extra, _, _ = mine.recvmsg(_LENGTH.size, socket.CMSG_SPACE(_RANK.size))
     except socket.timeout:
-        raise CollectiveError(f"rank 0 waits for another rank; {timeout:g} s are over") from None
-    except OSError:  # it ended before it had read what we said
+        raise CollectiveError(f"rank 0 still waits for another rank after {timeout:g} s") from None
+    except OSError:  # rank 0 ended before it had read this rank's number
         extra = []
     if not extra:
-        raise CollectiveError("rank 0 went away before all ranks had come")
+        raise CollectiveError("rank 0 ended before all ranks had connected")
     files = array.array("i", extra[0][2])
-    return files[0], int(_LENGTH.unpack(said)[0])
+    return files[0], int(_LENGTH.unpack(received)[0])
 
 
-def did_not_come(ranks: set[int], timeout: float) -> str:
-    """Say it in one way."""
-    return "rank {} did not come within {:g} s".format(", ".join(map(str, sorted(ranks))), timeout)
+def missing_ranks(ranks: set[int], timeout: float) -> str:
+    """Describe ranks that did not arrive in time."""
+    return f"rank {', '.join(map(str, sorted(ranks)))} did not arrive within {timeout:g} s"
 
 
 def _address(name: str) -> str:

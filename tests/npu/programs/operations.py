@@ -14,7 +14,7 @@ from bert import step
 from bert.backend.npu_options import NpuOptions
 from bert.cluster import Cluster
 from bert.config import BertConfig
-from bert.model import Model, create_variables
+from bert.model import Model, Operations, create_variables
 from bert.train_config import TrainConfig
 from bert.trainer import input_pipeline
 
@@ -52,7 +52,7 @@ def main() -> None:
     with tf.Graph().as_default() as graph:
         names = ("input_ids", "input_mask", "segment_ids")
         feeds = {name: tf.placeholder(tf.int32, [ROWS, COLUMNS]) for name in names}
-        Model(MODEL, create_variables(MODEL), backend.gelu).span_logits(feeds)
+        Model(MODEL, create_variables(MODEL), Operations(gelu=backend.gelu)).span_logits(feeds)
         found["prediction"] = types(graph)
     backend.close()
     print(json.dumps(found))
