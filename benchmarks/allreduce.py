@@ -26,7 +26,7 @@ from benchmarks import rows
 
 
 def rank(kind: str, name: str, number: int, size: int, megabytes: float, repeats: int) -> None:
-    """Be one rank; rank 0 prints the seconds of the quickest sum."""
+    """Run one rank; rank 0 prints the seconds of the fastest sum."""
     joined: Any
     if kind == "grpc":
         from bert.backend.collective.grpc import Grpc
@@ -47,11 +47,11 @@ def rank(kind: str, name: str, number: int, size: int, megabytes: float, repeats
     if number == 0:
         print(min(times[1:]), flush=True)
     joined.barrier()
-    os._exit(0)  # TensorFlow has no way to end a server
+    os._exit(0)  # TensorFlow cannot end a server otherwise
 
 
 def measure(kind: str, size: int, args: argparse.Namespace) -> float:
-    """Start the ranks; give rank 0's seconds."""
+    """Start the ranks; return rank 0's seconds."""
     name = ",".join(map(str, free_ports(size))) if kind == "grpc" else uuid.uuid4().hex
     command = [sys.executable, __file__, "--rank", kind, name]
     ranks = [
@@ -66,7 +66,7 @@ def measure(kind: str, size: int, args: argparse.Namespace) -> float:
 
 
 def free_ports(count: int) -> list[int]:
-    """Find ports that nobody listens on."""
+    """Find ports on which no process listens."""
     held = [socket.socket() for _ in range(count)]
     try:
         for one in held:
@@ -79,12 +79,9 @@ def free_ports(count: int) -> list[int]:
 
 def main() -> None:
     """Measure and print."""
-    options = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    options = rows.parser(__doc__, repeats=5)
     options.add_argument("--megabytes", type=float, default=100)
     options.add_argument("--ranks", default="2,4,8")
-    options.add_argument("--repeats", type=int, default=5)
     options.add_argument("--no-grpc", action="store_true")
     args = options.parse_args()
     for size in map(int, args.ranks.split(",")):
@@ -92,8 +89,8 @@ def main() -> None:
         print(f"{size} ranks, shared memory {mine * 1e3:8.1f} ms", flush=True)
         if not args.no_grpc:
             theirs = measure("grpc", size, args)
-            words = (size, theirs * 1e3, theirs / mine)
-            print("%d ranks, gRPC          %8.1f ms, %.1f times as long" % words, flush=True)
+            times = f"{theirs / mine:.1f} times as long"
+            print(f"{size} ranks, gRPC          {theirs * 1e3:8.1f} ms, {times}", flush=True)
 
 
 if __name__ == "__main__":

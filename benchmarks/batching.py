@@ -1,10 +1,11 @@
-"""Time training steps with rows padded, of similar length, and packed: real examples a second.
+"""Time training steps with rows padded, of similar length, and packed: real examples per second.
 
     python benchmarks/batching.py [train.json [MODEL_FOLDER]] [--batch 8] [--steps 40]
 
-MODEL_FOLDER holds vocab.txt, config.json (or bert_config.json) and weights. Every way of batching takes
-steps of as many rows through the same trainer on one device; the steps before the first progress record
-are left out, as TensorFlow warms up. `columns` counts all tokens computed for one example, padding too.
+MODEL_FOLDER contains vocab.txt, config.json (or bert_config.json) and weights. Every batching mode makes
+steps of the same number of rows with the same trainer on one device; the steps before the first progress
+record are left out, as TensorFlow warms up. `columns` counts all tokens computed for one example, including
+padding.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ RECORDS = 5  # progress records of a run; the first one is left out
 
 
 def cost(features: Features, mode: str, batch: int, steps: int) -> tuple[float, float]:
-    """Count (real examples, tokens computed) a step."""
+    """Count (real examples, tokens computed) per step."""
     order = batching.make_order(features, batch, 1, True, mode)
     examples = tokens = 0.0
     for made in batching.train_batches(features, order, 0, 1, 0, steps):
@@ -46,7 +47,7 @@ def cost(features: Features, mode: str, batch: int, steps: int) -> tuple[float, 
 
 
 def speed(features: Features, mode: str, args: argparse.Namespace, config: BertConfig) -> float:
-    """Train some steps; give the real examples a second."""
+    """Train some steps; return the real examples per second."""
     order = batching.make_order(features, args.batch, 1, True, mode)
     softmax_over = "row" if mode == "pad" else "tokens"
     shown = max(1, args.steps // RECORDS)
@@ -71,11 +72,12 @@ def speed(features: Features, mode: str, args: argparse.Namespace, config: BertC
 
 
 def harmonic(rates: list[float]) -> float:
-    """Average the rates of runs of equal work."""
+    """Average rates that belong to equal amounts of work."""
     return len(rates) / sum(1 / rate for rate in rates)
 
 
 def main() -> None:
+    """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("file", nargs="?", default=train_file(), help="SQuAD 2.0 training JSON")
     parser.add_argument("model", nargs="?", help="folder of vocabulary, configuration and weights")
@@ -96,7 +98,7 @@ def main() -> None:
     print(f"{'batching':<8} {'examples/step':>14} {'columns/example':>18} {'examples/s':>12} {'times':>8}")
     first = next(iter(results.values()))[2]
     for mode, (made, columns, rate) in results.items():
-        print(f"{mode!s:<8} {made:14.2f} {columns:18.1f} {rate:12.2f} {rate / first:8.2f}")
+        print(f"{mode:<8} {made:14.2f} {columns:18.1f} {rate:12.2f} {rate / first:8.2f}")
 
 
 if __name__ == "__main__":

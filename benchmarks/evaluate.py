@@ -2,9 +2,10 @@
 
     python benchmarks/evaluate.py [--dev dev.json] [--eval_script evaluate-v2.0.py]
 
-Whole programs are timed, from start to the printed figures, without and with no-answer scores. The other
-side is the official script when given; else the official rules as plainly stated below, question by
-question and reference by reference, with the import of numpy that the official script makes too.
+Whole programs are timed, from start to the printed figures, without and with no-answer scores. They are
+compared with the official script if it is given; else with a plain implementation of the official rules
+below, question by question and reference by reference, with the import of numpy that the official script
+has too.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ QUESTIONS = 11873
 
 
 def make_dev(source: Path) -> dict[str, Any]:
-    """Repeat a data set to QUESTIONS questions, with new ids."""
+    """Repeat a data set until it has QUESTIONS questions, with new ids."""
     articles = json.loads(source.read_text(encoding="utf-8"))["data"] if source.is_file() else invented()
     data: list[Any] = []
     count = 0
@@ -44,7 +45,7 @@ def make_dev(source: Path) -> dict[str, Any]:
 
 
 def invented() -> list[Any]:
-    """Make questions of random words where no data set is at hand: half without an answer, else three."""
+    """Make questions of random words if there is no data set: half have no answer, the others three."""
     draw = random.Random(1)
     words = ["the"] * 8 + ["".join(draw.choice("abcdefgh-.") for _ in range(6)) for _ in range(500)]
     qas = []
@@ -56,7 +57,7 @@ def invented() -> list[Any]:
 
 
 def make_predictions(dev: dict[str, Any]) -> tuple[dict[str, str], dict[str, float]]:
-    """Answer a third rightly, a third with too many words, a third with nothing."""
+    """Answer a third correctly, a third with extra words, a third with nothing."""
     draw = random.Random(2)
     predictions, odds = {}, {}
     for article in dev["data"]:
@@ -68,7 +69,7 @@ def make_predictions(dev: dict[str, Any]) -> tuple[dict[str, str], dict[str, flo
 
 
 def plain(dev_file: str, prediction_file: str, odds_file: str = "") -> dict[str, float]:
-    """State the official rules: each text is normalised again wherever it is needed."""
+    """Apply the official rules: each text is normalised again wherever it is needed."""
     import numpy  # noqa: F401  # as the official script does at its top
 
     with open(dev_file, encoding="utf-8") as one, open(prediction_file, encoding="utf-8") as two:
@@ -119,7 +120,7 @@ def best(scores: Any, predictions: Any, odds: Any, has_answer: Any) -> float:
 
 
 def timed(command: list[str], times: int) -> tuple[float, dict[str, float]]:
-    """Give the shortest wall time of several runs, and the figures printed."""
+    """Return the shortest wall time of several runs, and the printed figures."""
     shortest = float("inf")
     for _ in range(times):
         begin = time.perf_counter()
@@ -129,6 +130,7 @@ def timed(command: list[str], times: int) -> tuple[float, dict[str, float]]:
 
 
 def main() -> None:
+    """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--dev", type=Path, default=SHARED / "data" / "squad2" / "dev.json")
     parser.add_argument("--eval_script", help="the official evaluate-v2.0.py")
@@ -162,9 +164,9 @@ def compare(args: argparse.Namespace, folder: Path) -> None:
         different = [
             name for name in expected if abs(figures.get(name, expected[name]) - expected[name]) > 1e-9
         ]
-        verdict = "figures differ: {}".format(", ".join(different)) if different else "same figures"
-        row = (label, ours, other_name, theirs, theirs / ours, verdict)
-        print("%-20s squad/evaluate.py %.3f s   %s %.3f s   %.1f times   %s" % row)
+        verdict = f"figures differ: {', '.join(different)}" if different else "same figures"
+        times = f"{other_name} {theirs:.3f} s   {theirs / ours:.1f} times"
+        print(f"{label:<20} squad/evaluate.py {ours:.3f} s   {times}   {verdict}")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""Time the way from SQuAD JSON to arrays for 130,000 questions, the size of SQuAD 2.0's training set.
+"""Time the steps from SQuAD JSON to arrays for 130,000 questions, the size of SQuAD 2.0's training set.
 
     python benchmarks/features.py [train.json] [--vocab_file vocab.txt] [--questions 130000]
 
 The file's articles are repeated under new ids; in the second measurement every copy spells its rare words
-anew, so that there are about as many distinct words as in the real training set. Each measurement is a
-process of its own, whose peak memory is shown. The third one only tokenises the same pairs with the
-fast tokenizer as Hugging Face's library sets it up, on a part of the questions.
+differently, so that there are about as many distinct words as in the real training set. Each measurement is
+a process of its own, whose peak memory is shown. The third one only tokenises the same pairs with the
+fast tokenizer as Hugging Face's library configures it, on a part of the questions.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
 def repeat(articles: list[Any], questions: int, anew: bool) -> list[Any]:
-    """Repeat articles to at least that many questions."""
+    """Repeat articles until they have at least that many questions."""
     words = Counter(w for a in articles for p in a["paragraphs"] for w in p["context"].split(" "))
     rare = {word for word, times in words.items() if times <= 2}
     data: list[Any] = []
@@ -48,7 +48,7 @@ def repeat(articles: list[Any], questions: int, anew: bool) -> list[Any]:
 
 
 def respell(paragraph: Any, rare: Any, table: dict[int, str], copy: int) -> Any:
-    """Copy a paragraph; rare words of the context get other last letters, so no offset moves."""
+    """Copy a paragraph; rare words of the context get other last letters, so that offsets stay."""
     words = paragraph["context"].split(" ")
     context = " ".join(w[:-2] + w[-2:].translate(table) if w in rare else w for w in words)
     qas = []
@@ -60,7 +60,7 @@ def respell(paragraph: Any, rare: Any, table: dict[int, str], copy: int) -> Any:
 
 
 def features(path: str, vocab_file: str) -> int:
-    """Make training features as run_squad does, token maps and all; return the number of questions."""
+    """Build training features as run_squad does, including token maps; return the number of questions."""
     from squad.data.examples import read_squad
     from squad.data.features import build_features
     from squad.data.tokenizer import Tokenizer
@@ -71,7 +71,7 @@ def features(path: str, vocab_file: str) -> int:
 
 
 def library(path: str, vocab_file: str) -> int:
-    """Tokenise pairs of question and passage, windows included, with the library alone."""
+    """Tokenise pairs of question and passage, including windows, with the library alone."""
     from tokenizers import BertWordPieceTokenizer
 
     tokenizer = BertWordPieceTokenizer(vocab_file)
@@ -128,8 +128,8 @@ def main() -> None:
             found = measure(what, path, args.vocab_file)
             rate = found["questions"] / found["seconds"]
             peer = peer or rate
-            figures = (title, found["questions"], found["seconds"], rate, rate / peer, found["megabytes"])
-            print("%-40s %10d %8.2f %12.0f %8.1f %8.0f" % figures, flush=True)
+            speed = f"{found['questions']:10.0f} {found['seconds']:8.2f} {rate:12.0f} {rate / peer:8.1f}"
+            print(f"{title:<40} {speed} {found['megabytes']:8.0f}", flush=True)
 
 
 if __name__ == "__main__":

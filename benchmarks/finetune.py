@@ -1,11 +1,11 @@
-"""Fine-tune the MiniLM weights on real questions beside HF PyTorch: real examples a second.
+"""Fine-tune the MiniLM weights on real questions, compared with HF PyTorch: real examples per second.
 
     python benchmarks/finetune.py [train.json [MODEL_FOLDER]] [--batch 16] [--steps 30] [--full dev.json]
 
-Both take the rows of the same questions, shuffled, and --threads cores: bert a rank each, HF threads. bert
-takes them as --batching says (pack: rows hold several features), HF pads each batch to its longest row.
+Both train on the same questions, shuffled, with --threads cores: bert runs a rank on each, HF threads. bert
+batches as --batching says (pack: a row contains several features), HF pads each batch to its longest row.
 --full also trains for --epochs with each, bert with --seeds seeds, and prints EM and F1 of dev.json as
-squad/evaluate.py computes them, and what F1 the best spans of the answerable questions have.
+squad/evaluate.py computes them, and the F1 of the best spans of the answerable questions.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ from squad.data.features import build_features  # noqa: E402
 from squad.data.tokenizer import Tokenizer  # noqa: E402
 from squad.evaluate import evaluate  # noqa: E402
 
-# HF's recipe, whatever the example's own settings are.
+# The settings of HF's recipe, in place of the example's own.
 LIKE_HF = ("optimizer_type=adamw", "warmup_proportion=0.1", "freeze_embeddings=false", "dropout_rate=-1")
 
 
 def train(args: argparse.Namespace, folder: str, *more: str) -> list[dict[str, Any]]:
-    """Train through npu-launch, a core a rank; give the progress records of rank 0."""
+    """Train with npu-launch, one core per rank; return the progress records of rank 0."""
     devices = f"0-{args.threads - 1}"
     command = [
         sys.executable, "-m", "launcher", "--devices", devices, "--quiet",
@@ -55,7 +55,7 @@ def train(args: argparse.Namespace, folder: str, *more: str) -> list[dict[str, A
 
 
 def speed(args: argparse.Namespace) -> float:
-    """Give bert's real examples a second: the mean of the records after the first."""
+    """Measure bert's real examples per second: the mean of the records after the first."""
     every = max(1, args.steps // 5)
     with tempfile.TemporaryDirectory() as folder:
         short = (f"num_train_steps={args.steps}", f"display_loss_steps={every}")
@@ -79,7 +79,7 @@ def _tokenizer(args: argparse.Namespace) -> Tokenizer:
 
 
 def peer_speed(args: argparse.Namespace) -> dict[str, Any]:
-    """Give HF's figures by precision; bfloat16 only where the processor has it."""
+    """Measure HF's figures by precision; bfloat16 only if the processor supports it."""
     with tempfile.TemporaryDirectory() as folder:
         path = peer_rows(args, folder, args.train, True)[0]
         common = (
@@ -103,7 +103,7 @@ def full(args: argparse.Namespace, seed: int) -> None:
 
 
 def peer_full(args: argparse.Namespace, seed: int) -> None:
-    """Train HF as long on the same rows; answer with the same rules, so that only the models differ."""
+    """Train HF for as long on the same rows; answer with the same rules, so that only the models differ."""
     with tempfile.TemporaryDirectory() as folder:
         path = peer_rows(args, folder, args.train, True)[0]
         dev, examples, features = peer_rows(args, folder, args.full, False)
@@ -122,38 +122,31 @@ def peer_full(args: argparse.Namespace, seed: int) -> None:
 
 
 def figures(args: argparse.Namespace, name: str, answers: dict[str, str], nbest: dict[str, Any]) -> None:
-    """Print what the official script would, and F1 of the best spans: as if no question could be declined."""
+    """Print the official script's figures, and F1 ignoring "no answer", to measure span extraction alone."""
     dataset = json.loads(Path(args.full).read_text(encoding="utf-8"))
     made = evaluate(dataset, answers)
     spans = {key: next((e["text"] for e in entries if e["text"]), "") for key, entries in nbest.items()}
     made["spans_f1"] = evaluate(dataset, spans)["HasAns_f1"]
     parts = [f"{key} {made[key]:.2f}" for key in ("exact", "f1", "HasAns_f1", "NoAns_f1", "spans_f1")]
-    print(f"{name!s:<44} {'  '.join(parts)}", flush=True)
+    print(f"{name:<44} {'  '.join(parts)}", flush=True)
 
 
 def main() -> None:
     """Measure and print."""
-    options = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    options = rows.parser(__doc__, batch=16, steps=30, threads=2, seed=1, seeds=2, peer_seeds=1, epochs=3)
     options.add_argument("train", nargs="?", default=train_file())
     options.add_argument("model", nargs="?", default=None)
-    numbers = {"batch": 16, "steps": 30, "threads": 2, "seed": 1, "seeds": 2, "peer_seeds": 1}
-    for name, value in numbers.items():
-        options.add_argument("--" + name, type=int, default=value)
     options.add_argument("--batching", default="bucket", choices=("pad", "bucket", "pack"))
     options.add_argument("--rate", type=float, default=1e-4)
-    options.add_argument("--epochs", type=int, default=3)
     options.add_argument("--full", metavar="dev.json", default="")
     args = options.parse_args()
     args.model = args.model or str(pretrained())
     mine = {"examples_per_second": speed(args)}
     rows.show(f"bert, {args.batching}, float32", mine, ["examples_per_second"])
     for precision, theirs in peer_speed(args).items():
-        ratio = theirs and "bert is %.2f times that" % (
-            mine["examples_per_second"] / theirs["examples_per_second"]
-        )
-        rows.show(f"HF PyTorch, {precision}", theirs, ["examples_per_second"], ratio or "")
+        ratio = mine["examples_per_second"] / theirs["examples_per_second"] if theirs else 0.0
+        note = f"bert is {ratio:.2f} times that" if theirs else ""
+        rows.show(f"HF PyTorch, {precision}", theirs, ["examples_per_second"], note)
     for seed in range(args.seeds if args.full else 0):
         full(args, seed + 1)
     for seed in range(args.peer_seeds if args.full else 0):

@@ -1,4 +1,4 @@
-"""Find what the benchmarks read when the command line does not say: real questions, else the demo's."""
+"""Find the default inputs of the benchmarks: real questions, else the demo's; the demo's weights."""
 
 from __future__ import annotations
 
@@ -11,14 +11,13 @@ SHARED = Path(os.environ.get("NPU_LAUNCH_SHARED", str(ROOT.parent / "shared")))
 
 
 def train_file() -> str:
-    """Give SQuAD 2.0 beside the checkout, else the demo's questions."""
-    found = [p for p in (SHARED / "data" / "squad2" / "train.json", ROOT / "build" / "demo" / "train.json")
-             if p.is_file()]  # fmt: skip
-    return str(found[0]) if found else str(ROOT / "build" / "demo" / "train.json")
+    """Return the path of SQuAD 2.0 beside the checkout if it is there, else of the demo's questions."""
+    squad = SHARED / "data" / "squad2" / "train.json"
+    return str(squad if squad.is_file() else ROOT / "build" / "demo" / "train.json")
 
 
 def pretrained() -> Path:
-    """Give the folder of the demo's weights."""
+    """Return the folder of the demo's weights."""
     sys.path.append(str(ROOT / "examples"))
     from pretrained import folder
 

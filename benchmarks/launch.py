@@ -1,10 +1,10 @@
-"""Time the launcher, each figure against torchrun where torchrun can do it.
+"""Time the launcher, compared with torchrun where torchrun does the same.
 
     python benchmarks/launch.py [--torchrun PATH] [--only help,start,failure,many,idle,capture]
                                 [--gigabytes 4]
 
-Times are of whole commands, best of a few rounds that take turns. The capture writes to /dev/shm when there
-is room, so that the disk is not what is measured. Linux only.
+Times are of whole commands, the best of a few rounds in which the two take turns. The capture writes to
+/dev/shm if there is room, so that the disk is not measured. Linux only.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ FAIL = "if [ $RANK_ID = 3 ]; then sleep 1; exit 9; fi; exec sleep 60"
 
 
 def ours(folder: Path, ranks: int, *words: str, options: Sequence[str] = ()) -> list[str]:
-    """Give the command line of npu-launch."""
+    """Build the command line of npu-launch."""
     line = [sys.executable, "-m", "launcher", "--devices", f"0-{ranks - 1}", "--backend", "cpu"]
     return [*line, "--quiet", f"runs_dir={folder / 'runs'}", *options, "--", *words]
 
 
 def theirs(torchrun: str, ranks: int, *words: str) -> list[str]:
-    """Give the command line of torchrun."""
+    """Build the command line of torchrun."""
     return [torchrun, "--nproc-per-node", str(ranks), "--no-python", *words]
 
 
 def seconds(line: Sequence[str], folder: Path) -> float:
-    """Run a command; give the time from its start to its end."""
+    """Run a command; return the time from its start to its end."""
     begin = time.perf_counter()
     subprocess.run(
         line,
@@ -54,7 +54,7 @@ def environ() -> dict[str, str]:
 
 
 def compare(ours_: Sequence[str], theirs_: Sequence[str] | None, folder: Path, rounds: int) -> list[float]:
-    """Give the best time of both, which take turns."""
+    """Return the best time of each; the two take turns."""
     lines = [list(ours_)] + ([list(theirs_)] if theirs_ else [])
     best = [float("inf")] * len(lines)
     for _ in range(rounds):
@@ -64,7 +64,7 @@ def compare(ours_: Sequence[str], theirs_: Sequence[str] | None, folder: Path, r
 
 
 def show(name: str, values: list[float]) -> None:
-    text = f"{name!s:<34} npu-launch {values[0]:.3f} s"
+    text = f"{name:<34} npu-launch {values[0]:.3f} s"
     if len(values) > 1:
         text += f"   torchrun {values[1]:.3f} s   {values[1] / values[0]:.1f} times"
     print(text, flush=True)
@@ -81,7 +81,7 @@ def bench_start(folder: Path, torchrun: str) -> None:
 
 
 def bench_failure(folder: Path, torchrun: str) -> None:
-    """Time from the first failure, of rank 3 after a second, to the moment when no rank is left."""
+    """Measure the time from the first failure, of rank 3 after a second, until no rank is left."""
     best = [gone_after(ours(folder, 8, "sh", "-c", FAIL), folder)]
     if torchrun:
         code = FAIL.replace("RANK_ID", "LOCAL_RANK")
@@ -90,7 +90,7 @@ def bench_failure(folder: Path, torchrun: str) -> None:
 
 
 def gone_after(line: Sequence[str], folder: Path) -> float:
-    """Give the time between the failure, which the rank notes, and the end of the last process."""
+    """Measure the time between the failure, which the rank records, and the end of the last process."""
     best = float("inf")
     for _ in range(3):
         note = folder / "failed"
@@ -125,22 +125,20 @@ def living(pid: int) -> bool:
 
 
 def bench_many(folder: Path, torchrun: str) -> None:
-    """Start 64 ranks, of which one fails as soon as it runs, and tear all down."""
+    """Measure 64 ranks, of which one fails as soon as it runs, until all are ended."""
     code = "if [ $RANK_ID = 63 ]; then exit 9; fi; exec sleep 60"
     peer = theirs(torchrun, 64, "sh", "-c", code.replace("RANK_ID", "LOCAL_RANK")) if torchrun else None
     show("64 ranks run and torn down", compare(ours(folder, 64, "sh", "-c", code), peer, folder, 2))
 
 
 def bench_idle(folder: Path, torchrun: str) -> None:
-    """Share of a core that the launcher takes while 8 ranks sleep, over ten seconds."""
+    """Measure the share of a core that the launcher uses while 8 ranks sleep, over ten seconds."""
     for name, line in (
         ("npu-launch", ours(folder, 8, "sleep", "60")),
         ("torchrun", theirs(torchrun, 8, "sleep", "60") if torchrun else []),
     ):
         if line:
-            print(
-                f"{'idle run of 8 ranks':<34} {name} {idle(line, folder):.2f} % of a core", flush=True
-            )
+            print(f"{'idle run of 8 ranks':<34} {name} {idle(line, folder):.2f} % of a core", flush=True)
 
 
 def idle(line: Sequence[str], folder: Path) -> float:
@@ -158,7 +156,7 @@ def idle(line: Sequence[str], folder: Path) -> float:
 
 
 def on_cpu(pid: int) -> float:
-    """Give the seconds that the threads of a process have run; the ticks of its stat are too coarse."""
+    """Sum the seconds that the threads of a process have run; the ticks in its stat are too coarse."""
     threads = Path(f"/proc/{pid}/task").glob("*/schedstat")
     return sum(int(thread.read_text().split()[0]) for thread in threads) / 1e9
 
@@ -174,7 +172,7 @@ while left > 0:
 
 
 def bench_capture(folder: Path, gigabytes: float) -> None:
-    """Let 8 ranks write flat out; compare the sizes, and note the memory of launcher and ranks."""
+    """Let 8 ranks write at full speed; compare the sizes, and measure the memory of launcher and ranks."""
     each = int(gigabytes * 1e9 / 8)
     line = ours(folder, 8, sys.executable, "-c", WRITER, str(each))
     begin = time.perf_counter()
@@ -184,14 +182,14 @@ def bench_capture(folder: Path, gigabytes: float) -> None:
     run = Path((folder / "runs" / "latest").resolve())
     sizes = [(run / "logs" / (f"rank_{rank}.log")).stat().st_size for rank in range(8)]
     lost = each * 8 - sum(sizes)
-    text = "%.1f GB in %.1f s: %.0f MB/s, %d bytes lost, %.0f MB resident at most"
     size = sum(sizes) / 1e9
-    print(
-        f"{'capture of 8 ranks':<34} " + text % (size, took, size / took * 1e3, lost, used.ru_maxrss / 1024)
-    )
+    speed = f"{size:.1f} GB in {took:.1f} s: {size / took * 1e3:.0f} MB/s"
+    memory = f"{used.ru_maxrss / 1024:.0f} MB resident at most"
+    print(f"{'capture of 8 ranks':<34} {speed}, {lost} bytes lost, {memory}")
 
 
 def main() -> None:
+    """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--torchrun", default=shutil.which("torchrun") or "")
     parser.add_argument("--only", default="help,start,failure,many,idle,capture")
@@ -199,9 +197,9 @@ def main() -> None:
     args = parser.parse_args()
     probe = [args.torchrun or "false", "--help"]
     if subprocess.run(probe, capture_output=True, check=False).returncode:
-        args.torchrun = ""  # a shim that leads nowhere
+        args.torchrun = ""  # a shim without a program behind it
     if not args.torchrun:
-        print("no torchrun that starts: npu-launch alone is measured (--torchrun PATH)")
+        print("no torchrun that starts: measuring npu-launch alone (--torchrun PATH)")
     steps: dict[str, Callable[[Path], Any]] = {
         "help": lambda folder: bench_help(folder, args.torchrun),
         "start": lambda folder: bench_start(folder, args.torchrun),

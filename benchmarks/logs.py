@@ -1,11 +1,11 @@
-"""How fast `npu-launch logs` merges, and how much memory it takes, against `sort -m` and a heapq merge.
+"""Measure the speed and memory of `npu-launch logs` merging, compared with `sort -m` and a heapq merge.
 
     python benchmarks/logs.py [LINES]
 
-The same lines (8 ranks, some 100 bytes each) three times: as a run whose ranks wrote flat out (chunks of many
-lines), as a run whose ranks wrote line by line (a chunk a line, as with PYTHONUNBUFFERED), and as 8 files of
-lines with timestamps, which is what the peers can merge. Every program is a process of its own that writes to
-a file; the best of three runs counts. Memory is the peak resident size of the process.
+The same lines (8 ranks, about 100 bytes each) three times: as a run whose ranks wrote at full speed (chunks
+of many lines), as a run whose ranks wrote line by line (one chunk per line, as with PYTHONUNBUFFERED), and as
+8 files of lines with timestamps, which the other programs can merge. Every program is a process of its own
+that writes to a file; the best of three runs counts. Memory is the peak resident size of the process.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ with open(sys.argv[1], "wb") as out:
 
 
 def line(rank: int, number: int) -> bytes:
-    """Make the line that a rank logs at a step."""
+    """Format the line that a rank logs at a step."""
     return b"step %8d rank %d: loss %.6f, %d examples/s, learning rate %.3e, loss scale 65536\n" % (
         number,
         rank,
@@ -57,7 +57,7 @@ def write_run(folder: Path, lines: int, lines_a_chunk: int) -> None:
 
 
 def write_stamped(folder: Path, lines: int) -> None:
-    """Write the same lines behind ISO timestamps, a file a rank."""
+    """Write the same lines with ISO timestamps, one file per rank."""
     folder.mkdir(parents=True)
     for rank in range(RANKS):
         with open(str(folder / (f"train_{rank}.log")), "wb") as log:
@@ -68,24 +68,24 @@ def write_stamped(folder: Path, lines: int) -> None:
 
 
 def run(command: Sequence[str], out: Path) -> tuple[float, float, int]:
-    """Run a program with its output in a file; give seconds, seconds of CPU, and peak memory in KB."""
+    """Run a program with its output in a file; return seconds, seconds of CPU, and peak memory in KB."""
     with open(str(out), "wb") as stream:
         begin = time.monotonic()
         process = subprocess.Popen(command, stdout=stream, env=ENV)
         peak, pid = 0, 0
-        while pid == 0:  # ru_maxrss would count the memory of this process, which forked it
+        while pid == 0:  # ru_maxrss would include the memory of this process, which forked it
             peak = max(peak, high_water(process.pid))
             pid, status, usage = os.wait4(process.pid, os.WNOHANG)
             time.sleep(0.002)
         seconds = time.monotonic() - begin
     process.returncode = status
     if status:
-        raise SystemExit("{} failed".format(" ".join(command)))
+        raise SystemExit(f"{' '.join(command)} failed")
     return seconds, usage.ru_utime + usage.ru_stime, peak
 
 
 def high_water(pid: int) -> int:
-    """Give the peak resident memory of a process so far, in KB."""
+    """Read the peak resident memory of a process so far, in KB."""
     try:
         with open(f"/proc/{pid}/status") as status:
             return next((int(line.split()[1]) for line in status if line.startswith("VmHWM")), 0)
@@ -94,12 +94,12 @@ def high_water(pid: int) -> int:
 
 
 def measure(name: str, command: Sequence[str], out: Path, lines: int, written: Path) -> dict[str, object]:
-    """Give the best of three runs; the number of lines that came out must be right."""
+    """Return the best of three runs; the number of lines written must be right."""
     runs = [run(command, out) for _ in range(3)]
     with open(str(written), "rb") as stream:
         count = sum(block.count(b"\n") for block in iter(lambda: stream.read(1 << 20), b""))
     if count != lines:
-        raise SystemExit(f"{name}: {count} lines came out, not {lines}")
+        raise SystemExit(f"{name}: {count} lines were written, expected {lines}")
     seconds, cpu, memory = min(runs)
     rates = {"lines_per_s": round(lines / seconds), "lines_per_cpu_s": round(lines / cpu)}
     return {"what": name, "lines": lines, **rates, "peak_mb": round(memory / 1024)}
@@ -128,7 +128,8 @@ def main() -> None:
                 rows.append(measure(title, command, out, size // RANKS * RANKS, written))
     print(f"{'':<36} {'lines':>9} {'lines/s':>10} {'lines/CPU s':>12} {'peak MB':>8}")
     for row in rows:
-        print("%-36s %9d %10d %12d %8d" % tuple(row.values()))
+        name, *numbers = row.values()
+        print(f"{name:<36}", *(f"{number:>{width}}" for number, width in zip(numbers, (9, 10, 12, 8))))
     print(json.dumps(rows))
 
 

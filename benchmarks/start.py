@@ -1,11 +1,10 @@
-"""Measure the time from process start to the end of the first step, in parts.
+"""Measure the time from the start of the process to the end of the first step, in parts.
 
 python benchmarks/start.py [--layers 12]
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 import tempfile
@@ -34,12 +33,8 @@ def weights(folder: str, layers: int) -> str:
 
 
 def main() -> None:
-    """Measure and print; a small batch, as the step's own work is not what is asked."""
-    options = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    options.add_argument("--layers", type=int, default=12)
-    args = options.parse_args()
+    """Measure and print; with a small batch, as the step's own work is not the question."""
+    args = rows.parser(__doc__, layers=12).parse_args()
     small = ["--layers", args.layers, "--batch", 1, "--seq", 8, "--steps", 1]
     with tempfile.TemporaryDirectory() as folder:
         row = rows.run("one_step.py", "train", *small, "--init", weights(folder, args.layers))

@@ -1,11 +1,11 @@
-"""Time HF PyTorch's BertForQuestionAnswering: the peer. Needs torch, transformers; prints a line of JSON.
+"""Time HF PyTorch's BertForQuestionAnswering. Needs torch and transformers; prints a line of JSON.
 
     python benchmarks/torch_step.py train|infer [--layers 12] [--batch 4] [--seq 384] [--steps 5] [--bf16]
     python benchmarks/torch_step.py finetune --rows ROWS.npz --model FOLDER [--batch 16] [--steps 20] [--bf16]
         [--epochs 3 --rate 1e-4 --seed 0 --dev DEV.npz --logits OUT.npz]
 
 finetune pads each batch to its own longest row, as HF's data collator does. With --epochs it trains to the
-end, AdamW with warm-up and linear decay as HF's Trainer has it, and writes the logits of DEV's rows.
+end with AdamW, warm-up and linear decay, as HF's Trainer does, and writes the logits of DEV's rows.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import numpy as np
 
 
 def parse() -> argparse.Namespace:
-    """Read the options."""
+    """Parse the options."""
     made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("what", nargs="?", default="train", choices=("train", "infer", "finetune"))
     for name, value in (("layers", 12), ("hidden", 768), ("batch", 4), ("seq", 384), ("steps", 5)):
@@ -36,7 +36,7 @@ def parse() -> argparse.Namespace:
 
 
 def random_batches(args: argparse.Namespace, torch: Any) -> Iterator[dict[str, Any]]:
-    """Yield the same full batch for ever."""
+    """Yield the same full batch again and again."""
     ids = torch.randint(0, 30522, (args.batch, args.seq))
     place = torch.randint(0, args.seq, (args.batch,))
     while True:
@@ -86,15 +86,14 @@ def train(args: argparse.Namespace) -> dict[str, float]:
         schedule.step()
         if number % 20 == 0:
             rate = number * args.batch / (time.perf_counter() - begin)
-            words = (number, steps, loss.item(), rate)
-            print("step %d of %d, loss %.4f, %.2f examples/s" % words, flush=True)
+            print(f"step {number} of {steps}, loss {loss.item():.4f}, {rate:.2f} examples/s", flush=True)
     seconds = time.perf_counter() - begin
     answer(args, model.eval(), torch)
     return {"seconds": seconds, "examples_per_second": count * args.epochs / seconds}
 
 
 def update(loss: Any, model: Any, optimizer: Any, torch: Any) -> None:
-    """Take one step down the gradient, clipped to norm 1."""
+    """Make one step, with the gradient clipped to norm 1."""
     loss.backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     optimizer.step()
@@ -102,7 +101,7 @@ def update(loss: Any, model: Any, optimizer: Any, torch: Any) -> None:
 
 
 def decayed(model: Any) -> list[dict[str, Any]]:
-    """Decay the weights alone, as both projects do."""
+    """Group the parameters so that only the weights decay, as in both projects."""
     named = list(model.named_parameters())
     plain = [p for name, p in named if "LayerNorm" in name or name.endswith("bias")]
     others = [p for name, p in named if not ("LayerNorm" in name or name.endswith("bias"))]
@@ -110,7 +109,7 @@ def decayed(model: Any) -> list[dict[str, Any]]:
 
 
 def answer(args: argparse.Namespace, model: Any, torch: Any) -> None:
-    """Write the logits of the dev rows; -10000 where a row has no token."""
+    """Write the logits of the dev rows, -10000 where a row has no token."""
     rows = dict(np.load(args.dev))
     shape = rows["input_mask"].shape
     logits = np.full((2, *shape), -10000.0, np.float32)
@@ -127,7 +126,7 @@ def answer(args: argparse.Namespace, model: Any, torch: Any) -> None:
 
 
 def measure(args: argparse.Namespace) -> dict[str, float]:
-    """Run the steps; the first is left out."""
+    """Time the steps, without the first."""
     import torch
     from transformers import BertConfig, BertForQuestionAnswering
 
@@ -158,13 +157,13 @@ def measure(args: argparse.Namespace) -> dict[str, float]:
         start = time.perf_counter()
         count += step()
         times.append(time.perf_counter() - start)
-    # Real batches differ in length, so their mean counts; equal ones are measured by the best.
+    # Real batches differ in length, so their mean counts; of equal ones the best.
     seconds = sum(times) / len(times) if args.what == "finetune" else min(times)
     return {"seconds": seconds, "examples_per_second": count / len(times) / seconds}
 
 
 def main() -> int:
-    """Measure and print; 3 when torch or transformers is not there."""
+    """Measure and print; return 3 if torch or transformers is not installed."""
     args = parse()
     try:
         print(json.dumps(train(args) if args.epochs else measure(args)))

@@ -1,14 +1,13 @@
-"""Time a BERT step beside HF PyTorch and the machine's own rate of matrix products.
+"""Time a BERT step, compared with HF PyTorch and the machine's own rate of matrix products.
 
     python benchmarks/train_step.py [--what train|infer] [--layers 12] [--batch 4] [--seq 384] [--steps 5]
 
-Every row is a process of its own on --threads threads, one after the other. bf16 rows are left out where the
-CPU cannot compute it. NPU_LAUNCH_PEER_PYTHON names a Python that has torch and transformers.
+Every row is a process of its own on --threads threads, one after the other. bf16 rows are left out if the
+CPU does not support it. NPU_LAUNCH_PEER_PYTHON names a Python that has torch and transformers.
 """
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -16,20 +15,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import rows
 
-SIZES = (("layers", 12), ("hidden", 768), ("batch", 4), ("seq", 384), ("steps", 5))
+SIZES = {"layers": 12, "hidden": 768, "batch": 4, "seq": 384, "steps": 5}
 
 
 def main() -> None:
     """Measure and print."""
-    options = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    options = rows.parser(__doc__, threads=2, **SIZES)
     options.add_argument("--what", choices=("train", "infer"), default="train")
-    options.add_argument("--threads", type=int, default=2)
-    for name, value in SIZES:
-        options.add_argument("--" + name, type=int, default=value)
     args = options.parse_args()
-    size: list[str] = [part for name, _ in SIZES for part in ("--" + name, str(getattr(args, name)))]
+    size: list[str] = [part for name in SIZES for part in ("--" + name, str(getattr(args, name)))]
     rate = rows.run("one_step.py", "gemm", *size, threads=args.threads)
     rows.show("matrix products alone, float32", rate, ["gflops"])
     assert rate is not None
@@ -49,7 +43,7 @@ def main() -> None:
 
 
 def bfloat16_obstacle() -> str:
-    """Say why this machine has no bfloat16."""
+    """Explain why this machine has no bfloat16."""
     from bert.backend.cpu import amp_obstacle
 
     return amp_obstacle()
