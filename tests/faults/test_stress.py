@@ -61,7 +61,7 @@ def test_a_thousand_runs_ended_at_random_leave_no_process_no_memory_and_no_file(
             names = {path.name for path in job.path.rglob("*") if path.is_file()}
             assert not [name for name in names if name.endswith((".tmp", ".reserve"))], (SEED, number, names)
         subprocess.run(["rm", "-rf", str(folder)], check=True)
-    until(lambda: not _launchers(tmp_path), "launchers or watchers are left")
+    until(lambda: not _launchers(tmp_path), "launchers or watchdogs are left")
     after = leftovers()
     assert {key: after[key] - before[key] for key in before} == {key: set() for key in before}
 
@@ -92,7 +92,7 @@ def _send(pid: int, number: int) -> None:
 
 
 def _launchers(folder: Path) -> list[int]:
-    """Find processes, such as watchers, that still name the test's folder."""
+    """Find processes, such as watchdogs, that still name the test's folder."""
     found = []
     for path in Path("/proc").glob("[0-9]*/environ"):
         try:
