@@ -14,7 +14,7 @@ from bert import backend as backends
 from bert import loss_scale
 from bert.checkpoints import reader
 from bert.cluster import Cluster
-from bert.errors import PersistentOverflow, NotFinite
+from bert.errors import NotFinite, PersistentOverflow
 from tests.bert.runs import ROWS, Batch, Job, losses, records, settings, step_batches, train
 
 

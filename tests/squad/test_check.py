@@ -42,7 +42,10 @@ def test_a_good_command_line_has_no_findings(tiny: Path) -> None:
         ({"max_query_length": 61}, "max_seq_length: 64 leaves no room for a passage"),
         ({"max_seq_length": 200}, "max_seq_length: 200 is more than the model's 192 positions"),
         ({"use_tfrecord": True}, "use_tfrecord: no cache to reuse; give its folder as input_files_dir"),
-        ({"npu_bert_loss_scale": 0.5}, "npu_bert_loss_scale: 0.5 is not a loss scale; give -1 (off), 0 (dynamic)"),
+        (
+            {"npu_bert_loss_scale": 0.5},
+            "npu_bert_loss_scale: 0.5 is not a loss scale; give -1 (off), 0 (dynamic)",
+        ),
         ({"npu_bert_loss_scale": "nan"}, "npu_bert_loss_scale: nan is not a loss scale; give -1 (off)"),
         ({"npu_bert_loss_scale": "inf"}, "npu_bert_loss_scale: inf is not a loss scale; give -1 (off)"),
         ({"init_loss_scale_value": 0}, "init_loss_scale_value: 0.0 is not a loss scale; give 1 to 3.4e+38"),
@@ -75,7 +78,8 @@ def test_a_vocabulary_of_another_model_is_found(tiny: Path, tmp_path: Path) -> N
     vocab = tmp_path / "vocab.txt"
     vocab.write_text("[PAD]\n")
     (found,) = findings(flags(tiny, do_train=True, vocab_file=vocab))
-    assert found.startswith(f"vocab_file: {vocab} has 1 entries, ") and "give files of the same model" in found
+    assert found.startswith(f"vocab_file: {vocab} has 1 entries, ")
+    assert "give files of the same model" in found
 
 
 def test_a_checkpoint_of_other_shapes_is_found(tiny: Path, minilm: Path) -> None:

@@ -158,7 +158,8 @@ def test_only_bad_answers_leave_no_questions(document: dict[str, Any], squad_fil
 def test_a_duplicate_id_names_both_places(document: dict[str, Any], squad_file: Write) -> None:
     paragraph(document)["qas"][1]["id"] = "q1"
     text = message(squad_file(document))
-    assert text.startswith("data[0].paragraphs[0].qas[1].id: duplicate id q1, first used by data[0].paragraphs[0].qas[0]")
+    where, first = "data[0].paragraphs[0].qas[1].id", "data[0].paragraphs[0].qas[0]"
+    assert text.startswith(f"{where}: duplicate id q1, first used by {first}")
 
 
 @pytest.mark.parametrize("context", ["", " \n\t "])

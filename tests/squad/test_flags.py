@@ -80,7 +80,7 @@ def test_nvidias_flags_about_how_to_do_what_is_not_done_are_noted(name: str, for
 def test_every_flag_of_the_original_passes_with_its_own_default() -> None:
     switched_off = dict.fromkeys(("horovod", "use_xla", "use_trt", "export_triton"), False)
     depends = {"amp": True, "npu_bert_clip_by_global_norm": False, "npu_bert_loss_scale": 0}
-    values = dict(SEED, **switched_off, **depends, **LEFT_OVER)
+    values = dict(ORIGINAL, **switched_off, **depends, **LEFT_OVER)
     flags, findings, notes = parse(["--{}={}".format(*item) for item in values.items()])
     assert findings == [] and sorted(name for name, _ in notes) == sorted(LEFT_OVER)
     assert (flags.amp, flags.clipping, flags.npu_bert_loss_scale) == (True, "per_tensor", 0.0)
@@ -129,7 +129,7 @@ def test_the_documentation_has_the_table_of_all_flags() -> None:
     assert table == reference(), "run `python -m squad.flags` and put its table into docs/squad.md"
 
 
-SEED = {
+ORIGINAL = {
     "bert_config_file": "", "vocab_file": "", "init_checkpoint": "", "output_dir": "", "train_file": "",
     "predict_file": "", "eval_script": "", "do_lower_case": True, "max_seq_length": 384, "doc_stride": 128,
     "max_query_length": 64, "do_train": False, "do_predict": False, "train_batch_size": 8,
@@ -148,7 +148,7 @@ CHANGED = {"amp": None, "npu_bert_clip_by_global_norm": None, "npu_bert_loss_sca
 
 def test_every_flag_of_the_seed_is_there_with_its_default() -> None:
     held = {name: field.default for name, field in fields().items()}
-    assert {name: held[name] for name in SEED} == SEED
+    assert {name: held[name] for name in ORIGINAL} == ORIGINAL
     assert {name: held[name] for name in CHANGED} == CHANGED
 
 

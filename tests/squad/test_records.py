@@ -1,4 +1,4 @@
-"""The record cache: the seed's format, built once, never used when it does not fit."""
+"""The record cache: the format of the original script, built once, never used when it does not fit."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_the_seeds_reader_reads_the_files(room: Room) -> None:
 
 
 def seed_cache(folder: Path, rows: Features, files: int) -> None:
-    """Write files the way the seed's code does: plain messages, a file a rank, no manifest."""
+    """Write files as the original script does: plain messages, one file per rank, no manifest."""
     import tensorflow as tf
 
     folder.mkdir()

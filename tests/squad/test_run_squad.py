@@ -71,7 +71,7 @@ def test_notes_are_printed_by_rank_0_alone_and_stop_nothing(
 
 @pytest.fixture(scope="module")
 def alone(finished: str, tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Give the answers of one process and batch size 1, rows padded as the seed pads them."""
+    """Give the answers of one process and batch size 1, rows padded as in the original script."""
     folder = tmp_path_factory.mktemp("alone")
     assert main(predicting(tiny, finished, folder, predict_batch_size=1)) == 0
     return {name: load(folder / name) for name in ("predictions.json", "null_odds.json")}

@@ -1,4 +1,4 @@
-"""The defects of the seed's program, each shown to be absent: the program, whole, on a tiny BERT."""
+"""The defects of the original script, each shown to be absent: the whole program on a tiny BERT."""
 
 from __future__ import annotations
 
