@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import time
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 import tensorflow.compat.v1 as tf
 
 from bert import heartbeat
 from bert.backend.base import Backend
+from bert.bar import Bar
 from bert.train_config import TrainConfig
 
 if TYPE_CHECKING:
@@ -171,34 +171,6 @@ class Events:
     def close(self) -> None:
         """Close the file."""
         self._writer.close()
-
-
-class Bar:
-    """A progress bar on stderr, if that is a terminal."""
-
-    def __init__(self, what: str, total: int, start: int, stream: TextIO | None = None) -> None:
-        stream = sys.stderr if stream is None else stream
-        self._bar: Any = None
-        if not stream.isatty():
-            return
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-        from rich.progress import Progress as RichProgress
-
-        columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self._bar = RichProgress(*columns, console=Console(file=stream), transient=True)
-        self._task = self._bar.add_task(what, total=total, completed=start)
-        self._bar.start()
-
-    def show(self, done: int) -> None:
-        """Move the bar."""
-        if self._bar:
-            self._bar.update(self._task, completed=done)
-
-    def close(self) -> None:
-        """Remove the bar."""
-        if self._bar:
-            self._bar.stop()
 
 
 def duration(seconds: float) -> str:

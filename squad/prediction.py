@@ -83,8 +83,7 @@ def _timed(outputs: Iterator[Logits], count: int, seconds: list[float]) -> Gener
                 return
             seconds.append(time.monotonic() - begin)
             heartbeat.beat("predict", len(seconds))
-            if bar:
-                bar(len(seconds), count)
+            bar(len(seconds), count)
             yield output
 
 

@@ -14,6 +14,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 from bert import progress
+from bert.bar import Bar
 from tests.bert.runs import Job, records, settings, train
 
 
@@ -142,7 +143,7 @@ def test_a_terminal_gets_a_bar_and_a_file_none(tmp_path: Path) -> None:
     master, slave = pty.openpty()
     with open(slave, "w") as terminal, open(str(tmp_path / "log"), "w") as log:
         for stream in (terminal, log):
-            bar = progress.Bar("train", 10, 0, stream)
+            bar = Bar("train", 10, 0, stream)
             bar.show(7)
             bar.close()
         shown = os.read(master, 65536).decode()

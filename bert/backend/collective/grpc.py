@@ -17,6 +17,7 @@ import tensorflow.compat.v1 as tf
 from tensorflow.python.ops import collective_ops
 
 from bert.backend.collective.shared_memory import CollectiveError
+from bert.interfaces import Tensor
 
 PORT = 30600  # rank r listens on PORT + r, unless NPU_LAUNCH_GRPC_PORT names another first port
 _GROUP = 1
@@ -34,7 +35,9 @@ class Grpc:
     def __init__(self, peers: Sequence[str], rank: int, timeout: float = 600.0) -> None:
         self.rank, self.size, self._peers = rank, len(peers), list(peers)
         self._timeout, self._broken = timeout, False
-        self._sums: dict[tuple[str, int], tuple[Any, Any, Any]] = {}  # (type, length) -> session, input, sum
+        self._sums: dict[
+            tuple[str, int], tuple[Tensor, Tensor, Tensor]
+        ] = {}  # (type, length) -> session, input, sum
         port = peers[rank].rpartition(":")[2]
         print(
             f"collective grpc: rank {rank} listens on port {port} of every interface"
@@ -95,7 +98,7 @@ class Grpc:
             raise CollectiveError(f"collective grpc, rank {self.rank}: {reason}")
         return np.asarray(result)
 
-    def _graph(self, flat: np.ndarray, instance: int) -> tuple[Any, Any, Any]:
+    def _graph(self, flat: np.ndarray, instance: int) -> tuple[Tensor, Tensor, Tensor]:
         """Build the sum of arrays of a type and length; all ranks build their graphs in the same order."""
         with tf.Graph().as_default(), tf.device(f"/job:worker/task:{self.rank}/device:CPU:0"):
             given = tf.placeholder(flat.dtype, [len(flat)])
