@@ -64,8 +64,8 @@ def evaluate(
     """Score `predictions` (id to text) against a SQuAD document, as json.load returns it.
 
     With `na_probs` (id to score of "no answer"), answers whose score is above `na_prob_thresh` count as
-    empty, and the best thresholds are added. All figures except the totals are percentages. DataError names what
-    does not fit.
+    empty, and the best thresholds are added. All figures except the totals are percentages. DataError names
+    what does not fit.
     """
     questions = read_questions(dataset)
     first_version = is_version_1(dataset)
