@@ -1,4 +1,4 @@
-"""The command line: a default command that runs a job, and the named ones, loaded when called."""
+"""The command line: `run`, which is the default, and the other commands, each loaded when it is called."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from launcher.errors import LauncherError
 # name -> (module:attribute, one line of help); a module is imported only when its command runs.
 COMMANDS = {
     "run": ("launcher.commands.run:run", "Run a job (the default: `npu-launch --devices 0-7 train.yaml`)."),
-    "logs": ("launcher.commands.logs:logs", "Merge the ranks' logs by time."),
+    "logs": ("launcher.commands.logs:logs", "Print the ranks' logs, merged by time."),
     "ps": ("launcher.commands.runs:ps", "List runs and their processes."),
     "stop": ("launcher.commands.runs:stop", "Stop a run."),
-    "stacks": ("launcher.commands.runs:stacks", "Show where every rank is."),
+    "stacks": ("launcher.commands.runs:stacks", "Show the Python stacks of the ranks."),
     "cases": ("launcher.commands.cases:cases", "Run test cases from a 13-column CSV file."),
     "rank-table": (
         "launcher.commands.rank_table:rank_table",
-        "Make, check, show, merge, convert rank tables.",
+        "Make, check, show, merge and convert rank tables.",
     ),
     "inventory": (
         "launcher.commands.inventory:inventory",
@@ -35,7 +35,7 @@ COMMANDS = {
 
 
 class LazyGroup(click.Group):
-    """Import a command's module only when it runs; what is no command's name is a job to run."""
+    """A group whose commands are imported when they run; a word that is not a command is a job to run."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -57,13 +57,13 @@ class LazyGroup(click.Group):
         return super().parse_args(ctx, args)
 
     def main(self, args: Sequence[str] | None = None, *others: Any, **kwargs: Any) -> Any:
-        """Run, and turn every error into one line and its exit code."""
+        """Run a command; turn every error into one line and its exit code."""
         try:
             sys.exit(super().main(args, standalone_mode=False))
         except LauncherError as error:
             _fail(str(error), error.exit_code)
         except click.ClickException as error:
-            _fail("{}; see npu-launch --help".format(error.format_message().rstrip(".")), 2)
+            _fail(f"{error.format_message().rstrip('.')}; see npu-launch --help", 2)
         except (click.Abort, KeyboardInterrupt):
             _fail("interrupted", 130)
         except BrokenPipeError:
@@ -74,7 +74,7 @@ class LazyGroup(click.Group):
             import traceback
 
             traceback.print_exc()
-            _fail("this is a defect of npu-launch; please report the lines above", 125)
+            _fail("this is a bug in npu-launch; please report the lines above", 125)
 
 
 def _fail(message: str, code: int) -> NoReturn:
@@ -86,11 +86,11 @@ def _fail(message: str, code: int) -> NoReturn:
 @click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="npu-launch")
 def main() -> None:
-    """Launch a training program on Ascend NPUs, or on virtual CPU devices where there are none.
+    """Launch a training program on Ascend NPUs, or on virtual CPU devices if there are none.
 
     \b
       npu-launch --devices 0-7 train.yaml            one process per device
       npu-launch --devices 0 --debug train.yaml      one process, in the foreground
       npu-launch --devices 0-3 -- sh -c 'echo $RANK_ID'
-      npu-launch logs                                the last run's lines, merged by time
+      npu-launch logs                                the output of the last run, merged by time
     """

@@ -1,4 +1,4 @@
-"""Every path of a run, and the two ways in which a run writes files."""
+"""The paths of a run folder, and the atomic writing of its files."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Iterable
 
 
 def write_atomic(path: Path, data: bytes) -> None:
-    """Write a file so that a reader sees the old bytes or the new ones, never a part."""
+    """Write a file so that a reader sees all of the old bytes or all of the new ones."""
     handle, name = tempfile.mkstemp(dir=str(path.parent), prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as stream:
@@ -24,14 +24,14 @@ def write_atomic(path: Path, data: bytes) -> None:
 
 
 class RunDir:
-    """Name every file of one run folder (layout: README, "The run folder")."""
+    """The paths in one run folder (layout: docs/reference.md, "The run folder")."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     @classmethod
     def create(cls, path: Path, ranks: Iterable[int]) -> RunDir:
-        """Make the folder tree of this host's ranks with mode 0700. FileExistsError: never reuses one."""
+        """Make the folder tree of this host's ranks with mode 0700. FileExistsError: it exists already."""
         path.parent.mkdir(parents=True, exist_ok=True)
         path.mkdir(mode=0o700)
         run = cls(path)
@@ -84,10 +84,10 @@ class RunDir:
         return self.path / "gathered"
 
     def log(self, rank: int) -> Path:
-        return self.logs / (f"rank_{rank}.log")
+        return self.logs / f"rank_{rank}.log"
 
     def index(self, rank: int) -> Path:
-        return self.logs / (f"rank_{rank}.index")
+        return self.logs / f"rank_{rank}.index"
 
     def rank_dir(self, rank: int) -> Path:
         return self.path / "ranks" / str(rank)

@@ -15,5 +15,5 @@ import click
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def export(arguments: tuple[str, ...]) -> None:
     """Write a checkpoint as safetensors for transformers, or as a SavedModel."""
-    # TensorFlow does not belong into the launcher's process, and this one has nothing else to do.
+    # The launcher does not import TensorFlow; this process has nothing else to do and becomes the export.
     os.execv(sys.executable, [sys.executable, "-m", "bert.export", *arguments])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sys
@@ -13,7 +14,7 @@ from launcher.errors import UsageError
 
 
 class _Run(click.Command):
-    """Keep what follows `--` apart: it is a program and its arguments, whatever they look like."""
+    """A command that sets aside what follows `--`: a program and its arguments, not options."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         own, command = list(args), []
@@ -27,23 +28,30 @@ class _Run(click.Command):
 @click.command(cls=_Run)
 @click.argument("words", nargs=-1, metavar="[JOB.yaml] [KEY=VALUE]... [-- COMMAND ...]")
 @click.option("--devices", metavar="LIST", help="physical devices, such as 0-7 or 0,2,4")
-@click.option("--backend", type=click.Choice(["cpu", "npu", "auto"]), help="what the ranks run on")
+@click.option("--backend", type=click.Choice(["cpu", "npu", "auto"]), help="run the ranks on CPU or NPU")
 @click.option("--inventory", metavar="FILE", help="YAML file of hosts and devices")
 @click.option("--rank-table-file", metavar="FILE", help="a finished rank table, instead of making one")
-@click.option("--chip", metavar="NAME", help="910A, A2, A3 or 950, instead of asking the devices")
-@click.option("--debug", is_flag=True, help="one rank, in this process, with a debugger where it fails")
+@click.option("--chip", metavar="NAME", help="910A, A2, A3 or 950, instead of detecting it")
+@click.option("--debug", is_flag=True, help="run one rank in this process; open a debugger where it fails")
 @click.option("--dry-run", is_flag=True, help="print the plan; start nothing, write nothing")
 @click.option("--json", "as_json", is_flag=True, help="with --dry-run: the plan as JSON")
-@click.option("--detach", is_flag=True, help="go on without this terminal (attach: npu-launch logs --follow)")
-@click.option("--bind", type=click.Choice(["none", "even", "numa"]), help="cores of the ranks")
+@click.option("--detach", is_flag=True, help="run in the background (attach: npu-launch logs --follow)")
+@click.option("--bind", type=click.Choice(["none", "even", "numa"]), help="bind the ranks to cores")
 @click.option("--grace", type=float, metavar="S", help="seconds between SIGTERM and SIGKILL (30)")
-@click.option("--hang-timeout", type=float, metavar="S", help="seconds without a heartbeat: a hang (off)")
-@click.option("--max-restarts", type=int, metavar="N", help="times that a failed run is started again (0)")
-@click.option("--restart-on", multiple=True, metavar="WHAT", help="exit:CODE, signal:NAME or hang (all)")
-@click.option("--max-log-bytes", type=int, metavar="BYTES", help="most bytes kept of a rank's log (all)")
-@click.option("--show-ranks", metavar="RANKS", help="ranks whose lines are printed (all)")
-@click.option("--stdin-rank", type=int, metavar="RANK", help="rank that reads the standard input (none)")
-@click.option("--quiet", is_flag=True, default=None, help="print no line of the ranks")
+@click.option(
+    "--hang-timeout", type=float, metavar="S", help="seconds without a heartbeat that count as a hang (off)"
+)
+@click.option("--max-restarts", type=int, metavar="N", help="how often a failed run is restarted (0)")
+@click.option(
+    "--restart-on",
+    multiple=True,
+    metavar="WHAT",
+    help="failures that trigger a restart: exit:CODE, signal:NAME, hang (all)",
+)
+@click.option("--max-log-bytes", type=int, metavar="BYTES", help="bytes kept of each rank's log (all)")
+@click.option("--show-ranks", metavar="RANKS", help="ranks whose output is printed (all)")
+@click.option("--stdin-rank", type=int, metavar="RANK", help="rank that reads standard input (none)")
+@click.option("--quiet", is_flag=True, default=None, help="do not print the ranks' output")
 @click.option("--skip-preflight", multiple=True, metavar="CHECK", help="skip a check of the preflight")
 @click.option("--log-max", type=int, hidden=True)  # old names of the options above
 @click.option("--show", hidden=True)
@@ -51,18 +59,18 @@ class _Run(click.Command):
 def run(
     words: tuple[str, ...], debug: bool, dry_run: bool, as_json: bool, detach: bool, **options: Any
 ) -> None:
-    """Run a job: one process per device, supervised, its logs and checkpoints gathered."""
+    """Run a job: one process per device, supervised, with logs and checkpoints gathered."""
     from launcher.config import job as configs
     from launcher.plan.planner import plan_job
 
     if as_json and not dry_run:
-        raise UsageError("--json goes with --dry-run")
+        raise UsageError("--json: needs --dry-run")
     command = click.get_current_context().meta["command"]
     job, overrides = split(words)
     config, source = configs.load(job, overrides, _values(options))
     planned = plan_job(config, source, command)
     if detach and config.stdin_rank >= 0:
-        raise source.error("stdin_rank", "--detach leaves the terminal; give one of them")
+        raise source.error("stdin_rank", "not possible with --detach, which has no stdin; give one of them")
     if dry_run:
         _print_plan(planned.plan, as_json)
         return
@@ -72,16 +80,16 @@ def run(
 
 
 def split(words: Sequence[str]) -> tuple[str | None, list[str]]:
-    """Tell the job file from the overrides `key=value`. UsageError: two job files."""
+    """Separate the job file from the overrides `key=value`. UsageError: two job files."""
     overrides = [word for word in words if re.match(r"[A-Za-z_][\w.]*=", word) and not os.path.exists(word)]
     files = [word for word in words if word not in overrides]
     if len(files) > 1:
-        raise UsageError(f"{files[1]}: a second job file after {files[0]}; a command goes after `--`")
+        raise UsageError(f"{files[1]}: a second job file, after {files[0]}; give a command after `--`")
     return (files[0] if files else None), overrides
 
 
 def _values(options: dict[str, Any]) -> dict[str, Any]:
-    """Turn options into keys of the job; what was not given stays out."""
+    """Turn the options that were given into keys of the job."""
     values = {key: value for key, value in options.items() if value is not None}
     for key, option in (("show_ranks", "--show-ranks"), ("show", "--show")):
         if key in values:
@@ -103,8 +111,6 @@ def _print_plan(plan: Any, as_json: bool) -> None:
     from launcher.plan import dry_run
 
     if as_json:
-        import json
-
         click.echo(json.dumps(dry_run.as_dict(plan), indent=2))
     else:
         click.echo(dry_run.as_text(plan, os.environ))

@@ -1,1 +1,1 @@
-"""Ways to run a plan: here, in the background, in this process."""
+"""Ways to run a plan: on this host, in the background, in this process."""

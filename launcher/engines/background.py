@@ -1,4 +1,4 @@
-"""Let a run outlive the terminal: a process in a session of its own goes on, the caller returns."""
+"""Run in the background: a process in a session of its own goes on after the caller has returned."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from launcher.runs.locks import hold
 def start(run: RunDir, devices: Iterable[int], body: Callable[[], int]) -> int:
     """Run `body` in the background, holding the devices; return its pid once it holds them.
 
-    Its output goes to logs/console.log, `npu-launch logs --follow` attaches, `npu-launch stop` ends it, and
-    its exit code is in result.json. `body` runs in the main thread of a process without a terminal.
+    Its output goes to logs/console.log, `npu-launch logs --follow` shows it, `npu-launch stop` ends it, and
+    its exit code is written to result.json. `body` runs in the main thread of a process without a terminal.
 
     Raises:
-        PreflightError: a device is taken. LauncherError: the background process ended before it could begin.
+        PreflightError: a device is in use. LauncherError: the background process ended before the run began.
     """
     sys.stdout.flush()
     sys.stderr.flush()
@@ -46,15 +46,15 @@ def start(run: RunDir, devices: Iterable[int], body: Callable[[], int]) -> int:
 def _error(answer: dict[str, str]) -> LauncherError:
     if answer.get("kind") == "PreflightError":
         return PreflightError(answer["text"])
-    return LauncherError("--detach: {}".format(answer.get("text", "the background process ended at once")))
+    return LauncherError(f"--detach: {answer.get('text', 'the background process ended at once')}")
 
 
 def _background(run: RunDir, devices: Iterable[int], body: Callable[[], int], writing: int) -> None:
-    """Be the background process; never returns."""
+    """Run `body` in the background process; never return."""
     code = LauncherError.exit_code
     try:
         os.setsid()
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as under nohup: a terminal that closes is no reason
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as under nohup: the run outlives its terminal
         _redirect(str(run.logs / "console.log"))
         with hold(devices, run):
             os.write(writing, b"{}")
@@ -63,12 +63,12 @@ def _background(run: RunDir, devices: Iterable[int], body: Callable[[], int], wr
             code = body()
     except LauncherError as error:
         code = error.exit_code
-        _tell(writing, {"kind": type(error).__name__, "text": str(error)})
+        _answer(writing, {"kind": type(error).__name__, "text": str(error)})
         print(f"npu-launch: {error}", file=sys.stderr)
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else 1
     except BaseException as error:
-        _tell(writing, {"kind": type(error).__name__, "text": f"{type(error).__name__}: {error}"})
+        _answer(writing, {"kind": type(error).__name__, "text": f"{type(error).__name__}: {error}"})
         traceback.print_exc()
     finally:
         with suppress(Exception):
@@ -86,7 +86,7 @@ def _redirect(log: str) -> None:
     os.close(out)
 
 
-def _tell(writing: int, answer: dict[str, str]) -> None:
+def _answer(writing: int, answer: dict[str, str]) -> None:
     if writing >= 0:
         with suppress(OSError):
             os.write(writing, json.dumps(answer).encode())

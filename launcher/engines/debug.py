@@ -1,4 +1,4 @@
-"""Run one rank in this very process: no capture, no supervision, a debugger where it fails."""
+"""Run one rank in this process: no capture, no supervision, and a debugger where it fails."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from launcher.plan.model import Plan, RankSpec
 
 
 def debug(plan: Plan) -> int:
-    """Become the plan's only rank; return the exit code that it would have had.
+    """Run the plan's only rank in this process; return its exit code.
 
-    A command that is no Python program replaces this process. After an exception pdb opens on the frame
-    that raised, when stdin is a terminal.
+    A command that is not a Python program replaces this process. After an exception, if stdin is a terminal,
+    pdb opens in the frame that raised it.
 
     Raises:
-        UsageError: the plan has another interpreter.
+        UsageError: the plan uses another interpreter.
     """
     spec = plan.ranks[0]
     words = _python_words(spec)
@@ -27,14 +27,14 @@ def debug(plan: Plan) -> int:
         sys.stdout.flush()
         os.execve(spec.argv[0], list(spec.argv), dict(spec.env))
     if os.path.realpath(spec.argv[0]) != os.path.realpath(sys.executable):
-        raise UsageError(f"--debug runs inside {sys.executable}; leave `python:` out")
+        raise UsageError(f"--debug: runs in {sys.executable} only; leave `python:` out")
     os.environ.clear()
     os.environ.update(spec.env)
     return _run(words)
 
 
 def _python_words(spec: RankSpec) -> list[str]:
-    """Give what follows the worker file; empty for a command that is run as it stands."""
+    """Return the words after the worker file; none for a command that is run as it is given."""
     from launcher.plan.build import WORKER
 
     return list(spec.argv[spec.argv.index(WORKER) + 1 :]) if WORKER in spec.argv else []
@@ -65,7 +65,7 @@ def _run(words: list[str]) -> int:
 
 
 def _code(error: SystemExit) -> int:
-    """Give the exit code as the interpreter would: None is 0, a text is printed and means 1."""
+    """Return the exit code as the interpreter does: None is 0, a text is printed and means 1."""
     if error.code is None or isinstance(error.code, int):
         return (error.code or 0) & 0xFF
     print(error.code, file=sys.stderr)

@@ -71,7 +71,7 @@ def debug(planned: PlannedJob) -> int:
     plan = planned.plan
     if plan.world_size != 1:
         device = plan.ranks[0].device_id
-        raise UsageError(f"--debug runs one device, not {plan.world_size}; give --devices {device}")
+        raise UsageError(f"--debug: {plan.world_size} devices (expected 1); give --devices {device}")
     _preflight(planned)
     print(f"npu-launch: run folder {folder.create(planned).path}", file=sys.stderr)
     return in_process(plan)

@@ -1,4 +1,4 @@
-"""Which cores each rank gets. The choice is pure; what it is made from is read by `read_topology`."""
+"""The cores of each rank: chosen by a pure function from what `read_topology` reads."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Cores = Tuple[int, ...]
 
 @dataclass(frozen=True)
 class Topology:
-    """Hold the cores that this process may use, the NUMA nodes, and the cores near each device."""
+    """The cores that this process may use, the NUMA nodes, and the cores near each device."""
 
     allowed: Cores
     nodes: tuple[Cores, ...] = ()
@@ -26,17 +26,17 @@ class Topology:
 
 
 def cores_for(mode: str, local_ranks: Mapping[int, int], topology: Topology) -> dict[int, Cores]:
-    """Give each local rank (rank -> physical device id) its cores; no rank is named when none are bound.
+    """Choose the cores of each local rank (rank -> physical device id); empty when none are bound.
 
     even: contiguous shares of the allowed cores. numa: the allowed cores near the rank's device, shared
-    evenly by the ranks that are near the same ones; a rank whose device has no known place (or none that is
-    allowed) gets a NUMA node in turn. With fewer cores than ranks, ranks share one.
+    evenly by the ranks near the same cores; a rank whose device has no known place (or none that is allowed)
+    gets a NUMA node in turn. With fewer cores than ranks, ranks share one.
 
     Raises:
         UsageError: no such mode.
     """
     if mode not in MODES:
-        raise UsageError("bind: {!r} is no mode; give {}".format(mode, ", ".join(MODES)))
+        raise UsageError(f"bind: unknown mode {mode!r} (expected {', '.join(MODES)})")
     ranks = sorted(local_ranks)
     if mode == "none" or not ranks or not topology.allowed:
         return {}
@@ -76,19 +76,19 @@ def parse_cores(text: str) -> Cores:
 
 
 def allowed_cores() -> Cores:
-    """Give the cores that the kernel lets this process use: cpuset and taskset are cut in already."""
+    """Return the cores that the kernel lets this process use, within its cpuset and taskset."""
     return tuple(sorted(os.sched_getaffinity(0)))
 
 
 def read_nodes(root: str = "/") -> tuple[Cores, ...]:
-    """Read the NUMA nodes from sysfs, those with cores."""
+    """Read the NUMA nodes that have cores from sysfs."""
     found = Path(root, "sys/devices/system/node").glob("node[0-9]*/cpulist")
     lists = sorted(found, key=lambda path: int(path.parent.name[len("node") :]))
     return tuple(filter(None, (parse_cores(path.read_text()) for path in lists)))
 
 
 def read_topology(backend: str, devices: Iterable[int] = (), root: str = "/") -> Topology:
-    """Ask the host: npu-smi for the cores near each NPU, else the NUMA node of its PCI address in sysfs."""
+    """Read the cores near each NPU from npu-smi, else the NUMA node of its PCI address from sysfs."""
     nodes = read_nodes(root)
     near = _near_npus(devices, nodes, root) if backend == "npu" else {}
     return Topology(allowed_cores(), nodes, near)
@@ -112,7 +112,7 @@ def _near_npus(devices: Iterable[int], nodes: Sequence[Cores], root: str) -> dic
 
 
 def _node_of(machine: Any, device: int) -> int:
-    """Give the NUMA node of a device's PCI address; -1 where that is not known, as in virtual machines."""
+    """Return the NUMA node of a device's PCI address; -1 if it is not known, as in virtual machines."""
     board = machine.ask("npu-smi", "info", "-t", "board", "-i", str(device)).text
     match = re.search(r"PCIe Bus Info\s*:\s*(\S+)", board)
     text = machine.read(f"/sys/bus/pci/devices/{match.group(1).lower()}/numa_node") if match else ""

@@ -12,7 +12,7 @@ MOST = 65536  # a longer list is a typing error
 
 
 class Numbers(NamedTuple):
-    """Hold one device in every numbering space; "-" where it has no number.
+    """One device in every numbering space; "-" where it has no number.
 
     `rank` is the job's; `device_id` physical, the N of /dev/davinciN and of the rank table; `logical_id`
     what ASCEND_DEVICE_ID takes; `visible` the position in ASCEND_RT_VISIBLE_DEVICES; `npu` and `chip` are

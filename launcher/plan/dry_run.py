@@ -1,4 +1,4 @@
-"""Show a plan to a person or to a program; nothing is started, nothing is written."""
+"""Show a plan, as text or as JSON; nothing is started, nothing is written."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def _environment(spec: RankSpec, outer: Mapping[str, str]) -> Iterator[str]:
 
 
 def _differences(ranks: Sequence[RankSpec]) -> Iterator[str]:
-    """Say what the other ranks have otherwise."""
+    """List what differs in the environments of the other ranks."""
     first = ranks[0]
     for spec in ranks[1:]:
         other = [n for n in sorted(spec.env) if spec.env[n] != first.env.get(n)]

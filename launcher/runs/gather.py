@@ -1,6 +1,6 @@
-"""Bring what the ranks made into one place: checkpoints, predictions, and files by pattern.
+"""Collect what the ranks made: checkpoints, predictions, and files by pattern.
 
-A rank says what it made in artifacts.jsonl, one JSON object a line:
+A rank reports what it made in artifacts.jsonl, one JSON object a line:
 
     {"kind": "checkpoint", "step": N, "prefix": P, "files": [...], "sha256": {file: hex}?}
     {"kind": "predictions", "files": [...]}
@@ -28,7 +28,7 @@ Record = Dict[str, Any]
 
 @dataclass(frozen=True)
 class Gathered:
-    """Say what was gathered; `problems` names what a rank announced and did not leave whole."""
+    """What was gathered; `problems` names files that a rank reported and that are missing or damaged."""
 
     checkpoint: str = ""  # path of the newest prefix
     predictions: tuple[str, ...] = ()
@@ -38,7 +38,7 @@ class Gathered:
 
 
 def gather(run: RunDir, ranks: Sequence[int], patterns: Sequence[str] = ()) -> Gathered:
-    """Collect everything of a run; a file that cannot be taken becomes a problem, never an exception."""
+    """Collect everything of a run; a file that cannot be collected becomes a problem, never an exception."""
     problems: list[str] = []
     records = [(rank, record) for rank in ranks for record in _records(run, rank, problems)]
     checkpoint = _checkpoints(run, records, problems)
@@ -52,7 +52,7 @@ def gather(run: RunDir, ranks: Sequence[int], patterns: Sequence[str] = ()) -> G
 
 
 def _records(run: RunDir, rank: int, problems: list[str]) -> Iterator[Record]:
-    """Read what a rank announced; a line cut off by its death is passed over."""
+    """Read what a rank reported; a line that was cut off when it died is skipped."""
     try:
         lines = run.artifacts(rank).read_bytes().splitlines()
     except FileNotFoundError:
@@ -70,7 +70,7 @@ def _records(run: RunDir, rank: int, problems: list[str]) -> Iterator[Record]:
 
 
 def _checkpoints(run: RunDir, records: Iterable[tuple[int, Record]], problems: list[str]) -> str:
-    """Link the files of the checkpoints that still stand; older ones were removed by keep_checkpoints."""
+    """Link the files of the checkpoints that still exist; keep_checkpoints has removed older ones."""
     newest = {str(r["prefix"]): (rank, r) for rank, r in records if r["kind"] == "checkpoint"}
     found = sorted(newest.values(), key=lambda item: int(item[1]["step"]))
     manifest: list[Record] = []
@@ -93,13 +93,13 @@ def _checkpoints(run: RunDir, records: Iterable[tuple[int, Record]], problems: l
 def _take(
     path: str, folder: Path, rank: int, record: Mapping[str, Any], problems: list[str]
 ) -> Record | None:
-    """Link a file into a folder and describe it; None when it is missing or not what its rank wrote."""
+    """Link a file into a folder and describe it; None if it is missing or not what its rank wrote."""
     target = folder / os.path.basename(path)
-    announced = (record.get("sha256") or {}).get(os.path.basename(path))
+    reported = (record.get("sha256") or {}).get(os.path.basename(path))
     try:
         digest = _sha256(path)
-        if announced and digest != announced:
-            problems.append(f"rank {rank}: {path}: its sha256 is not the one that the rank wrote")
+        if reported and digest != reported:
+            problems.append(f"rank {rank}: {path}: sha256 differs from the one that the rank reported")
             return None
         _link(path, target)
         size = target.stat().st_size
@@ -118,7 +118,7 @@ def _sha256(path: str) -> str:
 
 
 def _link(path: str, target: Path) -> None:
-    """Make `target` a second name of the file, or a copy on another file system; replaces it in one go."""
+    """Make `target` a second name of the file, or a copy on another file system, atomically."""
     if target.exists() and os.path.samefile(path, str(target)):
         return
     fresh = target.with_name(f".{target.name}.new")

@@ -1,9 +1,9 @@
-"""One launch a device: a lock for each real NPU, and the note of who runs a run.
+"""One launch per device: a lock for each real NPU, and the record of the launcher of a run.
 
-A lock is a file that its holder keeps flock()ed: the kernel lets go of it however the holder ends, so a
-crash leaves nothing to clear up. The file names the holder by pid and start time; where flock() does not
-reach (a lock folder on a network file system), that pair alone decides, and a pid that was given again
-does not count. Virtual CPU devices are not locked: two runs may share cores.
+A lock is a file that its holder keeps flock()ed: the kernel releases it however the holder ends, so nothing
+has to be cleaned up after a crash. The file names the holder by pid and start time; where flock() does not
+work (a lock folder on a network file system), that pair alone decides, and a reused pid is told by its start
+time. A lock left by a dead launcher is ignored. Virtual CPU devices are not locked: two runs may share cores.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from launcher.plan.model import Plan
 from launcher.process import procfs
 from launcher.run_dir import RunDir
 
-# One place for every user of the host: a device is one's own even when the home folders are not.
+# One folder for all users of the host: a device has one holder, whoever asks.
 FOLDER = "/tmp/npu-launch.locks"  # noqa: S108
 
 
 @dataclass(frozen=True)
 class Holder:
-    """Hold what a lock file says of the launch that has a device."""
+    """The launch that holds a device, as its lock file says."""
 
     device: int
     pid: int
@@ -36,26 +36,26 @@ class Holder:
     run: str
 
     def __str__(self) -> str:
-        who = procfs.describe(self.pid) if self.pid else "a process that did not name itself"
+        who = procfs.describe(self.pid) if self.pid else "a process whose lock file is empty"
         return f"device {self.device} is held by run {self.run or '?'} ({who})"
 
 
 def real_devices(plan: Plan) -> tuple[int, ...]:
-    """List the devices of this host that a run must have to itself: NPUs, not virtual devices."""
+    """List the devices of this host that no other run may use: NPUs, not virtual devices."""
     return tuple(spec.device_id for spec in plan.local_ranks) if plan.backend == "npu" else ()
 
 
 def folder() -> str:
-    """Give the folder of the locks (NPU_LAUNCH_LOCK_DIR moves it)."""
+    """Return the folder of the locks (NPU_LAUNCH_LOCK_DIR moves it)."""
     return os.environ.get("NPU_LAUNCH_LOCK_DIR") or FOLDER
 
 
 @contextmanager
 def hold(devices: Iterable[int], run: RunDir) -> Iterator[None]:
-    """Have the devices, and be on record as the launcher of the run, as long as the context lasts.
+    """Hold the devices, and be recorded as the launcher of the run, while the context lasts.
 
     Raises:
-        PreflightError: another launch has one of them; names every holder. Nothing is held then.
+        PreflightError: another launch holds one of them; every holder is named, and nothing is held.
     """
     taken: list[int] = []
     try:
@@ -63,7 +63,7 @@ def hold(devices: Iterable[int], run: RunDir) -> Iterator[None]:
         if refused:
             names = "; ".join(map(str, refused))
             raise PreflightError(f"{names}; `npu-launch stop` that run, or choose other --devices")
-        sign(run)
+        record_launcher(run)
         yield
     finally:
         for descriptor in taken:
@@ -88,7 +88,7 @@ def _take(device: int, run: RunDir, taken: list[int]) -> list[Holder]:
 
 
 def holders(devices: Iterable[int]) -> list[Holder]:
-    """Say which of the devices other launches have, without taking any."""
+    """List which of the devices other launches hold, without taking any."""
     found: list[Holder] = []
     for device in sorted(devices):
         descriptor = _open(device, create=False)
@@ -100,21 +100,23 @@ def holders(devices: Iterable[int]) -> list[Holder]:
 
 
 def _held_by_other(descriptor: int, device: int) -> Holder | None:
-    """Flock the file; give its holder when that fails, or when it names another living launcher."""
+    """Flock the file; return its holder if that fails, or if it names another living launcher."""
     locked = True
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         locked = False
     except OSError:
-        pass  # no flock() here: what the file says decides
-    said = _said(descriptor)
-    holder = Holder(device, int(said.get("pid", 0)), int(said.get("start", 0)), str(said.get("run", "")))
+        pass  # flock() does not work here: the contents of the file decide
+    record = _record(descriptor)
+    holder = Holder(
+        device, int(record.get("pid", 0)), int(record.get("start", 0)), str(record.get("run", ""))
+    )
     lives = holder.pid > 0 and procfs.alive(procfs.Identity(holder.pid, holder.start))
     return holder if not locked or (lives and holder.pid != os.getpid()) else None
 
 
-def _said(descriptor: int) -> dict[str, Any]:
+def _record(descriptor: int) -> dict[str, Any]:
     try:
         value = json.loads(os.pread(descriptor, 4096, 0).decode("utf-8", "replace") or "{}")
         return {"pid": int(value["pid"]), "start": int(value["start"]), "run": value["run"]} if value else {}
@@ -123,7 +125,7 @@ def _said(descriptor: int) -> dict[str, Any]:
 
 
 def _open(device: int, create: bool) -> int | None:
-    """Open a device's lock file, in a folder that every user may write and none may plant links in."""
+    """Open a device's lock file, in a folder that all users may write to; links in it are not followed."""
     place = folder()
     path = os.path.join(place, f"device-{device}.lock")
     try:
@@ -148,12 +150,12 @@ def _open(device: int, create: bool) -> int | None:
     except OSError as error:
         if not create:
             return None
-        text = "%s: cannot be locked: %s; remove it, or set NPU_LAUNCH_LOCK_DIR"
-        raise PreflightError(text % (path, error.strerror)) from None
+        todo = "remove it, or set NPU_LAUNCH_LOCK_DIR"
+        raise PreflightError(f"{path}: cannot be locked: {error.strerror}; {todo}") from None
 
 
-def sign(run: RunDir) -> None:
-    """Write launcher.json, by which `ps` and `stop` find the process that runs the run."""
+def record_launcher(run: RunDir) -> None:
+    """Write launcher.json, by which `ps` and `stop` find the launcher of the run."""
     who = procfs.identity(os.getpid())
     record = {"pid": os.getpid(), "start": who.start if who else 0, "host": os.uname().nodename}
     run.write_json(run.path / "launcher.json", dict(record, time=time.time()))

@@ -1,4 +1,4 @@
-"""Find runs: by name, path or prefix, the latest one, and whether they still run."""
+"""Find runs by name, path or prefix, and say what state they are in."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def resolve(run: str = "", runs_dir: str = "runs") -> RunDir:
     """Find a run folder: a path, a name in `runs_dir`, or a prefix that only one name has; "": the latest.
 
     Raises:
-        UsageError: there is no such run, or several; names those that come near.
+        UsageError: there is no such run, or there are several; similar names are listed.
     """
     base = Path(runs_dir)
     path = Path(run) if run and is_run(Path(run)) else base / (run or "latest")
@@ -31,7 +31,7 @@ def resolve(run: str = "", runs_dir: str = "runs") -> RunDir:
     if len(fits) == 1:
         return RunDir((base / fits[0]).resolve())
     if fits:
-        raise UsageError(f"{run} fits {len(fits)} runs: {_some(fits)}; write more of it")
+        raise UsageError(f"{run} fits {len(fits)} runs: {_some(fits)}; give more of the name")
     raise UsageError(f"{run}: no such run; {base} has {_some(names) or 'none'}")
 
 
@@ -40,12 +40,12 @@ def _some(names: list[str], most: int = 4) -> str:
 
 
 def is_run(path: Path) -> bool:
-    """Tell a run folder from another one."""
+    """Say whether a folder is a run folder."""
     return (path / "plan.json").is_file() or ((path / "logs").is_dir() and (path / "ranks").is_dir())
 
 
 def all_runs(runs_dir: str = "runs") -> list[RunDir]:
-    """List the run folders of a folder, oldest first; `latest` is one of them already."""
+    """List the run folders in a folder, oldest first; the link `latest` is not listed twice."""
     try:
         found = [path for path in Path(runs_dir).iterdir() if not path.is_symlink() and is_run(path)]
     except OSError:
@@ -59,7 +59,7 @@ def _started(path: Path) -> tuple[float, str]:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object; empty when there is none."""
+    """Read a JSON object; return an empty one when it is missing or damaged."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -96,41 +96,40 @@ def run_id(run: RunDir) -> str:
 
 
 @dataclass(frozen=True)
-class Process:
-    """Hold a living process of a run; `rank` is None for what is no rank itself."""
+class RunProcess:
+    """A living process of a run; `rank` is None for a process that is not itself a rank."""
 
     pid: int
     rank: int | None
 
 
 @dataclass(frozen=True)
-class State:
-    """Hold how a run is: running, finished, failed, or lost (its launcher is gone without a result)."""
+class RunStatus:
+    """What is known of a run. Its state: running, finished, failed, or lost (no launcher and no result)."""
 
     run: RunDir
-    word: str
+    state: str
     exit_code: int | None
     launcher: procfs.Identity | None
     started: float  # wall clock, seconds
-    processes: tuple[Process, ...] = ()
+    processes: tuple[RunProcess, ...] = ()
     plan: Plan | None = None
     plan_error: str = ""  # why plan.json cannot be read, when there is one
 
 
-def state(run: RunDir) -> State:
-    """Look a run over: what its files say, and what lives."""
+def status(run: RunDir) -> RunStatus:
+    """Read a run's files and find its living processes."""
     result = read_json(run.result)
     launcher = launcher_of(run)
-    living = tuple(living_processes(run))
     code = result.get("exit_code")
-    if launcher is not None and not result:
-        word = "running"
-    elif result:
-        word = "finished" if code == 0 else "failed"
+    if result:
+        state = "finished" if code == 0 else "failed"
     else:
-        word = "running" if living and launcher is not None else "lost"
+        state = "running" if launcher else "lost"
     plan, problem = _plan_or_error(run)
-    return State(run, word, code, launcher, _started(run.path)[0], living, plan, problem)
+    return RunStatus(
+        run, state, code, launcher, _started(run.path)[0], tuple(living_processes(run)), plan, problem
+    )
 
 
 def _plan_or_error(run: RunDir) -> tuple[Plan | None, str]:
@@ -142,11 +141,14 @@ def _plan_or_error(run: RunDir) -> tuple[Plan | None, str]:
 
 
 def launcher_of(run: RunDir) -> procfs.Identity | None:
-    """Give the launcher of a run if it lives on this host."""
-    said = read_json(run.path / "launcher.json")
-    if said.get("host") != os.uname().nodename:
+    """Return the launcher of a run if it lives on this host."""
+    record = read_json(run.path / "launcher.json")
+    if record.get("host") != os.uname().nodename:
         return None
-    who = procfs.Identity(int(said["pid"]), int(said["start"]))
+    try:
+        who = procfs.Identity(int(record["pid"]), int(record["start"]))
+    except (KeyError, TypeError, ValueError):
+        return None
     return who if procfs.alive(who) else None
 
 
@@ -155,13 +157,13 @@ def running(run: RunDir) -> bool:
     return not run.result.exists() and launcher_of(run) is not None
 
 
-def living_processes(run: RunDir) -> Iterator[Process]:
+def living_processes(run: RunDir) -> Iterator[RunProcess]:
     """Find the processes of a run by its id in their environment; a rank leads its own session."""
     for pid in sweep.members(run_id(run)):
         environ = procfs.environ(pid)
         text = environ.get("RANK_ID") or environ.get("NPU_LAUNCH_RANK", "")
         leads = _session(pid) == pid
-        yield Process(pid, int(text) if leads and text.isdigit() else None)
+        yield RunProcess(pid, int(text) if leads and text.isdigit() else None)
 
 
 def _session(pid: int) -> int:

@@ -79,7 +79,7 @@ def test_every_rank_gets_cores_that_are_allowed_and_no_two_share_while_there_are
 
 
 def test_an_unknown_mode_is_refused() -> None:
-    with pytest.raises(UsageError, match="bind: 'socket' is no mode; give none, even, numa"):
+    with pytest.raises(UsageError, match=r"bind: unknown mode 'socket' \(expected none, even, numa"):
         cores_for("socket", {0: 0}, SERVER)
 
 

@@ -77,8 +77,8 @@ def test_a_failing_case_makes_the_exit_code_1_and_the_others_still_run(tmp_path:
 
 def test_the_figures_of_a_program_reach_the_summary(tmp_path: Path) -> None:
     lines = [
-        '{"step": %d, "loss": %d.5, "examples_per_second": %d}' % row
-        for row in ((1, 9, 1), (2, 3, 8), (3, 2, 6))
+        f'{{"step": {step}, "loss": {loss}.5, "examples_per_second": {speed}}}'
+        for step, loss, speed in ((1, 9, 1), (2, 3, 8), (3, 2, 6))
     ]
     result = '{"kind": "metrics", "values": {"exact": 71.25, "f1": 75.5}}'
     (tmp_path / "program.py").write_text(
@@ -124,7 +124,9 @@ def test_stopping_the_runner_stops_the_case(tmp_path: Path, number: int) -> None
         (["1", "hots"], "'hots': invalid word (expected `host` or key=value)"),
     ],
 )
-def test_an_invalid_command_line_is_one_line_and_exit_code_2(tmp_path: Path, words: Any, message: str) -> None:
+def test_an_invalid_command_line_is_refused_with_exit_code_2(
+    tmp_path: Path, words: Any, message: str
+) -> None:
     write(tmp_path, "true")
     code, _, err = run(tmp_path, *words)
     assert code == 2

@@ -78,7 +78,7 @@ def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
 
 def test_aliases_that_explode_are_refused_quickly(tmp_path: Path) -> None:
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
-    lines += ["a%d: &a%d [%s]" % (n, n, ", ".join([f"*a{n - 1}"] * 10)) for n in range(1, 12)]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 12)]
     assert "unknown key" in refusal(write(tmp_path, "\n".join(lines)))
 
 

@@ -66,7 +66,7 @@ pieces = st.sampled_from(
 @settings(max_examples=60, deadline=None)
 @given(values=st.lists(st.lists(pieces, max_size=5).map("".join), min_size=8, max_size=8))
 def test_gives_the_values_that_a_shell_gives(values: Any, tmp_path_factory: Any) -> None:
-    lines = ["export V%d=%s # note" % pair for pair in enumerate(values)]
+    lines = [f"export V{n}={value} # note" for n, value in enumerate(values)]
     path = write(tmp_path_factory.mktemp("env"), "\n".join(lines))
     show = "".join(f'printf "%s\\0" "$V{number}";' for number in range(len(values)))
     shell = subprocess.run(

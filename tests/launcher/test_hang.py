@@ -14,8 +14,9 @@ def dump(*threads: Sequence[tuple[str, int, str]]) -> str:
     """Write stacks, innermost call first, as faulthandler does; the first is the main thread."""
     lines = []
     for number, frames in reversed(list(enumerate(threads))):
-        lines.append("{} 0x{:x} (most recent call first):".format("Thread" if number else "Current thread", number))
-        lines += ['  File "%s", line %d in %s' % frame for frame in frames]
+        kind = "Thread" if number else "Current thread"
+        lines.append(f"{kind} 0x{number:x} (most recent call first):")
+        lines += [f'  File "{file}", line {line} in {function}' for file, line, function in frames]
     return "\n".join(lines) + "\n"
 
 

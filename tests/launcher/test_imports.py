@@ -40,8 +40,8 @@ def test_a_room_imports_only_what_it_may(room: str) -> None:
 
 # The floors of launcher/, the ground first: a package imports what stands before it, and nothing after it.
 FLOORS = (
-    "errors", "text", "run_dir", "worker", "config", "hccl", "profiles", "plan", "process", "runs", "diagnosis", "logs", "ui",
-    "checks", "supervision", "engines", "cases", "commands", "cli", "__main__",
+    "errors", "text", "run_dir", "worker", "config", "hccl", "profiles", "plan", "process", "runs", "diagnosis",
+    "logs", "ui", "checks", "supervision", "engines", "cases", "commands", "cli", "__main__",
 )  # fmt: skip
 
 
@@ -53,7 +53,8 @@ def packages(path: Path) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom) and node.module == "launcher":
             yield from (alias.name for alias in node.names if alias.name != "__version__")
         elif isinstance(node, ast.Import):
-            yield from (alias.name.split(".")[1] for alias in node.names if alias.name.startswith("launcher."))
+            names = [alias.name.split(".") for alias in node.names]
+            yield from (words[1] for words in names if words[0] == "launcher" and words[1:])
 
 
 def test_imports_go_one_way_between_the_packages_of_the_launcher() -> None:
@@ -76,7 +77,10 @@ def test_npu_adapters_are_imported_in_one_backend_module_only() -> None:
     assert holders <= {"bert/backend/npu.py", "bert/backend/adapter.py"}
 
 
-@pytest.mark.parametrize("module", ["launcher.cli", "launcher.commands.run", "launcher.engines.local", "launcher.supervision.supervisor"])
+STARTED = ("launcher.cli", "launcher.commands.run", "launcher.engines.local", "launcher.supervision.supervisor")
+
+
+@pytest.mark.parametrize("module", STARTED)
 def test_the_launcher_starts_without_tensorflow_and_numpy(module: str) -> None:
     code = "import sys, %s; print([m for m in ('tensorflow', 'numpy', 'psutil', 'rich') if m in sys.modules])"
     command = [sys.executable, "-c", code % module]

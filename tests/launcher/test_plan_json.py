@@ -19,7 +19,9 @@ from tests.launcher.log_makers import make_run
 from tests.launching import launch
 
 # What os.environ makes of bytes that are no UTF-8 belongs to the texts of a plan.
-TEXTS = st.text(st.one_of(st.characters(), st.characters(min_codepoint=0xDC80, max_codepoint=0xDCFF)), max_size=9)
+TEXTS = st.text(
+    st.one_of(st.characters(), st.characters(min_codepoint=0xDC80, max_codepoint=0xDCFF)), max_size=9
+)
 WHOLE = st.integers(-(2**70), 2**70)
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
 
@@ -29,16 +31,37 @@ def tuples(items: Any) -> Any:
 
 
 POLICIES = st.builds(
-    Policy, NUMBERS, NUMBERS, NUMBERS, WHOLE, tuples(TEXTS), WHOLE, tuples(WHOLE), st.booleans(), WHOLE, tuples(TEXTS)
+    Policy,
+    NUMBERS,
+    NUMBERS,
+    NUMBERS,
+    WHOLE,
+    tuples(TEXTS),
+    WHOLE,
+    tuples(WHOLE),
+    st.booleans(),
+    WHOLE,
+    tuples(TEXTS),
 )
 RANKS = st.builds(
-    RankSpec, WHOLE, TEXTS, WHOLE, WHOLE, WHOLE, tuples(TEXTS), st.dictionaries(TEXTS, TEXTS), TEXTS, tuples(WHOLE)
+    RankSpec,
+    WHOLE,
+    TEXTS,
+    WHOLE,
+    WHOLE,
+    WHOLE,
+    tuples(TEXTS),
+    st.dictionaries(TEXTS, TEXTS),
+    TEXTS,
+    tuples(WHOLE),
 )
 PLANS = st.builds(Plan, TEXTS, TEXTS, TEXTS, TEXTS, TEXTS, TEXTS, tuples(RANKS), POLICIES, tuples(TEXTS)).map(
     lambda plan: replace(plan, ranks=tuple(replace(spec, rank=n) for n, spec in enumerate(plan.ranks)))
 )
 RANK = RankSpec(0, "10.0.0.9", 4, 0, 0, ("/bin/true",), {"TOKEN": "hush"}, "/r", (1, 2))
-PLAN = Plan("job", "job-1", "/r/runs/job-1", "10.0.0.9", "cpu", '{"status": "completed"}\n', (RANK,), Policy(), ("n",))
+PLAN = Plan(
+    "job", "job-1", "/r/runs/job-1", "10.0.0.9", "cpu", '{"status": "completed"}\n', (RANK,), Policy(), ("n",)
+)
 
 
 @given(PLANS)
@@ -57,7 +80,9 @@ def test_every_field_is_needed_and_no_other_is_taken(place: tuple[Any, ...]) -> 
     for name in inside(json.loads(PLAN.to_json()), place):
         document = json.loads(PLAN.to_json())
         del inside(document, place)[name]
-        with pytest.raises(LauncherError, match="no 'version'|no version" if name == "version" else f"no {name!r}"):
+        with pytest.raises(
+            LauncherError, match="no 'version'|no version" if name == "version" else f"no {name!r}"
+        ):
             Plan.from_json(json.dumps(document))
     inside(document, place)["version"] = 1
     inside(document, place)["colour"] = "red"
@@ -93,7 +118,10 @@ def changed(*place: Any, to: Any) -> str:
         (changed("ranks", 0, "device_id", to=True), "ranks[0].device_id: true or false (expected a whole"),
         (changed("ranks", 0, "argv", to="true"), "ranks[0].argv: a text (expected a list)"),
         (changed("ranks", 0, "argv", 0, to=None), "ranks[0].argv[0]: null (expected a text)"),
-        (changed("ranks", 0, "env", "TOKEN", to=12345), "ranks[0].env.TOKEN: a whole number (expected a text)"),
+        (
+            changed("ranks", 0, "env", "TOKEN", to=12345),
+            "ranks[0].env.TOKEN: a whole number (expected a text)",
+        ),
         (changed("policy", "quiet", to=0), "policy.quiet: a whole number (expected true or false)"),
         (changed("policy", "grace", to=False), "policy.grace: true or false (expected a number)"),
         (changed("policy", "grace", to=10**400), "policy.grace: a number out of range (expected a finite"),
@@ -124,7 +152,9 @@ def test_a_plan_with_a_number_that_json_does_not_have_is_not_written() -> None:
 
 
 SPOILED: list[Callable[[Path], Any]] = [
-    lambda path: path.write_text('{"run_id": "job-1", "ranks": [{"rank": 0, "device_id": "x"}]}'),  # no version
+    lambda path: path.write_text(
+        '{"run_id": "job-1", "ranks": [{"rank": 0, "device_id": "x"}]}'
+    ),  # no version
     lambda path: path.write_text(PLAN.to_json()[:99]),
     lambda path: path.write_bytes(b"\xff\xfe"),
     lambda path: path.mkdir(),
@@ -144,13 +174,15 @@ def test_an_unreadable_plan_hides_no_other_run_from_ps(tmp_path: Path, spoil: Ca
     assert (rows["c-3"]["state"], rows["c-3"]["ranks"]) == ("finished", 0)
     named = [line for line in done.stderr.splitlines() if line.startswith("npu-launch: c-3: plan.json: ")]
     assert done.returncode == 0 and len(named) == 1
-    assert not [line for line in done.stderr.splitlines() if line.startswith(("npu-launch: a-1", "npu-launch: b-2"))]
-    assert launch(tmp_path, "stop", "c-3").stdout == "npu-launch: c-3: nothing of it runs\n"
+    assert not [
+        line for line in done.stderr.splitlines() if line.startswith(("npu-launch: a-1", "npu-launch: b-2"))
+    ]
+    assert launch(tmp_path, "stop", "c-3").stdout == "npu-launch: c-3: no process of it is running\n"
 
 
 def test_a_run_folder_without_a_plan_is_no_problem(tmp_path: Path) -> None:
-    state = registry.state(make_run(tmp_path / "runs" / "job-1", [[]]))
-    assert (state.plan, state.plan_error) == (None, "")
+    status = registry.status(make_run(tmp_path / "runs" / "job-1", [[]]))
+    assert (status.plan, status.plan_error) == (None, "")
 
 
 def test_the_plan_of_a_renamed_run_still_names_its_processes(tmp_path: Path) -> None:

@@ -116,9 +116,9 @@ def test_a_detached_run_is_listed_asked_for_its_stacks_and_stopped(
     done = launch(tmp_path, "stop", run.path.name)
     assert done.returncode == 0 and "stopped" in done.stdout, done.stderr
     assert not sweep.members(registry.run_id(run)) and registry.read_json(run.result)["exit_code"] == 143
-    assert "nothing of it runs" in launch(tmp_path, "stop", run.path.name).stdout
-    state = registry.state(run)
-    assert (state.word, state.exit_code, state.launcher) == ("failed", 143, None)
+    assert "no process of it is running" in launch(tmp_path, "stop", run.path.name).stdout
+    status = registry.status(run)
+    assert (status.state, status.exit_code, status.launcher) == ("failed", 143, None)
 
 
 def test_a_detached_run_outlives_the_session_it_was_started_in(
@@ -171,7 +171,7 @@ def test_stop_now_does_not_wait_for_a_rank_that_ignores_sigterm(
     program = "import signal, time; signal.signal(15, signal.SIG_IGN); signal.signal(2, signal.SIG_IGN)\n"
     run = detached(program + "print('ready', flush=True); time.sleep(600)", 1, "--grace", "500")
     until(lambda: ready(run, 1))
-    with pytest.raises(LauncherError, match="still runs after 1 s; --now kills at once"):
+    with pytest.raises(LauncherError, match="still running after 1 s; --now kills at once"):
         stop(run, timeout=1.0)
     assert launch(tmp_path, "stop", run.path.name, "--now").returncode == 0
     assert not sweep.members(registry.run_id(run))
@@ -186,7 +186,7 @@ def test_what_a_killed_launcher_left_is_swept_and_the_run_is_called_lost(tmp_pat
     )
     with left:
         until(lambda: registry.rank_pids(run) == {0: left.pid})
-        assert registry.state(run).word == "lost"
+        assert registry.status(run).state == "lost"
         assert "killed 1 process" in stop(run)
         assert left.wait(PATIENCE) == -signal.SIGKILL
 
@@ -196,7 +196,7 @@ def test_a_run_of_another_host_is_not_touched(tmp_path: Path) -> None:
     run.result.unlink()
     run.write_json(run.path / "launcher.json", {"pid": os.getpid(), "start": 1, "host": "elsewhere"})
     assert registry.launcher_of(run) is None
-    with pytest.raises(UsageError, match="runs on host elsewhere"):
+    with pytest.raises(UsageError, match="is running on host elsewhere"):
         stop(run)
 
 
@@ -209,7 +209,7 @@ def test_a_recycled_pid_is_not_taken_for_the_launcher(tmp_path: Path) -> None:
     run.write_json(
         run.path / "launcher.json", {"pid": who.pid, "start": who.start - 1, "host": os.uname().nodename}
     )
-    assert registry.launcher_of(run) is None and registry.state(run).launcher is None
+    assert registry.launcher_of(run) is None and registry.status(run).launcher is None
 
 
 DEAF = WAITING.replace("rank =", "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\nrank =", 1)
