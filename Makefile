@@ -65,7 +65,7 @@ stress: .venv/dev.stamp
 bench: .venv/demo.stamp
 	for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
-$(DEMO)/train.json: examples/make_squad_demo.py | .venv/demo.stamp
+$(DEMO)/train.json: examples/make_squad_demo.py $(wildcard examples/demo_*.py examples/demo_world/*.txt) | .venv/demo.stamp
 	$(BIN)/python examples/make_squad_demo.py --output $(DEMO)
 	ln -sfn "$$($(BIN)/python examples/pretrained.py)" $(DEMO)/model
 

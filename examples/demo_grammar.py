@@ -1,4 +1,4 @@
-"""Read the files of demo_world and turn their lines into text whose facts have known positions."""
+"""Read the files of demo_world, and turn their lines into text in which the place of each fact is known."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ FACT = re.compile(r"\[([^\]]+)\]")
 
 
 class Attribute(NamedTuple):
-    """What can be told about a thing: its type (person, year, count ...) and questions for it."""
+    """A property of a thing: its type (person, year, count ...) and questions about it."""
 
     name: str
     type: str
@@ -21,7 +21,7 @@ class Attribute(NamedTuple):
 
 
 class Kind(NamedTuple):
-    """A kind of thing: how it is named, what is told about it and in which sentences."""
+    """A kind of thing: how it is named, its attributes, and sentences about it."""
 
     name: str
     namings: list[tuple[list[str], list[tuple[str, str]]]]
@@ -32,7 +32,7 @@ class Kind(NamedTuple):
 
 
 class Span(NamedTuple):
-    """A fact's place in a text: key as written in the brackets, and the characters that hold it."""
+    """A fact in a text: its key as written in the brackets, and its characters."""
 
     key: str
     start: int
@@ -40,7 +40,7 @@ class Span(NamedTuple):
 
 
 def read_kind(name: str, lines: Iterable[str]) -> Kind:
-    """Parse one file of demo_world (its README says what the lines mean)."""
+    """Parse one file of demo_world (its README explains the lines)."""
     kind = Kind(name, [], {}, [], [], [])
     shelves = {">": kind.openers, "-": kind.sentences, "+": kind.fillers}
     for line in filter(None, (raw.strip() for raw in lines)):
@@ -48,7 +48,8 @@ def read_kind(name: str, lines: Iterable[str]) -> Kind:
         if mark == "names:":
             kind.namings.append((_parts(rest, "|"), []))
         elif mark == "refs:":
-            kind.namings[-1][1].extend(tuple(ref.split("/")) for ref in _parts(rest, "|"))  # type: ignore
+            pairs = (ref.split("/") for ref in _parts(rest, "|"))
+            kind.namings[-1][1].extend((subject, possessive) for subject, possessive in pairs)
         elif mark == "@":
             words = [*rest.split(" ", 2), ""]
             kind.attributes[words[0]] = Attribute(words[0], words[1], words[2], [])
@@ -64,7 +65,7 @@ def _parts(text: str, separator: str) -> list[str]:
 
 
 def choose(rng: random.Random, template: str) -> str:
-    """Settle every (a|b) of a template."""
+    """Choose one alternative for every (a|b) of a template."""
     while True:
         found = CHOICE.search(template)
         if not found:
@@ -78,7 +79,7 @@ def facts_of(template: str) -> list[str]:
 
 
 def fill(template: str, value_of: Callable[[str], str]) -> tuple[str, list[Span]]:
-    """Replace each slot by its value; return the sentence, capitalised, and where its facts stand."""
+    """Replace each slot by its value; return the sentence, capitalised, and the places of its facts."""
     text, spans = "", []
     for piece in SLOT.split(template):
         if SLOT.match(piece):

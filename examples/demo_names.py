@@ -1,4 +1,4 @@
-"""Invented names for the demo's data set: no name is given twice, and train and dev share none."""
+"""Invented names for the demo's data set: no name is used twice, and train and dev share none."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ SURNAME_STEMS = (
 ).split()
 SURNAME_ENDS = (
     "beck berg bold croft dahl den der dorf gard gate gren hardt hoff holm kamp kin lander lein lock low "
-    "lund mann mark mond more nell ner rick ridge rood sen sher stad stone ström tell thal ting vale ward "
+    "lund mann mark mond more nell ner rick ridge rood sen sher stad stone strom tell thal ting vale ward "
     "well wick witz worth"
-).replace("ö", "o").split()
+).split()
 PLACE_STEMS = (
     "Al Amber Ar Bal Bay Birch Bor Bright Cam Cor Crow Dam Deep Dor Eag East El Far Fin Fox Glen Gra Green "
     "Gull Haver High Il Iron Kal Kar Lan Lar Lime Lu Mal Man Mil Mon Nar Nether North Ol Os Over Pal Par "
@@ -63,7 +63,7 @@ def deal(rng: random.Random, stems: list[str], ends: list[str], separator: str =
 
 
 class Names:
-    """Hand out names of each sort; a name is used once (a surname may return with another first name)."""
+    """A supply of names of each sort; a name is used once (a surname may return with another first name)."""
 
     def __init__(self, decks: dict[str, list[str]], rng: random.Random) -> None:
         self.decks = {sort: deque(words) for sort, words in decks.items()}
@@ -84,13 +84,14 @@ class Names:
 
     def _draw(self, sort: str) -> str:
         if sort in ("woman", "man"):
-            return "{} {}".format(self.rng.choice(WOMEN if sort == "woman" else MEN), self._draw("surname"))
+            first = self.rng.choice(WOMEN if sort == "woman" else MEN)
+            return f"{first} {self._draw('surname')}"
         self.decks[sort].rotate(1)
         return self.decks[sort][0]
 
 
 def two_sets(rng: random.Random, dev_share: float) -> list[Names]:
-    """Return the names of train and of dev, which share no surname, place or pair of words."""
+    """Make the names of train and of dev, which share no surname, place or pair of words."""
     decks = {
         "surname": deal(rng, SURNAME_STEMS, SURNAME_ENDS),
         "place": deal(rng, PLACE_STEMS, PLACE_ENDS),

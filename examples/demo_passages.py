@@ -1,4 +1,4 @@
-"""Write one passage about an invented thing and the questions on it."""
+"""Write a passage about an invented thing, and questions about it."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import random
 import re
 from typing import NamedTuple
 
-from demo_grammar import SLOT, Kind, Span, choose, facts_of, fill
+from demo_grammar import SLOT, Attribute, Kind, Span, choose, facts_of, fill
 from demo_names import Names
 
 COUNT_WORDS = "two three four five six seven eight nine ten eleven twelve".split()
 LENGTHS = (30, 34, 38, 42)  # words at which a passage is long enough
-_TRIES = 200  # a passage that has no further question after so many draws has too few facts
+_TRIES = 200  # if so many draws give no further question, a passage has too few facts
 
 
 class Exhausted(Exception):
-    """Say that a passage holds too few facts for the questions wanted."""
+    """A passage has too few facts for the requested questions."""
 
 
 class Passage(NamedTuple):
-    """A text about the thing `name` that may also mention `other`; spans: every fact and where it stands."""
+    """A text about the thing `name` that may also mention `other`; spans: every fact and its place."""
 
     kind: Kind
     name: str
@@ -41,8 +41,13 @@ def new_name(forms: list[str], names: Names, rng: random.Random) -> str:
     return SLOT.sub(lambda slot: names.take(slot.group()[1:-1]), rng.choice(forms))
 
 
+def attribute_of(kind: Kind, key: str) -> Attribute:
+    """Find the attribute of a fact's key: `x`, `!x` or `other.x`."""
+    return kind.attributes[re.sub(r"^other\.|^!", "", key)]
+
+
 class Thing:
-    """Invent the names and values of one passage when they are first needed."""
+    """The names and values of one passage, invented when they are first needed."""
 
     def __init__(self, kind: Kind, names: Names, rng: random.Random) -> None:
         self.kind, self.names, self.rng = kind, names, rng
@@ -53,7 +58,7 @@ class Thing:
         self.by_name = True  # the next sentence must call the thing by its name
 
     def value(self, slot: str) -> str:
-        """Return what stands in the text for a slot of a template."""
+        """Return the text for a slot of a template."""
         if slot[0] == "<":
             return self.names.take(slot[1:-1])
         if slot[0] == "{":
@@ -72,15 +77,15 @@ class Thing:
         return possessive if letter == "P" else subject
 
     def invent(self, key: str) -> str:
-        """Make a value of the attribute's type that this passage does not use yet."""
-        attribute = self.kind.attributes[re.sub(r"^other\.|^!", "", key)]
+        """Draw a value of the attribute's type that this passage does not use yet."""
+        attribute = attribute_of(self.kind, key)
         while True:
             value = self.draw(attribute.type, attribute.detail)
             if value not in self.values.values():
                 return value
 
     def draw(self, type_: str, detail: str) -> str:
-        """Draw a value: years keep the order of a life, small counts are words."""
+        """Draw a value: years follow the order of a life, small counts are written as words."""
         if type_ in ("person", "place"):
             return self.names.take(type_)
         if type_ == "choice":
@@ -94,7 +99,7 @@ class Thing:
 
 
 def write_passage(kind: Kind, names: Names, rng: random.Random) -> Passage:
-    """Put sentences together until the passage is long enough; no fact is told twice."""
+    """Join sentences until the passage is long enough; no fact is stated twice."""
     thing = Thing(kind, names, rng)
     text, spans = "", []
     templates = _select(kind, rng)
@@ -127,7 +132,7 @@ def _select(kind: Kind, rng: random.Random) -> list[str]:
 
 
 def _sorted_sentences(kind: Kind, rng: random.Random) -> tuple[list[str], list[str], list[str]]:
-    """Shuffle the sentences into plain ones, ones with a wrong value, and ones about a second thing."""
+    """Group the sentences: plain ones, ones with a wrong value, ones about a second thing; shuffle each."""
     groups: tuple[list[str], list[str], list[str]] = ([], [], [])
     for template in kind.sentences:
         keys = facts_of(template)
@@ -139,7 +144,7 @@ def _sorted_sentences(kind: Kind, rng: random.Random) -> tuple[list[str], list[s
 
 
 class Asker:
-    """Ask about one passage; a wording is used once."""
+    """Questions about one passage; a wording is used once."""
 
     def __init__(self, passage: Passage, stranger: str, rng: random.Random) -> None:
         self.passage, self.stranger, self.rng = passage, stranger, rng
@@ -147,7 +152,7 @@ class Asker:
         self.used: list[str] = []
 
     def word(self, attribute: str, name: str) -> str:
-        """Word the question for an attribute as no earlier question of this passage did."""
+        """Choose a wording for a question that no earlier question of this passage has."""
         for _ in range(_TRIES):
             template = choose(self.rng, self.rng.choice(self.passage.kind.attributes[attribute].questions))
             text = template.replace("{N}", name)
@@ -157,7 +162,7 @@ class Asker:
         raise Exhausted(attribute)
 
     def answered(self, number: int) -> list[Question]:
-        """Ask for `number` told facts; the last may be a paraphrase of an earlier one."""
+        """Ask for `number` stated facts; the last may be a paraphrase of an earlier one."""
         keys = [key for key in self.facts if not key.startswith("!")]
         self.rng.shuffle(keys)
         keys = keys[: number - self.rng.randrange(2)]
@@ -190,7 +195,7 @@ class Asker:
         raise Exhausted(self.passage.name)
 
     def _untold(self) -> list[tuple[str, str, Span]]:
-        """List attributes that are not told, each with a span of its type; wrong values come first."""
+        """List attributes that are not stated, each with a span of its type; prefer wrong values."""
         found = []
         for attribute in self.passage.kind.attributes.values():
             if attribute.name in self.facts:
@@ -205,7 +210,7 @@ class Asker:
         return found
 
     def _swapped(self) -> list[tuple[str, str, Span]]:
-        """List facts of the thing that are not told of the second one, to be asked of that."""
+        """List facts of the thing that are not stated for the second one, to ask them about that one."""
         if not self.passage.other:
             return []
         return [
@@ -215,8 +220,8 @@ class Asker:
         ]
 
     def _foreign(self) -> list[tuple[str, str, Span]]:
-        """List facts of the thing, to be asked of one that the passage does not mention."""
+        """List facts of the thing, to ask them about one that the passage does not mention."""
         return [(key, self.stranger, span) for key, span in self.facts.items() if key.isalpha()]
 
     def _type(self, key: str) -> str:
-        return self.passage.kind.attributes[re.sub(r"^other\.|^!", "", key)].type
+        return attribute_of(self.passage.kind, key).type

@@ -2,10 +2,15 @@
 
     python examples/make_squad_demo.py --output build/demo [--seed 0]
 
-Every passage is about one thing (a ship, a museum, a scholar ...) and holds several facts of the same
-type, often also wrong values that it denies and facts of a second thing, so that a question has to be
-read. One question in three has no answer: its attribute is not told, or told only of the other thing, or
-its thing is not the passage's. Train and dev share no name. The same seed gives the same bytes.
+Every passage is about one thing (a ship, a museum, a scholar ...) and states several facts, often also wrong
+values that it denies, and facts about a second thing, so that a question has to be read: two in three of the
+questions about a year meet several years. One question in three has no answer: its attribute is not stated,
+or only for the second thing, or it asks about a thing that is not in the passage. Train and dev share no
+name. The same seed gives the same bytes.
+
+Passages have 46 words on average. With more words and years the questions are harder than a small model can
+learn in the demo's four minutes: with 52 words, and two years or more in every passage with one, F1 after the
+same 480 steps was 83.4 instead of 87.9; at learning rates of 1.2e-4 and 1.7e-4, 86.3 and 42.3 (one run each).
 """
 
 from __future__ import annotations
@@ -22,15 +27,15 @@ from demo_names import Names, two_sets
 from demo_passages import Asker, Exhausted, Passage, Question, new_name, write_passage
 
 WORLD = os.path.join(os.path.dirname(os.path.abspath(__file__)), "demo_world")
-ANSWERED, UNANSWERED = 4, 2  # questions a passage: one third has no answer
-SWAP_EVERY = 3  # in every third passage one of them asks a told fact of another thing
+ANSWERED, UNANSWERED = 4, 2  # questions per passage: one third has no answer
+SWAP_EVERY = 3  # in every third passage, one of them asks for a stated fact of another thing
 PASSAGES = {"train": 640, "dev": 70}
 
 Json = Dict[str, Any]
 
 
 def read_world() -> list[Kind]:
-    """Read every kind of thing, in the order of their names."""
+    """Read every kind of thing, ordered by name."""
     kinds = []
     for file in sorted(os.listdir(WORLD)):
         if file.endswith(".txt"):
@@ -40,7 +45,7 @@ def read_world() -> list[Kind]:
 
 
 def make_split(split: str, world: Sequence[Kind], names: Names, rng: random.Random) -> Json:
-    """Write the passages and questions of one file; the kinds take turns."""
+    """Make the passages and questions of one file; the kinds take turns."""
     articles = []
     for number in range(PASSAGES[split]):
         passage, questions = ask(world[number % len(world)], names, rng, number % SWAP_EVERY == 0)
@@ -52,7 +57,7 @@ def make_split(split: str, world: Sequence[Kind], names: Names, rng: random.Rand
 
 
 def ask(kind: Kind, names: Names, rng: random.Random, swap: bool) -> tuple[Passage, list[Question]]:
-    """Write a passage and its questions, in any order; one with too few facts is thrown away."""
+    """Make a passage and its questions, in random order; discard passages with too few facts."""
     while True:
         passage = write_passage(kind, names, rng)
         asker = Asker(passage, new_name(kind.namings[0][0], names, rng), rng)
@@ -65,7 +70,7 @@ def ask(kind: Kind, names: Names, rng: random.Random, swap: bool) -> tuple[Passa
 
 
 def to_json(question: Question, passage: Passage, label: str, split: str, rng: random.Random) -> Json:
-    """Put a question into SQuAD's form; its id is a hash of its place."""
+    """Convert a question to SQuAD's format; its id is a hash of its place."""
     spans = [question.span]
     if split == "dev" and question.answered:
         spans += [span for span in variants(question.span, passage.text) if rng.randrange(2)]

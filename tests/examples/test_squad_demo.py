@@ -1,4 +1,4 @@
-"""The demo's data set: right offsets, an honest mixture, nothing shared, the same bytes every time."""
+"""The demo's data set: correct offsets, the intended mixture, nothing shared, the same bytes every time."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_files_have_the_form_of_squad_2_and_the_promised_size(made: dict[str, Js
             assert qa["is_impossible"] == (not qa["answers"]) == ("plausible_answers" in qa)
 
 
-def test_every_answer_stands_at_its_offset(made: dict[str, Json]) -> None:
+def test_every_answer_is_at_its_offset(made: dict[str, Json]) -> None:
     for dataset in made.values():
         for context, qa in questions(dataset):
             for answer in qa["answers"] or qa["plausible_answers"]:
@@ -91,7 +91,8 @@ def test_passages_are_prose_of_moderate_length_and_differ(made: dict[str, Json])
     for dataset in made.values():
         texts = [p["context"] for p in paragraphs(dataset)]
         lengths = sorted(len(text.split()) for text in texts)
-        assert lengths[0] >= 30 and lengths[-1] <= 100 and sum(lengths) / len(lengths) > 40
+        # About 46 words: make_squad_demo.py says why not more.
+        assert lengths[0] >= 30 and lengths[-1] <= 100 and sum(lengths) / len(lengths) > 45
         assert len(set(texts)) == len(texts)
         assert not [text for text in texts if re.search(r"[{}\[\]<>|()]|  | \.| ,|\.\.", text)]
 
@@ -117,7 +118,8 @@ def test_a_question_about_a_year_or_person_meets_several_in_the_passage(made: di
             for context, qa in questions(dataset)
             if qa["answers"] and re.match(r"1[789]\d\d$", qa["answers"][0]["text"])
         ]
-        assert sum(count >= 2 for count in rivals) / len(rivals) > 0.6
+        # Two in three: make_squad_demo.py says why not more.
+        assert sum(count >= 2 for count in rivals) / len(rivals) > 0.65
 
 
 def test_facts_are_asked_in_several_wordings(made: dict[str, Json]) -> None:
@@ -134,7 +136,7 @@ def test_dev_gives_several_acceptable_answers_now_and_then(made: dict[str, Json]
 
 
 def test_matching_words_alone_do_not_answer_the_dev_questions(made: dict[str, Json]) -> None:
-    """The surface trick: take the sentence that shares most words, and a span of the asked type in it."""
+    """The shallow method: take the sentence that shares most words, and a span of the expected type in it."""
     right = 0
     asked = questions(made["dev"])
     for context, qa in asked:
@@ -145,7 +147,7 @@ def test_matching_words_alone_do_not_answer_the_dev_questions(made: dict[str, Js
 
 
 def surface_guess(context: str, question: str) -> str:
-    """Answer by word overlap and the look of the answer alone; "" when the type does not occur."""
+    """Answer by word overlap and the form of the answer alone; "" if there is none of that form."""
     words = set(re.findall(r"\w+", question.lower()))
     sentences = re.split(r"(?<=\.) ", context)
     sentences.sort(key=lambda s: -len(words & set(re.findall(r"\w+", s.lower()))))
@@ -161,7 +163,7 @@ def surface_guess(context: str, question: str) -> str:
 
 
 def name_in(question: str) -> str:
-    """Return the longest run of capitalised words of a question, but for its first word."""
+    """Return the longest run of capitalised words in a question, ignoring its first word."""
     runs = re.findall(r"(?:[A-Z][a-z]+(?: of)? ?)+", question[1:]) or ["\0"]
     return max(runs, key=len).strip()
 
