@@ -6,36 +6,48 @@ export NPU_ADAPTER_SOURCE
 PIP = python -m pip install --quiet --disable-pip-version-check --prefer-binary
 BIN = .venv/bin
 DEMO = build/demo
-# A test that fails is shown, then run once more alone: many start processes and wait for them, and a
-# machine may be busy with something else. What fails twice fails.
-AGAIN = --last-failed --last-failed-no-failures none
+# Tests wait more than they compute, and what computes uses one core: two at a time. Those of faults run by themselves.
+TWO = -n 2 --dist worksteal
+RUN = python scripts/run-tests
+MINILM = export NPU_LAUNCH_MINILM="$$($(BIN)/python examples/pretrained.py)"
 
-.PHONY: demo test lint bench stress clean test-main test-37 test-26 test-adapter
+.PHONY: demo test-fast test test-all test-rest lint bench stress clean test-main test-slow test-37 test-26 test-adapter
 
 demo: .venv/demo.stamp $(DEMO)/train.json
 	$(BIN)/npu-launch --devices 0-1 examples/squad_demo.yaml \
 	  train_file=$(DEMO)/train.json predict_file=$(DEMO)/dev.json \
 	  init_checkpoint="$$($(BIN)/python examples/pretrained.py)"
 
-test: lint test-main test-37 test-26 test-adapter
+# Lint, types, and whatever starts neither TensorFlow nor a fault.
+test-fast: lint
+	$(BIN)/$(RUN) "--fast $(TWO)"
+
+# Every behaviour once, on Python 3.11 and today's TensorFlow.
+test: lint test-main
+
+test-all: test test-rest
+
+# What `make test` leaves out.
+test-rest: test-slow test-37 test-26 test-adapter
 
 lint: .venv/dev.stamp
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
 test-main: .venv/dev.stamp
-	$(BIN)/python -m pytest -m "not stress" $(PYTEST_ARGS) \
-	  || $(BIN)/python -m pytest -m "not stress" $(AGAIN) $(PYTEST_ARGS)
+	$(BIN)/$(RUN) "$(TWO) -m 'not slow and not stress' --ignore=tests/faults" "$(TWO) -m 'not slow and not stress' tests/faults"
 
-# npu_bridge exists for TensorFlow 1.15 on Python 3.7 alone, so this leg is where that code is proven.
+test-slow: .venv/dev.stamp
+	$(BIN)/$(RUN) "$(TWO) -m slow"
+
+# npu_bridge exists for TensorFlow 1.15 on Python 3.7 alone, so this leg is where that code is proven; and that all runs
+# on Python 3.7. Faults are those of processes, the same on every Python.
 ifeq ($(PYTHON37),)
 test-37:
 	@echo "SKIPPED: no Python 3.7 found, so TensorFlow 1.15.5 was not tested (set PYTHON37)"
 else
 test-37: .venv37/dev.stamp .venv/demo.stamp
-	export NPU_LAUNCH_MINILM="$$($(BIN)/python examples/pretrained.py)"; \
-	.venv37/bin/python -m pytest -m "not stress" $(PYTEST_ARGS) \
-	  || .venv37/bin/python -m pytest -m "not stress" $(AGAIN) $(PYTEST_ARGS)
+	$(MINILM); .venv37/bin/$(RUN) "$(TWO) -m 'not slow and not stress' --ignore=tests/faults"
 endif
 
 ifeq ($(PYTHON39),)
@@ -43,9 +55,7 @@ test-26:
 	@echo "SKIPPED: no Python 3.9 found, so TensorFlow 2.6.5 was not tested (set PYTHON39)"
 else
 test-26: .venv26/dev.stamp .venv/demo.stamp
-	export NPU_LAUNCH_MINILM="$$($(BIN)/python examples/pretrained.py)"; \
-	.venv26/bin/python -m pytest -m "not stress and not slow" tests/bert tests/npu $(PYTEST_ARGS) \
-	  || .venv26/bin/python -m pytest -m "not stress and not slow" $(AGAIN) $(PYTEST_ARGS)
+	$(MINILM); .venv26/bin/$(RUN) "$(TWO) -m 'not slow and not stress' tests/bert tests/npu"
 endif
 
 # The NPU programs over the adapter's own Python, where folders with its source are named (NPU_ADAPTER_SOURCE=A:B):
@@ -89,7 +99,7 @@ $(DEMO)/train.json: examples/make_squad_demo.py $(wildcard examples/demo_*.py ex
 .venv26/dev.stamp: pyproject.toml
 	test -x .venv26/bin/python || $(PYTHON39) -m venv .venv26
 	.venv26/bin/$(PIP) 'tensorflow==2.6.5' 'keras<2.7' 'tensorflow-estimator<2.7' 'protobuf<3.21' 'numpy<1.20' \
-	  'typing-extensions<5' tokenizers 'safetensors<0.5' pytest hypothesis
+	  'typing-extensions<5' tokenizers 'safetensors<0.5' pytest pytest-xdist hypothesis
 	.venv26/bin/$(PIP) --no-deps -e .
 	.venv26/bin/$(PIP) click PyYAML dacite Jinja2 psutil rich
 	touch $@

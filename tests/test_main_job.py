@@ -67,26 +67,37 @@ def final_weights(run: Path) -> dict[str, Any]:
     return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
 
 
-@pytest.mark.slow
-def test_one_two_four_and_eight_devices_follow_the_same_losses(tiny_job: Path) -> None:
+def trained(job: Path, devices: str) -> tuple[list[float], dict[str, Any]]:
+    """Train on some devices; return the losses and the weights."""
+    done = launch(job, "--devices", devices, "--backend", "cpu", "job.yaml", timeout=900)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return losses(latest(job)), final_weights(latest(job))
+
+
+@pytest.fixture(scope="module")
+def one_device(tiny_job: Path) -> tuple[list[float], dict[str, Any]]:
+    return trained(tiny_job, "0")
+
+
+SLOW = [pytest.param(devices, marks=pytest.mark.slow) for devices in ("0-3", "0-7")]
+
+
+@pytest.mark.tensorflow
+@pytest.mark.parametrize("devices", ["0-1", *SLOW])
+def test_several_devices_follow_the_losses_of_one(tiny_job: Path, one_device: Any, devices: str) -> None:
     import numpy as np
 
-    curves, weights = {}, {}
-    for devices in ("0", "0-1", "0-3", "0-7"):
-        done = launch(tiny_job, "--devices", devices, "--backend", "cpu", "job.yaml", timeout=900)
-        assert done.returncode == 0, done.stdout + done.stderr
-        curves[devices], weights[devices] = losses(latest(tiny_job)), final_weights(latest(tiny_job))
-    assert [len(curve) for curve in curves.values()] == [30] * 4
-    for devices in ("0-1", "0-3", "0-7"):
-        np.testing.assert_allclose(curves[devices], curves["0"], rtol=1e-4)
-        assert sorted(weights[devices]) == sorted(weights["0"])
-        for name, value in weights["0"].items():
-            # A constant added to all logits changes no loss: what moves this bias is rounding alone.
-            least = 1e-2 if name == "cls/squad/output_bias" else 1e-5
-            np.testing.assert_allclose(weights[devices][name], value, rtol=1e-3, atol=least, err_msg=name)
+    (curve, weights), (wanted, others) = trained(tiny_job, devices), one_device
+    assert len(curve) == len(wanted) == 30
+    np.testing.assert_allclose(curve, wanted, rtol=1e-4)
+    assert sorted(weights) == sorted(others)
+    for name, value in others.items():
+        # A constant added to all logits changes no loss: what moves this bias is rounding alone.
+        least = 1e-2 if name == "cls/squad/output_bias" else 1e-5
+        np.testing.assert_allclose(weights[name], value, rtol=1e-3, atol=least, err_msg=name)
 
 
-@pytest.mark.slow
+@pytest.mark.tensorflow
 def test_train_predict_and_evaluate_leave_a_complete_run_folder(tiny_job: Path) -> None:
     done = launch(
         tiny_job, "--devices", "0-1", "--backend", "cpu", "job.yaml",
@@ -113,7 +124,8 @@ def test_train_predict_and_evaluate_leave_a_complete_run_folder(tiny_job: Path) 
 @pytest.mark.parametrize("name", sorted(path.name for path in (ROOT / "examples").glob("*.yaml")))
 def test_every_example_makes_a_plan(tiny_job: Path, tmp_path: Path, name: str) -> None:
     done = launch(
-        tmp_path, "--devices", "0-1", "--backend", "cpu", "--dry-run", ROOT / "examples" / name,
+        ROOT, "--devices", "0-1", "--backend", "cpu", "--dry-run", ROOT / "examples" / name,
+        f"runs_dir={tmp_path / 'runs'}",
         "init_checkpoint=", f"vocab_file={tiny_job / 'vocab.txt'}",
         f"bert_config_file={tiny_job / 'bert_config.json'}", "max_seq_length=128",
         f"train_file={tiny_job / 'train.json'}", f"predict_file={tiny_job / 'dev.json'}",

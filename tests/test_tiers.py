@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.launching import ROOT
+from tests.tiers import HEAVY, TESTS
 
 # A test that fails the first time it is run.
 FLAKY = """
@@ -37,10 +38,16 @@ def run_tests(folder: Path, text: str, *calls: str, **env: str) -> Any:
 @pytest.mark.parametrize(("flaky", "code"), [(2, 0), (3, 1)])
 def test_flakes_are_counted_and_three_are_a_failure(tmp_path: Path, flaky: int, code: int) -> None:
     text = "".join(FLAKY.format(number) for number in range(flaky)) + "def test_good(): pass\n"
-    done = run_tests(tmp_path, text, "", "-k good")
+    done = run_tests(tmp_path, text, "", "-k good test_made.py")
     assert done.returncode == code, done.stdout + done.stderr
     [line] = [line for line in done.stdout.splitlines() if line.startswith("FLAKES: ")]
     assert line.startswith(f"FLAKES: {flaky}: test_made.py::test_flaky_0 ")
+
+
+def test_the_repeat_has_the_options_of_its_call(tmp_path: Path) -> None:
+    text = "def test_one(request): assert not request.config.getoption('--fast')\ndef test_two(): assert 0\n"
+    done = run_tests(tmp_path, text, "--fast test_made.py -k one")
+    assert done.returncode == 1 and "FLAKES" not in done.stdout and "test_two" not in done.stdout
 
 
 def test_what_fails_twice_fails_whatever_ran_afterwards(tmp_path: Path) -> None:
@@ -74,3 +81,7 @@ def test_out(): assert 0
 """
     done = run_tests(tmp_path, text, "--fast")
     assert done.returncode == 0 and "1 passed, 1 deselected" in done.stdout
+
+
+def test_what_the_fast_tier_leaves_out_is_there() -> None:
+    assert not [name for name in HEAVY if not (TESTS / name).exists()]

@@ -11,16 +11,16 @@ import pytest
 
 TESTS = Path(__file__).resolve().parent
 NEEDS_SHARED = "needs ../shared"
-# What starts TensorFlow or a fault: files and folders that the fast tier does not even import. Single tests
-# in other files carry the marker `tensorflow`.
+# What imports TensorFlow or makes faults: files and folders that the fast tier does not even collect. In others
+# a test that starts TensorFlow has the marker `tensorflow`, or runs ranks (the fixture run_ranks).
 HEAVY = (
     *(f"bert/test_{name}.py" for name in (
         "agreement", "checkpoint", "export", "golden", "grpc", "loss_scale", "model", "onednn", "optimizer",
         "predict_ahead", "progress", "resume", "trainer",
     )),
-    *(f"npu/test_{name}.py" for name in ("backend", "launch", "names", "program", "simulator", "training")),
     *(f"squad/test_{name}.py" for name in ("records", "run_squad", "seed_defects", "training")),
-    "adapter", "faults", "test_main_job.py",
+    "npu/test_program.py",
+    "faults",
 )  # fmt: skip
 
 
@@ -52,10 +52,15 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if not config.getoption("--fast"):
         return
-    out = [item for item in items if item.get_closest_marker("tensorflow") or item.get_closest_marker("slow")]
+    out = [item for item in items if _is_heavy(item)]
     if out:
         config.hook.pytest_deselected(items=out)
         items[:] = [item for item in items if item not in out]
+
+
+def _is_heavy(item: pytest.Item) -> bool:
+    marked = any(item.get_closest_marker(name) for name in ("tensorflow", "slow", "stress"))
+    return marked or "run_ranks" in getattr(item, "fixturenames", ())
 
 
 @pytest.fixture(scope="session")

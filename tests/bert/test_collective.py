@@ -75,7 +75,6 @@ def test_sums_are_those_of_numpy_in_rank_order_and_bit_equal_on_all(size: int) -
             np.testing.assert_array_equal(made, wanted)
 
 
-@pytest.mark.slow
 def test_the_most_ranks_meet_and_one_more_is_refused() -> None:
     size = shared_memory.MAX_RANKS
     results = _together(

@@ -91,7 +91,6 @@ def test_pretrained_weights_without_a_head_are_not_exported(
     )
 
 
-@pytest.mark.slow
 def test_the_command_writes_vocabulary_and_weights(trained: str, tmp_path: Path) -> None:
     (tmp_path / "vocab.txt").write_text("[PAD]\n")
     code = "from launcher.commands.export import export; export()"

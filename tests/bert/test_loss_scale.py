@@ -125,7 +125,6 @@ def test_more_skipped_steps_than_the_run_has_left_do_not_break_the_bias_correcti
     assert found[3]["skipped_steps"] == 4 and np.isfinite(losses(tmp_path)).all()
 
 
-@pytest.mark.slow
 def test_overflow_is_skipped_on_all_ranks_and_training_goes_on(tmp_path: Path) -> None:
     config = settings(num_train_steps=24, npu_bert_loss_scale=0, init_loss_scale_value=2.0**126)
     job = Job(tmp_path, config, ranks=2, magnify=2.0**8)

@@ -44,8 +44,9 @@ def _killed(folder: Path, config: Any, ranks: int = 1, kills: int = 5) -> Job:
     return job
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("dropout", [False, True], ids=["debug", "dropout"])
+@pytest.mark.parametrize(
+    "dropout", [pytest.param(False, id="debug", marks=pytest.mark.slow), pytest.param(True, id="dropout")]
+)
 def test_a_run_killed_five_times_ends_bit_for_bit_like_an_uninterrupted_one(
     tmp_path: Path, dropout: bool
 ) -> None:
@@ -218,7 +219,6 @@ def test_sigterm_saves_and_exits_143(tmp_path: Path, ranks: int) -> None:
     assert f"SIGTERM: saved {saved.prefix} at step {saved.step}" in job.output()
 
 
-@pytest.mark.slow
 def test_sigterm_ends_a_rank_whose_peer_is_dead(tmp_path: Path) -> None:
     job = Job(tmp_path, settings(num_train_steps=100000), ranks=2)
     job.until(3)

@@ -16,8 +16,7 @@ from tests.adapter.ranks import ROOT, SIMULATOR, reports
 from tests.adapter.tiny_job import ENDS, LOOP, STEPS
 from tests.launching import latest, launch
 
-pytestmark = pytest.mark.slow
-
+pytestmark = pytest.mark.tensorflow
 
 class Run(NamedTuple):
     """A finished run."""

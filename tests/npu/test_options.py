@@ -52,6 +52,7 @@ PRINTED = {
 }  # fmt: skip
 
 
+@pytest.mark.tensorflow
 @pytest.mark.parametrize("mode", ["", *PRECISION_MODES])
 def test_a_prediction_says_what_it_was_really_computed_in(mode: str) -> None:
     from squad.prediction import precision

@@ -67,6 +67,7 @@ def padded() -> tuple[float, dict[str, np.ndarray]]:
     return learn("pad")
 
 
+@pytest.mark.tensorflow
 @pytest.mark.parametrize(
     ("mode", "accumulate", "ranks"),
     [("pack", 1, 1), ("pack", 2, 2), ("pad", 3, 1), ("bucket", 2, 3)],
