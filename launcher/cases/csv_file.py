@@ -153,8 +153,8 @@ def _words(case: Case, column: str, lookup: env_file.Lookup) -> list[str]:
 def _program(words: Sequence[str]) -> dict[str, Any]:
     """Split a command into the launcher's program and args."""
     program, flags = words[0], words[1:]
-    ours = program.endswith(".py") or _MODULE.match(program)
-    if not ours or any(not re.match(r"--\w+(=|$)", flag) for flag in flags):
+    python = program.endswith(".py") or _MODULE.match(program)
+    if not python or any(not re.match(r"--\w+(=|$)", flag) for flag in flags):
         return {"program": list(words)}
     pairs = [flag[2:].partition("=") for flag in flags]
     return {"program": program, "args": {key: value if equals else "True" for key, equals, value in pairs}}

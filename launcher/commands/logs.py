@@ -1,4 +1,4 @@
-"""npu-launch logs: the lines of all ranks in the order of time."""
+"""npu-launch logs: the output of all ranks, merged by time."""
 
 from __future__ import annotations
 
@@ -31,17 +31,19 @@ _STREAMS = click.Choice(["stdout", "stderr"])
 @click.option("--grep", metavar="REGEX", default="", help="Only lines in which this is found.")
 @click.option("--level", type=_LEVELS, help="Only lines of this level or above; tracebacks are errors.")
 @click.option(
-    "--collapse", is_flag=True, help="Equal lines of several ranks within 250 ms as one: [0-7]| ..."
+    "--collapse", is_flag=True, help="Print equal lines of several ranks within 250 ms once: [0-7]| ..."
 )
 @click.option("--tail", metavar="N", type=click.IntRange(min=0), help="Only the last N lines.")
-@click.option("--follow", "-f", is_flag=True, help="Go on with what comes, until the run ends.")
+@click.option("--follow", "-f", is_flag=True, help="Wait for new lines until the run ends.")
 @click.option(
-    "--errors", is_flag=True, help="The first error of each rank, and what HCCL's codes in it mean."
+    "--errors", is_flag=True, help="Print the first error of each rank and the meaning of HCCL's codes in it."
 )
-@click.option("--plog", is_flag=True, help="Also what CANN logged (plog) in the rank folders of a run.")
+@click.option("--plog", is_flag=True, help="Also print CANN's logs (plog) from the rank folders of a run.")
 @click.option("--date", is_flag=True, help="Print the date too.")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON object a line.")
-@click.option("--runs-dir", metavar="DIR", default="runs", show_default=True, help="Folder of runs.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
+@click.option(
+    "--runs-dir", metavar="DIR", default="runs", show_default=True, help="Folder that holds the run folders."
+)
 def logs(
     run: Sequence[str],
     rank: str,
@@ -59,11 +61,11 @@ def logs(
     as_json: bool,
     runs_dir: str,
 ) -> None:
-    """Merge the lines of all ranks by time.
+    """Print the output of all ranks, merged by time.
 
-    RUN: the name of a run, a path, a prefix of a name; default: the latest run. Also any folder or file of
-    logs that are not ours, such as train_*.log, Ascend plog trees, one folder a node: these are merged by
-    the times in their lines.
+    RUN: the name of a run, a prefix of it, or a path; default: the latest run. It may also be a file or
+    folder of other logs, such as train_*.log, Ascend plog trees, or one folder per node: these are merged
+    by the times in their lines.
     """
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `npu-launch logs | head` ends as `cat | head` does
     sources = reading.find_sources(run, runs_dir)
@@ -98,7 +100,7 @@ def _print(batches: Batches, render: Callable[[RecordBatch], bytes], follow: boo
 
 @contextmanager
 def _no_gc(wanted: bool) -> Iterator[None]:
-    """Collect no garbage: of millions of small tuples none is in a cycle, and looking costs a tenth."""
+    """Switch garbage collection off: none of millions of small tuples is in a cycle, and it costs 10 %."""
     if wanted:
         gc.disable()
     try:
