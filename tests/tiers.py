@@ -11,8 +11,8 @@ import pytest
 
 TESTS = Path(__file__).resolve().parent
 NEEDS_SHARED = "needs ../shared"
-# What imports TensorFlow or makes faults: files and folders that the fast tier does not even collect. In others
-# a test that starts TensorFlow has the marker `tensorflow`, or runs ranks (the fixture run_ranks).
+# What imports TensorFlow or makes faults: files and folders that the fast tier does not even collect. A test of
+# another file that starts TensorFlow has the marker `tensorflow`, or runs ranks (the fixture run_ranks).
 HEAVY = (
     *(f"bert/test_{name}.py" for name in (
         "agreement", "checkpoint", "export", "golden", "grpc", "loss_scale", "model", "onednn", "optimizer",

@@ -44,9 +44,8 @@ def _killed(folder: Path, config: Any, ranks: int = 1, kills: int = 5) -> Job:
     return job
 
 
-@pytest.mark.parametrize(
-    "dropout", [pytest.param(False, id="debug", marks=pytest.mark.slow), pytest.param(True, id="dropout")]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("dropout", [False, True], ids=["debug", "dropout"])
 def test_a_run_killed_five_times_ends_bit_for_bit_like_an_uninterrupted_one(
     tmp_path: Path, dropout: bool
 ) -> None:
