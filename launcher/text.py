@@ -1,4 +1,4 @@
-"""Words for a person: ranks, times, and what a rank wrote without what would steer a terminal."""
+"""Text for a person: ranks, times, and the output of ranks without terminal control sequences."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def clock(wall: float) -> str:
 
 
 def printable(text: str) -> str:
-    """Keep escape sequences of a rank from steering the terminal; colours are left out."""
+    """Show control characters of a rank as text, so that the terminal does not obey them; drop colours."""
     if text.isprintable():
         return text
     return _UNPRINTABLE.sub(lambda match: f"\\x{ord(match.group()):02x}", _STYLE.sub("", text))

@@ -53,7 +53,7 @@ def report(error: BaseException, trace: TracebackType | None, thread: str, fatal
 
 
 def message_of(error: BaseException) -> str:
-    """Give the message of an exception, also of one that cannot say it."""
+    """Return the message of an exception, also of one whose __str__ fails."""
     try:
         return str(error)
     except Exception as problem:

@@ -27,7 +27,7 @@ from tests.launching import ROOT, launch
 
 
 def shown(run: RunDir, **query: Any) -> list[tuple[int, str, str]]:
-    """Give the lines of a query as (ms after BEGIN, label, text)."""
+    """Return the lines of a query as (ms after BEGIN, label, text)."""
     batches = view.show([LogSource(run.path)], Query(**query), False)
     records = split_lines([record for batch in batches for record in batch])
     return [((when - BEGIN) // MS, label.decode(), text.decode()) for when, label, _, text in records]

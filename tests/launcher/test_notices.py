@@ -13,18 +13,19 @@ from tests.launching import latest, launch
 SAMPLES = Path(__file__).parent / "notices.txt"
 VERSIONS = [part.splitlines() for part in SAMPLES.read_bytes().split(b"\n\n")]
 TENSORFLOW_2_21, _, TENSORFLOW_1_15, _ = VERSIONS
-FAILED = b"2026-11-28 11:19:40.589814: W tensorflow/core/framework/op_kernel.cc:1767] OP_REQUIRES failed"
+FAILED = b"2026-11-28 11:19:40.589814: W tensorflow/core/op_kernel.cc:1767] OP_REQUIRES failed at x.cc:1"
 SHOWN = [
     b"step 1 loss 2.5",
-    b"WARNING:tensorflow:From job.py:9: where (from tensorflow.python.ops.array_ops) is deprecated and will be "
-    b"removed in a future version.",
+    b"WARNING:tensorflow:From job.py:9: where (from tensorflow.python.ops.array_ops) is deprecated and will "
+    b"be removed in a future version.",
     b"Instructions for updating:",
     b"Use tf.where in 2.0, which has the same broadcast rule as np.where",
     FAILED,
     b"2026-11-28 11:11:38.006419: W tensorflow/stream_executor/cuda/cuda_driver.cc:269] failed call to "
     b"cuInit: CUDA_ERROR_OUT_OF_MEMORY",
     b"2026-11-28 11:11:34.343070: W tensorflow/core/platform/default/dso_loader.cc:64] Could not load "
-    b"dynamic library 'libhccl.so'; dlerror: libhccl.so: cannot open shared object file: No such file or directory",
+    b"dynamic library 'libhccl.so'; dlerror: libhccl.so: "
+    b"cannot open shared object file: No such file or directory",
     b"To enable them in other operations, rebuild TensorFlow with the appropriate compiler flags.",  # alone
     b"loss 2.5 WARNING: All log messages before absl::InitializeLog() is called are written to STDERR",
 ]

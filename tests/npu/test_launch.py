@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -45,7 +46,8 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def cpu(job: Path) -> Run:
-    done = launch(job, "--backend", "cpu", "job.yaml", "gelu=tanh", timeout=600)
+    env = {"TF_CPP_MIN_LOG_LEVEL": "0"}  # with all that TensorFlow has to say
+    done = launch(job, "--backend", "cpu", "job.yaml", "gelu=tanh", env=env, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
     return Run(latest(job), done.stdout, [])
 
@@ -69,6 +71,12 @@ def npu(job: Path) -> Run:
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     return Run(latest(job), done.stdout, reports(report, 2))
+
+
+def test_start_up_notices_are_in_the_log_and_not_on_the_console(cpu: Run) -> None:
+    log = (cpu.folder / "logs" / "rank_0.log").read_text()
+    notices = re.findall(r"^.*(?:\.cc:\d+\] |absl::InitializeLog).*$", log, re.MULTILINE)
+    assert notices and not [line for line in notices if line in cpu.output]
 
 
 def test_losses_equal_those_of_cpu_also_after_a_restart(cpu: Run, npu: Run) -> None:
