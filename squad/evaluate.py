@@ -24,6 +24,8 @@ from typing import Any, Dict, Iterable, Mapping, NamedTuple, Sequence
 if __package__ in (None, ""):  # run as a script: packages are beside squad/, not inside it
     sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
+from squad.answers import plots
+from squad.answers.plots import Curve
 from squad.errors import DataError
 
 _ARTICLES = frozenset(["a", "an", "the"])
@@ -37,14 +39,6 @@ class Question(NamedTuple):
 
     id: str
     answers: list[str]  # texts of the reference answers; empty: the question has no answer
-
-
-class Curve(NamedTuple):
-    """A precision-recall curve."""
-
-    precisions: list[float]
-    recalls: list[float]
-    average: float  # average precision in percent
 
 
 class Scores(NamedTuple):
@@ -338,8 +332,6 @@ def _run(options: argparse.Namespace) -> None:
     if options.out_image_dir:
         if na_probs is None:
             raise DataError("--out-image-dir needs no-answer scores to plot; give --na-prob-file")
-        from squad.answers import plots
-
         plots.write(options.out_image_dir, traced, na_probs, scores.has_answer)
 
 

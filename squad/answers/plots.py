@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, Callable, Mapping
+from typing import Any, Callable, Mapping, NamedTuple
 
 from squad.errors import DataError
-
-if TYPE_CHECKING:
-    from squad.evaluate import Curve
 
 Figure = Any  # of matplotlib
 
@@ -17,6 +14,14 @@ _TITLES = {
     "pr_f1": "Precision-Recall curve for F1 score",
     "pr_oracle": "Oracle Precision-Recall curve (binary task of HasAns vs. NoAns)",
 }
+
+
+class Curve(NamedTuple):
+    """A precision-recall curve."""
+
+    precisions: list[float]
+    recalls: list[float]
+    average: float  # average precision in percent
 
 
 def write(
