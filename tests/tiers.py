@@ -11,7 +11,7 @@ import pytest
 
 TESTS = Path(__file__).resolve().parent
 NEEDS_SHARED = "needs ../shared"
-# What imports TensorFlow or makes faults: files and folders that the fast tier does not even collect. A test of
+# Files and folders that import TensorFlow or make faults: the fast tier does not even collect them. A test of
 # another file that starts TensorFlow has the marker `tensorflow`, or runs ranks (the fixture run_ranks).
 HEAVY = (
     *(f"bert/test_{name}.py" for name in (
