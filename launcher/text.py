@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from typing import Iterable
 
 from rank_table.ranges import spell
 
@@ -30,3 +31,11 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return _UNPRINTABLE.sub(lambda match: f"\\x{ord(match.group()):02x}", _STYLE.sub("", text))
+
+
+def did_you_mean(word: str, known: Iterable[str], otherwise: str) -> str:
+    """Suggest the known word that is nearest to a mistyped one, or say something else if none is near."""
+    import difflib  # costs more than a start without mistakes should pay
+
+    near = difflib.get_close_matches(word, known, n=1)
+    return f"did you mean {near[0]}?" if near else otherwise

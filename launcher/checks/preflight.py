@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
 import os
-import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Callable, Iterator, Mapping, Sequence, Tuple
 
@@ -15,6 +13,7 @@ from launcher.errors import PreflightError, UsageError
 from launcher.plan.model import Plan
 from launcher.process import procfs
 from launcher.runs import locks
+from launcher.text import did_you_mean
 from rank_table.inventory import InventoryError
 from rank_table.ranges import spell
 from rank_table.sources.npu_smi import SmiChip, parse_info
@@ -72,8 +71,7 @@ def check(plan: Plan, config: JobConfig, table: RankTable, root: str = "/") -> l
     """
     skip = set(config.skip_preflight)
     for name in sorted(skip - set(CHECKS)):
-        near = difflib.get_close_matches(name, CHECKS, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"the checks are {', '.join(CHECKS)}"
+        hint = did_you_mean(name, CHECKS, f"the checks are {', '.join(CHECKS)}")
         raise UsageError(f"--skip-preflight: {name!r}: no such check; {hint}")
     subject = Subject(plan, config, table, Machine(os.environ, root, TOOL_TIMEOUT))
     return [
@@ -258,6 +256,8 @@ def ports(subject: Subject) -> Problems:
 
 def free_port(port: int) -> bool:
     """Try to bind a port on every address, as HCCL does; on hosts without IPv4, on IPv6."""
+    import socket
+
     for family in (socket.AF_INET, socket.AF_INET6):
         try:
             probe = socket.socket(family, socket.SOCK_STREAM)

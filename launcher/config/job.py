@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import re
 from dataclasses import dataclass, field
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 from launcher.errors import ConfigError
+from launcher.text import did_you_mean
 
 
 def _key(default: Any, meaning: str) -> Any:
@@ -249,8 +249,7 @@ def _check_values(config: JobConfig, provenance: Provenance) -> None:
 
 def suggest(key: str, known: Any) -> str:
     """Suggest the nearest known key."""
-    near = difflib.get_close_matches(key, known, n=1)
-    return f"did you mean {near[0]}?" if near else "flags of the program go below `args:`"
+    return did_you_mean(key, known, "flags of the program go below `args:`")
 
 
 def arguments(args: Mapping[str, Any]) -> List[str]:

@@ -6,11 +6,11 @@ ranks have started, and silently ignores a misspelt name.
 
 from __future__ import annotations
 
-import difflib
 import ipaddress
 import re
 from typing import Callable, Iterator, Mapping
 
+from launcher.text import did_you_mean
 from rank_table.ranges import parse_part
 
 Rule = Callable[[str], str]  # value -> what was expected instead; "" when the value is good
@@ -140,8 +140,7 @@ def findings(env: Mapping[str, str], chip: str = "") -> Iterator[tuple[str, str,
 
 
 def _unknown(name: str) -> str:
-    near = difflib.get_close_matches(name, RULES, n=1)
-    return f"did you mean {near[0]}?" if near else "HCCL ignores this unknown variable"
+    return did_you_mean(name, RULES, "HCCL ignores this unknown variable")
 
 
 def _together(env: Mapping[str, str], chip: str) -> Iterator[tuple[str, str, str]]:

@@ -7,7 +7,6 @@ tools and the job's check. Nothing is written.
 from __future__ import annotations
 
 import os
-import secrets
 import sys
 import time
 from dataclasses import dataclass, replace
@@ -48,7 +47,7 @@ def plan_job(config: JobConfig, source: Provenance, command: Sequence[str]) -> P
     notes = check_program(config, source, command)
     placed = _placement(config, source, devices)
     outer, sourced = ascend_env.load(config.ascend_env, os.environ, launch_dir, source)
-    run_id = f"{config.job}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+    run_id = f"{config.job}-{time.strftime('%Y%m%d-%H%M%S')}-{os.urandom(2).hex()}"
     launch = LaunchContext(
         placement=placed,
         run_id=run_id,

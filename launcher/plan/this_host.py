@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import socket
-
 from launcher.errors import PreflightError
 from rank_table.sources.tools import Machine
 from rank_table.table import RankTable
@@ -38,6 +36,8 @@ def own_server(table: RankTable, machine: Machine) -> str:
 
 def _names(machine: Machine) -> set[str]:
     """List the names of this host: variables of the platform, addresses, the host name; no look-up."""
+    import socket
+
     import psutil
 
     names = {machine.environ.get(name, "") for name in ADDRESS_VARIABLES} | {socket.gethostname()}
