@@ -6,8 +6,9 @@ export NPU_ADAPTER_SOURCE
 PIP = python -m pip install --quiet --disable-pip-version-check --prefer-binary
 BIN = .venv/bin
 DEMO = build/demo
-# Tests wait more than they compute, and what computes uses one core: two at a time. Those of faults run by themselves.
-TWO = -n 2 --dist worksteal
+# Tests wait more than they compute, and what computes uses one core: two at a time. What is made once for a file is
+# made in one process. Tests of faults watch the time: they run by themselves.
+TWO = -n 2 --dist loadgroup
 RUN = python scripts/run-tests
 MINILM = export NPU_LAUNCH_MINILM="$$($(BIN)/python examples/pretrained.py)"
 
@@ -32,6 +33,7 @@ test-rest: test-slow test-37 test-26 test-adapter
 
 lint: .venv/dev.stamp
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check --quiet launcher rank_table bert squad templates benchmarks examples
 	$(BIN)/mypy
 
 # COVERAGE=1 says what is covered, and fails below the floor of pyproject.toml; half as long again.

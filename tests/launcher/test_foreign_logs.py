@@ -1,4 +1,4 @@
-"""npu-launch logs on logs that are not ours: train_*.log, plog trees, several nodes."""
+"""npu-launch logs on log files of other programs: train_*.log, plog trees, several nodes."""
 
 from __future__ import annotations
 
