@@ -6,9 +6,10 @@ export NPU_ADAPTER_SOURCE
 PIP = python -m pip install --quiet --disable-pip-version-check --prefer-binary
 BIN = .venv/bin
 DEMO = build/demo
-# Tests wait more than they compute, and what computes uses one core: two at a time. What is made once for a file is
-# made in one process. Tests of faults watch the time: they run by themselves.
-TWO = -n 2 --dist loadgroup
+# Tests wait more than they compute, and what computes uses one core: two at a time. Each process takes half of the
+# tests and then from the other's (loadgroup groups nothing with pytest 9.2). Tests of faults watch the time: they run
+# by themselves.
+TWO = -n 2 --dist worksteal
 RUN = python scripts/run-tests
 MINILM = export NPU_LAUNCH_MINILM="$$($(BIN)/python examples/pretrained.py)"
 

@@ -9,7 +9,6 @@ import runpy
 import sys
 import time
 import traceback
-from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any, Mapping, Sequence
 
@@ -17,15 +16,10 @@ PRELOAD = ["tests.bert.runs"]
 
 
 def context() -> Any:
-    """Start the server; return a context of multiprocessing whose processes are forked from it."""
+    """Return a context of multiprocessing whose processes are forked from the server."""
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))  # the server's
     made = multiprocessing.get_context("forkserver")
     made.set_forkserver_preload(PRELOAD)
-    # Coverage that the server has begun cannot be ended by what is forked from it: it is not measured.
-    measured = os.environ.pop("COVERAGE_PROCESS_CONFIG", None)
-    forkserver.ensure_running()
-    if measured is not None:
-        os.environ["COVERAGE_PROCESS_CONFIG"] = measured
     return made
 
 
@@ -87,4 +81,4 @@ def _run(words: list[str], cwd: str, env: dict[str, str], output: str) -> None:
         traceback.print_exc()
         sys.exit(1)
     finally:
-        atexit._run_exitfuncs()
+        atexit._run_exitfuncs()  # the program's own; and coverage's, which the server has begun, writes its file

@@ -61,6 +61,7 @@ def npu(job: Path) -> Run:
         "PYTHONPATH": os.pathsep.join((str(ROOT), str(SIMULATOR))),
         "NPU_SIMULATOR_REPORT": str(report),
         "NPU_SIMULATOR_DEATH": "1:8",
+        "NPU_LAUNCH_LOCK_DIR": str(job / "locks"),  # its devices lock nobody else's
         "POD_NAME": "left over",
         "CM_WORKER_SIZE": "8",
     }
