@@ -81,4 +81,4 @@ def _run(words: list[str], cwd: str, env: dict[str, str], output: str) -> None:
         traceback.print_exc()
         sys.exit(1)
     finally:
-        atexit._run_exitfuncs()  # the program's own; and coverage's, which the server has begun, writes its file
+        atexit._run_exitfuncs()  # the program's, and coverage's, which writes its file
