@@ -51,14 +51,15 @@ test-main: .venv/dev.stamp
 test-slow: .venv/dev.stamp
 	$(BIN)/$(RUN) "$(TWO) -m slow"
 
-# npu_bridge exists for TensorFlow 1.15 on Python 3.7 alone, so this leg is where that code is proven; and that all runs
-# on Python 3.7. Faults are those of processes, the same on every Python.
+# npu_bridge exists for TensorFlow 1.15 on Python 3.7 alone, so this leg is where that code is proven; and that all
+# runs on Python 3.7.
 ifeq ($(PYTHON37),)
 test-37:
 	@echo "SKIPPED: no Python 3.7 found, so TensorFlow 1.15.5 was not tested (set PYTHON37)"
 else
 test-37: .venv37/dev.stamp .venv/demo.stamp
-	$(MINILM); .venv37/bin/$(RUN) "$(TWO) -m 'not slow and not stress' --ignore=tests/faults"
+	$(MINILM); .venv37/bin/$(RUN) "$(TWO) -m 'not slow and not stress' --ignore=tests/faults" \
+	  "$(TWO) -m 'not slow and not stress' tests/faults"
 endif
 
 ifeq ($(PYTHON39),)
