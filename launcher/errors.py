@@ -1,7 +1,8 @@
 """Errors that a user can cause; each class owns its exit code.
 
 LauncherError                 125   a bug in npu-launch, or nothing more precise fits
-├── PlanFormatError           125   plan.json is damaged, or of another version
+├── ReadError                 125   a file of a run is damaged, or no file at all
+│   └── MissingFileError      125   ... or does not exist
 ├── UsageError                  2   what the user typed or wrote is wrong
 │   └── ConfigError             2   ... in a YAML file or an override: knows file, line and key
 ├── PreflightError             78   the machine is not ready for the plan
@@ -18,8 +19,12 @@ class LauncherError(Exception):
     exit_code = 125
 
 
-class PlanFormatError(LauncherError):
-    """A plan.json that cannot be read: damaged, or of another version."""
+class ReadError(LauncherError):
+    """A file of a run that cannot be read as what it should be; the message reads `path: what is wrong`."""
+
+
+class MissingFileError(ReadError):
+    """A file of a run that does not exist."""
 
 
 class UsageError(LauncherError):

@@ -6,8 +6,8 @@ import json
 from dataclasses import dataclass, field
 from typing import Mapping
 
-from launcher.errors import PlanFormatError
-from launcher.plan import typed_json
+from launcher import typed_json
+from launcher.errors import ReadError
 
 VERSION = 1  # of the JSON document; another shape of it gets another number
 
@@ -84,7 +84,7 @@ class Plan:
         """Read what `to_json` wrote.
 
         Raises:
-            PlanFormatError: the document has another version, or is not exactly a plan.
+            ReadError: the document has another version, or is not exactly a plan.
         """
         document = typed_json.parse(text, "plan.json")
         _check_version(document)
@@ -106,12 +106,10 @@ class Plan:
 def _check_version(document: typed_json.Value) -> None:
     version = document.members().get("version")
     if version is None:
-        raise PlanFormatError(
-            f"plan.json: no version (expected {VERSION}); not a plan, or an older release's"
-        )
+        raise ReadError(f"plan.json: no version (expected {VERSION}); not a plan, or an older release's")
     if version.whole() != VERSION:
         advice = "use the npu-launch that wrote it"
-        raise PlanFormatError(f"plan.json: version {version.value} (expected {VERSION}); {advice}")
+        raise ReadError(f"plan.json: version {version.value} (expected {VERSION}); {advice}")
 
 
 def _rank(value: typed_json.Value, number: int) -> RankSpec:

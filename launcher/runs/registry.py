@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Iterator, Mapping
 
-from launcher.errors import PlanFormatError, UsageError
+from launcher.errors import ReadError, UsageError
 from launcher.plan.model import Plan
 from launcher.process import procfs, sweep
 from launcher.run_dir import RunDir
@@ -68,24 +68,24 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_plan(run: RunDir) -> Plan:
-    """Read the plan of a run. PlanFormatError: it is missing, damaged, or of another version."""
+    """Read the plan of a run. ReadError: it is missing, damaged, or of another version."""
     try:
         text = run.plan.read_text(encoding="utf-8")
     except OSError as error:
-        raise PlanFormatError(f"{run.path.name}: plan.json: {error.strerror}") from None
+        raise ReadError(f"{run.path.name}: plan.json: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise PlanFormatError(f"{run.path.name}: plan.json: not UTF-8; the file is damaged") from None
+        raise ReadError(f"{run.path.name}: plan.json: not UTF-8; the file is damaged") from None
     try:
         return Plan.from_json(text)
-    except PlanFormatError as error:
-        raise PlanFormatError(f"{run.path.name}: {error}") from None
+    except ReadError as error:
+        raise ReadError(f"{run.path.name}: {error}") from None
 
 
 def known_plan(run: RunDir) -> Plan | None:
     """Read the plan of a run; None when it cannot be read."""
     try:
         return read_plan(run)
-    except PlanFormatError:
+    except ReadError:
         return None
 
 
@@ -136,7 +136,7 @@ def _plan_or_error(run: RunDir) -> tuple[Plan | None, str]:
     """Read the plan, or say why not; a run folder without one (logs alone) is nothing to report."""
     try:
         return read_plan(run), ""
-    except PlanFormatError as error:
+    except ReadError as error:
         return None, str(error) if run.plan.exists() else ""
 
 

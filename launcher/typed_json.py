@@ -10,7 +10,7 @@ import json
 import math
 from typing import Any, NoReturn
 
-from launcher.errors import PlanFormatError
+from launcher.errors import ReadError
 
 NAMES = {
     dict: "an object",
@@ -31,8 +31,8 @@ class Value:
 
     def refuse(self, found: str, expected: str) -> NoReturn:
         """Raise the error of this place."""
-        place = ": ".join(filter(None, (self._file, self._path)))
-        raise PlanFormatError(f"{place}: {found} (expected {expected}); the file is damaged, or not a plan")
+        place = ": ".join(filter(None, (self._file, f"{self._path:.200}")))
+        raise ReadError(f"{place}: {found} (expected {expected})")
 
     def _of(self, kind: type) -> Any:
         if type(self.value) is not kind:
@@ -65,6 +65,11 @@ class Value:
         """Return a text."""
         return str(self._of(str))
 
+    def get(self, name: str, default: Any = None) -> Value:
+        """Return a member of an object, or a default in its place when there is none."""
+        found = self._of(dict).get(name, default)
+        return Value(found, self._file, f"{self._path}.{name}" if self._path else name)
+
     def flag(self) -> bool:
         """Return true or false."""
         return bool(self._of(bool))
@@ -95,9 +100,9 @@ class Value:
 
 
 def parse(text: str, file: str) -> Value:
-    """Parse a JSON document. PlanFormatError: it is none, or nested too deeply to read."""
+    """Parse a JSON document. ReadError: it is none, or nested too deeply to read."""
     try:
-        return Value(json.loads(text, parse_constant=_no_constant), file)
+        return Value(json.loads(text, parse_constant=_no_constant, parse_int=_short_whole), file)
     except RecursionError:
         problem = "nested too deeply"
     except json.JSONDecodeError as error:
@@ -105,6 +110,12 @@ def parse(text: str, file: str) -> Value:
     except ValueError:  # NaN, Infinity, and whole numbers longer than Python takes
         problem = "a number out of range"
     return Value(None, file).refuse(problem, "a JSON document")
+
+
+def _short_whole(digits: str) -> int:
+    if len(digits) > 1000:  # int() takes the square of their number: minutes for a megabyte
+        raise ValueError(digits)
+    return int(digits)
 
 
 def _no_constant(name: str) -> NoReturn:
