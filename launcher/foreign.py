@@ -80,6 +80,13 @@ def read_json(path: Path, limit: int = RECORD, *, follow: bool = False) -> typed
     return parse_json(read_bytes(path, limit, follow=follow), str(path))
 
 
+def read_record(path: Path) -> typed_json.Value:
+    """Return the JSON document of a file in a rank's folder, which is no link to another folder itself."""
+    if path.parent.is_symlink():
+        raise ReadError(f"{path.parent}: a link (expected a folder)")
+    return read_json(path)
+
+
 def parse_json(data: bytes, name: str) -> typed_json.Value:
     """Parse one JSON document in UTF-8; `name` says in errors where it stands."""
     try:

@@ -46,8 +46,7 @@ def ps(run: str, every: bool, as_json: bool, runs_dir: str) -> None:
 def run_row(status: RunStatus) -> dict[str, Any]:
     """Return the line of a run in `ps`."""
     specs = status.plan.ranks if status.plan else ()
-    steps = [registry.training_step(beat) for beat in registry.heartbeats(status.run).values()]
-    known = [step for step in steps if isinstance(step, int)]
+    known = [beat.train_step for beat in registry.heartbeats(status.run).values()]
     return {
         "run": status.run.path.name,
         "state": status.state,
@@ -71,7 +70,7 @@ def process_rows(status: RunStatus) -> list[dict[str, Any]]:
     rows = []
     launcher = [registry.RunProcess(status.launcher.pid, None)] if status.launcher else []
     for found in [*launcher, *sorted(status.processes, key=lambda p: (p.rank is None, p.rank or 0, p.pid))]:
-        beat = beats.get(found.rank, {}) if found.rank is not None else {}
+        beat = beats.get(found.rank) if found.rank is not None else None
         rows.append(
             {
                 "rank": found.rank,
@@ -79,8 +78,8 @@ def process_rows(status: RunStatus) -> list[dict[str, Any]]:
                 "pid": found.pid,
                 "age": procfs.span(procfs.seconds(found.pid)),
                 "memory_mb": procfs.memory(found.pid) >> 20,
-                "step": registry.training_step(beat),
-                "phase": beat.get("phase"),
+                "step": beat.train_step if beat else None,
+                "phase": beat.phase if beat else None,
                 "command": procfs.command(found.pid),
             }
         )

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Iterator, Mapping
+from typing import Any, Iterator
 
 from launcher.errors import ReadError, UsageError
+from launcher.heartbeat import Beat, read_beat
 from launcher.plan.model import Plan
 from launcher.process import procfs, sweep
 from launcher.run_dir import RunDir
@@ -178,18 +180,14 @@ def rank_pids(run: RunDir) -> dict[int, int]:
     return {found.rank: found.pid for found in living_processes(run) if found.rank is not None}
 
 
-def heartbeats(run: RunDir) -> dict[int, dict[str, Any]]:
-    """Read the last heartbeat of each rank that has one."""
-    found: dict[int, dict[str, Any]] = {}
+def heartbeats(run: RunDir) -> dict[int, Beat]:
+    """Read the last heartbeat of each rank that has one; what is damaged is named by the run's launcher."""
+    found: dict[int, Beat] = {}
     for path in (run.path / "ranks").glob("*/heartbeat.json"):
-        if path.parent.name.isdigit():
-            found[int(path.parent.name)] = read_json(path)
+        with suppress(ReadError):
+            if path.parent.name.isdecimal():
+                found[int(path.parent.name)] = read_beat(path)
     return found
-
-
-def training_step(beat: Mapping[str, Any]) -> Any:
-    """Return the last training step of a heartbeat; `step` may be a counter of the phase that came after."""
-    return beat.get("train_step", beat.get("step"))
 
 
 def listed(runs_dir: str, last: int = 0) -> list[RunDir]:
