@@ -1,7 +1,12 @@
 """The meaning of HCCL's and CANN's error codes, and what to do, one line each.
 
-Codes EI and EJ: error_code.cc of cann/hcomm and the HCCL documentation; E3 and six digits: CANN's error code
-reference. The advice comes from there and from threads of users who met the code.
+Sources of the meanings:
+EI, EJ: error_code.cc of cann/hcomm and the HCCL documentation;
+EE, EL, EH, EZ, E3: error_code.json of CANN's error manager (cann/runtime, src/dfx/error_manager); it has no
+text for codes that end in 9999, an error inside the module that the letters before name;
+six digits: "aclError" in CANN's documentation of AscendCL (ACL_ERROR_RT_*);
+ERR and five digits: "Error Code Information" in torch_npu's documentation.
+The advice comes from there and from threads of users who met the code.
 """
 
 from __future__ import annotations
@@ -25,6 +30,12 @@ class Explanation:
 _SAME_PORTS = "two jobs on one host need different HCCL_IF_BASE_PORT; `ss -tlnp` names the holder"
 _WAIT = "wait 10 s after the last run; `npu-launch ps` and `npu-smi info` name what still holds the device"
 _OPERATOR = "plog names the operator: `npu-launch logs --errors`"
+_LINES_ABOVE = "the cause stands in the lines above or below it, and in plog: `npu-launch logs --errors`"
+_MEMORY = "use a smaller batch or sequence; `npu-smi info` shows what else uses the device"
+_HOST_MEMORY = "see `free -h` and the limit of the container; fewer workers or ranks need less"
+_INSTALLATION = "driver, firmware and CANN must be from one release: `npu-launch doctor`"
+_HARDWARE = "`npu-smi info -t health -i N`, `npu-smi info -t ecc -i N`, dmesg; restart the device if it stays"
+_INTERRUPTED = "suspect the rank that does NOT report this; look for the first error of all ranks"
 _NETWORK = "check the ports of both ends: `hccn_tool -i N -link -g`, `-stat -g`, `-optical -g`"
 
 _CODES: dict[str, tuple[str, str]] = {
@@ -85,21 +96,123 @@ _CODES: dict[str, tuple[str, str]] = {
     "EJ0001": ("the device is still in use by the last process (HCCP did not start)", _WAIT),
     "EJ0003": ("the address or port of a device is already in use (bind failed)", _SAME_PORTS),
     "E39007": ("the helper process of the device did not start in time", _WAIT),
+    "E30003": ("too many processes use the device", _WAIT),
+    "E30005": ("the device cannot be reached (no heartbeat)", _HARDWARE),
     "E30006": (
         "the operator package (OPP) did not pass its check",
         "driver, CANN and TF adapter must be from one release: `npu-launch doctor`",
     ),
+    "E30008": (
+        "an operator on the device's CPU ran too long",
+        "often GetNext: the input data came too late; see what the host does",
+    ),
+    "E39999": ("an error inside CANN's AI CPU software", _LINES_ABOVE),
+    "E19999": ("an error inside CANN's graph engine (GE)", _LINES_ABOVE),
+    "EE1001": (
+        "the CANN runtime refused an argument",
+        "the reason follows it; ASCEND_RT_VISIBLE_DEVICES must hold existing ids in ascending order",
+    ),
+    "EE1002": ("the tasks of a stream did not end in time", _INTERRUPTED),
+    "EE1013": ("the host is out of memory", _HOST_MEMORY),
+    "EE1015": ("the driver is too old for this CANN", _INSTALLATION),
+    "EE1024": (
+        "an operator on the device's CPU timed out, and the device had run out of memory",
+        _MEMORY,
+    ),
+    "EE2002": ("an environment variable has a value that CANN refuses", "correct the variable that it names"),
+    "EE9999": ("an error inside the CANN runtime", _LINES_ABOVE),
+    "EF9999": ("an error inside CANN's fusion of operators", _LINES_ABOVE),
+    "EH0010": ("the host is out of memory", _HOST_MEMORY),
+    "EH9999": ("an error inside AscendCL", _LINES_ABOVE),
+    "EI9999": ("an error inside HCCL", _LINES_ABOVE),
+    "EJ9999": ("an error inside HCCP", _LINES_ABOVE),
+    "EK9999": ("an error inside CANN's profiling", _LINES_ABOVE),
+    "EL0001": ("the device does not exist or is faulty", _HARDWARE),
+    "EL0002": ("the id of a device is invalid", "`npu-launch inventory` lists the ids of this host"),
+    "EL0003": ("the driver refused an argument", _LINES_ABOVE),
+    "EL0004": ("the device is out of memory: what was asked for could not be had", _MEMORY),
+    "EL0005": ("the device is busy or is being reset", _WAIT),
+    "EL0006": ("the device is out of a resource", "end other programs on the device: `npu-smi info`"),
+    "EL0007": (
+        "no permission to use the device",
+        "be in the group HwHiAiUser; another container or process may hold it: `npu-smi info`",
+    ),
+    "EL0015": ("the device belongs to another container", "`npu-smi info`; end the container that has it"),
+    "EL9999": ("an error inside the driver", _LINES_ABOVE),
+    "EZ1001": ("an operator refused a parameter", "the message names it: mostly a shape or a data type"),
+    "EZ3002": ("the operators of this CANN do not hold one that the program uses", _INSTALLATION),
+    "EZ3003": ("no operator of this CANN fits what the program asks for", _INSTALLATION),
+    "EZ9903": ("an operator failed while it ran", _OPERATOR),
+    "EZ9999": ("an error inside an operator", _LINES_ABOVE),
+    "107001": (
+        "the id of a device is invalid",
+        "ranks use logical ids, 0 to the number of visible devices: see ASCEND_RT_VISIBLE_DEVICES",
+    ),
+    "207001": ("the device is out of memory", _MEMORY),
+    "207004": ("the device cannot be used", _HARDWARE),
+    "207018": ("the device is out of memory", _MEMORY),
+    "507000": ("an error inside the CANN runtime", _LINES_ABOVE),
+    "507001": ("an error inside the device's task scheduler", _HARDWARE),
+    "507010": ("the device's task scheduler gives no sign of life (lost heartbeat)", _HARDWARE),
+    "507011": ("the model failed while it ran", _LINES_ABOVE),
+    "507012": ("the device's task scheduler did not answer in time", _HARDWARE),
+    "507013": ("a copy by the device failed (system DMA)", _HARDWARE),
+    "507014": ("an operator ran too long on the device (AI Core timeout)", _OPERATOR),
+    "507015": ("an operator failed on the device (AI Core exception)", _OPERATOR),
+    "507016": ("an operator stopped itself on the device (AI Core trap)", _OPERATOR),
+    "507017": ("an operator ran too long on the device's CPU (AI CPU timeout)", _OPERATOR),
+    "507018": ("an operator failed on the device's CPU (AI CPU exception)", _OPERATOR),
     "507033": (
         "the device cannot be opened",
         "check that no process holds it and that driver and CANN match: `npu-launch doctor`",
     ),
-    "507014": ("an operator ran too long on the device (AI Core timeout)", _OPERATOR),
-    "507015": ("an operator failed on the device (AI Core exception)", _OPERATOR),
-    "507018": ("an operator failed on the device's CPU (AI CPU exception)", _OPERATOR),
-    "207001": (
-        "the device is out of memory",
-        "use a smaller batch or sequence; see what else uses the device",
+    "507034": ("an operator ran too long on the device (vector core timeout)", _OPERATOR),
+    "507035": ("an operator failed on the device (vector core exception)", _OPERATOR),
+    "507036": ("an operator stopped itself on the device (vector core trap)", _OPERATOR),
+    "507046": ("the tasks of a stream did not end in the time that the program gave them", _INTERRUPTED),
+    "507047": ("an event did not come in the time that the program gave it", _INTERRUPTED),
+    "507048": ("a task inside the device ran too long", _INTERRUPTED),
+    "507049": ("a task inside the device failed", _OPERATOR),
+    "507053": ("the device's memory has an error that it cannot correct (UCE)", _HARDWARE),
+    "507054": ("the device's memory has an error of several bits (ECC)", _HARDWARE),
+    "507055": ("the memory of another device may be faulty", "see the first error of the other ranks"),
+    "507056": ("the link between two devices broke", _NETWORK),
+    "507057": ("another device failed, or this one went beyond its memory", _INTERRUPTED),
+    "507899": ("an error inside the driver", _INSTALLATION),
+    "507900": ("an error inside the software of the device's CPU (AI CPU)", _LINES_ABOVE),
+    "507901": ("the connection between host and device closed", _HARDWARE),
+    "507902": ("the device's CPU could not schedule a task", _LINES_ABOVE),
+    "ERR99999": ("the program raised an exception of its own", "see its traceback"),
+    "NPU out of memory": ("a device has no memory left for what the program asked for", _MEMORY),
+    "ASCEND_LAUNCH_BLOCKING": (
+        "operators run behind the program, so the traceback may name a wrong line",
+        "run once with `env.ASCEND_LAUNCH_BLOCKING=1` to see the right one",
     ),
+}
+
+# torch_npu: ERR, two digits of its module, three of the kind of error.
+_TORCH_MODULES = {
+    "00": "torch_npu",
+    "01": "its operators",
+    "02": "distributed",
+    "03": "graph",
+    "04": "profiler",
+}
+_TORCH_KINDS: dict[str, tuple[str, str]] = {
+    "001": ("an invalid parameter", "correct the call that the traceback shows"),
+    "002": ("a wrong type", "correct the call that the traceback shows"),
+    "003": ("an invalid value", "correct the call that the traceback shows"),
+    "005": ("an internal error", _LINES_ABOVE),
+    "006": ("a memory error", _MEMORY),
+    "007": ("a feature that is not supported", "the message names it"),
+    "008": ("something was not found", "the message names it"),
+    "009": ("a resource is not available", _LINES_ABOVE),
+    "010": ("a call of the system failed", _LINES_ABOVE),
+    "011": ("a timeout", _INTERRUPTED),
+    "012": ("no permission", "the message names the file"),
+    "100": ("a call of AscendCL failed", _LINES_ABOVE),
+    "200": ("a call of HCCL failed", _LINES_ABOVE),
+    "300": ("a call of the graph engine failed", _LINES_ABOVE),
 }
 
 # Old releases print the sentence without the code.
@@ -109,14 +222,36 @@ _SENTENCES: tuple[tuple[str, str], ...] = (
     ("wait socket establish timeout", "EI0006"),
     ("notify wait timeout", "EI0002"),
     ("the ranktable or rank is invalid", "EI0004"),
+    ("npu out of memory", "NPU out of memory"),
+    ("the operator is called asynchronously", "ASCEND_LAUNCH_BLOCKING"),
 )
-_PATTERN = re.compile(r"(?<![0-9A-Za-z])(E[A-Z0-9][0-9]{4}|[125]07[0-9]{3})(?![0-9A-Za-z])")
+_PATTERN = re.compile(r"(?<![0-9A-Za-z])(E[A-Z0-9][0-9]{4}|ERR[0-9]{5}|[125]07[0-9]{3})(?![0-9A-Za-z])")
+# Six digits may be any number; they are a code where their line speaks of an error.
+_SPEAKS_OF_ERRORS = re.compile(r"(?i)err|ret|code|fail|result|reason|acl|npu|\brt[A-Z]")
 
 
 def explain(text: str) -> list[Explanation]:
     """List the known codes in a text, in their order, each once."""
-    places = [(match.start(), match.group(1)) for match in _PATTERN.finditer(text)]
+    places = [(match.start(), match.group(1)) for match in _PATTERN.finditer(text) if _is_code(text, match)]
     lower = text.lower()
     places += [(lower.index(words), code) for words, code in _SENTENCES if words in lower]
-    found = dict.fromkeys(code for _, code in sorted(places) if code in _CODES)
-    return [Explanation(code, *_CODES[code]) for code in found]
+    found = dict.fromkeys(code for _, code in sorted(places))
+    return [Explanation(code, *meant) for code, meant in ((c, _meaning(c)) for c in found) if meant]
+
+
+def _is_code(text: str, match: re.Match[str]) -> bool:
+    if match.group(1).startswith("E"):
+        return True
+    begin = text.rfind("\n", 0, match.start()) + 1
+    line = (
+        text[max(begin, match.start() - 200) : match.start()]
+        + text[match.end() : match.end() + 200].partition("\n")[0]
+    )
+    return bool(_SPEAKS_OF_ERRORS.search(line))
+
+
+def _meaning(code: str) -> tuple[str, str] | None:
+    if code in _CODES or not code.startswith("ERR"):
+        return _CODES.get(code)
+    module, kind = _TORCH_MODULES.get(code[3:5]), _TORCH_KINDS.get(code[5:])
+    return (f"{kind[0]} (torch_npu, {module})", kind[1]) if module and kind else None

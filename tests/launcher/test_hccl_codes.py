@@ -18,7 +18,14 @@ from launcher.hccl.error_codes import explain
         ("[wait socket establish timeout]", ["EI0006"]),
         ("E30006[PID: 7] OPP", ["E30006"]),
         ("bind fail EJ0003; EI0019", ["EJ0003", "EI0019"]),
-        ("HCCL_EI0006X, 15070331, 1507033, EI00066, EI9999", []),
+        ("HCCL_EI0006X, 15070331, 1507033, EI00066, EI9998, ERR02499, XERR00100", []),
+        ("EL0004: [PID: 77] 2026-03-01 Failed to allocate memory requested by runtime.", ["EL0004"]),
+        ("RuntimeError: NPU out of memory. Tried to allocate 2.00 GiB", ["NPU out of memory"]),
+        ("ERR00100 PTA call acl api failed\nEE9999: Inner Error!", ["ERR00100", "EE9999"]),
+        ("NPU function error: aclrtSynchronizeDevice, error code is 507010", ["507010"]),
+        ("rtStreamSynchronize failed:\n  runtime result = 507035.", ["507035"]),
+        ("Warning: NPU warning, error code is 507018[Error]:", ["507018"]),
+        ("samples seen: 207001\nglobal step 507018 of 900000\n507015 | 0.31", []),
         ("", []),
     ],
 )
@@ -27,8 +34,12 @@ def test_codes_are_found_in_their_order_each_once(text: str, codes: list) -> Non
 
 
 def test_an_explanation_is_one_line_that_says_what_to_do() -> None:
-    codes = "EI0001 EI0002 EI0004 EI0006 EI0014 EI0019 EI0020 EJ0001 EJ0003 E39007 E30006 507033"
-    found = explain(codes)
+    codes = (
+        "EI0001 EI0002 EI0004 EI0006 EI0014 EI0019 EI0020 EJ0001 EJ0003 E39007 E30006 507033 EL0004 EE1001 "
+        "EE9999 EZ9999 EH9999 E19999 E39999 EI9999 507010 507011 507014 507015 507018 507035 507046 507899 "
+        "ERR00100 ERR02005 ERR02200 ERR99999"
+    )
+    found = explain(f"error {codes}")
     assert len(found) == len(codes.split())
     assert all(
         item.what_to_do and "\n" not in str(item) and str(item).startswith(item.code) for item in found
