@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from contextlib import suppress
 from importlib import import_module
 from typing import Any, NoReturn, Sequence
 
@@ -12,6 +10,7 @@ import click
 
 from launcher import __version__
 from launcher.errors import LauncherError
+from launcher.output import discard, echo
 
 # name -> (module:attribute, one line of help); a module is imported only when its command runs.
 COMMANDS = {
@@ -61,25 +60,23 @@ class LazyGroup(click.Group):
         try:
             sys.exit(super().main(args, standalone_mode=False))
         except LauncherError as error:
-            _fail(str(error), error.exit_code)
+            _fail(error.exit_code, *error.lines)
         except click.ClickException as error:
-            _fail(f"{error.format_message().rstrip('.')}; see npu-launch --help", 2)
+            _fail(2, f"{error.format_message().rstrip('.')}; see npu-launch --help")
         except (click.Abort, KeyboardInterrupt):
-            _fail("interrupted", 130)
+            _fail(130, "interrupted")
         except BrokenPipeError:
-            # Python flushes stdout once more at exit; there is nobody to read it.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            discard(sys.stdout)
             sys.exit(141)
         except Exception:
             import traceback
 
-            traceback.print_exc()
-            _fail("this is a bug in npu-launch; please report the lines above", 125)
+            echo(*traceback.format_exc().splitlines(), err=True)
+            _fail(125, "this is a bug in npu-launch; please report the lines above")
 
 
-def _fail(message: str, code: int) -> NoReturn:
-    with suppress(OSError):
-        click.echo(f"npu-launch: {message}", err=True)
+def _fail(code: int, *lines: str) -> NoReturn:
+    echo(*(f"npu-launch: {line}" for line in lines), err=True)
     sys.exit(code)
 
 

@@ -12,11 +12,17 @@ LauncherError                 125   a bug in npu-launch, or nothing more precise
 
 from __future__ import annotations
 
+import os
+
 
 class LauncherError(Exception):
-    """An error that ends the launcher with one line on stderr and `exit_code`."""
+    """An error that ends the launcher with `exit_code` and its lines on stderr: one for each finding."""
 
     exit_code = 125
+
+    def __init__(self, *lines: str) -> None:
+        super().__init__("\n".join(lines))
+        self.lines = lines
 
 
 class ReadError(LauncherError):
@@ -65,3 +71,17 @@ class NotFoundError(LauncherError):
     """A program that does not exist."""
 
     exit_code = 127
+
+
+def describe(error: BaseException) -> str:
+    """Describe an exception in one line; one that nobody foresaw, with the place in the source."""
+    if isinstance(error, LauncherError):
+        return str(error)
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    trace, place = error.__traceback__, ""
+    while trace is not None:
+        place = f"{os.path.basename(trace.tb_frame.f_code.co_filename)}:{trace.tb_lineno}"
+        trace = trace.tb_next
+    message = " ".join(str(error).split())
+    return f"{type(error).__name__}: {message:.200} ({place}; this is a bug in npu-launch)"

@@ -1,4 +1,4 @@
-"""Text for a person: ranks, times, and the output of ranks without terminal control sequences."""
+"""Text for a person: ranks, times, and what others wrote without anything that a terminal obeys."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ from typing import Iterable
 from rank_table.ranges import spell
 
 _STYLE = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
-_UNPRINTABLE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f]")  # control characters but tab
+# Control characters but tab; marks that change the direction of text or begin a line (Unicode's Cf, Zl, Zp);
+# halves of pairs, which no encoding takes. Joiners (U+200C, U+200D) stay: languages and emoji need them.
+_UNPRINTABLE = re.compile(
+    "[\x00-\x08\x0a-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u206f\ufff9-\ufffb\ud800-\udfff]"
+)
 
 
 def label(ranks: set[int]) -> str:
@@ -27,10 +31,28 @@ def clock(wall: float) -> str:
 
 
 def printable(text: str) -> str:
-    """Show control characters of a rank as text, so that the terminal does not obey them; drop colours."""
+    """Show in one line, as escapes, what a terminal would obey; drop colours.
+
+    >>> printable("a\\nb\\u202e")
+    'a\\\\x0ab\\\\u202e'
+    """
     if text.isprintable():
         return text
-    return _UNPRINTABLE.sub(lambda match: f"\\x{ord(match.group()):02x}", _STYLE.sub("", text))
+    return _UNPRINTABLE.sub(_escape, _STYLE.sub("", text))
+
+
+def printable_json(document: str) -> str:
+    """Escape what a terminal would obey in a JSON document; outside of texts it has line ends alone."""
+    return _UNPRINTABLE.sub(_escape_json, document)
+
+
+def _escape_json(match: re.Match[str]) -> str:
+    return "\n" if match.group() == "\n" else f"\\u{ord(match.group()):04x}"
+
+
+def _escape(match: re.Match[str]) -> str:
+    code = ord(match.group())
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
 
 
 def did_you_mean(word: str, known: Iterable[str], otherwise: str) -> str:

@@ -54,8 +54,9 @@ def _without_empty(rows: list[Row]) -> list[Row]:
 
 def columns(rows: Sequence[Row]) -> str:
     """Align rows; the first one has the titles."""
-    widths = [max(len(str(row[index])) for row in rows) for index in range(len(rows[0]))]
-    lines = ["  ".join(str(cell).ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
+    rows = [[str(cell).replace("\n", "\\n") for cell in row] for row in rows]  # a name forges no line
+    widths = [max(len(row[index]) for row in rows) for index in range(len(rows[0]))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
     return "\n".join(lines) + "\n"
 
 

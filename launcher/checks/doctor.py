@@ -6,7 +6,7 @@ starts nothing but the vendor's own query tools.
 
 from __future__ import annotations
 
-from typing import Sequence, TextIO
+from typing import Iterator, Sequence
 
 from launcher.checks import host, modules, network, npu, variables, versions
 from launcher.checks.finding import ERROR, WARNING, Finding
@@ -30,12 +30,12 @@ def examine(machine: RecordingMachine) -> list[Finding]:
     return [*found, *(Finding("tools", WARNING, what, todo) for what in machine.unresponsive_tools.values())]
 
 
-def print_report(findings: Sequence[Finding], out: TextIO) -> None:
-    """Print a line for each finding, a second one with what to do, and the counts."""
+def report(findings: Sequence[Finding]) -> Iterator[str]:
+    """Yield a line for each finding, a second one with what to do, and the counts."""
     width = max(len(finding.name) for finding in findings)
     for finding in findings:
-        out.write(f"{finding.level:7}  {finding.name:{width}}  {finding.what}\n")
+        yield f"{finding.level:7}  {finding.name:{width}}  {finding.what}"
         if finding.todo:
-            out.write(f"{'':7}  {'':{width}}  -> {finding.todo}\n")
+            yield f"{'':7}  {'':{width}}  -> {finding.todo}"
     errors, warnings = (sum(finding.level == level for finding in findings) for level in (ERROR, WARNING))
-    out.write(f"{errors} errors, {warnings} warnings\n")
+    yield f"{errors} errors, {warnings} warnings"

@@ -93,7 +93,7 @@ def raise_if_any(findings: Sequence[Finding]) -> None:
         lines = [f"preflight: {finding.name}: {finding}" for finding in errors]
         options = " ".join(f"--skip-preflight {name}" for name in dict.fromkeys(f.name for f in errors))
         lines.append(f"nothing was started; to start anyway, pass {options}")
-        raise PreflightError("\nnpu-launch: ".join(lines))
+        raise PreflightError(*lines)
 
 
 def devices(subject: Subject) -> Problems:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import time
@@ -13,6 +14,7 @@ import click
 from launcher.cases import csv_file
 from launcher.cases.runner import TIMEOUT, CaseResult, Runner
 from launcher.errors import UsageError
+from launcher.output import echo, echo_document, echo_text
 
 
 @click.command()
@@ -40,9 +42,9 @@ def cases(
     documents = [csv_file.job(case, folder / case.slug, os.environ) for case in chosen]
     runner = Runner(folder, overrides, timeout)
     try:
-        runner.run(chosen, documents, lambda line: click.echo(line, err=True))
+        runner.run(chosen, documents, lambda line: echo(line, err=True))
     finally:
-        click.echo(runner.as_json(), nl=False) if as_json else _print_table(runner.results, folder)
+        echo_document(runner.as_json()) if as_json else _print_table(runner.results, folder)
     sys.exit(0 if all(result.passed for result in runner.results) else 1)
 
 
@@ -75,7 +77,8 @@ def _print_table(results: Sequence[CaseResult], folder: Path) -> None:
         shown = ["-" if value is None else f"{value:.2f}" for value in figures]
         table.add_row(one.case, one.name, one.devices, f"{one.seconds:.1f}", *shown, one.verdict)
     width = None if sys.stdout.isatty() else 160
-    console = Console(width=width, highlight=False)
-    console.print(table)
+    out = io.StringIO()
+    Console(file=out, width=width, highlight=False).print(table)
+    echo_text(out.getvalue())
     passed = sum(result.passed for result in results)
-    console.print(f"{passed} of {len(results)} cases passed; results in {folder}", soft_wrap=True)
+    echo(f"{passed} of {len(results)} cases passed; results in {folder}")

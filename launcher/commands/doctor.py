@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from dataclasses import asdict
@@ -10,10 +9,11 @@ from dataclasses import asdict
 import click
 
 from launcher.checks.bundle import write_bundle
-from launcher.checks.doctor import examine, print_report
+from launcher.checks.doctor import examine, report
 from launcher.checks.finding import ERROR
 from launcher.checks.machine import this_machine
 from launcher.errors import PreflightError, UsageError
+from launcher.output import echo, echo_json
 
 
 @click.command()
@@ -34,14 +34,14 @@ def doctor(as_json: bool, bundle: str | None, run_folder: str) -> None:
     machine = this_machine(os.environ, os.getcwd())
     findings = examine(machine)
     if as_json:
-        click.echo(json.dumps([asdict(finding) for finding in findings], indent=1))
+        echo_json([asdict(finding) for finding in findings])
     else:
-        print_report(findings, sys.stdout)
+        echo(*report(findings))
     if bundle:
         try:
             members = write_bundle(bundle, machine, findings, run_folder)
         except OSError as error:
             raise UsageError(f"--bundle: {bundle}: {error.strerror}") from None
-        click.echo(f"{bundle}: {', '.join(members)}; review it before you send it", err=True)
+        echo(f"{bundle}: {', '.join(members)}; review it before you send it", err=True)
     if any(finding.level == ERROR for finding in findings):
         sys.exit(PreflightError.exit_code)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
 from launcher.commands import table_files
+from launcher.output import echo_json, echo_text
 from launcher.plan.devices import TITLES, numbering
 
 
@@ -24,6 +23,6 @@ def inventory(as_json: bool, explain: bool, chip: str | None, server_id: str) ->
 
     found = table_files.or_usage_error(table_files.discover, chip or "", server_id)
     if as_json:
-        click.echo(json.dumps(inventory_file.document(found, explain), indent=1))
+        echo_json(inventory_file.document(found, explain))
         return
-    click.echo(show_inventory(found, [TITLES, *numbering(found.hosts)], explain), nl=False)
+    echo_text(show_inventory(found, [TITLES, *numbering(found.hosts)], explain))

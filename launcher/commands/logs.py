@@ -14,6 +14,7 @@ from launcher.logs import format, levels
 from launcher.logs import view as reading
 from launcher.logs.records import Batches, RecordBatch
 from launcher.logs.view import LogSource, Query
+from launcher.output import echo, echo_document
 from launcher.plan.devices import parse_devices
 
 _LEVELS = click.Choice(list(levels.NAMES))
@@ -113,4 +114,7 @@ def _print_errors(sources: list[LogSource], query: Query, as_json: bool) -> None
     from launcher.logs import first_errors
 
     found = first_errors.collect(sources, query)
-    click.echo(first_errors.as_json(found) if as_json else "\n".join(first_errors.report(found)))
+    if as_json:
+        echo_document(first_errors.as_json(found))
+    else:
+        echo(*first_errors.report(found))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from dataclasses import asdict
@@ -11,6 +10,7 @@ from typing import Any, Sequence
 import click
 
 from launcher.commands import table_files as tables
+from launcher.output import echo, echo_json, echo_text
 from rank_table.convert import TARGETS, convert
 from rank_table.inventory import Host
 from rank_table.rules.finding import RuleFinding
@@ -45,7 +45,7 @@ def make(layout: str | None, output: str, **options: Any) -> None:
     inventory = tables.or_usage_error(tables.find, request)
     table = tables.or_usage_error(RankTable.from_hosts, inventory.hosts, layout or "")
     for note in inventory.notes:
-        click.echo(f"npu-launch: {note}", err=True)
+        echo(f"npu-launch: {note}", err=True)
     tables.write(table, output, request.chip or inventory.chip)
 
 
@@ -66,7 +66,7 @@ def check(files: Sequence[str], chip: str | None, this_host: bool, process: bool
         findings, table, problem = _checked(path, chip or "")
         if problem:
             codes.append(UNREADABLE)
-            click.echo(f"npu-launch: {problem}", err=True)
+            echo(f"npu-launch: {problem}", err=True)
             continue
         findings = _compared(table, this_host, process) + findings
         codes.append(tables.FOUND_ERRORS if any(finding.level == "error" for finding in findings) else 0)
@@ -74,7 +74,7 @@ def check(files: Sequence[str], chip: str | None, this_host: bool, process: bool
         if not as_json:
             _print_findings(path, findings, table)
     if as_json:
-        click.echo(json.dumps(documents, indent=1))
+        echo_json(documents)
     sys.exit(max(codes))
 
 
@@ -84,7 +84,7 @@ def show(file: str) -> None:
     """Print a table for a person to read."""
     from rank_table.show import show as shown
 
-    click.echo(shown(tables.load(file)), nl=False)
+    echo_text(shown(tables.load(file)))
 
 
 @rank_table.command("merge")
@@ -110,7 +110,7 @@ def convert_command(file: str, layout: str, by_pod: bool, output: str) -> None:
     """Write a table in another layout."""
     table, notes = tables.or_usage_error(convert, tables.load(file), layout, by_pod)
     for note in notes:
-        click.echo(f"npu-launch: {note}", err=True)
+        echo(f"npu-launch: {note}", err=True)
     tables.write(table, output)
 
 
@@ -154,14 +154,14 @@ def _checked(path: str, chip: str) -> tuple[list[RuleFinding], RankTable | None,
 
 def _print_findings(path: str, findings: list[RuleFinding], table: RankTable | None) -> None:
     for finding in findings:
-        click.echo(f"{path}: {finding}")
+        echo(f"{path}: {finding}")
     errors = sum(finding.level == "error" for finding in findings)
     if errors or table is None:
-        click.echo(f"{path}: refused: {_counted(errors, 'error')}")
+        echo(f"{path}: refused: {_counted(errors, 'error')}")
         return
     version = table.version or f"legacy template ({table.layout})"
     size = f"{_counted(table.world_size, 'rank')} on {_counted(len(table.servers), 'server')}"
-    click.echo(f"{path}: good: {version}, {size}")
+    echo(f"{path}: good: {version}, {size}")
 
 
 def _counted(number: int, noun: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import sys
@@ -11,6 +10,7 @@ from typing import Any, Sequence
 import click
 
 from launcher.errors import UsageError
+from launcher.output import echo, echo_json
 
 
 class _Run(click.Command):
@@ -111,6 +111,6 @@ def _print_plan(plan: Any, as_json: bool) -> None:
     from launcher.plan import dry_run
 
     if as_json:
-        click.echo(json.dumps(dry_run.as_dict(plan), indent=2))
+        echo_json(dry_run.as_dict(plan))
     else:
-        click.echo(dry_run.as_text(plan, os.environ))
+        echo(*dry_run.as_lines(plan, os.environ))

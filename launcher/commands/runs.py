@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from typing import Any, Sequence
 
 import click
 
+from launcher.output import echo, echo_json
 from launcher.process import procfs
 from launcher.runs import registry
 from launcher.runs.registry import RunStatus
@@ -37,10 +37,13 @@ def ps(run: str, every: bool, as_json: bool, runs_dir: str) -> None:
         found = [registry.status(one) for one in registry.listed(runs_dir, 0 if every else RECENT)]
         rows = [run_row(status) for status in found]
         columns = ["run", "state", "exit_code", "started", "age", "ranks", "devices", "step", "pid"]
-    click.echo(json.dumps(rows, indent=1) if as_json else "\n".join(table(rows, columns)))
+    if as_json:
+        echo_json(rows)
+    else:
+        echo(*table(rows, columns))
     for status in found:
         if status.plan_error:
-            click.echo(f"npu-launch: {status.plan_error}", err=True)
+            echo(f"npu-launch: {status.plan_error}", err=True)
 
 
 def run_row(status: RunStatus) -> dict[str, Any]:
@@ -109,7 +112,7 @@ def stop(run: str, now: bool, timeout: float, runs_dir: str) -> None:
     """End RUN with SIGTERM to its launcher, and wait until no process of it is left."""
     from launcher.runs.stop import stop as end
 
-    click.echo("npu-launch: " + end(registry.resolve(run, runs_dir), now, timeout))
+    echo("npu-launch: " + end(registry.resolve(run, runs_dir), now, timeout))
 
 
 @click.command()
@@ -130,11 +133,11 @@ def stacks(run: str, full: bool, as_json: bool, runs_dir: str) -> None:
     groups = dumps.group(texts)
     if as_json:
         rows = [{"ranks": item.ranks, "frames": [vars(frame) for frame in item.frames]} for item in groups]
-        click.echo(json.dumps(rows, indent=1))
+        echo_json(rows)
     else:
-        click.echo("\n".join(dumps.dumped(texts) if full else dumps.report(groups)))
+        echo(*(dumps.dumped(texts) if full else dumps.report(groups)))
     missing = sorted(set(pids) - set(texts))
     if missing:
         why = "still starting, or not a Python program run by npu-launch's worker"
-        click.echo(f"npu-launch: rank {spell(missing)} gave no stack: {why}", err=True)
+        echo(f"npu-launch: rank {spell(missing)} gave no stack: {why}", err=True)
         sys.exit(1)

@@ -11,6 +11,7 @@ from typing import Any, Callable, Sequence, TypeVar
 import click
 
 from launcher.errors import LauncherError, PreflightError, UsageError
+from launcher.output import echo, echo_document
 from launcher.plan.devices import parse_devices
 from launcher.run_dir import write_atomic
 from rank_table.inventory import CHIPS, Inventory, InventoryError, merge, virtual_cpu
@@ -113,11 +114,11 @@ def write(table: RankTable, output: str, chip: str = "") -> None:
     text = or_usage_error(render, table)
     findings = check(text, chip, os.environ)
     for finding in findings:
-        click.echo(f"npu-launch: {finding}", err=True)
+        echo(f"npu-launch: {finding}", err=True)
     if any(finding.level == ERROR for finding in findings):
         raise FindingsError("the table is not written: HCCL would refuse it")
     if output == "-":
-        click.echo(text, nl=False)
+        echo_document(text)
         return
     if output.find(".json") != len(output) - len(".json"):
         raise UsageError(f"-o {output}: HCCL takes only a path whose first .json is its end")
@@ -126,4 +127,4 @@ def write(table: RankTable, output: str, chip: str = "") -> None:
         os.chmod(output, 0o644)  # every rank's user reads it
     except OSError as error:
         raise UsageError(f"-o {output}: {error.strerror}") from None
-    click.echo(f"{output}: {table.world_size} ranks on {len(table.servers)} servers", err=True)
+    echo(f"{output}: {table.world_size} ranks on {len(table.servers)} servers", err=True)

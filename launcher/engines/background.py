@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import Callable, Iterable
 
 from launcher.errors import LauncherError, PreflightError
+from launcher.output import echo
 from launcher.run_dir import RunDir
 from launcher.runs.locks import hold
 
@@ -45,7 +46,7 @@ def start(run: RunDir, devices: Iterable[int], body: Callable[[], int]) -> int:
 
 def _error(answer: dict[str, str]) -> LauncherError:
     if answer.get("kind") == "PreflightError":
-        return PreflightError(answer["text"])
+        return PreflightError(*answer["text"].split("\n"))
     return LauncherError(f"--detach: {answer.get('text', 'the background process ended at once')}")
 
 
@@ -64,12 +65,12 @@ def _background(run: RunDir, devices: Iterable[int], body: Callable[[], int], wr
     except LauncherError as error:
         code = error.exit_code
         _answer(writing, {"kind": type(error).__name__, "text": str(error)})
-        print(f"npu-launch: {error}", file=sys.stderr)
+        echo(*(f"npu-launch: {line}" for line in error.lines), err=True)
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else 1
     except BaseException as error:
         _answer(writing, {"kind": type(error).__name__, "text": f"{type(error).__name__}: {error}"})
-        traceback.print_exc()
+        echo(*traceback.format_exc().splitlines(), err=True)
     finally:
         with suppress(Exception):
             sys.stdout.flush()

@@ -8,6 +8,7 @@ import sys
 import traceback
 
 from launcher.errors import UsageError
+from launcher.output import echo
 from launcher.plan.model import Plan, RankSpec
 
 
@@ -55,7 +56,7 @@ def _run(words: list[str]) -> int:
     except KeyboardInterrupt:
         return 130
     except BaseException:
-        traceback.print_exc()
+        echo(*traceback.format_exc().splitlines(), err=True)
         if sys.stdin is not None and sys.stdin.isatty():
             import pdb
 
@@ -68,5 +69,5 @@ def _code(error: SystemExit) -> int:
     """Return the exit code as the interpreter does: None is 0, a text is printed and means 1."""
     if error.code is None or isinstance(error.code, int):
         return (error.code or 0) & 0xFF
-    print(error.code, file=sys.stderr)
+    echo(str(error.code), err=True)
     return 1

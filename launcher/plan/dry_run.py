@@ -22,10 +22,10 @@ def as_dict(plan: Plan) -> dict[str, Any]:
     return value
 
 
-def as_text(plan: Plan, outer: Mapping[str, str]) -> str:
+def as_lines(plan: Plan, outer: Mapping[str, str]) -> list[str]:
     """Render the plan: a table of ranks, the command, the environment against `outer`, the rank table."""
     first = plan.ranks[0]
-    parts = [
+    return [
         f"job {plan.job}, {plan.world_size} rank(s), backend {plan.backend}",
         *("note: " + note for note in plan.notes),
         f"run folder {plan.run_dir}",
@@ -40,9 +40,8 @@ def as_text(plan: Plan, outer: Mapping[str, str]) -> str:
         *_differences(plan.ranks),
         "",
         "rank_table.json",
-        plan.rank_table_json.rstrip(),
+        *plan.rank_table_json.rstrip().split("\n"),
     ]
-    return "\n".join(parts)
 
 
 def _run_dir(plan: Plan) -> RunDir:

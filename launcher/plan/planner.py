@@ -7,14 +7,14 @@ tools and the job's check. Nothing is written.
 from __future__ import annotations
 
 import os
-import sys
 import time
 from dataclasses import dataclass, replace
 from typing import Sequence
 
 from launcher.config import ascend_env
 from launcher.config.job import JobConfig, Provenance
-from launcher.errors import ConfigError
+from launcher.errors import ConfigError, UsageError
+from launcher.output import echo
 from launcher.plan import build, environment, placement
 from launcher.plan.build import LaunchContext
 from launcher.plan.devices import parse_devices
@@ -70,7 +70,7 @@ def _reviewed(plan: Plan, config: JobConfig, source: Provenance) -> Plan:
     errors, notes = environment.review(plan.ranks[0].env, plan.backend, config.chip)
     if errors:
         lines = [str(_of_variable(name, message, config, source)) for name, message in errors]
-        raise ConfigError("\nnpu-launch: ".join(lines))
+        raise UsageError(*lines)
     return replace(plan, notes=(*plan.notes, *notes))
 
 
@@ -104,7 +104,7 @@ def _placement(config: JobConfig, source: Provenance, devices: tuple[int, ...]) 
 
 
 def _notify(line: str) -> None:
-    print("npu-launch: " + line, file=sys.stderr, flush=True)
+    echo("npu-launch: " + line, err=True)
 
 
 def _bound(config: JobConfig, placed: Placement) -> dict[int, tuple[int, ...]]:

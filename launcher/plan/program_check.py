@@ -8,7 +8,7 @@ import sys
 from typing import Any, Sequence
 
 from launcher.config.job import JobConfig, Provenance, arguments
-from launcher.errors import ConfigError, LauncherError
+from launcher.errors import LauncherError, UsageError
 
 CHECKS = {"squad.run_squad": "squad.check"}  # program: the module that checks its flags
 
@@ -19,7 +19,7 @@ def check_program(config: JobConfig, source: Provenance, command: Sequence[str])
     It runs as a process of its own: what it imports belongs to the trainer, not to the launcher.
 
     Raises:
-        ConfigError: one line for each finding, all at once.
+        UsageError: one line for each finding, all at once.
     """
     module = config.check or CHECKS.get(str(config.program), "")
     if command or not module:
@@ -28,7 +28,7 @@ def check_program(config: JobConfig, source: Provenance, command: Sequence[str])
     findings = [(str(f["key"]), str(f["message"])) for f in answer.get("findings", ())]
     if findings:
         lines = [str(source.error(key, message)) for key, message in findings]
-        raise ConfigError("\nnpu-launch: ".join(lines))
+        raise UsageError(*lines)
     return [str(note) for note in answer.get("notes", ())]
 
 

@@ -78,10 +78,10 @@ class Console:
             self._budget -= 1
             self._held.add((int(wall * 1e9), b"%d" % rank, b"", text), _now())
 
-    def say(self, text: str) -> None:
-        """Print the launcher's own words, after all that the ranks have written before."""
+    def say(self, *lines: str) -> None:
+        """Print lines of the launcher's own, after all that the ranks have written before."""
         self._print(self._held.release_all())
-        for line in text.split("\n"):
+        for line in lines:
             self._output.write(printable(line) + "\n")
         self._output.flush()
 

@@ -34,7 +34,7 @@ def report(
     parts += _stacks(snapshot)
     parts += ["  " + line for line in _others(ends, culprit)]
     parts.append(f"  log of rank {culprit.rank}: {run.log(culprit.rank)}")
-    return "\n".join(parts)
+    return "\n".join(map(printable, parts))  # what a rank wrote forges no line
 
 
 def headline(culprit: RankEnd) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import stat
@@ -353,9 +352,8 @@ def test_the_command_prints_json_and_its_exit_code_tells_of_errors(
 
 
 def test_the_report_counts_errors_and_says_what_to_do() -> None:
-    out = io.StringIO()
-    doctor.print_report([Finding("a", "ok", "fine"), Finding("links", "error", "down", "plug it in")], out)
-    assert out.getvalue().splitlines()[-2:] == ["                -> plug it in", "1 errors, 0 warnings"]
+    lines = doctor.report([Finding("a", "ok", "fine"), Finding("links", "error", "down", "plug it in")])
+    assert [*lines][-2:] == ["                -> plug it in", "1 errors, 0 warnings"]
 
 
 def foreign(folder: Path, name: str, distribution: str = "") -> str:

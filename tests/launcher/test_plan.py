@@ -93,7 +93,7 @@ def test_a_bound_rank_has_its_cores_and_as_many_threads() -> None:
     first, second = plan(bound={0: (0,), 1: (1, 2, 3)}).ranks
     assert (first.cores, second.cores) == ((0,), (1, 2, 3))
     assert (first.env["OMP_NUM_THREADS"], second.env["OMP_NUM_THREADS"]) == ("1", "3")
-    text = dry_run.as_text(plan(bound={1: (1, 2, 3)}), OUTER)
+    text = "\n".join(dry_run.as_lines(plan(bound={1: (1, 2, 3)}), OUTER))
     assert ["1", "1-3"] in [line.split()[3:5] for line in text.splitlines()]
 
 
@@ -124,7 +124,7 @@ def test_a_program_without_the_right_is_not_executable(tmp_path: Path) -> None:
 
 
 def test_dry_run_shows_ids_cores_logs_environment_command_and_table() -> None:
-    text = dry_run.as_text(plan(), OUTER)
+    text = "\n".join(dry_run.as_lines(plan(), OUTER))
     lines = [line.split() for line in text.splitlines()]
     assert ["1", "10.0.0.9", "6", "1", "any", "logs/rank_1.log"] in lines
     assert "  RANK_ID=0" in text and "(removed) POD_NAME" in text and "rank 1 differs by" in text

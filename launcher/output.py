@@ -1,0 +1,64 @@
+"""The one way out: every line that npu-launch prints is made printable here, whatever name it quotes."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from contextlib import suppress
+from typing import IO, Any
+
+from launcher.errors import LauncherError
+from launcher.text import printable, printable_json
+
+
+def echo(*lines: str, err: bool = False) -> None:
+    """Print lines on stdout, or on stderr; each of them stays one line. None of stderr's faults stops a run.
+
+    Raises:
+        BrokenPipeError: nobody reads stdout any more. LauncherError: it cannot be written, as on a full disk.
+    """
+    _write("".join(printable(line) + "\n" for line in lines), err)
+
+
+def echo_text(text: str) -> None:
+    """Print a document of several lines, such as a table, whose line ends are its own."""
+    echo(*text.rstrip("\n").split("\n"))
+
+
+def echo_json(value: Any) -> None:
+    """Print a JSON document for programs."""
+    echo_document(json.dumps(value, indent=1))
+
+
+def echo_document(text: str) -> None:
+    """Print a JSON document; what a terminal would obey stands in it as the escape of JSON."""
+    _write(printable_json(text.rstrip("\n")) + "\n", err=False)
+
+
+def discard(stream: IO[str]) -> None:
+    """Let what is left in a stream that cannot be written go nowhere: Python flushes it once more at exit."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _write(text: str, err: bool) -> None:
+    stream = sys.stderr if err else sys.stdout
+    if stream is None:  # closed before the start: `>&-`
+        return
+    try:
+        stream.write(_encodable(text, stream.encoding))
+        stream.flush()
+    except BrokenPipeError:
+        if not err:
+            raise
+    except OSError as error:
+        discard(stream)
+        if not err:
+            raise LauncherError(f"stdout: {error.strerror}") from None
+
+
+def _encodable(text: str, encoding: str | None) -> str:
+    """Write as escapes what the stream's encoding lacks: under LC_ALL=C that is all but ASCII."""
+    encoding = encoding or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)
