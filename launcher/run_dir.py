@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Iterable
 
@@ -19,8 +20,39 @@ def write_atomic(path: Path, data: bytes) -> None:
             os.fsync(stream.fileno())
         os.replace(name, str(path))
     except BaseException:
-        os.unlink(name)
+        with suppress(OSError):  # its folder may be gone
+            os.unlink(name)
         raise
+
+
+class AppendedFile:
+    """A file to which lines are appended; an error costs lines, and `last_error` names it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._descriptor, self._torn = path, -1, False
+        self.last_error = ""
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        try:
+            self._descriptor = os.open(str(path), flags, 0o600)
+        except OSError as error:
+            self.last_error = f"{path}: {error.strerror}"
+
+    def append(self, text: str) -> None:
+        """Append whole lines; after one that was cut off they begin on a new line."""
+        if self._descriptor < 0:
+            return
+        data = (b"\n" if self._torn else b"") + text.encode("utf-8", "backslashreplace")
+        try:
+            self._torn = os.write(self._descriptor, data) < len(data)
+        except OSError as error:
+            self.last_error = f"{self._path}: {error.strerror}"
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._descriptor >= 0:
+            with suppress(OSError):
+                os.close(self._descriptor)
+        self._descriptor = -1
 
 
 class RunDir:
@@ -28,6 +60,7 @@ class RunDir:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._identity = (0, 0)
 
     @classmethod
     def create(cls, path: Path, ranks: Iterable[int]) -> RunDir:
@@ -37,7 +70,18 @@ class RunDir:
         run = cls(path)
         for folder in (run.logs, run.checkpoints, *map(run.rank_dir, ranks)):
             folder.mkdir(mode=0o700, parents=True)
+        run._identity = run._here()
         return run
+
+    def in_place(self) -> bool:
+        """Tell whether the folder that `create` made is where it was, neither moved nor removed."""
+        with suppress(OSError):
+            return self._here() == self._identity
+        return False
+
+    def _here(self) -> tuple[int, int]:
+        about = os.lstat(str(self.path))
+        return about.st_dev, about.st_ino
 
     @property
     def plan(self) -> Path:
@@ -105,5 +149,9 @@ class RunDir:
         return self.rank_dir(rank) / "artifacts.jsonl"
 
     def write_json(self, path: Path, value: Any) -> None:
-        """Write one JSON document atomically."""
-        write_atomic(path, (json.dumps(value, indent=2) + "\n").encode())
+        """Write one JSON document atomically; numbers that JSON does not have (NaN, infinity) become null."""
+        try:
+            text = json.dumps(value, indent=2, allow_nan=False)
+        except ValueError:
+            text = json.dumps(json.loads(json.dumps(value), parse_constant=lambda name: None), indent=2)
+        write_atomic(path, (text + "\n").encode())

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import enum
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from launcher import foreign
+from launcher.diagnosis.exit_codes import signal_of
+
+LONGEST_TEXT = 1 << 15  # characters that are taken of a message or a traceback
 
 
 class RankStatus(enum.Enum):
@@ -59,6 +63,11 @@ class RankEnd:
         return 128 - self.code if self.code is not None and self.code < 0 else self.code or 0
 
     @property
+    def signal(self) -> int:
+        """The signal that killed it, or a process that it started; 0: none."""
+        return signal_of(self.code)
+
+    @property
     def cause_ns(self) -> int:
         """When its failure began, on the monotonic clock."""
         return self.error.monotonic_ns if self.error else self.ended_ns
@@ -72,7 +81,7 @@ class RankEnd:
             "pid": self.pid,
             "state": self.status.value,
             "exit_code": self.exit_code,
-            "signal": -self.code if self.code is not None and self.code < 0 else None,
+            "signal": self.signal or None,
             "seconds": round(self.seconds, 3),
             "step": self.step,
             "detail": self.detail,
@@ -102,18 +111,25 @@ class Outcome:
         }
 
 
-def read_error(path: Path) -> ErrorRecord | None:
-    """Read error.json; None when it is missing or incomplete."""
-    try:
-        with open(str(path), "rb") as stream:
-            record = json.loads(stream.read(1 << 20).decode("utf-8", "replace"))
-        return ErrorRecord(
-            int(record["monotonic_ns"]),
-            str(record["type"]),
-            str(record["message"]),
-            str(record["traceback"]),
-            str(record.get("thread", "")),
-            bool(record.get("fatal", True)),
-        )
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+def read_error(path: Path) -> ErrorRecord:
+    """Read an error record. ReadError: it is none; MissingFileError: no file."""
+    record = foreign.read_record(path)
+    raised_at = record.get("monotonic_ns")
+    if not 0 <= raised_at.whole() < 1 << 63:
+        raised_at.refuse("a number out of range", "nanoseconds of the monotonic clock")
+    return ErrorRecord(
+        raised_at.whole(),
+        shorten(record.get("type").text(), 200),
+        shorten(record.get("message").text()),
+        shorten(record.get("traceback").text()),
+        shorten(record.get("thread", "").text(), 200),
+        record.get("fatal", True).flag(),
+    )
+
+
+def shorten(text: str, most: int = LONGEST_TEXT) -> str:
+    """Leave out the middle of a text that is too long to search and to print."""
+    left_out = len(text) - most
+    if left_out <= 0:
+        return text
+    return f"{text[: most // 2]}\n... {left_out} characters left out ...\n{text[-most // 2 :]}"

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import sys
 import time
-from dataclasses import asdict
 
 from launcher.errors import UsageError
+from launcher.output import echo
 from launcher.plan.model import Plan
 from launcher.plan.planner import PlannedJob
-from launcher.run_dir import RunDir, write_atomic
+from launcher.run_dir import RunDir
 from launcher.runs import folder
-from launcher.runs.gather import gather
 
 
 def run(planned: PlannedJob, detach: bool = False) -> int:
@@ -29,39 +28,24 @@ def run(planned: PlannedJob, detach: bool = False) -> int:
     from launcher.ui.summary import run_word
 
     pid = start(run_dir, devices, lambda: _run(plan, run_dir, quiet=True))
-    print(f"npu-launch: run folder {run_dir.path}")
-    print(f"npu-launch: process {pid}; attach: npu-launch logs --follow {run_word(plan)}")
+    echo(f"npu-launch: run folder {run_dir.path}")
+    echo(f"npu-launch: process {pid}; attach: npu-launch logs --follow {run_word(plan)}")
     return 0
 
 
 def _run(plan: Plan, run_dir: RunDir, quiet: bool = False) -> int:
-    """Supervise the ranks, gather what they made, write result.json and report.txt."""
+    """Supervise the ranks, then report the run."""
+    from launcher.engines.finish import Interruption, finish
     from launcher.supervision.supervisor import supervise
     from launcher.ui.console import Console
-    from launcher.ui.summary import closing_lines
 
     console = Console(sys.stdout, plan.policy.show_ranks, quiet or plan.policy.quiet)
     for line in (*plan.notes, f"run folder {run_dir.path}"):
         console.say("npu-launch: " + line)
     started = time.time()
-    outcome = supervise(plan, run_dir, console)
-    gathered = gather(run_dir, [spec.rank for spec in plan.local_ranks], plan.policy.gather)
-    code = outcome.exit_code or (1 if gathered.problems else 0)
-    text = "\n".join(closing_lines(plan, outcome, gathered))
-    write_atomic(run_dir.report, (text + "\n").encode("utf-8", "backslashreplace"))
-    result = {
-        "job": plan.job,
-        "run_id": plan.run_id,
-        "backend": plan.backend,
-        "ranks": plan.world_size,
-        "started": started,
-        **asdict(gathered),
-        **outcome.as_dict(),
-        "exit_code": code,
-    }
-    run_dir.write_json(run_dir.result, result)
-    console.say(text)
-    return code
+    with Interruption() as interruption:
+        outcome = supervise(plan, run_dir, console)
+        return finish(plan, run_dir, console, outcome, started, interruption)
 
 
 def debug(planned: PlannedJob) -> int:
@@ -73,7 +57,7 @@ def debug(planned: PlannedJob) -> int:
         device = plan.ranks[0].device_id
         raise UsageError(f"--debug: {plan.world_size} devices (expected 1); give --devices {device}")
     _preflight(planned)
-    print(f"npu-launch: run folder {folder.create(planned).path}", file=sys.stderr)
+    echo(f"npu-launch: run folder {folder.create(planned).path}", err=True)
     return in_process(plan)
 
 
@@ -83,5 +67,5 @@ def _preflight(planned: PlannedJob) -> None:
     findings = preflight.check(planned.plan, planned.config, planned.table)
     for finding in findings:
         if finding.level == "warning":
-            print(f"npu-launch: warning: {finding}", file=sys.stderr)
+            echo(f"npu-launch: warning: {finding}", err=True)
     preflight.raise_if_any(findings)

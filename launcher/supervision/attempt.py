@@ -9,7 +9,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from launcher.diagnosis.failure import RankEnd, RankStatus, read_error
+from launcher.diagnosis.failure import RankEnd, RankStatus
 from launcher.diagnosis.verdict import judge
 from launcher.errors import LauncherError
 from launcher.process import procfs, spawn
@@ -20,6 +20,7 @@ from launcher.supervision.context import RunContext
 from launcher.supervision.events import Event
 from launcher.supervision.monitor import Incident, RankMonitor
 from launcher.supervision.rank import RankProcess
+from launcher.supervision.rank_files import RankFiles
 from launcher.supervision.run_clock import PausableClock
 from launcher.supervision.teardown import POLL as TEARDOWN_POLL
 from launcher.supervision.teardown import Phase, Teardown
@@ -52,7 +53,10 @@ class Attempt:
         self._folder, self._console, self._events = context.folder, context.console, context.events
         self._policy = context.plan.policy
         self._clock = PausableClock()
-        self._ranks = [RankProcess(spec) for spec in context.plan.local_ranks]
+        self._ranks = [
+            RankProcess(spec, RankFiles.of(context.folder, spec.rank, context.events.unreadable))
+            for spec in context.plan.local_ranks
+        ]
         self._by_pid: dict[int, RankProcess] = {}
         self._teardown = Teardown(context, self._ranks, self._clock)
         self._monitor = RankMonitor(context, self._ranks, watchdog.add_pids)
@@ -94,7 +98,7 @@ class Attempt:
         failed: RankProcess | None = None
         forked: list[tuple[RankProcess, spawn.ForkedRank]] = []
         for rank in ranks:
-            self._put_away(rank.rank)
+            self._make_room(rank)
             rank.log = RankLog(self._folder, rank.rank, self._console, self._policy.max_log_bytes)
             rank.started = rank.active = self._clock.now()
             try:
@@ -126,13 +130,12 @@ class Attempt:
             self._pipes.add(descriptor)
         self._events.record(Event.STARTED, rank.rank, pid=child.pid, start=procfs.start_of(child.pid))
 
-    def _put_away(self, rank: int) -> None:
-        """Rename what an earlier attempt has left in the rank's folder."""
+    def _make_room(self, rank: RankProcess) -> None:
+        """Put away what an earlier attempt has left in the rank's folder; make the folder if it is gone."""
         if self._number:
-            files = (self._folder.error(rank), self._folder.thread_error(rank), self._folder.heartbeat(rank))
-            for path in files:
-                with suppress(OSError):
-                    path.replace(path.with_name(f"{path.name}.{self._number - 1}"))
+            with suppress(OSError):
+                self._folder.rank_dir(rank.rank).mkdir(mode=0o700, parents=True)
+            rank.files.put_away(self._number - 1)
 
     # The loop.
 
@@ -246,11 +249,10 @@ class Attempt:
     def _ended(self, rank: RankProcess, code: int) -> None:
         rank.code, rank.ended_ns = code, time.monotonic_ns()
         rank.seconds = self._clock.now() - rank.started
-        rank.error = read_error(self._folder.error(rank.rank)) or rank.error
-        rank.heartbeat.refresh(self._folder.heartbeat(rank.rank), rank.heartbeat.seen)  # its last step
-        rank.thread_error = read_error(self._folder.thread_error(rank.rank))
+        rank.read_last()
         if self._teardown.phase is Phase.RUNNING:
-            self._monitor.explain_end(rank)
+            with self._events.surviving("the search for lack of memory"):
+                self._monitor.explain_end(rank)
         self._events.record(Event.ENDED, rank.rank, code=code, seconds=round(rank.seconds, 3))
 
     # Failures.
@@ -271,7 +273,9 @@ class Attempt:
 
     def _check_ranks(self, now: float) -> None:
         if self._teardown.phase is Phase.RUNNING and self._settle_at == NEVER:
-            incident = self._monitor.check(now)
+            incident: Incident | None = None
+            with self._events.surviving("a check of the ranks"):
+                incident = self._monitor.check(now)
             if incident is not None:
                 self._react(incident)
 
@@ -284,16 +288,18 @@ class Attempt:
         hung = incident.status is RankStatus.HUNG
         self._events.record(Event.HUNG if hung else Event.EXITED_EARLY, rank.rank, detail=incident.detail)
         self._snapshot = self._take_snapshot()
-        if hung and self._snapshot.outlier is not None:
-            rank = next(rank for rank in self._ranks if rank.rank == self._snapshot.outlier)
+        outlier = self._snapshot.outlier if hung and self._snapshot else None
+        rank = next((rank for rank in self._ranks if rank.rank == outlier), rank)
         rank.status, rank.detail = incident.status, incident.detail
         rank.ended_ns = rank.ended_ns or time.monotonic_ns()
         self._begin_teardown(f"rank {rank.rank} {'hangs' if hung else 'exited while others wait for it'}")
 
-    def _take_snapshot(self) -> StackSnapshot:
+    def _take_snapshot(self) -> StackSnapshot | None:
         from launcher.diagnosis.hang import take_snapshot
 
-        return take_snapshot(self._folder, {rank.rank: rank.pid for rank in self._teardown.living()})
+        with self._events.surviving("the record of the stacks"):
+            return take_snapshot(self._folder, {rank.rank: rank.pid for rank in self._teardown.living()})
+        return None
 
     # The end.
 

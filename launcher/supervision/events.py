@@ -10,10 +10,12 @@ from __future__ import annotations
 import enum
 import json
 import time
-from contextlib import suppress
-from typing import IO, Any, Mapping, NamedTuple
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Iterator, Mapping, NamedTuple
 
-from launcher.run_dir import RunDir
+from launcher.errors import describe
+from launcher.run_dir import AppendedFile, RunDir
 from launcher.ui.console import Console
 
 
@@ -100,6 +102,10 @@ class Event(str, enum.Enum):
         "survivors", False, "processes of the run could not be killed",
         {"pids": Field("list of int", "these processes")},
     )  # fmt: skip
+    UNREADABLE = (
+        "unreadable", True, "a file that the rank wrote cannot be read and is ignored; once for each file",
+        {"file": Field("text", "its path"), "why": Field("text", "what is wrong with it")},
+    )  # fmt: skip
     RESTART = (
         "restart", False, "the ranks will be started again",
         {"attempt": Field("int", "1 for the first restart")},
@@ -146,13 +152,13 @@ class EventLog:
 
     def __init__(self, run: RunDir, console: Console) -> None:
         self._console = console
-        self._events = _append(str(run.events))
-        self._log = _append(str(run.launcher_log))
+        self._events, self._log = AppendedFile(run.events), AppendedFile(run.launcher_log)
+        self._said: set[object] = set()
 
     def record(self, event: Event, rank: int | None = None, **data: Any) -> None:
         """Append an event to events.jsonl; `data` holds exactly the event's fields."""
         line = {"time": time.time(), "event": event.value, "rank": rank, "data": data}
-        _write(self._events, json.dumps(line) + "\n")
+        self._write(self._events, json.dumps(line) + "\n")
 
     def announce(self, text: str) -> None:
         """Tell the user, on the console and in launcher.log."""
@@ -161,26 +167,42 @@ class EventLog:
 
     def debug(self, text: str) -> None:
         """Write to launcher.log alone."""
-        _write(self._log, f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
+        self._write(self._log, f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
+
+    def unreadable(self, rank: int, path: Path, why: str) -> None:
+        """Name once a file that a rank has left and that cannot be read."""
+        if self._first(path):
+            self.record(Event.UNREADABLE, rank, file=str(path), why=why)
+            self.announce(f"warning: {why}; it is ignored")
+
+    @contextmanager
+    def surviving(self, what: str) -> Iterator[None]:
+        """Let an exception in a part of the work cost that part alone: it is named once, with its place."""
+        try:
+            yield
+        except Exception as error:
+            import traceback
+
+            if self._first((what, type(error))):
+                self.announce(f"warning: {what} failed: {describe(error)}")
+                self.debug(traceback.format_exc())
 
     def close(self) -> None:
-        """Close the files."""
-        for stream in (self._events, self._log):
-            if stream is not None:
-                with suppress(OSError):
-                    stream.close()
+        """Close the files; name those that have been taken away meanwhile."""
+        for file in (self._events, self._log):
+            file.close()
 
+    def _first(self, key: object) -> bool:
+        first = key not in self._said
+        self._said.add(key)
+        return first
 
-def _append(path: str) -> IO[str] | None:
-    with suppress(OSError):
-        return open(path, "a", encoding="utf-8", errors="backslashreplace", buffering=1)
-    return None
-
-
-def _write(stream: IO[str] | None, text: str) -> None:
-    if stream is not None:
-        with suppress(OSError, ValueError):
-            stream.write(text)
+    def _write(self, file: AppendedFile, text: str) -> None:
+        file.append(text)
+        if file.last_error and self._first(file):
+            self._console.say(
+                f"npu-launch: warning: {file.last_error}; lines of it are lost, the run goes on"
+            )
 
 
 if __name__ == "__main__":

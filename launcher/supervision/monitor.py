@@ -7,7 +7,7 @@ import time
 from typing import Callable, NamedTuple, Sequence
 
 from launcher.diagnosis import out_of_memory
-from launcher.diagnosis.failure import RankStatus, read_error
+from launcher.diagnosis.failure import RankStatus
 from launcher.process import procfs
 from launcher.supervision.context import RunContext
 from launcher.supervision.events import Event
@@ -37,7 +37,7 @@ class RankMonitor:
         ranks: Sequence[RankProcess],
         on_descendants: Callable[[set[int]], None],
     ) -> None:
-        self._folder, self._events, self._policy = context.folder, context.events, context.plan.policy
+        self._events, self._policy = context.events, context.plan.policy
         self._ranks, self._on_descendants = ranks, on_descendants
         self._stragglers: set[int] = set()
         self._timed_since, self._living = 0.0, len(ranks)
@@ -56,7 +56,7 @@ class RankMonitor:
         return self._raised(living, now) or self._hung(living, now) or self._exited_early(living, now)
 
     def _note_activity(self, rank: RankProcess, now: float) -> None:
-        beaten = rank.heartbeat.refresh(self._folder.heartbeat(rank.rank), now)
+        beaten = rank.read_heartbeat(now)
         written = rank.log.size if rank.log else 0
         if beaten or written != rank.output:
             rank.active, rank.output = now, written
@@ -96,7 +96,7 @@ class RankMonitor:
         """Find a rank that has written its error and does not end."""
         for rank in living:
             if rank.error_seen is None:
-                error = read_error(self._folder.error(rank.rank))
+                error = rank.read_error()
                 if error is not None and error.fatal:
                     rank.error, rank.error_seen = error, now
             elif now - rank.error_seen >= ERROR_PATIENCE:

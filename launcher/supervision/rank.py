@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import json
-import os
-from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from launcher.diagnosis.failure import ErrorRecord, RankEnd, RankStatus
+from launcher.heartbeat import Beat
 from launcher.plan.model import RankSpec
 from launcher.process import spawn
 from launcher.process.procfs import Usage
 from launcher.supervision.capture import RankLog
+from launcher.supervision.rank_files import RankFiles
 
 
 @dataclass
 class Heartbeat:
     """The last heartbeat that was read of a rank. Times are those of the run's clock."""
 
-    stamp: tuple[int, int] = (0, 0)  # of the file: ns, inode
     step: int = 0  # of its phase
     train_step: int = 0  # the last one of training
     phase: str = ""
@@ -36,22 +33,10 @@ class Heartbeat:
         """Whether the program is in a phase without steps, which may take any time."""
         return self.step == 0 and self.phase not in ("", "start")
 
-    def refresh(self, path: Path, now: float) -> bool:
-        """Read the file if it has changed; tell whether it had."""
-        try:
-            about = os.stat(str(path))
-            stamp = (about.st_mtime_ns, about.st_ino)
-        except OSError:
-            return False
-        if stamp == self.stamp:
-            return False
-        self.stamp, self.seen = stamp, now
-        with suppress(OSError, ValueError, TypeError, AttributeError):
-            value = json.loads(path.read_text(encoding="utf-8"))
-            self.step, self.phase = int(value.get("step", 0)), str(value.get("phase", ""))
-            self.train_step = int(value.get("train_step", self.step) or 0)
+    def take(self, beat: Beat) -> None:
+        """Take down what the file holds."""
+        self.step, self.train_step, self.phase = beat
         self.has_stepped = self.has_stepped or self.step > 0
-        return True
 
 
 @dataclass
@@ -59,6 +44,7 @@ class RankProcess:
     """A rank of one attempt: not yet started, alive, or ended."""
 
     spec: RankSpec
+    files: RankFiles
     started: float = 0.0
     child: spawn.Child | None = None
     log: RankLog | None = None
@@ -87,6 +73,29 @@ class RankProcess:
     @property
     def alive(self) -> bool:
         return self.child is not None and self.code is None
+
+    def read_heartbeat(self, now: float) -> bool:
+        """Read the heartbeat if its file has changed; tell whether it had, also when it cannot be read."""
+        beaten = self.files.heartbeat.refresh()
+        if self.files.heartbeat.value is not None:
+            self.heartbeat.take(self.files.heartbeat.value)
+        if beaten:
+            self.heartbeat.seen = now
+        return beaten
+
+    def read_error(self) -> ErrorRecord | None:
+        """Return what error.json says; None when there is none that can be read."""
+        self.files.error.refresh()
+        return self.files.error.value
+
+    def read_last(self) -> None:
+        """Read what the rank has left, once it has ended."""
+        for file in (self.files.error, self.files.thread_error, self.files.heartbeat):
+            file.refresh(last=True)
+        self.error = self.files.error.value or self.error
+        self.thread_error = self.files.thread_error.value
+        if self.files.heartbeat.value is not None:
+            self.heartbeat.take(self.files.heartbeat.value)
 
     def end(self) -> RankEnd:
         """Collect what is known of its end, before any judgement."""

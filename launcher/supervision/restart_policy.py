@@ -50,7 +50,7 @@ def matches(word: str, failure: Failure) -> bool:
     if kind == "exit" and value.isdigit():
         return exit_code_of(failure.ends, culprit) == int(value) and culprit.status is not RankStatus.HUNG
     if kind == "signal" and value:
-        return culprit.code == -number(value)
+        return culprit.signal == number(value)
     raise UsageError(f"restart_on: {word!r}: invalid condition; expected exit:CODE, signal:NAME or hang")
 
 

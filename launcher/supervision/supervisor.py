@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from launcher.diagnosis.failure import Outcome
 from launcher.diagnosis.verdict import exit_code_of
-from launcher.errors import LauncherError
+from launcher.errors import LauncherError, describe
 from launcher.plan.model import Plan
 from launcher.process import procfs, spawn, sweep
 from launcher.process.signals import ENDING, Signals, name
@@ -76,7 +76,7 @@ def _describe(error: Exception, folder: RunDir) -> str:
     if isinstance(error, OSError):
         hint = error.filename or "see ulimit -n, ulimit -u and the free memory"
         return f"cannot run: {error.strerror} ({hint})"
-    return f"{type(error).__name__}: {error}; this is a bug in npu-launch, see {folder.launcher_log}"
+    return f"{describe(error)}; see {folder.launcher_log}"
 
 
 class Reserve:
@@ -177,9 +177,11 @@ class _Supervisor:
         culprit = result.culprit
         if culprit is None:
             return Outcome(0, result.ends, None, "", attempts, seconds)
-        from launcher.ui.report import report
+        from launcher.ui.report import headline, report
 
-        text = report(self._context.folder, result.ends, culprit, result.snapshot)
+        text = headline(culprit)
+        with self._events.surviving("the report"):
+            text = report(self._context.folder, result.ends, culprit, result.snapshot)
         if why:
             text += f"\n  not started again: {why}"
         return Outcome(exit_code_of(result.ends, culprit), result.ends, culprit.rank, text, attempts, seconds)

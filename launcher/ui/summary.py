@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from typing import Any, Mapping
 
 from launcher.diagnosis.failure import Outcome
@@ -13,9 +14,8 @@ _NAMES = {"exact": "EM", "f1": "F1"}
 
 
 def closing_lines(plan: Plan, outcome: Outcome, gathered: Gathered) -> list[str]:
-    """Return the lines that end a run on the console, and that report.txt holds."""
-    lines = [outcome.report] if outcome.report else []
-    lines += ["could not gather: " + problem for problem in gathered.problems]
+    """Return the lines that end a run, after its report."""
+    lines = ["could not gather: " + problem for problem in gathered.problems]
     if gathered.metrics:
         lines.append(figures(gathered.metrics))
     if gathered.checkpoint:
@@ -34,12 +34,15 @@ def figures(metrics: Mapping[str, Any]) -> str:
     parts = []
     for key, value in metrics.items():
         group, _, name = key.rpartition("_")
-        if name in _NAMES and group in ("", "HasAns", "NoAns"):
+        if name in _NAMES and group in ("", "HasAns", "NoAns") and isinstance(value, (int, float)):
             parts.append(" ".join(filter(None, (group, _NAMES[name], f"{value:.3f}"))))
-    return "  ".join(parts or (f"{key} {value}" for key, value in metrics.items()))
+    return "  ".join(parts or (f"{key} {value!s:.200}" for key, value in metrics.items()))
 
 
 def run_word(plan: Plan) -> str:
     """Return the word by which the user names the run: short when it lies in ./runs."""
     parent, name = os.path.split(plan.run_dir)
-    return name if parent == os.path.join(os.getcwd(), "runs") else plan.run_dir
+    with suppress(FileNotFoundError):  # a rank may have removed the folder in which the launcher was started
+        if parent == os.path.join(os.getcwd(), "runs"):
+            return name
+    return plan.run_dir

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from launcher.diagnosis.failure import ErrorRecord, Outcome, RankEnd, RankStatus, read_error
 from launcher.diagnosis.verdict import exit_code_of, judge
+from launcher.errors import MissingFileError, ReadError
 
 MS = 1000000
 
@@ -104,16 +107,45 @@ def test_the_exit_code_is_the_culprits(item: RankEnd, code: int) -> None:
     assert found is not None and exit_code_of(judged, found) == code
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"monotonic_ns": "x"}', "\xff\x00"])
-def test_a_torn_error_file_is_no_error(tmp_path: Any, text: str) -> None:
+RECORD = {"monotonic_ns": 5, "type": "ValueError", "message": "bad", "traceback": "Traceback ..."}
+
+
+def test_an_error_file_is_read_as_what_it_should_be(tmp_path: Path) -> None:
+    path = tmp_path / "error.json"
+    path.write_text(json.dumps(RECORD))
+    assert read_error(path) == ErrorRecord(5, "ValueError", "bad", "Traceback ...", "", True)
+    path.write_text(json.dumps(dict(RECORD, message="a" * 300000 + "the end", thread="t", fatal=False)))
+    read = read_error(path)
+    assert len(read.message) < 1 << 16 and read.message.endswith("the end") and not read.fatal
+    assert "characters left out" in read.message
+    with pytest.raises(MissingFileError):
+        read_error(tmp_path / "nowhere.json")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "line 1"),
+        ("[]", "a list (expected an object)"),
+        ("null", "null (expected an object)"),
+        ("\xff\x00", "not UTF-8"),
+        (json.dumps(RECORD)[:40], "line 1"),
+        (json.dumps(dict(RECORD, monotonic_ns="x")), "monotonic_ns: a text (expected a whole number)"),
+        (json.dumps(dict(RECORD, monotonic_ns=10**400)), "monotonic_ns: a number out of range"),
+        (json.dumps(dict(RECORD, monotonic_ns=-1)), "monotonic_ns: a number out of range"),
+        (json.dumps(dict(RECORD, message=None)), "message: null (expected a text)"),
+        (json.dumps(dict(RECORD, fatal=1)), "fatal: a whole number (expected true or false)"),
+        ('{"type": "ValueError"}', "monotonic_ns: null (expected a whole number)"),
+    ],
+)
+def test_a_damaged_error_file_is_one_error(tmp_path: Path, text: str, said: str) -> None:
     (tmp_path / "error.json").write_text(text, encoding="latin-1")
-    assert read_error(tmp_path / "error.json") is None
-    assert read_error(tmp_path / "nowhere.json") is None
+    with pytest.raises(ReadError) as caught:
+        read_error(tmp_path / "error.json")
+    assert said in str(caught.value)
 
 
 def test_an_outcome_is_json() -> None:
-    import json
-
     judged, _ = judge([end(0, -11, 1), end(1, 1, 2, error=error(2))], None)
     value = json.loads(json.dumps(Outcome(139, judged, 0, "text", 1, 2.5).as_dict()))
     assert value["ends"][0] == {

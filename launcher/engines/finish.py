@@ -1,0 +1,138 @@
+"""The end of a run: what failed first is told before all else, and no fault of a file changes the exit code.
+
+The report goes to the console. Then what the ranks made is gathered, and report.txt and result.json are
+written, each on its own: ranks may have moved, removed or filled the run folder.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+from contextlib import suppress
+from dataclasses import asdict, replace
+from types import TracebackType
+from typing import Any, Callable
+
+from launcher.diagnosis.failure import Outcome
+from launcher.errors import describe
+from launcher.plan.model import Plan
+from launcher.process.signals import ENDING, name
+from launcher.run_dir import AppendedFile, RunDir, write_atomic
+from launcher.runs.gather import Gathered, gather
+from launcher.ui.console import Console
+from launcher.ui.summary import closing_lines
+
+
+class Interruption:
+    """Signals that would end the launcher: one that comes during `call` ends that call, no other is obeyed.
+
+    A signal that was ignored when the launcher started stays ignored, as nohup and `&` request.
+    """
+
+    def __init__(self) -> None:
+        self.number = 0  # of the signal that ended a call
+        self._calling = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Interruption:
+        for number in ENDING:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                self._before[number] = signal.signal(number, self._come)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+
+    def _come(self, number: int, frame: object) -> None:
+        if self._calling:
+            self._calling = False
+            self.number = number
+            raise KeyboardInterrupt
+
+    def call(self, work: Callable[[], Gathered]) -> Gathered | None:
+        """Return what the work returns; None when a signal has ended it."""
+        with suppress(KeyboardInterrupt):
+            self._calling = True
+            try:
+                return work()
+            finally:
+                self._calling = False
+        return None
+
+
+def finish(
+    plan: Plan, run: RunDir, console: Console, outcome: Outcome, started: float, interruption: Interruption
+) -> int:
+    """Report a run, gather what it made, and write its files; return the exit code."""
+    report = outcome.report.split("\n") if outcome.report else []
+    console.say(*report)
+    gathered = _gathered(plan, run, interruption)
+    code = outcome.exit_code or (1 if gathered.problems else 0)
+    if not outcome.exit_code and interruption.number:
+        code = 128 + interruption.number
+    outcome = replace(outcome, exit_code=code)
+    lines = closing_lines(plan, outcome, gathered)
+    console.say(*lines)
+    text = "".join(line + "\n" for line in [*report, *lines])
+    failed = [
+        _failure(lambda: write_atomic(run.report, text.encode("utf-8", "backslashreplace"))),
+        _failure(lambda: run.write_json(run.result, _result(plan, outcome, gathered, started))),
+    ]
+    for line in _losses(run, [problem for problem in failed if problem]):
+        console.say("npu-launch: " + line)
+    return code
+
+
+def _gathered(plan: Plan, run: RunDir, interruption: Interruption) -> Gathered:
+    """Gather what the ranks made; whatever goes wrong there is a problem of the gathering alone."""
+    ranks = [spec.rank for spec in plan.local_ranks]
+    try:
+        gathered = interruption.call(lambda: gather(run, ranks, plan.policy.gather))
+        if gathered is None:
+            return Gathered(problems=(f"ended by {name(interruption.number)}",))
+        json.dumps(asdict(gathered))  # result.json must take it
+        return gathered
+    except Exception as error:
+        import traceback
+
+        log = AppendedFile(run.launcher_log)
+        log.append(traceback.format_exc())
+        log.close()
+        return Gathered(problems=(describe(error),))
+
+
+def _result(plan: Plan, outcome: Outcome, gathered: Gathered, started: float) -> dict[str, Any]:
+    """Return what result.json holds."""
+    return {
+        "job": plan.job,
+        "run_id": plan.run_id,
+        "backend": plan.backend,
+        "ranks": plan.world_size,
+        "started": started,
+        **asdict(gathered),
+        **outcome.as_dict(),
+    }
+
+
+def _failure(write: Callable[[], None]) -> str:
+    """Write a file; return why it could not be, "" when it was."""
+    try:
+        write()
+    except Exception as error:
+        return describe(error)
+    return ""
+
+
+def _losses(run: RunDir, failed: list[str]) -> list[str]:
+    """Say what is not on the disk, and why; a folder that is gone explains all the rest."""
+    if not run.in_place():
+        return [
+            f"{run.path}: moved or removed while the run went on; report.txt and result.json are not written"
+        ]
+    return [f"cannot be written: {problem}" for problem in failed]
