@@ -33,8 +33,8 @@ _GROUP = re.compile(rb"\s*[|+] ?")
 _IN_GROUP = re.compile(rb"\s*\| ([A-Za-z_][\w.]*(?:: |$))")
 _CONTINUES = re.compile(
     rb'\[ERROR\] \d|\[Error\]|E[A-Z0-9]\d{4}\b|\[PID: ?\d|"""|={5}|-{5}|frame #\d|Exception raised from '
-    rb"|Original Traceback|\(Please search|Current thread|Thread 0x|goroutine \d|\[signal |note: |Aborted|what\(\)"
-    rb"|Extension modules: |Stack trace|C\+\+ Traceback|Error Message Summary"
+    rb"|Original Traceback|\(Please search|Current thread|Thread 0x|goroutine \d|\[signal |note: "
+    rb"|Aborted|what\(\)|Extension modules: |Stack trace|C\+\+ Traceback|Error Message Summary"
 )
 _BOX = re.compile(rb"\s*[-=]{5}")
 _PROGRESS = re.compile(

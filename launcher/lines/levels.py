@@ -55,12 +55,12 @@ _EXCEPTION = re.compile(
 )
 # A line without one of these words is not searched for the sentences below.
 _TRIGGERS = frozenset(
-    b"free malloc realloc calloc malloc_consolidate munmap_chunk mremap_chunk corruption corrupted smashing "
-    b"overflow glibc assertion lookup loading shared undefined version inconsistency tls terminate terminating "
-    b"virtual panic panicked fortran forrtl segmentation sigsegv sigbus sigabrt illegal floating breakpoint bus "
-    b"killed aborted oom oom_kill segfault protection xid command error fatal exception uncaught unhandled "
-    b"failed stop mpi_abort termination signal cancelled addresssanitizer threadsanitizer leaksanitizer fault "
-    b"file line".split()
+    b"free malloc realloc calloc malloc_consolidate munmap_chunk mremap_chunk corruption corrupted "
+    b"smashing overflow glibc assertion lookup loading shared undefined version inconsistency tls "
+    b"terminate terminating virtual panic panicked fortran forrtl segmentation sigsegv sigbus sigabrt "
+    b"illegal floating breakpoint bus killed aborted oom oom_kill segfault protection xid command error "
+    b"fatal exception uncaught unhandled failed stop mpi_abort termination signal cancelled "
+    b"addresssanitizer threadsanitizer leaksanitizer fault file line".split()
 )
 _LOWER = (
     bytes(byte if chr(byte).isalnum() or byte == 95 else 32 for byte in bytes(range(128)).lower())
@@ -81,11 +81,11 @@ _SAID = re.compile(
     rb"|(?:^|: )\s*(?:\d+ )?(?:Segmentation fault|Illegal instruction|Floating point exception|Bus error"
     rb"|Trace/breakpoint trap)\b|(?:^|: )\s*(?:\d+ )?(?:Aborted|Killed)(?: ?\(|\s{2,}|[:.!]?\s*$)"
     rb"|^zsh: (?:segmentation fault|illegal hardware|bus error|abort|killed|floating point)"
-    rb"|[Oo]ut of memory: Kill(?:ed)? process|oom-kill:|invoked oom-killer|oom[-_]kill event|oom_reaper: reaped"
-    rb"|\bsegfault at |general protection fault|Kernel panic|NVRM: Xid"
+    rb"|[Oo]ut of memory: Kill(?:ed)? process|oom-kill:|invoked oom-killer|oom[-_]kill event"
+    rb"|oom_reaper: reaped|\bsegfault at |general protection fault|Kernel panic|NVRM: Xid"
     rb"|CANCELLED AT |MPI_ABORT was invoked|\*\*\* An error occurred in|noticed that process rank"
-    rb"|exited on signal|BAD TERMINATION|(?:Address|Thread|Leak)Sanitizer: |^Fatal (?:Python )?error\b|^fatal: "
-    rb"|^(?:Uncaught|Unhandled) |^(?:\w{1,20} )?[Ee]rror: *(?=\S)" + _NUMBER +
+    rb"|exited on signal|BAD TERMINATION|(?:Address|Thread|Leak)Sanitizer: |^Fatal (?:Python )?error\b"
+    rb"|^fatal: |^(?:Uncaught|Unhandled) |^(?:\w{1,20} )?[Ee]rror: *(?=\S)" + _NUMBER +
     rb"|^[\w./+-]{1,120}: (?:fatal )?error:" + _NUMBER +
     rb"|^\S{1,120}:\d+: (?:\d+: )?(?:fatal )?error: |^Error in |^Exception in |^FAILED \S+::"
     rb"|^\S+\.py:\d+: \w+(?:Error|Exception)$"

@@ -1,8 +1,8 @@
 """Prefixes that other programs put before the lines of a rank, a pod or a container.
 
 torchrun `[default0]:`, torch `[rank0]:`, mpirun --tag-output `[1,3]<stdout>:`, srun -l `3: `, kubectl
---prefix `[pod/name/container] `, docker compose `name  | `, Docker's JSON files, CRI, journalctl, Ray `(name pid=1) `,
-pytest `E   `, npu-launch itself, colours. Forms that ordinary text has too (`3: `, `name: `) count only where
+--prefix `[pod/name/container] `, docker compose `name  | `, Docker's JSON files, CRI, journalctl, Ray
+`(name pid=1) `, pytest `E   `, npu-launch itself, colours. Forms that ordinary text has too (`3: `, `name: `) count only where
 most lines of a file have them.
 """
 
@@ -88,7 +88,7 @@ _DIGITS = re.compile(rb"\d+")
 
 
 class Prefixed(NamedTuple):
-    """A line taken apart: what tells the streams of a file apart (b"" for none), the rank it says, the text."""
+    """A line taken apart: what tells the streams of a file apart (b"": none), the rank it says, the text."""
 
     key: bytes
     rank: int | None
