@@ -53,6 +53,7 @@ class Attempt:
         self._folder, self._console, self._events = context.folder, context.console, context.events
         self._policy = context.plan.policy
         self._clock = PausableClock()
+        self._began = self._clock.now()
         self._ranks = [
             RankProcess(spec, RankFiles.of(context.folder, spec.rank, context.events.unreadable))
             for spec in context.plan.local_ranks
@@ -72,7 +73,6 @@ class Attempt:
     def run(self, foreign_children: frozenset[int], limits: tuple[int, int]) -> Result:
         """Run to the end. `foreign_children`: children of this process that do not belong to the run."""
         self._teardown.foreign_children = foreign_children
-        begin = self._clock.now()
         self._selector.register(self._signals.descriptor, selectors.EVENT_READ)
         try:
             self._start(limits)
@@ -81,8 +81,21 @@ class Attempt:
             self._drain()
         finally:
             self._close()
+        return self._result()
+
+    def _result(self) -> Result:
         ends, culprit = judge([rank.end() for rank in self._ranks], self._teardown.began_ns)
-        return Result(ends, culprit, self._interrupted, self._snapshot, self._clock.now() - begin)
+        return Result(ends, culprit, self._interrupted, self._snapshot, self._clock.now() - self._began)
+
+    def broken_off(self) -> Result:
+        """Return what is known of an attempt that a bug in the launcher has ended; its ranks were killed."""
+        if self._teardown.began_ns is None:
+            self._teardown.began_ns = time.monotonic_ns()
+        return self._result()
+
+    def kill(self) -> None:
+        """Kill the ranks at once."""
+        self._teardown.send(signal.SIGKILL)
 
     # Start.
 

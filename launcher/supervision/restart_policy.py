@@ -95,15 +95,14 @@ def device_holders(plan: Plan) -> str:
     if plan.backend != "npu":
         return ""
     from launcher.checks.machine import TOOL_TIMEOUT
-    from rank_table.sources.npu_smi import parse_info
+    from rank_table.sources import chips
     from rank_table.sources.tools import Machine
 
-    wanted = {spec.device_id for spec in plan.local_ranks}
-    table = Machine(os.environ, timeout=TOOL_TIMEOUT).ask("npu-smi", "info").text
+    seen = chips.look(Machine(os.environ, timeout=TOOL_TIMEOUT))
     held = [
         f"device {chip.device_id}: {', '.join(map(str, chip.processes))}"
-        for chip in parse_info(table)[0]
-        if chip.device_id in wanted and chip.processes
+        for chip in seen.of([spec.device_id for spec in plan.local_ranks])
+        if chip.processes
     ]
     return "; ".join(held)
 

@@ -57,8 +57,9 @@ def supervise(plan: Plan, run: RunDir, console: Console, busy: Busy | None = Non
 def _outcome_of(context: RunContext, busy: Busy | None, signals: Signals, begin: float) -> Outcome:
     """Run the attempts; where the launcher itself fails, report that as an outcome too."""
     limits = spawn.raise_descriptor_limit()
+    supervisor = _Supervisor(context, busy, limits)
     try:
-        return _Supervisor(context, busy, limits).run(signals)
+        return supervisor.run(signals)
     except LauncherError as error:
         code, text = error.exit_code, str(error)
     except Exception as error:
@@ -66,6 +67,9 @@ def _outcome_of(context: RunContext, busy: Busy | None, signals: Signals, begin:
 
         context.events.debug(traceback.format_exc())
         code, text = BUG, _describe(error, context.folder)
+        known = supervisor.known(time.monotonic() - begin)
+        if known is not None:
+            return replace(known, report=f"{known.report}\n  then npu-launch failed: {text}")
     finally:
         with suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_NOFILE, limits)
@@ -101,6 +105,18 @@ class _Supervisor:
         self._context, self._plan, self._events = context, context.plan, context.events
         self._busy, self._limits = busy, limits
         self._interrupted = 0
+        self._attempt: Attempt | None = None
+        self._attempts_begun = 0
+
+    def known(self, seconds: float) -> Outcome | None:
+        """Return the outcome of an attempt that broke off after a rank had failed; None: none had."""
+        if self._attempt is None:
+            return None
+        with self._events.surviving("the verdict"):
+            result = self._attempt.broken_off()
+            if result.culprit is not None:
+                return self._outcome(result, self._attempts_begun, "", seconds)
+        return None
 
     def run(self, signals: Signals) -> Outcome:
         """Run attempts until one needs no restart."""
@@ -113,6 +129,8 @@ class _Supervisor:
         try:
             result, attempts, why = self._attempts(signals, watchdog, foreign_children)
         except BaseException:  # no process may stay behind, whatever went wrong here
+            if self._attempt is not None:
+                self._attempt.kill()
             matcher = sweep.ProcessMatcher(self._plan.run_id, top=me, without=foreign_children)
             sweep.freeze_and_kill(matcher)
             raise
@@ -128,7 +146,9 @@ class _Supervisor:
         while True:
             number = len(failures)
             context = replace(self._context, plan=_numbered(self._plan, number))
-            result = Attempt(context, signals, watchdog, number).run(foreign_children, self._limits)
+            self._attempts_begun = number + 1
+            self._attempt = Attempt(context, signals, watchdog, number)
+            result = self._attempt.run(foreign_children, self._limits)
             if result.interrupted or result.culprit is None:
                 return result, number + 1, ""
             from launcher.supervision import restart_policy
