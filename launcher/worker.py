@@ -19,10 +19,11 @@ import threading
 import time
 import traceback
 from types import TracebackType
-from typing import Any
+from typing import Any, Mapping, TextIO
 
 RANK_DIR = os.environ.get("NPU_LAUNCH_RANK_DIR", "")
 DUMP_SIGNAL = signal.SIGRTMIN + 8
+LONGEST_TEXT = 1 << 15  # characters: an error.json stays below the MiB that its reader takes
 _PID = os.getpid()
 _OWN_FILES = (os.path.abspath(__file__), os.path.abspath(runpy.__file__), "<frozen runpy>")
 
@@ -31,7 +32,7 @@ def report(error: BaseException, trace: TracebackType | None, thread: str, fatal
     """Write error.json, or thread_error.json, once: the first error is the one that counts."""
     path = os.path.join(RANK_DIR, "error.json" if fatal else "thread_error.json")
     # A child that was forked inherits the hooks; its errors are not the rank's.
-    if not RANK_DIR or os.getpid() != _PID or os.path.exists(path):
+    if not RANK_DIR or os.getpid() != _PID or (os.path.isfile(path) and not os.path.islink(path)):
         return
     record = {
         "time_ns": time.time_ns(),
@@ -39,17 +40,24 @@ def report(error: BaseException, trace: TracebackType | None, thread: str, fatal
         "rank": int(os.environ.get("RANK_ID") or os.environ.get("NPU_LAUNCH_RANK", "0")),
         "pid": _PID,
         "type": type(error).__qualname__,
-        "message": message_of(error),
-        "traceback": traceback_of(error, trace),
+        "message": shorten(message_of(error)),
+        "traceback": shorten(traceback_of(error, trace)),
         "thread": thread,
         "fatal": fatal,
     }
     try:
-        with open(path + ".tmp", "w", encoding="utf-8", errors="backslashreplace") as stream:
-            json.dump(record, stream)
-        os.replace(path + ".tmp", path)
+        write(path, record)
     except OSError:
         pass  # a full disk must not hide the error itself
+
+
+def shorten(text: str) -> str:
+    """Leave out the middle of a text that would make the record too long to read."""
+    left_out = len(text) - LONGEST_TEXT
+    if left_out <= 0:
+        return text
+    half = LONGEST_TEXT // 2
+    return f"{text[:half]}\n... {left_out} characters left out ...\n{text[-half:]}"
 
 
 def message_of(error: BaseException) -> str:
@@ -115,16 +123,27 @@ def install() -> None:
     faulthandler.enable()
     if RANK_DIR:
         try:
-            stacks = open(os.path.join(RANK_DIR, "stacks.txt"), "a", encoding="utf-8")
+            stacks = opened(os.path.join(RANK_DIR, "stacks.txt"), os.O_APPEND)
             faulthandler.register(DUMP_SIGNAL, file=stacks, all_threads=True)
-            _first_beat(os.path.join(RANK_DIR, "heartbeat.json"))
+        except OSError:
+            pass
+        try:
+            beat = {"step": 0, "phase": "start", "time": time.time()}
+            write(os.path.join(RANK_DIR, "heartbeat.json"), beat)
         except OSError:
             pass
 
 
-def _first_beat(path: str) -> None:
-    with open(path + ".tmp", "w", encoding="utf-8") as stream:
-        json.dump({"step": 0, "phase": "start", "time": time.time()}, stream)
+def opened(path: str, flags: int) -> TextIO:
+    """Open a file for writing, without waiting for the reader of a FIFO that an earlier attempt has left."""
+    flags |= os.O_WRONLY | os.O_CREAT | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
+    return open(os.open(path, flags, 0o600), "w", encoding="utf-8")
+
+
+def write(path: str, record: Mapping[str, object]) -> None:
+    """Write a JSON file in one go, so that nobody reads half of it."""
+    with opened(path + ".tmp", os.O_TRUNC) as stream:
+        json.dump(record, stream)
     os.replace(path + ".tmp", path)
 
 

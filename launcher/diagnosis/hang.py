@@ -33,6 +33,7 @@ def take_snapshot(run: RunDir, pids: Mapping[int, int]) -> StackSnapshot:
     summary = [stacks.summary(groups)] if groups else []
     silent = [rank for rank in pids if rank not in texts]
     lines = stacks.report(groups)[1:] if groups else []
+    stopped += stacks.unreadable(run, silent)
     return StackSnapshot("; ".join([*summary, *stopped]), tuple(lines), _outlier(groups, silent))
 
 

@@ -14,11 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Mapping, Sequence
 
+from launcher import foreign
+from launcher.errors import MissingFileError, ReadError
 from launcher.process import procfs
 from launcher.run_dir import RunDir
 from launcher.worker import DUMP_SIGNAL
 from rank_table.ranges import spell
 
+_LONGEST = 1 << 22  # bytes of a dump
 _SETTLED = 0.05  # seconds: a dump that has not grown for so long is complete
 
 
@@ -50,7 +53,7 @@ def ask(run: RunDir, pids: Mapping[int, int], timeout: float = 3.0) -> dict[int,
     asked = {rank: pid for rank, pid in pids.items() if procfs.handles(pid, DUMP_SIGNAL)}
     before = {rank: _size(_file(run, rank)) for rank in asked}
     for pid in asked.values():
-        with suppress(ProcessLookupError):
+        with suppress(ProcessLookupError, PermissionError):
             os.kill(pid, DUMP_SIGNAL)
     seen: dict[int, tuple[int, float]] = {}
     end = time.monotonic() + timeout
@@ -84,12 +87,25 @@ def _size(path: Path) -> int:
 
 
 def _since(run: RunDir, rank: int, offset: int) -> str:
-    try:
-        with open(str(_file(run, rank)), "rb") as stream:
+    """Return what a rank has appended to its stacks.txt; "" where something else is in its place."""
+    with suppress(ReadError, OSError):
+        with foreign.open_regular(_file(run, rank)) as stream:
             stream.seek(offset)
-            return stream.read().decode("utf-8", "backslashreplace")
-    except OSError:
-        return ""
+            return stream.read(_LONGEST).decode("utf-8", "backslashreplace")
+    return ""
+
+
+def unreadable(run: RunDir, ranks: Sequence[int]) -> list[str]:
+    """Name what some ranks have in place of a stacks.txt."""
+    found: list[str] = []
+    for rank in ranks:
+        try:
+            foreign.open_regular(_file(run, rank)).close()
+        except MissingFileError:
+            pass
+        except ReadError as error:
+            found.append(f"rank {rank}: {error}")
+    return found
 
 
 def threads(text: str) -> list[tuple[Frame, ...]]:

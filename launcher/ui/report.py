@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import re
-from pathlib import Path
-from typing import TYPE_CHECKING, Iterator, Sequence
+from typing import TYPE_CHECKING, Sequence
 
+from launcher.diagnosis import plog
 from launcher.diagnosis.failure import ErrorRecord, RankEnd, RankStatus
 from launcher.logs.records import last_lines
 from launcher.process import signals
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 LINES = 30  # last lines of the culprit's log
 STACK_LINES = 60
 _LAUNCHER_FRAME = re.compile(r'File "(<frozen runpy>|[^"]*/runpy\.py|[^"]*launcher/worker\.py)"')
-PLOG_BYTES = 1 << 16  # of the end of each plog file
+TRACEBACK_LINES = 200  # of each traceback
 
 
 def report(
@@ -63,7 +62,8 @@ def cause(end: RankEnd) -> str:
     if end.code is not None and end.code < 0:
         by = ", not by npu-launch" if end.status in (RankStatus.SIGNALLED, RankStatus.OUT_OF_MEMORY) else ""
         return f"{memory}killed by {signals.name(-end.code)}{by}"
-    return f"{memory}exit code {end.code}"
+    inside = f" (a process in it was killed by {signals.name(end.signal)})" if end.signal else ""
+    return f"{memory}exit code {end.code}{inside}"
 
 
 def _one_line(error: ErrorRecord | None) -> str:
@@ -82,24 +82,18 @@ def codes(run: RunDir, ends: Sequence[RankEnd], culprit: RankEnd) -> list[str]:
     from launcher.hccl import error_codes
 
     lines: dict[str, list[int]] = {}
+    faults: list[str] = []
     for end in sorted(ends, key=lambda end: end.rank != culprit.rank):
         error = end.error.traceback if end.error else ""
-        texts = [error, end.tail.decode("utf-8", "replace"), *_plogs(run.rank_dir(end.rank) / "plog")]
-        for found in error_codes.explain("\n".join(texts)):
+        plogs, damaged = plog.read_all(run.rank_dir(end.rank) / "plog")
+        faults += [f"not read: {fault}" for fault in damaged]
+        for found in error_codes.explain("\n".join([error, end.tail.decode("utf-8", "replace"), *plogs])):
             lines.setdefault(str(found), []).append(end.rank)
-    return [f"{label(set(ranks))} {line}" for line, ranks in list(lines.items())[:8]]
+    return [f"{label(set(ranks))} {line}" for line, ranks in list(lines.items())[:8]] + _some(faults)
 
 
-def _plogs(folder: Path) -> Iterator[str]:
-    """Yield the ends of a rank's plog files."""
-    for where, _, names in os.walk(str(folder)):
-        for name in sorted(names):
-            try:
-                with open(os.path.join(where, name), "rb") as stream:
-                    stream.seek(max(0, os.fstat(stream.fileno()).st_size - PLOG_BYTES))
-                    yield stream.read().decode("utf-8", "replace")
-            except OSError:
-                continue
+def _some(lines: list[str], most: int = 4) -> list[str]:
+    return lines[:most] + ([f"... and {len(lines) - most} more"] if len(lines) > most else [])
 
 
 def _tracebacks(ends: Sequence[RankEnd], culprit: RankEnd) -> list[str]:
@@ -118,8 +112,14 @@ def _tracebacks(ends: Sequence[RankEnd], culprit: RankEnd) -> list[str]:
     lines: list[str] = []
     for ranks, text in list(groups.values())[:4]:
         lines += ["", f"  [{spell(sorted(ranks))}]"]
-        lines += ["  " + printable(line) for line in text.rstrip().split("\n")]
+        lines += ["  " + printable(line) for line in _shortened(text.rstrip().split("\n"))]
     return [*lines, ""]
+
+
+def _shortened(lines: list[str]) -> list[str]:
+    """Leave out the middle of a traceback that is too long for a screen."""
+    half, left_out = TRACEBACK_LINES // 2, len(lines) - TRACEBACK_LINES
+    return [*lines[:half], f"... {left_out} lines left out ...", *lines[-half:]] if left_out > 0 else lines
 
 
 def _heading(error: ErrorRecord) -> str:
