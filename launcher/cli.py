@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import import_module
 from typing import Any, NoReturn, Sequence
@@ -11,6 +12,8 @@ import click
 from launcher import __version__
 from launcher.errors import LauncherError
 from launcher.output import discard, echo
+from rank_table.inventory import InventoryError
+from rank_table.model import RankTableError
 
 # name -> (module:attribute, one line of help); a module is imported only when its command runs.
 COMMANDS = {
@@ -61,6 +64,8 @@ class LazyGroup(click.Group):
             sys.exit(super().main(args, standalone_mode=False))
         except LauncherError as error:
             _fail(error.exit_code, *error.lines)
+        except (RankTableError, InventoryError) as error:  # of the user's files, wherever they are read
+            _fail(2, str(error))
         except click.ClickException as error:
             _fail(2, f"{error.format_message().rstrip('.')}; see npu-launch --help")
         except (click.Abort, KeyboardInterrupt):
@@ -68,11 +73,20 @@ class LazyGroup(click.Group):
         except BrokenPipeError:
             discard(sys.stdout)
             sys.exit(141)
-        except Exception:
+        except Exception as error:
+            if isinstance(error, FileNotFoundError) and not _has_directory():
+                _fail(2, "the current directory does not exist any more; cd to one that does")
             import traceback
 
             echo(*traceback.format_exc().splitlines(), err=True)
             _fail(125, "this is a bug in npu-launch; please report the lines above")
+
+
+def _has_directory() -> bool:
+    try:
+        return bool(os.getcwd())
+    except FileNotFoundError:
+        return False
 
 
 def _fail(code: int, *lines: str) -> NoReturn:
