@@ -1,32 +1,20 @@
-"""Pack doctor's findings into a tar for a bug report, with secrets masked."""
+"""Pack doctor's findings and a run's own files into a tar for a bug report, with secrets masked."""
 
 from __future__ import annotations
 
 import io
 import json
 import os
-import re
 import tarfile
 from dataclasses import asdict
 from pathlib import Path
-from typing import Mapping, Sequence
+from typing import Any, Sequence
 
+from launcher import foreign, masking
 from launcher.checks.finding import Finding
 from launcher.checks.machine import RecordingMachine
+from launcher.errors import ReadError
 
-MASK = "***"
-SECRET_NAME = re.compile(
-    r"(?i)token|secret|passw|pwd$|credential|cookie|api_?key|access_?key|private|signature|auth|_ak$|_sk$"
-)
-SECRET_TEXT = (
-    (re.compile(r"(\w+://[^/\s:@]*:)[^@/\s]+@"), r"\1***@"),
-    (
-        re.compile(r"(?i)((?:token|secret|passw\w*|credential|key)[\"']?\s*[=:]\s*[\"']?)[^\s\"',;&]+"),
-        r"\1***",
-    ),
-    (re.compile(r"(?i)(bearer\s+)[\w.~+/=-]+"), r"\1***"),
-    (re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*-----|\Z)", re.S), MASK),
-)
 RUN_FILES = (
     "plan.json",
     "rank_table.json",
@@ -36,20 +24,7 @@ RUN_FILES = (
     "events.jsonl",
     "logs/launcher.log",
 )
-TAIL = 1 << 20  # bytes kept of a run's file
-
-
-def mask_text(text: str) -> str:
-    """Mask what looks like a secret inside a text."""
-    for pattern, replacement in SECRET_TEXT:
-        text = pattern.sub(replacement, text)
-    return text
-
-
-def mask_environ(environ: Mapping[str, str]) -> dict[str, str]:
-    """Mask the values of variables whose name or value looks like a secret."""
-    items = sorted(environ.items())
-    return {name: MASK if SECRET_NAME.search(name) else mask_text(value) for name, value in items}
+TAIL = 1 << 20  # bytes kept of a file of lines; a JSON document is kept whole
 
 
 def write_bundle(
@@ -61,18 +36,23 @@ def write_bundle(
         OSError: the file exists already or cannot be written.
     """
     members = {
-        "doctor.json": json.dumps([asdict(finding) for finding in findings], indent=1),
-        "environment.json": json.dumps(mask_environ(machine.environ), indent=1),
+        "doctor.json": _dump([asdict(finding) for finding in findings]),
+        "environment.json": _dump(dict(sorted(machine.environ.items()))),
         "packages.txt": "".join(
             f"{name} {version}\n" for name, version in sorted(machine.packages().items())
         ),
-        "answers.txt": "".join(f"$ {command}\n{text}\n\n" for command, text in machine.answers.items()),
+        "answers.txt": masking.mask_text(
+            "".join(f"$ {command}\n{text}\n\n" for command, text in machine.answers.items())
+        ),
         **_run_files(run),
     }
+    hidden = masking.secret_values(machine.environ)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file, tarfile.open(fileobj=file, mode="w:gz") as tar:
         for name, text in members.items():
-            data = mask_text(text).encode("utf-8", "replace")
+            for value in hidden:  # wherever else it is quoted
+                text = text.replace(value, masking.MASK)
+            data = text.encode("utf-8", "backslashreplace")
             info = tarfile.TarInfo("npu-launch-doctor/" + name)
             info.size, info.mode = len(data), 0o600
             tar.addfile(info, io.BytesIO(data))
@@ -80,12 +60,53 @@ def write_bundle(
 
 
 def _run_files(run: str) -> dict[str, str]:
-    """Read the end of a run's own files; training logs are left out: they may quote the data."""
+    """Read a run's own files; training logs are left out: they may quote the data."""
     found = {}
     for name in RUN_FILES if run else ():
         path = Path(run, name)
-        if path.is_file():
-            with path.open("rb") as file:
-                file.seek(max(0, path.stat().st_size - TAIL))
-                found["run/" + name] = file.read().decode("utf-8", "replace")
+        if path.exists() or path.is_symlink():
+            try:
+                found["run/" + name] = _masked(name, _read(path))
+            except ReadError as error:
+                found["run/" + name] = f"not in this bundle: {error}\n"
     return found
+
+
+def _read(path: Path) -> str:
+    if path.suffix == ".json":
+        return foreign.read_bytes(path, foreign.DOCUMENT).decode("utf-8", "replace")
+    with foreign.open_regular(path) as file:
+        file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL))
+        return file.read(TAIL).decode("utf-8", "replace")
+
+
+def _masked(name: str, text: str) -> str:
+    """Mask a file by the structure that it has by its name, or as free text where it has none."""
+    if name.endswith(".jsonl"):
+        return "".join(_masked_json(line, None) + "\n" for line in text.splitlines())
+    if name.endswith(".json"):
+        return _masked_json(text, 1)
+    return _masked_yaml(text) if name.endswith(".yaml") else masking.mask_text(text)
+
+
+def _masked_json(text: str, indent: int | None) -> str:
+    try:
+        return _dump(json.loads(text), indent)
+    except (ValueError, RecursionError):
+        return masking.mask_text(text)
+
+
+def _masked_yaml(text: str) -> str:
+    import yaml
+
+    try:
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
+            return masking.mask_text(text)  # what aliases repeat may be without end
+        masked: str = yaml.safe_dump(masking.mask(yaml.safe_load(text)), sort_keys=False, allow_unicode=True)
+        return masked
+    except (yaml.YAMLError, ValueError, RecursionError):
+        return masking.mask_text(text)
+
+
+def _dump(value: Any, indent: int | None = 1) -> str:
+    return json.dumps(masking.mask(value), indent=indent)

@@ -7,15 +7,17 @@ import os
 import shlex
 from typing import Any, Iterator, Mapping, Sequence
 
+from launcher.masking import mask
 from launcher.plan.model import Plan, RankSpec
 from launcher.run_dir import RunDir
 from rank_table.ranges import spell
 
 
 def as_dict(plan: Plan) -> dict[str, Any]:
-    """Return the plan as in plan.json, with the rank table parsed and the path of each rank's log."""
-    value: dict[str, Any] = json.loads(plan.to_json())
-    value["rank_table"] = json.loads(value.pop("rank_table_json"))
+    """Return what plan.json would hold, with the rank table parsed and the path of each rank's log."""
+    value: dict[str, Any] = json.loads(plan.to_json(masked=True))
+    del value["rank_table_json"]
+    value["rank_table"] = mask(json.loads(plan.rank_table_json))
     run = _run_dir(plan)
     for item, spec in zip(value["ranks"], plan.ranks):
         item["log"] = str(run.log(spec.rank))
@@ -33,7 +35,7 @@ def as_lines(plan: Plan, outer: Mapping[str, str]) -> list[str]:
         *_rank_table(plan),
         "",
         f"command (cwd {first.cwd})",
-        "  " + " ".join(map(shlex.quote, first.argv)),
+        "  " + " ".join(map(shlex.quote, mask(first.argv))),
         "",
         f"environment of rank {first.rank}, beside what it inherits",
         *_environment(first, outer),
@@ -62,9 +64,10 @@ def _rank_table(plan: Plan) -> list[str]:
 
 
 def _environment(spec: RankSpec, outer: Mapping[str, str]) -> Iterator[str]:
+    shown = mask(spec.env)
     for name in sorted(spec.env):
         if outer.get(name) != spec.env[name]:
-            yield f"  {name}={shlex.quote(spec.env[name])}"
+            yield f"  {name}={shlex.quote(shown[name])}"
     for name in sorted(set(outer) - set(spec.env)):
         yield f"  (removed) {name}"
 
@@ -74,7 +77,8 @@ def _differences(ranks: Sequence[RankSpec]) -> Iterator[str]:
     first = ranks[0]
     for spec in ranks[1:]:
         other = [n for n in sorted(spec.env) if spec.env[n] != first.env.get(n)]
+        shown = mask({name: spec.env[name] for name in other})
         yield ""
         yield f"rank {spec.rank} differs by"
         for name in other:
-            yield f"  {name}={shlex.quote(spec.env[name])}"
+            yield f"  {name}={shlex.quote(shown[name])}"

@@ -8,6 +8,7 @@ from typing import Mapping
 
 from launcher import typed_json
 from launcher.errors import ReadError
+from launcher.masking import mask
 
 VERSION = 1  # of the JSON document; another shape of it gets another number
 
@@ -70,14 +71,14 @@ class Plan:
         """The ranks that this host's launcher starts."""
         return tuple(spec for spec in self.ranks if spec.server_id == self.host)
 
-    def to_json(self) -> str:
+    def to_json(self, *, masked: bool = False) -> str:
         """Write the plan as one JSON document; `from_json` reads an equal plan from it.
 
-        The environment of every rank is in it as it stands, secrets too: keep it in files of mode 0600.
+        Unless `masked`, the environment of every rank is in it as it stands, secrets too.
         """
         ranks = [{**vars(spec), "env": dict(spec.env)} for spec in self.ranks]
         document = {"version": VERSION, **vars(self), "ranks": ranks, "policy": vars(self.policy)}
-        return json.dumps(document, indent=2, allow_nan=False)
+        return json.dumps(mask(document) if masked else document, indent=2, allow_nan=False)
 
     @classmethod
     def from_json(cls, text: str) -> Plan:

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass, replace
 from typing import Callable, Mapping, Sequence
 
-from launcher.errors import PreflightError, UsageError
+from launcher.errors import LauncherError, PreflightError, UsageError
 from launcher.plan.this_host import own_server
 from rank_table.inventory import Inventory, InventoryError, virtual_cpu
 from rank_table.ranges import spell
@@ -153,8 +153,11 @@ def logical_ids(
     if backend == "npu":
         from rank_table.sources import host
 
-        for device in host.discover(machine, server_id, everything=False).hosts[0].devices:
-            found[(server_id, device.device_id)] = device.logical_id
+        try:
+            here = host.discover(machine, server_id, everything=False).hosts[0]
+        except InventoryError as error:
+            raise UsageError(f"{error}") from None
+        found.update({(server_id, device.device_id): device.logical_id for device in here.devices})
     return found
 
 
@@ -163,7 +166,19 @@ def made_table(selection: Selection, machine: Machine) -> Placement:
     from rank_table.render import render
 
     hosts = selection.inventory.hosts
-    table = RankTable.from_hosts(hosts)
+    try:
+        table = RankTable.from_hosts(hosts)
+        text = render(table)
+    except RankTableError as error:
+        raise _not_made(selection.inventory, error) from None
     logical = {(host.server_id, item.device_id): item.logical_id for host in hosts for item in host.devices}
     server = own_server(table, machine)
-    return Placement(table, render(table), server, selection.backend, logical, selection.notes)
+    return Placement(table, text, server, selection.backend, logical, selection.notes)
+
+
+def _not_made(inventory: Inventory, error: RankTableError) -> LauncherError:
+    """Say why there can be no table: an inventory file lacks something, or this host's own files do."""
+    if inventory.source != "this host":
+        return UsageError(f"{inventory.source}: {error}")
+    why = [note for note in inventory.notes if "rootinfo" in note or "super_device_id" in note]
+    return PreflightError("; ".join([str(error), *why]))

@@ -49,7 +49,7 @@ def _names(machine: Machine) -> set[str]:
 def _by_device_ip(table: RankTable, machine: Machine) -> str:
     from rank_table.sources import hccn
 
-    mine = {address for address, _ in hccn.parse_conf(machine.read(hccn.CONF) or "").values()}
+    mine = {address for address, _ in hccn.parse_conf(machine.read(hccn.CONF) or "").addresses.values()}
     for rank in table.ranks:
         if mine & set(rank.device_ip.split(",")) - {""}:
             return rank.server_id

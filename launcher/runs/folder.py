@@ -21,7 +21,7 @@ def create(planned: PlannedJob) -> RunDir:
     plan = planned.plan
     try:
         run = RunDir.create(Path(plan.run_dir), [spec.rank for spec in plan.local_ranks])
-        write_atomic(run.plan, (plan.to_json() + "\n").encode())
+        write_atomic(run.plan, (plan.to_json(masked=True) + "\n").encode())
         write_atomic(run.rank_table, plan.rank_table_json.encode())
         write_atomic(run.job_yaml, to_yaml(planned.config).encode())
     except OSError as error:

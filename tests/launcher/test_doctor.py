@@ -11,10 +11,11 @@ import tarfile
 from pathlib import Path
 
 import pytest
+import yaml
 from click.testing import CliRunner
 
-from launcher.checks import doctor, modules, network
-from launcher.checks.bundle import mask_environ, mask_text, write_bundle
+from launcher.checks import bundle, doctor, modules, network
+from launcher.checks.bundle import write_bundle
 from launcher.checks.finding import Finding
 from launcher.checks.machine import RecordingMachine
 from launcher.commands.doctor import doctor as command
@@ -313,7 +314,7 @@ def test_a_tool_that_hangs_is_given_up_and_not_asked_again(tmp_path: Path) -> No
     [("npu-smi-info-a2-910B3.txt", list(range(8))), ("npu-smi-info-a3-910C.txt", list(range(16)))],
 )
 def test_real_tables_give_every_device_its_physical_id(shared: Path, file: str, ids: list[int]) -> None:
-    chips, _ = parse_info((shared / "data" / "npu_samples" / file).read_text())
+    chips, _, _ = parse_info((shared / "data" / "npu_samples" / file).read_text())
     assert [chip.device_id for chip in chips] == ids
     assert {chip.health for chip in chips} == {"OK"}
 
@@ -334,10 +335,38 @@ def test_the_bundle_holds_the_answers_without_secrets_and_replaces_nothing(tmp_p
         write_bundle(path, machine, [])
 
 
-def test_masking_leaves_what_is_no_secret() -> None:
-    assert mask_environ({"RANK_ID": "3", "MY_TOKEN": "x"}) == {"MY_TOKEN": "***", "RANK_ID": "3"}
-    assert mask_text("vocab_file: /data/vocab.txt") == "vocab_file: /data/vocab.txt"
-    assert mask_text("Authorization: Bearer abc.def") == "Authorization: Bearer ***"
+PLANTED = {
+    "OBS_SK": "leak-1",
+    "DB_PWD": "leak-2 and leak-3, leak-4",
+    "MY_PASSWORD": "'leak-5' \"leak-6",
+    "SLACK_WEBHOOK_URL": "https://hooks.example.com/leak-7",
+    "http_proxy": "http://me:leak-8@proxy:80/",
+}
+
+
+def test_a_run_of_the_bundle_holds_no_secret_in_any_of_its_files(tmp_path: Path) -> None:
+    machine = RecordingMachine(PLANTED, str(tmp_path), folder=str(tmp_path))
+    texts = "".join(f"{name}={value}\n" for name, value in PLANTED.items())
+    documents = {
+        "plan.json": json.dumps({"ranks": [{"env": PLANTED, "argv": ["x", "--token", "leak-9"]}]}),
+        "train.yaml": yaml.safe_dump({"env": PLANTED, "args": {"hub_token": "leak-10"}}),
+        "result.json": json.dumps({"metrics": {"exact": 70.5}, "command": "x --api-key leak-11"}),
+        "events.jsonl": json.dumps({"data": PLANTED}) + "\n" + '{"data": {"DB_PWD": "leak-12 half',
+        "report.txt": texts + "  raised with password=leak-13, leak-14\n",
+        "rank_table.json": "{" + json.dumps(PLANTED),
+    }
+    for name, text in documents.items():
+        write(tmp_path, f"run/{name}", text)
+    os.mkfifo(str(tmp_path / "run" / "launcher.log.fifo"))
+    (tmp_path / "run" / "logs").mkdir()
+    (tmp_path / "run" / "logs" / "launcher.log").symlink_to(tmp_path / "run" / "launcher.log.fifo")
+    members = bundle._run_files(str(tmp_path / "run"))
+    assert not [name for name, text in members.items() if "leak" in text]
+    assert "70.5" in members["run/result.json"] and "http_proxy" in members["run/plan.json"]
+    assert "a link (expected a regular file)" in members["run/logs/launcher.log"]
+    write_bundle(str(tmp_path / "b.tgz"), machine, [Finding("x", "ok", "quotes leak-2 and leak-3, leak-4")])
+    with tarfile.open(str(tmp_path / "b.tgz")) as tar:
+        assert not [m for m in tar.getmembers() if b"leak" in tar.extractfile(m).read()]  # type: ignore[union-attr]
 
 
 def test_the_command_prints_json_and_its_exit_code_tells_of_errors(
