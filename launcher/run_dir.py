@@ -25,6 +25,13 @@ def write_atomic(path: Path, data: bytes) -> None:
         raise
 
 
+def is_at(descriptor: int, path: str) -> bool:
+    """Tell whether an open file is the one under a name."""
+    with suppress(OSError):
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+    return False
+
+
 class AppendedFile:
     """A file to which lines are appended; an error costs lines, and `last_error` names it."""
 
@@ -46,6 +53,10 @@ class AppendedFile:
             self._torn = os.write(self._descriptor, data) < len(data)
         except OSError as error:
             self.last_error = f"{self._path}: {error.strerror}"
+
+    def in_place(self) -> bool:
+        """Tell whether the file that is written is the one under its name: nobody has removed or moved it."""
+        return self._descriptor < 0 or is_at(self._descriptor, str(self._path))
 
     def close(self) -> None:
         """Close the file."""
@@ -74,13 +85,13 @@ class RunDir:
         return run
 
     def in_place(self) -> bool:
-        """Tell whether the folder that `create` made is where it was, neither moved nor removed."""
+        """Tell whether the folder that `create` made is under its name, neither moved nor removed."""
         with suppress(OSError):
             return self._here() == self._identity
         return False
 
     def _here(self) -> tuple[int, int]:
-        about = os.lstat(str(self.path))
+        about = os.stat(str(self.path))  # a folder that was moved to another disk may be linked here
         return about.st_dev, about.st_ino
 
     @property

@@ -10,6 +10,11 @@ from __future__ import annotations
 import os
 import time
 from contextlib import suppress
+from pathlib import Path
+
+from launcher.errors import ReadError
+from launcher.foreign import open_regular
+from launcher.run_dir import is_at
 
 RETRY = 5.0  # seconds until a full disk is tried again
 
@@ -29,7 +34,8 @@ class LogWriter:
             self._fail(error)
 
     def _open(self) -> None:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
+        # Without waiting for the reader of a FIFO, which another rank may have put there.
+        flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
         self._log = os.open(self.paths[0], flags, 0o600)
         self._index = os.open(self.paths[1], flags | os.O_APPEND, 0o600)
         self.size = os.lseek(self._log, 0, os.SEEK_END)
@@ -54,6 +60,10 @@ class LogWriter:
         if written:
             with suppress(OSError):
                 os.write(self._index, b"%d %s %d %d\n" % (time_ns, stream.encode(), start, written))
+
+    def in_place(self) -> bool:
+        """Tell whether what was written is under the log's name: nobody has removed or moved the file."""
+        return self._log < 0 or self.size == 0 or is_at(self._log, self.paths[0])
 
     def _fail(self, error: OSError) -> None:
         self.last_error = error.strerror or str(error)
@@ -88,6 +98,10 @@ class CappedLogWriter:
     @property
     def last_error(self) -> str:
         return next((part.last_error for part in [self._head, *self._parts] if part.last_error), "")
+
+    def in_place(self) -> bool:
+        """Tell whether what was written is under the log's name."""
+        return self._head.in_place()
 
     def append(self, stream: str, data: memoryview, time_ns: int) -> None:
         """Write a chunk where there is room for it; it may be cut in two."""
@@ -137,8 +151,8 @@ class CappedLogWriter:
         self._head.close()
 
     def _join(self, part: LogWriter) -> None:
-        with suppress(OSError, ValueError):
-            with open(part.paths[0], "rb") as log, open(part.paths[1], "rb") as index:
+        with suppress(OSError, ValueError, ReadError):
+            with open_regular(Path(part.paths[0])) as log, open_regular(Path(part.paths[1])) as index:
                 for line in index:
                     time_ns, stream, _, length = line.split()
                     self._head.append(stream.decode(), memoryview(log.read(int(length))), int(time_ns))
@@ -148,8 +162,8 @@ class CappedLogWriter:
 
 def _first_time(index: str) -> int:
     """Return the time of the first chunk, so that the line about what is left out is merged in its place."""
-    with suppress(OSError, ValueError, IndexError), open(index, "rb") as stream:
-        return int(stream.readline().split()[0])
+    with suppress(OSError, ValueError, IndexError, ReadError), open_regular(Path(index)) as stream:
+        return int(stream.readline(100).split()[0])
     return int(time.time() * 1e9)
 
 

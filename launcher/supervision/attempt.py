@@ -32,6 +32,7 @@ PARALLEL = 8  # ranks that are started side by side
 POLL = 0.3  # seconds between checks of the ranks' files
 SETTLE = 1.0  # seconds after a victim's failure in which another rank may report the cause
 DRAIN = 2.0  # seconds of silence in a pipe that some process still holds open
+PIPE_CHUNKS = 8  # chunks that a pipe may hold when its rank has ended
 NEVER = float("inf")
 
 
@@ -179,14 +180,24 @@ class Attempt:
             due = min(due, now + TEARDOWN_POLL)
         return max(0.0, due - now)
 
-    def _read(self, descriptor: int, rank: RankProcess, stream: str) -> None:
+    def _read(self, descriptor: int, rank: RankProcess, stream: str) -> bool:
+        """Read a chunk; return whether there was one."""
         data = self._reader.read(descriptor)
         if data is None:
-            return
+            return False
         if len(data) == 0:
             self._unregister(descriptor)
         elif rank.log is not None:
             rank.log.feed(stream, data)
+        return len(data) > 0
+
+    def _read_rest(self, rank: RankProcess) -> None:
+        """Read what a rank that has ended left in its pipes: its last words decide who failed."""
+        for key in list(self._selector.get_map().values()):
+            if key.data is not None and key.data[0] is rank:
+                for _ in range(PIPE_CHUNKS):  # a process that it left behind may write for ever
+                    if not self._read(key.fd, *key.data):
+                        break
 
     def _unregister(self, descriptor: int) -> None:
         self._pipes.discard(descriptor)
@@ -262,6 +273,7 @@ class Attempt:
     def _ended(self, rank: RankProcess, code: int) -> None:
         rank.code, rank.ended_ns = code, time.monotonic_ns()
         rank.seconds = self._clock.now() - rank.started
+        self._read_rest(rank)
         rank.read_last()
         if self._teardown.phase is Phase.RUNNING:
             with self._events.surviving("the search for lack of memory"):
@@ -333,15 +345,20 @@ class Attempt:
             for path in (self._folder.error(rank.rank), self._folder.heartbeat(rank.rank)):
                 with suppress(OSError):
                     os.unlink(f"{path}.tmp")  # the rank was killed while it wrote
-            if rank.log is not None:
-                self._close_log(rank.rank, rank.log)
+        self._close_logs()
         self._monitor.close()
         self._console.finish()
         self._selector.close()
 
-    def _close_log(self, rank: int, log: RankLog) -> None:
-        log.finish()
-        if log.last_error:
-            path = self._folder.log(rank)
-            text = f"rank {rank}: {log.bytes_lost} bytes of its output are not in {path}: {log.last_error}"
-            self._events.announce(text)
+    def _close_logs(self) -> None:
+        gone: list[str] = []
+        for rank in self._ranks:
+            if rank.log is not None:
+                path = self._folder.log(rank.rank)
+                gone += [] if rank.log.in_place() else [path.name]
+                rank.log.finish()
+                if rank.log.last_error:
+                    lost = f"{rank.log.bytes_lost} bytes of its output are not in {path}"
+                    self._events.announce(f"rank {rank.rank}: {lost}: {rank.log.last_error}")
+        if gone and self._folder.in_place():  # else the end of the run says so
+            self._events.announce(f"warning: {', '.join(gone)}: moved or removed while the ranks wrote")

@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 
+from launcher import foreign
+from launcher.errors import ReadError
 from launcher.logs.writer import open_log
 from launcher.run_dir import RunDir
 from launcher.ui.console import Console, StreamLines
 
 CHUNK = 1 << 18
 TAIL = 1 << 14  # bytes of a rank kept in memory for the report
+LAST = 1 << 17  # bytes of its log that are read when it has failed
 
 
 class RankLog:
@@ -22,7 +26,8 @@ class RankLog:
 
     def __init__(self, run: RunDir, rank: int, console: Console, limit: int = 0) -> None:
         self.rank, self._console = rank, console
-        self._files = open_log(str(run.log(rank)), str(run.index(rank)), limit)
+        self._path = run.log(rank)
+        self._files = open_log(str(self._path), str(run.index(rank)), limit)
         self._lines = {"o": StreamLines(), "e": StreamLines()}
         self.tail = b""
         self.size = 0  # bytes taken
@@ -37,6 +42,10 @@ class RankLog:
         """The number of bytes that are in no file."""
         return self._files.bytes_lost
 
+    def in_place(self) -> bool:
+        """Tell whether what was written is under the log's name: nobody has removed or moved the file."""
+        return self._files.in_place()
+
     def feed(self, stream: str, data: memoryview) -> None:
         """Store a chunk, and pass its lines to the console."""
         now = time.time()
@@ -50,6 +59,15 @@ class RankLog:
             return
         for line in self._lines[stream].feed(bytes(data)):
             self._console.line(self.rank, now, line)
+
+    def last(self) -> bytes:
+        """Return the last bytes of this attempt: those of the log, where it holds them all."""
+        if self.size > len(self.tail):
+            with suppress(OSError, ReadError), foreign.open_regular(self._path) as stream:
+                stream.seek(-min(self.size, LAST), os.SEEK_END)
+                found = stream.read(LAST)
+                return found if found.endswith(self.tail) else self.tail
+        return self.tail
 
     def finish(self) -> None:
         """Print the lines that have no end yet, and close the files."""

@@ -151,7 +151,7 @@ class EventLog:
     """The files in which a run is recorded; a full disk costs lines of them, never the run."""
 
     def __init__(self, run: RunDir, console: Console) -> None:
-        self._console = console
+        self._folder, self._console = run, console
         self._events, self._log = AppendedFile(run.events), AppendedFile(run.launcher_log)
         self._said: set[object] = set()
 
@@ -189,7 +189,9 @@ class EventLog:
 
     def close(self) -> None:
         """Close the files; name those that have been taken away meanwhile."""
-        for file in (self._events, self._log):
+        for path, file in ((self._folder.events, self._events), (self._folder.launcher_log, self._log)):
+            if not file.in_place() and self._folder.in_place():
+                self._console.say(f"npu-launch: warning: {path}: moved or removed while the run went on")
             file.close()
 
     def _first(self, key: object) -> bool:
