@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import tempfile
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Iterable
+from typing import Any, Iterable, Iterator
 
 
 def write_atomic(path: Path, data: bytes) -> None:
@@ -22,6 +23,18 @@ def write_atomic(path: Path, data: bytes) -> None:
     except BaseException:
         with suppress(OSError):  # its folder may be gone
             os.unlink(name)
+        raise
+
+
+@contextmanager
+def remove_on_error(path: Path) -> Iterator[None]:
+    """Leave nothing half made: remove a file or folder when what follows fails."""
+    try:
+        yield
+    except BaseException:
+        shutil.rmtree(str(path), ignore_errors=True)
+        with suppress(OSError):
+            path.unlink()
         raise
 
 
@@ -78,10 +91,11 @@ class RunDir:
         """Make the folder tree of this host's ranks with mode 0700. FileExistsError: it exists already."""
         path.parent.mkdir(parents=True, exist_ok=True)
         path.mkdir(mode=0o700)
-        run = cls(path)
-        for folder in (run.logs, run.checkpoints, *map(run.rank_dir, ranks)):
-            folder.mkdir(mode=0o700, parents=True)
-        run._identity = run._here()
+        with remove_on_error(path):
+            run = cls(path)
+            for folder in (run.logs, run.checkpoints, *map(run.rank_dir, ranks)):
+                folder.mkdir(mode=0o700, parents=True)
+            run._identity = run._here()
         return run
 
     def in_place(self) -> bool:
