@@ -11,7 +11,7 @@ import click
 
 from launcher import __version__
 from launcher.errors import LauncherError
-from launcher.output import discard, echo
+from launcher.output import discard, echo, open_closed_streams
 from rank_table.inventory import InventoryError
 from rank_table.model import RankTableError
 
@@ -60,6 +60,7 @@ class LazyGroup(click.Group):
 
     def main(self, args: Sequence[str] | None = None, *others: Any, **kwargs: Any) -> Any:
         """Run a command; turn every error into one line and its exit code."""
+        open_closed_streams()
         try:
             sys.exit(super().main(args, standalone_mode=False))
         except LauncherError as error:

@@ -36,6 +36,23 @@ def echo_document(text: str) -> None:
     _write(printable_json(text.rstrip("\n")) + "\n", err=False)
 
 
+def flush() -> None:
+    """Pass on what stdout and stderr still hold, as far as they take it."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            with suppress(OSError, ValueError):
+                stream.flush()
+
+
+def open_closed_streams() -> None:
+    """Open on /dev/null what the caller closed of stdin, stdout, stderr: no other file gets 0, 1 or 2."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+
+
 def discard(stream: IO[str]) -> None:
     """Let what is left in a stream that cannot be written go nowhere: Python flushes it once more at exit."""
     with suppress(OSError, ValueError):

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sys
 import traceback
 from contextlib import suppress
 from typing import Callable, Iterable
 
 from launcher.errors import LauncherError, PreflightError
-from launcher.output import echo
+from launcher.output import echo, flush
 from launcher.run_dir import RunDir
 from launcher.runs.locks import hold
 
@@ -25,8 +24,7 @@ def start(run: RunDir, devices: Iterable[int], body: Callable[[], int]) -> int:
     Raises:
         PreflightError: a device is in use. LauncherError: the background process ended before the run began.
     """
-    sys.stdout.flush()
-    sys.stderr.flush()
+    flush()
     reading, writing = os.pipe()
     try:
         pid = os.fork()
@@ -72,9 +70,7 @@ def _background(run: RunDir, devices: Iterable[int], body: Callable[[], int], wr
         _answer(writing, {"kind": type(error).__name__, "text": f"{type(error).__name__}: {error}"})
         echo(*traceback.format_exc().splitlines(), err=True)
     finally:
-        with suppress(Exception):
-            sys.stdout.flush()
-            sys.stderr.flush()
+        flush()
         os._exit(code)
 
 

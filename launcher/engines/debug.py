@@ -6,10 +6,12 @@ import os
 import runpy
 import sys
 import traceback
+from typing import NoReturn
 
 from launcher.errors import UsageError
-from launcher.output import echo
+from launcher.output import echo, flush
 from launcher.plan.model import Plan, RankSpec
+from launcher.process.spawn import exec_error
 
 
 def debug(plan: Plan) -> int:
@@ -20,18 +22,27 @@ def debug(plan: Plan) -> int:
 
     Raises:
         UsageError: the plan uses another interpreter.
+        NotFoundError, NotExecutableError: the command cannot be executed.
     """
     spec = plan.ranks[0]
     words = _python_words(spec)
     os.chdir(spec.cwd)
     if not words:
-        sys.stdout.flush()
-        os.execve(spec.argv[0], list(spec.argv), dict(spec.env))
+        _execute(spec)
     if os.path.realpath(spec.argv[0]) != os.path.realpath(sys.executable):
         raise UsageError(f"--debug: runs in {sys.executable} only; leave `python:` out")
     os.environ.clear()
     os.environ.update(spec.env)
     return _run(words)
+
+
+def _execute(spec: RankSpec) -> NoReturn:
+    flush()
+    try:
+        os.execve(spec.argv[0], list(spec.argv), dict(spec.env))
+    except OSError as error:
+        problem = {"path": spec.argv[0], "errno": error.errno, "text": error.strerror}
+        raise exec_error(spec, problem) from None
 
 
 def _python_words(spec: RankSpec) -> list[str]:

@@ -99,7 +99,7 @@ def wait_for_exec(forked: ForkedRank) -> Child:
         os.waitpid(forked.pid, 0)
         os.close(out)
         os.close(err)
-        raise _exec_error(forked.spec, json.loads(problem.decode()))
+        raise exec_error(forked.spec, json.loads(problem.decode()))
     for descriptor in (out, err):
         os.set_blocking(descriptor, False)
         with suppress(OSError):  # beyond fs.pipe-user-pages-soft the kernel keeps its 64 KB
@@ -149,7 +149,8 @@ def _reset_signals() -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
-def _exec_error(spec: RankSpec, problem: dict[str, Any]) -> LauncherError:
+def exec_error(spec: RankSpec, problem: dict[str, Any]) -> LauncherError:
+    """Make the error of a program that cannot be executed, from `path`, `errno` and `text`."""
     text = f"rank {spec.rank}: {problem['path']}: {os.strerror(problem['errno'])}"
     if problem["errno"] == errno.E2BIG:
         return NotExecutableError(text + "; shorten its environment or its arguments (128 KiB each at most)")
