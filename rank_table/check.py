@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-import stat
 from typing import Any, Mapping
 
+from rank_table import files
 from rank_table.inventory import CHIPS
 from rank_table.rules import document_kind, host_and_process, legacy, recommendations, syntax, v1, v1_1, v2
 from rank_table.rules.finding import ERROR, WARNING, Report, RuleFinding
 from rank_table.rules.super_pods import super_pods
-from rank_table.table import RankTable, RankTableError
+from rank_table.table import LONGEST, RankTable, RankTableError
 
 __all__ = ["ERROR", "WARNING", "RuleFinding", "check", "check_file", "check_host", "check_process", "worst"]
 
@@ -36,13 +36,12 @@ def check(
 def check_file(path: str, chip: str = "", environ: Mapping[str, str] | None = None) -> list[RuleFinding]:
     """Check a file: its name as HCCL requires it, then its text. OSError: it cannot be read."""
     report = _report(chip, environ)
-    _check_name(path, report)
-    with open(path, "rb") as stream:
-        if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
-            report.error("file.kind", "", path, "not a regular file", "give a file, or - for stdin")
-            return report.done()
-        text = stream.read(syntax.LONGEST + 1)
-    _check_text(text, report)
+    if not files.is_pipe(path):  # what a shell makes of <(command) has no name that HCCL would read
+        _check_name(path, report)
+    if files.is_device(path):
+        report.error("file.kind", "", path, "not a regular file", "give a file, or - for stdin")
+        return report.done()
+    _check_text(files.read_bytes(path, LONGEST), report)
     return report.done()
 
 

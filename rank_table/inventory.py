@@ -24,6 +24,7 @@ class Device:
     ASCEND_DEVICE_ID; `visible_index` is the position in ASCEND_RT_VISIBLE_DEVICES, -1 when that is not
     set; `npu_id` and `chip_id` are npu-smi's numbers, -1 when unknown. `origin` names the
     source of each value. `levels` are the network levels of an Ascend 950, as its documents write them.
+    `memory` and `holders` are what npu-smi shows at this moment, for a person to read.
     """
 
     device_id: int
@@ -38,6 +39,8 @@ class Device:
     cores: str = ""
     local_id: int = -1
     levels: tuple[Mapping[str, Any], ...] = field(default=(), hash=False)
+    memory: str = field(default="", compare=False)
+    holders: tuple[str, ...] = field(default=(), compare=False)
     origin: Mapping[str, str] = field(default_factory=dict, hash=False, compare=False)
 
     def know(self, source: str, **values: Any) -> Device:

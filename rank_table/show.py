@@ -74,8 +74,11 @@ def show_inventory(inventory: Inventory, numbers: Sequence[Row], explain: bool) 
         rows = numbers[first : first + count]
         first += count
         if rows:
-            more = [(d.device_ip, d.super_device_id, d.health, d.cores) for d in host.devices]
-            titles = (*numbers[0], "ADDRESS", "SUPER DEVICE", "HEALTH", "CPUS")
+            more = [
+                (d.device_ip, d.super_device_id, d.health, d.cores, d.memory, ", ".join(d.holders))
+                for d in host.devices
+            ]
+            titles = (*numbers[0], "ADDRESS", "SUPER DEVICE", "HEALTH", "CPUS", "MEMORY", "HELD BY")
             full = _without_empty([titles, *((*row, *facts_) for row, facts_ in zip(rows, more))])
             parts.append(columns(full))
         if explain:

@@ -10,11 +10,13 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import Any, Iterable, Mapping, Sequence
 
+from rank_table import files
 from rank_table.inventory import Host, natural
 from rank_table.model import Rank, RankTableError, Server, SuperPod
 from rank_table.read import read
 
 __all__ = ["Rank", "RankTable", "RankTableError", "Server", "SuperPod", "parse_json"]
+LONGEST = 40 << 20  # bytes; HCCL refuses longer tables
 
 
 @dataclass(frozen=True)
@@ -82,12 +84,11 @@ class RankTable:
     def load(cls, path: str) -> RankTable:
         """Read a file. RankTableError: it cannot be read, or is not a table."""
         try:
-            with open(path, encoding="utf-8-sig") as stream:
-                return cls.loads(stream.read())
-        except (OSError, UnicodeDecodeError) as error:
-            raise RankTableError(f"{path}: {error}") from None
+            return cls.loads(files.text(path, LONGEST))
         except RankTableError as error:
             raise RankTableError(f"{path}: {error}") from None
+        except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+            raise RankTableError(f"{path}: {files.reason(error)}") from None
 
     @classmethod
     def loads(cls, text: str) -> RankTable:
@@ -156,7 +157,7 @@ class RankTable:
 def parse_json(text: str) -> Any:
     """Parse standard JSON, as HCCL's parser does. RankTableError: with line and column."""
     try:
-        return json.loads(text, parse_constant=_no_constant, parse_int=_integer)
+        return json.loads(text, parse_constant=_no_constant, parse_int=short_integer)
     except json.JSONDecodeError as error:
         raise RankTableError(f"line {error.lineno} column {error.colno}: {error.msg}") from None
     except RecursionError:
@@ -167,7 +168,8 @@ def _no_constant(name: str) -> Any:
     raise RankTableError(f"{name} is not JSON")
 
 
-def _integer(digits: str) -> int:
+def short_integer(digits: str) -> int:
+    """Read a whole number of a document. RankTableError: one that no field has."""
     if len(digits) > 20:  # long numbers take quadratic time in Python, and no field has one
         raise RankTableError(f"a number of {len(digits)} digits")
     return int(digits)
@@ -187,7 +189,9 @@ def _complete(ranks: Sequence[Rank], layout: str) -> None:
         place = f"device {rank.device_id} of {rank.server_id}"
         if layout == "2.0" and (not rank.levels or rank.local_id < 0):
             raise RankTableError(
-                f"{place}: 2.0 needs local_id and network levels (from /etc/hccl_rootinfo.json)"
+                f"{place}: no local_id and network levels, which 2.0 needs; the driver of an Ascend 950 "
+                "writes them to /etc/hccl_rootinfo.json, and `npu-launch inventory --json` there puts them "
+                "into an inventory file (in a container, mount the host's file)"
             )
         if layout == "1.2" and not rank.super_device_id:
             raise RankTableError(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from typing import Callable
 
-from rank_table.table import RankTable, RankTableError
+from rank_table import files
+from rank_table.table import LONGEST, RankTable, RankTableError, parse_json
 
 MINDCLUSTER = "/user/serverid/devindex/config/hccl.json"
 MODELARTS = "/user/config/jobstart_hccl.json"
@@ -63,15 +63,12 @@ def wait_for(
 def _look(path: str) -> tuple[str, str]:
     """Read the file: (text, "") when it is completed, else ("", its state)."""
     try:
-        with open(path, encoding="utf-8-sig") as stream:
-            text = stream.read()
-    except OSError as error:
-        return "", str(error.strerror)
-    except UnicodeDecodeError:
-        return "", "not UTF-8"
+        text = files.text(path, LONGEST)
+    except (OSError, ValueError) as error:
+        return "", files.reason(error)
     try:
-        document = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        document = parse_json(text)
+    except RankTableError as error:
         return "", f"not JSON ({str(error)[:80]})" if text.strip() else "empty"
     status = document.get("status") if isinstance(document, dict) else None
     if status in ("completed", None):  # without a status there is nothing to wait for

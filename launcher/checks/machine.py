@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Callable, Iterable, Mapping, Sequence
 
 from launcher.checks.finding import Finding
+from rank_table.inventory import natural
 from rank_table.sources import dev_nodes
-from rank_table.sources.tools import Machine
+from rank_table.sources.tools import Machine, ToolResult
 
 TOOL_TIMEOUT = 20.0  # seconds; npu-smi needs one to three on a busy server
 
@@ -22,7 +23,8 @@ class RecordingMachine(Machine):
     folder: str = "."  # where the user typed the command
     paths: Sequence[str] = ()  # where Python packages are looked for
     python: tuple[int, int] = (sys.version_info[0], sys.version_info[1])
-    answers: dict[str, str] = field(default_factory=dict)
+    answers: dict[str, str] = field(default_factory=dict)  # file or command -> what it says
+    results: dict[str, ToolResult] = field(default_factory=dict)
 
     def read(self, name: str) -> str:
         """Return a file's text, or "" when it cannot be read."""
@@ -33,15 +35,26 @@ class RecordingMachine(Machine):
 
     def newest(self, pattern: str) -> str:
         """Return the text of the last file that matches a pattern, or ""."""
-        found = sorted(Path(self.root).glob(pattern.lstrip("/")))
-        return self.read("/" + str(found[-1].relative_to(self.root))) if found else ""
+        found = self.matching(pattern)
+        return self.read(found[-1]) if found else ""
+
+    def matching(self, pattern: str) -> list[str]:
+        """List the files and folders that match a pattern, in the order of the numbers in their names."""
+        found = (str(path.relative_to(self.root)) for path in Path(self.root).glob(pattern.lstrip("/")))
+        return ["/" + name for name in sorted(found, key=natural)]
+
+    def ask_all(self, tool: str, calls: Sequence[Sequence[str]]) -> list[ToolResult]:
+        """Run a tool as Machine does, but no command twice."""
+        commands = [" ".join((tool, *call)) for call in calls]
+        fresh = {command: call for command, call in zip(commands, calls) if command not in self.answers}
+        for command, result in zip(fresh, super().ask_all(tool, list(fresh.values()))):
+            self.results[command] = result
+            self.answers[command] = result.text or result.problem
+        return [self.results.get(command) or ToolResult(self.answers[command]) for command in commands]
 
     def output(self, tool: str, *arguments: str) -> str:
         """Return what a tool prints, or "" when it is missing, fails or hangs."""
-        command = " ".join((tool, *arguments))
-        if command not in self.answers:
-            self.answers[command] = self.ask(tool, *arguments).text
-        return self.answers[command]
+        return self.ask(tool, *arguments).text
 
     def packages(self) -> dict[str, str]:
         """Map each installed Python package to its version, without importing any.

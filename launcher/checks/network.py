@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from typing import Iterable
+from typing import Iterable, Sequence
 
 from launcher.checks.finding import ERROR, OK, WARNING, Finding
 from launcher.checks.machine import Check, RecordingMachine
 from rank_table.ranges import spell
+from rank_table.sources import chips as view
 from rank_table.sources import hccn
 from rank_table.sources.dev_nodes import device_ids
-from rank_table.sources.npu_smi import parse_info, parse_spod
+from rank_table.sources.npu_smi import parse_spod
 
 
 def check_addresses(machine: RecordingMachine) -> Iterable[Finding]:
@@ -19,15 +20,18 @@ def check_addresses(machine: RecordingMachine) -> Iterable[Finding]:
     ids = device_ids(machine)
     if not ids:
         return
-    configured = hccn.parse_conf(machine.read(hccn.CONF))
-    found = {n: configured[n][0] if n in configured else _asked(machine, n) for n in ids}
-    problems = [*_missing(machine, found), *_twice(found), *_stale(machine, found)]
+    addressed, reasons = hccn.addresses(machine, ids)
+    found = {number: addressed.get(number, ("", ""))[0] for number in ids}
+    faults = [reason for reason in reasons if reason.startswith(hccn.CONF)]
+    todo = "correct it: `hccn_tool -i N -ip -s address A.B.C.D netmask 255.255.255.0` writes the file"
+    problems = [Finding("device IPs", WARNING, fault, todo) for fault in faults]
+    problems += [*_missing(machine, found, reasons), *_twice(found), *_stale(machine, found)]
     yield from problems
     if not problems and all(found.values()):
         yield Finding("device IPs", OK, ", ".join(found[number] for number in ids))
 
 
-def _missing(machine: RecordingMachine, found: dict[int, str]) -> Iterable[Finding]:
+def _missing(machine: RecordingMachine, found: dict[int, str], reasons: Sequence[str]) -> Iterable[Finding]:
     missing = [number for number, address in found.items() if not address]
     if not missing or "hccn_tool" in machine.unresponsive_tools:  # which has a finding of its own
         return
@@ -37,6 +41,9 @@ def _missing(machine: RecordingMachine, found: dict[int, str]) -> Iterable[Findi
         yield Finding("device IPs", WARNING, what + "; a job on several servers needs them", todo)
     else:
         yield Finding("device IPs", ERROR, what, todo)
+    for reason in reasons:
+        if not reason.startswith(hccn.CONF):
+            yield Finding("device IPs", WARNING, reason, "run the command by hand")
 
 
 def _twice(found: dict[int, str]) -> Iterable[Finding]:
@@ -62,7 +69,7 @@ def _asked(machine: RecordingMachine, number: int) -> str:
 
 
 def _generation(machine: RecordingMachine) -> str:
-    return parse_info(machine.output("npu-smi", "info"))[1]
+    return view.look(machine).generation
 
 
 def _states(machine: RecordingMachine, query: str, pattern: str) -> dict[int, str]:
@@ -110,7 +117,8 @@ def check_tls(machine: RecordingMachine) -> Iterable[Finding]:
 
 def check_super_pod(machine: RecordingMachine) -> Iterable[Finding]:
     """An A3 belongs to a super pod; a rank table of several A3 servers needs the SDID of every device."""
-    chips, generation = parse_info(machine.output("npu-smi", "info"))
+    seen = view.look(machine)
+    chips, generation = seen.chips, seen.generation
     if generation != "A3" or not chips:
         return
     query = ("npu-smi", "info", "-t", "spod-info", "-i")

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from typing import Iterable, Sequence
 
+from launcher.checks import device_state
 from launcher.checks.finding import ERROR, OK, WARNING, Finding
 from launcher.checks.machine import Check, RecordingMachine, has_npu
 from rank_table.ranges import spell
+from rank_table.sources import chips as view
 from rank_table.sources.dev_nodes import device_ids
-from rank_table.sources.npu_smi import SmiChip, parse_info
+from rank_table.sources.npu_smi import SmiChip
 
 
 def check_devices(machine: RecordingMachine) -> Iterable[Finding]:
@@ -19,24 +21,29 @@ def check_devices(machine: RecordingMachine) -> Iterable[Finding]:
             "devices", OK, "no NPU on this machine: jobs run on virtual CPU devices (--backend cpu)"
         )
         return
-    nodes, (chips, generation) = device_ids(machine), parse_info(machine.output("npu-smi", "info"))
+    nodes, seen = device_ids(machine), view.look(machine)
     if not nodes:
         todo = "load the driver; in a container pass the devices in"
         yield Finding("devices", ERROR, "no /dev/davinciN", todo)
-    if not chips:
-        todo = "`npu-smi info` must work for this user (group HwHiAiUser); the driver may not be loaded"
-        yield Finding("npu-smi", WARNING, "no table of devices in its output", todo)
-        return
-    kind = f" ({generation})" if generation else ""
-    names = f"{spell(nodes) or 'none'}, npu-smi shows {len(chips)}: {chips[0].name}{kind}"
-    hidden = "a container sees only the devices passed in; choose from those"
-    if len(nodes) == len(chips):
-        yield Finding("devices", OK, f"/dev/davinci {names}")
-    else:
-        yield Finding("devices", WARNING, f"/dev/davinci {names}", hidden)
     yield from _access(machine, nodes)
-    yield from _health(chips)
-    yield from _holders(chips)
+    todo = "`npu-smi info` must work for this user (group HwHiAiUser), with the driver loaded"
+    yield from (Finding("npu-smi", WARNING, problem, todo) for problem in seen.problems)
+    if not seen.known:
+        return
+    yield _counted(nodes, seen)
+    yield from _health(seen.chips)
+    yield from _holders(seen.chips)
+
+
+def _counted(nodes: Sequence[int], seen: view.View) -> Finding:
+    """Compare the device nodes with the devices that npu-smi shows."""
+    kind = f" ({seen.generation})" if seen.generation else ""
+    names = f"{spell(nodes) or 'none'}, npu-smi shows {len(seen.chips)}: {seen.chips[0].name}{kind}"
+    shown = sorted(chip.device_id for chip in seen.chips)
+    if shown == list(nodes):
+        return Finding("devices", OK, f"/dev/davinci {names}")
+    todo = "a container sees only the devices passed in; choose from those"
+    return Finding("devices", WARNING, f"/dev/davinci {names}, as device {spell(shown)}", todo)
 
 
 def _access(machine: RecordingMachine, nodes: Sequence[int]) -> Iterable[Finding]:
@@ -48,11 +55,8 @@ def _access(machine: RecordingMachine, nodes: Sequence[int]) -> Iterable[Finding
 
 
 def _health(chips: Sequence[SmiChip]) -> Iterable[Finding]:
-    ill = [chip for chip in chips if chip.health != "OK"]
-    for chip in ill:
-        command = f"`npu-smi info -t health -i {chip.npu_id} -c {chip.chip_id}`"
-        todo = f"{command} shows the error code; leave the device out of --devices"
-        yield Finding("health", ERROR, f"device {chip.device_id} is {chip.health}", todo)
+    ill = list(device_state.health(chips))
+    yield from (Finding("health", *problem) for problem in ill)
     if not ill:
         yield Finding("health", OK, "all OK")
 
@@ -61,8 +65,12 @@ def _holders(chips: Sequence[SmiChip]) -> Iterable[Finding]:
     held = [chip for chip in chips if chip.processes]
     for chip in held:
         todo = "end the process, or choose other devices; a killed run may leave child processes"
-        names = ", ".join(map(str, chip.processes))
-        yield Finding("holders", WARNING, f"device {chip.device_id}: {names}", todo)
+        what = f"device {chip.device_id}: {', '.join(map(str, chip.processes))}"
+        if chip.total > 0:
+            what += f"; {chip.used:,} of {chip.total:,} MB of its memory are taken"
+        yield Finding("holders", WARNING, what, todo)
+    lost = list(device_state.memory(chips))
+    yield from (Finding("memory", *problem) for problem in lost)
     if not held:
         yield Finding("holders", OK, "no process on any device")
 

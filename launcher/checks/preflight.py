@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Callable, Iterator, Mapping, Sequence, Tuple
 
+from launcher.checks import device_state
 from launcher.checks.finding import ERROR, WARNING, Finding
 from launcher.checks.machine import TOOL_TIMEOUT
 from launcher.config.job import JobConfig
@@ -16,8 +17,9 @@ from launcher.runs import locks
 from launcher.text import did_you_mean
 from rank_table.inventory import InventoryError
 from rank_table.ranges import spell
-from rank_table.sources.npu_smi import SmiChip, parse_info
-from rank_table.sources.tools import Machine, ToolResult
+from rank_table.sources import chips as view
+from rank_table.sources.npu_smi import SmiChip
+from rank_table.sources.tools import Machine
 from rank_table.table import RankTable
 
 if TYPE_CHECKING:
@@ -37,7 +39,7 @@ class Subject:
     config: JobConfig
     table: RankTable
     machine: Machine
-    smi_result: ToolResult | None = None
+    seen: view.View | None = None
 
     @property
     def npu(self) -> bool:
@@ -49,11 +51,11 @@ class Subject:
         return self.plan.local_ranks[0].env if self.plan.local_ranks else os.environ
 
     @property
-    def npu_smi(self) -> ToolResult:
-        """The result of `npu-smi info`, which runs once."""
-        if self.smi_result is None:
-            self.smi_result = self.machine.ask("npu-smi", "info")
-        return self.smi_result
+    def view(self) -> view.View:
+        """What npu-smi shows; it runs once."""
+        if self.seen is None:
+            self.seen = view.look(self.machine)
+        return self.seen
 
     @property
     def devices(self) -> set[int]:
@@ -142,46 +144,46 @@ def _of_rule(finding: RuleFinding) -> tuple[str, str, str]:
 
 
 def _chips(subject: Subject) -> list[SmiChip]:
-    chips = parse_info(subject.npu_smi.text)[0] if subject.npu else []
-    return [chip for chip in chips if chip.device_id in subject.devices]
+    return subject.view.of(sorted(subject.devices)) if subject.npu and subject.view.known else []
 
 
 def health(subject: Subject) -> Problems:
-    """The health of every device must be OK in npu-smi's table."""
+    """The health of every device must be OK, or merely a warning, in npu-smi's table."""
+    if not subject.npu:
+        return
     chips = _chips(subject)
-    if subject.npu and not chips:
-        why = subject.npu_smi.problem or "npu-smi info: no table of these devices"
-        yield WARNING, f"{why}; health and holders of the devices are not known", ""
-    for chip in chips:
-        if chip.health != "OK":
-            command = f"`npu-smi info -t health -i {chip.npu_id} -c {chip.chip_id}`"
-            todo = f"{command} shows why; leave it out of --devices"
-            yield ERROR, f"device {chip.device_id} is {chip.health}", todo
+    unseen = sorted(subject.devices - {chip.device_id for chip in chips})
+    reasons = subject.view.problems or (f"npu-smi info shows no device {spell(unseen)}",)
+    if unseen or not subject.view.known:
+        unknown = f"health and holders of device {spell(unseen)} are not known"
+        yield WARNING, f"{'; '.join(reasons)}; {unknown}", ""
+    yield from device_state.health(chips)
 
 
 def occupied(subject: Subject) -> Problems:
     """No other process may use a device: npu-smi lists them, and so does an open /dev/davinciN."""
     if not subject.npu:
         return
-    for device, pids in sorted(_users(subject).items()):
-        for pid in sorted(pids - {os.getpid()}):
-            what = f"device {device} is in use by {procfs.describe(pid)}"
-            yield ERROR, what, "end it, or choose other --devices"
+    for device, holders in sorted(_users(subject).items()):
+        for holder in holders:
+            yield ERROR, f"device {device} is in use by {holder}", "end it, or choose other --devices"
+    yield from device_state.memory(_chips(subject))
 
 
-def _users(subject: Subject) -> dict[int, set[int]]:
-    found: dict[int, set[int]] = {}
+def _users(subject: Subject) -> dict[int, list[str]]:
+    """Describe the processes that use each device, each once."""
+    found: dict[int, dict[str, None]] = {}
     for chip in _chips(subject):
         for process in chip.processes:
-            found.setdefault(chip.device_id, set()).add(process.pid)
+            found.setdefault(chip.device_id, {})[device_state.holder(process)] = None
     nodes = {
         os.path.realpath(subject.machine.path(f"/dev/davinci{device}")): device for device in subject.devices
     }
     for pid in procfs.pids():
-        for path in procfs.open_files(pid):
+        for path in procfs.open_files(pid) if pid != os.getpid() else ():
             if path in nodes:
-                found.setdefault(nodes[path], set()).add(pid)
-    return found
+                found.setdefault(nodes[path], {})[procfs.describe(pid)] = None
+    return {device: list(holders) for device, holders in found.items()}
 
 
 def lock(subject: Subject) -> Problems:

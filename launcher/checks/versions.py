@@ -4,43 +4,54 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Iterable
+from dataclasses import dataclass
+from typing import Iterable, Mapping, Sequence
 
 from launcher.checks.finding import ERROR, OK, WARNING, Finding
 from launcher.checks.machine import Check, RecordingMachine, has_npu
+from rank_table.sources import install
 
+# Where CANN 5 to 9 say their version, below their folder: toolkit and nnae, then parts of them.
 CANN_FILES = (
-    "/usr/local/Ascend/cann/*/ascend_toolkit_install.info",
-    "/usr/local/Ascend/ascend-toolkit/latest/*/ascend_toolkit_install.info",
-    "/usr/local/Ascend/ascend-toolkit/latest/ascend_toolkit_install.info",
-    "/usr/local/Ascend/nnae/latest/*/ascend_nnae_install.info",
-    "/usr/local/Ascend/nnae/latest/ascend_nnae_install.info",
+    "ascend_toolkit_install.info",
+    "*/ascend_toolkit_install.info",
+    "ascend_nnae_install.info",
+    "*/ascend_nnae_install.info",
+    "version.cfg",
+    "share/info/*/version.info",
+    "*/version.info",
+    "version.info",
 )
+# Installations below /usr/local/Ascend and the like; "latest" and "cann" are links to the newest.
+CANN_FOLDERS = ("ascend-toolkit/latest", "cann", "nnae/latest", "ascend-toolkit/*", "cann-*", "nnae/*")
 # Adapter -> (TensorFlow it was built for, Pythons it has a wheel for, the release in words).
 ADAPTERS: dict[str, tuple[str, tuple[tuple[int, int], ...], str]] = {
     "npu_bridge": ("1.15.", ((3, 7),), "TensorFlow 1.15 on Python 3.7"),
     "npu_device": ("2.6.5", ((3, 7), (3, 8), (3, 9)), "TensorFlow 2.6.5 on Python 3.7 to 3.9"),
 }
-SOURCED = ("ASCEND_HOME_PATH", "ASCEND_TOOLKIT_HOME", "ASCEND_OPP_PATH")  # set by set_env.sh
+SOURCED = (*install.HOMES, "ASCEND_OPP_PATH")  # set by set_env.sh
 TENSORFLOWS = ("tensorflow", "tensorflow_cpu", "tensorflow_aarch64", "intel_tensorflow")
 
 
-def _values(text: str) -> dict[str, str]:
-    """Read `key=value` lines."""
-    pairs = (line.split("=", 1) for line in text.splitlines() if "=" in line)
-    return {key.strip(): value.strip() for key, value in pairs}
+def _version_info(machine: RecordingMachine, part: str) -> dict[str, str]:
+    """Read the version.info of `driver` or `firmware`, wherever the driver's installer put it."""
+    for root in install.roots(machine.environ, machine.read):
+        found = install.values(machine.read(f"{root}/{part}/version.info"))
+        if found:
+            return found
+    return {}
 
 
 def check_driver(machine: RecordingMachine) -> Iterable[Finding]:
     """Show the driver's version, and compare the firmware with the range that the driver supports."""
-    driver = _values(machine.read("/usr/local/Ascend/driver/version.info"))
-    firmware = _values(machine.read("/usr/local/Ascend/firmware/version.info"))
+    driver, firmware = _version_info(machine, "driver"), _version_info(machine, "firmware")
     if not driver:
         if has_npu(machine):
+            places = [f"{root}/driver/version.info" for root in install.roots(machine.environ, machine.read)]
             yield Finding(
                 "driver",
                 WARNING,
-                "/usr/local/Ascend/driver/version.info cannot be read",
+                f"{' and '.join(places)} cannot be read",
                 "install the driver; in a container mount /usr/local/Ascend/driver",
             )
         return
@@ -68,32 +79,59 @@ def _numbers(version: str) -> list[int]:
     return [int(number) for number in re.findall(r"\d+", version)]
 
 
+@dataclass(frozen=True)
+class Cann:
+    """A CANN installation: its folder, the package's name, version and inner version as far as known."""
+
+    folder: str
+    name: str
+    version: str
+    inner: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.version} in {self.folder}"
+
+
+def _cann_in(machine: RecordingMachine, folder: str) -> Cann | None:
+    """Read what an installation says of its version; None when the folder has none."""
+    for pattern in CANN_FILES:
+        said = install.values(machine.newest(f"{folder}/{pattern}"))
+        # version.cfg: runtime_running_version=[7.5.0.1.129:8.0.0]
+        running = next((text for key, text in said.items() if key.endswith("running_version")), "")
+        version = said.get("version") or said.get("Version") or running.strip("[]").rpartition(":")[2]
+        if version:
+            name = said.get("package_name", "CANN")
+            return Cann(folder, name, version.strip("[]"), said.get("innerversion", ""))
+    return None
+
+
+def installed(machine: RecordingMachine) -> list[Cann]:
+    """List CANN installations, first the one a rank would use: that of the environment, else `latest`."""
+    named = list(dict.fromkeys(install.homes(machine.environ).values()))
+    roots = install.roots(machine.environ, machine.read)
+    folders = [f for root in roots for pattern in CANN_FOLDERS for f in machine.matching(f"{root}/{pattern}")]
+    found: dict[str, Cann] = {}
+    for folder in [*named, *folders]:
+        cann = _cann_in(machine, folder)
+        if cann is not None:
+            found.setdefault(os.path.realpath(machine.path(folder)), cann)
+    return list(found.values())
+
+
 def check_cann(machine: RecordingMachine) -> Iterable[Finding]:
     """Show CANN, whether the driver lists its release, and whether its set_env.sh was sourced."""
-    driver = _values(machine.read("/usr/local/Ascend/driver/version.info"))
-    text = next(filter(None, (machine.newest(pattern) for pattern in CANN_FILES)), "")
-    cann = _values(text)
-    if not cann:
+    every = installed(machine)
+    yield from _homes(machine, every)
+    if not every:
         if has_npu(machine):
             yield Finding(
                 "CANN",
                 WARNING,
-                "no toolkit or nnae found below /usr/local/Ascend",
+                f"no toolkit or nnae found below {' or '.join(install.roots(machine.environ, machine.read))}",
                 "install Ascend-cann-toolkit, or name its set_env.sh in ascend_env:",
             )
         return
-    inner, fitting = cann.get("innerversion", ""), driver.get("compatible_version", "")
-    listed = re.findall(r"V\d+R\d+C\d+", fitting)
-    what = f"{cann.get('package_name', 'CANN')} {cann.get('version', '?')}"
-    if listed and not any(inner.startswith(release) for release in listed):
-        yield Finding(
-            "CANN",
-            WARNING,
-            f"{what} ({inner}) is not a release that driver {driver.get('Version', '?')} lists",
-            "upgrade driver and firmware to the CANN release (mixed releases cause 507033 and E30006)",
-        )
-    else:
-        yield Finding("CANN", OK, what)
+    yield _fits_driver(every, _version_info(machine, "driver"))
     if not any(name in machine.environ for name in SOURCED):
         yield Finding(
             "CANN environment",
@@ -101,6 +139,32 @@ def check_cann(machine: RecordingMachine) -> Iterable[Finding]:
             "set_env.sh has not been sourced in this shell",
             "`source <CANN>/set_env.sh`, or name it in ascend_env: of the YAML",
         )
+
+
+def _homes(machine: RecordingMachine, every: Sequence[Cann]) -> Iterable[Finding]:
+    """Name a variable of set_env.sh that leads to no installation: ranks load their libraries from there."""
+    known = {cann.folder for cann in every}
+    real = {os.path.realpath(machine.path(folder)) for folder in known}
+    for name, folder in install.homes(machine.environ).items():
+        if os.path.realpath(machine.path(folder)) not in real:
+            what = f"{name}={folder} has no CANN installation"
+            todo = "source the set_env.sh of one that is there"
+            yield Finding("CANN environment", WARNING, what, todo)
+
+
+def _fits_driver(every: Sequence[Cann], driver: Mapping[str, str]) -> Finding:
+    used, others = every[0], every[1:]
+    listed = re.findall(r"V\d+R\d+C\d+", driver.get("compatible_version", ""))
+    if used.inner and listed and not any(used.inner.startswith(release) for release in listed):
+        return Finding(
+            "CANN",
+            WARNING,
+            f"{used} ({used.inner}) is not a release that driver {driver.get('Version', '?')} lists",
+            "upgrade driver and firmware to the CANN release (mixed releases cause 507033 and E30006)",
+        )
+    return Finding(
+        "CANN", OK, "; also here: ".join([str(used), *([", ".join(map(str, others))] if others else [])])
+    )
 
 
 def check_adapter(machine: RecordingMachine) -> Iterable[Finding]:

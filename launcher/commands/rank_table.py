@@ -11,10 +11,11 @@ import click
 
 from launcher.commands import table_files as tables
 from launcher.output import echo, echo_json, echo_text
+from rank_table import files
 from rank_table.convert import TARGETS, convert
 from rank_table.inventory import Host
 from rank_table.rules.finding import RuleFinding
-from rank_table.table import RankTable
+from rank_table.table import RankTable, RankTableError
 from rank_table.table import merge as merge_tables
 
 UNREADABLE = 2
@@ -139,17 +140,17 @@ def _checked(path: str, chip: str) -> tuple[list[RuleFinding], RankTable | None,
     """Check one file, "-" for stdin: (findings, the table if it has no errors, why it cannot be read)."""
     from rank_table.check import check, check_file, worst
 
-    text = ""
     try:
-        if path == "-":
-            text = sys.stdin.buffer.read().decode("utf-8", "surrogateescape")
-        findings = check(text, chip, os.environ) if path == "-" else check_file(path, chip, os.environ)
+        text = tables.piped(path)
+        findings = check(text, chip, os.environ) if text else check_file(path, chip, os.environ)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        return [], None, f"{path}: {getattr(error, 'strerror', None) or error}"
+        return [], None, f"{path}: {files.reason(error)}"
     if worst(findings) == "error":
         return findings, None, ""
-    table = RankTable.loads(text) if path == "-" else RankTable.load(path)
-    return findings, table, ""
+    try:
+        return findings, RankTable.loads(text.decode("utf-8-sig")) if text else RankTable.load(path), ""
+    except RankTableError as error:
+        return findings, None, f"{path}: {error}"
 
 
 def _print_findings(path: str, findings: list[RuleFinding], table: RankTable | None) -> None:

@@ -14,9 +14,10 @@ from launcher.errors import LauncherError, PreflightError, UsageError
 from launcher.output import echo, echo_document
 from launcher.plan.devices import parse_devices
 from launcher.run_dir import write_atomic
+from rank_table import files
 from rank_table.inventory import CHIPS, Inventory, InventoryError, merge, virtual_cpu
 from rank_table.model import RankTableError
-from rank_table.table import RankTable
+from rank_table.table import LONGEST, RankTable
 
 FOUND_ERRORS = 1  # exit code: HCCL would refuse the table
 Made = TypeVar("Made")
@@ -61,11 +62,27 @@ def or_usage_error(function: Callable[..., Made], *arguments: Any) -> Made:
         raise UsageError(f"{error}") from None
 
 
+def piped(path: str) -> bytes:
+    """Read what can be read once only: stdin, as `-`, or a pipe; empty for a file. OSError: no data came."""
+    if path == "-":
+        return sys.stdin.buffer.read(LONGEST + 1) or b" "
+    return files.read_bytes(path, LONGEST) or b" " if files.is_pipe(path) else b""
+
+
 def load(path: str) -> RankTable:
     """Read a rank table; `-` is stdin."""
     if path == "-":
-        return or_usage_error(RankTable.loads, sys.stdin.read())
+        return or_usage_error(_of_stdin)
     return or_usage_error(RankTable.load, path)
+
+
+def _of_stdin() -> RankTable:
+    try:
+        return RankTable.loads(sys.stdin.buffer.read(LONGEST + 1).decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise RankTableError(f"stdin: byte {error.start} is not UTF-8") from None
+    except RankTableError as error:
+        raise RankTableError(f"stdin: {error}") from None
 
 
 def discover(chip: str, server_id: str) -> Inventory:

@@ -1,7 +1,7 @@
 """The names and ranges of HCCL's environment variables, checked before the start.
 
-Source: docs/zh/user_guide/hccl_env of the HCCL documentation. HCCL reports a bad value as EI0001 once all
-ranks have started, and silently ignores a misspelt name.
+Source of names and ranges: docs/zh/user_guide/hccl_env of the HCCL documentation (2026-08). HCCL reports a
+bad value as EI0001 once all ranks have started, and silently ignores a misspelt name.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import ipaddress
 import re
 from typing import Callable, Iterator, Mapping
 
-from launcher.text import did_you_mean
 from rank_table.ranges import parse_part
 
 Rule = Callable[[str], str]  # value -> what was expected instead; "" when the value is good
@@ -120,6 +119,47 @@ RULES: dict[str, Rule | None] = {
     "HCOMM_TA_RTP_UBOE_TIMEOUT": None,
     "HCOMM_TA_RTP_UB_TIMEOUT": None,
 }
+# Names without a rule here that programs beside a documented HCCL read, by who reads them.
+READ_ELSEWHERE: dict[str, tuple[str, ...]] = {
+    # hcomm 2026-08, src/framework (env_config.cc, coll_comm), beside its documentation
+    "HCCL": (
+        "HCCL_ALGORITHM",
+        "HCCL_ALG_TYPE",
+        "HCCL_CCU_CUSTOM_OP_MODE",
+        "HCCL_DETOUR",
+        "HCCL_HB_THRESHOLD",
+        "HCCL_HIGH_PERF_ENABLE",
+        "HCCL_INDEPENDENT_OP",
+        "HCCL_IODIE_NUM",
+        "HCCL_LL_THRESHOLD",
+        "HCCL_MEM_SAMPLER_PARAM",
+        "HCCL_NET_NAME",
+        "HCCL_NPU_NET_PROTOCOL",
+        "HCCL_OP_BASE_FFTS_MODE_ENABLE",
+        "HCCL_OP_COUNTER_ENABLE",
+        "HCCL_P2P_DISABLE",
+        "HCCL_TOPO_4P4K",
+        # hccl 2026-08, src/common and src/ops
+        "HCCL_BIRS_ENABLE",
+        "HCCL_TUNER_CONFIG_FILE",
+        "HCCL_TUNER_PLUGIN",
+        "HCCL_USE_NEW_SELECTOR",
+        # documentation of CANN 6.0 (tfmigr1), of 8.1 and 8.2 (envref_07_0084), of master (2026)
+        "HCCL_CONCURRENT_ENABLE",
+        "HCCL_HOST_RDMA_ENABLE",
+        "HCCL_UBOE_TIMEOUT",
+        "HCCL_UB_TIMEOUT",
+    ),
+    # torch_npu 9e73e708a: OptionsManager.cpp and ProcessGroupHCCL.hpp; docs of its versions 6.0 to 7.3
+    "torch_npu": (
+        "HCCL_ASYNC_ERROR_HANDLING",
+        "HCCL_BLOCKING_WAIT",
+        "HCCL_DESYNC_DEBUG",
+        "HCCL_EVENT_TIMEOUT",
+    ),
+    # vllm_ascend/envs.py
+    "vllm-ascend": ("HCCL_SO_PATH",),
+}
 # (PCIE, ROCE) as HCCL's documentation lists them; "" is unset.
 _LEGAL_PAIRS = {("", ""), ("1", ""), ("1", "0"), ("0", "1"), ("", "1"), ("0", "0")}
 
@@ -130,7 +170,8 @@ def findings(env: Mapping[str, str], chip: str = "") -> Iterator[tuple[str, str,
         if not name.startswith(("HCCL_", "HCOMM_")) or not env[name]:
             continue
         if name not in RULES:
-            yield NOTE, name, _unknown(name)
+            if not any(name in names for names in READ_ELSEWHERE.values()):
+                yield NOTE, name, _unknown(name)
             continue
         rule = RULES[name]
         problem = rule(env[name]) if rule else ""
@@ -140,7 +181,17 @@ def findings(env: Mapping[str, str], chip: str = "") -> Iterator[tuple[str, str,
 
 
 def _unknown(name: str) -> str:
-    return did_you_mean(name, RULES, "HCCL ignores this unknown variable")
+    """Suggest a known name that differs by a slip, or by words at an end that only one name has."""
+    import difflib  # costs more than a start without mistakes should pay
+
+    family, _, own = name.partition("_")
+    every = [other for names in (RULES, *READ_ELSEWHERE.values()) for other in names]
+    known = [other.partition("_")[2] for other in every if other.startswith(family + "_")]
+    longer = [rest for rest in known if rest.startswith(own + "_") or rest.endswith("_" + own)]
+    near = longer or difflib.get_close_matches(own, known, n=1, cutoff=0.8)
+    if len(near) == 1:
+        return f"did you mean {family}_{near[0]}?"
+    return "not known as a variable of HCCL, which then ignores it"
 
 
 def _together(env: Mapping[str, str], chip: str) -> Iterator[tuple[str, str, str]]:

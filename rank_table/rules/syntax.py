@@ -10,10 +10,9 @@ from typing import Any, Match, NamedTuple
 
 from rank_table.model import RankTableError
 from rank_table.rules.finding import Report
-from rank_table.table import _integer, _no_constant
+from rank_table.table import LONGEST, _no_constant, short_integer
 
 NOTHING = object()
-LONGEST = 40 << 20  # bytes; HCCL refuses longer texts
 MOST_SCANNED = 4 << 20  # characters; in a longer text only the first fault is reported
 MOST_PROBLEMS = 20000  # with more, this is not a table with comments
 # Linear on any input: no alternative can match the same text in two ways.
@@ -83,7 +82,7 @@ def _loads(text: str, report: Report) -> Any:
             repeated.extend([key for key, count in counts.items() if count > 1][:3])
         return found
 
-    document = json.loads(text, object_pairs_hook=pairs, parse_constant=_no_constant, parse_int=_integer)
+    document = json.loads(text, object_pairs_hook=pairs, parse_constant=_no_constant, parse_int=short_integer)
     for key in repeated:
         message = "duplicate in one object"
         report.warning("json.duplicate-key", "", key, message, "keep one: HCCL uses the last")

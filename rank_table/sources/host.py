@@ -8,11 +8,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Sequence
 
 from rank_table.inventory import Device, Host, Inventory
 from rank_table.ranges import spell
+from rank_table.sources import chips as view
 from rank_table.sources import dev_nodes, hccn, npu_smi, rootinfo
 from rank_table.sources.npu_smi import SmiChip
 from rank_table.sources.server_id import own_server_id
@@ -29,11 +29,13 @@ def discover(machine: Machine, server_id: str = "", chip: str = "", everything: 
         InventoryError: ASCEND_VISIBLE_DEVICES is invalid, or there is no usable server_id.
     """
     notes: list[str] = []
-    chips, generation, origin = _npu_smi(machine, notes)
+    seen = view.look(machine)
+    chips, generation = seen.chips, seen.generation
+    notes.extend(seen.problems)
     devices = _devices(machine, chips)
     if not devices:
         notes = notes or ["no /dev/davinci* on this host"]
-    chip_from = "asked for" if chip else origin if generation else "PCI id"
+    chip_from = "asked for" if chip else "npu-smi info" if generation else "PCI id"
     generation = chip or generation or _pci(machine, chips)
     devices = _with_chips(devices, chips, generation)
     devices = _hidden(machine, devices, notes)
@@ -60,41 +62,8 @@ def present(machine: Machine) -> tuple[tuple[int, ...], str]:
     nodes = dev_nodes.device_ids(machine)
     if nodes:
         return nodes, f"/dev/davinci{spell(nodes)}"
-    chips, _, origin = _npu_smi(machine, [])
-    return tuple(sorted(entry.device_id for entry in chips)), origin
-
-
-def _npu_smi(machine: Machine, notes: list[str]) -> tuple[list[SmiChip], str, str]:
-    """Join `npu-smi info -m` (logical ids) and `info` (health); `-l` alone has only their number."""
-    if machine.find("npu-smi") is None:
-        notes.append("npu-smi: not found on PATH")
-        return [], "", ""
-    table, mapping = machine.ask_all("npu-smi", [("info",), ("info", "-m")])
-    notes.extend(result.problem for result in (table, mapping) if result.problem)
-    chips, generation = npu_smi.parse_info(table.text)
-    mapped = {(entry.npu_id, entry.chip_id): entry for entry in npu_smi.parse_mapping(mapping.text)}
-    joined = [_join(entry, mapped.pop((entry.npu_id, entry.chip_id), None)) for entry in chips]
-    joined += list(mapped.values())
-    if not joined and not (table.problem and mapping.problem):
-        joined = _listed(machine)
-    if not joined and not (table.problem or mapping.problem):
-        notes.append("npu-smi: no chip in its output")
-    generation = generation or next((g for g in (npu_smi.generation_of(e.name) for e in joined) if g), "")
-    return joined, generation, "npu-smi info"
-
-
-def _listed(machine: Machine) -> list[SmiChip]:
-    text = machine.ask("npu-smi", "info", "-l").text
-    counted = npu_smi.parse_list(text)
-    return [SmiChip(npu, die, npu * count + die) for npu, count in counted for die in range(count)]
-
-
-def _join(first: SmiChip, second: SmiChip | None) -> SmiChip:
-    if second is None:
-        return first
-    phy = first.phy_id if first.phy_id >= 0 else second.phy_id
-    name = second.name or first.name
-    return replace(first, phy_id=phy, logic_id=second.logic_id, name=name)
+    ids = tuple(sorted(entry.device_id for entry in view.look(machine).chips))
+    return ids, "npu-smi info" if ids else ""
 
 
 def _pci(machine: Machine, chips: Sequence[SmiChip]) -> str:
@@ -126,7 +95,12 @@ def _with_chips(devices: Sequence[Device], chips: Sequence[SmiChip], generation:
         entry = by_phy.get(device.device_id)
         if entry is not None:
             device = device.know(
-                "npu-smi info", npu_id=entry.npu_id, chip_id=entry.chip_id, health=entry.health
+                "npu-smi info",
+                npu_id=entry.npu_id,
+                chip_id=entry.chip_id,
+                health=entry.health,
+                memory=f"{entry.used} / {entry.total} MB" if entry.total > 0 else "",
+                holders=tuple(map(str, entry.processes)),
             )
         elif generation == "A3":  # two dies per NPU
             device = device.know(
@@ -157,8 +131,7 @@ def _with_addresses(machine: Machine, devices: Sequence[Device], notes: list[str
     if not devices:
         return []
     found, problems = hccn.addresses(machine, [device.device_id for device in devices])
-    if problems:
-        notes.append(f"device_ip: {problems[0]}")
+    notes.extend(f"device_ip: {problem}" for problem in problems)
     addressed = []
     for device in devices:
         address, source = found.get(device.device_id, ("", ""))
@@ -172,12 +145,17 @@ def _with_cores(machine: Machine, devices: Sequence[Device], generation: str) ->
     cores = npu_smi.parse_topo(machine.ask("npu-smi", "info", "-t", "topo").text)
     done = [device.know("npu-smi -t topo", cores=_cores_of(device, cores, generation)) for device in devices]
     asked = [device for device in done if not device.health and device.npu_id >= 0]
-    calls = [("info", "-t", "health", "-i", str(d.npu_id), "-c", str(max(0, d.chip_id))) for d in asked]
+    calls = [("info", "-t", "health", "-i", str(d.npu_id), *_chip_option(d, generation)) for d in asked]
     health = {
         device.device_id: npu_smi.parse_health(result.text)
         for device, result in zip(asked, machine.ask_all("npu-smi", calls))
     }
     return [device.know("npu-smi -t health", health=health.get(device.device_id, "")) for device in done]
+
+
+def _chip_option(device: Device, generation: str) -> tuple[str, ...]:
+    """Return -c and the chip; a 950 has one chip on each NPU and refuses the option."""
+    return () if generation == "950" else ("-c", str(max(0, device.chip_id)))
 
 
 def _cores_of(device: Device, cores: dict[int, str], generation: str) -> str:

@@ -5,8 +5,13 @@ from __future__ import annotations
 import json
 from typing import Any, Mapping
 
+from rank_table import files
 from rank_table.inventory import CHIPS, Device, Host, Inventory, InventoryError
+from rank_table.table import short_integer
 
+LONGEST = 16 << 20  # bytes
+LONGEST_YAML = 512 << 10  # characters: some seconds of PyYAML; 800 hosts of eight devices
+MOST_VALUES, DEEPEST = 500_000, 40
 NUMBERS = ("device_id", "logical_id", "npu_id", "chip_id", "visible_index", "local_id")
 TEXTS = ("device_ip", "super_device_id", "health", "cores")
 DEVICE_KEYS = (*NUMBERS, *TEXTS, "levels", "source", "origin")
@@ -62,38 +67,54 @@ def _written(item: Host | Device, keys: tuple[str, ...], explain: bool) -> dict[
 
 def _parse(path: str) -> Any:
     try:
-        with open(path, encoding="utf-8-sig") as stream:
-            text = stream.read()
-    except OSError as error:
-        raise InventoryError(f"{path}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise InventoryError(f"{path}: invalid encoding (expected UTF-8); save it as UTF-8") from None
+        text = files.text(path, LONGEST)
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise InventoryError(f"{path}: {files.reason(error)}") from None
+    document = _json(text, path) if text.lstrip().startswith("{") else None
+    if document is None:  # YAML, whose braces need no quotes
+        document = _yaml(text, path)
+    _refuse_bomb(document, path)
+    return document
+
+
+def _json(text: str, path: str) -> Any:
+    """Parse a JSON document; None when it is none."""
     try:
-        return json.loads(text) if text.lstrip().startswith("{") else _yaml(text)
-    except json.JSONDecodeError:
-        return _yaml_or_error(text, path)
-    except RecursionError:
-        raise InventoryError(f"{path}: nested too deeply") from None
+        return json.loads(text, parse_int=short_integer)
+    except (json.JSONDecodeError, RecursionError):
+        return None
     except ValueError as error:
-        raise InventoryError(f"{path}: invalid YAML: {' '.join(str(error).split())}") from None
+        raise InventoryError(f"{path}: {error}") from None
 
 
-def _yaml(text: str) -> Any:
+def _yaml(text: str, path: str) -> Any:
     import yaml
 
+    if len(text) > LONGEST_YAML:
+        raise InventoryError(f"{path}: longer than {LONGEST_YAML >> 10} KiB of YAML; write it as JSON")
     try:
         return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError(str(error)) from None
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date or a number that does not exist
+        raise InventoryError(f"{path}: invalid YAML: {' '.join(str(error).split())[:300]}") from None
     except RecursionError:
-        raise ValueError("nested too deeply") from None
+        raise InventoryError(f"{path}: invalid YAML: nested too deeply") from None
 
 
-def _yaml_or_error(text: str, path: str) -> Any:
-    try:
-        return _yaml(text)
-    except ValueError as error:
-        raise InventoryError(f"{path}: invalid YAML: {' '.join(str(error).split())}") from None
+def _refuse_bomb(document: Any, path: str) -> None:
+    """Refuse a document whose aliases make it endless, or far larger than its text."""
+    left = MOST_VALUES
+    waiting = [iter([document])]
+    while waiting:
+        value = next(waiting[-1], waiting)
+        if value is waiting:
+            waiting.pop()
+            continue
+        left -= 1
+        if left < 0 or len(waiting) > DEEPEST:
+            what = "nested too deeply" if left >= 0 else f"more than {MOST_VALUES:,} values"
+            raise InventoryError(f"{path}: {what}, aliases counted each time; write it without aliases")
+        if isinstance(value, (dict, list)):
+            waiting.append(iter(value.values() if isinstance(value, dict) else value))
 
 
 def _host(value: Any, place: str) -> Host:
@@ -104,9 +125,9 @@ def _host(value: Any, place: str) -> Host:
     ):
         raise InventoryError(f"{place}: invalid host (expected server_id and a list of devices)")
     _known(value, HOST_KEYS, place)
-    chip = str(value.get("chip") or "")
+    chip = _text(value, "chip", place) if _given(value, "chip") else ""
     if chip and chip not in CHIPS:
-        raise InventoryError(f"{place}: chip: {chip}: unknown chip (expected {', '.join(CHIPS)})")
+        raise InventoryError(f"{place}: chip: {chip:.40}: unknown chip (expected {', '.join(CHIPS)})")
     devices: list[Device] = []
     seen: dict[int, int] = {}
     for index, item in enumerate(value["devices"]):
@@ -118,10 +139,12 @@ def _host(value: Any, place: str) -> Host:
         seen[device.device_id] = index
         devices.append(device)
     texts = {
-        name: str(value[name]) for name in ("host_ip", "super_pod_id", "pod_name") if _given(value, name)
+        name: _text(value, name, place)
+        for name in ("host_ip", "super_pod_id", "pod_name")
+        if _given(value, name)
     }
     origin = _origin(value, place)
-    return Host(str(value["server_id"]), tuple(devices), chip=chip, origin=origin, **texts)
+    return Host(_text(value, "server_id", place), tuple(devices), chip=chip, origin=origin, **texts)
 
 
 def _device(item: Any, index: int, place: str) -> Device:
@@ -131,10 +154,10 @@ def _device(item: Any, index: int, place: str) -> Device:
     _known(item, DEVICE_KEYS, place)
     for name in NUMBERS:
         if name in item and not _is_number(item[name]):
-            raise InventoryError(f"{place}: {name}: {item[name]!r} is not a number")
+            raise InventoryError(f"{place}: {name}: {item[name]!r:.80} is not a number")
     numbers = {name: item[name] for name in NUMBERS if name in item}
     numbers.setdefault("logical_id", index)
-    texts = {name: str(item[name]) for name in TEXTS if _given(item, name)}
+    texts = {name: _text(item, name, place) for name in TEXTS if _given(item, name)}
     source = str(item.get("source") or place)
     values: dict[str, Any] = dict(numbers, **texts)
     return Device(source=source, levels=_levels(item, place), origin=_origin(item, place), **values)
@@ -151,13 +174,21 @@ def _levels(item: Mapping[str, Any], place: str) -> tuple[Mapping[str, Any], ...
 
 def _origin(value: Mapping[str, Any], place: str) -> dict[str, str]:
     given = value.get("origin")
-    return {str(k): str(v) for k, v in given.items()} if isinstance(given, dict) else {"device_id": place}
+    if not isinstance(given, dict):
+        return {"device_id": place}
+    return {str(key): _text(given, key, place) for key in given}
 
 
 def _known(value: Mapping[str, Any], keys: tuple[str, ...], place: str) -> None:
     for key in value:
         if key not in keys:
-            raise InventoryError(f"{place}: {key}: unknown key (expected one of {', '.join(keys)})")
+            raise InventoryError(f"{place}: {key!s:.60}: unknown key (expected one of {', '.join(keys)})")
+
+
+def _text(value: Mapping[Any, Any], name: Any, place: str) -> str:
+    if isinstance(value[name], (dict, list)):
+        raise InventoryError(f"{place}: {name!s:.60}: invalid (expected a text)")
+    return str(value[name])
 
 
 def _given(value: Mapping[str, Any], name: str) -> bool:

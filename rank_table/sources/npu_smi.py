@@ -1,27 +1,46 @@
-"""The tables that npu-smi prints, in the layouts of 910A, A2 (910B), A3 (910C) and 950."""
+"""The tables that npu-smi prints, in the layouts of 910A, A2 (910B), A3 (910C), 310P and 950.
+
+Read by the titles of their columns: widths, the number of columns and their order differ between npu-smi 22
+and 26. Formats: the npu-smi references of Atlas 800 (24.1), Atlas 350 (25.7), and public outputs of each.
+"""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from typing import Iterator, NamedTuple, Tuple
+from typing import Iterator, NamedTuple, Sequence, Tuple
 
 Place = Tuple[int, int]  # npu-smi's NPU ID and Chip ID
+Cells = Sequence[str]
+_PROCESS_TITLES = ("NPU     Chip", "Process id", "Process name", "Process memory(MB)")
+_BUS = re.compile(r"[0-9A-Fa-f]{4,8}:[0-9A-Fa-f]{2}:|(NA|N/A|-)?\Z")
+_USAGE = re.compile(r"(\d+|NA|N/A|-)\s*/\s*(\d+|NA|N/A|-)")
 
 
 class SmiProcess(NamedTuple):
-    """A process on a chip, as `npu-smi info` lists it."""
+    """A process on a chip as `npu-smi info` lists it; -1 and "" stand for what it does not print.
+
+    `pid` is of the host, `inner_pid` of the process's own container (npu-smi 26). The name may be cut short.
+    """
 
     pid: int
-    name: str
+    name: str = ""
+    memory: int = -1  # MB
+    inner_pid: int = -1
 
     def __str__(self) -> str:
-        return f"{self.name} (pid {self.pid})"
+        facts = [f"pid {self.pid}" if self.pid >= 0 else "pid not shown"]
+        facts += [f"pid {self.inner_pid} in its container"] if self.inner_pid >= 0 else []
+        facts += [f"{self.memory:,} MB"] if self.memory >= 0 else []
+        return f"{self.name or 'a process without a name'} ({', '.join(facts)})"
 
 
 @dataclass(frozen=True)
 class SmiChip:
-    """One chip of `npu-smi info` or `info -m`; -1 and "" stand for what is not printed."""
+    """One chip of `npu-smi info` or `info -m`; -1 and "" stand for what is not printed.
+
+    `used` and `total` are MB of the chip's HBM, of its DDR where it has no HBM (310P).
+    """
 
     npu_id: int
     chip_id: int = 0
@@ -30,99 +49,190 @@ class SmiChip:
     name: str = ""
     health: str = ""
     bus: str = ""
+    used: int = -1
+    total: int = -1
     processes: tuple[SmiProcess, ...] = ()
 
     @property
     def device_id(self) -> int:
-        """The N of /dev/davinciN: printed on A3; on 910A and A2, with one chip per NPU, the NPU ID."""
+        """The N of /dev/davinciN where it is known, else, with one chip per NPU, the NPU ID."""
         return self.phy_id if self.phy_id >= 0 else self.npu_id + self.chip_id
 
 
-def parse_info(text: str) -> tuple[list[SmiChip], str]:
-    """Read `npu-smi info`: (chips with their processes, generation if the header shows it, else "").
+class SmiTable(NamedTuple):
+    """`npu-smi info`: its chips with their processes, the generation if it shows, the rows not understood."""
 
-    The header of the chip rows shows the family: `Chip  Phy-ID` is A3, `NPU ID` in the first header a 950,
-    `Chip` alone 910A or A2. Rows are split at `|`, because widths differ between versions. The processes
-    are in a table of their own, below the chips.
-    """
-    chips: list[SmiChip] = []
-    processes: dict[Place, list[SmiProcess]] = {}
-    head: list[str] | None = None
-    layout, health, below = "", 1, False
+    chips: list[SmiChip]
+    generation: str
+    unread: tuple[str, ...] = ()
+
+
+def parse_info(text: str) -> SmiTable:
+    """Read `npu-smi info`: a table of chips, one or two rows each, and a table of processes below it."""
+    reader = _Reader()
     for cells in _rows(text):
-        if _is_process(cells):
-            place, process = _process(cells)
-            processes.setdefault(place, []).append(process)
-            continue
-        below = below or (cells[0].startswith("NPU") and len(cells) > 1 and cells[1].startswith("Process"))
-        if below:
-            continue
-        layout = _layout(cells) or layout
-        health = next((index for index, cell in enumerate(cells) if cell == "Health"), health)
-        if layout and re.match(r"[0-9]{1,9}(\s|\Z)", cells[0]):
-            if layout == "950":
-                chips.extend(_one_line_chip(cells, health))
-            elif head is None:
-                head = cells
-            else:
-                chips.extend(_two_line_chip(head, cells))
-                head = None
-    chips = [replace(c, processes=tuple(processes.get((c.npu_id, c.chip_id), ()))) for c in chips]
-    return chips, _generation(layout, chips)
+        reader.row(cells)
+    return reader.table()
 
 
-def _is_process(cells: list[str]) -> bool:
-    """Recognise a row of the process table: NPU and chip (950: NPU alone), process id, name, memory."""
-    return len(cells) == 4 and _numeric(cells[0].split()) and _numeric(cells[1].split())
+class _Reader:
+    """Reads row after row: the two headers of the chips' table, its rows, the processes' header and rows."""
 
+    def __init__(self) -> None:
+        self.first: Cells = ()  # titles of the first row of a chip
+        self.second: Cells = ()
+        self.head: Cells | None = None  # a first row that waits for its second one
+        self.process_titles: Cells = ()
+        self.chips: list[SmiChip] = []
+        self.processes: dict[Place, list[SmiProcess]] = {}
+        self.unread: list[str] = []
 
-def _process(cells: list[str]) -> tuple[Place, SmiProcess]:
-    place = [int(word) for word in cells[0].split()]
-    chip = place[-1] if len(place) > 1 else 0
-    return (place[0], chip), SmiProcess(int(cells[1].split()[0]), cells[2])
+    def row(self, cells: Cells) -> None:
+        if "Health" in cells and cells[0].startswith("NPU"):
+            self.first, self.process_titles = cells, ()
+        elif "Bus-Id" in cells and not re.match(r"\d", cells[0]):
+            self.second = cells
+        elif any(cell.lower() == "process id" for cell in cells):
+            self.process_titles = cells
+        elif self.process_titles or (self.head is None and _is_process(cells)):
+            self._process(cells)
+        elif self.first:
+            self._chip(cells)
 
+    def _process(self, cells: Cells) -> None:
+        found = _process(self.process_titles or _PROCESS_TITLES, cells)
+        if found:
+            self.processes.setdefault(found[0], []).append(found[1])
+        elif cells[0] and not re.match(r"(?i)no running process", cells[0]):
+            self.unread.append(" | ".join(cells))
 
-def _numeric(words: list[str]) -> bool:
-    return bool(words) and all(re.match(r"[0-9]{1,9}\Z", word) for word in words)
+    def _chip(self, cells: Cells) -> None:
+        bus = self.second.index("Bus-Id") if self.second else -1
+        if self.head is not None and 0 <= bus < len(cells) and _BUS.match(cells[bus]):
+            self._add(self.head, cells)
+            self.head = None
+        elif re.match(r"[0-9]{1,9}(\s|\Z)", cells[0]) and len(cells) >= min(3, len(self.first)):
+            self._flush()
+            self.head = cells
+
+    def _flush(self) -> None:
+        """Keep a chip whose second row is missing: its health counts all the same."""
+        if self.head is not None:
+            self._add(self.head, ())
+            self.head = None
+
+    def _add(self, head: Cells, row: Cells) -> None:
+        numbers = _numbers(row[0] if row else "")
+        titles = self.second[0].split() if self.second else []
+        usage = {**_usage(self.first, head), **_usage(self.second, row)}
+        used, total = next(
+            (usage[key] for key in ("HBM", "Memory") if usage.get(key, (0, 0))[1] > 0), (-1, -1)
+        )
+        npu, name = _npu_and_name(self.first, head)
+        chip = SmiChip(npu, numbers[0] if numbers and numbers[0] >= 0 else 0, name=name)
+        if len(titles) > 1 and len(numbers) > 1:  # Phy-ID (A3), Device (310P)
+            chip = replace(chip, phy_id=numbers[1])
+        health, bus = _cell(self.first, head, "Health"), _cell(self.second, row, "Bus-Id")
+        self.chips.append(replace(chip, health=health, bus=bus, used=used, total=total))
+
+    def table(self) -> SmiTable:
+        self._flush()
+        known = {(chip.npu_id, chip.chip_id) for chip in self.chips}
+        lost = [
+            f"{process}" for place, found in self.processes.items() if place not in known for process in found
+        ]
+        chips = [
+            replace(chip, processes=tuple(self.processes.get((chip.npu_id, chip.chip_id), ())))
+            for chip in self.chips
+        ]
+        return SmiTable(chips, self._generation(), tuple(self.unread + lost))
+
+    def _generation(self) -> str:
+        known = next((generation_of(chip.name) for chip in self.chips if generation_of(chip.name)), "")
+        if known or not self.chips:
+            return known
+        if self.first[0].startswith("NPU ID"):
+            return "950"
+        return "A3" if self.second and "Phy-ID" in self.second[0] else ""
 
 
 def _rows(text: str) -> Iterator[list[str]]:
-    for line in text.splitlines():
+    """Yield the cells of each row; a row that a terminal has broken over several lines is joined."""
+    broken = ""
+    for line in text.lstrip("\ufeff").splitlines():
         line = line.strip()
-        if line.startswith("|") and line.endswith("|") and len(line) > 2:
-            yield [cell.strip() for cell in line[1:-1].split("|")]
+        if line.startswith(("|", "+")) and not (broken and line == "|"):
+            broken = ""
+        elif not broken:
+            continue
+        broken = f"{broken} {line}".strip()
+        if broken.startswith("|") and broken.endswith("|") and len(broken) > 2:
+            yield [cell.strip() for cell in broken[1:-1].split("|")]
+            broken = ""
+        elif not broken.startswith("|") or len(broken) > 1000:
+            broken = ""
 
 
-def _layout(cells: list[str]) -> str:
-    words = cells[0].split()
-    if words[:2] == ["NPU", "ID"]:
-        return "950"
-    if words[:1] == ["Chip"] and len(cells) > 1 and cells[1].startswith("Bus-Id"):
-        return "A3" if words[1:2] == ["Phy-ID"] else "chip"
-    return ""
+def _is_process(cells: Cells) -> bool:
+    """Recognise a row of processes that stands below no header: NPU and chip, process id, name, memory."""
+    return len(cells) >= 4 and bool(_numbers(cells[0])) and cells[1].isdigit()
 
 
-def _two_line_chip(head: list[str], row: list[str]) -> list[SmiChip]:
-    first, second = head[0].split(None, 1), row[0].split()
-    if not _numeric(second) or len(head) < 2 or len(row) < 2:
+def _process(titles: Cells, cells: Cells) -> tuple[Place, SmiProcess] | None:
+    surplus = len(cells) - len(titles)
+    if surplus > 0:  # bars in the process's name
+        at = next((index for index, title in enumerate(titles) if title.lower() == "process name"), 0)
+        cells = [*cells[:at], "|".join(cells[at : at + surplus + 1]), *cells[at + surplus + 1 :]]
+    row = {title.lower().split("(")[0].strip(): cell for title, cell in zip(titles, cells)}
+    place = [
+        number
+        for title, cell in zip(titles, cells)
+        if title[:4] in ("NPU", "NPU ", "Chip")
+        for number in _numbers(cell)
+    ]
+    if not place or place[0] < 0 or "process id" not in row:
+        return None
+    process = SmiProcess(
+        _number(row["process id"]),
+        row.get("process name", ""),
+        _number(row.get("process memory", "")),
+        _number(row.get("process id in container", "")),
+    )
+    return (place[0], place[1] if len(place) > 1 else 0), process
+
+
+def _numbers(cell: str) -> list[int]:
+    """Read a cell of numbers, -1 for what is not known; empty when a word is neither."""
+    words = cell.split()
+    if not all(re.match(r"([0-9]{1,9}|-|NA|N/A)\Z", word) for word in words):
         return []
-    phy = int(second[1]) if len(second) > 1 else -1
-    name = first[1] if len(first) > 1 else ""
-    return [SmiChip(int(first[0]), int(second[0]), phy, -1, name, head[1], row[1])]
+    return [_number(word) for word in words]
 
 
-def _one_line_chip(cells: list[str], health: int) -> list[SmiChip]:
-    """Read the row of a 950 that starts with the NPU ID; its second row has no chip id."""
-    words = " ".join(cells[:health]).split(None, 1)
-    if len(cells) <= health:
-        return []
-    return [SmiChip(int(words[0]), 0, name="".join(words[1:]), health=cells[health])]
+def _number(word: str) -> int:
+    match = re.match(r"\s*([0-9]{1,12})\b", word)
+    return int(match.group(1)) if match else -1
 
 
-def _generation(layout: str, chips: list[SmiChip]) -> str:
-    if layout in ("A3", "950"):
-        return layout
-    return generation_of(chips[0].name) if chips else ""
+def _cell(titles: Cells, cells: Cells, title: str) -> str:
+    index = list(titles).index(title) if title in titles else len(cells)
+    return cells[index] if index < len(cells) else ""
+
+
+def _usage(titles: Cells, cells: Cells) -> dict[str, tuple[int, int]]:
+    """Read `used / total` below each title that ends with -Usage, in the order of the titles."""
+    found: dict[str, tuple[int, int]] = {}
+    for title, cell in zip(titles, cells):
+        names = re.findall(r"([A-Za-z]+)-Usage", title)
+        for name, (used, total) in zip(names, _USAGE.findall(cell)):
+            found[name] = (_number(used), _number(total))
+    return found
+
+
+def _npu_and_name(titles: Cells, cells: Cells) -> tuple[int, str]:
+    words = cells[0].split(None, 1)
+    name = _cell(titles, cells, "Name") if "Name" in titles else "".join(words[1:])
+    return int(words[0]), name.strip()
 
 
 def generation_of(name: str) -> str:

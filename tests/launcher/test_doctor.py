@@ -205,7 +205,8 @@ def test_an_ill_device_is_named_with_the_command_that_tells_more(tmp_path: Path)
 def test_the_process_that_holds_a_device_is_named(tmp_path: Path) -> None:
     row = "| 3       0                 | 6277          | python3 train.py         | 56485    |"
     finding = by_name(server(tmp_path, table(processes=row)))["holders"]
-    assert finding.level == "warning" and finding.what == "device 3: python3 train.py (pid 6277)"
+    told = "device 3: python3 train.py (pid 6277, 56,485 MB); 0 of 65,536 MB of its memory are taken"
+    assert (finding.level, finding.what) == ("warning", told)
 
 
 def test_a_tls_switch_unlike_the_others_and_a_dead_link_are_errors(tmp_path: Path) -> None:
@@ -219,11 +220,10 @@ def test_a_missing_and_a_doubled_address_are_errors(tmp_path: Path) -> None:
     machine = server(tmp_path, table())
     tool(tmp_path, "hccn_tool", {})
     write(tmp_path, "etc/hccn.conf", "".join(f"address_{n}=192.168.0.{n % 6}\n" for n in range(7)))
-    findings = [f for f in network.check_addresses(machine) if f.level == "error"]
-    assert [f.what for f in findings] == [
-        "device 7 has no IP address",
-        "192.168.0.0 belongs to devices 0,6",
-    ]
+    findings = [f.what for f in network.check_addresses(machine) if f.name == "device IPs"]
+    line = "/etc/hccn.conf: line 7: address_6=192.168.0.0: also that of device 0; give each device its own"
+    assert findings[:2] == [line, "device 0,6-7 has no IP address"]
+    assert findings[2].startswith("device 0,6-7: hccn_tool -i N -ip -g: exit code 1")
 
 
 def test_addresses_come_from_hccn_tool_where_hccn_conf_is_absent(tmp_path: Path) -> None:
@@ -305,8 +305,9 @@ def test_a_tool_that_hangs_is_given_up_and_not_asked_again(tmp_path: Path) -> No
     late = [finding.what for finding in findings if finding.name == "tools"]
     assert len(late) == 2 and all("no answer within 0.5 s: not asked again" in what for what in late)
     for name in PLACES:
-        (child,) = (tmp_path / ("asked-" + name)).read_text().split()
-        assert not alive(int(child))
+        children = (tmp_path / ("asked-" + name)).read_text().split()
+        assert len(children) <= 2  # `info` and `info -m` run at once
+        assert not any(alive(int(child)) for child in children)
 
 
 @pytest.mark.parametrize(

@@ -65,14 +65,14 @@ def text(path: Path) -> str:
 
 
 def test_npu_smi_info_of_a2_gives_its_chips_and_its_generation(samples: Path) -> None:
-    chips, generation = npu_smi.parse_info(text(samples / "npu-smi-info-a2-910B3.txt"))
+    chips, generation, _ = npu_smi.parse_info(text(samples / "npu-smi-info-a2-910B3.txt"))
     assert generation == "A2"
     assert [chip.npu_id for chip in chips] == list(range(8))
     assert (chips[4].name, chips[4].health, chips[4].bus) == ("910B3", "OK", "0000:01:00.0")
 
 
 def test_npu_smi_info_of_a3_gives_both_dies_of_every_npu(samples: Path) -> None:
-    chips, generation = npu_smi.parse_info(text(samples / "npu-smi-info-a3-910C.txt"))
+    chips, generation, _ = npu_smi.parse_info(text(samples / "npu-smi-info-a3-910C.txt"))
     assert generation == "A3"
     assert [(chip.npu_id, chip.chip_id, chip.phy_id) for chip in chips] == [
         (n // 2, n % 2, n) for n in range(16)
@@ -80,7 +80,7 @@ def test_npu_smi_info_of_a3_gives_both_dies_of_every_npu(samples: Path) -> None:
 
 
 def test_npu_smi_info_of_910a_with_other_output_around_it_gives_its_chips(samples: Path) -> None:
-    chips, generation = npu_smi.parse_info(
+    chips, generation, _ = npu_smi.parse_info(
         text(samples / "npu-smi-23.0.5-info-health-ecc-board-usages-910A.txt")
     )
     assert [(chip.npu_id, chip.health) for chip in chips] == [(0, "OK"), (7, "OK")]
@@ -88,14 +88,14 @@ def test_npu_smi_info_of_910a_with_other_output_around_it_gives_its_chips(sample
 
 
 def test_the_wider_table_is_read_too_and_its_processes_are_no_chips() -> None:
-    chips, generation = npu_smi.parse_info(WIDE)
+    chips, generation, _ = npu_smi.parse_info(WIDE)
     assert [(chip.npu_id, chip.health) for chip in chips] == [(4, "Warning")]
     assert generation == "A2"
-    assert [str(process) for process in chips[0].processes] == ["python (pid 6277)"]
+    assert [str(process) for process in chips[0].processes] == ["python (pid 6277, 56,485 MB)"]
 
 
 def test_npu_smi_info_of_950_has_one_row_a_device() -> None:
-    chips, generation = npu_smi.parse_info(NEWEST)
+    chips, generation, _ = npu_smi.parse_info(NEWEST)
     assert generation == "950"
     assert [(chip.npu_id, chip.name, chip.health) for chip in chips] == [
         (0, "Ascend950PR", "OK"),
@@ -145,15 +145,15 @@ def test_every_reading_of_npu_smi_takes_garbage_for_nothing() -> None:
 
 def test_hccn_conf_gives_addresses_among_other_keys_in_any_order(samples: Path) -> None:
     found = hccn.parse_conf(text(samples / "hccn.conf-8p.txt"))
-    assert found == {n: (f"192.170.100.{100 + n}", f"address_{n}") for n in range(8)}
+    assert found.addresses == {n: (f"192.170.100.{100 + n}", f"address_{n}") for n in range(8)}
+    assert found.problems == []
 
 
 def test_hccn_conf_takes_ipv6_where_there_is_no_ipv4() -> None:
     conf = "IPv6address_1=fd00::1\naddress_0=10.0.0.1\nIPv6address_0=fd00::0\nnetmask_0=255.0.0.0\n"
-    assert hccn.parse_conf(conf + "gateway_1=10.9.9.9\n#address_2=10.0.0.2\naddress_3=unset\n") == {
-        0: ("10.0.0.1", "address_0"),
-        1: ("fd00::1", "IPv6address_1"),
-    }
+    found = hccn.parse_conf(conf + "gateway_1=10.9.9.9\n#address_2=10.0.0.2\naddress_3=unset\n")
+    assert found.addresses == {0: ("10.0.0.1", "address_0"), 1: ("fd00::1", "IPv6address_1")}
+    assert found.problems == ["/etc/hccn.conf: line 7: address_3=unset: no address"]
 
 
 def test_hccn_tool_answers_give_addresses_of_both_families() -> None:
