@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Sequence
 
 if TYPE_CHECKING:
     from bert.interfaces import LossScaleManager, Tensor
 
 
-class Backend:
+class Backend(ABC):
     """A device and its connection to the other ranks; a job of one rank runs the same code."""
 
     name = ""
@@ -24,37 +25,37 @@ class Backend:
     predictions_at_once = 1  # batches whose prediction may overlap
     loads_on_every_rank = False  # True: all ranks load a checkpoint, as all must run the same graphs
 
+    @abstractmethod
     def session_config(self) -> Tensor:
         """Return the tf.ConfigProto of every session."""
-        raise NotImplementedError
 
+    @abstractmethod
     def all_reduce_sum(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         """Sum each tensor over the ranks, in the graph; bit-equal on all of them."""
-        raise NotImplementedError
 
+    @abstractmethod
     def broadcast(self, variables: Sequence[Tensor]) -> Tensor:
         """Return an operation that copies rank 0's values to all ranks."""
-        raise NotImplementedError
 
+    @abstractmethod
     def barrier(self) -> None:
         """Wait for all ranks (on the host)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def all_gather(self, value: Any) -> list[Any]:
         """Collect a JSON value of every rank (on the host)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def gelu(self, x: Tensor) -> Tensor:
         """Compute the exact gelu of a tensor."""
-        raise NotImplementedError
 
+    @abstractmethod
     def dropout(self, x: Tensor, rate: float, seed: Tensor) -> Tensor:
         """Drop a share of the elements and scale the rest; which ones is a pure function of seed int64 [2].
 
         So a resumed run and a recomputed layer drop the same elements. A device whose own dropout has no
         such seed may ignore it; it then sets repeats_dropout to False.
         """
-        raise NotImplementedError
 
     def dropped_product(self, x: Tensor, y: Tensor, rate: float, seed: Tensor) -> Tensor:
         """Multiply the matrices of x, dropped as `dropout` does, by those of y."""
@@ -62,9 +63,9 @@ class Backend:
 
         return tf.matmul(self.dropout(x, rate, seed), y)
 
+    @abstractmethod
     def all_finite(self, tensors: Sequence[Tensor], norm: Tensor) -> Tensor:
         """Tell (bool) whether no summed gradient, of this norm, has overflowed; equal on all ranks."""
-        raise NotImplementedError
 
     def gather(self, table: Tensor, ids: Tensor) -> Tensor:
         """Look up rows [len(ids), H] of a table."""
@@ -93,5 +94,6 @@ class Backend:
             result = session.run(fetches)
         return result
 
+    @abstractmethod
     def close(self) -> None:
         """Release the device."""
