@@ -3,14 +3,13 @@
     python -m bert.export CHECKPOINT FOLDER --format safetensors     for transformers: HF's names and config
     python -m bert.export CHECKPOINT FOLDER --format saved_model     for TensorFlow Serving
 
-CHECKPOINT is a TensorFlow prefix, or a folder or file of safetensors.
+CHECKPOINT is a TensorFlow prefix, a folder or file of safetensors, or the output folder of a run: its newest
+checkpoint. Configuration, vocabulary and case are taken from its folder where they are not given.
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
-import json
 import os
 import shutil
 import sys
@@ -18,9 +17,11 @@ from typing import Any, Mapping, Sequence
 
 import numpy as np
 
-from bert import names
+from bert import model_files, names, text_rules, vocabulary
+from bert.checkpoints import index
 from bert.config import BertConfig
 from bert.errors import CheckpointError
+from bert.model_files import Words
 
 FORMATS = ("safetensors", "saved_model")
 _CONFIGS = ("bert_config.json", "config.json")
@@ -30,14 +31,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line; return the exit code: 2 if something in it cannot be used."""
     options = _parser().parse_args(argv)
     try:
-        facts = _facts(options.checkpoint)
-        config = find_config(options.checkpoint, options.config, facts)
-        gelu = options.gelu or facts.get("config", {}).get("gelu", "exact")
-        export(options.checkpoint, options.folder, config, options.format, gelu, options.vocab)
+        checkpoint = index.resolve(options.checkpoint)
+        facts = index.record(checkpoint)
+        config = find_config(checkpoint, options.config, facts)
+        gelu = options.gelu or recorded_gelu(facts) or config.gelu
+        words = find_words(checkpoint, options.vocab, config, facts)
+        export(checkpoint, options.folder, config, options.format, gelu, words=words)
     except (CheckpointError, OSError, ValueError) as error:
         print(f"export: {error}", file=sys.stderr)
         return 2
     print(f"wrote {options.folder}")
+    if words is None:
+        print("without vocab.txt and tokenizer_config.json: none beside the checkpoint; give --vocab")
+    elif words.rules.source:
+        print(f"do_lower_case {words.rules.do_lower_case}: {words.rules.source}")
     return 0
 
 
@@ -49,37 +56,59 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("folder", help="folder to create; must not exist")
     parser.add_argument("--format", choices=FORMATS, default="safetensors")
     parser.add_argument("--config", default="", help="model JSON; default: the one beside the checkpoint")
-    parser.add_argument("--vocab", default="", help="vocab.txt to copy beside the weights")
+    parser.add_argument("--vocab", default="", help="default: the vocab.txt beside the checkpoint")
     parser.add_argument(
         "--gelu",
         choices=("exact", "tanh"),
         default="",
-        help="default: as recorded in the checkpoint, else exact",
+        help="default: as recorded in the checkpoint, else as the configuration's hidden_act",
     )
     return parser
 
 
-def _facts(checkpoint: str) -> dict[str, Any]:
-    """Read the JSON that this program writes beside its checkpoints; {} if there is none."""
-    try:
-        with open(checkpoint + ".json", encoding="utf-8") as stream:
-            facts = json.load(stream)
-    except (OSError, ValueError):
-        return {}
-    return facts if isinstance(facts, dict) else {}
+def recorded_gelu(facts: Mapping[str, Any]) -> str:
+    """Return the form of gelu that a run of this program was trained with; "" if that is not recorded."""
+    settings = facts.get("config")
+    found = settings.get("gelu") if isinstance(settings, dict) else None
+    return found if found in ("exact", "tanh") else ""
 
 
 def find_config(checkpoint: str, given: str, facts: Mapping[str, Any]) -> BertConfig:
     """Find the model's sizes in a file, in the checkpoint, or beside it. ValueError: nowhere."""
-    if given:
-        return BertConfig.from_file(given)
-    if "model" in facts:
+    if not given and isinstance(facts.get("model"), dict):
         return BertConfig.from_dict(facts["model"])
-    folder = checkpoint if os.path.isdir(checkpoint) else os.path.dirname(checkpoint)
-    for name in _CONFIGS:
-        if os.path.isfile(os.path.join(folder, name)):
-            return BertConfig.from_file(os.path.join(folder, name))
-    raise ValueError(f"{checkpoint}: no model configuration beside it; give --config")
+    beside = [os.path.join(_folder(checkpoint), name) for name in _CONFIGS]
+    path = given or next(filter(os.path.isfile, beside), "")
+    if not path:
+        raise ValueError(f"{checkpoint}: no model configuration beside it; give --config")
+    try:
+        return BertConfig.from_file(path)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def _folder(checkpoint: str) -> str:
+    return checkpoint if os.path.isdir(checkpoint) else os.path.dirname(checkpoint)
+
+
+def find_words(checkpoint: str, given: str, config: BertConfig, facts: Mapping[str, Any]) -> Words | None:
+    """Find vocabulary and case: given, in the checkpoint's record, or beside it; None without vocabulary.
+
+    Raises:
+        ValueError: the vocabulary is larger than the model's, or a file is damaged.
+    """
+    beside = (os.path.join(_folder(checkpoint), name) for name in vocabulary.NAMES)
+    path = given or next(filter(os.path.isfile, beside), "")
+    if not path:
+        return None
+    try:
+        found = vocabulary.read(path)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    if found.size > config.vocab_size:
+        raise ValueError(f"{path} has {found.size} entries, the model {config.vocab_size}; give its own")
+    folders = dict.fromkeys([os.path.dirname(path), _folder(checkpoint)])
+    return Words(found, text_rules.find(list(folders), facts, found))
 
 
 def export(
@@ -88,7 +117,7 @@ def export(
     config: BertConfig,
     form: str = "safetensors",
     gelu: str = "exact",
-    vocab: str = "",
+    words: Words | None = None,
 ) -> None:
     """Write FOLDER completely or not at all.
 
@@ -104,9 +133,10 @@ def export(
         if form == "saved_model":
             _saved_model(checkpoint, draft, config, gelu)
         else:
-            _safetensors(checkpoint, draft, config, gelu)
-        if vocab:
-            shutil.copy(vocab, os.path.join(draft, "vocab.txt"))
+            _safetensors(checkpoint, draft, config)
+        for name, text in model_files.texts(config.with_gelu(gelu), words).items():
+            with open(os.path.join(draft, name), "w", encoding="utf-8", errors="replace") as stream:
+                stream.write(text)
         os.rename(draft, folder)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
@@ -124,7 +154,7 @@ def _weights(checkpoint: str, config: BertConfig) -> dict[str, np.ndarray]:
     return values
 
 
-def _safetensors(checkpoint: str, folder: str, config: BertConfig, gelu: str) -> None:
+def _safetensors(checkpoint: str, folder: str, config: BertConfig) -> None:
     from safetensors.numpy import save
 
     values = {}
@@ -134,18 +164,6 @@ def _safetensors(checkpoint: str, folder: str, config: BertConfig, gelu: str) ->
     os.makedirs(folder)
     with open(os.path.join(folder, "model.safetensors"), "wb") as weights:
         weights.write(save(values, {"format": "pt"}))
-    with open(os.path.join(folder, "config.json"), "w", encoding="utf-8") as stream:
-        json.dump(hf_config(config, gelu), stream, indent=2, sort_keys=True)
-
-
-def hf_config(config: BertConfig, gelu: str) -> dict[str, Any]:
-    """Build the content of HF's config.json."""
-    values = dataclasses.asdict(config)
-    values.update(
-        architectures=["BertForQuestionAnswering"], model_type="bert", position_embedding_type="absolute",
-        hidden_act="gelu_new" if gelu == "tanh" else "gelu", pad_token_id=0, torch_dtype="float32",
-    )  # fmt: skip
-    return values
 
 
 def _saved_model(checkpoint: str, folder: str, config: BertConfig, gelu: str) -> None:

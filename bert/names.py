@@ -13,6 +13,7 @@ POOLER = ("bert/pooler/dense/kernel", "bert/pooler/dense/bias")
 MOMENTS = ("/adam_m", "/adam_v")  # of this program, as Google's
 _SLOTS = (*MOMENTS, "/lamb_m", "/lamb_v", "/m", "/v", "/Adam", "/Adam_1", "/Momentum")
 _COUNTERS = ("loss_scale", "beta1_power", "beta2_power")
+_WRAPPER = re.compile(r"(?:module\.|model\.|_orig_mod\.)+")
 _LAYER = (
     ("attention.self.query.", "attention/self/query/"),
     ("attention.self.key.", "attention/self/key/"),
@@ -38,9 +39,16 @@ _TOP = {
 }
 
 
+def wrapper(name: str) -> str:
+    """Return what wrappers put before a name: DataParallel's module., Lightning's model., torch.compile's."""
+    match = _WRAPPER.match(name)
+    return match.group() if match else ""
+
+
 def from_hf(name: str) -> tuple[str, bool]:
     """Translate an HF name: (Google's name, transposed); ("", False) if BERT has no such variable."""
-    short = name[5:] if name.startswith("bert.") else name
+    short = name[len(wrapper(name)) :]
+    short = short[5:] if short.startswith("bert.") else short
     if short in _TOP:
         return _TOP[short], short == "pooler.dense.weight"
     match = re.match(r"encoder\.layer\.(\d+)\.(.*\.)(\w+)$", short)
@@ -121,9 +129,19 @@ def differences(held: Mapping[str, Shape], config: BertConfig) -> Iterator[str]:
             if name not in HEAD:
                 missing.append(name)
         elif tuple(held[name]) != shape:
-            yield f"{name} has shape {list(held[name])}, the configuration says {list(shape)}"
+            more = _padding(tuple(held[name]), shape) if name.endswith("word_embeddings") else ""
+            yield f"{name} has shape {list(held[name])}, the configuration says {list(shape)}{more}"
     layers = {int(m.group(1)) for m in (re.match(r"bert/encoder/layer_(\d+)/", n) for n in held) if m}
     if layers and len(layers) > config.num_hidden_layers:
         yield f"holds {len(layers)} layers, the configuration says {config.num_hidden_layers}"
     if missing:
-        yield f"lacks {len(missing)} variables that the configuration requires, first {missing[0]}"
+        fewer = len(layers) < config.num_hidden_layers
+        more = f"; it has {len(layers)} layers, not {config.num_hidden_layers}" if fewer else ""
+        yield f"lacks {len(missing)} variables that the configuration requires, first {missing[0]}{more}"
+
+
+def _padding(held: Shape, wanted: Shape) -> str:
+    """Advise on a table that was padded after its configuration was written, such as 30528 for 30522."""
+    if len(held) == 2 and held[1:] == wanted[1:] and 0 < held[0] - wanted[0] < 1024:
+        return f"; if the last rows are padding, set its vocab_size to {held[0]}"
+    return ""

@@ -46,6 +46,7 @@ def train(
     output_dir: str,
     init_checkpoint: str = "",
     rank_dir: str = "",
+    origin: resume.Origin = resume.NO_ORIGIN,
 ) -> TrainResult:
     """Train to config.num_train_steps; rank 0 saves into output_dir, all ranks may read it.
 
@@ -57,7 +58,7 @@ def train(
         TrainerError: the loss or the gradients have diverged, or the ranks' weights differ.
         SystemExit: 143 after SIGTERM, when a checkpoint is saved.
     """
-    start = resume.decide(output_dir, model_config, config, backend, init_checkpoint)
+    start = resume.decide(output_dir, model_config, config, backend, init_checkpoint, origin)
     _say(backend, *start.notes)
     done = resume.finished(start, config)
     if done:
@@ -65,6 +66,7 @@ def train(
         return TrainResult(start.prefix, start.step, start.loss)
     if init_checkpoint and not start.prefix:
         reader.check(init_checkpoint, model_config)
+    beside = store.write_beside(output_dir, origin.files) if backend.rank == 0 else ()
     reads = backend.rank == 0 or backend.loads_on_every_rank
     source = (start.prefix or init_checkpoint) if reads else ""
     reading = reader.Reading(source, slots=bool(start.prefix))
@@ -76,7 +78,7 @@ def train(
             _set_variables(session, graph, start, backend, reading)
             session.run(feeder.initializer)
             progress = Progress(config, backend, start.step, output_dir, rank_dir)
-            run = _Run(model_config, config, backend, output_dir, start)
+            run = _Run(model_config, config, backend, output_dir, start, origin.data, beside)
             return _Loop(session, graph, run, progress, stop).run()
 
 
@@ -151,6 +153,8 @@ class _Run:
     backend: Backend
     output_dir: str
     start: Start
+    data: Mapping[str, Any]  # what the rows were made from, for the checkpoints' JSON
+    beside: tuple[str, ...]  # files of the output folder that belong to every checkpoint
 
 
 class _Loop:
@@ -255,9 +259,9 @@ class _Loop:
 
         held = reader.values(self._session, self._graph.scalars)
         scalars = {name: float(value) for name, value in held.items()}
-        model, start, folder = self._about.model, self._about.start, self._about.output_dir
-        facts = resume.facts(model, self._config, self._backend.size, start, scalars, loss)
-        saved = store.save(folder, at, write, facts, self._config.keep_checkpoints)
+        about, ranks = self._about, self._backend.size
+        facts = resume.facts(about.model, self._config, ranks, about.start, scalars, loss, about.data)
+        saved = store.save(about.output_dir, at, write, facts, self._config.keep_checkpoints, about.beside)
         heartbeat.artifact(saved.artifact())
         return saved
 

@@ -14,7 +14,7 @@ from typing import Any, Callable, Iterator, Mapping, Sequence
 
 from bert import names
 from bert.backend.npu_options import NpuOptions
-from bert.checkpoints import index
+from bert.checkpoints import absent, index
 from bert.config import BertConfig
 from bert.train_config import HIGHEST_SCALE
 from squad.flags import Finding, Parsed, SquadFlags, fields, parse, resolve_paths
@@ -78,7 +78,7 @@ def _files(flags: SquadFlags) -> Iterator[Finding]:
                 yield name, f"{value}: not readable by this user"
     path = flags.init_checkpoint
     if path and index.find(path) is None:
-        yield "init_checkpoint", f"{path}: {index.NO_CHECKPOINT}"
+        yield "init_checkpoint", f"{path}: {absent.explain(path)}"
 
 
 _AT_LEAST_ONE = (

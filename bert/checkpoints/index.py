@@ -1,21 +1,32 @@
-"""Read the names and shapes in a checkpoint without TensorFlow. Stdlib only.
-
-A TensorFlow V2 index is a LevelDB table (leveldb/doc/table_format.md) whose values are BundleEntryProto
-messages (tensorflow/core/protobuf/tensor_bundle.proto); a safetensors file begins with a JSON header.
-"""
+"""Find the files of a checkpoint, and read what is in it, without TensorFlow. Stdlib only."""
 
 from __future__ import annotations
 
-import json
+import glob
 import os
-import struct
-from typing import Iterator, Tuple
+import re
 
-Shape = Tuple[int, ...]
-_MAGIC = 0xDB4775248B80FB57
-_FOOTER = 48
-_HEADER_LIMIT = 100 << 20
-NO_CHECKPOINT = "no checkpoint; give a prefix (PREFIX.index exists) or safetensors"
+from bert import files as small
+from bert.checkpoints import absent, headers
+from bert.checkpoints.headers import Entry, Shape
+
+_SPELLED = re.compile(r"(.+)\.(?:data-\d{5}-of-\d{5}|meta|index)$")  # a prefix as shells complete it
+_SHARD = re.compile(r"-\d{5}-of-\d{5}\.safetensors$")
+_POINTED = re.compile(r'^\s*model_checkpoint_path:\s*"((?:[^"\\]|\\.)*)"', re.MULTILINE)
+_OWN = re.compile(r"model\.ckpt-(\d+)$")
+_INDEX = "model.safetensors.index.json"
+
+
+def resolve(path: str) -> str:
+    """Return the checkpoint that a path means: a prefix, or a folder or file of safetensors.
+
+    A folder of TensorFlow checkpoints means its newest complete one; PREFIX.meta and the like mean PREFIX.
+    A path that means none stays as it is.
+    """
+    found = find(path)
+    if found is None or found.endswith(".safetensors"):
+        return path
+    return found[: -len(".index")]
 
 
 def find(path: str) -> str | None:
@@ -28,130 +39,115 @@ def files(path: str) -> list[str]:
     """List the files that describe a checkpoint: one .index, or one or more of safetensors."""
     if os.path.isdir(path):
         return _in_folder(path)
-    candidates = [path] if path.endswith((".safetensors", ".index")) else []
-    candidates.append(path + ".index")
+    folder, name = os.path.split(path)
+    if os.path.isfile(path):
+        if name == "checkpoint":
+            return _in_folder(folder)
+        if name == _INDEX or (_SHARD.search(name) and os.path.isfile(os.path.join(folder, _INDEX))):
+            return _listed(folder)
+        if name.endswith(".safetensors"):
+            return [path]
+    spelled = _SPELLED.match(path)
+    candidates = [path + ".index", *([spelled.group(1) + ".index"] if spelled else [])]
     return [name for name in candidates if os.path.isfile(name)][:1]
 
 
 def _in_folder(folder: str) -> list[str]:
-    """Prefer model.safetensors, then the files named by an index, then the only checkpoint."""
+    """Prefer model.safetensors, then the files named by an index, then the newest or only checkpoint."""
     whole = os.path.join(folder, "model.safetensors")
-    index = whole + ".index.json"
     if os.path.isfile(whole):
         return [whole]
-    if os.path.isfile(index):
-        return _listed(folder, index)
-    names = sorted(name for name in os.listdir(folder) if name.endswith((".safetensors", ".index")))
-    return [os.path.join(folder, names[0])] if len(names) == 1 else []
+    if os.path.isfile(os.path.join(folder, _INDEX)):
+        return _listed(folder)
+    prefixes = prefixes_in(folder)
+    newest = _newest(prefixes) or _pointed(folder, prefixes)
+    if newest:
+        return [newest + ".index"]
+    tensors = [name for name in _glob(folder, "*.safetensors") if "adapter" not in os.path.basename(name)]
+    found = [*(prefix + ".index" for prefix in prefixes), *tensors]
+    return found if len(found) == 1 else []
 
 
-def _listed(folder: str, index: str) -> list[str]:
+def _glob(folder: str, pattern: str) -> list[str]:
+    return sorted(filter(os.path.isfile, glob.glob(os.path.join(glob.escape(folder), pattern))))
+
+
+def prefixes_in(folder: str) -> list[str]:
+    """List the prefixes of the TensorFlow checkpoints in a folder."""
+    return [path[: -len(".index")] for path in _glob(folder, "*.index")]
+
+
+def _newest(prefixes: list[str]) -> str:
+    """Find the checkpoint of the most steps that a run of this program wrote completely; "" if none."""
+    steps = {prefix: _OWN.search(prefix) for prefix in prefixes if os.path.isfile(prefix + ".json")}
+    own = {int(match.group(1)): prefix for prefix, match in steps.items() if match}
+    return next((own[step] for step in sorted(own, reverse=True) if _is_complete(own[step])), "")
+
+
+def _is_complete(prefix: str) -> bool:
+    """Tell whether all files that PREFIX.json lists are there; their content is compared when read."""
+    held = record(prefix).get("files")
+    if not isinstance(held, dict):
+        return False
+    folder = os.path.dirname(prefix)
+    for name, entry in held.items():
+        path = os.path.join(folder, os.path.basename(name))
+        wanted = entry.get("bytes") if isinstance(entry, dict) else None
+        if not os.path.isfile(path) or wanted not in (None, os.path.getsize(path)):
+            return False
+    return True
+
+
+def record(path: str) -> dict[str, object]:
+    """Read the JSON that this program writes beside its checkpoints; {} if there is none to read."""
     try:
-        with open(index, encoding="utf-8") as stream:
-            names = sorted({str(name) for name in json.load(stream)["weight_map"].values()})
-    except (ValueError, KeyError, TypeError, AttributeError):
+        return small.read_object(path + ".json", 16 << 20)
+    except ValueError:
+        return {}
+
+
+def _pointed(folder: str, prefixes: list[str]) -> str:
+    """Follow TensorFlow's file `checkpoint`, which names the newest one; "" if that is not in this folder.
+
+    Only the base name counts: the path is where the folder was when it was written, or leads elsewhere.
+    """
+    try:
+        match = _POINTED.search(small.read_text(os.path.join(folder, "checkpoint"), 1 << 20))
+    except ValueError:
+        return ""
+    prefix = os.path.join(folder, os.path.basename(match.group(1))) if match else ""
+    return prefix if prefix in prefixes else ""
+
+
+def _listed(folder: str) -> list[str]:
+    """List the files of a checkpoint in several parts; [] if one is missing."""
+    try:
+        held = small.read_object(os.path.join(folder, _INDEX)).get("weight_map")
+    except ValueError:
         return []
     # Only base names: a name that leads out of the folder is not a file of this checkpoint.
-    paths = [os.path.join(folder, os.path.basename(name)) for name in names]
+    names = sorted({os.path.basename(str(name)) for name in held.values()}) if isinstance(held, dict) else []
+    paths = [os.path.join(folder, name) for name in names]
     return paths if all(map(os.path.isfile, paths)) else []
 
 
-def describe(path: str) -> dict[str, Shape]:
-    """Read names and shapes. ValueError: the file is damaged or of another kind."""
+def entries(path: str) -> dict[str, Entry]:
+    """Read names, types and shapes. ValueError: there is no checkpoint, or it is damaged."""
     found = files(path)
     if not found:
-        raise ValueError(NO_CHECKPOINT)
+        raise ValueError(absent.explain(path))
     if not found[0].endswith(".safetensors"):
-        return _tensor_bundle(found[0])
-    result: dict[str, Shape] = {}
+        return headers.tensor_bundle(found[0])
+    result: dict[str, Entry] = {}
     for name in found:
-        result.update(_safetensors(name))
+        try:
+            result.update(headers.safetensors(name))
+        except ValueError as error:
+            part = f"{os.path.basename(name)}: " if len(found) > 1 else ""
+            raise ValueError(f"{part}{error}") from None
     return result
 
 
-def _safetensors(path: str) -> dict[str, Shape]:
-    with open(path, "rb") as stream:
-        size = struct.unpack("<Q", stream.read(8).ljust(8, b"\xff"))[0]
-        if size > _HEADER_LIMIT:
-            raise ValueError("not a safetensors file")
-        try:
-            header = json.loads(stream.read(size).decode())
-            return {k: tuple(v["shape"]) for k, v in header.items() if k != "__metadata__"}
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise ValueError("damaged safetensors header") from None
-
-
-def _tensor_bundle(path: str) -> dict[str, Shape]:
-    with open(path, "rb") as stream:
-        data = stream.read()
-    if len(data) < _FOOTER or struct.unpack("<Q", data[-8:])[0] != _MAGIC:
-        raise ValueError("damaged or not a TensorFlow checkpoint index")
-    try:
-        footer = data[-_FOOTER:]
-        _, position = _varint(footer, 0)
-        _, position = _varint(footer, position)
-        offset, position = _varint(footer, position)
-        size, _ = _varint(footer, position)
-        result: dict[str, Shape] = {}
-        for _, handle in _entries(data[offset : offset + size]):
-            start, position = _varint(handle, 0)
-            length, _ = _varint(handle, position)
-            for key, value in _entries(data[start : start + length]):
-                if key:
-                    result[key.decode()] = _shape(value)
-        return result
-    except (IndexError, struct.error, UnicodeDecodeError):
-        raise ValueError("damaged TensorFlow checkpoint index") from None
-
-
-def _varint(data: bytes, position: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = data[position]
-        position += 1
-        value |= (byte & 127) << shift
-        if byte < 128:
-            return value, position
-        shift += 7
-
-
-def _entries(block: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Yield a block's keys and values; each key shares a prefix with the one before."""
-    restarts = struct.unpack("<I", block[-4:])[0]
-    end, position, key = len(block) - 4 - 4 * restarts, 0, b""
-    while position < end:
-        shared, position = _varint(block, position)
-        fresh, position = _varint(block, position)
-        size, position = _varint(block, position)
-        key = key[:shared] + block[position : position + fresh]
-        position += fresh
-        yield key, block[position : position + size]
-        position += size
-
-
-def _fields(message: bytes) -> Iterator[tuple[int, object]]:
-    position = 0
-    while position < len(message):
-        tag, position = _varint(message, position)
-        kind = tag & 7
-        value: object
-        if kind == 0:
-            value, position = _varint(message, position)
-        elif kind == 2:
-            size, position = _varint(message, position)
-            value, position = message[position : position + size], position + size
-        else:
-            width = {1: 8, 5: 4}[kind]
-            value, position = message[position : position + width], position + width
-        yield tag >> 3, value
-
-
-def _shape(entry: bytes) -> Shape:
-    """Read field 2 (TensorShapeProto) of a BundleEntryProto: its dims' sizes."""
-    sizes: list[int] = []
-    for number, value in _fields(entry):
-        if number == 2 and isinstance(value, bytes):
-            for inner, dim in _fields(value):
-                if inner == 2 and isinstance(dim, bytes):
-                    sizes.append(next((int(v) for n, v in _fields(dim) if n == 1 and isinstance(v, int)), 0))
-    return tuple(sizes)
+def describe(path: str) -> dict[str, Shape]:
+    """Read names and shapes. ValueError: as `entries`."""
+    return {name: entry.shape for name, entry in entries(path).items()}

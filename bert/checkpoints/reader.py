@@ -12,7 +12,7 @@ import tensorflow.compat.v1 as tf
 
 from bert import names
 from bert.backend import host_memory
-from bert.checkpoints import index, store
+from bert.checkpoints import absent, index, inspection, store
 from bert.config import BertConfig
 from bert.errors import CheckpointError
 
@@ -56,10 +56,9 @@ def check(path: str, config: BertConfig) -> None:
         CheckpointError: they do not fit, or the file is damaged.
     """
     try:
-        held = names.to_google(index.describe(path))
+        problems = inspection.inspect(path, config).problems
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path}: {error}") from None
-    problems = list(names.differences(held, config))
     if problems:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         raise CheckpointError(f"{path}: {problems[0]}{more}")
@@ -140,7 +139,7 @@ def read(path: str) -> Iterator[tuple[str, np.ndarray]]:
     try:
         files = index.files(path)
         if not files:
-            raise ValueError(index.NO_CHECKPOINT)
+            raise ValueError(absent.explain(path))
         if files[0].endswith(".safetensors"):
             yield from _safetensors(files)
         else:

@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import os
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Iterator, Mapping
 
 from bert.backend.base import Backend
 from bert.checkpoints import index, store
@@ -15,7 +15,20 @@ from bert.config import BertConfig
 from bert.errors import CheckpointError
 from bert.train_config import TrainConfig
 
+_OTHER_RUN = (  # in a checkpoint's "data": what makes its weights and its steps those of another run
+    "train_file", "vocabulary", "do_lower_case", "strip_accents", "tokenize_chinese_chars",
+)  # fmt: skip
 _NOT_NUMERICS = ("save_checkpoints_steps", "keep_checkpoints", "display_loss_steps")
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a training is made of beside weights and settings."""
+
+    # What its rows were made from, by name; a file is {"name": ..., "sha256": ...}. Compared on resume.
+    data: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    # Texts by file name that the output folder needs to predict with: configuration, vocabulary.
+    files: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -30,18 +43,27 @@ class Start:
     notes: tuple[str, ...] = ()
 
 
+NO_ORIGIN = Origin()
+
+
 def decide(
-    folder: str, model: BertConfig, config: TrainConfig, backend: Backend, init_checkpoint: str = ""
+    folder: str,
+    model: BertConfig,
+    config: TrainConfig,
+    backend: Backend,
+    init_checkpoint: str = "",
+    origin: Origin = NO_ORIGIN,
 ) -> Start:
     """Let rank 0 examine the output folder, and share the result with all ranks.
 
     Raises:
-        CheckpointError: the folder contains a run of another model or from another init_checkpoint.
+        CheckpointError: the folder contains a run of another model, init_checkpoint or data.
     """
     answer: dict[str, Any] = {}
     if backend.rank == 0:
         try:
-            answer = dataclasses.asdict(_look(folder, model, config, backend.size, init_checkpoint))
+            found = _look(folder, model, config, backend.size, init_checkpoint, origin)
+            answer = dataclasses.asdict(found)
         except (CheckpointError, OSError) as error:
             answer = {"error": str(error)}
     answer = backend.all_gather(answer)[0]
@@ -50,7 +72,9 @@ def decide(
     return Start(**dict(answer, notes=tuple(answer["notes"])))
 
 
-def _look(folder: str, model: BertConfig, config: TrainConfig, ranks: int, init_checkpoint: str) -> Start:
+def _look(
+    folder: str, model: BertConfig, config: TrainConfig, ranks: int, init_checkpoint: str, origin: Origin
+) -> Start:
     os.makedirs(folder, exist_ok=True)
     store.clean(folder)
     saved, problems = store.newest(folder)
@@ -69,11 +93,12 @@ def _look(folder: str, model: BertConfig, config: TrainConfig, ranks: int, init_
         began = {"path": init_checkpoint, "fingerprint": fingerprint(init_checkpoint)}
         return Start(began=began, notes=tuple(notes))
     _check(folder, saved, model, config, init_checkpoint)
+    _check_data(folder, saved, origin.data)
     step, moved = position(saved, config)
     notes.append(f"resuming {saved.prefix} at step {step} of {config.num_train_steps}{moved}")
     if init_checkpoint:
         notes.append(f"init_checkpoint {init_checkpoint}: this run started from it; it is not loaded again")
-    notes += _changes(saved, config, ranks)
+    notes += [*_changes(saved, config, ranks), *_data_changes(saved, origin.data)]
     held = saved.facts
     return Start(step, saved.prefix, held["scalars"], held["loss"], held["init_checkpoint"], tuple(notes))
 
@@ -87,6 +112,7 @@ def _check(folder: str, saved: Saved, model: BertConfig, config: TrainConfig, in
             f"{folder} contains a run with freeze_embeddings {frozen}; give the same, or another output_dir"
         )
     was, now = saved.facts["model"], dataclasses.asdict(model)
+    del now["hidden_act"]  # the form of gelu is compared as a setting: config.gelu
     for name in now:
         if was.get(name, now[name]) != now[name]:
             difference = f"{name} {was[name]}, now {now[name]}"
@@ -98,6 +124,43 @@ def _check(folder: str, saved: Saved, model: BertConfig, config: TrainConfig, in
             f"{folder} contains a run at step {saved.step} that started from {origin}, not from"
             f" {init_checkpoint}; {advice}"
         )
+
+
+def _check_data(folder: str, saved: Saved, data: Mapping[str, Any]) -> None:
+    """Refuse to resume with other data, whose rows would be read from the middle of an epoch."""
+    differences = list(_differences(saved, {name: data[name] for name in _OTHER_RUN if name in data}))
+    if differences:
+        raise CheckpointError(
+            f"{folder} contains a run at step {saved.step} of other data: {'; '.join(differences)}; give"
+            f" another output_dir, or empty it; to train its weights on, give {saved.prefix} as"
+            " init_checkpoint and another output_dir"
+        )
+
+
+def _data_changes(saved: Saved, data: Mapping[str, Any]) -> list[str]:
+    """List what differs in the making of the rows."""
+    if data and not saved.facts.get("data"):
+        return ["the checkpoint does not say from which data it was trained, so the data is not compared"]
+    return list(_differences(saved, {name: data[name] for name in data if name not in _OTHER_RUN}))
+
+
+def _differences(saved: Saved, data: Mapping[str, Any]) -> Iterator[str]:
+    held = saved.facts.get("data")
+    was = held if isinstance(held, dict) else {}
+    for name, value in data.items():
+        if name in was and _identity(was[name]) != _identity(value):
+            yield f"{name} is {_shown(value)} now, was {_shown(was[name])}"
+
+
+def _identity(value: Any) -> Any:
+    """Return what makes a value the same: of a file its hash, whatever its name."""
+    return value.get("sha256") if isinstance(value, dict) else value
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, dict):
+        return f"{value.get('name')} (sha256 {value.get('sha256', '')!s:.12})"
+    return str(value)
 
 
 def fingerprint(path: str) -> str:
@@ -135,12 +198,19 @@ def _changes(saved: Saved, config: TrainConfig, ranks: int) -> list[str]:
 
 
 def facts(
-    model: BertConfig, config: TrainConfig, ranks: int, start: Start, scalars: dict[str, float], loss: float
+    model: BertConfig,
+    config: TrainConfig,
+    ranks: int,
+    start: Start,
+    scalars: dict[str, float],
+    loss: float,
+    data: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Collect what a checkpoint's JSON says about the run."""
     return {
         "model": dataclasses.asdict(model),
         "config": dataclasses.asdict(config),
+        "data": dict(data),
         "ranks": ranks,
         "init_checkpoint": start.began,
         "scalars": scalars,

@@ -15,7 +15,9 @@ import re
 import shutil
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Callable, Iterator
+from typing import Any, Callable, Iterator, Mapping
+
+from bert.errors import CheckpointError
 
 FORMAT = 1
 _NAME = "model.ckpt-%d"
@@ -28,6 +30,7 @@ class Saved:
 
     prefix: str
     facts: dict[str, Any]
+    beside: tuple[str, ...] = ()  # paths of the files that the folder needs to predict with
 
     @property
     def step(self) -> int:
@@ -38,7 +41,7 @@ class Saved:
         """Build the record that reports it to the launcher."""
         digests = {name: entry["sha256"] for name, entry in self.facts["files"].items()}
         folder = os.path.dirname(self.prefix)
-        files = [*(os.path.join(folder, name) for name in digests), self.prefix + ".json"]
+        files = [*(os.path.join(folder, name) for name in digests), self.prefix + ".json", *self.beside]
         record = {"kind": "checkpoint", "step": self.step, "prefix": self.prefix}
         return dict(record, files=files, sha256=digests)
 
@@ -97,7 +100,14 @@ def sha256(path: str) -> str:
     return digest.hexdigest()
 
 
-def save(folder: str, step: int, write: Callable[[str], object], facts: dict[str, Any], keep: int) -> Saved:
+def save(
+    folder: str,
+    step: int,
+    write: Callable[[str], object],
+    facts: dict[str, Any],
+    keep: int,
+    beside: tuple[str, ...] = (),
+) -> Saved:
     """Write a checkpoint, whose files `write(prefix)` makes, and remove all but the `keep` newest."""
     draft = os.path.join(folder, f"{_DRAFT}{step}")
     shutil.rmtree(draft, ignore_errors=True)
@@ -118,7 +128,31 @@ def save(folder: str, step: int, write: Callable[[str], object], facts: dict[str
     write_atomic(os.path.join(folder, "checkpoint"), f'model_checkpoint_path: "{_NAME % step}"\n')
     os.rmdir(draft)
     _prune(folder, keep)
-    return Saved(prefix, facts)
+    return Saved(prefix, facts, beside)
+
+
+def write_beside(folder: str, files: Mapping[str, str]) -> tuple[str, ...]:
+    """Write the files that predicting from the folder needs; return their paths.
+
+    Raises:
+        CheckpointError: the folder cannot be written.
+    """
+    paths = {name: os.path.join(folder, name) for name in files}
+    try:
+        for name, path in paths.items():
+            if not _holds(path, files[name]):
+                write_atomic(path, files[name])
+    except OSError as error:
+        raise CheckpointError(f"{error.filename or folder}: {error.strerror}") from None
+    return tuple(paths.values())
+
+
+def _holds(path: str, text: str) -> bool:
+    with suppress(OSError, ValueError):
+        if os.path.isfile(path):
+            with open(path, encoding="utf-8") as stream:
+                return stream.read(len(text) + 1) == text
+    return False
 
 
 def _flushed(path: str) -> int:

@@ -92,14 +92,14 @@ def test_pretrained_weights_without_a_head_are_not_exported(
 
 
 def test_the_command_writes_vocabulary_and_weights(trained: str, tmp_path: Path) -> None:
-    (tmp_path / "vocab.txt").write_text("[PAD]\n")
+    (tmp_path / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\na\n")
     code = "from launcher.commands.export import export; export()"
     words = [trained, str(tmp_path / "hf"), "--vocab", str(tmp_path / "vocab.txt")]
     done = subprocess.run([sys.executable, "-c", code, *words], cwd=str(ROOT), capture_output=True)
     assert done.returncode == 0, done.stderr
     assert b"wrote %s" % str(tmp_path / "hf").encode() in done.stdout
     assert sorted(path.name for path in (tmp_path / "hf").iterdir()) == [
-        "config.json", "model.safetensors", "vocab.txt",
+        "config.json", "model.safetensors", "tokenizer_config.json", "vocab.txt",
     ]  # fmt: skip
 
 
