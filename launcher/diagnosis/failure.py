@@ -56,6 +56,7 @@ class RankEnd:
     step: int = 0
     detail: str = ""  # the evidence, as text
     tail: bytes = b""  # the end of its output
+    plog: bytes = b""  # the end of what CANN logged of it, where it failed
 
     @property
     def exit_code(self) -> int:

@@ -1,4 +1,4 @@
-"""Evidence that the kernel, or the rank's own allocator, ran out of memory."""
+"""Evidence that memory ran out: what the kernel counts, logs and shows. What ranks write: memory_words.py."""
 
 from __future__ import annotations
 
@@ -9,11 +9,8 @@ from typing import Iterable
 
 from launcher.process.procfs import Usage
 
-_MESSAGE = re.compile(
-    rb"(?i)(std::bad_alloc|cannot allocate memory|OOM when allocating|MemoryError|out of memory|"
-    rb"ResourceExhaustedError)[^\n]*"
-)
 _KILLED = re.compile(rb"[Kk]illed process (\d+)|oom-kill:[^\n]*,pid=(\d+)")
+_FULL, _SMALL = 0.02, 64 << 20  # of /dev/shm: a share that is nothing; bytes that Docker gives it
 _LARGE, _LOW = 0.5, 0.1  # of the machine's memory: used by a likely victim; left on the machine
 
 
@@ -111,7 +108,13 @@ def memory(root: str = "/") -> dict[str, int]:
     return found
 
 
-def message_in(tail: bytes) -> str:
-    """Quote a rank's own message that it ran out of memory; "" when its output has none."""
-    match = _MESSAGE.search(tail)
-    return f"it wrote: {match.group().decode('utf-8', 'replace')[:200]}" if match else ""
+def shared_memory_full(root: str = "/") -> str:
+    """Describe a /dev/shm that has no room, on which a program dies of SIGBUS; "" when it has."""
+    with suppress(OSError):
+        about = os.statvfs(os.path.join(root, "dev/shm"))
+        total, left = about.f_blocks * about.f_frsize, about.f_bavail * about.f_frsize
+        if left < total * _FULL:
+            return f"no room in /dev/shm ({left / 1e6:.1f} of {total / 1e6:.0f} MB are left)"
+        if 0 < total <= _SMALL:
+            return f"little room in /dev/shm ({total / 1e6:.0f} MB)"
+    return ""

@@ -51,21 +51,28 @@ def _classify(end: RankEnd, teardown_ns: int | None) -> RankEnd:
         return end if end.code == 0 else replace(end, status=RankStatus.TERMINATED)
     if end.code == 0:
         return end
-    return replace(end, status=RankStatus.SIGNALLED if (end.code or 0) < 0 else RankStatus.EXITED)
+    return replace(end, status=RankStatus.SIGNALLED if end.signal else RankStatus.EXITED)
 
 
 def _is_victim(end: RankEnd) -> bool:
     from launcher.diagnosis.victims import waits_for_others
 
-    return end.status in (RankStatus.RAISED, RankStatus.EXITED) and waits_for_others(end)
+    failed = (RankStatus.RAISED, RankStatus.EXITED, RankStatus.SIGNALLED)
+    return end.status in failed and waits_for_others(end)
 
 
 def _silent(judged: Sequence[RankEnd], victims: list[RankEnd]) -> RankEnd | None:
-    """Choose the suspect among ranks that all waited: a silent one that is behind, else the first victim."""
+    """Choose the suspect among ranks that all waited.
+
+    One that waited while it handled an error of its own, else a silent one that is behind, else the first.
+    """
     if not victims:
         return None
-    from launcher.diagnosis.victims import accused_ranks
+    from launcher.diagnosis.victims import accused_ranks, had_own_error
 
+    guilty = [victim for victim in victims if had_own_error(victim)]
+    if guilty:
+        return min(guilty, key=lambda end: end.cause_ns)
     accused = {rank for victim in victims for rank in accused_ranks(victim)}
     quiet = [end for end in judged if end.status is RankStatus.TERMINATED]
     named = [end for end in quiet if end.rank in accused]

@@ -1,4 +1,4 @@
-"""Ranks that failed because another one did not take part: how their last message reads.
+"""Ranks that failed because another one did not take part: how their last error reads.
 
 Loaded at the first failure, as compiling the patterns takes longer than the rest of the package.
 """
@@ -6,32 +6,107 @@ Loaded at the first failure, as compiling the patterns takes longer than the res
 from __future__ import annotations
 
 import re
+import signal
+from typing import Iterator
 
+from launcher.diagnosis import last_words, memory_words
 from launcher.diagnosis.failure import RankEnd
 
-_LATE = r"(timed? ?out|timeout|not (arrive|come)|gave up waiting|deadline exceeded)"
+_LATE = r"(?:timed? ?out|timeout|not (?:arrive|come)|gave up waiting|deadline exceeded)"
 _TOGETHER = (
-    r"(collective|all_?_?reduce|all_?gather|barrier|broadcast|hccl|nccl|gloo|rendezvous|peer|ranks?|notify)"
+    r"(?:collective|all_?_?reduce|all_?gather|reduce_?scatter|all_?to_?all|barrier|broadcast|hccl|nccl|gloo|"
+    r"rendezvous|\bpeer\b|notify|c10d|TCPStore|store->get|process group)"
 )
-_WAITED = re.compile(rf"(?is)\b{_LATE}\b.{{0,300}}?{_TOGETHER}|{_TOGETHER}.{{0,300}}?{_LATE}")
-_ACCUSED = re.compile(r"ranks? ([\d, ]+) did not (?:come|arrive)")
+# HCCL: EI0002, EI0006, EI0015, and the codes of HcclResult for what another rank did not do (hccl_types.h:
+# 6 not found, 9 timeout, 11 to 14 connections, 19 network, 21 remote). torch: c10d's TCPStore,
+# ProcessGroupNCCL, gloo's transport/tcp/pair.cc. TensorFlow: collectives and gRPC. MPI: Open MPI 4, MPICH 3.
+_WAITED = re.compile(
+    rf"(?is){_LATE}.{{0,300}}?{_TOGETHER}|{_TOGETHER}.{{0,300}}?{_LATE}|"
+    r"\brank.{0,80}?not (?:arrive|come)\b|"
+    r"\bEI00(?:02|06|15)\b|ERR02011|Hccl[A-Z]\w+,? error code is (?:6|9|1[1-49]|21)\b|waiting for clients|"
+    r"wait timeout after \d+ ?ms|Socket Timeout|DistNetworkError|RendezvousTimeoutError|"
+    r"RendezvousConnectionError|Collective ops is aborted by"
+)
 _PEER_LOST = re.compile(
-    r"(?i)CollectiveError|EI0002|EI0006|connection (reset|closed|aborted) by (the )?(remote )?peer"
-    r"|connection reset|socket closed|broken pipe"
-    r"|peer (rank |process )?(\d+ )?(is |was |has )?(gone|lost|died|failed|left)"
+    r"(?i)CollectiveError|connection (?:was )?(?:reset|closed|aborted)|socket closed|broken ?pipe|"
+    r"peer (?:rank |process )?(?:\d+ )?(?:is |was |has )?(?:gone|lost|died|failed|left|exited)|"
+    r"ncclRemoteError|remote process (?:has )?exited|StatusCode\.UNAVAILABLE|\bUnavailableError\b|"
+    r"\bUNAVAILABLE: |failed to connect to all addresses|connection refused.{0,200}(?:store|master|rank)"
 )
-_LAST_BYTES = 600  # of a rank's output, where it left no exception
+# A device that failed by itself; other ranks then wait for it.
+_DEVICE_FAULT = re.compile(
+    r"(?i)ai ?core exception|vector core exception|fault kernel_name|\b5070(?:1[456]|3[456]|5[34])\b|"
+    r"ECC error"
+)
+# A server that is no rank: downloads of models and data.
+_ELSEWHERE = re.compile(r"HTTPS?ConnectionPool|urllib3|requests\.exceptions|https?://|[Hh]ugging ?[Ff]ace")
+# Errors that only say that something failed, or on which line it was noticed.
+_VAGUE = re.compile(
+    r"(?i)inner error|error code is 507\d{3}|runtime result = 507|ERR\d{5}|NPU function error|"
+    r"terminate called|"
+    r"call (?:acl|hccl|ge) api failed|stream synchronize failed|double free|corrupted size|free\(\)|"
+    r"munmap_chunk|watchdog thread terminated|non-zero exit status|exit(?:ed|s)? (?:with )?(?:code|status)|"
+    r"GEOP|\bSystemExit\b|"
+    r"InternalError|Segmentation fault$"
+)
+_ACCUSED = re.compile(r"ranks? ([\d, ]+) did not (?:come|arrive)")
+_MPI_ABORT = re.compile(r"MPI_ABORT was invoked on rank (\d+)|MPI_Abort\(.{0,80}process (\d+)")
 
 
 def waits_for_others(end: RankEnd) -> bool:
-    """Tell whether a rank's last message is a timeout or a lost connection caused by another rank."""
-    if end.error and end.error.kind != "SystemExit":
-        text = f"{end.error.kind}: {end.error.message}"
-    elif end.code is not None and end.code >= 0:
-        text = end.tail[-_LAST_BYTES:].decode("utf-8", "replace")
-    else:
+    """Tell whether a rank's last error is a timeout or a lost connection caused by another rank.
+
+    A signal is the rank's own failure, but for the abort with which a watchdog ends a rank that waits.
+    """
+    if end.signal not in (0, signal.SIGABRT) or not (end.code or end.error):
         return False
-    return bool(_WAITED.search(text) or _PEER_LOST.search(text))
+    return _waits(deciding_words(end), end.rank)
+
+
+def deciding_words(end: RankEnd) -> str:
+    """Return what a rank wrote about its end: the last error that says more than that something failed."""
+    vague = ""
+    for found in _failures(end):
+        if not _VAGUE.search(found) or _is_specific(found, end.rank):
+            return found
+        vague = vague or found
+    return vague or last_words.rest(end.tail)
+
+
+def _failures(end: RankEnd) -> Iterator[str]:
+    """Yield the errors of a rank, the last one first: as raised, in its output, in CANN's log."""
+    if end.error and end.error.kind != "SystemExit":
+        traceback = end.error.traceback.encode("utf-8", "backslashreplace")
+        yield f"{end.error.kind}: {end.error.message}\n" + "\n".join(
+            found.text for found in last_words.errors(traceback)[:1]
+        )
+    for found in last_words.errors(end.tail):
+        yield found.text
+    logged = end.plog.decode("utf-8", "replace").split("\n")
+    for pattern in (_DEVICE_FAULT, _WAITED):
+        yield from [line for line in logged if "ERROR" in line and pattern.search(line)][-1:]
+
+
+def _is_specific(text: str, rank: int) -> bool:
+    return bool(_DEVICE_FAULT.search(text) or memory_words.shortage_in(text)) or _waits(text, rank)
+
+
+def _waits(text: str, rank: int) -> bool:
+    if _DEVICE_FAULT.search(text) or memory_words.shortage_in(text):
+        return False
+    aborted = _MPI_ABORT.search(text)
+    if aborted:
+        return int(aborted.group(1) or aborted.group(2)) != rank
+    if _WAITED.search(text):
+        return True
+    return bool(_PEER_LOST.search(text)) and not _ELSEWHERE.search(text)
+
+
+def had_own_error(victim: RankEnd) -> bool:
+    """Tell whether a rank that waited in vain did so while it handled an error of its own."""
+    output = victim.error.traceback.encode("utf-8", "backslashreplace") if victim.error else victim.tail
+    before = last_words.errors(output)[0].before if last_words.errors(output) else ""
+    return bool(before) and not _waits(before, victim.rank)
 
 
 def accused_ranks(victim: RankEnd) -> set[int]:

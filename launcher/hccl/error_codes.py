@@ -31,7 +31,7 @@ _SAME_PORTS = "two jobs on one host need different HCCL_IF_BASE_PORT; `ss -tlnp`
 _WAIT = "wait 10 s after the last run; `npu-launch ps` and `npu-smi info` name what still holds the device"
 _OPERATOR = "plog names the operator: `npu-launch logs --errors`"
 _LINES_ABOVE = "the cause stands in the lines above or below it, and in plog: `npu-launch logs --errors`"
-_MEMORY = "use a smaller batch or sequence; `npu-smi info` shows what else uses the device"
+DEVICE_MEMORY = "use a smaller batch or sequence; `npu-smi info` shows what else uses the device"
 _HOST_MEMORY = "see `free -h` and the limit of the container; fewer workers or ranks need less"
 _INSTALLATION = "driver, firmware and CANN must be from one release: `npu-launch doctor`"
 _HARDWARE = "`npu-smi info -t health -i N`, `npu-smi info -t ecc -i N`, dmesg; restart the device if it stays"
@@ -117,7 +117,7 @@ _CODES: dict[str, tuple[str, str]] = {
     "EE1015": ("the driver is too old for this CANN", _INSTALLATION),
     "EE1024": (
         "an operator on the device's CPU timed out, and the device had run out of memory",
-        _MEMORY,
+        DEVICE_MEMORY,
     ),
     "EE2002": ("an environment variable has a value that CANN refuses", "correct the variable that it names"),
     "EE9999": ("an error inside the CANN runtime", _LINES_ABOVE),
@@ -130,7 +130,7 @@ _CODES: dict[str, tuple[str, str]] = {
     "EL0001": ("the device does not exist or is faulty", _HARDWARE),
     "EL0002": ("the id of a device is invalid", "`npu-launch inventory` lists the ids of this host"),
     "EL0003": ("the driver refused an argument", _LINES_ABOVE),
-    "EL0004": ("the device is out of memory: what was asked for could not be had", _MEMORY),
+    "EL0004": ("the device is out of memory: what was asked for could not be had", DEVICE_MEMORY),
     "EL0005": ("the device is busy or is being reset", _WAIT),
     "EL0006": ("the device is out of a resource", "end other programs on the device: `npu-smi info`"),
     "EL0007": (
@@ -148,9 +148,9 @@ _CODES: dict[str, tuple[str, str]] = {
         "the id of a device is invalid",
         "ranks use logical ids, 0 to the number of visible devices: see ASCEND_RT_VISIBLE_DEVICES",
     ),
-    "207001": ("the device is out of memory", _MEMORY),
+    "207001": ("the device is out of memory", DEVICE_MEMORY),
     "207004": ("the device cannot be used", _HARDWARE),
-    "207018": ("the device is out of memory", _MEMORY),
+    "207018": ("the device is out of memory", DEVICE_MEMORY),
     "507000": ("an error inside the CANN runtime", _LINES_ABOVE),
     "507001": ("an error inside the device's task scheduler", _HARDWARE),
     "507010": ("the device's task scheduler gives no sign of life (lost heartbeat)", _HARDWARE),
@@ -183,7 +183,7 @@ _CODES: dict[str, tuple[str, str]] = {
     "507901": ("the connection between host and device closed", _HARDWARE),
     "507902": ("the device's CPU could not schedule a task", _LINES_ABOVE),
     "ERR99999": ("the program raised an exception of its own", "see its traceback"),
-    "NPU out of memory": ("a device has no memory left for what the program asked for", _MEMORY),
+    "NPU out of memory": ("a device has no memory left for what the program asked for", DEVICE_MEMORY),
     "ASCEND_LAUNCH_BLOCKING": (
         "operators run behind the program, so the traceback may name a wrong line",
         "run once with `env.ASCEND_LAUNCH_BLOCKING=1` to see the right one",
@@ -203,7 +203,7 @@ _TORCH_KINDS: dict[str, tuple[str, str]] = {
     "002": ("a wrong type", "correct the call that the traceback shows"),
     "003": ("an invalid value", "correct the call that the traceback shows"),
     "005": ("an internal error", _LINES_ABOVE),
-    "006": ("a memory error", _MEMORY),
+    "006": ("a memory error", DEVICE_MEMORY),
     "007": ("a feature that is not supported", "the message names it"),
     "008": ("something was not found", "the message names it"),
     "009": ("a resource is not available", _LINES_ABOVE),

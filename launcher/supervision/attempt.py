@@ -32,12 +32,13 @@ PARALLEL = 8  # ranks that are started side by side
 POLL = 0.3  # seconds between checks of the ranks' files
 SETTLE = 1.0  # seconds after a victim's failure in which another rank may report the cause
 DRAIN = 2.0  # seconds of silence in a pipe that some process still holds open
+FIRST_SIGNAL = 0.5  # seconds after a rank's end in which Ctrl-C may have reached both
 PIPE_CHUNKS = 8  # chunks that a pipe may hold when its rank has ended
 NEVER = float("inf")
 
 
 class Result(NamedTuple):
-    """The end of an attempt. `interrupted`: the signal that ended it, 0 for none."""
+    """The end of an attempt. `interrupted`: the signal that the launcher got, 0 for none."""
 
     ends: tuple[RankEnd, ...]
     culprit: RankEnd | None
@@ -63,7 +64,7 @@ class Attempt:
         self._teardown = Teardown(context, self._ranks, self._clock)
         self._monitor = RankMonitor(context, self._ranks, watchdog.add_pids)
         self._snapshot: StackSnapshot | None = None
-        self._interrupted = self._interrupts = 0
+        self._interrupted = self._interrupts = self._interrupted_ns = 0
         self._settle_at = NEVER
         self._next_poll = self._console_due = 0.0
         self._selector = selectors.DefaultSelector()
@@ -80,12 +81,13 @@ class Attempt:
             while self._teardown.phase is not Phase.DONE:
                 self._turn()
             self._drain()
+            self._await_signal()
         finally:
             self._close()
         return self._result()
 
     def _result(self) -> Result:
-        ends, culprit = judge([rank.end() for rank in self._ranks], self._teardown.began_ns)
+        ends, culprit = self._judge()
         return Result(ends, culprit, self._interrupted, self._snapshot, self._clock.now() - self._began)
 
     def broken_off(self) -> Result:
@@ -97,6 +99,15 @@ class Attempt:
     def kill(self) -> None:
         """Kill the ranks at once."""
         self._teardown.send(signal.SIGKILL)
+
+    def _judge(self) -> tuple[tuple[RankEnd, ...], RankEnd | None]:
+        """Judge the ends; nobody failed where the launcher's own signal explains them."""
+        ends, culprit = judge([rank.end() for rank in self._ranks], self._teardown.began_ns)
+        if culprit is not None and self._interrupted:
+            from launcher.diagnosis import interruption
+
+            culprit = None if interruption.explains(ends, culprit, self._interrupted_ns) else culprit
+        return ends, culprit
 
     # Start.
 
@@ -225,6 +236,7 @@ class Attempt:
             if number == signal.SIGCHLD:
                 self._reap()
             elif number in ENDING:
+                self._reap()  # what ended before it
                 self._interrupt(number)
             elif number in FORWARDED:
                 self._forward(number)
@@ -237,11 +249,19 @@ class Attempt:
         """End the ranks; a second Ctrl-C kills them at once, a third ends the launcher without waiting."""
         self._interrupts += 1
         self._events.record(Event.SIGNAL, signal=name(number))
+        if not self._interrupted:
+            self._interrupted, self._interrupted_ns = number, time.monotonic_ns()
         if self._teardown.phase is Phase.RUNNING:
-            self._interrupted = number
             self._begin_teardown(name(number))
-        elif number == signal.SIGINT and (self._teardown.phase is Phase.ENDING or self._interrupts > 2):
+        elif number == signal.SIGINT and self._is_impatient():
             self._teardown.expire()
+
+    def _is_impatient(self) -> bool:
+        """Tell whether a Ctrl-C means to wait no longer; the first one may be what has ended ranks, too."""
+        if self._interrupts > 1:
+            return self._teardown.phase is Phase.ENDING or self._interrupts > 2
+        since = time.monotonic_ns() - (self._teardown.began_ns or 0)
+        return self._teardown.phase is Phase.ENDING and since > FIRST_SIGNAL * 1e9
 
     def _forward(self, number: int) -> None:
         for rank in self._teardown.living():
@@ -336,6 +356,20 @@ class Attempt:
                 if key.data is not None:
                     self._read(key.fd, *key.data)
                     end = time.monotonic() + DRAIN
+            self._serve_console()
+
+    def _await_signal(self) -> None:
+        """Wait a moment for the signal that ended ranks: the launcher may get it after them."""
+        if self._interrupted or not any(rank.code for rank in self._ranks):
+            return
+        from launcher.diagnosis import interruption
+
+        end = interruption.wait_until(*self._judge())
+        while not self._interrupted and time.monotonic_ns() < end:
+            for key, _ in self._selector.select(max(0.0, (end - time.monotonic_ns()) / 1e9)):
+                if key.data is not None:
+                    self._read(key.fd, *key.data)
+            self._take_signals()
             self._serve_console()
 
     def _close(self) -> None:

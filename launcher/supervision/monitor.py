@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from typing import Callable, NamedTuple, Sequence
 
 from launcher.diagnosis import out_of_memory
+from launcher.diagnosis.exit_codes import signal_of
 from launcher.diagnosis.failure import RankStatus
 from launcher.process import procfs
+from launcher.process.signals import ENDING
 from launcher.supervision.context import RunContext
 from launcher.supervision.events import Event
 from launcher.supervision.rank import RankProcess
@@ -134,13 +137,23 @@ class RankMonitor:
 
     def explain_end(self, rank: RankProcess) -> None:
         """Add evidence of lack of memory, which the exit status does not show."""
-        if rank.code in (-9, 137):
-            evidence = self.memory.killed({rank.pid, *rank.usage.pids}, rank.usage)
-        else:
-            output = rank.log.tail[-4096:] if rank.log and rank.code and not rank.error else b""
-            evidence = out_of_memory.message_in(output)
+        evidence = self._lack_of_memory(rank, signal_of(rank.code)) if rank.code else ""
         if evidence:
             rank.status, rank.detail = RankStatus.OUT_OF_MEMORY, evidence
+
+    def _lack_of_memory(self, rank: RankProcess, number: int) -> str:
+        from launcher.diagnosis import memory_words, victims
+
+        if number == signal.SIGKILL:
+            killed = self.memory.killed({rank.pid, *rank.usage.pids}, rank.usage)
+            return f"{killed}; {memory_words.HOST[1]}" if killed else ""
+        if number in ENDING:
+            return ""
+        found = memory_words.shortage_in(victims.deciding_words(rank.end()))
+        if found:
+            return str(found) if rank.error else f"it wrote: {found.line}; {found}"
+        full = out_of_memory.shared_memory_full() if number == signal.SIGBUS else ""
+        return f"{full}; {memory_words.SHARED[1]}" if full else ""
 
     def close(self) -> None:
         """Close what is open."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from launcher.diagnosis.failure import ErrorRecord, RankEnd, RankStatus
 from launcher.heartbeat import Beat
@@ -99,6 +101,7 @@ class RankProcess:
 
     def end(self) -> RankEnd:
         """Collect what is known of its end, before any judgement."""
+        failed = self.code not in (0, None) or self.error is not None
         return RankEnd(
             rank=self.rank,
             device_id=self.spec.device_id,
@@ -111,5 +114,18 @@ class RankProcess:
             thread_error=self.thread_error,
             step=self.heartbeat.train_step,
             detail=self.detail,
-            tail=self.log.tail if self.log else b"",
+            tail=(self.log.last() if failed else self.log.tail) if self.log else b"",
+            plog=self._plog() if failed else b"",
         )
+
+    def _plog(self) -> bytes:
+        """Read the end of CANN's log, in the rank's folder or in one that ranks share."""
+        from launcher.diagnosis import plog
+
+        folder = self.spec.env.get("ASCEND_PROCESS_LOG_PATH", "")
+        own = os.path.join(self.spec.env.get("NPU_LAUNCH_RANK_DIR", ""), "plog")
+        first = (
+            self.spec.env.get("NPU_LAUNCH_ATTEMPT", "0") == "0"
+        )  # later, files of earlier ones are there too
+        pids = frozenset() if folder == own and first else self.usage.pids | {self.pid}
+        return plog.end_of(Path(folder), pids) if folder else b""

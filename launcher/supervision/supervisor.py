@@ -190,7 +190,7 @@ class _Supervisor:
             select.select([signals.descriptor], [], [], left)
 
     def _outcome(self, result: Result, attempts: int, why: str, seconds: float) -> Outcome:
-        signal = result.interrupted or self._interrupted
+        signal = self._interrupted or (result.interrupted if result.culprit is None else 0)
         if signal:
             text = f"ended by {name(signal)} after {seconds:.1f} s"
             return Outcome(128 + signal, result.ends, None, text, attempts, seconds)

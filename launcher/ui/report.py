@@ -47,9 +47,11 @@ def headline(culprit: RankEnd) -> str:
 
 def cause(end: RankEnd) -> str:
     """Describe in a few words how a rank ended."""
-    raised = end.error and end.error.kind != "SystemExit"
-    if raised and end.status in (RankStatus.RAISED, RankStatus.OUT_OF_MEMORY, RankStatus.VICTIM):
-        return _one_line(end.error)
+    no_memory = end.status is RankStatus.OUT_OF_MEMORY
+    raised = end.error is not None and end.error.kind != "SystemExit"
+    if raised and (no_memory or end.status in (RankStatus.RAISED, RankStatus.VICTIM)):
+        text = _one_line(end.error)
+        return f"out of memory: {text}" if no_memory and "memory" not in text.lower() else text
     texts = {
         RankStatus.HUNG: "hung",
         RankStatus.EXITED_EARLY: "exited with 0 while other ranks waited for it",
@@ -58,7 +60,7 @@ def cause(end: RankEnd) -> str:
     }
     if end.status in texts:
         return texts[end.status]
-    memory = "out of memory, " if end.status is RankStatus.OUT_OF_MEMORY else ""
+    memory = "out of memory, " if no_memory else ""
     if end.code is not None and end.code < 0:
         by = ", not by npu-launch" if end.status in (RankStatus.SIGNALLED, RankStatus.OUT_OF_MEMORY) else ""
         return f"{memory}killed by {signals.name(-end.code)}{by}"
@@ -87,7 +89,8 @@ def codes(run: RunDir, ends: Sequence[RankEnd], culprit: RankEnd) -> list[str]:
         error = end.error.traceback if end.error else ""
         plogs, damaged = plog.read_all(run.rank_dir(end.rank) / "plog")
         faults += [f"not read: {fault}" for fault in damaged]
-        for found in error_codes.explain("\n".join([error, end.tail.decode("utf-8", "replace"), *plogs])):
+        written = [text.decode("utf-8", "replace") for text in (end.tail, end.plog)]
+        for found in error_codes.explain("\n".join([error, *written, *plogs])):
             lines.setdefault(str(found), []).append(end.rank)
     return [f"{label(set(ranks))} {line}" for line, ranks in list(lines.items())[:8]] + _some(faults)
 
