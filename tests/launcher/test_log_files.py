@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -71,3 +73,24 @@ def test_a_folder_that_is_gone_costs_bytes_and_says_so(tmp_path: Path) -> None:
         files.append("o", memoryview(b"12345"), 1)
         assert files.bytes_lost == 5 and "No such file" in files.last_error
         files.close()
+
+
+@pytest.mark.parametrize("limit", [0, 100])
+def test_a_log_that_was_taken_away_is_known(tmp_path: Path, limit: int) -> None:
+    log = tmp_path / "a.log"
+    files = open_log(str(log), str(tmp_path / "a.index"), limit)
+    log.rename(tmp_path / "b.log")
+    assert files.in_place()  # nothing is missing yet
+    files.append("o", memoryview(b"text"), 1)
+    assert not files.in_place()
+    (tmp_path / "b.log").rename(log)
+    assert files.in_place()
+    files.close()
+
+
+@pytest.mark.parametrize("limit", [0, 8])
+def test_a_fifo_in_the_place_of_a_log_waits_for_nobody(tmp_path: Path, limit: int) -> None:
+    for name in ("a.log", "a.log.part0", "a.log.part1"):
+        os.mkfifo(str(tmp_path / name))
+    files = write(tmp_path, [("o", b"0123456789" * 3)], limit)
+    assert files.bytes_lost and files.last_error

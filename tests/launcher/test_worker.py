@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from launcher.diagnosis.failure import read_error
 from tests.launching import ROOT
 
 WORKER = str(ROOT / "launcher" / "worker.py")
@@ -137,3 +138,17 @@ def test_without_a_launcher_it_runs_the_program_and_writes_nothing(tmp_path: Pat
     line = [sys.executable, WORKER, "program.py"]
     done = subprocess.run(line, cwd=str(tmp_path), env=environ, stderr=subprocess.DEVNULL)
     assert done.returncode == 1 and os.listdir(str(tmp_path)) == ["program.py"]
+
+
+def test_a_very_long_message_still_makes_a_record_that_can_be_read(tmp_path: Path) -> None:
+    run(tmp_path, "raise ValueError('\\u4e2d' * 3000000 + 'the end')")
+    error = read_error(tmp_path / "error.json")
+    assert error.message.endswith("the end") and error.traceback.rstrip().endswith("the end")
+    assert error.traceback.startswith("Traceback")
+
+
+def test_a_fifo_of_an_earlier_attempt_does_not_hold_the_rank(tmp_path: Path) -> None:
+    for name in ("stacks.txt", "heartbeat.json.tmp", "error.json"):
+        os.mkfifo(str(tmp_path / name))
+    assert run(tmp_path, "raise ValueError('v')").returncode == 1
+    assert read_error(tmp_path / "error.json").message == "v"
