@@ -8,10 +8,13 @@ from typing import Any, Sequence
 
 import click
 
+from launcher.masking import mask_text
 from launcher.output import echo, echo_json
 from launcher.process import procfs
 from launcher.runs import registry
+from launcher.runs.processes import ProcessTable, RunProcess
 from launcher.runs.registry import RunStatus
+from launcher.text import printable
 from rank_table.ranges import spell
 
 _RUNS_DIR = click.option(
@@ -28,13 +31,15 @@ RECENT = 10
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
 @_RUNS_DIR
 def ps(run: str, every: bool, as_json: bool, runs_dir: str) -> None:
-    """List the runs of a folder, and all that are running on this host; with RUN, list its processes."""
+    """List the runs of a folder, and all of yours that run on this host; with RUN, list its processes."""
+    processes = ProcessTable()
     if run:
-        found = [registry.status(registry.resolve(run, runs_dir))]
+        found = [registry.status(registry.resolve(run, runs_dir), processes)]
         rows = process_rows(found[0])
         columns = ["rank", "device", "pid", "age", "memory_mb", "step", "phase", "command"]
     else:
-        found = [registry.status(one) for one in registry.listed(runs_dir, 0 if every else RECENT)]
+        listed = registry.listed(runs_dir, 0 if every else RECENT, processes)
+        found = [registry.status(one, processes) for one in listed]
         rows = [run_row(status) for status in found]
         columns = ["run", "state", "exit_code", "started", "age", "ranks", "devices", "step", "pid"]
     if as_json:
@@ -42,23 +47,22 @@ def ps(run: str, every: bool, as_json: bool, runs_dir: str) -> None:
     else:
         echo(*table(rows, columns))
     for status in found:
-        if status.plan_error:
-            echo(f"npu-launch: {status.plan_error}", err=True)
+        if status.problems:
+            echo(f"npu-launch: {status.run.path.name}: {'; '.join(status.problems)}", err=True)
 
 
 def run_row(status: RunStatus) -> dict[str, Any]:
     """Return the line of a run in `ps`."""
-    specs = status.plan.ranks if status.plan else ()
-    known = [beat.train_step for beat in registry.heartbeats(status.run).values()]
     return {
         "run": status.run.path.name,
         "state": status.state,
+        "where": status.where or None,
         "exit_code": status.exit_code,
         "started": time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(status.started)),
         "age": procfs.span(time.time() - status.started),
-        "ranks": len(specs),
-        "devices": spell(sorted({spec.device_id for spec in specs})),
-        "step": min(known) if known else None,
+        "ranks": len(status.devices),
+        "devices": spell(sorted(set(status.devices.values()))),
+        "step": status.step,
         "pid": status.launcher.pid if status.launcher else None,
         "processes": len(status.processes),
         "path": str(status.run.path),
@@ -67,23 +71,22 @@ def run_row(status: RunStatus) -> dict[str, Any]:
 
 def process_rows(status: RunStatus) -> list[dict[str, Any]]:
     """Return the lines of `ps RUN`: the launcher, the ranks, other processes with the run's id."""
-    specs = status.plan.ranks if status.plan else ()
-    devices: dict[int | None, int] = {spec.rank: spec.device_id for spec in specs}
-    beats = registry.heartbeats(status.run)
+    beats = registry.heartbeats(status.run, [])
     rows = []
-    launcher = [registry.RunProcess(status.launcher.pid, None)] if status.launcher else []
+    launcher = [RunProcess(status.launcher.pid, None)] if status.launcher else []
     for found in [*launcher, *sorted(status.processes, key=lambda p: (p.rank is None, p.rank or 0, p.pid))]:
         beat = beats.get(found.rank) if found.rank is not None else None
+        process = procfs.read(found.pid)
         rows.append(
             {
                 "rank": found.rank,
-                "device": devices.get(found.rank),
+                "device": status.devices.get(found.rank) if found.rank is not None else None,
                 "pid": found.pid,
-                "age": procfs.span(procfs.seconds(found.pid)),
-                "memory_mb": procfs.memory(found.pid) >> 20,
+                "age": procfs.span(procfs.age(process.start) if process else 0.0),
+                "memory_mb": (process.resident if process else 0) >> 20,
                 "step": beat.train_step if beat else None,
                 "phase": beat.phase if beat else None,
-                "command": procfs.command(found.pid),
+                "command": mask_text(procfs.command(found.pid)),
             }
         )
     return rows
@@ -92,9 +95,15 @@ def process_rows(status: RunStatus) -> list[dict[str, Any]]:
 def table(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> list[str]:
     """Align rows under their column names."""
     cells = [[name.upper() for name in columns]]
-    cells += [["-" if row[name] is None else str(row[name]) for name in columns] for row in rows]
+    cells += [[_cell(row, name) for name in columns] for row in rows]
     widths = [max(len(row[place]) for row in cells) for place in range(len(columns))]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in cells]
+
+
+def _cell(row: dict[str, Any], name: str) -> str:
+    if name == "state" and row.get("where"):
+        return f"running {printable(row['where'])}?"
+    return "-" if row[name] is None else printable(str(row[name]))
 
 
 @click.command()

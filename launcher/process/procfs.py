@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import time
 from contextlib import suppress
@@ -122,12 +123,64 @@ def usage(top: int, available: int = 0) -> Usage:
     return Usage(frozenset(pids), resident, ticks, available)
 
 
-def tagged(pid: int, run_id: str) -> bool:
-    """Tell whether a process carries the run's id in its environment."""
+class Marks(NamedTuple):
+    """What the environment of a rank says of its run."""
+
+    run_id: str
+    folder: str  # as it was named at the start
+    rank: int | None
+
+
+def marks(pid: int) -> Marks | None:
+    """Read to which run a process says it belongs; None for one of another user, who may say anything."""
     with suppress(OSError):
         with open(f"/proc/{pid}/environ", "rb") as stream:
-            return b"NPU_LAUNCH_RUN_ID=" + run_id.encode() in stream.read().split(b"\0")
+            block = stream.read()
+        if b"NPU_LAUNCH_RUN_ID=" in block and user_ids(pid) == {os.geteuid()}:
+            said = _variables(block)
+            rank = said.get("RANK_ID") or said.get("NPU_LAUNCH_RANK", "")
+            number = int(rank) if re.fullmatch("[0-9]{1,9}", rank) else None
+            return Marks(said.get("NPU_LAUNCH_RUN_ID", ""), said.get("NPU_LAUNCH_RUN_DIR", ""), number)
+    return None
+
+
+def user_ids(pid: int) -> frozenset[int]:
+    """Return the real, effective and saved user of a process; empty when it is gone or hidden (hidepid)."""
+    with suppress(OSError, ValueError):
+        with open(f"/proc/{pid}/status", "rb") as stream:
+            for line in stream:
+                if line.startswith(b"Uid:"):
+                    return frozenset(map(int, line.split()[1:4]))
+    return frozenset()
+
+
+def holds_for_writing(pid: int, path: str) -> bool:
+    """Tell whether a process has this very file open for writing; under which of its names, it decides."""
+    with suppress(OSError):
+        about = os.lstat(path)
+        for name in os.listdir(f"/proc/{pid}/fd"):
+            with suppress(OSError):
+                link = f"/proc/{pid}/fd/{name}"
+                found = os.stat(link)
+                if (found.st_dev, found.st_ino) == (about.st_dev, about.st_ino) and _writes(pid, name):
+                    return about.st_nlink == 1 or os.readlink(link) == path
     return False
+
+
+def _writes(pid: int, descriptor: str) -> bool:
+    with open(f"/proc/{pid}/fdinfo/{descriptor}") as stream:
+        flags = [int(line.split()[1], 8) for line in stream if line.startswith("flags:")]
+    return bool(flags) and flags[0] & os.O_ACCMODE != os.O_RDONLY
+
+
+def transferred(pids: Iterable[int]) -> int:
+    """Add up the bytes that processes have read and written (rchar, wchar); 0 where that is hidden."""
+    total = 0
+    for pid in pids:
+        with suppress(OSError, ValueError, IndexError):
+            with open(f"/proc/{pid}/io", "rb") as stream:
+                total += sum(int(line.split()[1]) for line in stream if line.startswith((b"rchar", b"wchar")))
+    return total
 
 
 def outputs(pid: int) -> set[int]:
@@ -176,17 +229,29 @@ def describe(pid: int) -> str:
     return f"pid {pid}, user {user(pid)}, `{command(pid)}`, running for {running}"
 
 
+def name(pid: int) -> str:
+    """Return the name that the kernel has for a process, 15 characters at most; "" when it is gone."""
+    with suppress(OSError):
+        with open(f"/proc/{pid}/comm", "rb") as stream:
+            return stream.read().decode("utf-8", "replace").rstrip("\n")
+    return ""
+
+
 def user(pid: int) -> str:
     """Return the name of a process's user, or its number."""
+    try:
+        return user_name(os.stat(f"/proc/{pid}").st_uid)
+    except OSError:
+        return "?"
+
+
+def user_name(number: int) -> str:
+    """Return the name of a user, or its number."""
     import pwd
 
     try:
-        number = os.stat(f"/proc/{pid}").st_uid
-    except OSError:
-        return "?"
-    try:
         return pwd.getpwuid(number).pw_name
-    except KeyError:
+    except (KeyError, OverflowError):
         return str(number)
 
 
@@ -222,13 +287,9 @@ def span(seconds: float) -> str:
     return " ".join(f"{number} {unit}" for number, unit in parts[:2])
 
 
-def environ(pid: int) -> dict[str, str]:
-    """Read the environment with which a process was started; empty when it may not be read."""
-    with suppress(OSError):
-        with open(f"/proc/{pid}/environ", "rb") as stream:
-            pairs = (item.partition(b"=") for item in stream.read().split(b"\0") if b"=" in item)
-            return {os.fsdecode(name): os.fsdecode(value) for name, _, value in pairs}
-    return {}
+def _variables(block: bytes) -> dict[str, str]:
+    pairs = (item.partition(b"=") for item in block.split(b"\0") if b"=" in item)
+    return {os.fsdecode(name): os.fsdecode(value) for name, _, value in pairs}
 
 
 def pids() -> list[int]:
@@ -268,18 +329,3 @@ def _inodes(port: int) -> list[str]:
                 rows = [line.split() for line in stream.readlines()[1:]]
             found += [row[9] for row in rows if int(row[1].rpartition(":")[2], 16) == port]
     return found
-
-
-def seconds(pid: int) -> float:
-    """Compute the age of a process in seconds; 0 when it is gone."""
-    who = identity(pid)
-    return age(who.start) if who else 0.0
-
-
-def memory(pid: int) -> int:
-    """Read the resident memory of a process in bytes (second field of statm, in pages)."""
-    try:
-        with open(f"/proc/{pid}/statm", encoding="ascii") as stream:
-            return int(stream.read().split()[1]) * _PAGE
-    except (OSError, ValueError, IndexError):
-        return 0

@@ -19,9 +19,10 @@ _QUIET_SCANS, _LONGEST_FREEZE = 5, 2.0  # scans in a row that find nothing; seco
 class ProcessMatcher:
     """The marks by which the processes of a run are known.
 
-    run_id: in their environment. pipes: inodes that they hold as standard output or error. pids: seen before,
-    with their start, as pids are used again. top: its descendants belong to the run (0: not used), except
-    `without` and the descendants of those.
+    run_id: in their environment, if they are this user's: anybody can write it into an environment.
+    folders: the run folders that it must name then (empty: any). pipes: inodes that they hold as standard
+    output or error. pids: seen before, with their start, as pids are used again. top: its descendants belong
+    to the run (0: not used), except `without` and the descendants of those.
     """
 
     run_id: str
@@ -29,6 +30,7 @@ class ProcessMatcher:
     pids: Mapping[int, int] = field(default_factory=dict)
     top: int = 0
     without: frozenset[int] = frozenset()
+    folders: frozenset[str] = frozenset()
 
     def find(self) -> set[int]:
         """Find the living processes of the run."""
@@ -63,11 +65,17 @@ class ProcessMatcher:
         if not process.living:
             return False
         held = self.pipes and self.pipes & procfs.outputs(process.pid)
-        return bool(held) or procfs.tagged(process.pid, self.run_id)
+        return bool(held) or self._says_so(process.pid)
+
+    def _says_so(self, pid: int) -> bool:
+        said = procfs.marks(pid)
+        if said is None or said.run_id != self.run_id:
+            return False
+        return not self.folders or bool(self.folders & {said.folder, os.path.realpath(said.folder)})
 
 
 def members(run_id: str) -> set[int]:
-    """Find the living processes that carry a run's id in their environment."""
+    """Find the living processes of this user that carry a run's id in their environment."""
     return ProcessMatcher(run_id).find()
 
 

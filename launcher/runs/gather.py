@@ -1,158 +1,160 @@
 """Collect what the ranks made: checkpoints, predictions, and files by pattern.
 
-A rank reports what it made in artifacts.jsonl, one JSON object a line:
-
-    {"kind": "checkpoint", "step": N, "prefix": P, "files": [...], "sha256": {file: hex}?}
-    {"kind": "predictions", "files": [...]}
-    {"kind": "metrics", "values": {name: number}}
-
-Files are linked where the file system allows it and copied where not; the originals stay. `manifest.json`
-beside the checkpoints holds sha256, size, rank and step of each file, `latest` the newest prefix.
+launcher/runs/artifacts.py reads what the ranks report, launcher/runs/shelf.py places the files; the originals
+stay. `manifest.json` beside the checkpoints holds sha256, size, rank and step of each file, `latest` the
+newest prefix. Files of equal name and contents are one; those of another rank or folder whose name is taken
+go into a folder `rank_N` beside it.
 """
 
 from __future__ import annotations
 
-import glob
-import hashlib
-import json
 import os
-import shutil
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Dict, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Iterator, Mapping, Sequence
 
+from launcher.errors import LauncherError, ReadError
 from launcher.run_dir import RunDir, write_atomic
+from launcher.runs import artifacts, patterns
+from launcher.runs.artifacts import FileSet
+from launcher.runs.shelf import Item, Shelf, examine
 
-Record = Dict[str, Any]
+_MOST_NAMED = 10  # more of one kind and rank are counted
 
 
 @dataclass(frozen=True)
 class Gathered:
-    """What was gathered; `problems` names files that a rank reported and that are missing or damaged."""
+    """What was gathered.
+
+    problems: what was reported or asked for and could not be had. notes: what `*` and `**` passed over.
+    """
 
     checkpoint: str = ""  # path of the newest prefix
     predictions: tuple[str, ...] = ()
     files: tuple[str, ...] = ()  # by pattern
     metrics: Mapping[str, Any] | None = None
     problems: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
-def gather(run: RunDir, ranks: Sequence[int], patterns: Sequence[str] = ()) -> Gathered:
-    """Collect everything of a run; a file that cannot be collected becomes a problem, never an exception."""
-    problems: list[str] = []
-    records = [(rank, record) for rank in ranks for record in _records(run, rank, problems)]
-    checkpoint = _checkpoints(run, records, problems)
-    predictions = _predictions(run, records, problems)
-    files = [path for rank in ranks for path in _by_pattern(run, rank, patterns, problems)]
-    metrics: dict[str, Any] = {}
-    for _, record in records:
-        if record["kind"] == "metrics":
-            metrics.update(record.get("values") or {k: v for k, v in record.items() if k != "kind"})
-    return Gathered(checkpoint, tuple(predictions), tuple(files), metrics or None, tuple(problems))
+def gather(
+    run: RunDir, ranks: Sequence[int], wanted: Sequence[str] = (), ended_well: bool = True
+) -> Gathered:
+    """Collect everything of a run; what cannot be collected becomes a problem, never an exception.
+
+    wanted: patterns of files in the ranks' folders. ended_well: no rank was killed, perhaps within a line.
+    """
+    reported = artifacts.Artifacts()
+    problems = [text for rank in ranks for text in artifacts.read(run, rank, reported, ended_well)]
+    checkpoint = _checkpoints(run, reported.checkpoints, problems)
+    predictions = _predictions(run, reported.predictions, problems)
+    notes: list[str] = []
+    files = [path for rank in ranks for path in _by_patterns(run, rank, wanted, problems, notes)]
+    metrics = reported.metrics or None
+    return Gathered(checkpoint, tuple(predictions), tuple(files), metrics, tuple(problems), tuple(notes))
 
 
-def _records(run: RunDir, rank: int, problems: list[str]) -> Iterator[Record]:
-    """Read what a rank reported; a line that was cut off when it died is skipped."""
+def _checkpoints(run: RunDir, sets: Sequence[FileSet], problems: list[str]) -> str:
+    """Place the checkpoints that still exist; keep_checkpoints has removed older ones."""
+    last = {(item.rank, item.prefix): item for item in sets}  # a prefix may be reported again
+    found = sorted(last.values(), key=lambda item: (item.step, item.rank))
+    shelf = Shelf(run.path, run.checkpoints, reserved=("manifest.json", "latest"))
+    manifest: list[dict[str, Any]] = []
+    latest: dict[int, str] = {}  # by step; the first rank's
+    for item in found:
+        if item.step < found[-1].step and not all(map(os.path.lexists, item.files)):
+            continue
+        entries, base = _place(run, shelf, item, problems)
+        manifest += entries
+        if len(entries) == len(item.files):
+            latest.setdefault(item.step, os.path.join(base, os.path.basename(item.prefix)))
+    return _described(run, manifest, latest[max(latest)] if latest else "", problems)
+
+
+def _described(run: RunDir, manifest: list[dict[str, Any]], latest: str, problems: list[str]) -> str:
+    """Write manifest.json and latest; return the path of the newest prefix."""
     try:
-        lines = run.artifacts(rank).read_bytes().splitlines()
-    except FileNotFoundError:
-        return
+        if manifest:
+            run.write_json(run.checkpoints / "manifest.json", {"files": manifest, "latest": latest})
+        if latest:
+            write_atomic(run.checkpoints / "latest", (latest + "\n").encode())
     except OSError as error:
-        problems.append(f"rank {rank}: {run.artifacts(rank)}: {error.strerror}")
-        return
-    for line in lines:
-        try:
-            record = json.loads(line.decode())
-        except ValueError:
-            continue
-        if isinstance(record, dict) and isinstance(record.get("kind"), str):
-            yield record
-
-
-def _checkpoints(run: RunDir, records: Iterable[tuple[int, Record]], problems: list[str]) -> str:
-    """Link the files of the checkpoints that still exist; keep_checkpoints has removed older ones."""
-    newest = {str(r["prefix"]): (rank, r) for rank, r in records if r["kind"] == "checkpoint"}
-    found = sorted(newest.values(), key=lambda item: int(item[1]["step"]))
-    manifest: list[Record] = []
-    latest = ""
-    for number, (rank, record) in enumerate(found):
-        files = [str(path) for path in record["files"]]
-        if number < len(found) - 1 and not all(map(os.path.exists, files)):
-            continue
-        entries = [_take(path, run.checkpoints, rank, record, problems) for path in files]
-        manifest.extend(entry for entry in entries if entry)
-        if all(entries):
-            latest = os.path.basename(str(record["prefix"]))
-    if manifest:
-        run.write_json(run.checkpoints / "manifest.json", {"files": manifest, "latest": latest})
-    if latest:
-        write_atomic(run.checkpoints / "latest", (latest + "\n").encode())
+        problems.append(f"{run.checkpoints}: {error.strerror}")
     return str(run.checkpoints / latest) if latest else ""
 
 
-def _take(
-    path: str, folder: Path, rank: int, record: Mapping[str, Any], problems: list[str]
-) -> Record | None:
-    """Link a file into a folder and describe it; None if it is missing or not what its rank wrote."""
-    target = folder / os.path.basename(path)
-    reported = (record.get("sha256") or {}).get(os.path.basename(path))
+def _place(
+    run: RunDir, shelf: Shelf, reported: FileSet, problems: list[str]
+) -> tuple[list[dict[str, Any]], str]:
+    """Place files that were reported together in one folder of a shelf; describe those that are there."""
+    rank = reported.rank
+    items: list[Item] = []
+    for path, name in reported.names().items():
+        with _named(problems, rank, path):
+            items.append(_checked(run, shelf, reported, path, name))
+    base = None
+    with _named(problems, rank, str(run.path)):
+        base = shelf.choose(items, f"rank_{rank}")
+    entries = []
+    for item in items if base is not None else ():
+        with _named(problems, rank, item.path):
+            described = {"name": shelf.put(item, base or ""), "sha256": shelf.digest(item), "size": item.size}
+            entries.append({**described, "rank": rank, "step": reported.step})
+    return entries, base or ""
+
+
+def _checked(run: RunDir, shelf: Shelf, reported: FileSet, path: str, name: str) -> Item:
+    """Look at a reported file. ReadError: it is not what its rank wrote."""
+    item = examine(path, name, run.path)
+    expected = next((reported.sha256[key] for key in (path, name) if key in reported.sha256), "")
+    if expected and shelf.digest(item) != expected:
+        raise ReadError(f"{path}: sha256 differs from the one that the rank reported")
+    return item
+
+
+@contextmanager
+def _named(problems: list[str], rank: int, path: str) -> Iterator[None]:
+    """Let an error of a file be a problem of its rank."""
     try:
-        digest = _sha256(path)
-        if reported and digest != reported:
-            problems.append(f"rank {rank}: {path}: sha256 differs from the one that the rank reported")
-            return None
-        _link(path, target)
-        size = target.stat().st_size
+        yield
+    except LauncherError as error:
+        problems.append(f"rank {rank}: {error}")
     except OSError as error:
-        problems.append(f"rank {rank}: {path}: {error.strerror}")
-        return None
-    return {"name": target.name, "sha256": digest, "size": size, "rank": rank, "step": record.get("step")}
+        problems.append(f"rank {rank}: {path}: {error.strerror or error}")
 
 
-def _sha256(path: str) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as stream:
-        for block in iter(lambda: stream.read(1 << 20), b""):
-            digest.update(block)
-    return digest.hexdigest()
+def _predictions(run: RunDir, sets: Sequence[FileSet], problems: list[str]) -> list[str]:
+    shelf = Shelf(run.path, run.predictions)
+    taken: dict[str, None] = {}
+    for item in {(item.rank, item.files): item for item in sets}.values():  # each evaluation reports them
+        entries, _ = _place(run, shelf, item, problems)
+        taken.update({str(run.predictions / entry["name"]): None for entry in entries})
+    return list(taken)
 
 
-def _link(path: str, target: Path) -> None:
-    """Make `target` a second name of the file, or a copy on another file system, atomically."""
-    if target.exists() and os.path.samefile(path, str(target)):
-        return
-    fresh = target.with_name(f".{target.name}.new")
-    fresh.parent.mkdir(parents=True, exist_ok=True)
-    if fresh.exists():
-        fresh.unlink()
-    try:
-        os.link(path, str(fresh))
-    except OSError:
-        shutil.copyfile(path, str(fresh))
-    os.replace(str(fresh), str(target))
-
-
-def _predictions(run: RunDir, records: Iterable[tuple[int, Record]], problems: list[str]) -> list[str]:
-    taken = []
-    for rank, record in records:
-        for path in record.get("files", ()) if record["kind"] == "predictions" else ():
-            if _take(str(path), run.predictions, rank, record, problems):
-                taken.append(str(run.predictions / os.path.basename(str(path))))
-    return taken
-
-
-def _by_pattern(run: RunDir, rank: int, patterns: Sequence[str], problems: list[str]) -> Iterator[str]:
-    """Link a rank's files into gathered/rank_N, below the path that they have in the rank's folder."""
+def _by_patterns(
+    run: RunDir, rank: int, wanted: Sequence[str], problems: list[str], notes: list[str]
+) -> Iterator[str]:
+    """Place a rank's files in gathered/rank_N, below the path that they have in the rank's folder."""
     folder = run.rank_dir(rank)
-    for pattern in patterns:
-        for path in sorted(glob.glob(os.path.join(glob.escape(str(folder)), pattern), recursive=True)):
-            relative = os.path.relpath(path, str(folder))
-            if not os.path.isfile(path) or relative.startswith(os.pardir):
-                continue
-            target = run.gathered / (f"rank_{rank}") / relative
-            try:
-                _link(path, target)
-            except OSError as error:
-                problems.append(f"rank {rank}: {path}: {error.strerror}")
-                continue
-            yield str(target)
+    found = sorted({match for pattern in wanted for match in patterns.find(str(folder), pattern)})
+    shelf = Shelf(run.path, run.gathered / f"rank_{rank}")
+    refused: list[str] = []
+    for match in found:
+        if match.problem:
+            refused.append(f"rank {rank}: {match.path}: {match.problem}")
+        if match.problem or match.note:
+            continue
+        with _named(refused, rank, match.path):
+            item = examine(str(folder / match.path), match.path, run.path)
+            shelf.choose([item], spare="")
+            yield str(run.gathered / f"rank_{rank}" / shelf.put(item, ""))
+    problems += _shortened(refused, f"rank {rank}: ")
+    for note in sorted({match.note for match in found} - {""}):
+        paths = [match.path for match in found if match.note == note]
+        notes.append(f"rank {rank}: {note}: {', '.join(_shortened(paths, ''))}")
+
+
+def _shortened(texts: Sequence[str], start: str) -> list[str]:
+    more = [f"{start}{len(texts) - _MOST_NAMED} more"] if len(texts) > _MOST_NAMED else []
+    return [*texts[:_MOST_NAMED], *more]

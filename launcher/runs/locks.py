@@ -1,9 +1,12 @@
-"""One launch per device: a lock for each real NPU, and the record of the launcher of a run.
+"""One launch per device: a lock for each real NPU.
 
-A lock is a file that its holder keeps flock()ed: the kernel releases it however the holder ends, so nothing
-has to be cleaned up after a crash. The file names the holder by pid and start time; where flock() does not
-work (a lock folder on a network file system), that pair alone decides, and a reused pid is told by its start
-time. A lock left by a dead launcher is ignored. Virtual CPU devices are not locked: two runs may share cores.
+A lock is a file of its holder's user, npu-launch-device-N.UID.lock, that the holder keeps flock()ed: the
+kernel releases it however the holder ends, so nothing has to be cleaned up after a crash. A launch takes the
+file of its own user and looks at those of all others. What it finds there counts only as far as the file's
+owner can tell: a device is held when a process of the owner has the flock, or when the record, which the
+owner alone may write, names a living process of the owner (for file systems where flock() does not reach). A
+reused pid is told by its start time. So nobody can hold a device in another's name, and the lock of a dead
+launcher is ignored. Virtual CPU devices are not locked: two runs may share cores.
 """
 
 from __future__ import annotations
@@ -11,33 +14,42 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import stat
 import time
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, Iterable, Iterator
+from pathlib import Path
+from typing import Iterable, Iterator
 
-from launcher.errors import PreflightError
+from launcher import foreign
+from launcher.errors import PreflightError, ReadError
 from launcher.plan.model import Plan
 from launcher.process import procfs
 from launcher.run_dir import RunDir
+from launcher.runs.launcher_record import recorded
+from launcher.text import printable
 
-# One folder for all users of the host: a device has one holder, whoever asks.
-FOLDER = "/tmp/npu-launch.locks"  # noqa: S108
+# One folder for all users of the host: a device has one holder, whoever asks. It is root's, and sticky.
+FOLDER = "/tmp"  # noqa: S108
+_TRIES, _PAUSE = 4, 0.05  # seconds: a look at a lock holds it for a moment
+_ADVICE = "set NPU_LAUNCH_LOCK_DIR to a folder of root's with mode 1777"
 
 
 @dataclass(frozen=True)
 class Holder:
-    """The launch that holds a device, as its lock file says."""
+    """The launch that holds a device; pid 0: not visible here, as in another container."""
 
     device: int
     pid: int
     start: int
     run: str
+    user: int = -1
 
     def __str__(self) -> str:
-        who = procfs.describe(self.pid) if self.pid else "a process whose lock file is empty"
-        return f"device {self.device} is held by run {self.run or '?'} ({who})"
+        hidden = f"a process of user {procfs.user_name(self.user)} that is not visible here"
+        who = procfs.describe(self.pid) if self.pid else hidden
+        return f"device {self.device} is held by run {printable(self.run) or '?'} ({who})"
 
 
 def real_devices(plan: Plan) -> tuple[int, ...]:
@@ -55,107 +67,176 @@ def hold(devices: Iterable[int], run: RunDir) -> Iterator[None]:
     """Hold the devices, and be recorded as the launcher of the run, while the context lasts.
 
     Raises:
-        PreflightError: another launch holds one of them; every holder is named, and nothing is held.
+        PreflightError: another launch holds one of them; every holder is named, and nothing is held. Or the
+        locks cannot be trusted.
     """
-    taken: list[int] = []
-    try:
-        refused = [holder for device in sorted(devices) for holder in _take(device, run, taken)]
+    wanted = sorted(devices)
+    with ExitStack() as taken:
+        if wanted:
+            _check_folder(folder())
+        refused = [holder for device in wanted for holder in _take(device, run, taken)]
         if refused:
             names = "; ".join(map(str, refused))
             raise PreflightError(f"{names}; `npu-launch stop` that run, or choose other --devices")
-        record_launcher(run)
+        taken.enter_context(recorded(run))
         yield
-    finally:
-        for descriptor in taken:
-            with suppress(OSError):
-                os.ftruncate(descriptor, 0)
-            os.close(descriptor)
-
-
-def _take(device: int, run: RunDir, taken: list[int]) -> list[Holder]:
-    descriptor = _open(device, create=True)
-    assert descriptor is not None  # noqa: S101  # _open raises when it may create
-    holder = _held_by_other(descriptor, device)
-    if holder:
-        os.close(descriptor)
-        return [holder]
-    taken.append(descriptor)
-    who = procfs.identity(os.getpid())
-    text = json.dumps({"pid": os.getpid(), "start": who.start if who else 0, "run": run.path.name})
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, text.encode(), 0)
-    return []
 
 
 def holders(devices: Iterable[int]) -> list[Holder]:
     """List which of the devices other launches hold, without taking any."""
-    found: list[Holder] = []
-    for device in sorted(devices):
-        descriptor = _open(device, create=False)
-        if descriptor is not None:
-            holder = _held_by_other(descriptor, device)
-            os.close(descriptor)
-            found += [holder] if holder else []
-    return found
+    return [holder for device in sorted(devices) for holder in _others(device)]
 
 
-def _held_by_other(descriptor: int, device: int) -> Holder | None:
-    """Flock the file; return its holder if that fails, or if it names another living launcher."""
-    locked = True
+def _check_folder(place: str) -> None:
+    """Make the folder unless it exists. PreflightError: another user could exchange the locks in it."""
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        locked = False
-    except OSError:
-        pass  # flock() does not work here: the contents of the file decide
-    record = _record(descriptor)
-    holder = Holder(
-        device, int(record.get("pid", 0)), int(record.get("start", 0)), str(record.get("run", ""))
-    )
-    lives = holder.pid > 0 and procfs.alive(procfs.Identity(holder.pid, holder.start))
-    return holder if not locked or (lives and holder.pid != os.getpid()) else None
-
-
-def _record(descriptor: int) -> dict[str, Any]:
-    try:
-        value = json.loads(os.pread(descriptor, 4096, 0).decode("utf-8", "replace") or "{}")
-        return {"pid": int(value["pid"]), "start": int(value["start"]), "run": value["run"]} if value else {}
-    except (ValueError, TypeError, KeyError):
-        return {}
-
-
-def _open(device: int, create: bool) -> int | None:
-    """Open a device's lock file, in a folder that all users may write to; links in it are not followed."""
-    place = folder()
-    path = os.path.join(place, f"device-{device}.lock")
-    try:
-        if create and not os.path.isdir(place):
+        if not os.path.isdir(place):
             with suppress(FileExistsError):
                 os.mkdir(place)
                 os.chmod(place, 0o1777)  # noqa: S103  # mkdir's own mode is cut by the umask
-        # O_CREAT on a file of another user is refused by fs.protected_regular: open first, then create.
-        flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        try:
-            descriptor = os.open(path, flags)
-        except FileNotFoundError:
-            if not create:
-                return None
-            descriptor = os.open(path, flags | os.O_CREAT, 0o666)
-            with suppress(PermissionError):
-                os.fchmod(descriptor, 0o666)
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            os.close(descriptor)
-            raise OSError(0, "not a regular file")
-        return descriptor
+        link, about = os.lstat(place), os.stat(place)
     except OSError as error:
-        if not create:
-            return None
-        todo = "remove it, or set NPU_LAUNCH_LOCK_DIR"
-        raise PreflightError(f"{path}: cannot be locked: {error.strerror}; {todo}") from None
+        raise PreflightError(f"{place}: cannot hold locks: {error.strerror}; {_ADVICE}") from None
+    strangers = {link.st_uid, about.st_uid} - {0, os.geteuid()}
+    if strangers and place != FOLDER:  # in a user namespace the owner of /tmp is not known, yet it is root
+        who = procfs.user_name(strangers.pop())
+        raise PreflightError(f"{place}: belongs to user {who}, who could remove locks; {_ADVICE}")
+    if about.st_mode & 0o022 and not about.st_mode & stat.S_ISVTX:
+        mode = f"{stat.S_IMODE(about.st_mode):04o}"
+        raise PreflightError(f"{place}: mode {mode}: others could remove locks; chmod +t {place}")
 
 
-def record_launcher(run: RunDir) -> None:
-    """Write launcher.json, by which `ps` and `stop` find the launcher of the run."""
-    who = procfs.identity(os.getpid())
-    record = {"pid": os.getpid(), "start": who.start if who else 0, "host": os.uname().nodename}
-    run.write_json(run.path / "launcher.json", dict(record, time=time.time()))
+def _take(device: int, run: RunDir, taken: ExitStack) -> list[Holder]:
+    """Take the lock of this user, unless a launch of this or another user holds the device."""
+    path = os.path.join(folder(), f"npu-launch-device-{device}.{os.geteuid()}.lock")
+    got = _flock(path, device)
+    if isinstance(got, Holder):
+        return [got]
+    taken.callback(_release, got)
+    others = _others(device, without=path)
+    if not others:
+        who = {"pid": os.getpid(), "start": procfs.start_of(os.getpid()), "run": run.path.name}
+        os.ftruncate(got, 0)
+        os.pwrite(got, json.dumps(who).encode(), 0)
+    return others
+
+
+def _release(descriptor: int) -> None:
+    with suppress(OSError):
+        os.ftruncate(descriptor, 0)
+    os.close(descriptor)
+
+
+def _flock(path: str, device: int) -> int | Holder:
+    """Open and flock the lock file of this user; return its descriptor, or who has it."""
+    holder = None
+    for number in range(_TRIES):
+        time.sleep(_PAUSE if number else 0)
+        descriptor = _open(path)
+        busy = _busy(descriptor, fcntl.LOCK_EX)
+        holder = _holder(descriptor, device, busy)
+        if not busy and holder is None and os.fstat(descriptor).st_nlink:
+            return descriptor
+        os.close(descriptor)
+        if holder and not busy:
+            break
+        if (
+            busy and holder is None
+        ):  # another user has it, so that no launch of this one has: begin a new file
+            with suppress(OSError):
+                os.unlink(path)
+    return holder or Holder(device, 0, 0, "", os.geteuid())
+
+
+def _open(path: str) -> int:
+    """Open or make the lock file of this user; links are not followed."""
+    try:
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        descriptor = os.open(path, flags, 0o644)
+        about = os.fstat(descriptor)
+        sound = stat.S_ISREG(about.st_mode) and about.st_uid == os.geteuid() and about.st_nlink <= 1
+        if not sound:
+            os.close(descriptor)
+            raise OSError(0, "no file of yours alone")
+        os.fchmod(descriptor, 0o644)
+    except OSError as error:
+        problem = f"{path}: cannot be locked: {error.strerror}"
+        raise PreflightError(f"{problem}; remove it, or {_ADVICE}") from None
+    return descriptor
+
+
+def _others(device: int, without: str = "") -> list[Holder]:
+    found: list[Holder] = []
+    for path in _lock_files(device):
+        if path != without:
+            with suppress(ReadError):  # neither a link nor a FIFO is a lock
+                with foreign.open_regular(Path(path)) as stream:
+                    holder = _holder(stream.fileno(), device, _busy(stream.fileno(), fcntl.LOCK_SH))
+                found += [holder] if holder else []
+    return found
+
+
+def _lock_files(device: int) -> list[str]:
+    """List the lock files of a device, of every user; the last is that of releases before 0.1.0."""
+    name = re.compile(rf"npu-launch-device-{device}\.[0-9]+\.lock")
+    try:
+        names = sorted(filter(name.fullmatch, os.listdir(folder())))
+    except OSError:
+        names = []
+    older = os.environ.get("NPU_LAUNCH_LOCK_DIR") or "/tmp/npu-launch.locks"  # noqa: S108
+    return [*(os.path.join(folder(), name) for name in names), os.path.join(older, f"device-{device}.lock")]
+
+
+def _busy(descriptor: int, operation: int) -> bool:
+    try:
+        fcntl.flock(descriptor, operation | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        pass  # flock() does not work here: the record decides
+    return False
+
+
+def _holder(descriptor: int, device: int, busy: bool) -> Holder | None:
+    """Return which process of the file's owner holds the device; that of another user holds nothing."""
+    about = os.fstat(descriptor)
+    if about.st_nlink > 1:
+        return None
+    holder = _recorded_holder(descriptor, device, about)
+    if not busy:
+        return holder if holder and holder.pid != os.getpid() else None
+    users = {pid: procfs.user_ids(pid) for pid in _flockers(about)}
+    pids = [pid for pid, ids in users.items() if about.st_uid in ids]
+    if users and not pids and all(users.values()):
+        return None
+    if holder and (not pids or holder.pid in pids):
+        return holder
+    pid = pids[0] if pids else 0
+    return Holder(device, pid, procfs.start_of(pid) if pid else 0, "", about.st_uid)
+
+
+def _recorded_holder(descriptor: int, device: int, about: os.stat_result) -> Holder | None:
+    """Read the record, if its owner alone can have written it and it names a living process of the owner."""
+    if about.st_mode & 0o022:
+        return None
+    try:
+        said = foreign.parse_json(os.pread(descriptor, 4096, 0), "record")
+        pid, start, run = said.get("pid").whole(), said.get("start").whole(), said.get("run").text()
+    except (OSError, ReadError):
+        return None
+    lives = 0 < pid < 1 << 31 and procfs.alive(procfs.Identity(pid, start))
+    own = lives and about.st_uid in procfs.user_ids(pid)
+    return Holder(device, pid, start, run[:200], about.st_uid) if own else None
+
+
+def _flockers(about: os.stat_result) -> list[int]:
+    """List the processes that have a file flock()ed, as the kernel shows them (proc(5), /proc/locks)."""
+    found: dict[bool, list[int]] = {True: [], False: []}
+    device = f"{os.major(about.st_dev):02x}:{os.minor(about.st_dev):02x}"
+    with suppress(OSError, ValueError, IndexError):
+        with open("/proc/locks", encoding="ascii") as stream:
+            for words in map(str.split, stream):  # 1: FLOCK ADVISORY WRITE PID MAJOR:MINOR:INODE 0 EOF
+                place, _, inode = words[5].rpartition(":")
+                if words[1] == "FLOCK" and inode == str(about.st_ino) and int(words[4]) > 0:
+                    found[place == device].append(int(words[4]))
+    return found[True] or found[False]  # overlay and btrfs show another device

@@ -1,19 +1,27 @@
-"""Find runs by name, path or prefix, and say what state they are in."""
+"""Find runs by name, path or prefix, and say what state they are in.
+
+Whatever is wrong with the files of a run costs that run a line; the others are listed as they are.
+"""
 
 from __future__ import annotations
 
-import json
 import os
-from contextlib import suppress
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any, Callable, Mapping, NamedTuple, TypeVar
 
-from launcher.errors import ReadError, UsageError
+from launcher import foreign
+from launcher.errors import MissingFileError, ReadError, UsageError
 from launcher.heartbeat import Beat, read_beat
 from launcher.plan.model import Plan
-from launcher.process import procfs, sweep
+from launcher.process import procfs
 from launcher.run_dir import RunDir
+from launcher.runs import launcher_record
+from launcher.runs.processes import ProcessTable, RunProcess
+
+T = TypeVar("T")
 
 
 def resolve(run: str = "", runs_dir: str = "runs") -> RunDir:
@@ -28,7 +36,7 @@ def resolve(run: str = "", runs_dir: str = "runs") -> RunDir:
         return RunDir(path.resolve())
     names = [found.path.name for found in all_runs(runs_dir)]
     if not run:
-        raise UsageError(f"{base}: no run yet; give RUN as a path, or --runs-dir")
+        raise UsageError(_no_latest(base, names))
     fits = [name for name in names if name.startswith(run)]
     if len(fits) == 1:
         return RunDir((base / fits[0]).resolve())
@@ -37,34 +45,56 @@ def resolve(run: str = "", runs_dir: str = "runs") -> RunDir:
     raise UsageError(f"{run}: no such run; {base} has {_some(names) or 'none'}")
 
 
+def _no_latest(base: Path, names: list[str]) -> str:
+    link = base / "latest"
+    if names and os.path.islink(str(link)):
+        target = os.readlink(str(link))
+        return f"{link}: a link to {target}, where no run is; name one of {_some(names)}"
+    if names:
+        return f"{base}: no run is the latest; name one of {_some(names)}"
+    return f"{base}: no run yet; give RUN as a path, or --runs-dir"
+
+
 def _some(names: list[str], most: int = 4) -> str:
     return ", ".join(names[-most:]) + (", ..." if len(names) > most else "")
 
 
 def is_run(path: Path) -> bool:
     """Say whether a folder is a run folder."""
-    return (path / "plan.json").is_file() or ((path / "logs").is_dir() and (path / "ranks").is_dir())
+    isdir, inside = os.path.isdir, str(path) + os.sep
+    return os.path.isfile(inside + "plan.json") or (isdir(inside + "logs") and isdir(inside + "ranks"))
 
 
 def all_runs(runs_dir: str = "runs") -> list[RunDir]:
-    """List the run folders in a folder, oldest first; the link `latest` is not listed twice."""
+    """List the run folders in a folder, oldest first; the link `latest` is not listed twice.
+
+    One that may not be looked into is listed, too.
+    """
+    base = os.path.realpath(runs_dir)
     try:
-        found = [path for path in Path(runs_dir).iterdir() if not path.is_symlink() and is_run(path)]
+        with os.scandir(base) as entries:
+            names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
     except OSError:
         return []
-    return [RunDir(path.resolve()) for path in sorted(found, key=_started)]
+    paths = [os.path.join(base, name) for name in names]
+    found = [path for path in paths if not os.access(path, os.X_OK) or is_run(Path(path))]
+    return [RunDir(Path(path)) for path in sorted(found, key=_started)]
 
 
-def _started(path: Path) -> tuple[float, str]:
-    made = path / "plan.json"
-    return ((made if made.exists() else path).stat().st_mtime, path.name)
+def _started(path: str) -> tuple[float, str]:
+    for made in (os.path.join(path, "plan.json"), path):
+        try:
+            return os.lstat(made).st_mtime, os.path.basename(path)
+        except OSError:
+            continue
+    return 0.0, os.path.basename(path)
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object; return an empty one when it is missing or damaged."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        value = foreign.read_json(path, foreign.DOCUMENT).value
+    except ReadError:
         return {}
     return value if isinstance(value, dict) else {}
 
@@ -72,15 +102,18 @@ def read_json(path: Path) -> dict[str, Any]:
 def read_plan(run: RunDir) -> Plan:
     """Read the plan of a run. ReadError: it is missing, damaged, or of another version."""
     try:
-        text = run.plan.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ReadError(f"{run.path.name}: plan.json: {error.strerror}") from None
+        data = foreign.read_bytes(run.plan, foreign.DOCUMENT)
+        return Plan.from_json(data.decode())
     except UnicodeDecodeError:
         raise ReadError(f"{run.path.name}: plan.json: not UTF-8; the file is damaged") from None
-    try:
-        return Plan.from_json(text)
     except ReadError as error:
-        raise ReadError(f"{run.path.name}: {error}") from None
+        raise ReadError(f"{run.path.name}: {_within(run, error)}") from None
+
+
+def _within(run: RunDir, error: ReadError) -> str:
+    """Return an error's text with the path as it is within the run folder."""
+    text, folder = str(error), f"{run.path}{os.sep}"
+    return text[len(folder) :] if text.startswith(folder) else text
 
 
 def known_plan(run: RunDir) -> Plan | None:
@@ -91,117 +124,180 @@ def known_plan(run: RunDir) -> Plan | None:
         return None
 
 
+class Outline(NamedTuple):
+    """What a list of runs needs of a plan, of whatever version."""
+
+    run_id: str
+    run_dir: str  # as it was at the start
+    devices: Mapping[int, int]  # of each rank
+
+
+def read_outline(run: RunDir) -> Outline:
+    """Read the outline of a plan. ReadError: it is damaged; MissingFileError: there is none."""
+    plan = foreign.read_json(run.plan, foreign.DOCUMENT)
+    devices = {item.get("rank").whole(): item.get("device_id").whole() for item in plan.get("ranks").items()}
+    run_id, run_dir = plan.get("run_id", "").text(), plan.get("run_dir", "").text()
+    return Outline(run_id or run.path.name, run_dir, devices)
+
+
 def run_id(run: RunDir) -> str:
     """Return the id by which a run's processes are found: the plan's, as the folder may have been renamed."""
-    plan = known_plan(run)
-    return plan.run_id if plan else run.path.name
+    return _outline(run, []).run_id
 
 
-@dataclass(frozen=True)
-class RunProcess:
-    """A living process of a run; `rank` is None for a process that is not itself a rank."""
+def _outline(run: RunDir, problems: list[str]) -> Outline:
+    return _or_named(read_outline, run, problems) or Outline(run.path.name, "", {})
 
-    pid: int
-    rank: int | None
+
+def _or_named(read: Callable[[RunDir], T], run: RunDir, problems: list[str]) -> T | None:
+    """Read something of a run; None when it is not there, or damaged, which becomes a problem."""
+    try:
+        return read(run)
+    except MissingFileError:
+        return None
+    except ReadError as error:
+        problems.append(_within(run, error))
+        return None
+
+
+def marks(run: RunDir, outline: Outline | None = None) -> tuple[str, frozenset[str]]:
+    """Return the run id and the folders; the environment of the run's processes names it and one of them.
+
+    The plan names the folder of the start: it counts once that is gone, after a renaming, not for a copy.
+    """
+    outline = outline or _outline(run, [])
+    folders = {str(run.path)}
+    if outline.run_dir and _is_gone(outline.run_dir):
+        folders.add(outline.run_dir)
+    return outline.run_id, frozenset(folders)
+
+
+def _is_gone(path: str) -> bool:
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except (OSError, ValueError):
+        return False
+    return False
 
 
 @dataclass(frozen=True)
 class RunStatus:
-    """What is known of a run. Its state: running, finished, failed, or lost (no launcher and no result)."""
+    """What is known of a run.
+
+    Its state: running, finished, failed, lost (no launcher and no result), or unknown: it may run `where` it
+    cannot be seen from here, or its result is damaged.
+    """
 
     run: RunDir
     state: str
-    exit_code: int | None
-    launcher: procfs.Identity | None
-    started: float  # wall clock, seconds
+    exit_code: int | None = None
+    launcher: procfs.Identity | None = None
+    started: float = 0.0  # wall clock, seconds
     processes: tuple[RunProcess, ...] = ()
-    plan: Plan | None = None
-    plan_error: str = ""  # why plan.json cannot be read, when there is one
+    devices: Mapping[int, int] = field(default_factory=dict)  # of each rank
+    step: int | None = None  # the least of the ranks'
+    where: str = ""
+    problems: tuple[str, ...] = ()  # files that cannot be read, and why
 
 
-def status(run: RunDir) -> RunStatus:
-    """Read a run's files and find its living processes."""
-    result = read_json(run.result)
-    launcher = launcher_of(run)
-    code = result.get("exit_code")
-    if result:
-        state = "finished" if code == 0 else "failed"
-    else:
-        state = "running" if launcher else "lost"
-    plan, problem = _plan_or_error(run)
+class _Result(NamedTuple):
+    exit_code: int
+    steps: tuple[int, ...]
+    outline: Outline | None  # spares reading the plan; releases before 0.1.0 did not write it
+
+
+def _read_result(run: RunDir) -> _Result:
+    value = foreign.read_json(run.result, foreign.DOCUMENT)
+    steps = [end.get("step") for end in value.get("ends", []).items()]
+    known = tuple(step.whole() for step in steps if step.value is not None)
+    devices = dict(enumerate(value.get("devices", []).wholes()))
+    outline = Outline(value.get("run_id").text(), "", devices) if devices else None
+    return _Result(value.get("exit_code").whole(), known, outline)
+
+
+def status(run: RunDir, table: ProcessTable | None = None) -> RunStatus:
+    """Read a run's files and find its living processes, in `table` if that has been read already."""
+    started = _started(str(run.path))[0]
+    try:
+        os.listdir(str(run.path))
+    except OSError as error:
+        return RunStatus(run, "unknown", started=started, problems=(str(error.strerror),))
+    problems: list[str] = []
+    result = _or_named(_read_result, run, problems)
+    launcher = launcher_record.Launcher()
+    if result is None:
+        launcher = launcher_record.find(run)
+        problems += [_within(run, ReadError(launcher.problem))] if launcher.problem else []
+    outline = (result and result.outline) or _outline(run, problems)
+    found = (table or ProcessTable()).of(*marks(run, outline))
+    steps = result.steps if result else ()
+    if not steps:
+        steps = tuple(beat.train_step for beat in heartbeats(run, problems).values())
     return RunStatus(
-        run, state, code, launcher, _started(run.path)[0], tuple(living_processes(run)), plan, problem
+        run,
+        _state(run, result, launcher),
+        result.exit_code if result else None,
+        launcher.process,
+        started,
+        found,
+        outline.devices,
+        min(steps, default=None),
+        launcher.where,
+        tuple(problems),
     )
 
 
-def _plan_or_error(run: RunDir) -> tuple[Plan | None, str]:
-    """Read the plan, or say why not; a run folder without one (logs alone) is nothing to report."""
-    try:
-        return read_plan(run), ""
-    except ReadError as error:
-        return None, str(error) if run.plan.exists() else ""
+def _state(run: RunDir, result: _Result | None, launcher: launcher_record.Launcher) -> str:
+    if result:
+        return "failed" if result.exit_code else "finished"
+    if launcher.process:
+        return "running"
+    return "unknown" if launcher.where or os.path.lexists(str(run.result)) else "lost"
 
 
 def launcher_of(run: RunDir) -> procfs.Identity | None:
     """Return the launcher of a run if it lives on this host."""
-    record = read_json(run.path / "launcher.json")
-    if record.get("host") != os.uname().nodename:
-        return None
-    try:
-        who = procfs.Identity(int(record["pid"]), int(record["start"]))
-    except (KeyError, TypeError, ValueError):
-        return None
-    return who if procfs.alive(who) else None
+    return launcher_record.find(run).process
 
 
 def running(run: RunDir) -> bool:
-    """Say whether a run still has a launcher and no result."""
-    return not run.result.exists() and launcher_of(run) is not None
-
-
-def living_processes(run: RunDir) -> Iterator[RunProcess]:
-    """Find the processes of a run by its id in their environment; a rank leads its own session."""
-    for pid in sweep.members(run_id(run)):
-        environ = procfs.environ(pid)
-        text = environ.get("RANK_ID") or environ.get("NPU_LAUNCH_RANK", "")
-        leads = _session(pid) == pid
-        yield RunProcess(pid, int(text) if leads and text.isdigit() else None)
-
-
-def _session(pid: int) -> int:
-    try:
-        return os.getsid(pid)
-    except OSError:
-        return -1
+    """Say whether a run has no result and still has a launcher, or may have one where it cannot be seen."""
+    if os.path.lexists(str(run.result)):
+        return False
+    launcher = launcher_record.find(run)
+    return bool(launcher.process or launcher.where)
 
 
 def rank_pids(run: RunDir) -> dict[int, int]:
     """Map the ranks that live on this host to their pids."""
-    return {found.rank: found.pid for found in living_processes(run) if found.rank is not None}
+    return {found.rank: found.pid for found in ProcessTable().of(*marks(run)) if found.rank is not None}
 
 
-def heartbeats(run: RunDir) -> dict[int, Beat]:
-    """Read the last heartbeat of each rank that has one; what is damaged is named by the run's launcher."""
+def heartbeats(run: RunDir, problems: list[str]) -> dict[int, Beat]:
+    """Read the last heartbeat of each rank that has one; one that is damaged becomes a problem."""
+    try:
+        names = os.listdir(str(run.path / "ranks"))
+    except OSError:
+        return {}
     found: dict[int, Beat] = {}
-    for path in (run.path / "ranks").glob("*/heartbeat.json"):
-        with suppress(ReadError):
-            if path.parent.name.isdecimal():
-                found[int(path.parent.name)] = read_beat(path)
+    for rank in sorted(int(name) for name in names if re.fullmatch("[0-9]{1,6}", name)):
+        beat = _or_named(partial(_read_beat, rank), run, problems)
+        if beat:
+            found[rank] = beat
     return found
 
 
-def listed(runs_dir: str, last: int = 0) -> list[RunDir]:
-    """List what `ps` shows: the last runs of a folder (0: all), and every one that runs on this host."""
+def _read_beat(rank: int, run: RunDir) -> Beat:
+    return read_beat(run.heartbeat(rank))
+
+
+def listed(runs_dir: str, last: int, table: ProcessTable) -> list[RunDir]:
+    """List what `ps` shows: the last runs of a folder (0: all), and every one of this user that runs here."""
     known = all_runs(runs_dir)
     shown = {str(run.path): run for run in known[-last:]}
-    for path in sorted(set(_running_folders()) - set(shown)):
+    for path in sorted(set(table.folders()) - set(shown)):
         if is_run(Path(path)):
             shown[path] = RunDir(Path(path))
-    return sorted(shown.values(), key=lambda run: _started(run.path))
-
-
-def _running_folders() -> Iterator[str]:
-    for pid in procfs.pids():
-        folder = procfs.environ(pid).get("NPU_LAUNCH_RUN_DIR")
-        if folder:
-            yield os.path.realpath(folder)
+    return sorted(shown.values(), key=lambda run: _started(str(run.path)))

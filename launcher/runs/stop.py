@@ -11,7 +11,7 @@ from launcher.errors import LauncherError, UsageError
 from launcher.plan.model import Policy
 from launcher.process import procfs, sweep
 from launcher.run_dir import RunDir
-from launcher.runs import registry
+from launcher.runs import launcher_record, registry
 
 _POLL = 0.05
 
@@ -24,18 +24,32 @@ def stop(run: RunDir, now: bool = False, timeout: float = 0.0) -> str:
         `timeout` seconds (0: its grace period plus 10 s).
     """
     name = run.path.name
-    host = registry.read_json(run.path / "launcher.json").get("host")
-    if host and host != os.uname().nodename and not run.result.exists():
-        raise UsageError(f"{name} is running on host {host}; stop it there")
-    launcher = registry.launcher_of(run)
-    if launcher is not None:
-        _ask(run, launcher, now)
-        _wait(run, launcher, now, timeout or _grace(run) + 10)
+    _check_owner(run)
+    launcher = launcher_record.find(run)
+    if launcher.where and not os.path.lexists(str(run.result)):
+        raise UsageError(f"{name} is running {launcher.where}; stop it there: npu-launch stop {run.path}")
+    matcher = _matcher(run)
+    if launcher.process:
+        _ask(run, launcher.process, now)
+        _wait(run, launcher.process, now, timeout or _grace(run) + 10, matcher)
         return f"{name}: stopped"
-    swept = sweep.freeze_and_kill(sweep.ProcessMatcher(registry.run_id(run)))
+    swept = sweep.freeze_and_kill(matcher)
     if swept:
         return f"{name}: its launcher is dead; killed {len(swept)} process(es) that it left"
-    return f"{name}: no process of it is running"
+    return f"{name}: no process of it is running" + (f" ({launcher.problem})" if launcher.problem else "")
+
+
+def _check_owner(run: RunDir) -> None:
+    """Refuse the run of another user, whose files may name any process."""
+    owner = os.stat(str(run.path)).st_uid
+    if owner != os.geteuid():
+        todo = f"as that user: npu-launch stop {run.path}"
+        raise UsageError(f"{run.path.name} belongs to user {procfs.user_name(owner)}; stop it {todo}")
+
+
+def _matcher(run: RunDir) -> sweep.ProcessMatcher:
+    run_id, folders = registry.marks(run)
+    return sweep.ProcessMatcher(run_id, folders=folders)
 
 
 def _ask(run: RunDir, launcher: procfs.Identity, now: bool) -> None:
@@ -64,10 +78,11 @@ def _grace(run: RunDir) -> float:
     return (plan.policy if plan else Policy()).grace
 
 
-def _wait(run: RunDir, launcher: procfs.Identity, now: bool, timeout: float) -> None:
+def _wait(
+    run: RunDir, launcher: procfs.Identity, now: bool, timeout: float, matcher: sweep.ProcessMatcher
+) -> None:
     end = time.monotonic() + timeout
-    run_id = registry.run_id(run)
-    while procfs.alive(launcher) or sweep.members(run_id):
+    while procfs.alive(launcher) or matcher.find():
         if time.monotonic() > end:
             todo = f"kill -9 {launcher.pid} ends it and its ranks" if now else "--now kills at once"
             raise LauncherError(f"{run.path.name}: still running after {timeout:.0f} s; {todo}")

@@ -16,6 +16,7 @@ _NAMES = {"exact": "EM", "f1": "F1"}
 def closing_lines(plan: Plan, outcome: Outcome, gathered: Gathered) -> list[str]:
     """Return the lines that end a run, after its report."""
     lines = ["could not gather: " + problem for problem in gathered.problems]
+    lines += ["passed over: " + note for note in gathered.notes]
     if gathered.metrics:
         lines.append(figures(gathered.metrics))
     if gathered.checkpoint:

@@ -87,11 +87,11 @@ def test_a_pattern_cannot_leave_the_rank_folder(run: RunDir) -> None:
 def test_case_86_a_full_disk_keeps_the_source(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
     files = checkpoint(run, 10)
 
-    def full(*_: Any) -> None:
+    def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.link", full)
-    monkeypatch.setattr("shutil.copyfile", full)
+    monkeypatch.setattr("shutil.copyfileobj", full)
     gathered = gather(run, [0])
     assert "No space left" in gathered.problems[0]
     assert all(file.read_text() == "weights" for file in files)

@@ -41,7 +41,7 @@ def test_a_room_imports_only_what_it_may(room: str) -> None:
 # The floors of launcher/, the ground first: a package imports what stands before it, and nothing after it.
 FLOORS = (
     "errors", "text", "masking", "output", "typed_json", "foreign", "lines", "heartbeat", "run_dir", "worker", "config", "hccl", "profiles", "plan",
-    "process", "runs",
+    "process", "runs", "locks",
     "diagnosis", "logs", "ui", "checks", "supervision", "engines", "cases", "commands", "cli", "__main__",
 )  # fmt: skip
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Iterator
+from typing import Callable, Iterator
 
 import pytest
 
@@ -35,6 +37,11 @@ with hold([int(word) for word in sys.argv[2:]], RunDir(Path(sys.argv[1]))):
 def lock_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("NPU_LAUNCH_LOCK_DIR", str(tmp_path / "locks"))
     return tmp_path / "locks"
+
+
+def own(folder: Path, device: int) -> Path:
+    """Return the path of this user's lock."""
+    return folder / f"npu-launch-device-{device}.{os.geteuid()}.lock"
 
 
 @pytest.fixture
@@ -94,7 +101,7 @@ def test_case_39_a_holder_killed_with_sigkill_leaves_nothing_held(
     other.wait()
     assert holders([1]) == []
     with hold([1, 2], run):
-        said = json.loads((Path(locks.folder()) / "device-1.lock").read_text())
+        said = json.loads(own(Path(locks.folder()), 1).read_text())
         assert said["pid"] == os.getpid() and said["run"] == "mine-1"
 
 
@@ -127,24 +134,132 @@ def test_a_lock_file_with_anything_in_it_can_be_taken(run: RunDir, lock_dir: Pat
         pass
 
 
-def test_a_link_or_a_pipe_in_the_place_of_a_lock_is_refused(
-    run: RunDir, lock_dir: Path, tmp_path: Path
+def make_link(path: Path, victim: Path) -> None:
+    path.symlink_to(victim)
+
+
+def make_second_name(path: Path, victim: Path) -> None:
+    os.link(str(victim), str(path))
+
+
+def make_pipe(path: Path, victim: Path) -> None:
+    os.mkfifo(str(path))
+
+
+@pytest.mark.parametrize("make", [make_link, make_second_name, make_pipe])
+def test_what_is_no_file_of_ones_own_alone_is_never_written(
+    run: RunDir, lock_dir: Path, tmp_path: Path, make: Callable[[Path, Path], None]
 ) -> None:
     lock_dir.mkdir()
-    (tmp_path / "victim").write_text("precious")
-    (lock_dir / "device-0.lock").symlink_to(tmp_path / "victim")
-    os.mkfifo(str(lock_dir / "device-1.lock"))
-    for device in (0, 1):
-        with pytest.raises(PreflightError, match="cannot be locked"):
-            with hold([device], run):
-                raise AssertionError
-    assert (tmp_path / "victim").read_text() == "precious"
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    make(own(lock_dir, 0), victim)
+    with pytest.raises(PreflightError, match=r"cannot be locked.*; remove it, or set NPU_LAUNCH_LOCK_DIR"):
+        with hold([0], run):
+            raise AssertionError
+    make(lock_dir / "device-1.lock", victim)  # of an older release
+    with hold([1], run):
+        assert victim.read_text() == "precious"
 
 
-def test_every_user_may_lock(run: RunDir, lock_dir: Path) -> None:
+def test_every_user_may_see_a_lock_and_none_may_write_it(run: RunDir, lock_dir: Path) -> None:
     with hold([0], run):
         assert os.stat(str(lock_dir)).st_mode & 0o7777 == 0o1777
-        assert os.stat(str(lock_dir / "device-0.lock")).st_mode & 0o666 == 0o666
+        assert os.stat(str(own(lock_dir, 0))).st_mode & 0o777 == 0o644
+
+
+def test_a_folder_in_which_others_could_remove_locks_is_refused(run: RunDir, lock_dir: Path) -> None:
+    lock_dir.mkdir()
+    lock_dir.chmod(0o777)
+    with pytest.raises(PreflightError, match=r"mode 0777: others could remove locks; chmod [+]t "):
+        with hold([0], run):
+            raise AssertionError
+    lock_dir.chmod(0o755)
+    with hold([0], run):
+        pass
+
+
+@pytest.mark.parametrize("text", ['{"pid": 1e999, "start": 1, "run": "x"}', "[" * 4000, '{"pid": 1}', "\xff"])
+def test_a_damaged_record_holds_nothing(run: RunDir, lock_dir: Path, text: str) -> None:
+    lock_dir.mkdir()
+    own(lock_dir, 0).write_bytes(text.encode("latin-1"))
+    assert holders([0]) == []
+
+
+def test_a_record_that_others_could_have_written_holds_nothing(lock_dir: Path) -> None:
+    lock_dir.mkdir()
+    path = own(lock_dir, 0)
+    path.write_text(json.dumps({"pid": os.getppid(), "start": procfs.start_of(os.getppid()), "run": "old"}))
+    assert [holder.run for holder in holders([0])] == ["old"]
+    path.chmod(0o666)
+    assert holders([0]) == []
+
+
+def test_the_kernel_names_who_has_the_lock_whatever_the_record_says(
+    lock_dir: Path, other: subprocess.Popen[bytes]
+) -> None:
+    own(lock_dir, 1).write_text(
+        json.dumps({"pid": os.getppid(), "start": procfs.start_of(os.getppid()), "run": "x"})
+    )
+    (holder,) = holders([1])
+    assert (holder.pid, holder.run) == (other.pid, "")
+
+
+def test_the_name_of_a_holder_stays_in_its_line() -> None:
+    text = str(locks.Holder(0, 0, 0, "a\x1b]0;b\nnpu-launch: all is well\u202e"))
+    assert text.isprintable()
+
+
+NOBODY = 65534
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs a second user")
+def test_another_user_can_hold_a_device_in_his_own_name_alone(run: RunDir, lock_dir: Path) -> None:
+    lock_dir.mkdir()
+    lock_dir.chmod(0o1777)
+    with hold([0], run):
+        pass
+    mine, theirs = own(lock_dir, 0), lock_dir / f"npu-launch-device-1.{NOBODY}.lock"
+    theirs.write_text(json.dumps({"pid": 1, "start": procfs.start_of(1), "run": "root's"}))
+    os.chown(str(theirs), NOBODY, NOBODY)
+    assert holders([1]) == []  # process 1 is not theirs
+    with flocked(mine), flocked(theirs) as pid:
+        assert holders([0]) == []
+        with hold([0], run):
+            assert [holder.pid for holder in holders([0])] == [os.getpid()]
+        with pytest.raises(PreflightError, match=rf"device 1 is held by run [?] \(pid {pid}, user "):
+            with hold([1], run):
+                raise AssertionError
+
+
+@contextmanager
+def flocked(path: Path) -> Iterator[int]:
+    """Let a process of another user hold a lock file; give its pid."""
+    descriptor = os.open(str(path), os.O_RDONLY)  # the folders above are closed to that user
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.setuid(NOBODY)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        os.write(writing, b"x")
+        signal.pause()
+    os.close(descriptor)
+    os.read(reading, 1)
+    try:
+        yield pid
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        os.close(reading)
+        os.close(writing)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs a second user")
+def test_a_folder_of_another_user_is_refused_by_name(run: RunDir, lock_dir: Path) -> None:
+    lock_dir.mkdir()
+    lock_dir.chmod(0o1777)
+    os.chown(str(lock_dir), NOBODY, NOBODY)
+    with pytest.raises(PreflightError, match=r"belongs to user .*; set NPU_LAUNCH_LOCK_DIR"):
+        with hold([0], run):
+            raise AssertionError
 
 
 def test_the_ranks_do_not_inherit_a_lock(run: RunDir) -> None:

@@ -185,7 +185,7 @@ def test_an_unreadable_plan_hides_no_other_run_from_ps(tmp_path: Path, spoil: Ca
 
 def test_a_run_folder_without_a_plan_is_no_problem(tmp_path: Path) -> None:
     status = registry.status(make_run(tmp_path / "runs" / "job-1", [[]]))
-    assert (status.plan, status.plan_error) == (None, "")
+    assert (status.devices, status.problems) == ({}, ())
 
 
 def test_the_plan_of_a_renamed_run_still_names_its_processes(tmp_path: Path) -> None:

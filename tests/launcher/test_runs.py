@@ -180,7 +180,7 @@ def test_stop_now_does_not_wait_for_a_rank_that_ignores_sigterm(
 def test_what_a_killed_launcher_left_is_swept_and_the_run_is_called_lost(tmp_path: Path) -> None:
     run = make_run(tmp_path / "runs" / "job-1", [[]])
     run.result.unlink()
-    env = dict(os.environ, NPU_LAUNCH_RUN_ID="job-1", RANK_ID="0")
+    env = dict(os.environ, NPU_LAUNCH_RUN_ID="job-1", NPU_LAUNCH_RUN_DIR=str(run.path), RANK_ID="0")
     left = subprocess.Popen(
         [sys.executable, "-c", "input()"], env=env, stdin=subprocess.PIPE, start_new_session=True
     )

@@ -1,0 +1,123 @@
+"""launcher.json: which process runs a run; believed only of a process that proves it.
+
+A launcher keeps launcher.json open for writing, and flock()ed, while it runs. Anybody can write a pid into a
+file, and the copy of a folder names the launcher of the original, but no other process has this very file
+(device and inode) open so. A folder that was renamed keeps its files. Launchers of releases before 0.1.0 kept
+events.jsonl open.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Iterator
+
+from launcher import foreign
+from launcher.errors import LauncherError, MissingFileError, ReadError
+from launcher.process import procfs
+from launcher.run_dir import RunDir
+
+
+@dataclass(frozen=True)
+class Launcher:
+    """The launcher of a run, as far as it can be seen from here.
+
+    process: it lives on this host. where: it may run there, which cannot be seen from here. problem: why
+    launcher.json is not believed.
+    """
+
+    process: procfs.Identity | None = None
+    where: str = ""
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class _Record:
+    process: procfs.Identity
+    host: str
+
+
+@contextmanager
+def recorded(run: RunDir) -> Iterator[None]:
+    """Be recorded as the launcher of the run while the context lasts. LauncherError: it cannot be written."""
+    path = run.path / "launcher.json"
+    record = {"pid": os.getpid(), "start": procfs.start_of(os.getpid()), "host": os.uname().nodename}
+    try:
+        run.write_json(path, dict(record, time=time.time()))
+        descriptor = os.open(str(path), os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise LauncherError(f"{path}: {error.strerror}") from None
+    try:
+        with suppress(OSError):  # a file system without flock()
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def find(run: RunDir) -> Launcher:
+    """Find the launcher of a run."""
+    try:
+        record = _read(run)
+    except MissingFileError:
+        return Launcher()
+    except ReadError as error:
+        return Launcher(problem=str(error))
+    lives = procfs.alive(record.process)
+    if lives and _is_launcher(record.process.pid, run.path):
+        return Launcher(record.process)
+    if record.host != os.uname().nodename:
+        return Launcher(where=f"on host {record.host:.100}")
+    if _flocked(run.path / "launcher.json"):
+        return Launcher(where="in another container of this host")
+    stranger = f"launcher.json: process {record.process.pid} is not the launcher of this run; left alone"
+    return Launcher(problem=stranger if lives else "")
+
+
+def _read(run: RunDir) -> _Record:
+    """Read launcher.json; it must be the folder's owner's, or root's."""
+    path = run.path / "launcher.json"
+    value = foreign.read_json(path)
+    host = value.get("host").text()
+    pid, start = value.get("pid").whole(), value.get("start").whole()
+    if not 0 < pid < 1 << 31 or start < 0:
+        value.refuse("a number out of range", "a pid and its start")
+    if _owner(path) not in (0, _owner(run.path)):
+        raise ReadError(f"{path}: belongs to another user than its folder; nothing in it is believed")
+    return _Record(procfs.Identity(pid, start), host)
+
+
+def _is_launcher(pid: int, folder: Path) -> bool:
+    """Tell whether a process has the run's own file open, as its launcher has."""
+    owner = _owner(folder)
+    if owner not in procfs.user_ids(pid):
+        return False
+    if os.geteuid() not in (0, owner):
+        return True  # its descriptors are hidden; `ps` may show it, and `stop` ends runs of this user alone
+    return any(
+        procfs.holds_for_writing(pid, str(folder / name)) for name in ("launcher.json", "events.jsonl")
+    )
+
+
+def _owner(path: Path) -> int:
+    try:
+        return os.lstat(str(path)).st_uid
+    except OSError:
+        return -1
+
+
+def _flocked(path: Path) -> bool:
+    """Tell whether a launcher holds the file, in whatever container of this machine."""
+    with suppress(ReadError):
+        with foreign.open_regular(path) as stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+            except OSError:
+                return False
+    return False
