@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from launcher.cli import main
 from launcher.plan.model import Plan
 from tests.launching import ROOT, latest, launch
 
@@ -230,3 +231,54 @@ def test_an_inventory_file_of_two_hosts_starts_the_ranks_of_this_host_alone(tmp_
     done = launch(tmp_path, *CPU, *words)
     assert done.returncode == 0, done.stderr
     assert "I am 2" in done.stdout and "I am 3" in done.stdout and "I am 0" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "said"),
+    [("rubbish", 126, "Exec format error"), ("#!/nowhere/sh", 127, "the interpreter in its first line")],
+)
+def test_debug_refuses_a_command_that_is_no_program(tmp_path: Path, text: str, code: int, said: str) -> None:
+    (tmp_path / "mine").write_text(text)
+    (tmp_path / "mine").chmod(0o755)
+    done = launch(tmp_path, "--devices", 0, *CPU, "--debug", "--", "./mine")
+    assert done.returncode == code and said in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("mode", ["--detach", "--debug"])
+def test_a_launcher_without_stdin_and_stdout_keeps_its_files_apart(tmp_path: Path, mode: str) -> None:
+    def close() -> None:
+        os.close(0)
+        os.close(1)
+
+    words = ["--devices", "0", *CPU, mode, "--", "sh", "-c", "echo boom; exit 4"]
+    done = subprocess.run(
+        [sys.executable, "-m", "launcher", *words], cwd=str(tmp_path), preexec_fn=close,
+        stderr=subprocess.PIPE, env=dict(os.environ, PYTHONPATH=str(ROOT)), timeout=60,
+    )  # fmt: skip
+    assert done.returncode == (0 if mode == "--detach" else 4), done.stderr
+    assert b"Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("words", [["logs"], ["stop", "x"], ["ps"], ["--", "true"]])
+def test_a_current_directory_that_is_gone_is_one_line(
+    tmp_path: Path, words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(SystemExit) as caught:
+        main(words)
+    assert caught.value.code == 2
+    said = "npu-launch: the current directory does not exist any more; cd to one that does\n"
+    assert capsys.readouterr().err == said
+
+
+def test_a_run_folder_that_cannot_be_made_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
+    limit = ["sh", "-c", 'ulimit -f 1; exec "$@"', "sh"]
+    words = ["--devices", "0", *CPU, "--", "true"]
+    done = subprocess.run(
+        [*limit, sys.executable, "-B", "-m", "launcher", *words], cwd=str(tmp_path), capture_output=True,
+        text=True, env=dict(os.environ, PYTHONPATH=str(ROOT)), timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 2 and done.stderr.startswith("npu-launch: runs_dir: ")
+    assert done.stderr.endswith(": File too large\n") and list((tmp_path / "runs").iterdir()) == []

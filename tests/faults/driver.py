@@ -63,6 +63,16 @@ def bug(plan: Plan, run: RunDir) -> Outcome:
     return supervise(plan, run, Console(sys.stdout))
 
 
+def late_bug(plan: Plan, run: RunDir) -> Outcome:
+    """Let a defect of the launcher show itself once a rank has failed and the others are ended."""
+
+    def broken(self: Any) -> None:
+        raise ZeroDivisionError("a defect")
+
+    attempt.Attempt._drain = broken  # type: ignore[method-assign]
+    return supervise(plan, run, Console(sys.stdout))
+
+
 def thread(plan: Plan, run: RunDir) -> Outcome:
     """Call supervise() in another thread than the main one."""
     outcomes = []
@@ -129,6 +139,7 @@ FAULTS = {
     "gone": gone,
     "none": none,
     "bug": bug,
+    "late_bug": late_bug,
     "thread": thread,
     "eagain": eagain,
     "jump": jump,

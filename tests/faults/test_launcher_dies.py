@@ -47,6 +47,15 @@ def test_case_22_a_bug_of_the_launcher_is_125_and_leaves_nothing(job: Job) -> No
     job.gone()
 
 
+def test_case_22_a_bug_after_a_ranks_failure_keeps_its_code_and_report(job: Job) -> None:
+    job.script("sys.exit(4) if RANK else time.sleep(60)")
+    job.drive("late_bug", 2)
+    assert job.wait() == 4
+    assert "rank 1 (" in job.report and "failed first: exit code 4" in job.report
+    assert "then npu-launch failed: ZeroDivisionError: a defect (driver.py:" in job.report
+    job.gone()
+
+
 @pytest.mark.parametrize(
     ("number", "code"),
     [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGQUIT, 131), (signal.SIGINT, 130)],
