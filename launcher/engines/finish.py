@@ -72,7 +72,7 @@ def finish(
     """Report a run, gather what it made, and write its files; return the exit code."""
     report = outcome.report.split("\n") if outcome.report else []
     console.say(*report)
-    gathered = _gathered(plan, run, interruption)
+    gathered = _gathered(plan, run, outcome, interruption)
     code = outcome.exit_code or (1 if gathered.problems else 0)
     if not outcome.exit_code and interruption.number:
         code = 128 + interruption.number
@@ -80,23 +80,25 @@ def finish(
     lines = closing_lines(plan, outcome, gathered)
     console.say(*lines)
     text = "".join(line + "\n" for line in [*report, *lines])
-    failed = [
-        _failure(lambda: write_atomic(run.report, text.encode("utf-8", "backslashreplace"))),
-        _failure(lambda: run.write_json(run.result, _result(plan, outcome, gathered, started))),
-    ]
-    for line in _losses(run, [problem for problem in failed if problem]):
-        console.say("npu-launch: " + line)
+    failed = {
+        "report.txt": _failure(lambda: write_atomic(run.report, text.encode("utf-8", "backslashreplace"))),
+        "result.json": _failure(
+            lambda: run.write_json(run.result, _result(plan, outcome, gathered, started))
+        ),
+    }
+    console.say(*("npu-launch: " + line for line in _losses(run, failed)))
+    console.finish()
     return code
 
 
-def _gathered(plan: Plan, run: RunDir, interruption: Interruption) -> Gathered:
+def _gathered(plan: Plan, run: RunDir, outcome: Outcome, interruption: Interruption) -> Gathered:
     """Gather what the ranks made; whatever goes wrong there is a problem of the gathering alone."""
     ranks = [spec.rank for spec in plan.local_ranks]
     try:
-        gathered = interruption.call(lambda: gather(run, ranks, plan.policy.gather))
+        gathered = interruption.call(lambda: gather(run, ranks, plan.policy.gather, not outcome.exit_code))
         if gathered is None:
             return Gathered(problems=(f"ended by {name(interruption.number)}",))
-        json.dumps(asdict(gathered))  # result.json must take it
+        json.dumps(asdict(gathered), indent=2)  # result.json must take it
         return gathered
     except Exception as error:
         import traceback
@@ -114,6 +116,7 @@ def _result(plan: Plan, outcome: Outcome, gathered: Gathered, started: float) ->
         "run_id": plan.run_id,
         "backend": plan.backend,
         "ranks": plan.world_size,
+        "devices": [spec.device_id for spec in plan.ranks],
         "started": started,
         **asdict(gathered),
         **outcome.as_dict(),
@@ -124,15 +127,19 @@ def _failure(write: Callable[[], None]) -> str:
     """Write a file; return why it could not be, "" when it was."""
     try:
         write()
+    except OSError as error:
+        return error.strerror or str(error)
     except Exception as error:
         return describe(error)
     return ""
 
 
-def _losses(run: RunDir, failed: list[str]) -> list[str]:
-    """Say what is not on the disk, and why; a folder that is gone explains all the rest."""
-    if not run.in_place():
-        return [
-            f"{run.path}: moved or removed while the run went on; report.txt and result.json are not written"
-        ]
-    return [f"cannot be written: {problem}" for problem in failed]
+def _losses(run: RunDir, failed: dict[str, str]) -> list[str]:
+    """Say what is not on the disk, and why."""
+    names: dict[str, list[str]] = {}
+    for file, problem in failed.items():
+        if problem:
+            names.setdefault(problem, []).append(file)
+    lines = [f"{' and '.join(files)}: cannot be written: {problem}" for problem, files in names.items()]
+    gone = [] if run.in_place() else [f"{run.path}: moved or removed while the run went on"]
+    return gone + lines
