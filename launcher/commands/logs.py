@@ -10,7 +10,8 @@ from typing import Callable, Iterator, Sequence
 
 import click
 
-from launcher.logs import format, levels
+from launcher.lines import levels
+from launcher.logs import format
 from launcher.logs import view as reading
 from launcher.logs.records import Batches, RecordBatch
 from launcher.logs.view import LogSource, Query
@@ -18,6 +19,7 @@ from launcher.output import echo, echo_document
 from launcher.plan.devices import parse_devices
 
 _LEVELS = click.Choice(list(levels.NAMES))
+_MOST_PROBLEMS = 20  # lines about files that could not be read
 _STREAMS = click.Choice(["stdout", "stderr"])
 
 
@@ -82,12 +84,24 @@ def logs(
     query = reading.with_time_range(query, sources, since, until)
     if errors:
         _print_errors(sources, query, as_json)
-        return
-    render = format.as_json if as_json else format.TextFormat(date, reading.label_width(sources, query))
-    _print(reading.show(sources, query, follow), render, follow)
+    else:
+        render = format.as_json if as_json else format.TextFormat(date, reading.label_width(sources, query))
+        _print(reading.show(sources, query, follow), render, follow, lambda: _print_problems(sources))
+    sys.stdout.flush()
+    _print_problems(sources)
 
 
-def _print(batches: Batches, render: Callable[[RecordBatch], bytes], follow: bool) -> None:
+def _print_problems(sources: Sequence[LogSource]) -> None:
+    """Name what could not be read, or was read by a guess."""
+    problems = [problem for source in sources for problem in source.new_problems()]
+    if len(problems) > _MOST_PROBLEMS:
+        problems[_MOST_PROBLEMS - 1 :] = [f"... {len(problems) - _MOST_PROBLEMS + 1} more files like these"]
+    echo(*problems, err=True)
+
+
+def _print(
+    batches: Batches, render: Callable[[RecordBatch], bytes], follow: bool, each: Callable[[], None]
+) -> None:
     if follow:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C is how following ends
     out = sys.stdout.buffer
@@ -95,8 +109,9 @@ def _print(batches: Batches, render: Callable[[RecordBatch], bytes], follow: boo
         for batch in batches:
             if batch:
                 out.write(render(batch))
-                if follow:
-                    out.flush()
+            if follow:
+                out.flush()
+                each()
 
 
 @contextmanager

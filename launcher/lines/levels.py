@@ -30,7 +30,7 @@ _WORD = re.compile(
 )
 # Words before ERROR that make it part of a sentence.
 _SENTENCE = re.compile(
-    rb"(?i)(?:\b(?:no|0|without|any|an|the|this|of|if|on|for|as|with)|[a-z]{2,} [a-z]{2,} [a-z]{2,}) +$"
+    rb"(?i)(?:(?:^|\s)(?:no|0|without|any|an|the|this|of|if|on|for|as|with)|[a-z]{2,} [a-z]{2,} [a-z]{2,}) +$"
 )
 _LETTER = re.compile(
     rb"\[?([IWEF])\d{3,8} \d\d:\d\d:\d|\[([IWEF]) [\w./+-]{1,80}:\d{1,6}\]|[\d:. ,/TZ-]{12,32}: ([IWEF]) "

@@ -1,9 +1,9 @@
 """Prefixes that other programs put before the lines of a rank, a pod or a container.
 
 torchrun `[default0]:`, torch `[rank0]:`, mpirun --tag-output `[1,3]<stdout>:`, srun -l `3: `, kubectl
---prefix `[pod/name/container] `, docker compose `name  | `, Docker's JSON files, CRI, journalctl, Ray
-`(name pid=1) `, pytest `E   `, npu-launch itself, colours. Forms that ordinary text has too (`3: `, `name: `) count only where
-most lines of a file have them.
+--prefix `[pod/name/container] `, docker compose `name  | `, Docker's JSON files, CRI, journalctl, Ray, vLLM
+`(name pid=1) `, pytest `E   `, npu-launch itself, colours. Forms that ordinary text has too (`3: `, `name: `)
+count only where most lines of a file have them.
 """
 
 from __future__ import annotations

@@ -1,138 +1,227 @@
 """Read logs that have no index, by the times in their lines.
 
-Folders of train_N.log and the like, Ascend's plog trees, the folders of several nodes. A line without a time
-belongs to the one before it, so a traceback stays whole; a file's own order is never changed.
+A line without a time belongs to the one before it, so a traceback stays whole; a file's own order is never
+changed. A prefix that names a rank gives the line to that rank. While a log is followed, what is renamed away
+is read to its end, and what is cut is read anew.
 """
 
 from __future__ import annotations
 
 import os
-import re
+import stat
 import time
-from calendar import timegm
-from dataclasses import dataclass
+import zlib
 from itertools import accumulate, chain, repeat
 from pathlib import Path
-from typing import IO, Dict, Sequence
+from typing import Callable, Iterator, Sequence
 
+from launcher.errors import MissingFileError, ReadError
+from launcher.lines.prefixes import SAMPLE, PrefixReader
+from launcher.logs.discovery import LogFile
+from launcher.logs.encodings import Decoder
+from launcher.logs.open_files import FILES, is_packed
 from launcher.logs.records import BATCH_BYTES, Batches, LineSplitter, RecordBatch
+from launcher.logs.timestamps import TimestampReader, midnights
 
-# plog: `[ERROR] HCCL(77,python):2026-03-01-10:21:35.118.204 [x.cc:1] [88]text`; ISO 8601; TensorFlow.
-_DATED = re.compile(
-    rb"(20\d\d[-/][01]\d[-/]\d\d[-T ][0-2]\d:[0-5]\d:[0-6]\d)(?:[.,](\d{1,9})(?:\.(\d{3}))?)?"
-    rb"\s?(Z\b|[+-](?:0\d|1[0-4]):?[0-5]\d\b)?"
+_MOST_WAITING = 1 << 24  # bytes of lines that wait for a first time
+_MARK = 64  # bytes before the end of what was read, by which a file is known again
+# What a prefix with a rank has (lines/prefixes.py); a batch without is not looked at line by line.
+_RANKED = (
+    b"[rank",
+    b"[Rank",
+    b"[RANK",
+    b"\nrank",
+    b"\nRank",
+    b"[default",
+    b"[worker",
+    b"[trainer",
+    b"]<std",
+    b"(rank",
 )
-_ABSL = re.compile(rb"[IWEF]([01]\d[0-3]\d [0-2]\d:[0-5]\d:[0-6]\d)\.(\d{6})")  # no year
-_SYSLOG = re.compile(rb"([A-Z][a-z]{2} [ 0-3]\d [0-2]\d:[0-5]\d:[0-6]\d)()")  # no year either
-_SECOND = re.compile(rb"20\d\d[-/][01]\d[-/]\d\d[-T ][0-2]\d:[0-5]\d:[0-6]\d$")
-_FORM = "%Y-%m-%d %H:%M:%S"
-_HEAD = 80  # bytes in which a line's own time is looked for
-
-_RANK = (
-    re.compile(r"(?:^|[-_.])(?:rank|train|worker|workerlog|log)[-_.]?(\d+)(?=[-_.]|$)"),
-    re.compile(r"^(\d+)(?=\.(?:log|out|err)$)"),
-)
-_PLOG = re.compile(r"(plog|device)-(\d{1,10})_\d{1,20}\.log")
-_LOGS = re.compile(
-    r".*\.log(\.\d+)?$|.*(rank|worker)[-_]?\d+.*\.txt$|workerlog\.\d+$|(stdout|stderr)(\.\w+)?$"
-)
-
-
-@dataclass(frozen=True)
-class LogFile:
-    """A log file: label, rank where the name tells it, path."""
-
-    label: str
-    rank: int | None
-    path: Path
-
-
-def discover(folder: Path, node: str = "") -> list[LogFile]:
-    """Find the log files in a folder, or take the one file; labels are unique, `node` goes before them."""
-    if folder.is_file():
-        return [_found(folder, node)]
-    walk = ((top, name) for top, _, names in os.walk(str(folder)) for name in names if _LOGS.match(name))
-    found = [_found(path, node) for path in sorted(Path(top, name) for top, name in walk)]
-    labels = [item.label for item in found]
-    if len(set(labels)) < len(labels):  # several nodes: their folders tell them apart
-        found = [_with_folder(item, folder, node) if labels.count(item.label) > 1 else item for item in found]
-    return found
-
-
-def _found(path: Path, node: str) -> LogFile:
-    rank = _rank(path)
-    plog = _PLOG.match(path.name)
-    if plog and plog.group(1) == "plog":
-        name = f"plog-{plog.group(2)}" if rank is None else f"{rank}/plog"
-    elif plog:
-        name = path.parent.name  # device-N
-    else:
-        name = str(rank) if rank is not None else os.path.splitext(path.name)[0]
-    return LogFile("/".join(filter(None, (node, name))), rank, path)
-
-
-def _rank(path: Path) -> int | None:
-    for pattern in () if _PLOG.match(path.name) else _RANK:
-        match = pattern.search(path.name)
-        if match:
-            return int(match.group(1))
-    match = re.search(r"/(?:rank[-_.]?|ranks/)(\d+)/", path.as_posix())
-    return int(match.group(1)) if match else None
-
-
-def _with_folder(item: LogFile, folder: Path, node: str) -> LogFile:
-    inner = item.path.relative_to(folder).parent.as_posix()
-    own = item.label[len(node) + 1 :] if node else item.label
-    stem = own if own != item.path.parent.name else ""
-    if _PLOG.match(item.path.name) and not own.startswith("plog"):
-        stem = os.path.splitext(item.path.name)[0]
-    return LogFile("/".join(filter(None, (node, inner if inner != "." else "", stem))), item.rank, item.path)
+_SEVERAL_DAYS = 1 << 26  # bytes of a file in which the times of day are looked through
 
 
 class FileReader:
-    """One file in batches; a later call of `batches` goes on where it ended."""
+    """One file in batches; a later call of `batches` goes on where it ended.
 
-    def __init__(self, file: LogFile) -> None:
+    `ranks`: of a file whose name tells no rank, only lines of these ranks (empty: all). `near` returns a time
+    from the files beside it, for times without a year or a date. What could not be read, or was read by a
+    guess, is in `problems`.
+    """
+
+    def __init__(
+        self,
+        file: LogFile,
+        *,
+        follow_links: bool = True,
+        ranks: Sequence[int] = (),
+        near: Callable[[], int] = lambda: 0,
+    ) -> None:
         self.rank, self.path = file.rank, file.path
         self.label = file.label.encode("utf-8", "backslashreplace")
-        self._file: IO[bytes] | None = None
-        self._lines = LineSplitter()
-        self._timestamps = TimestampReader(_year(file.path))
+        self.problems: list[str] = []
+        self.prefixes = PrefixReader()
+        self._follow_links, self._ranks = follow_links, ranks
+        self._lines, self._decoder = LineSplitter(), Decoder()
+        self._timestamps = TimestampReader(modified(file.path), near, self._days, self._bare)
         self._last = 0
         self._before: list[bytes] = []  # lines before the first time
+        self._waiting = 0  # bytes of them
+        self._offset = 0
+        self._identity = (0, 0)
+        self.identities: set[tuple[int, int]] = set()  # device and inode of the files that were read
+        self._mark = b""
+        self._learned = self._ranked = False
+        self._stopped = False
 
     def batches(self) -> Batches:
         """Yield what is there now, to its last whole line."""
-        if self._file is None:
-            try:
-                self._file = open(str(self.path), "rb")
-            except OSError:
-                return
-        while True:
-            data = self._file.read(BATCH_BYTES)
+        while not self._stopped:
+            data = self._read()
             if not data:
+                if self._renewed():
+                    yield self._rest()
+                    continue
                 return
-            text = self._lines.feed(data)
+            text = self._lines.feed(self._decoder.feed(data))
             if text:
-                yield self._records(text[:-1].split(b"\n"))
+                yield self._records(text)
 
     def finish(self) -> RecordBatch:
         """Return what has no line end, and what has no time at all: that gets the file's own."""
-        text = self._lines.finish()
-        batch = self._records(text[:-1].split(b"\n")) if text else []
+        batch = self._rest()
         if self._before:
-            self._last = self._last or _modified(self.path)
-            batch[:0] = self._dated(self._before)
-            self._before = []
+            batch[:0] = self._attributed(self._give_up())
         return batch
 
     def close(self) -> None:
         """Close the file."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        FILES.close(self)
 
-    def _records(self, lines: list[bytes]) -> RecordBatch:
+    def _read(self) -> bytes:
+        try:
+            stream = FILES.get(self, self.path, follow=self._follow_links)
+            about = os.fstat(stream.fileno())
+            if self._identity != (
+                about.st_dev,
+                about.st_ino,
+            ):  # the first time, or it was closed and exchanged
+                self._identity, self._offset, self._mark = (about.st_dev, about.st_ino), 0, b""
+                self.identities.add(self._identity)
+            stream.seek(self._offset)
+            data = stream.read(BATCH_BYTES)
+        except MissingFileError:
+            return b""  # renamed away, and not made anew yet
+        except ReadError as error:
+            return self._stop(f"{error}; it is not shown")
+        except (OSError, EOFError, ValueError, zlib.error) as error:
+            return self._stop(
+                f"{self.path}: {error or type(error).__name__}; what follows in it is not shown"
+            )
+        self._offset += len(data)
+        self._mark = (self._mark + data)[-_MARK:] if len(data) < _MARK else data[-_MARK:]
+        return data
+
+    def _stop(self, problem: str) -> bytes:
+        self.problems.append(problem)
+        self._stopped = True
+        FILES.close(self)
+        return b""
+
+    def _renewed(self) -> bool:
+        """Go back to the beginning where the file has been exchanged or cut since it was read."""
+        if is_packed(self.path) or not self._offset:
+            return False
+        try:
+            about = os.stat(str(self.path))
+        except OSError:
+            return False
+        if not stat.S_ISREG(about.st_mode):
+            return False
+        exchanged = (about.st_dev, about.st_ino) != self._identity
+        if not exchanged and about.st_size >= self._offset and not self._rewritten():
+            return False
+        FILES.close(self)
+        self._offset, self._identity, self._mark = 0, (0, 0), b""
+        return True
+
+    def _rewritten(self) -> bool:
+        """Tell whether other bytes stand before the place to which the file was read."""
+        try:
+            stream = FILES.get(self, self.path, follow=self._follow_links)
+            return os.pread(stream.fileno(), len(self._mark), self._offset - len(self._mark)) != self._mark
+        except (ReadError, OSError):
+            return False
+
+    def _rest(self) -> RecordBatch:
+        text = self._lines.feed(self._decoder.feed(b"", final=True)) + self._lines.finish()
+        return self._records(text) if text else []
+
+    def _give_up(self) -> RecordBatch:
+        """Return the lines that wait for a time, at that of the file's last change."""
+        if not self._last:
+            self._last = modified(self.path)
+            if any(line.strip() for line in self._before):
+                clock = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self._last // 1000000000))
+                self.problems.append(
+                    f"{self.path}: no line has a time that can be read; shown at that of the file's last "
+                    f"change, {clock}"
+                )
+        lines, self._before, self._waiting = self._before, [], 0
+        return self._dated(lines)
+
+    def _bare(self, line: bytes) -> bytes:
+        return self.prefixes.split(line).text
+
+    def _days(self) -> int:
+        """Count the midnights in a file of times of day."""
+        return midnights(self._all_lines(), self._bare)
+
+    def _all_lines(self) -> Iterator[bytes]:
+        lines, place = LineSplitter(), 0
+        while place < _SEVERAL_DAYS:
+            try:
+                stream = FILES.get(self, self.path, follow=self._follow_links)
+                stream.seek(place)
+                data = stream.read(BATCH_BYTES)
+            except (ReadError, OSError, EOFError, ValueError, zlib.error):
+                return
+            if not data:
+                return
+            place += len(data)
+            yield from lines.feed(data).split(b"\n")
+
+    def _records(self, text: bytes) -> RecordBatch:
+        lines = text[:-1].split(b"\n")
+        if not self._learned:
+            self._learn(lines)
+        if not self._ranked:
+            self._ranked = any(map(text.__contains__, _RANKED))
+        return self._attributed(self._timed(lines))
+
+    def _learn(self, lines: list[bytes]) -> None:
+        """Look at the first lines for prefixes, and for dates beside times of day."""
+        self._learned = True
+        self.prefixes.learn(lines)
+        self._ranked = any(self.prefixes.split(line).rank is not None for line in lines[:SAMPLE])
+        self._timestamps.learn(lines[:SAMPLE])
+
+    def _attributed(self, batch: RecordBatch) -> RecordBatch:
+        """Give lines to the ranks that their prefixes name, and leave out those that nobody asked for."""
+        if self._ranked:
+            batch = [(when, self._owner(line), stream, line) for when, _, stream, line in batch]
+        if self._ranks and self.rank is None:
+            wanted = [b"%d" % rank for rank in self._ranks]
+            batch = [record for record in batch if record[1].rpartition(b"/")[2] in wanted]
+        return batch
+
+    def _owner(self, line: bytes) -> bytes:
+        rank = self.prefixes.split(line).rank
+        if rank is None or rank == self.rank:
+            return self.label
+        return b"%s%d" % (self.label[: self.label.rfind(b"/") + 1], rank)
+
+    def _timed(self, lines: list[bytes]) -> RecordBatch:
         times = self._timestamps.read_all(lines) if self._last else None
         if times is not None:  # a clock that goes back does not change the order of a file
             times = list(accumulate(chain((self._last,), times), max))[1:]
@@ -145,114 +234,32 @@ class FileReader:
                 begins, self._last = not self._last, when
                 if begins:
                     batch += self._dated(self._before)
-                    self._before = []
+                    self._before, self._waiting = [], 0
             if self._last:
                 batch.append((self._last, self.label, b"f", line))
             else:
                 self._before.append(line)
-        return batch
+                self._waiting += len(line)
+        return batch + self._give_up() if self._waiting > _MOST_WAITING else batch
 
     def _dated(self, lines: list[bytes]) -> RecordBatch:
         return [(self._last, self.label, b"f", line) for line in lines]
 
 
-class _Seconds(Dict[bytes, int]):
-    """The seconds that are known by their text: `2026-03-01 10:21:35` -> ns since the epoch, local."""
-
-    def __missing__(self, text: bytes) -> int:
-        if not _SECOND.match(text):
-            raise KeyError(text)
-        if len(self) > 4096:
-            self.clear()
-        return self.setdefault(
-            text, _local(b"%s-%s-%s %s" % (text[:4], text[5:7], text[8:10], text[11:]), _FORM)
-        )
-
-
-def _local(text: bytes, form: str) -> int:
-    try:
-        return int(time.mktime(time.strptime(text.decode(), form))) * 1000000000
-    except ValueError:
-        return 0
-
-
-class TimestampReader:
-    """The times in lines, as ns since the epoch; 0 for none. Without a zone it is local time."""
-
-    def __init__(self, year: int) -> None:
-        self._year = year
-        self._known = _Seconds()
-        self._layout = (0, 0, 0)  # in the last line: begin of its date, begin and end of its fraction
-
-    def read_all(self, lines: list[bytes]) -> list[int] | None:
-        """Read lines that all have the layout of the last one; None where one has not."""
-        begin, first, end = self._layout
-        if not end:
-            return None
-        fractions = [line[first:end] for line in lines]
-        digits = b"".join(fractions)
-        if b"." in digits:
-            fractions = [text.replace(b".", b"") for text in fractions]
-            digits = b"".join(fractions)
-        width = len(fractions[0])
-        if not digits.isdigit() or len(digits) != width * len(lines):
-            return None
-        scale, known, stop = 10 ** (9 - width), self._known, begin + 19
-        try:
-            return [known[line[begin:stop]] + int(text) * scale for line, text in zip(lines, fractions)]
-        except KeyError:
-            return None
-
-    def read(self, line: bytes) -> int:
-        """Read one line."""
-        match = _DATED.search(line, 0, _HEAD)
-        if match is None:
-            return self._without_year(line)
-        text, fraction, micro, zone = match.groups()
-        ends = match.start(2), match.end(3) if micro else match.end(2)
-        self._layout = (match.start(1), *ends) if fraction and not zone else (0, 0, 0)
-        second = self._known[text]
-        if zone:
-            utc = timegm(
-                time.strptime(text[:10].decode().replace("/", "-") + text[11:].decode(), "%Y-%m-%d%H:%M:%S")
-            )
-            second = (utc - _offset(zone)) * 1000000000
-        return second + _fraction(fraction, micro) if second else 0
-
-    def _without_year(self, line: bytes) -> int:
-        match = _ABSL.match(line) or _SYSLOG.match(line)
-        if match is None:
-            return 0
-        text, fraction = match.groups()
-        form = "%Y %m%d %H:%M:%S" if text[:1].isdigit() else "%Y %b %d %H:%M:%S"
-        second = self._known.get(text) or self._known.setdefault(
-            text, _local(b"%d %s" % (self._year, text), form)
-        )
-        return second + _fraction(fraction, None) if second else 0
-
-
-def _fraction(fraction: bytes | None, micro: bytes | None) -> int:
-    return int(((fraction or b"") + (micro or b"")).ljust(9, b"0")[:9])
-
-
-def _offset(zone: bytes) -> int:
-    if zone == b"Z":
-        return 0
-    digits = zone[1:].replace(b":", b"")
-    seconds = int(digits[:2]) * 3600 + int(digits[2:]) * 60
-    return seconds if zone[:1] == b"+" else -seconds
-
-
-def _modified(path: Path) -> int:
+def modified(path: Path) -> int:
+    """Return the time of a file's last change, in ns; 0 where there is no file."""
     try:
         return path.stat().st_mtime_ns
     except OSError:
         return 0
 
 
-def _year(path: Path) -> int:
-    """Return the year of a file, for times without one."""
-    return time.localtime(_modified(path) // 1000000000).tm_year
+def first_date(path: Path, follow_links: bool = True) -> int:
+    """Return the first time with a date in the beginning of a file, in ns; 0 where there is none."""
+    reader = FileReader(LogFile("", None, path), follow_links=follow_links)
+    lines = reader._read().split(b"\n")[:SAMPLE]
+    reader.close()
+    return next(filter(None, map(TimestampReader(0).whole, lines)), 0)
 
 
 def span_of(files: Sequence[LogFile]) -> tuple[int, int]:
@@ -260,7 +267,7 @@ def span_of(files: Sequence[LogFile]) -> tuple[int, int]:
     first = []
     for file in files:
         reader = FileReader(file)
-        batch = next(reader.batches(), []) or reader.finish()
+        batch = next(filter(None, reader.batches()), []) or reader.finish()
         reader.close()
         first += [batch[0][0]] if batch else []
-    return min(first, default=0), max((_modified(file.path) for file in files), default=0)
+    return min(first, default=0), max((modified(file.path) for file in files), default=0)

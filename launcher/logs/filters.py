@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import Callable, Pattern
+from typing import Pattern
 
-from launcher.logs.levels import LevelTracker
+from launcher.lines.blocks import BlockReader
 from launcher.logs.records import Batches, LogRecord, RecordBatch, split_lines
 
 
@@ -23,12 +23,6 @@ def by_time(batches: Batches, since: int, until: int) -> Batches:
         yield [record for record in batch if since <= record[0] and (not until or record[0] <= until)]
 
 
-def by_line(batches: Batches, keep: Callable[[LogRecord], bool]) -> Batches:
-    """Keep the lines for which `keep` holds; it gets records of one line each, in their order."""
-    for batch in batches:
-        yield [record for record in split_lines(batch) if keep(record)]
-
-
 def matching(batches: Batches, pattern: Pattern[bytes]) -> Batches:
     """Keep the lines in which a pattern is found."""
     for batch in batches:
@@ -38,13 +32,13 @@ def matching(batches: Batches, pattern: Pattern[bytes]) -> Batches:
 
 def at_level(batches: Batches, least: int) -> Batches:
     """Keep the lines of a level or above; the lines of a traceback have the level of an error."""
-    trackers: dict[tuple[bytes, bytes], LevelTracker] = {}
-
-    def keep(record: LogRecord) -> bool:
-        tracker = trackers.get(record[1:3]) or trackers.setdefault(record[1:3], LevelTracker())
-        return tracker.level_of(record[3]) >= least
-
-    return by_line(batches, keep)
+    readers: dict[tuple[bytes, bytes], BlockReader] = {}
+    for batch in batches:
+        records = split_lines(batch)
+        for source in {(record[1], record[2]) for record in records} - readers.keys():
+            readers[source] = BlockReader()
+            readers[source].learn([record[3] for record in records if record[1:3] == source])
+        yield [record for record in records if readers[record[1], record[2]].read(record[3]).level >= least]
 
 
 def tail(batches: Batches, count: int) -> RecordBatch:

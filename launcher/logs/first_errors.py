@@ -10,18 +10,17 @@ from pathlib import Path
 from typing import Iterator, Sequence
 
 from launcher.hccl.error_codes import Explanation, explain
-from launcher.logs.levels import ERROR, LevelTracker
-from launcher.logs.records import LogRecord, split_lines
+from launcher.lines.blocks import BlockReader, Place, ReadLine
+from launcher.logs.last_words import last_words
+from launcher.logs.records import Batches, LogRecord, split_lines
 from launcher.logs.view import LogReader, LogSource, Query
 from launcher.runs import registry
 from launcher.text import printable
 from rank_table.ranges import spell
 
-EXCERPT = 30  # lines of an error that are kept
-SHOWN = 12  # lines of it that are printed: the first, and the last ones
+EXCERPT = 400  # lines of an error that are kept: the first half, and the last ones
+SHOWN = 40  # lines of it that are printed
 CODED = 200  # lines of errors of a source in which codes are looked for
-# TensorFlow calls these errors on every start without a GPU.
-_NOISE = re.compile(rb"Unable to register cu\w+ factory|computation placer already|failed call to cuInit")
 
 
 @dataclass(frozen=True)
@@ -37,12 +36,23 @@ class FirstError:
 
 
 def collect(sources: Sequence[LogSource], query: Query) -> list[FirstError]:
-    """Find the first error of every source; what Python raised is taken from the rank's error.json."""
+    """Find the first error of every rank or other source.
+
+    What Python raised is taken from the rank's error.json. Of a run that failed, the rank at fault has its
+    last lines where it reported nothing.
+    """
     found: dict[tuple[Path, str], list[FirstError]] = {}
     for source in sources:
-        readers = source.readers(query) + (source.plogs(query) if not query.plog else [])
-        logged = (_first(reader, query) for reader in readers)
-        for error in (*_raised(source, query), *filter(None, logged)):
+        errors = list(_raised(source, query))
+        readers = source.readers(query) + source.parts(query)
+        for reader in readers + ([] if query.plog else source.plogs(query)):
+            errors += _logged(reader, query)
+        known = {error.rank for error in errors if error.rank is not None}
+        for words in last_words(source, query, known):
+            lines = tuple(map(printable, words.lines))
+            codes = tuple(explain("\n".join(lines)))
+            errors.append(FirstError(words.time_ns, words.label, words.rank, lines, words.path, codes))
+        for error in errors:
             found.setdefault((source.path, _owner(error.label)), []).append(error)
     return sorted((_one(errors) for errors in found.values()), key=lambda error: error.time_ns)
 
@@ -60,37 +70,106 @@ def _one(errors: Sequence[FirstError]) -> FirstError:
     return replace(first, label=_owner(first.label), explanations=tuple(codes))
 
 
-def _first(reader: LogReader, query: Query) -> FirstError | None:
-    """Read one source until its first error is whole and its codes are known."""
-    levels: dict[bytes, LevelTracker] = {}
-    lines: list[LogRecord] = []
-    coded: list[bytes] = []
-    whole = False
-    for record in _lines(reader, query):
-        if levels.setdefault(record[2], LevelTracker()).level_of(record[3]) < ERROR or _NOISE.search(
-            record[3]
-        ):
-            whole = whole or bool(lines and record[2] == lines[0][2])
+class _Owner:
+    """What is read of one owner's errors: the lines of the first, and all in which codes may stand."""
+
+    def __init__(self, label: str, rank: int | None) -> None:
+        self.label, self.rank = label, rank
+        self.time_ns = 0
+        self.lines: list[bytes] = []
+        self.coded: list[bytes] = []
+        self._stream = b""
+        self._ended = self._whole = False
+
+    def add(self, record: LogRecord, read: ReadLine) -> None:
+        """Take a line that is an error, or may belong to one."""
+        if len(self.coded) < CODED:
+            self.coded.append(read.text)
+        if not self.lines:
+            self.time_ns, self._stream = record[0], record[2] + read.key
+        elif self._stream != record[2] + read.key:
+            return
+        self._whole = self._whole or (self._ended and read.place is Place.BEGINS)
+        self._ended = False
+        if not self._whole:
+            self.lines.append(read.text)
+            if len(self.lines) > EXCERPT:
+                del self.lines[EXCERPT // 2]
+
+    def end(self, record: LogRecord, read: ReadLine) -> None:
+        """Note a line that is no error: what begins after it is another one."""
+        self._ended = self._ended or self._stream == record[2] + read.key
+
+    def error(self, path: Path) -> FirstError:
+        """Return the first error."""
+        while len(self.lines) > 1 and not self.lines[-1].strip():
+            self.lines.pop()
+        lines = tuple(printable(_text(line)) for line in self.lines)
+        return FirstError(
+            self.time_ns,
+            self.label,
+            self.rank,
+            lines,
+            str(path),
+            tuple(explain(_text(b"\n".join(self.coded)))),
+        )
+
+
+def _text(line: bytes) -> str:
+    return line.decode("utf-8", "backslashreplace")
+
+
+def _logged(reader: LogReader, query: Query) -> list[FirstError]:
+    """Read a file until its first error is whole and its codes are known; one of many ranks to its end."""
+    blocks: dict[bytes, BlockReader] = {}
+    owners: dict[str, _Owner] = {}
+    several = False
+    for record in _records(reader, query, blocks):
+        read = blocks[record[2]].read(record[3])
+        several = several or bool(read.key)
+        label, rank = _whose(reader, record, read)
+        owner = owners.get(label)
+        if read.place is Place.OUTSIDE:
+            if owner:
+                owner.end(record, read)
             continue
-        coded.append(record[3])
-        if not whole and len(lines) < EXCERPT:
-            lines.append(record)
-        if len(coded) >= CODED:
+        owner = owner or owners.setdefault(label, _Owner(label, rank))
+        owner.add(record, read)
+        if not several and len(owner.coded) >= CODED:
             break
-    if not lines:
-        return None
-    text = b"\n".join(coded).decode("utf-8", "backslashreplace")
-    shown = tuple(printable(record[3].decode("utf-8", "backslashreplace")) for record in lines)
-    label = reader.label.decode("utf-8", "backslashreplace")
-    return FirstError(lines[0][0], label, reader.rank, shown, str(reader.path), tuple(explain(text)))
+    reader.close()
+    return [owner.error(reader.path) for owner in owners.values()]
 
 
-def _lines(reader: LogReader, query: Query) -> Iterator[LogRecord]:
-    for batch in (*reader.batches(), reader.finish()):
-        for record in split_lines(batch):
+def _whose(reader: LogReader, record: LogRecord, read: ReadLine) -> tuple[str, int | None]:
+    """Return label and rank of a line: of the rank that its prefix names, or of what stands in the prefix."""
+    label = _text(record[1])
+    if record[1] != reader.label:  # a rank's
+        return label, int(label.rpartition("/")[2])
+    name = _NAME.sub(b"", read.key)
+    if reader.rank is not None or read.rank is not None or not name:
+        return label, reader.rank
+    return f"{label} {printable(_text(name))}", None
+
+
+_NAME = re.compile(rb"^[\s\[(<]+|[\s\])>:|]+$")
+
+
+def _records(reader: LogReader, query: Query, blocks: dict[bytes, BlockReader]) -> Iterator[LogRecord]:
+    """Yield lines of a time range; the first ones of each stream are looked at for prefixes before."""
+    for batch in _batches(reader):
+        records = split_lines(batch)
+        for stream in {record[2] for record in records} - blocks.keys():
+            blocks[stream] = BlockReader()
+            blocks[stream].learn([record[3] for record in records if record[2] == stream])
+        for record in records:
             if query.since <= record[0] and (not query.until or record[0] <= query.until):
                 yield record
-    reader.close()
+
+
+def _batches(reader: LogReader) -> Batches:
+    yield from reader.batches()
+    yield reader.finish()
 
 
 def _raised(source: LogSource, query: Query) -> Iterator[FirstError]:
@@ -137,9 +216,8 @@ def _shortened(lines: Sequence[str]) -> list[str]:
     if len(lines) <= SHOWN:
         return list(lines)
     left_out = f"... {len(lines) - SHOWN + 1} lines left out"
-    if "Traceback" not in lines[0]:
-        return [*lines[: SHOWN - 1], left_out]
-    return [lines[0], left_out, *lines[-(SHOWN - 2) :]]  # what was raised comes last
+    first = 8 if "Traceback" in lines[0] else SHOWN - 6
+    return [*lines[:first], left_out, *lines[first + 1 - SHOWN :]]  # what was raised comes last
 
 
 def _clock(when: int) -> str:

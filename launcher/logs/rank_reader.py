@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
 from itertools import accumulate, repeat
 from pathlib import Path
 from typing import IO, Callable, Iterator, List, Sequence, Tuple
 
-from launcher.errors import UsageError
+from launcher import foreign
+from launcher.errors import MissingFileError, ReadError, UsageError
+from launcher.logs.encodings import is_gb18030
+from launcher.logs.open_files import FILES
 from launcher.logs.records import BATCH_BYTES, Batches, LineSplitter, RecordBatch
 from launcher.run_dir import RunDir
 
@@ -46,8 +50,8 @@ class RankReader:
         self.rank: int | None = rank
         self.path, self._index_path = (Path(str(p) + part) for p in (run.log(rank), run.index(rank)))
         self.label = (label or str(rank)).encode()
-        self._log: IO[bytes] | None = None
-        self._index: IO[bytes] | None = None
+        self.problems: list[str] = []  # what could not be read
+        self._encoding = ""  # "" until a byte beyond ASCII has come
         self._position = 0  # in the index
         self._lines: dict[bytes, LineSplitter] = {}  # by stream
         self._last = 0
@@ -55,7 +59,7 @@ class RankReader:
     @property
     def begun(self) -> bool:
         """Tell whether there is anything to skip."""
-        return self._index_path.exists()
+        return self._index_path.is_file() and self.path.is_file()
 
     def skip_to(self, when: int) -> None:
         """Start a little before the first chunk that is not older than `when` (ns)."""
@@ -67,7 +71,7 @@ class RankReader:
         self._start(_seek(self._index_path, lambda entry: entry[2] < offset))
 
     def _start(self, position: int) -> None:
-        with open(str(self._index_path), "rb") as stream:
+        with foreign.open_regular(self._index_path) as stream:
             self._position = _next_entry(stream, max(0, position - LEAD))
 
     def batches(self) -> Batches:
@@ -75,36 +79,49 @@ class RankReader:
         for columns in self._columns():
             batch = self._one_line_each(columns)
             if batch:
-                yield batch
+                yield self._in_utf8(batch)
                 continue
             times, streams, offsets, lengths = columns
             for part in _parts(list(zip(times, streams, map(int, offsets), lengths))):
                 batch = self._any(part)
                 if batch:
-                    yield batch
+                    yield self._in_utf8(batch)
+
+    def _in_utf8(self, batch: RecordBatch) -> RecordBatch:
+        """Turn what a rank wrote in GB18030 into UTF-8; which of them it is, its first such bytes decide."""
+        if not self._encoding:
+            text = b"\n".join([record[3] for record in batch])
+            if not text.isascii():
+                self._encoding = "gb18030" if is_gb18030(text) else "utf-8"
+        if self._encoding != "gb18030":
+            return batch
+        return [
+            (when, label, stream, text.decode("gb18030", "backslashreplace").encode())
+            for when, label, stream, text in batch
+        ]
 
     def finish(self) -> RecordBatch:
         """Return the lines that have no line end, at the time of the last chunk."""
         ends = sorted((stream, lines.finish()) for stream, lines in self._lines.items())
-        return [(self._last, self.label, stream, text[:-1]) for stream, text in ends if text]
+        return self._in_utf8([(self._last, self.label, stream, text[:-1]) for stream, text in ends if text])
 
     def close(self) -> None:
         """Close the files."""
-        for stream in (self._log, self._index):
-            if stream is not None:
-                stream.close()
-        self._log = self._index = None
+        FILES.close((self, "log"))
+        FILES.close((self, "index"))
 
     def _columns(self) -> Iterator[Columns]:
         """Read the index on, some hundred whole entries at once."""
         while True:
             try:
                 # Both at once: a part may give way to a newer one at any moment.
-                self._log = self._log or open(str(self.path), "rb")
-                self._index = self._index or open(str(self._index_path), "rb", buffering=0)
-                self._index.seek(self._position)
-                text = self._index.read(INDEX_BYTES)
-            except OSError:
+                FILES.get((self, "log"), self.path)
+                index = FILES.get((self, "index"), self._index_path)
+                text = os.pread(index.fileno(), INDEX_BYTES, self._position)
+            except MissingFileError:
+                return
+            except (ReadError, OSError) as error:
+                self.problems.append(f"{error}; rank {self.rank}'s lines are not shown")
                 return
             text = text[: text.rfind(b"\n") + 1]
             if not text:
@@ -147,9 +164,9 @@ class RankReader:
         return batch
 
     def _read(self, offset: int, length: int) -> bytes:
-        self._log = self._log or open(str(self.path), "rb")
-        self._log.seek(offset)
-        return self._log.read(length)
+        log = FILES.get((self, "log"), self.path)
+        log.seek(offset)
+        return log.read(length)
 
 
 def parse_index(text: bytes) -> Columns:
@@ -199,17 +216,17 @@ def span_of(run: RunDir, chosen: Sequence[int]) -> tuple[int, int]:
 
 def _last_entry(index: Path) -> list[int]:
     try:
-        with open(str(index), "rb") as stream:
+        with foreign.open_regular(index) as stream:
             size = stream.seek(0, 2)
             stream.seek(_next_entry(stream, max(0, size - LEAD)))
             return parse_index(stream.read())[0][-1:]
-    except OSError:
+    except (ReadError, OSError):
         return []
 
 
 def _seek(index: Path, before: Callable[[Entry], bool]) -> int:
     """Find the place in an index of the first entry for which `before` no longer holds, by halving."""
-    with open(str(index), "rb") as stream:
+    with foreign.open_regular(index) as stream:
         low, high = 0, stream.seek(0, 2)
         while low < high:
             middle = _next_entry(stream, (low + high) // 2)
@@ -236,7 +253,7 @@ def _line_at(stream: IO[bytes], position: int) -> bytes:
 
 def _last_lines(log: Path, lines: int) -> int:
     """Find where the last lines of a file begin, reading from its end."""
-    with open(str(log), "rb") as stream:
+    with foreign.open_regular(log) as stream:
         position = stream.seek(0, 2)
         missing = lines + 1  # line ends: the last one ends the last line
         while position > 0:

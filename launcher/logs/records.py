@@ -11,6 +11,7 @@ from bisect import bisect_left
 from operator import itemgetter
 from typing import Iterable, Iterator, List, Tuple
 
+from launcher.logs.encodings import boundary
 from launcher.text import printable
 
 LogRecord = Tuple[int, bytes, bytes, bytes]
@@ -20,6 +21,7 @@ Batches = Iterator[RecordBatch]
 LONGEST_LINE = 1 << 16  # a longer one is shown in parts
 BATCH_BYTES = 1 << 17  # bytes of text that a source holds at once
 time_of = itemgetter(0)
+_CONTINUED = bytes(range(0x80, 0xC0))  # bytes of UTF-8 that begin no character
 
 
 def merge(sources: Iterable[Batches]) -> Batches:
@@ -77,8 +79,9 @@ class LineSplitter:
             # Older states of a progress bar go; a last \r may be half a line end.
             rest = rest[rest.rfind(b"\r", 0, len(rest.rstrip(b"\r"))) + 1 :]
             while len(rest) > LONGEST_LINE:
-                text += rest[:LONGEST_LINE] + b" ...(split)\n"
-                rest = rest[LONGEST_LINE:]
+                cut = boundary(rest, LONGEST_LINE)
+                text += rest[:cut] + b" ...(split)\n"
+                rest = rest[cut:]
             self._partial = rest
         else:
             text = data
@@ -101,5 +104,6 @@ def redrawn(text: bytes) -> bytes:
 
 def last_lines(tail: bytes, count: int) -> list[str]:
     """Return the last lines of a rank for the report."""
-    text = tail.decode("utf-8", "backslashreplace").replace("\r", "\n")
+    begun = tail[:4].lstrip(_CONTINUED)  # the first character may be cut
+    text = (begun + tail[4:]).decode("utf-8", "backslashreplace").replace("\r", "\n")
     return [printable(line) for line in text.splitlines() if line.strip()][-count:]

@@ -9,12 +9,13 @@ from bisect import bisect_left
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import Pattern, Sequence, Union
+from typing import Container, Pattern, Sequence, Union
 
 from launcher.errors import UsageError
 from launcher.logs import file_reader, filters, rank_reader
 from launcher.logs.collapse import collapsed
-from launcher.logs.file_reader import FileReader, LogFile
+from launcher.logs.discovery import LogFile, discover, is_rotated
+from launcher.logs.file_reader import FileReader, first_date
 from launcher.logs.rank_reader import RankReader
 from launcher.logs.records import Batches, RecordBatch, merge, time_of
 from launcher.logs.timespec import parse_timespec
@@ -47,27 +48,59 @@ class LogSource:
 
     def __init__(self, path: Path, node: str = "") -> None:
         self.path, self.node = path, node
+        self._unread: list[str] = []  # folders
+        self._told: set[str] = set()
+        self._opened: list[LogReader] = []
+        self._near: int | None = None
         self.run = RunDir(path) if registry.is_run(path) else None
-        if self.run is None and not file_reader.discover(path):
-            raise UsageError(f"{path}: neither a run folder nor logs (*.log, rank-N.txt, plog trees) in it")
+        if self.run is None and not discover(path):
+            raise UsageError(
+                f"{path}: neither a run folder nor logs (*.log, *.out, rank-N.txt, plog trees) in it"
+            )
 
-    def readers(self, query: Query) -> list[LogReader]:
-        """Open what the query asks for."""
+    def readers(self, query: Query, known: Container[Path] = ()) -> list[LogReader]:
+        """Open what the query asks for, but what is `known`."""
         if self.run is None:
-            return [FileReader(item) for item in self._files(self.path, query)]
+            return [
+                self._of_file(item, query) for item in self._files(self.path, query) if item.path not in known
+            ]
         chosen = rank_reader.choose(self.run, query.ranks)
-        found = [self._of_rank(self.run, rank) for rank in chosen]
-        return found + (self.plogs(query) if query.plog else [])
+        found = [self._of_rank(self.run, rank) for rank in chosen if self.run.log(rank) not in known]
+        return found + (self.plogs(query, known) if query.plog else [])
+
+    def _of_file(self, item: LogFile, query: Query) -> LogReader:
+        mine = self.run is None  # what ranks wrote into a run's folder may be a link to anything
+        return self._keep(FileReader(item, follow_links=mine, ranks=query.ranks, near=self._first_date))
 
     def _of_rank(self, run: RunDir, rank: int) -> LogReader:
         label = self._label(rank)
         # A rank that has just begun may have no index yet; one that has ended without one never will.
-        if run.index(rank).exists() or self.running():
-            return RankReader(run, rank, label)
-        return FileReader(LogFile(label, rank, run.log(rank)))  # the index was lost
+        if os.path.lexists(str(run.index(rank))) or self.running():
+            return self._keep(RankReader(run, rank, label))
+        return self._keep(
+            FileReader(LogFile(label, rank, run.log(rank)), follow_links=False)
+        )  # the index was lost
+
+    def _keep(self, reader: LogReader) -> LogReader:
+        self._opened.append(reader)
+        return reader
+
+    def _first_date(self) -> int:
+        """Return the first time with a date in the files of this source; 0 where there is none."""
+        if self._near is None:
+            dates = (first_date(item.path) for item in discover(self.path)) if self.run is None else ()
+            self._near = min(filter(None, dates), default=0)
+        return self._near
 
     def _label(self, rank: int) -> str:
         return f"{self.node}/{rank}" if self.node else str(rank)
+
+    def labels(self, query: Query) -> list[str]:
+        """Return the labels of what the query asks for."""
+        if self.run is None:
+            return [item.label for item in self._files(self.path, query)]
+        plogs = [item.label for item in self._plogs(query)] if query.plog else []
+        return [self._label(rank) for rank in rank_reader.choose(self.run, query.ranks)] + plogs
 
     def parts(self, query: Query) -> list[LogReader]:
         """Open the newest bytes of logs with a limit: of a run that goes on, or whose launcher was killed."""
@@ -75,22 +108,34 @@ class LogSource:
             return []
         chosen = rank_reader.choose(self.run, query.ranks)
         return [
-            RankReader(self.run, rank, self._label(rank), part)
+            self._keep(RankReader(self.run, rank, self._label(rank), part))
             for rank in chosen
             for part in rank_reader.parts(self.run, rank)
         ]
 
-    def plogs(self, query: Query) -> list[LogReader]:
+    def plogs(self, query: Query, known: Container[Path] = ()) -> list[LogReader]:
         """Open what CANN wrote below the run's rank folders."""
-        return [
-            FileReader(item)
-            for item in self._files(self.path / "ranks", query)
-            if re.match(r"(plog|device)-\d+_", item.path.name)
-        ]
+        return [self._of_file(item, query) for item in self._plogs(query) if item.path not in known]
+
+    def _plogs(self, query: Query) -> list[LogFile]:
+        found = self._files(self.path / "ranks", query)
+        return [item for item in found if re.match(r"(plog|device)-\d+_", item.path.name)]
 
     def _files(self, folder: Path, query: Query) -> list[LogFile]:
-        found = file_reader.discover(folder, self.node) if folder.exists() else []
-        return [item for item in found if not query.ranks or item.rank in query.ranks]
+        found = discover(folder, self.node, self._unread)
+        named = self.run is not None  # elsewhere a file without a rank may hold the lines of several
+        return [
+            item
+            for item in found
+            if not query.ranks or item.rank in query.ranks or (item.rank is None and not named)
+        ]
+
+    def new_problems(self) -> list[str]:
+        """Return what could not be read, or was read by a guess, and was not returned before."""
+        found = chain(self._unread, *(reader.problems for reader in self._opened))
+        new = [problem for problem in dict.fromkeys(found) if problem not in self._told]
+        self._told.update(new)
+        return new
 
     def span(self, query: Query) -> tuple[int, int]:
         """Return the first and the last time of what is there."""
@@ -139,7 +184,7 @@ def with_time_range(
 
 def label_width(sources: Sequence[LogSource], query: Query) -> int:
     """Return the length of the longest label, to align the lines."""
-    return max((len(reader.label) for source in sources for reader in source.readers(query)), default=0)
+    return max((len(label) for source in sources for label in source.labels(query)), default=0)
 
 
 def show(sources: Sequence[LogSource], query: Query, follow: bool) -> Batches:
@@ -201,21 +246,47 @@ def _compiled(pattern: str) -> Pattern[bytes]:
         ) from None
 
 
+class _Either(Container[Path]):
+    """What is in one of two collections."""
+
+    def __init__(self, *collections: Container[Path]) -> None:
+        self._collections = collections
+
+    def __contains__(self, path: object) -> bool:
+        return any(path in one for one in self._collections)
+
+
 class Follower:
     """The lines of sources as they come, until none of them is running."""
 
     def __init__(self, sources: Sequence[LogSource], query: Query) -> None:
         self._sources, self._query = sources, query
         self._readers: dict[Path, LogReader] = {}
+        self._rotated: set[Path] = set()  # read before, by another name
         self._waiting: RecordBatch = []
         self._open()
         _skip(list(self._readers.values()), query)
 
     def _open(self) -> None:
-        """Open what is new: the ranks of a run that has just begun come one by one."""
+        """Open what is new: the ranks of a run that has just begun come one by one.
+
+        What comes by rotation is what has been read already, by another name.
+        """
+        begun = bool(self._readers)
         for source in self._sources:
-            for reader in source.readers(self._query):
-                self._readers.setdefault(reader.path, reader)
+            for reader in source.readers(self._query, _Either(self._readers, self._rotated)):
+                if begun and isinstance(reader, FileReader) and self._was_read(reader.path):
+                    self._rotated.add(reader.path)
+                else:
+                    self._readers[reader.path] = reader
+
+    def _was_read(self, path: Path) -> bool:
+        try:
+            about = os.stat(str(path))
+        except OSError:
+            return False
+        known = (reader for reader in self._readers.values() if isinstance(reader, FileReader))
+        return is_rotated(path) or any((about.st_dev, about.st_ino) in reader.identities for reader in known)
 
     def existing(self) -> Batches:
         """Yield what has come since the last call.

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from launcher.errors import ReadError
 from launcher.foreign import open_regular
+from launcher.logs.encodings import boundary
 from launcher.run_dir import is_at
 
 RETRY = 5.0  # seconds until a full disk is tried again
@@ -107,13 +108,15 @@ class CappedLogWriter:
         """Write a chunk where there is room for it; it may be cut in two."""
         room = max(0, self._half - self._head.size) if not self._parts else 0
         if room:
-            self._head.append(stream, data[:room], time_ns)
-            data = data[room:]
+            cut = boundary(data, room)
+            self._head.append(stream, data[:cut], time_ns)
+            data = data[cut:]
         while len(data):
             part = self._part()
             room = max(1, self._quarter - part.size)
-            part.append(stream, data[:room], time_ns)
-            data = data[room:]
+            cut = boundary(data, room) or _next_boundary(data, room)
+            part.append(stream, data[:cut], time_ns)
+            data = data[cut:]
 
     def _part(self) -> LogWriter:
         """Return the part to write to; a full one replaces the older one."""
@@ -158,6 +161,11 @@ class CappedLogWriter:
                     self._head.append(stream.decode(), memoryview(log.read(int(length))), int(time_ns))
             if not self._head.last_error:
                 self._drop(part)
+
+
+def _next_boundary(data: memoryview, at: int) -> int:
+    """Return the place at or after `at`, at most the length of a character later, that cuts no character."""
+    return next((place for place in range(at, min(at + 4, len(data))) if boundary(data, place) == place), at)
 
 
 def _first_time(index: str) -> int:
