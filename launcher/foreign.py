@@ -82,7 +82,7 @@ def read_json(path: Path, limit: int = RECORD, *, follow: bool = False) -> typed
 
 def read_record(path: Path) -> typed_json.Value:
     """Return the JSON document of a file in a rank's folder, which is no link to another folder itself."""
-    if path.parent.is_symlink():
+    if os.path.islink(str(path.parent)):
         raise ReadError(f"{path.parent}: a link (expected a folder)")
     return read_json(path)
 

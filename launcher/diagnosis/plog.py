@@ -40,7 +40,7 @@ def _pid(name: str) -> int:
 
 def _files(folder: Path) -> Iterator[tuple[int, Path]]:
     """Yield (time of the last writing, path) of the logs below a folder; no link to one is followed."""
-    pending = [] if folder.is_symlink() else [(str(folder), 0)]
+    pending = [] if os.path.islink(str(folder)) else [(str(folder), 0)]
     seen = 0
     while pending:
         where, depth = pending.pop()

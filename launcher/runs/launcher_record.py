@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Iterator
 
 from launcher import foreign
-from launcher.errors import LauncherError, MissingFileError, ReadError
+from launcher.errors import MissingFileError, PreflightError, ReadError
 from launcher.process import procfs
 from launcher.run_dir import RunDir
 
@@ -43,14 +43,14 @@ class _Record:
 
 @contextmanager
 def recorded(run: RunDir) -> Iterator[None]:
-    """Be recorded as the launcher of the run while the context lasts. LauncherError: it cannot be written."""
+    """Be recorded as the launcher of the run meanwhile. PreflightError: launcher.json cannot be written."""
     path = run.path / "launcher.json"
     record = {"pid": os.getpid(), "start": procfs.start_of(os.getpid()), "host": os.uname().nodename}
     try:
         run.write_json(path, dict(record, time=time.time()))
         descriptor = os.open(str(path), os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
-        raise LauncherError(f"{path}: {error.strerror}") from None
+        raise PreflightError(f"{path}: cannot be written: {error.strerror}") from None
     try:
         with suppress(OSError):  # a file system without flock()
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -72,10 +72,10 @@ def find(run: RunDir) -> Launcher:
         return Launcher(record.process)
     if record.host != os.uname().nodename:
         return Launcher(where=f"on host {record.host:.100}")
-    if _flocked(run.path / "launcher.json"):
-        return Launcher(where="in another container of this host")
-    stranger = f"launcher.json: process {record.process.pid} is not the launcher of this run; left alone"
-    return Launcher(problem=stranger if lives else "")
+    if lives:
+        stranger = f"process {record.process.pid} is not the launcher of this run; left alone"
+        return Launcher(problem=f"launcher.json: {stranger}")
+    return Launcher(where="in another container of this host" if _flocked(run.path / "launcher.json") else "")
 
 
 def _read(run: RunDir) -> _Record:

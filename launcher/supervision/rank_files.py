@@ -52,7 +52,7 @@ class RankFile(Generic[T]):
     def put_away(self, attempt: int) -> None:
         """Rename what an earlier attempt has left; what cannot be renamed is ignored from now on."""
         with suppress(OSError):
-            if not self._path.parent.is_symlink():
+            if not os.path.islink(str(self._path.parent)):
                 self._path.replace(self._path.with_name(f"{self._path.name}.{attempt}"))
         self._stamp = _stamp(self._path)
 
@@ -61,8 +61,10 @@ def _stamp(path: Path) -> tuple[int, int, int] | None:
     """Return what changes with every writing of a file; None when there is none."""
     try:
         about = os.lstat(str(path))
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError:  # reading it says why
+        return 0, 0, 0
     return about.st_mtime_ns, about.st_ino, about.st_size
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import tempfile
@@ -134,6 +135,19 @@ def test_what_a_rank_leaves_at_its_end_is_judged_at_once(watched: Watched) -> No
     os.mkfifo(str(watched.path))
     watched.file.refresh(last=True)
     assert watched.faults == [f"{watched.path}: a FIFO (expected a regular file)"]
+
+
+def test_a_folder_that_cannot_be_searched_is_a_fault(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    watched.write('{"step": 1}', at=1)
+    monkeypatch.setattr(os, "lstat", refuse)
+    for _ in range(3):
+        watched.file.refresh()
+    assert watched.faults == [f"{watched.path}: Permission denied"]
 
 
 @pytest.mark.parametrize("blocked", [False, True])
