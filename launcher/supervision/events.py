@@ -77,7 +77,7 @@ class Event(str, enum.Enum):
         "straggler", True, "a rank has made less than half of the others' steps; once for each rank",
         {"step": Field("int", "its step"), "usual": Field("int", "the median step of all ranks")},
     )  # fmt: skip
-    HUNG = ("hung", True, "no heartbeat came within `hang_timeout`", {"detail": _SYMPTOM})
+    HUNG = ("hung", True, "no heartbeat or sign of life came within `hang_timeout`", {"detail": _SYMPTOM})
     EXITED_EARLY = (
         "early", True, "a rank exited with 0, and the others were idle for `early_exit_grace`",
         {"detail": _SYMPTOM},

@@ -21,6 +21,7 @@ SAMPLE = 1.0  # seconds between samples of memory, processor time and descendant
 SAMPLE_COST = 500  # ... and this many times as long as a sample takes
 STRAGGLE = 10  # steps before ranks are compared
 BUSY = 0.05  # of a core: a rank that uses more is at work
+MOVED = 1 << 20  # bytes read or written between samples: a rank that moves more is at work
 
 
 class Incident(NamedTuple):
@@ -56,7 +57,12 @@ class RankMonitor:
         for rank in living:
             self._note_activity(rank, now)
         self._warn_of_stragglers(living)
-        return self._raised(living, now) or self._hung(living, now) or self._exited_early(living, now)
+        return (
+            self._raised(living, now)
+            or self._hung(living, now)
+            or self._silent(living, now)
+            or self._exited_early(living, now)
+        )
 
     def _note_activity(self, rank: RankProcess, now: float) -> None:
         beaten = rank.read_heartbeat(now)
@@ -74,12 +80,22 @@ class RankMonitor:
             # A rank that shows its progress by heartbeats is judged by them alone: waiting may use a core.
             if since and (used.ticks - rank.usage.ticks) / procfs.TICKS > BUSY * since:
                 rank.active = rank.active if rank.heartbeat.has_stepped else now
+            if self._policy.hang_timeout and not rank.heartbeat.has_stepped:
+                self._note_life(rank, used, now)
             rank.usage = used
             self.memory.watch(rank.pid)
         # Daemons of the ranks are children of this process, since it adopts orphans.
         self._on_descendants(set(procfs.usage(os.getpid()).pids) - {os.getpid()})
         self._sampled = now
         self._next_sample = now + max(SAMPLE, (time.monotonic() - begin) * SAMPLE_COST)
+
+    @staticmethod
+    def _note_life(rank: RankProcess, used: procfs.Usage, now: float) -> None:
+        """Note a rank that starts or ends processes, or reads and writes: it may be quiet and use no core."""
+        moved = procfs.transferred(used.pids)
+        if used.pids != rank.usage.pids or abs(moved - rank.moved) > MOVED:
+            rank.lively = now
+        rank.moved = moved
 
     def _warn_of_stragglers(self, living: Sequence[RankProcess]) -> None:
         """Warn once of a rank that has made less than half of the others' steps."""
@@ -120,6 +136,25 @@ class RankMonitor:
         beat = first.heartbeat
         detail = f"no heartbeat for {now - beat.seen:.1f} s, the last in step {beat.step} ({beat.phase})"
         return Incident(RankStatus.HUNG, first, detail)
+
+    def _silent(self, living: Sequence[RankProcess], now: float) -> Incident | None:
+        """Find a run whose ranks write no heartbeats, where for hang_timeout none has shown a sign of life.
+
+        One rank may well wait for another that works, so all must be silent.
+        """
+        limit, beats = self._policy.hang_timeout, [rank.heartbeat for rank in living]
+        told = any(beat.has_stepped or beat.in_untimed_phase for beat in beats)
+        if not limit or not living or told or now - self._timed_since < limit:
+            return None
+        since = {rank.rank: max(rank.active, rank.lively) for rank in living}
+        silence = (self._sampled or 0.0) - max(since.values())  # of a later time nothing is known yet
+        if silence < limit:
+            return None
+        detail = (
+            f"it has written nothing and used no processor for {silence:.1f} s; "
+            "it writes no heartbeat, so hang_timeout goes by that"
+        )
+        return Incident(RankStatus.HUNG, min(living, key=lambda rank: since[rank.rank]), detail)
 
     def _exited_early(self, living: Sequence[RankProcess], now: float) -> Incident | None:
         """Find a rank that exited with 0 while all the others wait."""

@@ -63,6 +63,8 @@ class RankProcess:
     usage: Usage = field(default_factory=Usage)  # at the last sample
     output: int = 0  # bytes written
     active: float = 0.0  # when it was last seen to do anything
+    lively: float = 0.0  # when it last started or ended a process, or moved data
+    moved: int = 0  # bytes that its processes had read and written at the last sample
 
     @property
     def rank(self) -> int:
