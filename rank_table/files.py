@@ -12,7 +12,8 @@ import select
 import stat
 import time
 
-PATIENCE = 10.0  # seconds for the next bytes of a pipe
+PATIENCE = 2.0  # seconds for the next bytes of a FIFO
+OPEN_PIPE = 60.0  # ... of a pipe that a program has opened for this one: <(ssh node7 npu-launch inventory)
 _KINDS = {
     stat.S_IFDIR: "a folder",
     stat.S_IFSOCK: "a socket",
@@ -38,7 +39,7 @@ def _mode(path: str) -> int:
         return 0
 
 
-def read_bytes(path: str, limit: int, patience: float = PATIENCE) -> bytes:
+def read_bytes(path: str, limit: int, patience: float = 0.0) -> bytes:
     """Return the bytes of a file or a pipe, at most one more than `limit`.
 
     Raises:
@@ -52,7 +53,8 @@ def read_bytes(path: str, limit: int, patience: float = PATIENCE) -> bytes:
     try:
         if not stat.S_ISFIFO(os.fstat(descriptor).st_mode):
             return _read_file(descriptor, limit)
-        return _read_pipe(descriptor, limit, path, patience)
+        named = "/pipe:[" not in os.path.realpath(path)
+        return _read_pipe(descriptor, limit, path, patience or (PATIENCE if named else OPEN_PIPE))
     finally:
         os.close(descriptor)
 
@@ -78,7 +80,7 @@ def _read_pipe(descriptor: int, limit: int, path: str, patience: float) -> bytes
     return bytes(found[: limit + 1])
 
 
-def text(path: str, limit: int, patience: float = PATIENCE) -> str:
+def text(path: str, limit: int, patience: float = 0.0) -> str:
     """Return the text of a file or a pipe, without a byte order mark. OSError: also too long or not UTF-8."""
     data = read_bytes(path, limit, patience)
     if len(data) > limit:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from typing import Callable
 
 from rank_table import files
-from rank_table.table import LONGEST, RankTable, RankTableError, parse_json
+from rank_table.table import LONGEST, RankTable, RankTableError, short_integer
 
 MINDCLUSTER = "/user/serverid/devindex/config/hccl.json"
 MODELARTS = "/user/config/jobstart_hccl.json"
@@ -42,16 +43,16 @@ def wait_for(
     `notify` gets one line when the wait starts.
 
     Raises:
-        StillWaiting: the limit has passed. RankTableError: completed, but not a rank table.
+        StillWaiting: the limit has passed. RankTableError: completed, or not half a text, but no rank table.
     """
     start, told = clock(), False
     while True:
-        text, state = _look(resolve(path))
-        if not state:
-            try:
+        try:
+            text, state = _look(resolve(path))
+            if not state:
                 return RankTable.loads(text), text
-            except RankTableError as error:
-                raise RankTableError(f"{path}: {error}") from None
+        except RankTableError as error:
+            raise RankTableError(f"{path}: {error}") from None
         if clock() - start >= limit:
             raise StillWaiting(f"{path}: {state} after {limit:g} s (expected status completed)")
         if not told:
@@ -61,16 +62,30 @@ def wait_for(
 
 
 def _look(path: str) -> tuple[str, str]:
-    """Read the file: (text, "") when it is completed, else ("", its state)."""
+    """Read the file: (text, "") when it is completed, else ("", its state).
+
+    Raises:
+        RankTableError: more text would not make it a table, or it is no file.
+    """
+    if os.path.isdir(path):
+        return "", "no table in this folder"
     try:
         text = files.text(path, LONGEST)
-    except (OSError, ValueError) as error:
+    except FileNotFoundError as error:
         return "", files.reason(error)
+    except (OSError, ValueError) as error:
+        raise RankTableError(files.reason(error)) from None
+    if not text.strip():
+        return "", "empty"
     try:
-        document = parse_json(text)
-    except RankTableError as error:
-        return "", f"not JSON ({str(error)[:80]})" if text.strip() else "empty"
+        document = json.loads(text, parse_int=short_integer)
+    except json.JSONDecodeError as error:
+        if error.pos < len(text.rstrip()) - len("false") and not error.msg.startswith("Unterminated"):
+            raise RankTableError(f"line {error.lineno} column {error.colno}: {error.msg}") from None
+        return "", f"not JSON ({str(error)[:80]})"
+    except RecursionError:
+        raise RankTableError("nested too deeply for a rank table") from None
     status = document.get("status") if isinstance(document, dict) else None
     if status in ("completed", None):  # without a status there is nothing to wait for
         return text, ""
-    return "", f"status {status:.40}"
+    return "", f"status {status!s:.40}"

@@ -14,6 +14,7 @@ Place = Tuple[int, int]  # npu-smi's NPU ID and Chip ID
 Cells = Sequence[str]
 _PROCESS_TITLES = ("NPU     Chip", "Process id", "Process name", "Process memory(MB)")
 _BUS = re.compile(r"[0-9A-Fa-f]{4,8}:[0-9A-Fa-f]{2}:|(NA|N/A|-)?\Z")
+LONGEST_ROW = 1000  # characters
 _USAGE = re.compile(r"(\d+|NA|N/A|-)\s*/\s*(\d+|NA|N/A|-)")
 
 
@@ -157,20 +158,18 @@ class _Reader:
 
 
 def _rows(text: str) -> Iterator[list[str]]:
-    """Yield the cells of each row; a row that a terminal has broken over several lines is joined."""
-    broken = ""
-    for line in text.lstrip("\ufeff").splitlines():
-        line = line.strip()
-        if line.startswith(("|", "+")) and not (broken and line == "|"):
-            broken = ""
-        elif not broken:
-            continue
-        broken = f"{broken} {line}".strip()
-        if broken.startswith("|") and broken.endswith("|") and len(broken) > 2:
-            yield [cell.strip() for cell in broken[1:-1].split("|")]
-            broken = ""
-        elif not broken.startswith("|") or len(broken) > 1000:
-            broken = ""
+    """Yield the cells of each row; a row that a narrow terminal has broken over several lines is joined."""
+    lines: list[str] = []
+    for line in map(str.strip, text.lstrip("\ufeff").splitlines()):
+        above = lines[-1] if lines else ""
+        rest = not line.startswith(("|", "+")) and (line.endswith("|") or not above.endswith("|"))
+        if rest and above.startswith("|") and len(above) < LONGEST_ROW:
+            lines[-1] = f"{above} {line}"
+        else:
+            lines.append(line)
+    for line in lines:
+        if line.startswith("|") and line.endswith("|") and len(line) > 2:
+            yield [cell.strip() for cell in line[1:-1].split("|")]
 
 
 def _is_process(cells: Cells) -> bool:

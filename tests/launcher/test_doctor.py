@@ -19,6 +19,7 @@ from launcher.checks.bundle import write_bundle
 from launcher.checks.finding import Finding
 from launcher.checks.machine import RecordingMachine
 from launcher.commands.doctor import doctor as command
+from launcher.hccl import variables
 from rank_table.sources.npu_smi import parse_info
 from tests.faults.helpers import alive
 from tests.launching import ROOT
@@ -86,7 +87,7 @@ def server(
     )
     paths = packages(root, "tensorflow-1.15.5", "npu_bridge-1.15.0")
     return RecordingMachine(
-        {"PATH": "/usr/bin:/bin", "ASCEND_HOME_PATH": "/x"},
+        {"PATH": "/usr/bin:/bin", "ASCEND_HOME_PATH": "/usr/local/Ascend/ascend-toolkit/latest"},
         str(root),
         folder=str(root),
         paths=paths,
@@ -181,6 +182,30 @@ def test_variables_that_hccl_refuses_or_ignores_are_reported(tmp_path: Path) -> 
     assert by_name(machine)["HCCL variables"].level == "error"
 
 
+@pytest.mark.parametrize(
+    "name, said",
+    [
+        ("HCCL_ASYNC_ERROR_HANDLING", ""),  # torch_npu
+        ("HCCL_EVENT_TIMEOUT", ""),
+        ("HCCL_DESYNC_DEBUG", ""),
+        ("HCCL_SO_PATH", ""),  # vllm-ascend
+        ("HCCL_OP_BASE_FFTS_MODE_ENABLE", ""),  # HCCL, undocumented
+        ("HCCL_CONCURRENT_ENABLE", ""),
+        ("HCCL_BUFFERSIZE", "did you mean HCCL_BUFFSIZE?"),
+        ("HCCL_EVEN_TIMEOUT", "did you mean HCCL_EVENT_TIMEOUT?"),
+        ("HCCL_CONECT_TIMEOUT", "did you mean HCCL_CONNECT_TIMEOUT?"),
+        ("HCCL_IFNAME", "did you mean HCCL_SOCKET_IFNAME?"),
+        ("HCCL_INTRA_ROCE", "did you mean HCCL_INTRA_ROCE_ENABLE?"),
+        ("HCCL_DEBUG_CONFIGS", "did you mean HCCL_DEBUG_CONFIG?"),
+        ("HCCL_TIMEOUT", "not known as a variable of HCCL"),
+        ("HCCL_SUPERPOD_MODE", "not known as a variable of HCCL"),
+    ],
+)
+def test_names_that_others_read_are_known_and_slips_are_not(name: str, said: str) -> None:
+    found = [message for _, _, message in variables.findings({name: "1"})]
+    assert len(found) == bool(said) and "".join(found).startswith(said)
+
+
 def test_an_adapter_beside_the_path_and_a_python_without_wheels_are_reported(tmp_path: Path) -> None:
     machine = server(tmp_path, table())
     machine.environ = {**machine.environ, "TFPLUGIN_INSTALL_PATH": "/plugin"}
@@ -200,6 +225,13 @@ def test_an_ill_device_is_named_with_the_command_that_tells_more(tmp_path: Path)
     finding = by_name(server(tmp_path, table(health="Alarm")))["health"]
     assert (finding.level, finding.what) == ("error", "device 7 is Alarm")
     assert "-i 7 -c 0" in finding.todo
+
+
+def test_memory_without_a_holder_and_the_tools_own_words_are_told(tmp_path: Path) -> None:
+    finding = by_name(server(tmp_path / "a", table().replace("0 / 65536  ", "60321/ 65536", 1)))["memory"]
+    assert finding.level == "warning" and "device 0: 60,321 of 65,536 MB" in finding.what
+    machine = server(tmp_path / "b", "DrvMng failed.\ndcmi module initialize failed. ret is -8005\n")
+    assert "ret is -8005 (first: DrvMng failed.)" in by_name(machine)["npu-smi"].what
 
 
 def test_the_process_that_holds_a_device_is_named(tmp_path: Path) -> None:
@@ -266,6 +298,57 @@ def test_firmware_outside_the_drivers_range_and_a_foreign_cann_are_reported(tmp_
     found = by_name(machine)
     assert found["firmware"].level == "error" and "[7.0.0,7.1.99]" in found["firmware"].what
     assert found["CANN"].level == "warning" and "V100R001C19B137" in found["CANN"].what
+
+
+CFG = "# version: 1.0\nruntime_running_version=[7.6.0.1.220:8.0.0]\nhccl_running_version=[7.6.0:8.0.0]\n"
+
+
+@pytest.mark.parametrize(
+    "place, text, version",
+    [
+        ("x86_64-linux/ascend_toolkit_install.info", TOOLKIT, "Ascend-cann-toolkit 7.0.T10"),
+        ("version.cfg", CFG, "CANN 8.0.0"),
+        ("share/info/runtime/version.info", "Version=8.5.0\n", "CANN 8.5.0"),
+        ("compiler/version.info", "Version=7.6.0.1.220\n", "CANN 7.6.0.1.220"),
+    ],
+)
+def test_the_installation_that_the_environment_names_is_the_one_shown(
+    tmp_path: Path, place: str, text: str, version: str
+) -> None:
+    machine = server(tmp_path, table())
+    write(tmp_path, f"opt/Ascend/cann-8.5.0/{place}", text)
+    for name in ("ASCEND_HOME_PATH", "ASCEND_TOOLKIT_HOME"):
+        machine.environ = {"PATH": "/bin", name: "/opt/Ascend/cann-8.5.0/"}
+        finding = by_name(machine)["CANN"]
+        assert finding.what.startswith(f"{version} in /opt/Ascend/cann-8.5.0; also here: Ascend-cann-toolkit")
+
+
+def test_a_variable_that_leads_to_no_installation_is_named(tmp_path: Path) -> None:
+    machine = server(tmp_path, table())
+    machine.environ = {"PATH": "/bin", "ASCEND_HOME_PATH": "/opt/gone"}
+    found = by_name(machine)
+    assert found["CANN environment"].what == "ASCEND_HOME_PATH=/opt/gone has no CANN installation"
+    assert found["CANN"].level == "ok"
+
+
+def test_a_link_and_what_it_leads_to_are_one_installation(tmp_path: Path) -> None:
+    machine = server(tmp_path, table())
+    toolkit = tmp_path / "usr/local/Ascend/ascend-toolkit"
+    (toolkit / "latest").rename(toolkit / "8.0.0")
+    (toolkit / "latest").symlink_to("8.0.0")
+    write(toolkit, "7.0.0/x-linux/ascend_toolkit_install.info", TOOLKIT.replace("7.0.T10", "7.0.0"))
+    what = by_name(machine)["CANN"].what
+    folder = "/usr/local/Ascend/ascend-toolkit"
+    assert what.startswith(f"Ascend-cann-toolkit 7.0.T10 in {folder}/latest; also here: ")
+    assert what.endswith(f"here: Ascend-cann-toolkit 7.0.0 in {folder}/7.0.0")
+
+
+def test_the_driver_is_found_where_its_installer_put_it(tmp_path: Path) -> None:
+    machine = server(tmp_path, table())
+    (tmp_path / "usr/local/Ascend/driver/version.info").unlink()
+    write(tmp_path, "etc/ascend_install.info", "Driver_Install_Path_Param=/data/Ascend\n")
+    write(tmp_path, "data/Ascend/driver/version.info", DRIVER)
+    assert by_name(machine)["driver"].what == "23.0.7"
 
 
 def test_unreserved_ports_are_counted_and_existing_ones_kept(tmp_path: Path) -> None:

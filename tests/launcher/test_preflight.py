@@ -14,16 +14,18 @@ from typing import Any, Sequence
 
 import pytest
 
-from launcher.checks import preflight
+from launcher.checks import device_state, preflight
 from launcher.checks.finding import Finding
 from launcher.checks.preflight import Subject
 from launcher.config.job import JobConfig
 from launcher.errors import PreflightError, UsageError
 from launcher.plan.model import Plan, RankSpec
-from launcher.plan.placement import choose_inventory
+from launcher.plan.placement import choose_inventory, given_table, made_table
+from launcher.process import procfs
 from launcher.run_dir import RunDir
 from rank_table.inventory import Device, Host
 from rank_table.render import render
+from rank_table.sources.npu_smi import SmiProcess
 from rank_table.sources.tools import Machine
 from rank_table.table import RankTable
 from tests.launching import ROOT, launch
@@ -130,6 +132,81 @@ def test_case_72_a_holder_in_another_container_is_still_reported(server: Server)
     assert "device 0 is in use by python (pid 4194000, 56,485 MB), not visible here" in text
 
 
+def test_case_72_a_holder_with_the_pid_of_another_process_here_is_not_that_process(server: Server) -> None:
+    with subprocess.Popen(["sleep", "60"]) as stranger:
+        server.health(["OK"] * 8, [(0, stranger.pid)])  # npu-smi shows python
+        text = errors(server.check())["occupied"]
+        stranger.kill()
+    assert f"python (pid {stranger.pid}, 56,485 MB), not visible here" in text and "sleep" not in text
+
+
+def test_case_72_in_a_container_a_pid_of_the_host_is_not_looked_up(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(device_state, "on_host", lambda: False)
+    monkeypatch.setattr(procfs, "name", lambda pid: "python")
+    monkeypatch.setattr(procfs, "open_files", lambda pid: ["/dev/davinci0"] if pid == 77 else [])
+    assert device_state.local_pid(SmiProcess(os.getpid(), "python")) == 0
+    assert device_state.local_pid(SmiProcess(4190001, "python", -1, 77)) == 77
+    assert device_state.local_pid(SmiProcess(4190001, "python", -1, 78)) == 0  # it has no device open
+    assert device_state.local_pid(SmiProcess(4190001, "java", -1, 77)) == 0
+    server.health(["OK"] * 8, [(0, os.getpid())])
+    assert f"python (pid {os.getpid()}, 56,485 MB), not visible here" in errors(server.check())["occupied"]
+
+
+@pytest.mark.parametrize(
+    "own, shown, same",
+    [
+        ("sglang::schedul", "sglangschedul", True),
+        ("VLLM::Worker_TP", "VLLMWorker_TP", True),
+        ("python3.11", "python3.1", True),
+        ("python", "", False),
+        ("python", "pyt", False),
+        ("", "python", False),
+    ],
+)
+def test_names_are_compared_as_npu_smi_cuts_them(
+    monkeypatch: pytest.MonkeyPatch, own: str, shown: str, same: bool
+) -> None:
+    monkeypatch.setattr(device_state, "on_host", lambda: True)
+    monkeypatch.setattr(procfs, "name", lambda pid: own)
+    assert bool(device_state.local_pid(SmiProcess(12, shown))) == same
+
+
+def test_memory_that_is_taken_without_a_process_is_a_warning_with_figures(server: Server) -> None:
+    table = smi(["OK"] * 8).replace("3318 / 65536", "60321/ 65536", 1)
+    server.host.tool("npu-smi", {"info": table})
+    (finding,) = server.check()
+    assert (finding.name, finding.level) == ("occupied", "warning")
+    assert "device 0: 60,321 of 65,536 MB of its memory (HBM) are taken" in finding.what
+
+
+@pytest.mark.parametrize(
+    "word, level",
+    [("Warning", "warning"), ("NA", "warning"), ("Critical", "error"), ("UNKNOWN", "error")],
+)
+def test_a_merely_warned_device_is_not_refused(server: Server, word: str, level: str) -> None:
+    server.health(["OK", word] + ["OK"] * 6)
+    (finding,) = server.check()
+    assert (finding.name, finding.level) == ("health", level)
+
+
+def test_a_device_that_npu_smi_does_not_show_is_not_taken_for_free(server: Server) -> None:
+    server.health(["OK"])
+    (finding,) = server.check()
+    assert finding.level == "warning"
+    assert "health and holders of device 1 are not known" in finding.what
+
+
+def test_cards_are_checked_by_device_id_and_not_by_slot(server: Server) -> None:
+    titles = ("NPU ID", "Chip ID", "Chip Logic ID", "Chip Phy-ID", "Chip Name")
+    rows = [titles, *((7 - n, 0, n, n, "910B3") for n in range(8))]
+    mapping = "".join("\t" + "".join(f"{cell!s:<31}" for cell in row) + "\n" for row in rows)
+    server.host.tool("npu-smi", {"info": smi(["Alarm"] + ["OK"] * 7, [(1, 4194000)]), "info -m": mapping})
+    assert server.check() == []
+    assert list(errors(server.check(server.plan((6, 7))))) == ["health", "occupied"]
+
+
 def test_case_72_a_device_that_this_user_may_not_open_is_refused(server: Server) -> None:
     with tempfile.TemporaryDirectory() as name:  # tmp_path is closed to other users
         os.chmod(name, 0o755)
@@ -197,6 +274,26 @@ def test_case_74_a_table_that_hccl_would_refuse_is_refused(server: Server, addre
     table = plan.rank_table_json.replace("192.168.1.2", address)
     found = errors(server.check(replace(plan, rank_table_json=table)))
     assert list(found) == ["rank-table"] and says in found["rank-table"]
+
+
+def test_a_950_without_root_info_is_refused_with_what_is_missing(server: Server, tmp_path: Path) -> None:
+    server.host.tool("npu-smi", {})
+    machine = server.host.machine()
+    with pytest.raises(PreflightError, match=r"hccl_rootinfo.json.*; /etc/hccl_rootinfo.json: no such file"):
+        made_table(choose_inventory((0, 1), "npu", "", machine, "950"), machine)
+    hosts = tmp_path / "hosts.yaml"
+    hosts.write_text("hosts: [{server_id: h, chip: '950', devices: [0]}]")
+    with pytest.raises(UsageError, match=r"hosts.yaml: device 0 of h: .*hccl_rootinfo.json"):
+        made_table(choose_inventory((0,), "npu", str(hosts), machine), machine)
+
+
+def test_a_variable_that_hides_devices_wrongly_is_the_users_error_with_a_given_table(
+    server: Server, tmp_path: Path
+) -> None:
+    (tmp_path / "table.json").write_text(server.plan().rank_table_json)
+    machine = server.host.machine({"ASCEND_VISIBLE_DEVICES": "3-1"})
+    with pytest.raises(UsageError, match="ASCEND_VISIBLE_DEVICES=3-1"):
+        given_table(str(tmp_path / "table.json"), "npu", machine)
 
 
 def test_case_75_a_busy_port_is_named_with_its_holder_and_a_free_range_passes(server: Server) -> None:

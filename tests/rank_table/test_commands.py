@@ -9,7 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from launcher.commands.rank_table import rank_table
+from launcher.errors import UsageError
 from rank_table.table import RankTable
 from tests.rank_table.conftest import FakeHost
 from tests.rank_table.documents import cloud, v1, v1_2
@@ -164,3 +167,40 @@ def test_commands_without_arguments_explain_themselves(shell: Shell) -> None:
         assert done.returncode == 0 and "Usage" in done.stdout
     missing: str | None = shell("rank-table", "check").stderr
     assert missing and "FILE" in missing
+
+
+def test_a_table_of_another_command_is_read_once_and_by_no_name(shell: Shell, tmp_path: Path) -> None:
+    shell.write("text", v1())
+    program = f"{sys.executable} -m launcher rank-table"
+    line = f"{program} check <(cat text) && {program} show <(cat text) && {program} merge <(cat text)"
+    env = dict(os.environ, PYTHONPATH=str(Path(__file__).resolve().parents[2]))
+    command = ["bash", "-c", line]
+    done = subprocess.run(command, cwd=str(tmp_path), env=env, stdout=-1, stderr=-1, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "good: 1.0, 16 ranks on 2 servers" in done.stdout
+    assert "version 1.0, status completed" in done.stdout
+
+
+@pytest.mark.parametrize("words", [("check",), ("show",), ("convert", "--to", "1.0")])
+def test_what_is_no_table_is_one_line_and_no_bug(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr("rank_table.files.PATIENCE", 0.05)
+    os.mkfifo(str(tmp_path / "fifo.json"))
+    (tmp_path / "binary.json").write_bytes(b"\xff\xfe\x00" * 100)
+    (tmp_path / "deep.json").write_text("[" * 100_000)
+    for name in ("fifo.json", "binary.json", "deep.json", "."):
+        done = CliRunner().invoke(rank_table, [*words, str(tmp_path / name)])
+        assert done.exit_code in (1, 2) and isinstance(done.exception, (SystemExit, UsageError)), name
+
+
+def test_stdin_that_is_no_text_is_one_line(shell: Shell) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "launcher", "rank-table", "show", "-"],
+        env=dict(os.environ, PYTHONPATH=str(Path(__file__).resolve().parents[2])),
+        input=b"\xff\xfe",
+        stdout=-1,
+        stderr=-1,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (2, b"npu-launch: stdin: byte 0 is not UTF-8\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 from pathlib import Path
@@ -296,3 +297,67 @@ def test_server_id_falls_back_to_the_host_name_and_then_the_machine_id(
 def test_a_server_id_longer_than_hccl_takes_is_refused(host: FakeHost) -> None:
     with pytest.raises(InventoryError, match="64"):
         own_server_id(host.machine(), "n" * 65)
+
+
+def busy(host: FakeHost, refusals: int) -> None:
+    """Make a hccn_tool that refuses calls that run at once, and the first calls of each device."""
+    (host.bin / "hccn_tool").write_text(
+        "#!/bin/sh\nno() { echo hccn_tool is busy, please try again.; exit 1; }\n"
+        f"mkdir {host.bin}/lock 2>/dev/null || no\n"
+        f'echo $2 >> {host.bin}/asked; n=$(grep -c "^$2\\$" {host.bin}/asked); rmdir {host.bin}/lock\n'
+        f"[ $n -gt {refusals} ] || no\n"
+        'case "$*" in *inet6*) exit 1;; *) echo ipaddr:10.20.1.$((10+$2));; esac\n'
+    )
+    (host.bin / "hccn_tool").chmod(0o755)
+
+
+@pytest.mark.parametrize("refusals", [0, 2])
+def test_a_tool_that_is_busy_is_asked_again_one_device_at_a_time(
+    host: FakeHost, monkeypatch: pytest.MonkeyPatch, refusals: int
+) -> None:
+    monkeypatch.setattr("rank_table.sources.tools.WAITS", (0.0, 0.0))
+    host.nodes(*range(4))
+    busy(host, refusals)
+    machine = host.machine({"PATH": f"{host.bin}:/usr/bin:/bin"})
+    devices = discover(machine, "h", everything=False).hosts[0].devices
+    assert [device.device_ip for device in devices] == [f"10.20.1.{10 + n}" for n in range(4)]
+
+
+def test_every_device_that_stays_without_an_address_is_named_with_the_tools_words(
+    host: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rank_table.sources.tools.WAITS", (0.0,))
+    host.nodes(*range(4))
+    said = {"exit": 1, "text": "hccn_tool is busy, please try again."}
+    host.tool("hccn_tool", {"-i 1 -ip -g": "ipaddr:10.0.0.1\n", "-i 3 -ip -g": "ipaddr:0.0.0.0\n", "*": said})
+    notes = [note for note in discover(host.machine(), "h").notes if note.startswith("device_ip")]
+    assert notes == [
+        "device_ip: device 0,2: hccn_tool -i N -ip -g: exit code 1: hccn_tool is busy, please try again.",
+        "device_ip: device 3: hccn_tool -i N -ip -g: no address in its output: ipaddr:0.0.0.0",
+    ]
+
+
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        (None, "no such file"),
+        ('{"version": "1.0", "server_list": []}', "a table of version 1.0 (expected a 2.0 document"),
+        ("[]", "not a rank table"),
+        ("{", "invalid: "),
+        ('{"rank_list": [{"device_id": 0, "local_id": 0}]}', "'level_list' is missing"),
+    ],
+)
+def test_a_950_says_what_its_root_info_lacks(host: FakeHost, text: str | None, said: str) -> None:
+    host.nodes(0)
+    host.tool("npu-smi", {"info": NEWEST})
+    if text is not None:
+        host.file("/etc/hccl_rootinfo.json", text)
+    notes = discover(host.machine(), "h", everything=False).notes
+    (note,) = [note for note in notes if note.startswith("/etc/hccl_rootinfo.json: ")]
+    assert said in note and "mount the host's file" in note
+
+
+def test_a_fifo_in_place_of_a_file_of_the_host_is_not_waited_for(host: FakeHost) -> None:
+    host.nodes(0)
+    os.mkfifo(str(host.root / "hccn.conf"))
+    assert host.machine().read("/hccn.conf") is None

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 from pathlib import Path
+from typing import Callable
 
 import pytest
 
@@ -16,6 +18,11 @@ from rank_table.table import RankTable
 from tests.rank_table.conftest import FakeHost, read
 from tests.rank_table.documents import cloud, v1
 from tests.rank_table.test_host import a2
+
+# Seven levels of a list with nine aliases of the level below it: five million values in 400 characters.
+BOMB = "a: &a0 [x]\n" + "".join(
+    f"b{n}: &a{n + 1} [{', '.join([f'*a{n}'] * 9)}]\n" for n in range(7)
+)
 
 
 def choose(host: FakeHost, devices: str, backend: str, file: str = "", **environ: str):  # type: ignore[no-untyped-def]
@@ -109,6 +116,14 @@ def test_an_inventory_file_gives_hosts_and_devices_and_auto_only_the_backend(
         ('{"hosts": [', "invalid YAML"),
         ("{" * 5000, "invalid YAML"),
         ("[" * 5000, "invalid YAML"),
+        ("hosts: 2026-02-31", "invalid YAML"),
+        ("hosts: &a\n- {server_id: x, devices: *a}", "nested too deeply"),
+        ("hosts: " + "[" * 100 + "]" * 100, "nested too deeply"),
+        (BOMB, "more than 500,000 values"),
+        ('{"hosts": ' + "1" * 100_000 + "}", "a number of 100000 digits"),
+        ("hosts: [{server_id: [a], devices: [0]}]", "server_id: invalid"),
+        ("hosts: [{server_id: a, host_ip: {b: c}, devices: [0]}]", "host_ip: invalid"),
+        ("hosts:\n" + "- {server_id: a, devices: [0]}\n" * 20_000, "longer than 512 KiB"),
         ("hosts: [{server_id: a, devices: [1]}]", "no device 0"),
     ],
 )
@@ -122,6 +137,16 @@ def test_a_broken_inventory_file_is_named_with_the_place(
     assert str(caught.value).startswith(str(path))
     with pytest.raises(UsageError, match="No such file"):
         choose(host, "0", "cpu", str(path) + ".not")
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir], ids=["fifo", "folder"])
+def test_what_is_no_inventory_file_is_named_at_once(
+    host: FakeHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[str], None]
+) -> None:
+    monkeypatch.setattr("rank_table.files.PATIENCE", 0.05)
+    make(str(tmp_path / "hosts.yaml"))
+    with pytest.raises(UsageError, match=r"hosts.yaml: a (pipe into which nothing|folder)"):
+        choose(host, "0", "cpu", str(tmp_path / "hosts.yaml"))
 
 
 def given(host: FakeHost, path: Path, document: object, **environ: str):  # type: ignore[no-untyped-def]

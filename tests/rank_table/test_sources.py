@@ -156,6 +156,43 @@ def test_hccn_conf_takes_ipv6_where_there_is_no_ipv4() -> None:
     assert found.problems == ["/etc/hccn.conf: line 7: address_3=unset: no address"]
 
 
+@pytest.mark.parametrize(
+    "text, addresses, said",
+    [
+        ("\ufeffaddress_0 = 10.0.0.1 # first\r\n; a comment\r\n", {0: "10.0.0.1"}, []),
+        ("address_0=10.0.0.1/24\nnetmask_0=255.255.255.0\n", {0: "10.0.0.1"}, []),
+        ("address_0=0.0.0.0\n", {}, ["line 1: address_0=0.0.0.0: not the address of a port"]),
+        ("\n\naddress_1=224.0.0.5\n", {}, ["line 3: address_1=224.0.0.5: not the address of a port"]),
+        ("address_1=255.255.255.255\naddress_2=127.0.0.1\n", {}, ["line 1", "line 2"]),
+        (
+            "IPv6address_1=ff02::1\nIPv6address_2=::\nIPv6address_3=fd00::3\n",
+            {3: "fd00::3"},
+            ["line 1", "line 2"],
+        ),
+        (
+            "address_0=10.0.0.1\naddress_0=10.0.0.2\n",
+            {0: "10.0.0.2"},
+            ["line 1: address_0=10.0.0.1: given again"],
+        ),
+        ("address_0=10.0.0.1\naddress_0=10.0.0.1\n", {0: "10.0.0.1"}, []),
+        (
+            "address_0=10.0.0.1\naddress_1=10.0.0.1\n",
+            {},
+            ["line 2: address_1=10.0.0.1: also that of device 0"],
+        ),
+        ("address_0=\naddress_x=1\naddress=10.0.0.1\n", {}, ["line 1: address_0=: empty"]),
+        ("\x00\xff|||\n=\n_=\n", {}, []),
+    ],
+)
+def test_hccn_conf_is_read_as_people_and_tools_write_it(
+    text: str, addresses: dict[int, str], said: list[str]
+) -> None:
+    found = hccn.parse_conf(text)
+    assert {number: address for number, (address, _) in found.addresses.items()} == addresses
+    assert len(found.problems) == len(said)
+    assert all(part in problem for part, problem in zip(said, found.problems)), found.problems
+
+
 def test_hccn_tool_answers_give_addresses_of_both_families() -> None:
     assert hccn.parse_ip("ipaddr:192.1.45.172\nnetmask:255.255.0.0\n") == "192.1.45.172"
     assert hccn.parse_ip("ipv6_address:fd00::12\n") == "fd00::12"

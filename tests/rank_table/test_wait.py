@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Callable
 
@@ -72,3 +73,29 @@ def test_a_completed_file_that_is_no_table_is_not_waited_for(tmp_path: Path) -> 
     path.write_text('{"status":"completed","version":"1.0"}')
     with pytest.raises(RankTableError, match="server_list: missing"):
         wait_for(str(path), 60, sleep=lambda seconds: pytest.fail("waits"))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b'{"a": x, "b": 12345}', b"\xff" * 9, b"[" * 300_000, b'{"status":"completed"}' + b" " * (40 << 20)],
+)
+def test_a_text_that_no_more_text_makes_a_table_is_not_waited_for(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "hccl.json"
+    path.write_bytes(content)
+    with pytest.raises(RankTableError):
+        wait_for(str(path), 60, sleep=lambda seconds: pytest.fail("waits"))
+
+
+def test_a_fifo_and_a_device_are_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rank_table.files.PATIENCE", 0.05)
+    os.mkfifo(str(tmp_path / "hccl.json"))
+    for path, said in ((tmp_path / "hccl.json", "nothing was written"), (Path(os.devnull), "a device")):
+        with pytest.raises(RankTableError, match=said):
+            wait_for(str(path), 60, sleep=lambda seconds: pytest.fail("waits"))
+
+
+def test_a_status_that_is_no_text_is_not_completed(tmp_path: Path) -> None:
+    path = tmp_path / "hccl.json"
+    path.write_text('{"status": ["completed"]}')
+    with pytest.raises(StillWaiting, match="status"):
+        wait_for(str(path), 0)
