@@ -7,6 +7,7 @@ is an ordinary run with its own folder.
 from __future__ import annotations
 
 import csv
+import io
 import os
 import re
 import shlex
@@ -15,8 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Mapping, Sequence
 
+from launcher import foreign
 from launcher.cases import env_file
-from launcher.errors import ConfigError, UsageError
+from launcher.errors import ConfigError, ReadError, UsageError
 
 COLUMNS = (
     "CASENUM", "CASENAME", "ENV_SET", "JOB_ID", "PROFILING_MODE", "PROFILING_OPTIONS", "FP_POINT",
@@ -65,12 +67,13 @@ class Case:
 def read_cases(path: Path) -> list[Case]:
     """Read every case of a file. ConfigError: no such file, a row of other than 13 columns, a bad cell."""
     try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.reader(stream)
-            rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise ConfigError(f"{reason}; give a CSV file of cases", file=str(path)) from None
+        text = foreign.read_bytes(path, follow=True).decode("utf-8-sig")
+        reader = csv.reader(io.StringIO(text, newline=""))
+        rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
+    except ReadError as error:
+        raise ConfigError(f"{error}; give a CSV file of cases") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ConfigError(f"{error}; give a CSV file of cases", file=str(path)) from None
     if not rows or rows[0][1][:1] != [COLUMNS[0]]:
         raise ConfigError(
             f"the first line must name the columns: {','.join(COLUMNS)}", file=str(path), line=1
@@ -135,7 +138,8 @@ def job(case: Case, runs_dir: Path, environ: Mapping[str, str]) -> dict[str, Any
     def lookup(name: str) -> str | None:
         return special.get(name, variables.get(name, environ.get(name)))
 
-    document: dict[str, Any] = {"job": case.slug, "runs_dir": str(runs_dir), "env": variables}
+    literal = {name: value.replace("$", "$$") for name, value in variables.items()}  # expanded already
+    document: dict[str, Any] = {"job": case.slug, "runs_dir": str(runs_dir), "env": literal}
     document.update(
         _program(_words(case, "RUN_ALGORITHM_CMD", lookup) + _words(case, "CHECKPOINT_DIR", lookup))
     )

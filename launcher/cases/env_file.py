@@ -10,7 +10,8 @@ import re
 from pathlib import Path
 from typing import Callable, Mapping, Optional
 
-from launcher.errors import ConfigError
+from launcher import foreign
+from launcher.errors import ConfigError, ReadError
 
 Lookup = Callable[[str], Optional[str]]
 
@@ -23,10 +24,10 @@ _PIECE = re.compile(r"""'([^']*)'|"((?:[^"\\]|\\.)*)"|\\(.)|((?:\$\{[^}'"\\`$]*\
 def read(path: Path, environ: Mapping[str, str]) -> dict[str, str]:
     """Read the variables of a file; $NAME is looked up in `environ`. ConfigError: an invalid line."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
-        raise ConfigError(f"{reason}; give a file of KEY=VALUE lines", file=str(path)) from None
+        lines = foreign.read_bytes(path, follow=True).decode().splitlines()
+    except (ReadError, UnicodeDecodeError) as error:
+        reason = str(error) if isinstance(error, ReadError) else f"{path}: not UTF-8"
+        raise ConfigError(f"{reason}; give a file of KEY=VALUE lines") from None
     found: dict[str, str] = {}
 
     def lookup(name: str) -> str:

@@ -7,12 +7,16 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Callable, Iterator, Mapping, Optional, Sequence, Tuple
 
+from launcher import foreign
 from launcher.cases.csv_file import Case
+from launcher.errors import ReadError
 from launcher.run_dir import write_atomic
+from launcher.typed_json import Value
 
 Figures = Tuple[Optional[float], Optional[float], Optional[float], Optional[float]]
 TIMEOUT = 1209600.0  # seconds; that of the original script's end-to-end tests, 14 days
@@ -110,12 +114,11 @@ def _figures(run: Path | None) -> Figures:
     """Read throughput, last loss, exact match and F1 of a run."""
     if run is None:
         return None, None, None, None
-    result = json.loads((run / "result.json").read_text())
+    metrics = _metrics_of(run)
     lines = list(_metrics(run / "ranks" / "0" / "metrics.jsonl"))
     speeds = [line["examples_per_second"] for line in lines if "examples_per_second" in line]
     speeds = speeds[1:] or speeds  # the first line also holds the making of the graph
     losses = [line["loss"] for line in lines if "loss" in line]
-    metrics: dict[str, float] = result.get("metrics") or {}
     return (
         sum(speeds) / len(speeds) if speeds else None,
         losses[-1] if losses else None,
@@ -124,11 +127,25 @@ def _figures(run: Path | None) -> Figures:
     )
 
 
-def _metrics(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the lines of a metrics file; a last line that was cut off is left out."""
-    if path.is_file():
-        for line in path.read_text().splitlines():
-            try:
-                yield json.loads(line)
-            except ValueError:
-                return
+def _metrics_of(run: Path) -> dict[str, float]:
+    """Read the metrics of result.json; none when it is damaged."""
+    with suppress(ReadError):
+        return _numbers(foreign.read_json(run / "result.json", foreign.DOCUMENT).get("metrics", {}))
+    return {}
+
+
+def _metrics(path: Path) -> Iterator[dict[str, float]]:
+    """Yield the numbers of each line of a metrics file; a line that cannot be read is left out."""
+    with suppress(ReadError):
+        for line in foreign.read_bytes(path, foreign.DOCUMENT).splitlines():
+            with suppress(ReadError):
+                yield _numbers(foreign.parse_json(line, str(path)))
+
+
+def _numbers(document: Value) -> dict[str, float]:
+    """Return the members of an object that are numbers."""
+    found: dict[str, float] = {}
+    for name, value in document.members().items():
+        with suppress(ReadError):
+            found[name] = value.number()
+    return found

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple, Union
 
-from launcher.errors import ConfigError
+from launcher import foreign
+from launcher.config import yaml_nodes
+from launcher.config.yaml_nodes import Argument, WrongType, YamlError
+from launcher.errors import ConfigError, ReadError
+from launcher.masking import MASK, is_secret, mask
 from launcher.text import did_you_mean
+
+LARGEST = 1 << 18  # bytes of a job file
 
 
 def _key(default: Any, meaning: str) -> Any:
@@ -23,7 +31,7 @@ class JobConfig:
 
     job: str = _key("job", "name of the run folder")
     program: Union[str, List[str]] = _key("", "module, script.py, or a command as a list")
-    args: Dict[str, Any] = _key(dict, "flags of the program, passed as --key=value")
+    args: Dict[str, Argument] = _key(dict, "flags of the program, passed as --key=value")
     check: str = _key("", "module that checks args before the start (squad.check for squad.run_squad)")
     devices: str = _key("0", "physical device ids, such as 0-7 or 0,2,4")
     backend: str = _key("auto", "cpu, npu or auto")
@@ -40,7 +48,10 @@ class JobConfig:
         "working directory: rank or launch; default: rank for Python programs, launch for commands",
     )
     grace: float = _key(30.0, "seconds between SIGTERM and SIGKILL")
-    hang_timeout: float = _key(0.0, "seconds without a heartbeat after which a rank counts as hung; 0: never")
+    hang_timeout: float = _key(
+        0.0,
+        "seconds without a heartbeat, or without a sign of life, after which a rank counts as hung; 0: never",
+    )
     early_exit_grace: float = _key(60.0, "how long the other ranks may stay idle after one has exited with 0")
     max_restarts: int = _key(0, "how often a failed run is started again")
     restart_on: List[str] = _key(
@@ -79,6 +90,33 @@ class Provenance:
         return ConfigError(message, file="command line", key=key)
 
 
+@dataclass
+class _Written:
+    """What was written, before its types are looked at: YAML nodes by key, and below `args` and `env`."""
+
+    provenance: Provenance
+    keys: Dict[str, Any] = field(default_factory=dict)
+    below: Dict[str, Dict[str, Any]] = field(default_factory=lambda: {"args": {}, "env": {}})
+
+    def put(self, key: str, node: Any, file: Optional[str] = None) -> None:
+        """Set a key; one of the command line has no line any more."""
+        if key not in self.below:
+            self.keys[key] = node
+            return
+        if not yaml_nodes.is_mapping(node):
+            advice = "write flags as" if key == "args" else "write variables as"
+            raise self.provenance.error(key, f"not a mapping; {advice} `name: value` below it")
+        try:
+            found = yaml_nodes.entries(node)
+        except YamlError as error:
+            raise YamlError(str(error), error.line, f"{key}.{error.key}" if error.key else key) from None
+        self.below[key] = {name: entry.node for name, entry in found.items()}
+        for name in [name for name in self.provenance.lines if name.startswith(key + ".")]:
+            del self.provenance.lines[name]
+        if file is not None:
+            self.provenance.lines.update({f"{key}.{name}": entry.line for name, entry in found.items()})
+
+
 def load(
     path: Optional[str], overrides: Sequence[str], options: Mapping[str, Any]
 ) -> Tuple[JobConfig, Provenance]:
@@ -87,15 +125,13 @@ def load(
     Raises:
         ConfigError: with file, line, key and what to do.
     """
-    values, lines = _read_yaml(path) if path else ({}, {})
-    provenance = Provenance(path or "", lines)
-    for key in [key for key in values if key in RENAMED]:
-        _rename(values, key, provenance)
-    values.setdefault("args", {})
-    if not isinstance(values["args"], dict):
-        raise provenance.error("args", "not a mapping; write flags as `name: value` below it")
+    provenance = Provenance(path or "")
+    written = _Written(provenance)
+    if path:
+        _read_yaml(path, written)
     for override in overrides:
-        _override(values, override, provenance)
+        _override(written, override)
+    values = _typed(written)
     for key, value in options.items():
         if value is not None:
             name = RENAMED_OPTIONS.get(key, key)
@@ -103,31 +139,94 @@ def load(
                 _note_renamed("--" + key.replace("_", "-"), "--" + name.replace("_", "-"), provenance)
                 value = [*(options.get(name) or ()), *value] if isinstance(value, list) else value
             values[name] = value
-            lines.pop(name, None)
-    return _build(values, provenance), provenance
+            provenance.lines.pop(name, None)
+    config = JobConfig(**values)
+    _check_values(config, provenance)
+    _check_texts(config, provenance)
+    return config, provenance
 
 
-def _rename(values: Dict[str, Any], old: str, provenance: Provenance) -> None:
-    """Rename an old key of the YAML file, and note it."""
-    new = RENAMED[old]
-    if new in values:
-        raise provenance.error(old, f"the old name of {new}, which is set too; keep {new}")
-    provenance.notes.append(str(provenance.error(old, _RENAMED_TO.format(new))))
-    values[new] = values.pop(old)
-    if old in provenance.lines:
-        provenance.lines[new] = provenance.lines.pop(old)
+def _read_yaml(path: str, written: _Written) -> None:
+    """Read a file, which is small and regular."""
+    try:
+        found = _mapping(path, _text_of(path))
+        for key, entry in found.items():
+            name = RENAMED.get(key, key)
+            written.provenance.lines[key] = entry.line
+            if key != name and name in found:
+                problem = f"the old name of {name}, which is set too; keep {name}"
+                raise written.provenance.error(key, problem)
+            if key != name:
+                written.provenance.notes.append(str(written.provenance.error(key, _RENAMED_TO.format(name))))
+                written.provenance.lines[name] = written.provenance.lines.pop(key)
+            elif key not in _fields():
+                raise written.provenance.error(key, f"unknown key; {suggest(key, _fields())}")
+            written.put(name, entry.node, path)
+    except YamlError as error:
+        raise ConfigError(str(error), file=path, line=error.line, key=error.key) from None
 
 
-def _override(values: Dict[str, Any], override: str, provenance: Provenance) -> None:
+def _text_of(path: str) -> str:
+    """Read the text of a job file."""
+    try:
+        data = foreign.read_bytes(Path(path), LARGEST, follow=True)
+    except ReadError as error:
+        raise ConfigError(f"{error}; give a job file such as examples/squad2.yaml") from None
+    try:
+        found = data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise ConfigError("invalid encoding (expected UTF-8); save it as UTF-8", file=path) from None
+    if "\0" in found:
+        raise ConfigError("no text file, as it holds NUL characters (expected YAML)", file=path)
+    return found
+
+
+def _mapping(path: str, text: str) -> Dict[str, yaml_nodes.Entry]:
+    node = yaml_nodes.compose(text)
+    if not yaml_nodes.is_mapping(node):
+        raise YamlError("no keys (expected a mapping); give a job file such as examples/squad2.yaml")
+    return yaml_nodes.entries(node)
+
+
+def _override(written: _Written, override: str) -> None:
+    """Take one `key=value` of the command line; what a program gets is the text as it was typed."""
     key, equals, text = override.partition("=")
-    if not equals or not key:
+    if not equals or not key or key == "env.":
         raise ConfigError(f"{override!r}: invalid override; write key=value", file="command line")
     if key in RENAMED:
-        _note_renamed(key, RENAMED[key], provenance)
+        _note_renamed(key, RENAMED[key], written.provenance)
         key = RENAMED[key]
-    place = values if key in _fields() else values["args"]
-    place[key] = _yaml_value(text, key)
-    provenance.lines.pop(key if place is values else "args." + key, None)
+    written.provenance.lines.pop(key if key in _fields() or key.startswith("env.") else "args." + key, None)
+    try:
+        if key in _fields():
+            written.put(key, _own_node(key, text))
+        elif key.startswith("env."):
+            written.below["env"][key[len("env.") :]] = yaml_nodes.scalar(text)
+        else:
+            written.below["args"][key] = _argument_node(text)
+    except YamlError as error:
+        raise ConfigError(f"{text[:60]!r}: {error}", file="command line", key=key) from None
+
+
+def _own_node(key: str, text: str) -> Any:
+    """Make the node of a key of the launcher: text as typed where text is expected, else YAML."""
+    kind = str(_fields()[key].type)
+    if (kind == "str" and key != "devices") or (kind.startswith("Union") and not text.startswith("[")):
+        return yaml_nodes.scalar(text)
+    return yaml_nodes.compose(text) or yaml_nodes.scalar(text)
+
+
+def _argument_node(text: str) -> Any:
+    """Make the node of an argument of the program: a list in brackets, true or false, else text as typed."""
+    if text.lower() in ("true", "false"):
+        return yaml_nodes.compose(text)
+    if text.startswith("[") and text.endswith("]"):
+        try:
+            return yaml_nodes.compose(text)
+        except YamlError as error:
+            if error.line is None:  # nested too deeply: it is YAML, but nothing that can be passed on
+                raise
+    return yaml_nodes.scalar(text)
 
 
 def _note_renamed(old: str, new: str, provenance: Provenance) -> None:
@@ -138,81 +237,39 @@ def _fields() -> Dict[str, Any]:
     return {item.name: item for item in dataclasses.fields(JobConfig)}
 
 
-def _read_yaml(path: str) -> Tuple[Dict[str, Any], Dict[str, int]]:
-    """Parse a file: (values, line of each key). A duplicate key is an error."""
-    import yaml
+_READERS = {
+    "str": yaml_nodes.text,
+    "bool": yaml_nodes.flag,
+    "int": yaml_nodes.whole,
+    "float": yaml_nodes.number,
+    "List[str]": yaml_nodes.texts,
+    "List[int]": yaml_nodes.wholes,
+    "Union[str, List[str]]": yaml_nodes.text_or_texts,
+}
 
+
+def _typed(written: _Written) -> Dict[str, Any]:
+    """Read each node as what its key expects."""
+    fields = _fields()
+    values: Dict[str, Any] = {}
+    for key, node in written.keys.items():
+        reader = yaml_nodes.text_or_texts if key == "devices" else _READERS[str(fields[key].type)]
+        values[key] = _read(key, node, reader, written.provenance)
+    if isinstance(values.get("devices"), list):
+        values["devices"] = ",".join(values["devices"])
+    for key, reader in (("args", yaml_nodes.argument), ("env", yaml_nodes.text)):
+        below = written.below[key].items()
+        values[key] = {n: _read(f"{key}.{n}", node, reader, written.provenance) for n, node in below}
+    return values
+
+
+def _read(key: str, node: Any, reader: Callable[[Any], Any], provenance: Provenance) -> Any:
     try:
-        with open(path, encoding="utf-8-sig") as stream:
-            text = stream.read()
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        lines = _lines(node, path)
-        values = yaml.safe_load(text)
-    except OSError as error:
-        advice = "give a job file such as examples/squad2.yaml"
-        raise ConfigError(f"{error.strerror}; {advice}", file=path) from None
-    except UnicodeDecodeError:
-        raise ConfigError("invalid encoding (expected UTF-8); save it as UTF-8", file=path) from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        message = f"invalid YAML: {getattr(error, 'problem', None) or 'cannot be read'}"
-        raise ConfigError(message, file=path, line=mark.line + 1 if mark else None) from None
-    if not isinstance(values, dict):
-        raise ConfigError(
-            "no keys (expected a mapping); give a job file such as examples/squad2.yaml", file=path
-        )
-    return values, lines
-
-
-def _lines(node: Any, path: str, prefix: str = "") -> Dict[str, int]:
-    lines: Dict[str, int] = {}
-    for key, value in getattr(node, "value", ()) if getattr(node, "id", "") == "mapping" else ():
-        name = prefix + str(key.value)
-        line = key.start_mark.line + 1
-        if name in lines:
-            message = f"duplicate key, first defined on line {lines[name]}; keep one"
-            raise ConfigError(message, file=path, line=line, key=name)
-        lines[name] = line
-        if name in ("args", "env"):
-            lines.update(_lines(value, path, name + "."))
-    return lines
-
-
-def _yaml_value(text: str, key: str) -> Any:
-    import yaml
-
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise ConfigError(f"{text!r}: invalid YAML; quote it", file="command line", key=key) from None
-
-
-def _build(values: Dict[str, Any], provenance: Provenance) -> JobConfig:
-    import dacite
-
-    for key in values:
-        if key not in _fields():
-            raise provenance.error(str(key), f"unknown key; {suggest(str(key), _fields())}")
-    devices = values.get("devices", "0")
-    values = dict(values, devices=",".join(map(str, devices)) if isinstance(devices, list) else str(devices))
-    floats = {name for name, item in _fields().items() if item.type == "float"}
-    values.update({k: float(v) for k, v in values.items() if k in floats and type(v) is int})
-    try:
-        config = dacite.from_dict(JobConfig, values, dacite.Config(strict=True))
-    except dacite.DaciteError as error:
-        key = getattr(error, "field_path", None) or ""
-        raise _wrong_type(values, provenance, key.partition(".")[0]) from None
-    _check_values(config, provenance)
-    return config
-
-
-_NOUNS = {"str": "text", "int": "a whole number", "float": "a number", "bool": "true or false"}
-
-
-def _wrong_type(values: Mapping[str, Any], provenance: Provenance, key: str) -> ConfigError:
-    kind = str(_fields()[key].type) if key in _fields() else ""
-    wanted = _NOUNS.get(kind, "a list" if kind.startswith("List") else kind or "another type")
-    return provenance.error(key, f"{values.get(key)!r}: wrong type (expected {wanted})")
+        return reader(node)
+    except WrongType as error:
+        raise provenance.error(key, str(error)) from None
+    except YamlError as error:
+        raise provenance.error(key, str(error)) from None
 
 
 _CHOICES = {
@@ -238,13 +295,51 @@ def _check_values(config: JobConfig, provenance: Provenance) -> None:
             "stdin_rank", f"{config.stdin_rank}: invalid rank (expected a rank, or -1 for none)"
         )
     for word in config.restart_on:
-        if not re.match(r"(exit:\d{1,3}|signal:[A-Za-z0-9+]+|hang)$", word):
+        if not re.fullmatch(r"exit:\d{1,3}|signal:[A-Za-z0-9+]+|hang", word):
             raise provenance.error(
                 "restart_on", f"{word!r}: invalid failure (expected exit:CODE, signal:NAME or hang)"
             )
     # HCCL looks for ".json" in the path of its rank table, which is in the folder of this name.
-    if not re.match(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}$", config.job) or ".json" in config.job:
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}", config.job) or ".json" in config.job:
         raise provenance.error("job", f"{config.job!r}: invalid folder name; use letters, digits, - and _")
+
+
+def _check_texts(config: JobConfig, provenance: Provenance) -> None:
+    """Refuse what no process can be given, before anything is made."""
+    for key, text in _texts(config):
+        problem = _unusable(text)
+        if problem:
+            raise provenance.error(key, f"{problem}; correct it")
+    for name, value in (*config.env.items(), *config.args.items()):
+        if value == MASK and is_secret(name):
+            key = ("env." if name in config.env else "args.") + name
+            raise provenance.error(key, f"{MASK} stands for a secret that was not written; give its value")
+    for name in config.env:
+        if not name or "=" in name:
+            raise provenance.error("env." + name, f"{name!r}: invalid name of a variable")
+
+
+def _texts(config: JobConfig) -> Iterator[Tuple[str, str]]:
+    """Yield every text of a job with its key."""
+    for key, value in vars(config).items():
+        if isinstance(value, Mapping):
+            for name, item in value.items():
+                yield f"{key}.{name}", name
+                for part in item if isinstance(item, list) else [item]:
+                    yield f"{key}.{name}", str(part)
+        else:
+            for part in value if isinstance(value, list) else [value]:
+                yield key, str(part)
+
+
+def _unusable(text: str) -> str:
+    if "\0" in text:
+        return "holds a NUL character, which no program can be given"
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        return "holds a character that this locale cannot encode"
+    return ""
 
 
 def suggest(key: str, known: Any) -> str:
@@ -252,7 +347,7 @@ def suggest(key: str, known: Any) -> str:
     return did_you_mean(key, known, "flags of the program go below `args:`")
 
 
-def arguments(args: Mapping[str, Any]) -> List[str]:
+def arguments(args: Mapping[str, Argument]) -> List[str]:
     """Write args as flags; a list is joined by commas, a null is left out."""
     words = []
     for key, value in args.items():
@@ -264,8 +359,9 @@ def arguments(args: Mapping[str, Any]) -> List[str]:
 
 
 def to_yaml(config: JobConfig) -> str:
-    """Write a job as the YAML that reads back as the same job."""
+    """Write a job as the YAML that reads back as the same job, but for its secrets, which are masked."""
     import yaml
 
-    text: str = yaml.safe_dump(dataclasses.asdict(config), sort_keys=False, allow_unicode=True)
+    document = {name: mask(value) for name, value in dataclasses.asdict(config).items()}
+    text: str = yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
     return text

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
+import shlex
 import shutil
 import sys
 from dataclasses import dataclass, field
@@ -11,12 +14,16 @@ from typing import Mapping, Sequence
 from launcher.config.job import JobConfig, Provenance, arguments
 from launcher.errors import NotExecutableError, NotFoundError
 from launcher.plan import environment
+from launcher.plan.cpu_quota import UNLIMITED, most_cores
+from launcher.plan.expansion import expand
 from launcher.plan.model import Plan, Policy, RankSpec
 from launcher.plan.placement import Placement
 from launcher.profiles.base import RankContext
 from launcher.profiles.tensorflow import without_rank_table
 from rank_table.model import Rank
 
+_MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
+_PLAIN = re.compile(r"[\w./+-]*[A-Za-z/][\w./=+-]*")  # a text that YAML takes without quotes
 WORKER = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "worker.py")
 
 
@@ -31,15 +38,18 @@ class LaunchContext:
     environ: Mapping[str, str]
     cores: Sequence[int]
     bound: Mapping[int, tuple[int, ...]] = field(default_factory=dict)  # rank: cores that it is bound to
+    quota: float = UNLIMITED  # CPUs' time that the container may use
+    provenance: Provenance = field(default_factory=Provenance)
 
     def logical_id(self, entry: Rank) -> int:
         """Return the ASCEND_DEVICE_ID of a rank."""
         return self.placement.logical_ids[(entry.server_id, entry.device_id)]
 
     def threads(self, rank: int) -> int:
-        """Count the cores that a rank is bound to, or its share of this host's cores."""
+        """Count the cores that a rank is bound to, or its share of this host's cores, within its quota."""
         mine = len(self.placement.table.ranks_of(self.placement.server_id))
-        return len(self.bound.get(rank, ())) or max(1, len(self.cores) // max(1, mine))
+        cores = len(self.bound.get(rank, ())) or max(1, len(self.cores) // max(1, mine))
+        return min(cores, most_cores(self.quota, mine) or cores)
 
     def rank(self, entry: Rank) -> RankContext:
         """Return what the environment of a rank is made from."""
@@ -65,7 +75,7 @@ def build_plan(
     """Compute every rank of the job.
 
     Raises:
-        NotFoundError, NotExecutableError: the program.
+        NotFoundError, NotExecutableError: the program. ConfigError: a variable in `env` that is not set.
     """
     words = tuple(argv(config, command, launch.environ, launch.launch_dir))
     at_launch = (config.cwd or ("launch" if is_command(config, command) else "rank")) == "launch"
@@ -109,7 +119,7 @@ def _environment(config: JobConfig, launch: LaunchContext, entry: Rank, rank: Ra
         env = without_rank_table(
             env, chief_ip=chief.server_id, chief_device=device, worker_ip=entry.server_id
         )
-    return {**env, **config.env}
+    return {**env, **expand(config.env, env, launch.environ, launch.provenance)}
 
 
 def _policy(config: JobConfig) -> Policy:
@@ -167,7 +177,35 @@ def executable(name: str, environ: Mapping[str, str], launch_dir: str) -> str:
     return path
 
 
-def missing_program(config: JobConfig, command: Sequence[str], source: Provenance) -> None:
-    """Refuse a job that names nothing to run."""
-    if not command and not config.program:
-        raise source.error("program", "missing; give a module, a script, or `-- COMMAND ...`")
+def missing_program(config: JobConfig, command: Sequence[str], provenance: Provenance) -> None:
+    """Refuse a job that names nothing to run, or a command as one text."""
+    if not command and not (config.program and "".join(config.program).strip()):
+        raise provenance.error("program", "missing; give a module, a script, or `-- COMMAND ...`")
+    if not command and isinstance(config.program, str) and not _is_python(config.program):
+        advice = f"write it as a list: {_flow(_words(config.program))}"
+        problem = "a command in one text (expected a module or a .py file)"
+        raise provenance.error("program", f"{config.program!r:.200}: {problem}; {advice}")
+
+
+def _is_python(program: str) -> bool:
+    """Tell whether a text names a module or a script, and no command or shell script."""
+    if os.path.isfile(program) or not _MODULE.fullmatch(program):
+        return program.endswith(".py") and (os.path.isfile(program) or not re.search(r"\s", program))
+    return not program.endswith(".sh")
+
+
+def _words(text: str) -> list[str]:
+    try:
+        words = shlex.split(text)
+    except ValueError:  # a quote left open
+        words = text.split()
+    if words and words[0].endswith(".py"):
+        return ["python", *words]
+    if "." in words[0] and _MODULE.fullmatch(words[0]) and not words[0].endswith(".sh"):
+        return ["python", "-m", *words]
+    return words
+
+
+def _flow(words: Sequence[str]) -> str:
+    plain = (word if _PLAIN.fullmatch(word) else json.dumps(word, ensure_ascii=False) for word in words)
+    return f"[{', '.join(plain)}]"

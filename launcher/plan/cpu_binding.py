@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Iterable, Mapping, Sequence, Tuple
 
 from launcher.errors import UsageError
+from launcher.plan.cpu_quota import UNLIMITED, cpu_quota, most_cores
 from rank_table.ranges import parse_lenient
 
 MODES = ("none", "even", "numa")
@@ -23,6 +24,7 @@ class Topology:
     allowed: Cores
     nodes: tuple[Cores, ...] = ()
     near: Mapping[int, Cores] = field(default_factory=dict)  # by physical device id
+    quota: float = UNLIMITED  # CPUs' time that the container may use
 
 
 def cores_for(mode: str, local_ranks: Mapping[int, int], topology: Topology) -> dict[int, Cores]:
@@ -30,7 +32,8 @@ def cores_for(mode: str, local_ranks: Mapping[int, int], topology: Topology) -> 
 
     even: contiguous shares of the allowed cores. numa: the allowed cores near the rank's device, shared
     evenly by the ranks near the same cores; a rank whose device has no known place (or none that is allowed)
-    gets a NUMA node in turn. With fewer cores than ranks, ranks share one.
+    gets a NUMA node in turn. With fewer cores than ranks, ranks share one. A rank gets no more cores than its
+    share of the container's quota keeps busy.
 
     Raises:
         UsageError: no such mode.
@@ -40,6 +43,14 @@ def cores_for(mode: str, local_ranks: Mapping[int, int], topology: Topology) -> 
     ranks = sorted(local_ranks)
     if mode == "none" or not ranks or not topology.allowed:
         return {}
+    most = most_cores(topology.quota, len(ranks))
+    found = _even_or_near(mode, ranks, local_ranks, topology)
+    return {rank: cores[:most] for rank, cores in found.items()}
+
+
+def _even_or_near(
+    mode: str, ranks: Sequence[int], local_ranks: Mapping[int, int], topology: Topology
+) -> dict[int, Cores]:
     if mode == "even":
         return _shares(ranks, sorted(topology.allowed))
     groups: dict[Cores, list[int]] = {}
@@ -91,7 +102,7 @@ def read_topology(backend: str, devices: Iterable[int] = (), root: str = "/") ->
     """Read the cores near each NPU from npu-smi, else the NUMA node of its PCI address from sysfs."""
     nodes = read_nodes(root)
     near = _near_npus(devices, nodes, root) if backend == "npu" else {}
-    return Topology(allowed_cores(), nodes, near)
+    return Topology(allowed_cores(), nodes, near, cpu_quota(root))
 
 
 def _near_npus(devices: Iterable[int], nodes: Sequence[Cores], root: str) -> dict[int, Cores]:

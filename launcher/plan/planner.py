@@ -17,6 +17,7 @@ from launcher.errors import ConfigError, UsageError
 from launcher.output import echo
 from launcher.plan import build, environment, placement
 from launcher.plan.build import LaunchContext
+from launcher.plan.cpu_quota import cpu_quota
 from launcher.plan.devices import parse_devices
 from launcher.plan.model import Plan
 from launcher.plan.placement import Placement
@@ -56,6 +57,8 @@ def plan_job(config: JobConfig, source: Provenance, command: Sequence[str]) -> P
         environ=outer,
         cores=sorted(os.sched_getaffinity(0)),
         bound=_bound(config, placed),
+        quota=cpu_quota(),
+        provenance=source,
     )
     seen = (*source.notes, *notes, *placed.notes, *([sourced] if sourced else []))
     plan = build.build_plan(config, command, launch, seen)

@@ -77,7 +77,7 @@ def test_a_file_without_header_or_without_file_is_refused(tmp_path: Path) -> Non
     (tmp_path / "x.csv").write_text(line())
     with pytest.raises(ConfigError, match=r"x\.csv:1: the first line must name the columns"):
         read_cases(tmp_path / "x.csv")
-    with pytest.raises(ConfigError, match=r"none\.csv: No such file"):
+    with pytest.raises(ConfigError, match=r"none\.csv: no such file"):
         read_cases(tmp_path / "none.csv")
 
 
@@ -152,7 +152,7 @@ def test_the_environment_file_cannot_change_what_the_launcher_sets(tmp_path: Pat
         ({"RUN_ALGORITHM_CMD": "a.py --x=$NONE"}, r"cases\.csv:2: RUN_ALGORITHM_CMD: \$NONE is not set"),
         ({"RUN_ALGORITHM_CMD": "a.py --x=$(id)"}, r"RUN_ALGORITHM_CMD: .*runs a command"),
         ({"RUN_ALGORITHM_CMD": "a.py 'open"}, r"RUN_ALGORITHM_CMD: No closing quotation"),
-        ({"ENV_SET": "none.env"}, r"none\.env: No such file"),
+        ({"ENV_SET": "none.env"}, r"none\.env: no such file"),
     ],
 )
 def test_a_case_that_cannot_be_made_a_job_is_refused(tmp_path: Path, changes: Any, message: str) -> None:

@@ -101,7 +101,7 @@ def test_refuses_with_file_and_line_what_only_a_shell_could_do(
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"none\.env: No such file"):
+    with pytest.raises(ConfigError, match=r"none\.env: no such file"):
         read(tmp_path / "none.env", ENVIRON)
 
 
