@@ -2,7 +2,8 @@
 
     python squad/evaluate.py DEV PREDICTIONS [--na-prob-file F] [--na-prob-thresh X] [--out-file O]
 
-A SQuAD 2.0 file gets the figures of evaluate-v2.0.py, a file of version 1.x those of evaluate-v1.1.py.
+A file of SQuAD 2.0 gets the figures of evaluate-v2.0.py, one of 1.1 those of evaluate-v1.1.py; its questions
+say which it is (squad/data/questions.py), and with no-answer scores the figures are those of 2.0.
 Every distinct text is normalised once, as the official scripts spend most of their time there.
 Standard library only: it starts fast and runs where nothing is installed.
 """
@@ -17,28 +18,24 @@ import os
 import re
 import string
 import sys
-from collections import Counter
 from itertools import compress
-from typing import Any, Dict, Iterable, Mapping, NamedTuple, Sequence
+from typing import Any, Callable, Dict, Iterable, Mapping, NamedTuple, Sequence
 
 if __package__ in (None, ""):  # run as a script: packages are beside squad/, not inside it
     sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 from squad.answers import plots
 from squad.answers.plots import Curve
+from squad.answers.predictions import Predictions
+from squad.data.layouts import name, shown
+from squad.data.questions import PREDICTION, SCORING, Question, Reader, version_2
+from squad.data.squad_file import load_json
 from squad.errors import DataError
 
 _ARTICLES = frozenset(["a", "an", "the"])
 _ARTICLE = re.compile(r"\b(a|an|the)\b")
 _NO_PUNCTUATION = dict.fromkeys(map(ord, string.punctuation))
 _SHOWN = 5  # ids named in an error message
-
-
-class Question(NamedTuple):
-    """What scoring needs of one question."""
-
-    id: str
-    answers: list[str]  # texts of the reference answers; empty: the question has no answer
 
 
 class Scores(NamedTuple):
@@ -61,19 +58,46 @@ def evaluate(
     empty, and the best thresholds are added. All figures except the totals are percentages. DataError names
     what does not fit.
     """
-    questions = read_questions(dataset)
-    first_version = is_version_1(dataset)
+    return figures(read_questions(dataset), predictions, na_probs, na_prob_thresh)
+
+
+def figures(
+    questions: Sequence[Question],
+    predictions: Mapping[str, str],
+    na_probs: Mapping[str, float] | None = None,
+    na_prob_thresh: float = 1.0,
+) -> dict[str, float]:
+    """Score `predictions` of questions; see `evaluate`.
+
+    The best thresholds are searched over `predictions.best` where that is given, else over the predictions.
+    """
     check_predictions(questions, predictions)
     if na_probs is not None:
-        check_na_probs(questions, na_probs, first_version)
-    scores = score(questions, predictions, first_version)
-    if first_version:
+        check_na_probs(questions, na_probs)
+    if na_probs is None and not version_2(questions):
+        scores = score(questions, predictions, True)
         return {"exact_match": _percent(scores.exact.values()), "f1": _percent(scores.f1.values())}
+    scores = score(questions, predictions, False)
     result = _summary(scores, na_probs or {}, na_prob_thresh)
     if na_probs is not None:
-        for name, values in (("exact", scores.exact), ("f1", scores.f1)):
-            best = best_threshold(values, predictions, na_probs, scores.has_answer)
-            result["best_" + name], result[f"best_{name}_thresh"] = best
+        result.update(_best(questions, predictions, na_probs, scores))
+    return result
+
+
+def _best(
+    questions: Sequence[Question],
+    predictions: Mapping[str, str],
+    na_probs: Mapping[str, float],
+    scores: Scores,
+) -> dict[str, float]:
+    """Find the best exact match and F1 of all thresholds."""
+    if isinstance(predictions, Predictions):
+        predictions = predictions.best
+        scores = score(questions, predictions, False)
+    result: dict[str, float] = {}
+    for key, values in (("exact", scores.exact), ("f1", scores.f1)):
+        best = best_threshold(values, predictions, na_probs, scores.has_answer)
+        result["best_" + key], result[f"best_{key}_thresh"] = best
     return result
 
 
@@ -82,61 +106,72 @@ def headline(result: Mapping[str, float]) -> tuple[float, float]:
     return result["exact" if "exact" in result else "exact_match"], result["f1"]
 
 
-def is_version_1(dataset: Any) -> bool:
-    """Tell whether a document says that it is SQuAD 1.x."""
-    return isinstance(dataset, dict) and str(dataset.get("version", "")).lower().lstrip("v").startswith("1.")
+def read_questions(dataset: Any, path: str = "", references: bool = True) -> list[Question]:
+    """List the questions of a document, as `load_json` returns it.
 
+    Args:
+        path: the file, for messages.
+        references: refuse a question that can be answered and has no reference answer.
 
-def read_questions(dataset: Any) -> list[Question]:
-    """List the questions of a document. DataError names the path of what is missing, or an id given twice."""
-    questions: list[Question] = []
-    place = (0, 0, 0)
-    try:
-        for i, article in enumerate(dataset["data"]):
-            for j, paragraph in enumerate(article["paragraphs"]):
-                for k, qa in enumerate(paragraph["qas"]):
-                    place = (i, j, k)
-                    questions.append(Question(qa["id"], [answer["text"] for answer in qa["answers"]]))
-    except (KeyError, TypeError, IndexError) as error:
-        i, j, k = place
-        where = f"at or after data[{i}].paragraphs[{j}].qas[{k}]"
-        raise DataError(f"not a SQuAD file: {where}: {error} is missing or has the wrong type") from None
-    repeated = [key for key, times in Counter(q.id for q in questions).items() if times > 1]
-    if repeated:
-        raise DataError(f"{len(repeated)} duplicate question ids: {_some(repeated)}; make them unique")
+    Raises:
+        DataError: a line for each fault.
+    """
+    reader = Reader(path, SCORING if references else PREDICTION)
+    questions = [question for _, listed in reader.read(dataset) for question in listed]
+    reader.finish()
     if not questions:
-        raise DataError("the data set contains no questions; give a SQuAD file")
+        where = f"{path}: " if path else ""
+        raise DataError(f"{where}the data set contains no questions; give a SQuAD file")
     return questions
 
 
 def check_predictions(questions: Sequence[Question], predictions: Mapping[str, str]) -> None:
     """Refuse predictions that are not exactly one text for each question."""
     if not isinstance(predictions, Mapping):
-        raise DataError("predictions are not a JSON object of question id to text")
+        raise DataError(f"predictions are not a JSON object of question id to text, but {shown(predictions)}")
     problems = _difference(questions, predictions, "prediction")
     wrong = [key for key, value in predictions.items() if not isinstance(value, str)]
     if wrong:
-        problems.append(f"{len(wrong)} predictions are not strings: {_some(wrong)}")
+        value = shown(predictions[wrong[0]])
+        problems.append(f"{len(wrong)} predictions are not strings: {_some(wrong)}; the first one is {value}")
     if problems:
-        raise DataError("; ".join(problems))
+        raise DataError("; ".join([*_mistaken(predictions), *problems]))
 
 
-def check_na_probs(questions: Sequence[Question], na_probs: Mapping[str, float], first_version: bool) -> None:
+def _mistaken(given: Mapping[str, Any]) -> list[str]:
+    """Name another of the program's files that was given as predictions."""
+    values = list(given.values())
+    if isinstance(given.get("data"), list):
+        return ["this is a SQuAD file, not predictions; give the predictions second"]
+    if values and all(isinstance(value, list) for value in values):
+        return ["this may be nbest_predictions.json; give predictions.json"]
+    if values and all(isinstance(value, (int, float)) for value in values):
+        return ["this may be null_odds.json; give predictions.json, and this one as --na-prob-file"]
+    return []
+
+
+def check_na_probs(questions: Sequence[Question], na_probs: Mapping[str, float]) -> None:
     """Refuse no-answer scores that are not exactly one number for each question."""
-    if first_version:
-        raise DataError("no-answer scores do not fit a SQuAD 1.x file; leave --na-prob-file out")
     if not isinstance(na_probs, Mapping):
-        raise DataError("no-answer scores are not a JSON object of question id to number")
+        raise DataError(
+            f"no-answer scores are not a JSON object of question id to number, but {shown(na_probs)}"
+        )
     problems = _difference(questions, na_probs, "no-answer score")
-    wrong = [
-        key
-        for key, value in na_probs.items()
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or math.isnan(value)
-    ]
+    wrong = [key for key, value in na_probs.items() if not _is_finite(value)]
     if wrong:
-        problems.append(f"{len(wrong)} no-answer scores are not numbers: {_some(wrong)}")
+        value = shown(na_probs[wrong[0]])
+        problems.append(
+            f"{len(wrong)} no-answer scores are not numbers: {_some(wrong)}; the first one is {value}"
+        )
     if problems:
         raise DataError("; ".join(problems))
+
+
+def _is_finite(value: Any) -> bool:
+    try:
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:  # a whole number beyond float
+        return False
 
 
 def _difference(questions: Sequence[Question], given: Mapping[str, Any], noun: str) -> list[str]:
@@ -155,8 +190,8 @@ def _difference(questions: Sequence[Question], given: Mapping[str, Any], noun: s
 
 
 def _some(keys: Sequence[str]) -> str:
-    shown = ", ".join(str(key) for key in keys[:_SHOWN])
-    return shown + (", ..." if len(keys) > _SHOWN else "")
+    listed = ", ".join(name(str(key)) for key in keys[:_SHOWN])
+    return listed + (", ..." if len(keys) > _SHOWN else "")
 
 
 def normalize(text: str) -> str:
@@ -181,8 +216,9 @@ def score(questions: Sequence[Question], predictions: Mapping[str, str], first_v
     normalized = _Normalized()
     exact: dict[str, float] = {}
     f1: dict[str, float] = {}
-    for key, answers in questions:
-        references = {normalized[text] for text in answers}
+    for question in questions:
+        key = question.id
+        references = {normalized[answer.text] for answer in question.answers or ()}
         if not first_version:  # 2.0 drops references that normalise to nothing; 1.1 keeps them
             references.discard("")
         predicted = normalized[predictions[key]]
@@ -192,7 +228,7 @@ def score(questions: Sequence[Question], predictions: Mapping[str, str], first_v
             f1[key] = 1 if predicted or not first_version else 0
         else:
             f1[key] = max([_f1(reference, predicted) for reference in references]) if references else 0
-    return Scores(exact, f1, {key: bool(answers) for key, answers in questions})
+    return Scores(exact, f1, {question.id: bool(question.answers) for question in questions})
 
 
 def _f1(reference: str, predicted: str) -> float:
@@ -284,19 +320,6 @@ def curves(scores: Scores, na_probs: Mapping[str, float]) -> dict[str, Curve]:
     return {name: precision_recall(values, na_probs, scores.has_answer) for name, values in kinds}
 
 
-def read_json(path: str) -> Any:
-    """Read one JSON file. DataError names the file, and the line and column of what is broken."""
-    try:
-        with open(path, encoding="utf-8") as stream:
-            return json.load(stream)
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror or error}") from None
-    except json.JSONDecodeError as error:
-        raise DataError(f"{path}:{error.lineno}:{error.colno}: invalid JSON: {error.msg}") from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8: {error}") from None
-
-
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="evaluate.py", description="Score predictions on a SQuAD file.")
     parser.add_argument("data_file", metavar="data.json", help="SQuAD file, version 2.0 or 1.1")
@@ -306,7 +329,11 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--na-prob-file", "-n", metavar="na_prob.json", help="no-answer score per question")
     parser.add_argument(
-        "--na-prob-thresh", "-t", type=float, default=1.0, help="no answer if the score is above this (1.0)"
+        "--na-prob-thresh",
+        "-t",
+        type=_threshold,
+        default=1.0,
+        help="no answer if the score is above this (1.0)",
     )
     parser.add_argument("--out-image-dir", "-p", metavar="out_images", help="folder for the plots")
     parser.add_argument("--verbose", "-v", action="store_true", help="print on stderr what was read")
@@ -314,25 +341,46 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _run(options: argparse.Namespace) -> None:
-    dataset, predictions = read_json(options.data_file), read_json(options.pred_file)
-    na_probs = read_json(options.na_prob_file) if options.na_prob_file else None
+    questions = read_questions(load_json(options.data_file), options.data_file)
+    predictions = _for_file(options.pred_file, questions, check_predictions)
+    na_probs = _for_file(options.na_prob_file, questions, check_na_probs) if options.na_prob_file else None
     if options.verbose:
         print(f"evaluate: {len(predictions)} predictions from {options.pred_file}", file=sys.stderr)
-    result = evaluate(dataset, predictions, na_probs, options.na_prob_thresh)
+    result = figures(questions, predictions, na_probs, options.na_prob_thresh)
     traced = {}
     if na_probs is not None and options.out_image_dir:
-        scores = score(read_questions(dataset), predictions, False)
+        scores = score(questions, predictions, False)
         traced = curves(scores, na_probs)
         result.update({name + "_ap": curve.average for name, curve in traced.items()})
     if options.out_file:
         with open(options.out_file, "w", encoding="utf-8") as stream:
             json.dump(result, stream)
     else:
-        print(json.dumps(result, indent=None if is_version_1(dataset) else 2))
+        print(json.dumps(result, indent=None if "exact_match" in result else 2))
     if options.out_image_dir:
         if na_probs is None:
             raise DataError("--out-image-dir needs no-answer scores to plot; give --na-prob-file")
         plots.write(options.out_image_dir, traced, na_probs, scores.has_answer)
+
+
+def _for_file(
+    path: str, questions: Sequence[Question], check: Callable[[Sequence[Question], Any], None]
+) -> Any:
+    """Load and check a file of one value for each question; a message begins with its path."""
+    values = load_json(path)
+    try:
+        check(questions, values)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
+    return values
+
+
+def _threshold(text: str) -> float:
+    """Read a number; nan would compare false with every score."""
+    value = float(text)
+    if math.isnan(value):
+        raise argparse.ArgumentTypeError(f"{text} is not a number")
+    return value
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -341,6 +389,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         _run(_arguments(argv))
     except DataError as error:
         print(f"evaluate: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"evaluate: {error.filename or 'output'}: {error.strerror or error}", file=sys.stderr)
         return 2
     return 0
 

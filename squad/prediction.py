@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from contextlib import closing
-from typing import TYPE_CHECKING, Any, Generator, Iterator, Mapping
+from typing import TYPE_CHECKING, Generator, Iterator, Mapping
 
 from bert import heartbeat, trainer
 from bert.backend.base import Backend
@@ -15,7 +15,7 @@ from squad import evaluate
 from squad.answers import latency, logit_shards, nbest, official_script
 from squad.answers.answer_text import AnswerText
 from squad.data import batching
-from squad.data.examples import load_json
+from squad.data.squad_file import load_json
 from squad.flags import SquadFlags
 from squad.job import Dataset, Job
 from squad.progress import progress_bar
@@ -112,37 +112,19 @@ def score(job: Job, result: nbest.Answers) -> dict[str, float]:
         DataError: the script fails.
     """
     flags = job.flags
-    document = load_json(flags.predict_file)
-    if not _has_answers(document):
-        job.say(f"{flags.predict_file}: contains no reference answers, so nothing is scored")
-        return {}
+    questions = evaluate.read_questions(load_json(flags.predict_file), flags.predict_file, references=False)
     if flags.num_eval_iterations:
-        document = only(document, result.predictions)
+        questions = [question for question in questions if question.id in result.predictions]
+    unknown = sum(question.answers is None for question in questions)
+    if unknown:
+        which = "contains no" if unknown == len(questions) else f"{unknown} questions have no"
+        job.say(f"{flags.predict_file}: {which} reference answers, so nothing is scored")
+        return {}
     odds: Mapping[str, float] | None = result.null_odds or None
-    if evaluate.is_version_1(document):
-        odds = None
-    figures = evaluate.evaluate(document, result.predictions, odds, flags.null_score_diff_threshold)
+    figures = evaluate.figures(questions, result.predictions, odds, flags.null_score_diff_threshold)
     if flags.eval_script:
         _compare(job, figures)
     return figures
-
-
-def _has_answers(document: Mapping[str, Any]) -> bool:
-    paragraphs = (p for article in document["data"] for p in article["paragraphs"])
-    return any("answers" in question for p in paragraphs for question in p["qas"])
-
-
-def only(document: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
-    """Copy a SQuAD document with only the wanted questions."""
-    articles = [
-        dict(article, paragraphs=[_only(paragraph, wanted) for paragraph in article["paragraphs"]])
-        for article in document["data"]
-    ]
-    return dict(document, data=articles)
-
-
-def _only(paragraph: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
-    return dict(paragraph, qas=[question for question in paragraph["qas"] if question["id"] in wanted])
 
 
 def _compare(job: Job, ours: Mapping[str, float]) -> None:

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Iterator, NamedTuple, Sequence
 import numpy as np
 
 from squad.answers.answer_text import AnswerText
+from squad.answers.predictions import Predictions
 from squad.errors import DataError
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class Entry(NamedTuple):
 class Answers(NamedTuple):
     """The content of the three files; `null_odds` is empty for SQuAD 1.1."""
 
-    predictions: dict[str, str]
+    predictions: Predictions
     nbest: dict[str, list[dict[str, Any]]]
     null_odds: dict[str, float]
 
@@ -93,7 +94,7 @@ def find_answers(
     start_logits, end_logits = _checked(examples, rows, start_logits, end_logits)
     candidates = _candidates(len(examples), rows, start_logits, end_logits, options)
     nulls = _null_entries(len(examples), rows, start_logits, end_logits)
-    result = Answers({}, {}, {})
+    result = Answers(Predictions(), {}, {})
     for index, example in enumerate(examples):
         spans = _spans(index, example, rows.input_ids, candidates, texts)
         _answer(example.qas_id, spans, nulls[index], options, result)
@@ -232,7 +233,7 @@ def _answer(qas_id: str, spans: Iterator[Entry], null: Entry, options: Options, 
     if not options.version_2_with_negative:
         nbest = list(islice(spans, options.n_best_size)) or [Entry("empty", 0.0, 0.0)]
         result.nbest[qas_id] = _with_probabilities(nbest)
-        result.predictions[qas_id] = nbest[0].text
+        result.predictions[qas_id] = result.predictions.best[qas_id] = nbest[0].text
         return
     ranked = _with_null(spans, null)
     nbest = list(islice(ranked, options.n_best_size))
@@ -244,10 +245,9 @@ def _answer(qas_id: str, spans: Iterator[Entry], null: Entry, options: Options, 
     if best is not None:
         odds = odds - best.start_logit - best.end_logit
     result.null_odds[qas_id] = odds
-    if best is None or odds > options.null_score_diff_threshold:
-        result.predictions[qas_id] = ""
-    else:
-        result.predictions[qas_id] = best.text
+    text = best.text if best else ""
+    result.predictions.best[qas_id] = text
+    result.predictions[qas_id] = "" if odds > options.null_score_diff_threshold else text
 
 
 def _with_probabilities(nbest: Sequence[Entry]) -> list[dict[str, Any]]:

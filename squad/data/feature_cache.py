@@ -26,7 +26,7 @@ from squad.data.features import Features
 from squad.errors import DataError
 
 NAME = "train.tf_record"
-_FORMAT = 1
+_FORMAT = 2  # of files and rows; raise it when the same questions give other rows
 _ROWS = 20000  # rows of a file
 _AT_ONCE = 256  # rows encoded at a time
 _TOKENS = ("input_ids", "input_mask", "segment_ids")
@@ -135,13 +135,15 @@ def _parse(cache: Cache) -> Any | None:
             return json.load(stream)
     except FileNotFoundError:
         return None
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
 
 
 def _difference(name: str, made: Any, wanted: Any) -> str:
     if name.endswith("_file"):
         return f"{name} has changed"
+    if name == "format":
+        return "other code made it"
     return f"it was made with {name} {made} instead of {wanted}"
 
 
@@ -292,16 +294,39 @@ def _foreign(cache: Cache) -> Features | None:
     names = sorted(filter(re.compile(_PATTERN).match, os.listdir(cache.folder)))
     if not names:
         return None
+    columns = cache.key["max_seq_length"]
     try:
-        features = _read(cache.folder, names, cache.key["max_seq_length"])
+        _check_row(os.path.join(cache.folder, names[0]), columns)
+        features = _read(cache.folder, names, columns)
     except _Unusable as error:
-        cache.say(f"{cache.folder}: ignoring the cache of another program: {error}")
+        cache.say(f"{cache.folder}: the cache of another program does not fit and is replaced: {error}")
         return None
     cache.say(
         f"{cache.folder}: using {len(features)} rows made by another program; no manifest says from which"
         " file or with which flags, so remove them if they do not fit"
     )
     return features
+
+
+def _check_row(path: str, columns: int) -> None:
+    """Look at a file's first record. _Unusable: it lacks a value, or has another number of columns."""
+    import tensorflow as tf
+
+    name = os.path.basename(path)
+    with open(path, "rb") as stream:
+        size = int.from_bytes(stream.read(8), "little")
+        record = stream.read(4 + min(size, os.path.getsize(path)))[4:]  # after the checksum of the length
+    try:
+        row = tf.train.Example.FromString(record).features.feature
+    except Exception:  # google.protobuf's DecodeError, of whichever protobuf TensorFlow has
+        raise _Unusable(f"{name} has no records of tf.train.Example") from None
+    missing = [column for column in _TOKENS + _SINGLES if column not in row]
+    if missing:
+        raise _Unusable(f"the rows of {name} have no {', '.join(missing)}")
+    for column in _TOKENS:
+        held = len(row[column].int64_list.value)
+        if held != columns:
+            raise _Unusable(f"the rows of {name} have {held} columns, max_seq_length is {columns}")
 
 
 def _read(folder: str, names: Sequence[str], columns: int) -> Features:

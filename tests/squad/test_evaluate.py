@@ -14,16 +14,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from squad import evaluate as program
+from squad.answers.predictions import Predictions
 from squad.errors import DataError
 from squad.evaluate import evaluate, headline, normalize
 
 SCRIPT = Path(program.__file__)
 
 
-def document(answers: dict[str, list[str]], version: str = "v2.0") -> dict[str, Any]:
-    """Make a SQuAD document of one paragraph: question id -> reference answers."""
-    qas = [{"id": key, "answers": [{"text": text} for text in texts]} for key, texts in answers.items()]
-    return {"version": version, "data": [{"paragraphs": [{"qas": qas}]}]}
+def document(answers: dict[str, list[str]], first: bool = False) -> dict[str, Any]:
+    """Make a SQuAD document of one paragraph, 2.0 or 1.1 (first): question id -> reference answers."""
+    qas: list[Any] = []
+    for key, texts in answers.items():
+        qas.append({"id": key, "answers": [{"text": text} for text in texts]})
+        if not first:
+            qas[-1]["is_impossible"] = not texts
+    return {"version": "v2.0", "data": [{"paragraphs": [{"qas": qas}]}]}
 
 
 def run(*arguments: object, code: int = 0) -> subprocess.CompletedProcess[str]:
@@ -103,7 +108,7 @@ texts = st.text(alphabet="ab the.É\t_\x01", max_size=8)
 def test_scores_equal_the_rule_stated_slowly(answers: list[str], predicted: str, first: bool) -> None:
     if first and not answers:
         answers = ["x"]
-    result = evaluate(document({"q": answers}, "1.1" if first else "v2.0"), {"q": predicted})
+    result = evaluate(document({"q": answers}, first), {"q": predicted})
     exact, f1 = slow_scores(answers, predicted, first)
     assert headline(result) == (pytest.approx(100 * exact), pytest.approx(100 * f1))
 
@@ -129,13 +134,14 @@ def test_the_best_threshold_is_the_best_of_all(rows: list[Any]) -> None:
 
 
 def test_scores_squad_1_with_the_keys_of_its_own_script() -> None:
-    result = evaluate(document({"a": ["cat", "the dog"], "b": ["one two"]}, "1.1"), {"a": "dog", "b": "two"})
+    data = document({"a": ["cat", "the dog"], "b": ["one two"]}, first=True)
+    result = evaluate(data, {"a": "dog", "b": "two"})
     assert result == {"exact_match": 50.0, "f1": pytest.approx(100 * (1 + 2 / 3) / 2)}
 
 
 def test_prints_squad_1_on_one_line_as_its_own_script_does(tmp_path: Path) -> None:
     dev, predictions = _files(tmp_path, {}, {"a": "dog"})
-    dev.write_text(json.dumps(document({"a": ["dog"]}, "1.1")))
+    dev.write_text(json.dumps(document({"a": ["dog"]}, first=True)))
     assert run(dev, predictions).stdout == '{"exact_match": 100.0, "f1": 100.0}\n'
 
 
@@ -155,6 +161,9 @@ def test_leaves_out_the_group_that_has_no_question() -> None:
             "2 of 3 .*: b, c; 1 predictions are for no .*: z; 1 predictions are not strings: a",
         ),
         (["x"], "not a JSON object"),
+        ({"a": [{"text": "x"}]}, "^this may be nbest_predictions.json"),
+        ({"a": 0.5}, "^this may be null_odds.json"),
+        ({"data": []}, "^this is a SQuAD file"),
     ],
 )
 def test_counts_and_names_predictions_that_do_not_fit(predictions: Any, message: str) -> None:
@@ -167,7 +176,10 @@ def test_counts_and_names_predictions_that_do_not_fit(predictions: Any, message:
     [
         ({}, "1 of 1 questions have no no-answer score: a"),
         ({"a": "1"}, "1 no-answer scores are not numbers: a"),
-        ({"a": float("nan")}, "1 no-answer scores are not numbers: a"),
+        ({"a": float("nan")}, "1 no-answer scores are not numbers: a; the first one is nan"),
+        ({"a": float("inf")}, "1 no-answer scores are not numbers: a"),
+        ({"a": 10**400}, "1 no-answer scores are not numbers: a"),
+        ({"a": True}, "1 no-answer scores are not numbers: a"),
         ({"a": 1, "b": 2}, "1 no-answer scores are for no question of this file: b"),
         (3, "not a JSON object"),
     ],
@@ -183,9 +195,35 @@ def test_a_long_list_of_missing_questions_is_cut() -> None:
         evaluate(document(answers), {})
 
 
-def test_no_answer_scores_do_not_fit_squad_1() -> None:
-    with pytest.raises(DataError, match="leave --na-prob-file out"):
-        evaluate(document({"a": ["x"]}, "1.1"), {"a": "x"}, {"a": 0.0})
+def test_with_no_answer_scores_squad_1_gets_the_figures_of_2() -> None:
+    data = document({"a": ["x"], "b": ["y"]}, first=True)
+    result = evaluate(data, {"a": "x", "b": "y"}, {"a": 0, "b": 3}, 1)
+    assert (result["exact"], result["HasAns_total"], result["best_exact"]) == (50.0, 2, 100.0)
+
+
+@pytest.mark.parametrize("version", ["1.1", "v1.1", "1.3", "v2.0", 1.1, None])
+def test_the_questions_say_which_version_a_file_has(version: Any) -> None:
+    first, second = document({"a": ["x"]}, first=True), document({"a": ["x"], "b": []})
+    first["version"] = second["version"] = version
+    assert "exact_match" in evaluate(first, {"a": "x"})
+    assert evaluate(second, {"a": "x", "b": ""})["NoAns_exact"] == 100.0
+    for question in second["data"][0]["paragraphs"][0]["qas"]:  # only the empty answers say it
+        del question["is_impossible"]
+    assert evaluate(second, {"a": "x", "b": ""})["NoAns_exact"] == 100.0
+
+
+def test_the_best_threshold_counts_answers_that_the_runs_own_threshold_emptied() -> None:
+    data = document({"a": ["x"], "b": []})
+    odds = {"a": 1.0, "b": 4.0}
+    emptied = Predictions()
+    emptied.update({"a": "", "b": ""})
+    alone = evaluate(data, dict(emptied), odds, 0.0)  # as the official script, which knows no more
+    emptied.best = {"a": "x", "b": "y"}
+    result = evaluate(data, emptied, odds, 0.0)
+    assert (alone["best_exact"], result["best_exact"], result["best_exact_thresh"]) == (50.0, 100.0, 1.0)
+    assert {key: alone[key] for key in alone if "best" not in key} == {
+        key: result[key] for key in result if "best" not in key
+    }
 
 
 def _without(key: str) -> Any:
@@ -197,11 +235,12 @@ def _without(key: str) -> Any:
 @pytest.mark.parametrize(
     "data, message",
     [
-        (_without("answers"), r"data\[0\].paragraphs\[0\].qas\[1\]: 'answers' is missing"),
-        (_without("id"), r"data\[0\].paragraphs\[0\].qas\[1\]: 'id' is missing"),
-        ([], "not a SQuAD file"),
-        ({"data": 3}, "not a SQuAD file"),
+        (_without("answers"), r"^data\[0\].paragraphs\[0\].qas\[1\].answers: missing .*\(question b\)$"),
+        (_without("id"), r"^data\[0\].paragraphs\[0\].qas\[1\].id: missing \(the object has answers, "),
+        (3, "3 is not a JSON object"),
+        ({"data": 3}, "data: 3 is not a list"),
         ({"data": []}, "no questions"),
+        ({"a": "x", "b": "y"}, "ids and values, as in predictions.json"),
     ],
 )
 def test_names_the_place_where_the_data_set_is_broken(data: Any, message: str) -> None:
@@ -212,7 +251,7 @@ def test_names_the_place_where_the_data_set_is_broken(data: Any, message: str) -
 def test_refuses_an_id_given_twice() -> None:
     data = document({"a": ["x"]})
     data["data"] = data["data"] * 2
-    with pytest.raises(DataError, match="1 duplicate question ids: a"):
+    with pytest.raises(DataError, match=r"^data\[1\].*: duplicate id a, first used by data\[0\]"):
         evaluate(data, {"a": "x"})
 
 
@@ -228,8 +267,22 @@ def test_a_file_that_cannot_be_read_is_one_line(tmp_path: Path, broken: str | No
     assert stderr.count("\n") == 1
 
 
+def test_files_of_windows_editors_and_numbers_as_ids_are_read(tmp_path: Path) -> None:
+    files = _files(tmp_path, {"a": ["x"], "b": []}, {"43958": "x", "b": ""})
+    text = files[0].read_text().replace('"a"', "43958")
+    files[0].write_text(text, encoding="utf-8-sig")
+    files[1].write_text(files[1].read_text(), encoding="utf-8-sig")
+    assert json.loads(run(*files).stdout)["exact"] == 100.0
+
+
+def test_a_folder_for_the_figures_and_a_threshold_of_nan_are_one_line(tmp_path: Path) -> None:
+    files = _files(tmp_path, {"a": ["x"]}, {"a": "x"})
+    assert run(*files, "-o", tmp_path, code=2).stderr == f"evaluate: {tmp_path}: Is a directory\n"
+    assert "nan is not a number" in run(*files, "-t", "nan", code=2).stderr
+
+
 def test_missing_predictions_are_one_line_and_an_exit_code(tmp_path: Path) -> None:
     files = _files(tmp_path, {"a": ["x"], "b": []}, {"a": "x"})
     done = run(*files, code=2)
-    assert done.stderr == "evaluate: 1 of 2 questions have no prediction: b\n"
+    assert done.stderr == f"evaluate: {files[1]}: 1 of 2 questions have no prediction: b\n"
     assert done.stdout == ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,13 +30,24 @@ def test_every_column_equals_the_reference(name: str, minilm: Path, request: pyt
         shared = request.getfixturevalue("shared")
         folder, questions = shared / "golden", shared / "data" / "squad2"
     golden = np.load(str(folder / f"features_{name}.npz"))
-    # The reference leaves questions with a bad answer out; odd.json has three.
-    examples = read_squad(str(questions / f"{data}.json"), training, True, skip_bad_answers=True)
+    examples = read_squad(str(questions / f"{data}.json"), training, True)
     features = build_features(examples, Tokenizer(str(minilm / "vocab.txt")), length, stride, query, training)
     ids = np.array([example.qas_id for example in examples])[features.example_index]
-    assert np.array_equal(golden["qas_id"], ids)
+    same = known(golden, ids)
+    assert np.array_equal(golden["qas_id"], ids[same])
     for column in sorted(set(golden.files) - {"qas_id"}):
-        assert np.array_equal(golden[column], getattr(features, column)), column
+        assert np.array_equal(golden[column], getattr(features, column)[same]), column
+    left_out = {example.qas_id for example in examples} - set(golden["qas_id"])
+    assert len(left_out) == (3 if name.startswith("odd_1") else 0)
+
+
+def known(golden: Any, ids: np.ndarray) -> np.ndarray:
+    """Mark the rows of questions that the reference has.
+
+    It leaves out three of odd.json, whose answers stand at their offset and hold U+3000 or U+00A0: these are
+    white space to it in the answer and letters in the passage.
+    """
+    return np.isin(ids, golden["qas_id"])
 
 
 @pytest.fixture
@@ -108,17 +120,16 @@ def test_progress_ends_at_the_number_of_rows(tokenizer: Tokenizer) -> None:
     assert seen[-2:] == [len(features), len(features)] == [3, 3]
 
 
-def test_the_program_writes_the_golden_columns(golden: Path, minilm: Path, tmp_path: Path, capsys) -> None:
+def test_the_program_writes_the_golden_columns(golden: Path, minilm: Path, tmp_path: Path) -> None:
     output = tmp_path / "odd.npz"
     command = [str(golden / "odd.json"), "--vocab_file", str(minilm / "vocab.txt")]
     command += ["--output", str(output), "--is_training"]
-    assert main(command) == 2
-    assert "3 answers are not at the given offset" in capsys.readouterr().err
-    assert main([*command, "--skip_bad_answers"]) == 0
+    assert main(command) == 0
     reference = np.load(str(golden / "features_odd_1_384_128_64.npz"))
     written = np.load(str(output))
     assert sorted(written.files) == sorted(reference.files)
-    assert all(np.array_equal(written[name], reference[name]) for name in reference.files)
+    same = known(reference, written["qas_id"])
+    assert all(np.array_equal(written[name][same], reference[name]) for name in reference.files)
     assert all(written[name].dtype == reference[name].dtype for name in reference.files)
 
 

@@ -136,7 +136,9 @@ def test_a_cache_of_the_seed_with_rows_of_another_length_is_not_used(room: Room)
     seed_cache(room.folder, features(6), 1)
     room.key["max_seq_length"] = L + 1
     room.load()
-    assert room.built == 1 and "ignoring the cache of another program" in room.said[0]
+    assert room.built == 1
+    assert "does not fit and is replaced: the rows of train.tf_record" in room.said[0]
+    assert f"have {L} columns, max_seq_length is {L + 1}" in room.said[0]
 
 
 def test_without_use_tfrecord_every_run_builds_and_its_ranks_share(room: Room) -> None:

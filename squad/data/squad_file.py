@@ -1,0 +1,130 @@
+"""Open and parse the JSON files that a user gives: questions, predictions, no-answer scores.
+
+Standard library only, and every problem is a `DataError` of one line: file, place, what is there, what to do.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from typing import Any, BinaryIO, List, cast
+
+from squad.data import file_kinds
+from squad.errors import DataError
+
+_LARGEST = 4 << 30  # bytes of an unpacked file
+
+
+class JsonLines(List[Any]):
+    """The values of a file of JSON lines; `numbers` are their lines, from 1."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.numbers: list[int] = []
+
+
+def load_json(path: str) -> Any:
+    """Parse a JSON file (UTF-8, with or without byte order mark, may be gzipped) or a file of JSON lines.
+
+    Raises:
+        DataError: it cannot be read, is another kind of file, or is invalid at a line and column.
+    """
+    raw = _content(path)
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 at byte {error.start}; save it as UTF-8") from None
+    del raw
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        if error.msg == "Extra data":
+            return _lines(path, text)
+        raise _invalid(path, text, error) from None
+    except RecursionError:
+        raise DataError(f"{path}: JSON is nested too deeply; give a SQuAD file") from None
+    except ValueError as error:  # a number of thousands of digits
+        raise DataError(f"{path}: invalid JSON: {error}; correct it") from None
+
+
+def problem(path: str) -> str | None:
+    """Describe, from its first bytes alone, why a file cannot be JSON; None if it may be."""
+    try:
+        with _opened(path) as stream:
+            found = file_kinds.name(stream.read(file_kinds.HEAD))
+    except DataError as error:
+        return str(error)[len(path) + 2 :]
+    return "; ".join(found) if found else None
+
+
+def _opened(path: str) -> BinaryIO:
+    """Open a regular file; a FIFO would wait for ever."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
+    mode = os.fstat(handle).st_mode
+    if stat.S_ISREG(mode):
+        return cast(BinaryIO, open(handle, "rb"))
+    os.close(handle)
+    if stat.S_ISDIR(mode):
+        raise DataError(f"{path}: a folder; give the file in it")
+    raise DataError(f"{path}: not a regular file; write its content to a file")
+
+
+def _content(path: str) -> bytes:
+    """Read a file, unpacked. DataError: it cannot be read, or is no JSON by its first bytes."""
+    try:
+        with _opened(path) as stream:
+            raw = stream.read()
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror or error}") from None
+    if raw.startswith(file_kinds.GZIP):
+        raw = _unpacked(path, raw)
+    found = file_kinds.name(raw[: file_kinds.HEAD])
+    if found:
+        what, advice = found
+        raise DataError(f"{path}: {what}, not JSON; {advice}")
+    return raw
+
+
+def _unpacked(path: str, raw: bytes) -> bytes:
+    import gzip
+    import io
+    import zlib
+
+    try:
+        content = gzip.GzipFile(fileobj=io.BytesIO(raw)).read(_LARGEST + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path}: a gzip file that cannot be unpacked: {error}; download it again") from None
+    if len(content) > _LARGEST:
+        raise DataError(f"{path}: a gzip file of more than {_LARGEST >> 30} GiB unpacked; give a SQuAD file")
+    return content
+
+
+def _invalid(path: str, text: str, error: json.JSONDecodeError) -> DataError:
+    """Say where the JSON is broken, and whether the file ends there."""
+    place = f"{path}:{error.lineno}:{error.colno}: invalid JSON: {error.msg}"
+    if error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated string"):
+        return DataError(f"{place}: the file ends too early; download it again")
+    if error.pos == 0 or text[error.pos : error.pos + 1] == "'":
+        return DataError(f"{place}: {text[error.pos : error.pos + 20]!r}; give a SQuAD file")
+    return DataError(f"{place}; correct it or download it again")
+
+
+def _lines(path: str, text: str) -> JsonLines:
+    """Parse JSON lines (jsonlines.org), as Dataset.to_json of Hugging Face's datasets writes them."""
+    values = JsonLines()
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            values.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            place = f"{path}:{number}:{error.colno}: invalid JSON: {error.msg}"
+            raise DataError(f"{place}; give one JSON document, or one object a line") from None
+        except (RecursionError, ValueError) as error:
+            raise DataError(f"{path}:{number}: invalid JSON: {error}; correct it") from None
+        values.numbers.append(number)
+    return values
