@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from launcher.errors import UsageError
 from launcher.plan.cpu_binding import Topology, cores_for, parse_cores, read_nodes, read_topology
+from launcher.plan.cpu_quota import cpu_quota
 from rank_table.ranges import spell
 from tests.launching import launch
 from tests.rank_table.conftest import FakeHost
@@ -76,6 +77,70 @@ def test_every_rank_gets_cores_that_are_allowed_and_no_two_share_while_there_are
         assert sorted(given_out) == sorted(allowed)
         sizes = {len(cores) for cores in bound.values()}
         assert max(sizes) - min(sizes) <= 1
+
+
+def test_a_rank_gets_no_more_cores_than_its_share_of_the_quota_keeps_busy() -> None:
+    limited = Topology(tuple(range(16)), quota=4.0)
+    assert spelled(cores_for("even", {0: 0, 1: 1}, limited)) == {0: "0-1", 1: "8-9"}
+    assert spelled(cores_for("numa", {rank: rank for rank in range(8)}, limited))[7] == "14"
+
+
+TOP = "/kubepods/pod 1"
+V1 = "31 30 0:27 {top} /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct"
+V2 = "31 30 0:27 {top} /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw"
+
+
+def limit(root: Path, group: str, quota: str, period: str = "100000") -> None:
+    """Give a group a quota, in the files of both versions."""
+    for place, files in (
+        ("cpu,cpuacct" + group, {"cpu.cfs_quota_us": quota, "cpu.cfs_period_us": period}),
+        (group.lstrip("/"), {"cpu.max": f"{quota if quota != '-1' else 'max'} {period}"}),
+    ):
+        folder = root / "sys/fs/cgroup" / place
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in files.items():
+            (folder / name).write_text(text + "\n")
+
+
+def process(root: Path, mount: str, top: str, group: str) -> None:
+    """Write what /proc says of the groups of this process."""
+    (root / "proc/self").mkdir(parents=True, exist_ok=True)
+    (root / "proc/self/mountinfo").write_text("22 1 8:1 / / rw - ext4 x rw\n" + mount.format(top=top) + "\n")
+    (root / "proc/self/cgroup").write_text(f"4:memory:/other\n3:cpuacct,cpu:{group}\n0::{group}\n")
+
+
+@pytest.mark.parametrize("mount", [V1, V2])
+@pytest.mark.parametrize(
+    ("quotas", "top", "group", "cpus"),
+    [
+        ({"/a": "150000"}, "/", "/a", 1.5),
+        ({"/a": "400000", "/a/b": "200000", "/a/b/c": "-1"}, "/", "/a/b/c", 2.0),  # the smallest of all above
+        ({"/a": "100000"}, "/", "/other", float("inf")),
+        ({"/a": "-1"}, "/", "/a", float("inf")),
+        ({"": "300000"}, "/kubepods/pod\\0401", TOP, 3.0),  # a container that sees its own group as the root
+        ({"": "300000", "/in": "100000"}, "/kubepods/pod\\0401", TOP + "/in", 1.0),
+        ({"": "250000"}, "/", "/named/as/on/the/host", 2.5),
+        ({"": "250000"}, "/docker/x", "/../y", 2.5),
+        ({"/a": "many"}, "/", "/a", float("inf")),
+        ({"/a": "0"}, "/", "/a", float("inf")),
+    ],
+)
+def test_the_smallest_quota_of_the_groups_limits(
+    tmp_path: Path, mount: str, quotas: dict[str, str], top: str, group: str, cpus: float
+) -> None:
+    for name, quota in quotas.items():
+        limit(tmp_path, name, quota)
+    process(tmp_path, mount, top, group)
+    assert cpu_quota(str(tmp_path)) == cpus
+
+
+def test_a_machine_without_groups_or_with_odd_ones_has_no_quota(tmp_path: Path) -> None:
+    assert cpu_quota(str(tmp_path)) == float("inf")
+    limit(tmp_path, "/a", "100000", period="0")
+    process(tmp_path, V2, "/", "/a")
+    (tmp_path / "proc/self/cgroup").write_bytes(b"\xff\n::\n0::/a\n")
+    (tmp_path / "proc/self/mountinfo").write_bytes(V2.format(top="/").encode() + b"\n\xff - cgroup\n-\n")
+    assert cpu_quota(str(tmp_path)) == float("inf")
 
 
 def test_an_unknown_mode_is_refused() -> None:

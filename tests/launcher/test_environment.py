@@ -256,6 +256,50 @@ def test_a_missing_or_failing_script_is_an_error_that_names_it(tmp_path: Path) -
         ascend_env.load("bad.sh", {"PATH": "/bin"}, str(tmp_path))
 
 
+@pytest.mark.parametrize(
+    ("text", "sets", "ending"),
+    [
+        ("export A=1\n[ -d /nowhere ] && export B=2\n", {"A": "1"}, "sets A; it ended with 1: no message"),
+        ("echo loud\nexport A=1\ntest -z x\n", {"A": "1"}, "it ended with 1: loud"),
+        ("export A=1\necho no driver >&2\nreturn 2\n", {"A": "1"}, "it ended with 2: no driver"),
+        ("export PATH=/nowhere A=1\n", {"A": "1", "PATH": "/nowhere"}, "sets A, PATH"),
+        ("set -eu\nexport A=$#\n", {"A": "0"}, "sets A"),
+        ("set -a\nA=1\n", {"A": "1"}, "sets A"),
+        ("exec >/dev/null\nA() { :; }\nexport A=1\n", {"A": "1"}, "sets A"),
+    ],
+)
+def test_a_script_is_judged_by_what_it_sets(
+    tmp_path: Path, text: str, sets: dict[str, str], ending: str
+) -> None:
+    (tmp_path / "set_env.sh").write_text(text)
+    before = {"PATH": "/usr/bin:/bin"}
+    after, note = ascend_env.load("set_env.sh", before, str(tmp_path))
+    assert after == {**before, **sets} and note.endswith(ending)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("export A=1\necho no >&2\nexit 3\n", "exit code 3: no"),
+        ("export A=1\nif true; then\n", "syntax error"),
+        ("set -e\nexport A=1\nls /nowhere/at/all\nexport B=2\n", "nowhere/at/all"),
+        ("set -u\nexport A=$NOT_SET\n", "NOT_SET"),
+        ("false\n", "exit code 1: no message; it sets nothing"),
+    ],
+)
+def test_a_script_that_gives_up_is_refused(tmp_path: Path, text: str, reason: str) -> None:
+    (tmp_path / "set_env.sh").write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        ascend_env.load("set_env.sh", {"PATH": "/usr/bin:/bin"}, str(tmp_path))
+    assert reason in str(caught.value) and "ascend_env: " in str(caught.value)
+
+
+def test_a_script_whose_variables_are_set_already_is_taken(tmp_path: Path) -> None:
+    (tmp_path / "set_env.sh").write_text("export ASCEND_HOME_PATH=/opt/cann\nfalse\n")
+    before = {"PATH": "/usr/bin:/bin", "ASCEND_HOME_PATH": "/opt/cann"}
+    assert ascend_env.load("set_env.sh", before, str(tmp_path))[0] == before
+
+
 def test_a_script_that_does_not_end_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ascend_env, "TIMEOUT", 0.3)
     (tmp_path / "slow.sh").write_text("exec sleep 60\n")

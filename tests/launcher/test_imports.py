@@ -40,7 +40,8 @@ def test_a_room_imports_only_what_it_may(room: str) -> None:
 
 # The floors of launcher/, the ground first: a package imports what stands before it, and nothing after it.
 FLOORS = (
-    "errors", "text", "masking", "output", "typed_json", "foreign", "lines", "heartbeat", "run_dir", "worker", "config", "hccl", "profiles", "plan",
+    "errors", "text", "masking", "output", "typed_json", "foreign", "lines",
+    "heartbeat", "run_dir", "worker", "config", "hccl", "profiles", "plan",
     "process", "runs", "locks",
     "diagnosis", "logs", "ui", "checks", "supervision", "engines", "cases", "commands", "cli", "__main__",
 )  # fmt: skip

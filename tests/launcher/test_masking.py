@@ -17,8 +17,8 @@ SECRET = (
 )
 SHOWN = (
     "HCCL_CONNECT_TIMEOUT KEYBOARD MONKEY TOKENIZERS_PARALLELISM max_query_length PATH AUTHOR "
-    "GIT_AUTHOR_NAME KEEP_CHECKPOINT_MAX PWD OLDPWD max_tokens pad_token_id num_key_value_heads SSH_AUTH_SOCK "
-    "KeyError PASSED COMPASS XAUTHORITY PATTERN skip_preflight tokenizer TASK_QUEUE_ENABLE vocab_file bypass"
+    "GIT_AUTHOR_NAME KEEP_CHECKPOINT_MAX PWD OLDPWD max_tokens pad_token_id num_key_value_heads "
+    "SSH_AUTH_SOCK KeyError PASSED COMPASS XAUTHORITY PATTERN skip_preflight tokenizer vocab_file bypass"
 )
 
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from launcher.config.job import JobConfig
-from launcher.errors import NotExecutableError, NotFoundError
+from launcher.config.job import JobConfig, Provenance
+from launcher.errors import ConfigError, NotExecutableError, NotFoundError
 from launcher.plan import dry_run
-from launcher.plan.build import LaunchContext, build_plan
+from launcher.plan.build import LaunchContext, build_plan, missing_program
 from launcher.plan.model import Plan
 from launcher.plan.placement import Placement
 from rank_table.inventory import virtual_cpu
@@ -25,6 +25,7 @@ def plan(
     devices: tuple[int, ...] = (4, 6),
     command: Any = ("sh", "-c", "true"),
     bound: Any = None,
+    quota: float = float("inf"),
     **keys: Any,
 ) -> Plan:
     hosts = virtual_cpu(devices, "10.0.0.9").hosts
@@ -38,6 +39,7 @@ def plan(
         environ=OUTER,
         cores=(0, 1, 2, 3),
         bound=bound or {},
+        quota=quota,
     )
     return build_plan(JobConfig(**keys), command, launch)
 
@@ -81,6 +83,85 @@ def test_one_device_gets_the_very_variables_of_eight() -> None:
 
 def test_the_users_environment_wins() -> None:
     assert plan(env={"OMP_NUM_THREADS": "1", "X": "y"}).ranks[0].env["OMP_NUM_THREADS"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("written", "given"),
+    [
+        ("/x:$PATH", "/x:/usr/bin:/bin"),
+        ("${HOME}/a", "/root/a"),
+        ("/log/$RANK_ID", "/log/1"),  # the rank's own, not the shell's
+        ("$FIRST.$FIRST", "1.1"),
+        ("$$HOME", "$HOME"),
+        ("${NOPE:-}:${NOPE:-a b}:${HOME:-c}", ":a b:/root"),
+        ("$POD_NAME", "x"),
+        ("a$ $5 5%", "a$ $5 5%"),
+    ],
+)
+def test_a_variable_of_the_job_may_refer_to_others(written: str, given: str) -> None:
+    assert plan(env={"FIRST": "1", "X": written}).ranks[1].env["X"] == given
+    assert plan(env={"PATH": "/x:$PATH"}).ranks[0].env["PATH"] == "/x:/usr/bin:/bin"
+
+
+@pytest.mark.parametrize(
+    ("written", "words"),
+    [
+        ("$NOPE", ["env.X: $NOPE is not set", "${NOPE:-}"]),
+        ("$LATER", ["$LATER is not set"]),
+        ("$(hostname)", ["needs a shell"]),
+        ("${PATH:+:$PATH}", ["needs a shell"]),
+    ],
+)
+def test_a_reference_to_nothing_is_refused(written: str, words: list[str]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        plan(env={"X": written, "LATER": "1"})
+    assert all(word in str(caught.value) for word in words), str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("program", "advice"),
+    [
+        ("python train.py --x 1", '[python, train.py, --x, "1"]'),
+        ("bash run.sh", "[bash, run.sh]"),
+        ("torchrun --nproc_per_node 8 train.py", '[torchrun, --nproc_per_node, "8", train.py]'),
+        ("train.py --x 'a b'", '[python, train.py, --x, "a b"]'),
+        ("squad.run_squad --do_train", "[python, -m, squad.run_squad, --do_train]"),
+        ("run.sh", "[run.sh]"),
+        ("./train", "[./train]"),
+        ("echo 'open", """[echo, "'open"]"""),
+    ],
+)
+def test_a_command_as_one_text_is_refused_with_the_list_to_write(program: str, advice: str) -> None:
+    with pytest.raises(ConfigError, match="write it as a list") as caught:
+        missing_program(JobConfig(program=program), (), Provenance("job.yaml", {"program": 3}))
+    assert str(caught.value).startswith("job.yaml:3: program: ") and str(caught.value).endswith(advice)
+
+
+def test_a_module_a_script_and_a_list_are_programs(tmp_path: Path) -> None:
+    (tmp_path / "my train.py").write_text("")
+    for program in ("json.tool", "train", "train.py", str(tmp_path / "my train.py"), ["echo", "a b"]):
+        missing_program(JobConfig(program=program), (), Provenance())
+    for empty in ("", "  ", [], [" "]):
+        with pytest.raises(ConfigError, match="missing"):
+            missing_program(JobConfig(program=empty), (), Provenance())
+
+
+def test_a_quota_of_cpu_time_counts_as_cores_do() -> None:
+    def threads(quota: float, **more: Any) -> list[str]:
+        return [rank.env["OMP_NUM_THREADS"] for rank in plan(quota=quota, **more).ranks]
+
+    assert threads(float("inf")) == ["2", "2"]
+    assert threads(3.5) == ["1", "1"] and threads(0.5) == ["1", "1"] and threads(16.0) == ["2", "2"]
+    assert threads(2.0, bound={0: (0, 1), 1: (2, 3)}) == ["1", "1"]
+
+
+def test_a_dry_run_shows_no_secret() -> None:
+    words = ("sh", "--token", "leak", "--password=leak")
+    planned = plan(command=words, env={"MY_KEY": "leak a, b"})
+    assert planned.ranks[0].env["MY_KEY"] == "leak a, b"
+    text = "\n".join(dry_run.as_lines(planned, OUTER)) + json.dumps(dry_run.as_dict(planned))
+    assert "leak" not in text and "MY_KEY" in text
+    assert Plan.from_json(planned.to_json(masked=True)).ranks[0].env["MY_KEY"] == "***"
 
 
 def test_policy_takes_every_key_of_the_job_that_it_knows() -> None:
