@@ -21,7 +21,7 @@ from bert import model_files, names, text_rules, vocabulary
 from bert.checkpoints import index
 from bert.config import BertConfig
 from bert.errors import CheckpointError
-from bert.model_files import Words
+from bert.model_files import Words, recorded_gelu
 
 FORMATS = ("safetensors", "saved_model")
 _CONFIGS = ("bert_config.json", "config.json")
@@ -64,13 +64,6 @@ def _parser() -> argparse.ArgumentParser:
         help="default: as recorded in the checkpoint, else as the configuration's hidden_act",
     )
     return parser
-
-
-def recorded_gelu(facts: Mapping[str, Any]) -> str:
-    """Return the form of gelu that a run of this program was trained with; "" if that is not recorded."""
-    settings = facts.get("config")
-    found = settings.get("gelu") if isinstance(settings, dict) else None
-    return found if found in ("exact", "tanh") else ""
 
 
 def find_config(checkpoint: str, given: str, facts: Mapping[str, Any]) -> BertConfig:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from typing import Any
+from typing import Any, Mapping
 
 from bert import text_rules
 from bert.config import BertConfig
@@ -37,3 +37,10 @@ def hf_config(config: BertConfig) -> dict[str, Any]:
         pad_token_id=0, torch_dtype="float32",
     )  # fmt: skip
     return values
+
+
+def recorded_gelu(facts: Mapping[str, Any]) -> str:
+    """Return the form of gelu that a run of this program was trained with; "" if that is not recorded."""
+    settings = facts.get("config")
+    found = settings.get("gelu") if isinstance(settings, dict) else None
+    return found if found in ("exact", "tanh") else ""

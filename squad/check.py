@@ -6,55 +6,50 @@ exits with 0 if there are no findings, else with 2; npu-launch runs it before it
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import sys
-from typing import Any, Callable, Iterator, Mapping, Sequence
+from typing import Callable, Iterator, Mapping, Sequence
 
-from bert import names
+from bert import files
 from bert.backend.npu_options import NpuOptions
 from bert.checkpoints import absent, index
-from bert.config import BertConfig
 from bert.train_config import HIGHEST_SCALE
+from squad import model_files
+from squad.data import squad_file
 from squad.flags import Finding, Parsed, SquadFlags, fields, parse, resolve_paths
+from squad.model_files import Report, with_model_files
 
 
 def check(argv: Sequence[str], environ: Mapping[str, str]) -> Parsed:
-    """Parse and check a command line; in the returned flags every path is absolute and filled in."""
-    flags, findings, notes = parse(argv)
-    flags = with_model_files(resolve_paths(flags, environ))
-    if not findings:
+    """Parse and check a command line; in the returned flags paths are absolute and nothing is left open."""
+    typed, findings, notes = parse(argv)
+    given = resolve_paths(typed, environ)
+    flags = with_model_files(given)
+    other = model_files.other_model(flags)
+    if not findings and other:
+        findings.append(("bert_config_file", other))
+    elif not findings:
         for rule in (_tasks, _required, _files, _ranges):
             findings.extend(rule(flags))
+        findings.extend(_checkpoint(flags, typed.init_checkpoint))
     if not findings:
-        findings.extend(_model(flags))
+        report = Report()
+        flags = model_files.settle(flags, given, report)
+        findings, notes = report.findings, [*notes, *report.notes]
     launched = environ.get("NPU_LAUNCH_RANK_DIR") or environ.get("NPU_LAUNCH_CHECK")
     if not flags.output_dir and not launched:
         findings.append(("output_dir", "missing; give the folder for checkpoints and predictions"))
     return Parsed(flags, findings, notes)
 
 
-def with_model_files(flags: SquadFlags) -> SquadFlags:
-    """Take configuration and vocabulary from the init_checkpoint's folder unless they are given."""
-    folder = flags.init_checkpoint
-    folder = folder if os.path.isdir(folder) else os.path.dirname(folder)
-    changes: dict[str, Any] = {}
-    for flag, candidates in (
-        ("bert_config_file", ("bert_config.json", "config.json")),
-        ("vocab_file", ("vocab.txt",)),
-    ):
-        found = [p for p in (os.path.join(folder, name) for name in candidates) if os.path.isfile(p)]
-        if folder and found and not getattr(flags, flag):
-            changes[flag] = found[0]
-    return dataclasses.replace(flags, **changes)
-
-
 def _tasks(flags: SquadFlags) -> Iterator[Finding]:
     if not (flags.do_train or flags.do_predict):
         yield "do_train", "nothing to do; give do_train=True, do_predict=True or both"
     if flags.do_predict and not flags.do_train and not flags.init_checkpoint:
-        yield "init_checkpoint", "missing; give the fine-tuned checkpoint to predict with"
+        own = index.find(flags.output_dir) if os.path.isdir(flags.output_dir) else None
+        there = f", such as the newest in output_dir: {flags.output_dir}" if own else ""
+        yield "init_checkpoint", f"missing; give the fine-tuned checkpoint to predict with{there}"
     if flags.use_tfrecord and flags.do_train and not flags.input_files_dir:
         yield "use_tfrecord", "no cache to reuse; give its folder as input_files_dir"
 
@@ -64,7 +59,8 @@ def _required(flags: SquadFlags) -> Iterator[Finding]:
     needed += [("train_file", flags.do_train), ("predict_file", flags.do_predict)]
     for name, wanted in needed:
         if wanted and not getattr(flags, name):
-            yield name, f"missing; give {fields()[name].metadata['help']}"
+            there = model_files.missing(name, flags) if name in ("vocab_file", "bert_config_file") else ""
+            yield name, f"missing; give {fields()[name].metadata['help']}{there}"
 
 
 def _files(flags: SquadFlags) -> Iterator[Finding]:
@@ -72,13 +68,20 @@ def _files(flags: SquadFlags) -> Iterator[Finding]:
     for name, field in fields().items():
         value = getattr(flags, name)
         if field.metadata["path"] == "in" and value and wanted.get(name, True):
-            if not os.path.isfile(value):
+            if not os.path.exists(value):
                 yield name, f"{value}: no such file"
             elif not os.access(value, os.R_OK):
                 yield name, f"{value}: not readable by this user"
+            elif files.irregular(value):
+                yield name, f"{value}: {files.irregular(value)}"
+            elif name in wanted and squad_file.problem(value):
+                yield name, f"{value}: {squad_file.problem(value)}"
+
+
+def _checkpoint(flags: SquadFlags, typed: str) -> Iterator[Finding]:
     path = flags.init_checkpoint
     if path and index.find(path) is None:
-        yield "init_checkpoint", f"{path}: {absent.explain(path)}"
+        yield "init_checkpoint", f"{path}: {absent.explain(path, typed)}"
 
 
 _AT_LEAST_ONE = (
@@ -114,38 +117,6 @@ def _loss_scale(flags: SquadFlags) -> Iterator[Finding]:
         yield "npu_bert_loss_scale", f"{scale} is not a loss scale; give {allowed}"
     if not 1 <= first <= HIGHEST_SCALE:
         yield "init_loss_scale_value", f"{first} is not a loss scale; give 1 to {HIGHEST_SCALE:g}"
-
-
-def _model(flags: SquadFlags) -> Iterator[Finding]:
-    """Compare vocabulary, configuration and checkpoint with each other."""
-    try:
-        config = BertConfig.from_file(flags.bert_config_file)
-    except (ValueError, KeyError, TypeError) as error:
-        yield "bert_config_file", f"{flags.bert_config_file}: {error}"
-        return
-    with open(flags.vocab_file, "rb") as stream:
-        entries = sum(1 for _ in stream)
-    if entries != config.vocab_size:
-        yield (
-            "vocab_file",
-            f"{flags.vocab_file} has {entries} entries, {flags.bert_config_file} says vocab_size"
-            f" {config.vocab_size}; give files of the same model",
-        )
-    length, positions = flags.max_seq_length, config.max_position_embeddings
-    if length > positions:
-        yield "max_seq_length", f"{length} is more than the model's {positions} positions"
-    if flags.init_checkpoint:
-        yield from _shapes(flags.init_checkpoint, config)
-
-
-def _shapes(path: str, config: BertConfig) -> Iterator[Finding]:
-    try:
-        held = names.to_google(index.describe(path))
-    except (OSError, ValueError) as error:
-        yield "init_checkpoint", f"{path}: {error}"
-        return
-    for problem in names.differences(held, config):
-        yield "init_checkpoint", f"{path}: {problem}"
 
 
 def main(argv: Sequence[str] | None = None, write: Callable[[str], object] = sys.stdout.write) -> int:

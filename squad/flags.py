@@ -29,9 +29,15 @@ class SquadFlags:
     """Every flag of run_squad. Batch sizes are per device; rates are per step."""
 
     # Files. path="in" must exist, path="out" is created.
-    vocab_file: str = _flag("", "WordPiece vocabulary; default: the one in init_checkpoint's folder", "in")
+    vocab_file: str = _flag(
+        "", "vocab.txt or tokenizer.json; default: the one in init_checkpoint's folder", "in"
+    )
     bert_config_file: str = _flag("", "model JSON; default: the one in init_checkpoint's folder", "in")
-    init_checkpoint: str = _flag("", "TensorFlow prefix, or folder or file of safetensors", "checkpoint")
+    init_checkpoint: str = _flag(
+        "",
+        "TensorFlow prefix, folder or file of safetensors, or a run's output_dir: its newest",
+        "checkpoint",
+    )
     output_dir: str = _flag(
         "", "folder for checkpoints and predictions; default under npu-launch: rank 0's folder", "out"
     )
@@ -50,7 +56,15 @@ class SquadFlags:
     skip_bad_answers: bool = _flag(False, "skip training questions whose answer is not at its offset")
 
     # Features.
-    do_lower_case: bool = _flag(True, "lower-case the text (uncased vocabulary)")
+    do_lower_case: Optional[bool] = _flag(
+        None, "lower-case the text (uncased vocabulary); default: as the model's files say, else True"
+    )
+    strip_accents: Optional[bool] = _flag(
+        None, "remove accents; default: as tokenizer_config.json says, else as do_lower_case"
+    )
+    tokenize_chinese_chars: Optional[bool] = _flag(
+        None, "make each Chinese character a word; default: as tokenizer_config.json says, else True"
+    )
     max_seq_length: int = _flag(384, "tokens in a row")
     doc_stride: int = _flag(128, "tokens between the starts of two windows of a passage")
     max_query_length: int = _flag(64, "tokens of a question; longer ones are truncated")
@@ -80,7 +94,7 @@ class SquadFlags:
     dropout_rate: float = _flag(-1.0, "dropout rate in training; -1: as in the model's configuration")
     freeze_embeddings: bool = _flag(False, "do not train the embeddings, which are half of a small model")
     seed: int = _flag(12345, "seed of the data order, the dropout and new weights")
-    gelu: str = _flag("exact", "activation", choices=("exact", "tanh"))
+    gelu: str = _flag("", "form of gelu; default: as the model's hidden_act says", choices=("exact", "tanh"))
     gradient_checkpointing: bool = _flag(False, "recompute activations in the backward pass, to save memory")
     amp: Optional[bool] = _flag(None, "mixed precision; default: on for NPU, off for CPU")
     precision_mode: str = _flag("", "NPU: CANN's precision_mode; overrides --amp")
@@ -133,6 +147,11 @@ class SquadFlags:
         "CPU: how ranks are connected; auto is shm (one host), grpc connects several",
         choices=("auto", "shm", "grpc"),
     )
+
+    @property
+    def text_rules(self) -> Tuple[bool, Optional[bool], bool]:
+        """Whether texts are lower-cased, lose accents (None: with case), have Chinese characters apart."""
+        return self.do_lower_case is not False, self.strip_accents, self.tokenize_chinese_chars is not False
 
     @property
     def clipping(self) -> str:

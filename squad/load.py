@@ -5,6 +5,7 @@ from __future__ import annotations
 from squad.data import feature_cache
 from squad.data.examples import Example, overlap, read_squad
 from squad.data.features import Features, build_features
+from squad.flags import SquadFlags
 from squad.job import Dataset, Job
 from squad.progress import progress_bar
 
@@ -55,6 +56,13 @@ def _build(job: Job, examples: list[Example], training: bool) -> Features:
         return build_features(examples, job.tokenizer, *sizes, training, maps=not training, progress=bar)
 
 
+def _unusual_rules(flags: SquadFlags) -> dict[str, bool]:
+    """Return the rules for texts that are not the usual ones: a cache made by these stays usable."""
+    lower, accents, chinese = flags.text_rules
+    rules = {} if accents in (None, lower) else {"strip_accents": not lower}
+    return rules if chinese else {**rules, "tokenize_chinese_chars": False}
+
+
 def _cached(job: Job, path: str, build: feature_cache.Build) -> Features:
     flags = job.flags
     key = feature_cache.cache_key(
@@ -63,9 +71,10 @@ def _cached(job: Job, path: str, build: feature_cache.Build) -> Features:
         max_seq_length=flags.max_seq_length,
         doc_stride=flags.doc_stride,
         max_query_length=flags.max_query_length,
-        do_lower_case=flags.do_lower_case,
+        do_lower_case=flags.text_rules[0],
         version_2_with_negative=flags.version_2_with_negative,
         skip_bad_answers=flags.skip_bad_answers,
+        **_unusual_rules(flags),
     )
     cache = feature_cache.Cache(
         folder=flags.input_files_dir,

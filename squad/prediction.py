@@ -98,7 +98,9 @@ def _answer(job: Job, data: Dataset, ranks: int) -> nbest.Answers:
         flags.version_2_with_negative,
         flags.null_score_diff_threshold,
     )
-    texts = AnswerText(job.tokenizer.vocab, flags.do_lower_case, print if flags.verbose_logging else None)
+    lower, accents, chinese = flags.text_rules
+    log = print if flags.verbose_logging else None
+    texts = AnswerText(job.tokenizer.vocab, lower, log, accents, chinese)
     result = nbest.find_answers(data.examples, data.features, start, end, texts, options)
     paths = nbest.write_files(job.output_dir, result, flags.version_2_with_negative)
     heartbeat.artifact({"kind": "predictions", "files": paths})

@@ -60,7 +60,7 @@ def run(flags: SquadFlags, cluster: Cluster) -> None:
         DataError: something in the user's files is wrong.
         TrainerError: a checkpoint does not fit, or training has diverged.
     """
-    job = Job(flags, cluster, Tokenizer(flags.vocab_file, flags.do_lower_case))
+    job = Job(flags, cluster, Tokenizer(flags.vocab_file, *flags.text_rules))
     heartbeat.beat("features")
     train_set = load(job, flags.train_file, training=True) if flags.do_train else None
     dev_set = load(job, flags.predict_file, training=False) if flags.do_predict else None
@@ -72,6 +72,7 @@ def run(flags: SquadFlags, cluster: Cluster) -> None:
     from squad import prediction, training  # imports TensorFlow
 
     model = BertConfig.from_file(flags.bert_config_file).with_dropout(flags.dropout_rate)
+    model = model.with_gelu(flags.gelu or model.gelu)
     options = NpuOptions.from_flags(flags)
     amp = bool(flags.mixed_precision)
     backend = backends.create(cluster, device, options, amp, flags.collective)
@@ -79,10 +80,19 @@ def run(flags: SquadFlags, cluster: Cluster) -> None:
         checkpoint = flags.init_checkpoint
         if train_set is not None:
             checkpoint = training.train(job, model, train_set, backend)
+        else:
+            _compare_checkpoints(backend.all_gather(os.path.basename(checkpoint)))
         if dev_set is not None:
             prediction.predict(job, model, dev_set, checkpoint, backend)
     finally:
         backend.close()
+
+
+def _compare_checkpoints(names: Sequence[str]) -> None:
+    """Refuse to predict if ranks found different checkpoints in a folder to which a run still saves."""
+    if len(set(names)) > 1:
+        found = ", ".join(sorted(set(names)))
+        raise CheckpointError(f"--init_checkpoint: the ranks found {found}; give the prefix of one of them")
 
 
 if __name__ == "__main__":

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Iterator
+import os
+from typing import TYPE_CHECKING, Any, Iterator
 
-from bert import trainer
+from bert import model_files, trainer, vocabulary
 from bert.backend.base import Backend
 from bert.backend.npu_options import NpuOptions
+from bert.checkpoints import resume
+from bert.checkpoints.store import sha256
 from bert.config import BertConfig
+from bert.model_files import Words
+from bert.text_rules import TextRules
 from bert.train_config import TrainConfig
 from squad.data import batching
 from squad.data.data_order import DataOrder
@@ -49,10 +54,40 @@ def train(job: Job, model: BertConfig, data: Dataset, backend: Backend) -> str:
         )  # fmt: skip
 
     result = trainer.train(
-        model, config, batches, backend, job.output_dir, flags.init_checkpoint, job.cluster.rank_dir
-    )
+        model, config, batches, backend, job.output_dir, flags.init_checkpoint, job.cluster.rank_dir,
+        origin(job, model) if backend.rank == 0 else resume.NO_ORIGIN,
+    )  # fmt: skip
     job.say(f"trained {result.step} steps, loss {result.loss:.4f}; checkpoint {result.checkpoint}")
     return result.checkpoint
+
+
+def origin(job: Job, model: BertConfig) -> resume.Origin:
+    """Collect what the rows are made of, and the files that predicting from the output folder needs."""
+    flags = job.flags
+    words = vocabulary.read(flags.vocab_file)
+    rules = TextRules(*flags.text_rules)
+    data: dict[str, Any] = {
+        "train_file": {"name": os.path.basename(flags.train_file), "sha256": sha256(flags.train_file)},
+        "vocabulary": {"name": os.path.basename(flags.vocab_file), "sha256": words.sha256},
+        "do_lower_case": rules.do_lower_case,
+        "strip_accents": rules.do_lower_case if rules.strip_accents is None else rules.strip_accents,
+        "tokenize_chinese_chars": rules.tokenize_chinese_chars,
+        "max_seq_length": flags.max_seq_length,
+        "doc_stride": flags.doc_stride,
+        "max_query_length": flags.max_query_length,
+        "version_2_with_negative": flags.version_2_with_negative,
+        "skip_bad_answers": flags.skip_bad_answers,
+        "batching": flags.batching,
+    }
+    texts = model_files.texts(model, Words(words, rules))
+    sources = (flags.vocab_file, flags.bert_config_file, flags.init_checkpoint)
+    folder = os.path.realpath(job.output_dir)
+    if folder in (os.path.realpath(os.path.dirname(source)) for source in sources):
+        # The model's own files, which may say more than is written here, stay as they are.
+        texts = {
+            name: text for name, text in texts.items() if not os.path.lexists(os.path.join(folder, name))
+        }
+    return resume.Origin(data, texts)
 
 
 def rows_per_step(flags: SquadFlags, ranks: int) -> int:
@@ -88,7 +123,7 @@ def train_config(flags: SquadFlags, order: DataOrder, device: str) -> TrainConfi
         npu_bert_loss_scale=loss_scale(flags, device),
         init_loss_scale_value=flags.init_loss_scale_value,
         dropout=not flags.npu_bert_debug,
-        gelu=flags.gelu,
+        gelu=flags.gelu or "exact",
         gradient_checkpointing=flags.gradient_checkpointing,
         freeze_embeddings=flags.freeze_embeddings,
         amp=flags.mixed_precision,

@@ -17,10 +17,17 @@ Log = Callable[[str], None]
 class AnswerText:
     """The text of token spans. Each word is normalised once, as the spans of a passage share words."""
 
-    def __init__(self, vocab: Mapping[str, int], do_lower_case: bool = True, log: Log | None = None) -> None:
+    def __init__(
+        self,
+        vocab: Mapping[str, int],
+        do_lower_case: bool = True,
+        log: Log | None = None,
+        strip_accents: bool | None = None,
+        tokenize_chinese_chars: bool = True,
+    ) -> None:
         self._tokens = {index: token for token, index in vocab.items()}
         self._log = log
-        self._normalised = _Normalised(do_lower_case)
+        self._normalised = _Normalised(do_lower_case, strip_accents, tokenize_chinese_chars)
 
     def text(self, token_ids: Sequence[int], words: Sequence[str]) -> str:
         """Return the part of `words` that the tokens represent, as written in the passage."""
@@ -36,12 +43,12 @@ class AnswerText:
 class _Normalised(Dict[str, str]):
     """The basic tokens of each word. White space always ends a token, so words can be taken one by one."""
 
-    def __init__(self, do_lower_case: bool) -> None:
+    def __init__(self, do_lower_case: bool, strip_accents: bool | None, chinese: bool) -> None:
         super().__init__()
-        self._do_lower_case = do_lower_case
+        self._rules = (do_lower_case, strip_accents, chinese)  # of basic_tokens
 
     def __missing__(self, word: str) -> str:
-        value = self[word] = " ".join(basic_tokens(word, self._do_lower_case))
+        value = self[word] = " ".join(basic_tokens(word, *self._rules))
         return value
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from tokenizers import Tokenizer as RustTokenizer
 from tokenizers import models, pre_tokenizers
 
+from bert import vocabulary
 from squad.data.ragged import Numbering, Ragged
 from squad.errors import DataError
 
@@ -31,11 +32,21 @@ _CJK = (
 
 
 class Tokenizer:
-    """A tokenizer with a WordPiece vocabulary file. DataError: unreadable, or [UNK], [CLS], [SEP] missing."""
+    """A tokenizer with a WordPiece vocabulary file. DataError: unreadable, or [UNK], [CLS], [SEP] missing.
 
-    def __init__(self, vocab_file: str, do_lower_case: bool = True) -> None:
+    strip_accents and tokenize_chinese_chars have the meaning that transformers' BertTokenizer gives them.
+    """
+
+    def __init__(
+        self,
+        vocab_file: str,
+        do_lower_case: bool = True,
+        strip_accents: bool | None = None,
+        tokenize_chinese_chars: bool = True,
+    ) -> None:
         self.vocab_file = vocab_file
         self.do_lower_case = do_lower_case
+        self.rules = (do_lower_case, strip_accents, tokenize_chinese_chars)  # of basic_tokens
         self.vocab = load_vocab(vocab_file)
         self.unk_id, self.cls_id, self.sep_id = (self.vocab[t] for t in ("[UNK]", "[CLS]", "[SEP]"))
         self._tokens = {index: token for token, index in self.vocab.items()}
@@ -47,7 +58,7 @@ class Tokenizer:
 
     def encode_words(self, words: Sequence[str]) -> Ragged:
         """Tokenise each word: one list of token ids (int32) per word."""
-        parts = [basic_tokens(word, self.do_lower_case) for word in words]
+        parts = [basic_tokens(word, *self.rules) for word in words]
         distinct: Numbering[str] = Numbering()
         numbered = distinct.number(parts, list(map(len, parts)))
         return self._look_up(list(distinct)).take(numbered)
@@ -72,34 +83,42 @@ class Tokenizer:
 
 
 def load_vocab(path: str) -> dict[str, int]:
-    """Read a vocabulary: one token per line; its id is the line's number from 0."""
+    """Read a vocabulary as bert.vocabulary does: one token per line; its id is the line's number from 0."""
     try:
-        with open(path, encoding="utf-8", newline="\n") as stream:
-            vocab = {line.strip(): index for index, line in enumerate(stream)}
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror or error}") from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 at byte {error.start}; give a vocab.txt") from None
-    missing = [token for token in ("[UNK]", "[CLS]", "[SEP]") if token not in vocab]
-    if missing:
-        raise DataError(f"{path}: {', '.join(missing)} missing; give the model's vocab.txt")
-    return vocab
+        return vocabulary.read(path).ids
+    except ValueError as error:
+        raise DataError(f"{path}: {error}") from None
 
 
-def basic_tokens(text: str, do_lower_case: bool = True) -> list[str]:
-    """Split a text into words and punctuation marks, as google-research/bert does before WordPiece."""
+def basic_tokens(
+    text: str,
+    do_lower_case: bool = True,
+    strip_accents: bool | None = None,
+    tokenize_chinese_chars: bool = True,
+) -> list[str]:
+    """Split a text into words and punctuation marks, as google-research/bert does before WordPiece.
+
+    strip_accents: None means as do_lower_case.
+    """
     if text.isascii() and text.isprintable():  # as most words are
         return _PLAIN.findall(text.lower() if do_lower_case else text)
     tokens: list[str] = []
-    for word in text.translate(_CLEAN).split():
+    strip = do_lower_case if strip_accents is None else strip_accents
+    for word in text.translate(_CLEAN if tokenize_chinese_chars else _CLEAN_ALONE).split():
         if do_lower_case:
-            word = unicodedata.normalize("NFD", word.lower()).translate(_UNACCENTED)
+            word = word.lower()
+        if strip:
+            word = unicodedata.normalize("NFD", word).translate(_UNACCENTED)
         tokens.extend(word.translate(_PUNCTUATED).split())
     return tokens
 
 
 class _Clean(Dict[int, str]):
     """The replacement of each character: nothing, a space, a CJK character between spaces, or itself."""
+
+    def __init__(self, spaced: bool) -> None:
+        super().__init__()
+        self._spaced = spaced  # whether CJK characters get their spaces
 
     def __missing__(self, point: int) -> str:
         char = chr(point)
@@ -111,7 +130,8 @@ class _Clean(Dict[int, str]):
         elif category == "Cs":  # half of a surrogate pair, impossible in Rust's strings and in no vocabulary
             value = _NOT_IN_ANY_VOCABULARY
         else:
-            value = f" {char} " if any(low <= point <= high for low, high in _CJK) else char
+            among = self._spaced and any(low <= point <= high for low, high in _CJK)
+            value = f" {char} " if among else char
         self[point] = value
         return value
 
@@ -137,4 +157,5 @@ class _Punctuated(Dict[int, str]):
         return value
 
 
-_CLEAN, _UNACCENTED, _PUNCTUATED = _Clean(), _Unaccented(), _Punctuated()
+_CLEAN, _CLEAN_ALONE = _Clean(spaced=True), _Clean(spaced=False)
+_UNACCENTED, _PUNCTUATED = _Unaccented(), _Punctuated()

@@ -76,9 +76,10 @@ def test_a_file_that_no_task_reads_may_be_missing(tiny: Path) -> None:
 
 def test_a_vocabulary_of_another_model_is_found(tiny: Path, tmp_path: Path) -> None:
     vocab = tmp_path / "vocab.txt"
-    vocab.write_text("[PAD]\n")
+    vocab.write_text((tiny / "vocab.txt").read_text() + "more\n")
     (found,) = findings(flags(tiny, do_train=True, vocab_file=vocab))
-    assert found.startswith(f"vocab_file: {vocab} has 1 entries, ")
+    entries = len(vocab.read_text().splitlines())
+    assert found.startswith(f"vocab_file: {vocab} has {entries} entries, ")
     assert "give files of the same model" in found
 
 
