@@ -137,6 +137,11 @@ def _by_patterns(
 ) -> Iterator[str]:
     """Place a rank's files in gathered/rank_N, below the path that they have in the rank's folder."""
     folder = run.rank_dir(rank)
+    if wanted and os.path.realpath(str(folder)) != os.path.join(
+        os.path.realpath(str(run.path)), "ranks", str(rank)
+    ):
+        problems.append(f"rank {rank}: {folder}: a link (expected a folder); nothing of it is gathered")
+        return
     found = sorted({match for pattern in wanted for match in patterns.find(str(folder), pattern)})
     shelf = Shelf(run.path, run.gathered / f"rank_{rank}")
     refused: list[str] = []

@@ -14,6 +14,7 @@ import stat
 from typing import Iterator, NamedTuple
 
 _ANY_DEPTH = "**"
+_OUTSIDE = "a link out of the rank's folder; not followed"
 _MOST_LINKS = 100  # ways to one folder: links that lead to each other have no end
 
 
@@ -58,13 +59,14 @@ def _search(root: str, parts: tuple[str, ...]) -> Iterator[Found]:
         for item in _matches(root, folder, part):
             if isinstance(item, Found):
                 yield item
-                continue
-            if part == _ANY_DEPTH:
-                todo.append((item, (part, *rest)))
-            elif rest:
-                yield from _entered(root, item, todo, tuple(rest))
-            else:
+            elif part == _ANY_DEPTH:
+                todo.append((item, left))
+            elif not rest:
                 yield from _file(root, item, glob.has_magic(part))
+            elif _is_folder_within(root, item):
+                todo.append((item, tuple(rest)))
+            else:
+                yield from _outside(root, item, glob.has_magic(part))
 
 
 def _matches(root: str, folder: str, part: str) -> Iterator[str | Found]:
@@ -85,8 +87,8 @@ def _matches(root: str, folder: str, part: str) -> Iterator[str | Found]:
     for name, is_link, is_folder in names:
         path = os.path.join(folder, name)
         if part == _ANY_DEPTH:
-            if is_folder and is_link and not _within(root, path):
-                yield Found(path, note="a link out of the rank's folder")
+            if is_folder and is_link and not _is_within(root, path):
+                yield Found(path, note=_OUTSIDE)
             elif is_folder and not is_link and not name.startswith("."):
                 yield path
         elif fnmatch.fnmatchcase(name, part) and (part.startswith(".") or not name.startswith(".")):
@@ -100,21 +102,18 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _within(root: str, path: str) -> bool:
+def _is_within(root: str, path: str) -> bool:
     target = os.path.realpath(os.path.join(root, path))
-    return target.startswith(root + os.sep)
+    return (target + os.sep).startswith(root + os.sep)
 
 
-def _entered(
-    root: str, path: str, todo: list[tuple[str, tuple[str, ...]]], rest: tuple[str, ...]
-) -> Iterator[Found]:
-    """Go on in a folder, by a link too if it stays within."""
-    if not os.path.isdir(os.path.join(root, path)):
-        return
-    if _within(root, path) or os.path.realpath(os.path.join(root, path)) == root:
-        todo.append((path, rest))
-    else:
-        yield Found(path, "a link out of the rank's folder; not followed")
+def _is_folder_within(root: str, path: str) -> bool:
+    return os.path.isdir(os.path.join(root, path)) and _is_within(root, path)
+
+
+def _outside(root: str, path: str, magic: bool) -> Iterator[Found]:
+    if os.path.isdir(os.path.join(root, path)):
+        yield Found(path, note=_OUTSIDE) if magic else Found(path, _OUTSIDE)
 
 
 def _file(root: str, path: str, magic: bool) -> Iterator[Found]:
@@ -129,8 +128,8 @@ def _file(root: str, path: str, magic: bool) -> Iterator[Found]:
     if stat.S_ISDIR(mode):
         if not magic:
             yield Found(path, f"a folder (expected a file); write {path}/** for all in it")
-    elif not _within(root, path):
-        yield Found(path, "a link out of the rank's folder; not followed")
+    elif not _is_within(root, path):
+        yield Found(path, _OUTSIDE)
     elif not stat.S_ISREG(mode):
         yield Found(path, note="no regular file") if magic else Found(path, "no regular file")
     else:

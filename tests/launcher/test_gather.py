@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -79,9 +80,225 @@ def test_case_87_files_of_one_name_stay_apart_by_rank(run: RunDir) -> None:
     ]  # fmt: skip
 
 
-def test_a_pattern_cannot_leave_the_rank_folder(run: RunDir) -> None:
+@pytest.mark.parametrize("pattern", ["../../*.bin", "/etc/hostname", "sub/../../x", "\0"])
+def test_a_pattern_that_leads_out_of_the_rank_folder_is_refused(run: RunDir, pattern: str) -> None:
     (run.path / "secret.bin").write_text("x")
-    assert gather(run, [0], ["../../*.bin"]).files == ()
+    gathered = gather(run, [0], [pattern])
+    assert gathered.files == () and "leads out of the rank's folder" in gathered.problems[0]
+
+
+def names(run: RunDir) -> list[str]:
+    base = run.gathered / "rank_0"
+    return sorted(path.relative_to(base).as_posix() for path in base.rglob("*") if not path.is_dir())
+
+
+@pytest.fixture
+def linked(run: RunDir, tmp_path: Path) -> Path:
+    """Fill the folder of rank 0 with files and links in it, out of it, to nowhere and around."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "d.json").write_text("theirs")
+    folder = run.rank_dir(0)
+    for name in ("blobs", "snap", ".hidden"):
+        (folder / name).mkdir()
+    (folder / "own.json").write_text("own")
+    (folder / "blobs" / "abc.json").write_text("blob")
+    (folder / ".hidden" / "x.json").write_text("no")
+    for name, target in {
+        "snap/model.json": "../blobs/abc.json",
+        "data": str(tmp_path / "data"),
+        "out.json": str(tmp_path / "data" / "d.json"),
+        "loop": ".",
+        "snap/up": "..",
+        "itself": "itself",
+        "latest": "blobs",
+        "gone.json": "nothing",
+    }.items():
+        (folder / name).symlink_to(target)
+    os.mkfifo(str(folder / "pipe.json"))
+    return folder
+
+
+def test_any_depth_goes_through_no_link_and_says_what_it_passed_over(run: RunDir, linked: Path) -> None:
+    gathered = gather(run, [0], ["**/*.json"])
+    assert names(run) == ["blobs/abc.json", "own.json", "snap/model.json"]
+    model = run.gathered / "rank_0" / "snap" / "model.json"
+    assert not model.is_symlink() and model.samefile(linked / "blobs" / "abc.json")
+    assert gathered.problems == ("rank 0: out.json: a link out of the rank's folder; not followed",)
+    assert gathered.notes == (
+        "rank 0: a link out of the rank's folder; not followed: data",
+        "rank 0: a link to nothing: gone.json",
+        "rank 0: no regular file: pipe.json",
+    )
+
+
+@pytest.mark.parametrize(
+    "pattern, found, problem",
+    [
+        ("data/*.json", [], "data: a link out of the rank's folder; not followed"),
+        ("latest/*", ["latest/abc.json"], ""),
+        ("blobs/**", ["blobs/abc.json"], ""),
+        ("loop/own.json", ["loop/own.json"], ""),
+        ("*/[a]bc.json", ["blobs/abc.json", "latest/abc.json"], ""),
+        ("blobs", [], "blobs: a folder (expected a file); write blobs/** for all in it"),
+        ("gone.json", [], "gone.json: a link to nothing"),
+        ("pipe.json", [], "pipe.json: no regular file"),
+        (".hidden/*", [".hidden/x.json"], ""),
+        ("nothing/*", [], ""),
+        ("", [], ""),
+    ],
+)
+def test_a_pattern_follows_links_within_the_folder(
+    run: RunDir, linked: Path, pattern: str, found: list[str], problem: str
+) -> None:
+    gathered = gather(run, [0], [pattern])
+    assert names(run) == found
+    assert gathered.problems == ((f"rank 0: {problem}",) if problem else ())
+
+
+def test_links_that_lead_to_each_other_come_to_an_end(run: RunDir) -> None:
+    folder = run.rank_dir(0)
+    for number in range(12):
+        (folder / f"link{number}").symlink_to(".")
+    (folder / "x").write_text("")
+    gathered = gather(run, [0], ["*/*/*/*/*/*/*/*/x"])
+    assert "more than 100 links lead to this folder" in gathered.problems[0]
+    assert len(gathered.problems) == 11
+
+
+def test_a_rank_folder_that_is_a_link_is_not_gathered(run: RunDir, tmp_path: Path) -> None:
+    run.rank_dir(0).rmdir()
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "x").write_text("theirs")
+    run.rank_dir(0).symlink_to(tmp_path / "data")
+    gathered = gather(run, [0], ["*"])
+    assert not gathered.files and "a link (expected a folder)" in " ".join(gathered.problems)
+
+
+BAD = [
+    '{"kind": "checkpoint"}',
+    '{"kind": "checkpoint", "step": true, "prefix": "a", "files": ["a"]}',
+    '{"kind": "checkpoint", "step": 1, "prefix": "", "files": ["a"]}',
+    '{"kind": "checkpoint", "step": 1, "prefix": "a", "files": []}',
+    '{"kind": "checkpoint", "step": 1, "prefix": "a", "files": ["a"], "sha256": {"a": "zz"}}',
+    '{"kind": "predictions", "files": [["a"]]}',
+    '{"kind": "predictions", "files": ["a\\u0000b"]}',
+    '{"kind": "predictions", "files": ["\\ud800"]}',
+    '{"kind": "metrics", "values": {"f1": "80"}}',
+    '{"kind": "metrics", "f1": Infinity}',
+    '{"kind": "other"}',
+    "[]",
+    "[" * 100000,
+    "\xff",
+    '{"kind": "metr',
+]
+
+
+@pytest.mark.parametrize("line", BAD)
+def test_a_bad_line_is_named_once_and_costs_nothing_else(run: RunDir, line: str) -> None:
+    announce(run, 0, {"kind": "metrics", "values": {"a": 1}})
+    with run.artifacts(0).open("ab") as stream:
+        stream.write(b"\n" + line.encode("latin-1") + b"\n")
+    announce(run, 0, {"kind": "metrics", "values": {"b": 2.5}})
+    gathered = gather(run, [0])
+    assert gathered.metrics == {"a": 1, "b": 2.5}
+    (problem,) = gathered.problems
+    assert problem.startswith("rank 0: artifacts.jsonl line 3: ") and len(problem) < 300
+
+
+def test_many_bad_lines_are_counted(run: RunDir) -> None:
+    run.artifacts(0).write_text("x\n" * 1000)
+    problems = gather(run, [0]).problems
+    assert len(problems) == 11 and "990 more lines" in problems[-1]
+
+
+def test_a_last_line_is_cut_off_without_a_word_only_when_its_rank_was_killed(run: RunDir) -> None:
+    run.artifacts(0).write_text('{"kind": "metr')
+    assert "line 1" in gather(run, [0]).problems[0]
+    assert gather(run, [0], ended_well=False).problems == ()
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: os.symlink("/dev/zero", path)])
+def test_what_is_no_file_is_no_report_and_no_checkpoint(run: RunDir, make: Any) -> None:
+    make(str(run.artifacts(1)))
+    make(str(run.rank_dir(0) / "a"))
+    announce(run, 0, {"kind": "predictions", "files": ["a", "b" * 300]})
+    problems = gather(run, [0, 1]).problems
+    assert [problem[:7] for problem in problems] == ["rank 1:", "rank 0:", "rank 0:"]
+    assert all("expected a regular file" in text for text in problems[:2]) and "too long" in problems[2]
+
+
+def predictions(run: RunDir, rank: int, folder: Path, text: str) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "predictions.json").write_text(text)
+    announce(run, rank, {"kind": "predictions", "files": [str(folder / "predictions.json")]})
+    return folder / "predictions.json"
+
+
+def test_files_of_one_name_are_each_kept_and_equal_ones_are_one(run: RunDir, tmp_path: Path) -> None:
+    for rank, folder, text in ((0, "a", "1"), (1, "b", "2"), (1, "c", "3"), (1, "d", "1"), (0, "e", "1")):
+        predictions(run, rank, tmp_path / folder, text)
+    gathered = gather(run, [0, 1])
+    assert not gathered.problems
+    found = {
+        os.path.relpath(path, str(run.predictions)): Path(path).read_text() for path in gathered.predictions
+    }
+    assert found == {
+        "predictions.json": "1",
+        "rank_1/predictions.json": "2",
+        "rank_1.2/predictions.json": "3",
+    }
+
+
+def test_a_small_file_of_the_users_is_copied_as_it_may_be_written_anew(run: RunDir, tmp_path: Path) -> None:
+    theirs = predictions(run, 0, tmp_path / "out", "of this run")
+    (path,) = gather(run, [0]).predictions
+    theirs.write_text("of the next run")
+    assert Path(path).read_text() == "of this run"
+
+
+def test_a_link_that_a_rank_reported_is_resolved(run: RunDir) -> None:
+    (run.rank_dir(0) / "blob").write_text("bytes")
+    (run.rank_dir(0) / "model.bin").symlink_to("blob")
+    announce(run, 0, {"kind": "predictions", "files": ["model.bin"]})
+    (path,) = gather(run, [0]).predictions
+    assert not os.path.islink(path) and Path(path).read_text() == "bytes"
+
+
+def test_what_is_there_already_is_not_overwritten(run: RunDir, tmp_path: Path) -> None:
+    """Not even by a file that is called as one of npu-launch's own, nor through a link."""
+    (tmp_path / "precious").mkdir()
+    (run.checkpoints / "rank_0").symlink_to(tmp_path / "precious")
+    for name in ("latest", "manifest.json"):
+        (run.rank_dir(0) / name).write_text("x")
+    record = {"kind": "checkpoint", "step": 1, "prefix": "latest", "files": ["latest", "manifest.json"]}
+    announce(run, 0, record)
+    gathered = gather(run, [0])
+    assert "leads out of the run folder" in gathered.problems[0] and not gathered.checkpoint
+    assert not list((tmp_path / "precious").iterdir())
+
+
+def test_checkpoints_of_several_ranks_with_one_name_stay_whole(run: RunDir) -> None:
+    for rank in (1, 0):
+        (run.rank_dir(rank) / "out").mkdir()
+        for name in ("m-5.index", "m-5.data"):
+            (run.rank_dir(rank) / "out" / name).write_text(name if name == "m-5.index" else str(rank))
+        files = ["out/m-5.index", "out/m-5.data"]
+        announce(run, rank, {"kind": "checkpoint", "step": 5, "prefix": "out/m-5", "files": files})
+    gathered = gather(run, [0, 1])
+    assert gathered.checkpoint == str(run.checkpoints / "m-5")
+    assert (run.checkpoints / "m-5.data").read_text() == "0"
+    assert (run.checkpoints / "rank_1" / "m-5.data").read_text() == "1"
+    assert (run.checkpoints / "rank_1" / "m-5.index").exists()
+
+
+def test_checkpoints_in_folders_of_their_own_keep_them(run: RunDir) -> None:
+    for step in (1, 2):
+        (run.rank_dir(0) / f"step-{step}").mkdir()
+        (run.rank_dir(0) / f"step-{step}" / "model.bin").write_text(str(step))
+        files = [f"step-{step}/model.bin"]
+        announce(run, 0, {"kind": "checkpoint", "step": step, "prefix": f"step-{step}", "files": files})
+    assert gather(run, [0]).checkpoint == str(run.checkpoints / "step-2")
+    assert (run.checkpoints / "step-1" / "model.bin").read_text() == "1"
 
 
 def test_case_86_a_full_disk_keeps_the_source(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
