@@ -28,7 +28,7 @@ _KNOWN: dict[bytes, tuple[Pattern[bytes], ...]] = {
         ),
         re.compile(
             rb"\[(?:[\w.@-]{0,120}[,@])?\d{1,9},\s?(?P<rank>\d{1,6})\]<std\w{1,6}>"
-            rb":?(?: [\w.-]{1,80}:)? ?"
+            rb":?(?: (?!\w*(?:Error|Exception|Interrupt|Exit|Warning):|E[A-Z0-9]\d{4}:)[\w.-]{1,80}:)? ?"
         ),
         re.compile(rb"\[[\w.-]{0,60}?-\d{1,6}:(?P<rank>\d{1,6})\]:\s?"),
         re.compile(rb"\[(?!step|epoch|iter)[A-Za-z]\w{0,40}?(?P<rank>\d{1,6})\]:\s?"),
@@ -132,7 +132,7 @@ class PrefixReader:
                     break
                 text = _STYLE.sub(b"", inner)
                 continue
-            head = match.group()
+            head = match.group().rstrip()  # a blank behind it may be indentation
             found = match.groupdict().get("rank")
             rank = int(found) if found else rank
             if match.re is not _STAMP:
