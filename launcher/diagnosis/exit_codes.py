@@ -7,6 +7,7 @@ many programs end with -1 or -2 for any error.
 
 from __future__ import annotations
 
+import re
 import signal
 
 _OF_SHELLS = frozenset(
@@ -16,6 +17,38 @@ _OF_SHELLS = frozenset(
 _PASSED_ON = frozenset(
     (signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGKILL, signal.SIGSEGV, signal.SIGTERM)
 )
+
+
+# subprocess and multiprocessing of Python, torch's spawn and elastic, bash and dash, and a shell's 128 + n.
+_SAID = re.compile(
+    r"died with <Signals\.(?P<name>SIG[A-Z]+)|terminated with signal (?P<torch>SIG[A-Z]+)|"
+    r"Signal \d+ \((?P<elastic>SIG[A-Z]+)\) received|exitcode\b\W{0,4}-(?P<number>\d{1,2})\b|"
+    r"non-zero exit status (?P<status>1[2-5]\d)\b|"
+    r"(?:^|: )\s*(?:\d+ +)?(?P<word>Segmentation fault|Bus error|Floating point exception|Aborted|Killed)"
+    r"(?: \(core dumped\)|\s{2}|[.:!]?\s*$)",
+    re.MULTILINE,
+)
+_WORDS = {
+    "Segmentation fault": signal.SIGSEGV,
+    "Bus error": signal.SIGBUS,
+    "Floating point exception": signal.SIGFPE,
+    "Aborted": signal.SIGABRT,
+    "Killed": signal.SIGKILL,
+}
+
+
+def signal_said(text: str) -> int:
+    """Return the signal that killed a process, by what its parent wrote about it; 0: none is named."""
+    match = _SAID.search(text)
+    if match is None:
+        return 0
+    found = match.groupdict()
+    name = found["name"] or found["torch"] or found["elastic"]
+    if name:
+        return int(getattr(signal, name, 0))
+    if found["word"]:
+        return _WORDS[found["word"]]
+    return int(found["number"]) if found["number"] else signal_of(int(found["status"]))
 
 
 def signal_of(code: int | None) -> int:

@@ -64,13 +64,18 @@ def waits_for_others(end: RankEnd) -> bool:
 
 
 def deciding_words(end: RankEnd) -> str:
-    """Return what a rank wrote about its end: the last error that says more than that something failed."""
+    """Return what a rank wrote about its end: its deciding error, or else its last lines."""
+    return deciding_error(end) or last_words.rest(end.tail)
+
+
+def deciding_error(end: RankEnd) -> str:
+    """Return the last error that says more than that something failed; "" where a rank wrote none."""
     vague = ""
     for found in _failures(end):
         if not _VAGUE.search(found) or _is_specific(found, end.rank):
             return found
         vague = vague or found
-    return vague or last_words.rest(end.tail)
+    return vague
 
 
 def _failures(end: RankEnd) -> Iterator[str]:

@@ -8,10 +8,10 @@ import time
 from typing import Callable, NamedTuple, Sequence
 
 from launcher.diagnosis import out_of_memory
-from launcher.diagnosis.exit_codes import signal_of
+from launcher.diagnosis.exit_codes import signal_of, signal_said
 from launcher.diagnosis.failure import RankStatus
 from launcher.process import procfs
-from launcher.process.signals import ENDING
+from launcher.process.signals import ENDING, name
 from launcher.supervision.context import RunContext
 from launcher.supervision.events import Event
 from launcher.supervision.rank import RankProcess
@@ -20,6 +20,8 @@ ERROR_PATIENCE = 1.0  # seconds in which a rank that wrote its error should end 
 SAMPLE = 1.0  # seconds between samples of memory, processor time and descendants, at least
 SAMPLE_COST = 500  # ... and this many times as long as a sample takes
 STRAGGLE = 10  # steps before ranks are compared
+BUS_ERROR = "SIGBUS is mostly a full /dev/shm (`df -h /dev/shm`) or a file cut short while it was mapped"
+SHOWN = 200  # characters of a rank's error in the report
 BUSY = 0.05  # of a core: a rank that uses more is at work
 MOVED = 1 << 20  # bytes read or written between samples: a rank that moves more is at work
 
@@ -171,20 +173,37 @@ class RankMonitor:
         return Incident(RankStatus.EXITED_EARLY, first, detail)
 
     def explain_end(self, rank: RankProcess) -> None:
-        """Add evidence of lack of memory, which the exit status does not show."""
-        evidence = self._lack_of_memory(rank, signal_of(rank.code)) if rank.code else ""
+        """Add what the exit status does not show: lack of memory, the error that the rank wrote."""
+        if not rank.code or signal_of(rank.code) in ENDING:
+            return
+        from launcher.diagnosis import victims
+
+        end = rank.end()
+        error = victims.deciding_error(end)
+        number = end.signal or signal_said(error)
+        evidence = self._lack_of_memory(rank, error or victims.deciding_words(end), number)
         if evidence:
             rank.status, rank.detail = RankStatus.OUT_OF_MEMORY, evidence
+        elif not (rank.error and rank.error.kind != "SystemExit"):
+            first = error.strip().split("\n")[0][:SHOWN]
+            facts = (
+                f"it wrote: {first}" if first else "",
+                f"a process that it started was killed by {name(number)}" if number != end.signal else "",
+                BUS_ERROR if number == signal.SIGBUS else "",
+            )
+            rank.detail = rank.detail or "; ".join(filter(None, facts))
 
-    def _lack_of_memory(self, rank: RankProcess, number: int) -> str:
-        from launcher.diagnosis import memory_words, victims
+    def _lack_of_memory(self, rank: RankProcess, words: str, number: int) -> str:
+        """Describe the evidence and the next step; `number`: the signal that killed it or a child of it."""
+        from launcher.diagnosis import memory_words
 
         if number == signal.SIGKILL:
             killed = self.memory.killed({rank.pid, *rank.usage.pids}, rank.usage)
-            return f"{killed}; {memory_words.HOST[1]}" if killed else ""
-        if number in ENDING:
-            return ""
-        found = memory_words.shortage_in(victims.deciding_words(rank.end()))
+            if killed:
+                return f"{killed}; {memory_words.HOST[1]}"
+            if "kill" not in words.lower():
+                return ""  # whoever sent it, an error before has another cause
+        found = memory_words.shortage_in(words)
         if found:
             return str(found) if rank.error else f"it wrote: {found.line}; {found}"
         full = out_of_memory.shared_memory_full() if number == signal.SIGBUS else ""
