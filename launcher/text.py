@@ -43,6 +43,8 @@ def printable(text: str) -> str:
 
 def printable_json(document: str) -> str:
     """Escape what a terminal would obey in a JSON document; outside of texts it has line ends alone."""
+    if document.isascii() and "\x7f" not in document:  # JSON escapes the other control characters itself
+        return document
     return _UNPRINTABLE.sub(_escape_json, document)
 
 

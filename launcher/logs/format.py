@@ -7,7 +7,7 @@ import time
 from typing import Any, Dict
 
 from launcher.logs.records import RecordBatch
-from launcher.text import printable
+from launcher.text import printable, printable_json
 
 _PLAIN = bytes(range(0x20, 0x7F)) + b"\t\n"
 _MILLI = [b"%03d" % number for number in range(1000)]
@@ -52,7 +52,7 @@ class TextFormat:
         """Join columns: at 2,000 records a batch this is four times as fast as a loop over the records."""
         times, labels, _, texts = zip(*batch)
         stamps = [self._stamps[when // 1000000] for when in times]
-        shown = {label: b" %s| " % label.rjust(self._width) for label in set(labels)}
+        shown = {label: b" %s| " % clean(label).rjust(self._width) for label in set(labels)}
         names = [shown[label] for label in labels]
         if many:
             texts = tuple(
@@ -81,4 +81,4 @@ def as_json(batch: RecordBatch) -> bytes:
         for line in data.split(b"\n"):
             row["text"] = line.decode("utf-8", "backslashreplace")
             rows.append(json.dumps(row, ensure_ascii=False) + "\n")
-    return "".join(rows).encode("utf-8")
+    return printable_json("".join(rows)).encode("utf-8")

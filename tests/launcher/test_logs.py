@@ -108,6 +108,15 @@ def test_a_line_without_end_is_shown_in_parts(tmp_path: Path) -> None:
     assert sum(text.count("x") for _, _, text in lines) == 500000
 
 
+def test_a_file_s_name_steers_no_terminal_either() -> None:
+    label, text = "a\x1b[2J\u202eb.log", "x\x9b\u202e\x7f"
+    batch = [(0, label.encode(), b"f", text.encode())]
+    assert b"a\\u202eb.log| x" in format.TextFormat()(batch)
+    line = format.as_json(batch).decode()
+    assert json.loads(line)["source"] == label and json.loads(line)["text"] == text
+    assert line.isascii()
+
+
 def test_bytes_that_steer_a_terminal_are_shown_as_text() -> None:
     batch: RecordBatch = [(BEGIN, b"0", b"o", b"ok\x1b[2Jgone\x00\n\xff\tbad \xe4\xbd\xa0")]
     text = format.TextFormat()(batch).decode()
