@@ -51,13 +51,13 @@ def look(machine: Machine) -> View:
 def _problems(
     info: ToolResult, mapping: ToolResult, unread: Sequence[str], shown: bool, mapped: bool
 ) -> list[str]:
-    found = [info.problem] if info.problem else []
-    if not shown and not info.problem:
-        found.append(f"npu-smi info: no chip in its output: {words.explained(info.text)}")
-    if mapping.problem and mapping.problem != info.problem:
-        found.append(mapping.problem)
-    elif not mapped and not mapping.problem and mapping.text.strip():
-        found.append(f"npu-smi info -m: no chip in its output: {words.explained(mapping.text)}")
+    said = [
+        result.problem or f"npu-smi {command}: no chip in its output: {words.explained(result.text)}"
+        for command, result, useful in (("info", info, shown), ("info -m", mapping, mapped))
+        if not useful and (result.problem or command == "info" or result.text.strip())
+    ]
+    reasons = [text.partition(": ")[2] for text in said]
+    found = [text for index, text in enumerate(said) if reasons[index] not in reasons[:index]]  # each once
     if unread:
         rows = f"{len(unread)} rows" if len(unread) > 1 else "a row"
         found.append(f"npu-smi info: {rows} of its processes not understood: {unread[0][: words.LONGEST]}")

@@ -47,5 +47,5 @@ def explained(text: str) -> str:
     codes = dict.fromkeys(code for code in _CODE.findall(text[-4000:]) if code in CODES)
     if not codes and re.search(r"(?i)permission denied", text):
         return f"{reason(text)}: join the group HwHiAiUser, or run as root"
-    meanings = "; ".join(f"{code}: {CODES[code]}" for code in codes)
+    meanings = "; ".join(CODES[code] if len(codes) == 1 else f"{code}: {CODES[code]}" for code in codes)
     return f"{reason(text)}: {meanings}" if meanings else reason(text)

@@ -132,7 +132,7 @@ def test_case_72_a_holder_in_another_container_is_still_reported(server: Server)
     assert "device 0 is in use by python (pid 4194000, 56,485 MB), not visible here" in text
 
 
-def test_case_72_a_holder_with_the_pid_of_another_process_here_is_not_that_process(server: Server) -> None:
+def test_a_holder_with_the_pid_of_another_process_here_is_not_that_process(server: Server) -> None:
     with subprocess.Popen(["sleep", "60"]) as stranger:
         server.health(["OK"] * 8, [(0, stranger.pid)])  # npu-smi shows python
         text = errors(server.check())["occupied"]
@@ -140,7 +140,7 @@ def test_case_72_a_holder_with_the_pid_of_another_process_here_is_not_that_proce
     assert f"python (pid {stranger.pid}, 56,485 MB), not visible here" in text and "sleep" not in text
 
 
-def test_case_72_in_a_container_a_pid_of_the_host_is_not_looked_up(
+def test_in_a_container_a_pid_of_the_host_is_not_looked_up(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(device_state, "on_host", lambda: False)

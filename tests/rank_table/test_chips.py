@@ -178,9 +178,9 @@ def test_cards_are_found_by_their_device_id(
 def test_the_reason_is_told_and_not_the_banner_alone(host: FakeHost, code: int) -> None:
     text = "DrvMngGetConsoleLogLevel failed. (g_conLogLevel=3)\ndcmi module initialize failed. ret is -8005\n"
     host.tool("npu-smi", {"*": {"exit": code, "text": text}})
-    problem = look(host.machine()).problems[0]
+    (problem,) = look(host.machine()).problems
     assert "dcmi module initialize failed. ret is -8005 (first: DrvMng" in problem
-    assert "-8005: the driver does not answer" in problem
+    assert "(g_conLogLevel=3)): the driver does not answer" in problem
     assert look(host.machine()).known is False
 
 
@@ -188,7 +188,7 @@ def test_a_device_of_another_container_is_explained(host: FakeHost, monkeypatch:
     monkeypatch.setattr("rank_table.sources.tools.WAITS", (0.0,))
     said = "dcmi model initialized failed, because the device is used. ret is -8020"
     host.tool("npu-smi", {"*": {"exit": 1, "text": said}})
-    assert "-8020: another container or process owns the device" in look(host.machine()).problems[0]
+    assert "ret is -8020: another container or process owns the device" in look(host.machine()).problems[0]
 
 
 def test_a_tool_that_this_user_may_not_run_is_told_from_one_that_is_missing(host: FakeHost) -> None:
