@@ -30,7 +30,7 @@ def take_snapshot(run: RunDir, pids: Mapping[int, int]) -> StackSnapshot:
     stopped = describe_stopped(pids)
     texts = stacks.ask(run, pids, PATIENCE)
     groups = groups_of(texts)
-    summary = [stacks.summary(groups)] if groups else []
+    summary = ["rank " + stacks.summary(groups)] if groups else []
     silent = [rank for rank in pids if rank not in texts]
     lines = stacks.report(groups)[1:] if groups else []
     stopped += stacks.unreadable(run, silent)

@@ -76,7 +76,7 @@ def _one_line(error: ErrorRecord | None) -> str:
 
 
 def _where(snapshot: StackSnapshot | None) -> str:
-    return f"where the ranks were: rank {snapshot.summary}" if snapshot and snapshot.summary else ""
+    return f"where the ranks were: {snapshot.summary}" if snapshot and snapshot.summary else ""
 
 
 def codes(run: RunDir, ends: Sequence[RankEnd], culprit: RankEnd) -> list[str]:
