@@ -113,7 +113,7 @@ $(DEMO)/train.json: examples/make_squad_demo.py $(wildcard examples/demo_*.py ex
 	.venv26/bin/$(PIP) 'tensorflow==2.6.5' 'keras<2.7' 'tensorflow-estimator<2.7' 'protobuf<3.21' 'numpy<1.20' \
 	  'typing-extensions<5' tokenizers 'safetensors<0.5' pytest pytest-xdist hypothesis
 	.venv26/bin/$(PIP) --no-deps -e .
-	.venv26/bin/$(PIP) click PyYAML dacite Jinja2 psutil rich
+	.venv26/bin/$(PIP) click PyYAML Jinja2 psutil rich
 	touch $@
 
 clean:

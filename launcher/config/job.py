@@ -7,7 +7,7 @@ import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Iterator, Mapping, Sequence
 
 from launcher import foreign
 from launcher.config import yaml_nodes
@@ -30,8 +30,8 @@ class JobConfig:
     """A job. Times are seconds, sizes bytes; relative paths start in the directory of the command."""
 
     job: str = _key("job", "name of the run folder")
-    program: Union[str, List[str]] = _key("", "module, script.py, or a command as a list")
-    args: Dict[str, Argument] = _key(dict, "flags of the program, passed as --key=value")
+    program: str | list[str] = _key("", "module, script.py, or a command as a list")
+    args: dict[str, Argument] = _key(dict, "flags of the program, passed as --key=value")
     check: str = _key("", "module that checks args before the start (squad.check for squad.run_squad)")
     devices: str = _key("0", "physical device ids, such as 0-7 or 0,2,4")
     backend: str = _key("auto", "cpu, npu or auto")
@@ -40,7 +40,7 @@ class JobConfig:
     chip: str = _key("", "910A, A2, A3 or 950; default: the devices are asked")
     runs_dir: str = _key("runs", "folder in which every run gets a folder of its own")
     python: str = _key("", "Python interpreter of the ranks; default: the launcher's own")
-    env: Dict[str, str] = _key(dict, "environment variables added to every rank")
+    env: dict[str, str] = _key(dict, "environment variables added to every rank")
     ascend_env: str = _key("", "path of CANN's set_env.sh, run once; the ranks get what it sets")
     rank_table_free: bool = _key(False, "NPU: no rank table; HCCL finds the ranks itself (CM_CHIEF_IP ...)")
     cwd: str = _key(
@@ -54,14 +54,14 @@ class JobConfig:
     )
     early_exit_grace: float = _key(60.0, "how long the other ranks may stay idle after one has exited with 0")
     max_restarts: int = _key(0, "how often a failed run is started again")
-    restart_on: List[str] = _key(
+    restart_on: list[str] = _key(
         list, "failures that trigger a restart: exit:CODE, signal:NAME, hang; default: all"
     )
     bind: str = _key("none", "how ranks are bound to cores: none, even or numa")
     max_log_bytes: int = _key(0, "bytes kept of a rank's log: its first and last half; 0: all")
-    skip_preflight: List[str] = _key(list, "preflight checks to skip")
-    gather: List[str] = _key(list, "patterns of files to collect from the rank folders")
-    show_ranks: List[int] = _key(list, "ranks whose output is printed; default: all")
+    skip_preflight: list[str] = _key(list, "preflight checks to skip")
+    gather: list[str] = _key(list, "patterns of files to collect from the rank folders")
+    show_ranks: list[int] = _key(list, "ranks whose output is printed; default: all")
     quiet: bool = _key(False, "do not print the ranks' output")
     stdin_rank: int = _key(-1, "rank that reads the standard input of npu-launch; -1: none")
 
@@ -77,8 +77,8 @@ class Provenance:
     """The places where values were written: the line in the YAML file by key ("args.x" inside args)."""
 
     file: str = ""
-    lines: Dict[str, int] = field(default_factory=dict)
-    notes: List[str] = field(default_factory=list)  # for the user, one line each
+    lines: dict[str, int] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)  # for the user, one line each
 
     def error(self, key: str, message: str) -> ConfigError:
         """Make an error that says where a key was written."""
@@ -95,10 +95,10 @@ class _Written:
     """What was written, before its types are looked at: YAML nodes by key, and below `args` and `env`."""
 
     provenance: Provenance
-    keys: Dict[str, Any] = field(default_factory=dict)
-    below: Dict[str, Dict[str, Any]] = field(default_factory=lambda: {"args": {}, "env": {}})
+    keys: dict[str, Any] = field(default_factory=dict)
+    below: dict[str, dict[str, Any]] = field(default_factory=lambda: {"args": {}, "env": {}})
 
-    def put(self, key: str, node: Any, file: Optional[str] = None) -> None:
+    def put(self, key: str, node: Any, file: str | None = None) -> None:
         """Set a key; one of the command line has no line any more."""
         if key not in self.below:
             self.keys[key] = node
@@ -118,8 +118,8 @@ class _Written:
 
 
 def load(
-    path: Optional[str], overrides: Sequence[str], options: Mapping[str, Any]
-) -> Tuple[JobConfig, Provenance]:
+    path: str | None, overrides: Sequence[str], options: Mapping[str, Any]
+) -> tuple[JobConfig, Provenance]:
     """Read a job: the YAML file, then `key=value` overrides, then options of the command line.
 
     Raises:
@@ -181,7 +181,7 @@ def _text_of(path: str) -> str:
     return found
 
 
-def _mapping(path: str, text: str) -> Dict[str, yaml_nodes.Entry]:
+def _mapping(path: str, text: str) -> dict[str, yaml_nodes.Entry]:
     node = yaml_nodes.compose(text)
     if not yaml_nodes.is_mapping(node):
         raise YamlError("no keys (expected a mapping); give a job file such as examples/squad2.yaml")
@@ -211,7 +211,7 @@ def _override(written: _Written, override: str) -> None:
 def _own_node(key: str, text: str) -> Any:
     """Make the node of a key of the launcher: text as typed where text is expected, else YAML."""
     kind = str(_fields()[key].type)
-    if (kind == "str" and key != "devices") or (kind.startswith("Union") and not text.startswith("[")):
+    if (kind == "str" and key != "devices") or ("|" in kind and not text.startswith("[")):
         return yaml_nodes.scalar(text)
     return yaml_nodes.compose(text) or yaml_nodes.scalar(text)
 
@@ -233,7 +233,7 @@ def _note_renamed(old: str, new: str, provenance: Provenance) -> None:
     provenance.notes.append(str(ConfigError(_RENAMED_TO.format(new), file="command line", key=old)))
 
 
-def _fields() -> Dict[str, Any]:
+def _fields() -> dict[str, Any]:
     return {item.name: item for item in dataclasses.fields(JobConfig)}
 
 
@@ -242,16 +242,16 @@ _READERS = {
     "bool": yaml_nodes.flag,
     "int": yaml_nodes.whole,
     "float": yaml_nodes.number,
-    "List[str]": yaml_nodes.texts,
-    "List[int]": yaml_nodes.wholes,
-    "Union[str, List[str]]": yaml_nodes.text_or_texts,
+    "list[str]": yaml_nodes.texts,
+    "list[int]": yaml_nodes.wholes,
+    "str | list[str]": yaml_nodes.text_or_texts,
 }
 
 
-def _typed(written: _Written) -> Dict[str, Any]:
+def _typed(written: _Written) -> dict[str, Any]:
     """Read each node as what its key expects."""
     fields = _fields()
-    values: Dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for key, node in written.keys.items():
         reader = yaml_nodes.text_or_texts if key == "devices" else _READERS[str(fields[key].type)]
         values[key] = _read(key, node, reader, written.provenance)
@@ -319,7 +319,7 @@ def _check_texts(config: JobConfig, provenance: Provenance) -> None:
             raise provenance.error("env." + name, f"{name!r}: invalid name of a variable")
 
 
-def _texts(config: JobConfig) -> Iterator[Tuple[str, str]]:
+def _texts(config: JobConfig) -> Iterator[tuple[str, str]]:
     """Yield every text of a job with its key."""
     for key, value in vars(config).items():
         if isinstance(value, Mapping):
@@ -347,7 +347,7 @@ def suggest(key: str, known: Any) -> str:
     return did_you_mean(key, known, "flags of the program go below `args:`")
 
 
-def arguments(args: Mapping[str, Argument]) -> List[str]:
+def arguments(args: Mapping[str, Argument]) -> list[str]:
     """Write args as flags; a list is joined by commas, a null is left out."""
     words = []
     for key, value in args.items():

@@ -20,9 +20,9 @@ def yaml_reference() -> str:
 
 
 def _kind(annotation: str) -> str:
-    if annotation.startswith("List"):
+    if annotation.startswith("list"):
         return "list"
-    if annotation.startswith("Union"):
+    if "|" in annotation:
         return "text or list"
     return KINDS.get(annotation, "mapping")
 
