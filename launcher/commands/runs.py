@@ -58,8 +58,8 @@ def run_row(status: RunStatus) -> dict[str, Any]:
         "state": status.state,
         "where": status.where or None,
         "exit_code": status.exit_code,
-        "started": time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(status.started)),
-        "age": procfs.span(time.time() - status.started),
+        "started": _date(status.started),
+        "age": procfs.span(max(0.0, time.time() - status.started)),
         "ranks": len(status.devices),
         "devices": spell(sorted(set(status.devices.values()))),
         "step": status.step,
@@ -67,6 +67,13 @@ def run_row(status: RunStatus) -> dict[str, Any]:
         "processes": len(status.processes),
         "path": str(status.run.path),
     }
+
+
+def _date(seconds: float) -> str:
+    try:
+        return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
+    except (OSError, OverflowError, ValueError):  # a file may have any time
+        return "?"
 
 
 def process_rows(status: RunStatus) -> list[dict[str, Any]]:

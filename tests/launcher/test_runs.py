@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from typing import Any, Callable, Iterator
 
 import pytest
 
+from launcher.commands.runs import ps
 from launcher.diagnosis import stacks
 from launcher.engines.background import start
 from launcher.errors import LauncherError, PreflightError, UsageError
@@ -20,6 +22,7 @@ from launcher.process import procfs, sweep
 from launcher.run_dir import RunDir
 from launcher.runs import registry
 from launcher.runs.locks import hold
+from launcher.runs.processes import ProcessTable
 from launcher.runs.stop import stop
 from tests.launcher.log_makers import make_run
 from tests.launching import ROOT, launch
@@ -191,25 +194,169 @@ def test_what_a_killed_launcher_left_is_swept_and_the_run_is_called_lost(tmp_pat
         assert left.wait(PATIENCE) == -signal.SIGKILL
 
 
-def test_a_run_of_another_host_is_not_touched(tmp_path: Path) -> None:
+def test_a_run_of_another_host_is_unknown_here_not_lost(tmp_path: Path) -> None:
     run = make_run(tmp_path / "runs" / "job-1", [[]])
     run.result.unlink()
     run.write_json(run.path / "launcher.json", {"pid": os.getpid(), "start": 1, "host": "elsewhere"})
-    assert registry.launcher_of(run) is None
-    with pytest.raises(UsageError, match="is running on host elsewhere"):
+    assert registry.launcher_of(run) is None and registry.running(run)
+    assert (registry.status(run).state, registry.status(run).where) == ("unknown", "on host elsewhere")
+    assert "running on host elsewhere?" in launch(tmp_path, "ps").stdout
+    with pytest.raises(UsageError, match=f"is running on host elsewhere; stop it there: .* stop {run.path}"):
         stop(run)
+
+
+def record(run: RunDir, pid: int, **more: Any) -> None:
+    """Write launcher.json as a launcher, or anybody, may."""
+    known = {"pid": pid, "start": procfs.start_of(pid), "host": os.uname().nodename}
+    run.write_json(run.path / "launcher.json", dict(known, **more))
 
 
 def test_a_recycled_pid_is_not_taken_for_the_launcher(tmp_path: Path) -> None:
     run = make_run(tmp_path / "runs" / "job-1", [[]])
-    who = procfs.identity(os.getpid())
-    assert who is not None
+    run.result.unlink()
     with hold((), run):
-        assert registry.launcher_of(run) == who
-    run.write_json(
-        run.path / "launcher.json", {"pid": who.pid, "start": who.start - 1, "host": os.uname().nodename}
-    )
-    assert registry.launcher_of(run) is None and registry.status(run).launcher is None
+        assert registry.launcher_of(run) == procfs.identity(os.getpid())
+        assert registry.status(run).state == "running"
+    assert registry.launcher_of(run) is None and registry.status(run).state == "lost"
+    record(run, os.getpid(), start=procfs.start_of(os.getpid()) - 1)
+    assert registry.status(run).problems == ()
+
+
+def test_a_launcher_is_known_by_its_open_file_not_by_what_is_written(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "runs" / "job-1", [[]])
+    run.result.unlink()
+    with hold((), run):
+        copy, twin, moved = (RunDir(run.path.parent / name) for name in ("copy", "twin", "moved"))
+        shutil.copytree(str(run.path), str(copy.path))
+        twin.path.mkdir()
+        os.link(str(run.path / "launcher.json"), str(twin.path / "launcher.json"))
+        assert registry.launcher_of(copy) is registry.launcher_of(twin) is None
+        assert f"process {os.getpid()} is not the launcher of this run" in registry.status(copy).problems[0]
+        assert "left alone" in stop(copy) and "left alone" in stop(twin)
+        os.rename(str(run.path), str(moved.path))
+        (twin.path / "launcher.json").unlink()
+        assert registry.launcher_of(moved) == procfs.identity(os.getpid())
+    # A launcher of a release before 0.1.0 has nothing open but events.jsonl.
+    with moved.events.open("a"):
+        record(moved, os.getpid())
+        assert registry.launcher_of(moved) == procfs.identity(os.getpid())
+    with moved.events.open():
+        assert registry.launcher_of(moved) is None
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_copy_of_a_run_has_no_claim_to_its_processes(tmp_path: Path, kept: bool) -> None:
+    """Unless the folder of the start is no more: then the copy is the run, renamed."""
+    run = make_run(tmp_path / "runs" / "job-1", [[]])
+    plan = {"run_id": "job-1", "run_dir": str(run.path), "ranks": []}
+    run.write_json(run.plan, plan)
+    copy = RunDir(run.path.parent / "copy")
+    shutil.copytree(str(run.path), str(copy.path))
+    env = dict(os.environ, NPU_LAUNCH_RUN_ID="job-1", NPU_LAUNCH_RUN_DIR=str(run.path), RANK_ID="0")
+    command = [sys.executable, "-c", "print(flush=True); input()"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, env=env, stdin=pipe, stdout=pipe, start_new_session=True) as process:
+        assert process.stdout and process.stdout.readline()
+        assert registry.rank_pids(run) == {0: process.pid}
+        if not kept:
+            shutil.rmtree(str(run.path))
+        assert registry.rank_pids(copy) == ({} if kept else {0: process.pid})
+        assert ("no process of it" if kept else "killed 1 process") in stop(copy)
+        process.kill()
+
+
+SPOILED: list[Callable[[Path], Any]] = [
+    lambda path: os.mkfifo(str(path)),
+    lambda path: path.mkdir(),
+    lambda path: path.symlink_to("/dev/zero"),
+    lambda path: path.write_bytes(b"\xff\0"),
+    lambda path: path.write_text("[" * 100000),
+    lambda path: path.write_text(
+        '{"exit_code": [0], "pid": 1e99, "start": "x", "host": 3, "ranks": 7, "step": -1}'
+    ),
+    lambda path: path.write_text(
+        '{"exit_code": "0", "pid": -1, "start": 1, "host": "h", "ranks": [3], "step": ""}'
+    ),
+]
+
+
+@pytest.mark.parametrize("spoil", SPOILED)
+@pytest.mark.parametrize("name", ["plan.json", "result.json", "launcher.json", "ranks/0/heartbeat.json"])
+def test_a_damaged_file_costs_its_run_one_line_and_the_others_nothing(
+    tmp_path: Path, name: str, spoil: Callable[[Path], Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_run(tmp_path / "runs" / "good-1", [[]])
+    bad = make_run(tmp_path / "runs" / "bad-1", [[]])
+    if name != "plan.json":
+        bad.result.unlink()
+    spoil(bad.path / name)
+    ps.main(["--runs-dir", str(tmp_path / "runs"), "--json"], standalone_mode=False)
+    printed = capsys.readouterr()
+    rows = {row["run"]: row for row in json.loads(printed.out)}
+    state = {"plan.json": "finished", "result.json": "unknown"}.get(name, "lost")
+    assert (rows["good-1"]["state"], rows["bad-1"]["state"]) == ("finished", state)
+    assert [line for line in printed.err.splitlines() if line.startswith(f"npu-launch: bad-1: {name}")]
+    assert "good-1" not in printed.err
+    assert registry.resolve("bad", str(tmp_path / "runs")).path == bad.path
+
+
+def test_a_link_to_a_run_that_is_gone_is_named(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "runs" / "a-1", [[]])
+    make_run(tmp_path / "runs" / "b-1", [[]])
+    shutil.rmtree(str(run.path))
+    with pytest.raises(UsageError, match="latest: a link to a-1, where no run is; name one of b-1"):
+        registry.resolve("", str(tmp_path / "runs"))
+    assert [one.path.name for one in registry.all_runs(str(tmp_path / "runs"))] == ["b-1"]
+
+
+def test_the_result_spares_reading_the_plan_of_a_finished_run(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "runs" / "a-1", [[]])
+    ends = [{"step": 7}, {"step": None}, {"step": 5}]
+    run.write_json(run.result, {"exit_code": 0, "run_id": "a-1", "devices": [4, 5, 6], "ends": ends})
+    run.plan.write_text("damaged")
+    status = registry.status(run)
+    assert (status.devices, status.step, status.problems) == ({0: 4, 1: 5, 2: 6}, 5, ())
+
+
+NOBODY = 65534
+
+
+@pytest.fixture
+def stranger(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Start a process of another user that says it belongs to run job-1."""
+    if os.geteuid() != 0:
+        pytest.skip("needs a second user")
+    env = dict(os.environ, NPU_LAUNCH_RUN_ID="job-1", NPU_LAUNCH_RUN_DIR=str(tmp_path / "runs" / "job-1"))
+    command = [str(shutil.which("sleep")), "600"]
+    with subprocess.Popen(command, env=env, preexec_fn=lambda: os.setuid(NOBODY), cwd="/") as process:
+        yield process
+        process.kill()
+
+
+def test_what_a_process_of_another_user_says_is_not_believed(
+    tmp_path: Path, stranger: subprocess.Popen[bytes]
+) -> None:
+    run = make_run(tmp_path / "runs" / "job-1", [[]])
+    assert sweep.members("job-1") == set() and procfs.marks(stranger.pid) is None
+    assert str(run.path) not in [str(one.path) for one in registry.listed(str(tmp_path), 0, ProcessTable())]
+    assert "no process of it is running" in stop(run)
+    run.result.unlink()
+    record(run, stranger.pid)
+    assert "left alone" in stop(run) and stranger.poll() is None
+
+
+def test_the_run_of_another_user_is_seen_and_left_alone(
+    tmp_path: Path, stranger: subprocess.Popen[bytes]
+) -> None:
+    run = make_run(tmp_path / "runs" / "job-1", [[]])
+    run.result.unlink()
+    record(run, stranger.pid)
+    os.chown(str(run.path), NOBODY, NOBODY)
+    with pytest.raises(UsageError, match=r"belongs to user .*; stop it as that user: npu-launch stop "):
+        stop(run)
+    os.chown(str(run.path), 0, 0)
+    os.chown(str(run.path / "launcher.json"), NOBODY, NOBODY)
+    assert "belongs to another user" in registry.status(run).problems[0]
 
 
 DEAF = WAITING.replace("rank =", "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\nrank =", 1)
