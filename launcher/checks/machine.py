@@ -54,7 +54,8 @@ class RecordingMachine(Machine):
 
     def output(self, tool: str, *arguments: str) -> str:
         """Return what a tool prints, or "" when it is missing, fails or hangs."""
-        return self.ask(tool, *arguments).text
+        result = self.ask(tool, *arguments)
+        return "" if result.problem else result.text
 
     def packages(self) -> dict[str, str]:
         """Map each installed Python package to its version, without importing any.

@@ -157,6 +157,8 @@ def health(subject: Subject) -> Problems:
     if unseen or not subject.view.known:
         unknown = f"health and holders of device {spell(unseen)} are not known"
         yield WARNING, f"{'; '.join(reasons)}; {unknown}", ""
+    elif subject.view.unread:
+        yield WARNING, f"{subject.view.unread}; a device may be held all the same", ""
     yield from device_state.health(chips)
 
 

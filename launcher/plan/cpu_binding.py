@@ -112,19 +112,21 @@ def _near_npus(devices: Iterable[int], nodes: Sequence[Cores], root: str) -> dic
 
     machine = Machine(os.environ, root)
     near: dict[int, Cores] = {}
+    slots: dict[int, int] = {}
     with suppress(InventoryError):
         found = host.discover(machine, "any").hosts[0].devices
+        slots = {device.device_id: device.npu_id for device in found if device.npu_id >= 0}
         near = {device.device_id: parse_cores(device.cores) for device in found if device.cores}
     for device in sorted(set(devices) - set(near)):
-        node = _node_of(machine, device)
+        node = _node_of(machine, slots.get(device, device))
         if 0 <= node < len(nodes):
             near[device] = nodes[node]
     return near
 
 
-def _node_of(machine: Any, device: int) -> int:
-    """Return the NUMA node of a device's PCI address; -1 if it is not known, as in virtual machines."""
-    board = machine.ask("npu-smi", "info", "-t", "board", "-i", str(device)).text
+def _node_of(machine: Any, slot: int) -> int:
+    """Return the NUMA node of an NPU's PCI address; -1 if it is not known, as in virtual machines."""
+    board = machine.ask("npu-smi", "info", "-t", "board", "-i", str(slot)).text
     match = re.search(r"PCIe Bus Info\s*:\s*(\S+)", board)
     text = machine.read(f"/sys/bus/pci/devices/{match.group(1).lower()}/numa_node") if match else ""
     return int(text) if text and text.strip().isdigit() else -1

@@ -21,13 +21,15 @@ class View:
     """Chips in the order of npu-smi, each with its device id, health, memory and processes.
 
     `known`: the table of `npu-smi info` was understood, so health and processes are what it shows;
-    otherwise chips have numbers only. `problems` are lines for the user, in the tool's own words.
+    otherwise chips have numbers only. `problems` are lines for the user, in the tool's own words; `unread` is
+    the one of them about rows of processes that were not understood, so that any device may be held.
     """
 
     chips: tuple[SmiChip, ...] = ()
     generation: str = ""
     known: bool = False
     problems: tuple[str, ...] = ()
+    unread: str = ""
 
     def of(self, device_ids: Sequence[int]) -> list[SmiChip]:
         """Return the chips of these devices, those that there are."""
@@ -39,29 +41,32 @@ def look(machine: Machine) -> View:
     info, mapping = machine.ask_all("npu-smi", [INFO, MAPPING])
     table = npu_smi.parse_info(info.text)
     mapped = npu_smi.parse_mapping(mapping.text)
-    problems = _problems(info, mapping, table.unread, bool(table.chips), bool(mapped))
+    unread = _unread(table.unread)
+    problems = _problems(info, mapping, bool(table.chips), bool(mapped)) + ([unread] if unread else [])
     chips = _joined(table.chips, mapped)
-    if not chips and info.text and mapping.text:
+    if not chips and not (info.problem and mapping.problem):
         chips = _listed(machine)
     generation = table.generation or next(filter(None, (npu_smi.generation_of(c.name) for c in chips)), "")
     numbered = _numbered(chips, dev_nodes.device_ids(machine))
-    return View(tuple(numbered), generation, bool(table.chips), tuple(problems))
+    return View(tuple(numbered), generation, bool(table.chips), tuple(problems), unread)
 
 
-def _problems(
-    info: ToolResult, mapping: ToolResult, unread: Sequence[str], shown: bool, mapped: bool
-) -> list[str]:
+def _problems(info: ToolResult, mapping: ToolResult, shown: bool, mapped: bool) -> list[str]:
+    """Say why an answer is of no use; once where both have one reason."""
     said = [
         result.problem or f"npu-smi {command}: no chip in its output: {words.explained(result.text)}"
         for command, result, useful in (("info", info, shown), ("info -m", mapping, mapped))
         if not useful and (result.problem or command == "info" or result.text.strip())
     ]
     reasons = [text.partition(": ")[2] for text in said]
-    found = [text for index, text in enumerate(said) if reasons[index] not in reasons[:index]]  # each once
-    if unread:
-        rows = f"{len(unread)} rows" if len(unread) > 1 else "a row"
-        found.append(f"npu-smi info: {rows} of its processes not understood: {unread[0][: words.LONGEST]}")
-    return found
+    return [text for index, text in enumerate(said) if reasons[index] not in reasons[:index]]
+
+
+def _unread(rows: Sequence[str]) -> str:
+    if not rows:
+        return ""
+    some = f"{len(rows)} rows" if len(rows) > 1 else "a row"
+    return f"npu-smi info: {some} of its processes not understood: {rows[0][: words.LONGEST]}"
 
 
 def _joined(chips: Sequence[SmiChip], mapped: Sequence[SmiChip]) -> list[SmiChip]:

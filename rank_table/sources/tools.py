@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ToolResult:
-    """The output of a tool, or in `problem` the reason why there is none to use."""
+    """What a tool printed, and in `problem` why that is of no use, or may be where the tool has failed."""
 
     text: str = ""
     problem: str = ""
@@ -194,7 +194,7 @@ def _finish(
     busy = text.count("\n") < 6 and words.BUSY.search(text) is not None
     if process.returncode:
         what = f"{name}: exit code {process.returncode}: {words.explained(text)}"
-        return ToolResult(problem=what, busy=busy)
+        return ToolResult(text, what, busy=busy)
     return ToolResult(text, busy=busy)
 
 

@@ -198,6 +198,18 @@ def test_a_device_that_npu_smi_does_not_show_is_not_taken_for_free(server: Serve
     assert "health and holders of device 1 are not known" in finding.what
 
 
+def test_processes_that_are_not_understood_are_a_warning(server: Server) -> None:
+    titles = "| NPU     Chip              | Process id    | Process name             | Process memory(MB) |\n"
+    server.host.tool("npu-smi", {"info": smi(["OK"] * 8) + titles + "| all | 1 | python | 2 |\n"})
+    (finding,) = server.check()
+    assert finding.level == "warning" and "not understood: all | 1 | python | 2" in finding.what
+
+
+def test_a_table_counts_though_the_tool_fails_after_it(server: Server) -> None:
+    server.host.tool("npu-smi", {"info": {"text": smi(["OK", "Alarm"] + ["OK"] * 6), "exit": 1}})
+    assert list(errors(server.check())) == ["health"]
+
+
 def test_cards_are_checked_by_device_id_and_not_by_slot(server: Server) -> None:
     titles = ("NPU ID", "Chip ID", "Chip Logic ID", "Chip Phy-ID", "Chip Name")
     rows = [titles, *((7 - n, 0, n, n, "910B3") for n in range(8))]

@@ -43,6 +43,7 @@ def raised(text: str, seconds: float = 1.0) -> Failure:
         ("signal:sigkill", {"code": -9, "status": RankStatus.OUT_OF_MEMORY}, True),
         ("signal:9", {"code": -9, "status": RankStatus.SIGNALLED}, True),
         ("signal:SEGV", {"code": -9, "status": RankStatus.SIGNALLED}, False),
+        ("signal:SEGV", {"code": 139, "status": RankStatus.SIGNALLED}, True),
         ("hang", {"status": RankStatus.HUNG}, True),
         ("hang", {"status": RankStatus.RAISED}, False),
     ],
@@ -135,7 +136,7 @@ def test_the_holders_of_a_plans_devices_are_named(tmp_path: Path, monkeypatch: p
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     spec = RankSpec(0, "host", 0, 0, 0, ("true",), {}, "/")
     assert device_holders(plan("npu")) == ""
-    assert device_holders(replace(plan("npu"), ranks=(spec,))) == "device 0: python (pid 6277)"
+    assert device_holders(replace(plan("npu"), ranks=(spec,))) == "device 0: python (pid 6277, 56,485 MB)"
     assert device_holders(replace(plan("cpu"), ranks=(spec,))) == ""
 
 
