@@ -81,7 +81,7 @@ def run(
 
 def split(words: Sequence[str]) -> tuple[str | None, list[str]]:
     """Separate the job file from the overrides `key=value`. UsageError: two job files."""
-    overrides = [word for word in words if re.match(r"[A-Za-z_][\w.]*=", word) and not os.path.exists(word)]
+    overrides = [word for word in words if re.match(r"[A-Za-z_][\w.-]*=", word) and not os.path.exists(word)]
     files = [word for word in words if word not in overrides]
     if len(files) > 1:
         raise UsageError(f"{files[1]}: a second job file, after {files[0]}; give a command after `--`")
