@@ -7,6 +7,7 @@ other than spaces to find it in the words as written; if that fails, take the wh
 
 from __future__ import annotations
 
+import unicodedata
 from typing import Callable, Dict, Mapping, Sequence
 
 from squad.data.tokenizer import basic_tokens
@@ -33,7 +34,7 @@ class AnswerText:
         """Return the part of `words` that the tokens represent, as written in the passage."""
         written = " ".join(words)
         normalised = " ".join(filter(None, map(self._normalised.__getitem__, words)))
-        return align(self._join(token_ids), normalised, written, self._log)
+        return align(self._join(token_ids), normalised, written, self._log, self._normalised.letters)
 
     def _join(self, token_ids: Sequence[int]) -> str:
         text = " ".join([self._tokens[index] for index in token_ids])
@@ -51,17 +52,37 @@ class _Normalised(Dict[str, str]):
         value = self[word] = " ".join(basic_tokens(word, *self._rules))
         return value
 
+    def letters(self, char: str) -> int:
+        """Count the characters that one character of a word becomes; the spaces beside it do not count."""
+        value = self[char]
+        return len(value) - value.count(" ")
 
-def align(predicted: str, normalised: str, written: str, log: Log | None = None) -> str:
+
+def align(
+    predicted: str,
+    normalised: str,
+    written: str,
+    log: Log | None = None,
+    letters: Callable[[str], int] | None = None,
+) -> str:
     """Find `predicted` in `normalised` and cut the same characters out of `written`.
 
-    If they cannot be aligned, return all of `written` and pass the reason to `log`.
+    If they cannot be aligned, return all of `written` and pass the reason to `log`. With `letters`, how many
+    characters each one becomes, texts that normalising has made longer or shorter can be aligned too: with
+    zero-width characters, no-break spaces, separate accents, or Hangul, of which google-research/bert returns
+    all words.
     """
     start = normalised.find(predicted)
+    before = start - normalised.count(" ", 0, start)
+    last = before + len(predicted) - predicted.count(" ") - 1
+    solid = len(normalised) - normalised.count(" ")
     problem = ""
     if start < 0:
         problem = f"Unable to find text: '{predicted}' in '{written}'"
-    elif len(normalised) - normalised.count(" ") != len(written) - written.count(" "):
+    elif solid != len(written) - written.count(" "):
+        places = _places(written, letters) if letters and predicted else []
+        if len(places) == solid and solid:
+            return written[places[before] : _with_accents(written, places[last])]
         texts = [text.replace(" ", "") for text in (written, normalised)]
         problem = f"Length not equal after stripping spaces: '{texts[0]}' vs '{texts[1]}'"
     elif not predicted:
@@ -70,9 +91,20 @@ def align(predicted: str, normalised: str, written: str, log: Log | None = None)
         if log:
             log(problem)
         return written
-    before = start - normalised.count(" ", 0, start)
-    length = len(predicted) - predicted.count(" ")
-    return written[_solid(written, before) : _solid(written, before + length - 1) + 1]
+    return written[_solid(written, before) : _solid(written, last) + 1]
+
+
+def _places(written: str, letters: Callable[[str], int]) -> list[int]:
+    """Find, for each character of the normalised text other than spaces, the character that it came from."""
+    return [place for place, char in enumerate(written) if char != " " for _ in range(letters(char))]
+
+
+def _with_accents(written: str, last: int) -> int:
+    """Find the end of a character with the combining accents that follow it."""
+    end = last + 1
+    while written[end : end + 1] and unicodedata.category(written[end]) == "Mn":
+        end += 1
+    return end
 
 
 def _solid(text: str, number: int) -> int:

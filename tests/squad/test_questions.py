@@ -236,7 +236,7 @@ def documents(draw: Callable[..., Any]) -> Any:
 
 
 def check(path: Path, training: bool, negative: bool, skip: bool) -> None:
-    """Read a file as all programs do: answers are words of the passage, or lines that can be printed say why."""
+    """Read a file as all programs do: answers are words of the passage, or printable lines say why."""
     try:
         examples = read_squad(str(path), training, negative, skip)
         for example in examples:
