@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from launcher.run_dir import RunDir
-from tests.faults.helpers import Job, cgroup, until
+from tests.faults.helpers import Job, alive, cgroup, until
 from tests.launching import ROOT
 
 FAMILY = """
@@ -79,6 +79,33 @@ def test_case_23_24_26_a_signal_lets_the_ranks_end_in_their_own_time(
     job.send(number)
     assert job.wait() == code
     assert b"saved" in job.log(0) and b"saved" in job.log(1)
+    job.gone()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_that_the_ranks_get_before_the_launcher_accuses_nobody(job: Job, number: int) -> None:
+    job.script("print('ready', flush=True)\ntime.sleep(60)")
+    job.start(2)
+    for rank in (0, 1):
+        job.says(rank, b"ready")
+    pids = list(job.pids(2).values())
+    for pid in pids:
+        os.kill(pid, number)
+    until(lambda: not any(map(alive, pids)))
+    job.send(number)
+    assert job.wait() == 128 + number
+    assert "ended by SIG" in job.output and "failed first" not in job.output
+    assert job.result["culprit"] is None
+    job.gone()
+
+
+def test_a_rank_that_failed_before_the_signal_is_named_and_not_started_again(job: Job) -> None:
+    job.script(f"if RANK: sys.exit(3)\n{DEAF}")
+    job.start(2, "max_restarts=1", "--grace", 0.5)
+    until(lambda: "ending rank" in job.output)
+    job.send(signal.SIGTERM)
+    assert job.wait() == 3
+    assert job.result["culprit"] == 1 and job.result["attempts"] == 1
     job.gone()
 
 

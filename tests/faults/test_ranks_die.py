@@ -180,6 +180,22 @@ def test_case_14_ranks_that_only_waited_are_victims(job: Job) -> None:
     assert {job.state(rank) for rank in (0, 1, 2, 3, 4, 6, 7)} == {"victim"}
 
 
+def test_the_noise_of_a_shutdown_hides_no_victim(job: Job) -> None:
+    (job.folder / "rank.sh").write_text(
+        """
+        if [ $RANK_ID = 1 ]; then sleep 0.6; echo "RuntimeError: the real reason"; exit 7; fi
+        echo "EI0006: [PID: 71] Getting socket times out."
+        for i in $(seq 300); do
+            echo "/lib/tempfile.py:$i: ResourceWarning: Implicitly cleaning up <TemporaryDirectory '/tmp/x'>"
+        done
+        exit 1
+        """
+    )
+    assert job.run(3, command=["sh", "rank.sh"]) == 7
+    assert job.result["culprit"] == 1 and "it wrote: RuntimeError: the real reason" in job.report
+    assert {job.state(0), job.state(2)} == {"victim"}
+
+
 def test_case_14_a_rank_that_is_silent_while_all_others_time_out_is_the_suspect(job: Job) -> None:
     job.script(
         """
