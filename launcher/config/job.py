@@ -6,15 +6,14 @@ import dataclasses
 import os
 import re
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Callable, Iterator, Mapping, Sequence
 
-from launcher import foreign
 from launcher.config import yaml_nodes
 from launcher.config.yaml_nodes import Argument, WrongType, YamlError
-from launcher.errors import ConfigError, ReadError
+from launcher.errors import ConfigError
 from launcher.masking import MASK, is_secret, mask
 from launcher.text import did_you_mean
+from rank_table import files
 
 LARGEST = 1 << 18  # bytes of a job file
 
@@ -167,11 +166,14 @@ def _read_yaml(path: str, written: _Written) -> None:
 
 
 def _text_of(path: str) -> str:
-    """Read the text of a job file."""
+    """Read the text of a job file, or of a pipe: <(command)."""
     try:
-        data = foreign.read_bytes(Path(path), LARGEST, follow=True)
-    except ReadError as error:
-        raise ConfigError(f"{error}; give a job file such as examples/squad2.yaml") from None
+        data = files.read_bytes(path, LARGEST)
+    except (OSError, ValueError) as error:
+        problem = f"{files.reason(error)}; give a job file such as examples/squad2.yaml"
+        raise ConfigError(problem, file=path) from None
+    if len(data) > LARGEST:
+        raise ConfigError(f"more than {LARGEST >> 10} KiB (expected a job file)", file=path)
     try:
         found = data.decode("utf-8-sig")
     except UnicodeDecodeError:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from launcher.config.job import JobConfig, arguments, load, to_yaml
 from launcher.errors import ConfigError
+from rank_table import files
 
 
 def write(folder: Path, text: str) -> str:
@@ -172,10 +173,21 @@ def test_mappings_are_merged_and_what_stands_in_them_comes_first(tmp_path: Path)
     assert load(write(tmp_path, "args: &r\n  <<: *r\n  b: 5\n"), [], {})[0].args == {"b": "5"}
 
 
-@pytest.mark.parametrize("kind", ["a FIFO", "a folder", "more than 256 KiB", "invalid encoding"])
-def test_what_is_no_small_text_file_is_refused_without_waiting(tmp_path: Path, kind: str) -> None:
+def test_a_job_may_come_from_a_pipe() -> None:
+    reading, writing = os.pipe()
+    os.write(writing, b"job: a\n")
+    os.close(writing)
+    assert load(f"/proc/self/fd/{reading}", [], {})[0].job == "a"
+    os.close(reading)
+
+
+@pytest.mark.parametrize("kind", ["nothing was written", "a folder", "more than 256 KiB", "invalid encoding"])
+def test_what_is_no_small_text_file_is_refused_in_bounded_time(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "PATIENCE", 0.05)
     path = tmp_path / "train.yaml"
-    if kind == "a FIFO":
+    if kind == "nothing was written":
         os.mkfifo(str(path))
     elif kind == "a folder":
         path.mkdir()
