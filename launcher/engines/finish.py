@@ -93,9 +93,12 @@ def finish(
 
 def _gathered(plan: Plan, run: RunDir, outcome: Outcome, interruption: Interruption) -> Gathered:
     """Gather what the ranks made; whatever goes wrong there is a problem of the gathering alone."""
-    ranks = [spec.rank for spec in plan.local_ranks]
+    cwds = {spec.rank: spec.cwd for spec in plan.local_ranks}
+    well = not outcome.exit_code
     try:
-        gathered = interruption.call(lambda: gather(run, ranks, plan.policy.gather, not outcome.exit_code))
+        gathered = interruption.call(
+            lambda: gather(run, [*cwds], plan.policy.gather, ended_well=well, cwds=cwds)
+        )
         if gathered is None:
             return Gathered(problems=(f"ended by {name(interruption.number)}",))
         json.dumps(asdict(gathered), indent=2)  # result.json must take it

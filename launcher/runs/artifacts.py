@@ -4,8 +4,8 @@
     {"kind": "predictions", "files": [...]}
     {"kind": "metrics", "values": {name: number}}
 
-A path that is not absolute is one within the rank's folder, where ranks run. A line that is none of these is
-one problem and costs nothing else.
+A path that is not absolute is one in the folder where the rank was started, or else in the rank's own folder.
+A line that is none of these is one problem and costs nothing else.
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Mapping, Union
+from typing import Mapping, Tuple, Union
 
 from launcher import foreign
 from launcher.errors import MissingFileError, ReadError
@@ -23,6 +22,7 @@ from launcher.typed_json import Value
 
 _MOST_NAMED = 10  # problems of one rank; more are counted
 Number = Union[int, float]
+Folders = Tuple[str, str]
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,11 @@ class Artifacts:
     metrics: dict[str, Number] = field(default_factory=dict)
 
 
-def read(run: RunDir, rank: int, found: Artifacts, ended_well: bool) -> list[str]:
-    """Add what a rank reported; return the problems. A last line is cut off when the rank is killed."""
+def read(run: RunDir, rank: int, cwd: str, found: Artifacts, ended_well: bool) -> list[str]:
+    """Add what a rank reported; return the problems. A last line is cut off when the rank is killed.
+
+    cwd: where the rank was started.
+    """
     path = run.artifacts(rank)
     try:
         if path.parent.is_symlink():
@@ -73,12 +76,12 @@ def read(run: RunDir, rank: int, found: Artifacts, ended_well: bool) -> list[str
         return []
     except ReadError as error:
         return [f"rank {rank}: {error}"]
-    problems = []
+    problems, folders = [], (cwd, str(path.parent))
     for number, line in enumerate(lines, 1):
         cut_off = number == len(lines) and not ended_well
         try:
             if line.strip():
-                _add(foreign.parse_json(line, f"artifacts.jsonl line {number}"), rank, path.parent, found)
+                _add(foreign.parse_json(line, f"artifacts.jsonl line {number}"), rank, folders, found)
         except ReadError as error:
             problems += [] if cut_off else [f"rank {rank}: {error}"]
     if len(problems) > _MOST_NAMED:
@@ -87,12 +90,12 @@ def read(run: RunDir, rank: int, found: Artifacts, ended_well: bool) -> list[str
     return problems
 
 
-def _add(record: Value, rank: int, folder: Path, found: Artifacts) -> None:
+def _add(record: Value, rank: int, folders: Folders, found: Artifacts) -> None:
     kind = record.get("kind").text()
     if kind == "checkpoint":
-        found.checkpoints.append(_checkpoint(record, rank, folder))
+        found.checkpoints.append(_checkpoint(record, rank, _base(record, folders)))
     elif kind == "predictions":
-        found.predictions.append(FileSet(rank, _files(record, folder)))
+        found.predictions.append(FileSet(rank, _files(record, _base(record, folders))))
     elif kind == "metrics":
         members = record.members()
         values = members["values"].members() if "values" in members else members
@@ -101,14 +104,22 @@ def _add(record: Value, rank: int, folder: Path, found: Artifacts) -> None:
         record.get("kind").refuse(f"{kind!r:.60}", "checkpoint, predictions or metrics")
 
 
-def _checkpoint(record: Value, rank: int, folder: Path) -> FileSet:
+def _checkpoint(record: Value, rank: int, folder: str) -> FileSet:
     prefix, step, files = record.get("prefix"), record.get("step").whole(), _files(record, folder)
     if not files:
         record.get("files").refuse("an empty list", "the files of the checkpoint")
     digests = {}
     for name, value in (record.get("sha256").members() if record.get("sha256").value else {}).items():
-        digests[name] = digests[os.path.normpath(os.path.join(str(folder), name))] = _digest(value)
+        digests[name] = digests[os.path.normpath(os.path.join(folder, name))] = _digest(value)
     return FileSet(rank, files, _path(prefix, folder), step, digests)
+
+
+def _base(record: Value, folders: Folders) -> str:
+    """Return the folder of a record's relative paths: the first that holds one of its files."""
+    for folder in folders:
+        if any(os.path.lexists(path) for path in _files(record, folder)):
+            return folder
+    return folders[0]
 
 
 def _digest(value: Value) -> str:
@@ -118,16 +129,16 @@ def _digest(value: Value) -> str:
     return text
 
 
-def _files(record: Value, folder: Path) -> tuple[str, ...]:
+def _files(record: Value, folder: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(_path(item, folder) for item in record.get("files").items()))
 
 
-def _path(value: Value, folder: Path) -> str:
+def _path(value: Value, folder: str) -> str:
     """Return a path that the system takes, absolute and without `..`."""
     text = value.text()
     if not os.path.basename(text.rstrip("/")) or "\0" in text or re.search("[\ud800-\udfff]", text):
         value.refuse("no path", "the path of a file")
-    return os.path.normpath(os.path.join(str(folder), text))
+    return os.path.normpath(os.path.join(folder, text))
 
 
 def _number(value: Value) -> Number:

@@ -38,14 +38,23 @@ class Gathered:
 
 
 def gather(
-    run: RunDir, ranks: Sequence[int], wanted: Sequence[str] = (), ended_well: bool = True
+    run: RunDir,
+    ranks: Sequence[int],
+    wanted: Sequence[str] = (),
+    *,
+    ended_well: bool = True,
+    cwds: Mapping[int, str] | None = None,
 ) -> Gathered:
     """Collect everything of a run; what cannot be collected becomes a problem, never an exception.
 
     wanted: patterns of files in the ranks' folders. ended_well: no rank was killed, perhaps within a line.
+    cwds: where each rank was started (default: in its own folder).
     """
     reported = artifacts.Artifacts()
-    problems = [text for rank in ranks for text in artifacts.read(run, rank, reported, ended_well)]
+    problems: list[str] = []
+    for rank in ranks:
+        cwd = (cwds or {}).get(rank, str(run.rank_dir(rank)))
+        problems += artifacts.read(run, rank, cwd, reported, ended_well)
     checkpoint = _checkpoints(run, reported.checkpoints, problems)
     predictions = _predictions(run, reported.predictions, problems)
     notes: list[str] = []

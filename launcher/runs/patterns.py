@@ -15,6 +15,7 @@ from typing import Iterator, NamedTuple
 
 _ANY_DEPTH = "**"
 _OUTSIDE = "a link out of the rank's folder; not followed"
+_DEEPEST = 100  # folders, one in the other
 _MOST_LINKS = 100  # ways to one folder: links that lead to each other have no end
 
 
@@ -46,6 +47,9 @@ def _search(root: str, parts: tuple[str, ...]) -> Iterator[Found]:
     visits: dict[tuple[str, tuple[str, ...]], set[str]] = {}
     while todo:
         folder, left = todo.pop()
+        if folder.count(os.sep) >= _DEEPEST:  # each further one costs more than the last
+            yield Found(folder, f"more than {_DEEPEST} folders deep; not searched")
+            continue
         ways = visits.setdefault((os.path.realpath(os.path.join(root, folder)), left), set())
         if folder in ways:
             continue

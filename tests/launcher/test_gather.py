@@ -165,6 +165,14 @@ def test_links_that_lead_to_each_other_come_to_an_end(run: RunDir) -> None:
     assert len(gathered.problems) == 11
 
 
+def test_folders_without_end_are_not_searched_for_ever(run: RunDir) -> None:
+    folder = os.path.join(str(run.rank_dir(0)), *["d"] * 120)
+    os.makedirs(folder)
+    (Path(folder) / "x").write_text("")
+    (problem,) = gather(run, [0], ["**/x"]).problems
+    assert problem.endswith("more than 100 folders deep; not searched")
+
+
 def test_a_rank_folder_that_is_a_link_is_not_gathered(run: RunDir, tmp_path: Path) -> None:
     run.rank_dir(0).rmdir()
     (tmp_path / "data").mkdir()
@@ -254,6 +262,18 @@ def test_a_small_file_of_the_users_is_copied_as_it_may_be_written_anew(run: RunD
     (path,) = gather(run, [0]).predictions
     theirs.write_text("of the next run")
     assert Path(path).read_text() == "of this run"
+
+
+def test_a_relative_path_is_of_the_folder_where_the_rank_was_started_or_of_its_own(
+    run: RunDir, tmp_path: Path
+) -> None:
+    (run.rank_dir(0) / "own").write_text("0")
+    (tmp_path / "out").write_text("1")
+    for name in ("own", "out", "none"):
+        announce(run, 0, {"kind": "predictions", "files": [name]})
+    gathered = gather(run, [0], cwds={0: str(tmp_path)})
+    assert [Path(path).read_text() for path in gathered.predictions] == ["0", "1"]
+    assert gathered.problems == (f"rank 0: {tmp_path}/none: no such file",)
 
 
 def test_a_link_that_a_rank_reported_is_resolved(run: RunDir) -> None:
