@@ -174,7 +174,7 @@ def _rows(text: str) -> Iterator[list[str]]:
 
 def _is_process(cells: Cells) -> bool:
     """Recognise a row of processes that stands below no header: NPU and chip, process id, name, memory."""
-    return len(cells) >= 4 and bool(_numbers(cells[0])) and cells[1].isdigit()
+    return len(cells) >= 4 and bool(_numbers(cells[0])) and cells[1].isdecimal()
 
 
 def _process(titles: Cells, cells: Cells) -> tuple[Place, SmiProcess] | None:
@@ -253,16 +253,16 @@ def parse_mapping(text: str) -> list[SmiChip]:
         cells = [cell.strip() for cell in re.split(r"\t|\s{2,}", line.strip())]
         if cells[0] == "NPU ID":
             titles = cells
-        elif titles and cells[0].isdigit() and len(cells) >= len(titles) - 1:
+        elif titles and cells[0].isdecimal() and len(cells) >= len(titles) - 1:
             row = dict(zip(titles, cells))
-            if any(row.get(key, "").isdigit() for key in ("Chip Logic ID", "Chip Phy-ID")):
+            if any(row.get(key, "").isdecimal() for key in ("Chip Logic ID", "Chip Phy-ID")):
                 chips.append(_mapped(row))
     return chips
 
 
 def _mapped(row: dict[str, str]) -> SmiChip:
     def number(key: str, default: int) -> int:
-        return int(row[key]) if row.get(key, "").isdigit() else default
+        return int(row[key]) if row.get(key, "").isdecimal() else default
 
     phy, logic = number("Chip Phy-ID", -1), number("Chip Logic ID", -1)
     return SmiChip(number("NPU ID", -1), number("Chip ID", 0), phy, logic, row.get("Chip Name", ""))
@@ -272,9 +272,9 @@ def parse_list(text: str) -> list[tuple[int, int]]:
     """Read `npu-smi info -l`: [(NPU ID, Chip Count)]; a 950 prints no Chip Count, which counts as 1."""
     found: list[tuple[int, int]] = []
     for key, value in pairs(text):
-        if key == "NPU ID" and value.isdigit():
+        if key == "NPU ID" and value.isdecimal():
             found.append((int(value), 1))
-        elif key == "Chip Count" and value.isdigit() and found:
+        elif key == "Chip Count" and value.isdecimal() and found:
             found[-1] = (found[-1][0], int(value))
     return found
 
@@ -287,7 +287,7 @@ def parse_health(text: str) -> str:
 def parse_spod(text: str) -> dict[str, str]:
     """Read `npu-smi info -t spod-info`: SDID, Super Pod ID, Super Pod Size, Server Index, digits each."""
     wanted = ("SDID", "Super Pod ID", "Super Pod Size", "Server Index")
-    return {key: value for key, value in pairs(text) if key in wanted and value.isdigit()}
+    return {key: value for key, value in pairs(text) if key in wanted and value.isdecimal()}
 
 
 def parse_board(text: str) -> str:

@@ -135,7 +135,9 @@ def test_health_board_and_super_pod_are_read_from_their_lines(samples: Path) -> 
 
 
 def test_every_reading_of_npu_smi_takes_garbage_for_nothing() -> None:
-    for garbage in ("", "|||", "| |\n|0|\n|0|0|0|", "NPU ID : x\n", "\x00\xff" * 100, "NPU ID  a\n1 2 3"):
+    odd = MAPPING_950.replace("\t3", "\t\xb2")  # a digit, and no number
+    bars = ("|||", "| |\n|0|\n|0|0|0|")
+    for garbage in ("", *bars, "NPU ID : x\n", "\x00\xff" * 100, "NPU ID  a\n1 2 3", odd, "NPU ID : \xb2"):
         assert npu_smi.parse_info(garbage)[0] == []
         assert npu_smi.parse_mapping(garbage) == []
         assert npu_smi.parse_list(garbage) == []
