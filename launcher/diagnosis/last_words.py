@@ -12,6 +12,9 @@ from typing import NamedTuple, Sequence
 from launcher.lines.blocks import ErrorBlock, error_blocks
 
 LINES_BEHIND = 400  # of other output: a program that wrote so much more has survived the error
+NEAR = 1 << 15  # bytes at the end of the output, where most errors are
+FIRST_LINES = 100  # of these
+LONGEST = 2000  # bytes of a line that are looked at
 REACH = 200  # lines before the last error in which an earlier one may explain it
 
 _CAUSE = re.compile(r"\s*(?:\| )?The above exception was the direct cause of")
@@ -37,12 +40,24 @@ class Failure(NamedTuple):
 @functools.lru_cache(maxsize=128)
 def errors(output: bytes) -> tuple[Failure, ...]:
     """Find the last errors in an output, the last one first; those that it has survived are left out."""
-    rows = output.split(b"\n")
-    blocks = [block for block in error_blocks(rows) if not _NOISE.match(block.raised)]
-    if not blocks or len(rows) - _end(blocks[-1]) > LINES_BEHIND:
+    rows, blocks = _read(output[-NEAR:])
+    if not blocks or blocks[-1].number < FIRST_LINES:  # there is none, or it may begin before
+        rows, blocks = _read(output)
+    if not blocks or _spoken(rows[_end(blocks[-1]) :]) > LINES_BEHIND:
         return ()
     near = [block for block in blocks if _end(blocks[-1]) - _end(block) <= REACH]
     return tuple(_failure(block.text.split("\n"), block.raised_at) for block in reversed(near))
+
+
+def _read(output: bytes) -> tuple[list[bytes], list[ErrorBlock]]:
+    rows = [row[:LONGEST] for row in output.split(b"\n")]
+    return rows, [block for block in error_blocks(rows) if not _NOISE.match(block.raised)]
+
+
+def _spoken(rows: Sequence[bytes]) -> int:
+    """Count the lines that are no noise, nor continue one."""
+    plain = [row.decode("utf-8", "replace") for row in rows if row[:1].strip()]
+    return len([row for row in plain if not _NOISE.match(row)])
 
 
 def _end(block: ErrorBlock) -> int:
@@ -76,5 +91,5 @@ def _said(lines: Sequence[str]) -> str:
 
 def rest(output: bytes, lines: int = 10) -> str:
     """Return the last lines that are no noise, for an output in which no error is found."""
-    rows = output.decode("utf-8", "replace").split("\n")
+    rows = [row[:LONGEST].decode("utf-8", "replace") for row in output[-NEAR:].split(b"\n")]
     return "\n".join([row for row in rows if row.strip() and not _NOISE.match(row)][-lines:])

@@ -30,7 +30,7 @@ if TYPE_CHECKING:  # loaded on a failure, not at every start
 
 PARALLEL = 8  # ranks that are started side by side
 POLL = 0.3  # seconds between checks of the ranks' files
-SETTLE = 1.0  # seconds after a victim's failure in which another rank may report the cause
+SETTLE = 2.0  # seconds after a victim's failure in which another rank may report the cause
 DRAIN = 2.0  # seconds of silence in a pipe that some process still holds open
 FIRST_SIGNAL = 0.5  # seconds after a rank's end in which Ctrl-C may have reached both
 PIPE_CHUNKS = 8  # chunks that a pipe may hold when its rank has ended

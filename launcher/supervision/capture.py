@@ -18,7 +18,7 @@ from launcher.ui.console import Console, StreamLines
 
 CHUNK = 1 << 18
 TAIL = 1 << 14  # bytes of a rank kept in memory for the report
-LAST = 1 << 17  # bytes of its log that are read when it has failed
+LAST = 3 << 16  # bytes of its log that are read when it has failed
 
 
 class RankLog:

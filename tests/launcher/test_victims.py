@@ -20,7 +20,8 @@ NOISES = {
     "warnings": """\
 /lib/tempfile.py:8: ResourceWarning: Implicitly cleaning up <TemporaryDirectory '/tmp/a'>
   _warnings.warn(warn_message, ResourceWarning)
-""",
+"""
+    * 500,
     "semaphores": """\
 /lib/resource_tracker.py:2: UserWarning: resource_tracker: There appear to be 9 leaked semaphore objects
   warnings.warn('resource_tracker: There appear to be %d '
