@@ -16,8 +16,8 @@ MASK = "***"
 # Words that make a value secret when they are a whole word of its name ...
 _WORDS = frozenset(
     "pass passwd password passphrase passcode pwd pat token secret secrets key sk ak auth oauth "
-    "authorization cookie cookies webhook webhooks credential credentials cred creds private signature sig sas "
-    "dsn jwt bearer otp psk pem salt".split()
+    "authorization cookie cookies webhook webhooks credential credentials cred creds private "
+    "signature sig sas dsn jwt bearer otp psk pem salt".split()
 )
 # ... and those that do so at the end of a word: PGPASSWORD, SSHPASS, AUTHTOKEN.
 _ENDINGS = ("password", "passwd", "passphrase", "secret", "token", "apikey", "accesskey", "secretkey",
@@ -47,7 +47,9 @@ _REFERENCE = re.compile(r"\$\w+|\$\{\w+\}")
 _ASSIGNED = re.compile(r"-{0,2}([A-Za-z_][\w.-]*)=", re.ASCII)
 _OPTION = re.compile(r"--?([A-Za-z][\w.-]*)", re.ASCII)
 _FIELD = re.compile(r"(?<![\w.$-])(-{0,2})([A-Za-z_][\w.-]*)([\"']?)(\s*=(?!=)\s*|\s*:(?!//)\s*)", re.ASCII)
-_DASHED = re.compile(r"(?<![\w-])(--?([A-Za-z][\w.-]*)\s+)(\"[^\"]*\"|'[^']*'|[^\s-]\S*)", re.ASCII)
+_DASHED = re.compile(
+    r"(?<![\w-])(--?([A-Za-z][\w.-]*)\s+)(?!-)(?:\"[^\"]*\"|'[^']*'|[^\s\"']|[\"'])+?(?=\s|\Z)", re.ASCII
+)
 _QUOTED = re.compile(r"""(?:"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|[^\s,;)\]}"'])+""")
 _SCHEME = re.compile(r"(?i)(?:bearer|basic|digest|token|negotiate)\s+(?=\S)")
 _HARMLESS_VALUE = re.compile(r"(?i)(?:none|null|true|false|yes|no|on|off|\"\"|'')?\s*(?:[,;)\]}]|$)")
