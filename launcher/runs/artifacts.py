@@ -142,4 +142,5 @@ def _path(value: Value, folder: str) -> str:
 
 
 def _number(value: Value) -> Number:
-    return value.whole() if type(value.value) is int else value.number()
+    number = value.number()  # refuses whole numbers that no float can hold, too
+    return value.whole() if type(value.value) is int else number

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from launcher.run_dir import RunDir
 from launcher.runs.gather import gather
@@ -193,6 +196,7 @@ BAD = [
     '{"kind": "predictions", "files": ["\\ud800"]}',
     '{"kind": "metrics", "values": {"f1": "80"}}',
     '{"kind": "metrics", "f1": Infinity}',
+    '{"kind": "metrics", "f1": 1%s}' % ("0" * 400),
     '{"kind": "other"}',
     "[]",
     "[" * 100000,
@@ -211,6 +215,28 @@ def test_a_bad_line_is_named_once_and_costs_nothing_else(run: RunDir, line: str)
     assert gathered.metrics == {"a": 1, "b": 2.5}
     (problem,) = gathered.problems
     assert problem.startswith("rank 0: artifacts.jsonl line 3: ") and len(problem) < 300
+
+
+TEXTS = st.text(max_size=3) | st.sampled_from(["own", "/", ".."])
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | TEXTS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=6,
+)
+RECORDS = st.fixed_dictionaries(
+    {"kind": st.sampled_from(["checkpoint", "predictions", "metrics"]) | JSON},
+    optional=dict.fromkeys(("step", "prefix", "files", "sha256", "values"), JSON),
+)
+
+
+@given(st.lists(RECORDS.map(lambda record: json.dumps(record).encode()) | st.binary(max_size=40), max_size=4))
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_no_report_ends_the_gathering(run: RunDir, lines: list[bytes]) -> None:
+    (run.rank_dir(0) / "own").write_text("")
+    run.artifacts(0).write_bytes(b"\n".join(lines))
+    gathered = gather(run, [0])
+    assert all(text.startswith("rank 0: ") for text in gathered.problems)
+    json.dumps(asdict(gathered), allow_nan=False)
 
 
 def test_many_bad_lines_are_counted(run: RunDir) -> None:
