@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from launcher.masking import MASK, is_secret, mask, mask_text
@@ -88,6 +88,7 @@ def test_a_free_text_is_masked_up_to_the_end_of_each_value(text: str, masked: st
     assert mask_text(masked) == masked
 
 
+@settings(deadline=None)
 @given(st.recursive(st.text() | st.integers() | st.none(), lambda inner: st.lists(inner) | st.dictionaries(
     st.sampled_from(SECRET.split()) | st.text(), inner)))  # fmt: skip
 def test_masking_takes_every_document(document: Any) -> None:

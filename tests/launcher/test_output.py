@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Iterator
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from launcher import output
@@ -38,6 +38,7 @@ def test_a_colour_is_left_out() -> None:
     assert printable("\x1b[1;31mred\x1b[0m") == "red"
 
 
+@settings(deadline=None)
 @given(st.text(st.characters()))
 def test_any_text_becomes_one_line_that_can_be_written(text: str) -> None:
     shown = printable(text)
