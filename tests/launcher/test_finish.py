@@ -36,7 +36,7 @@ class End:
 
     def code(self, code: int = 4) -> int:
         outcome = Outcome(code, (), 1 if code else None, REPORT if code else "", 1, 0.5)
-        self._monkeypatch.setattr(finishing, "gather", lambda *given: self.gather(*given))
+        self._monkeypatch.setattr(finishing, "gather", lambda *given, **named: self.gather(*given))
         with Interruption() as interruption:
             return finish(self.plan, self.run, Console(self._out), outcome, 1.0, interruption)
 
