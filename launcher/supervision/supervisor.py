@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from launcher.diagnosis.failure import Outcome
+from launcher.diagnosis.failure import Outcome, RankStatus
 from launcher.diagnosis.verdict import exit_code_of
 from launcher.errors import LauncherError, describe
 from launcher.plan.model import Plan
@@ -143,6 +143,7 @@ class _Supervisor:
     ) -> tuple[Result, int, str]:
         """Return the last result, the number of attempts, and why there is no other."""
         failures: list[Failure] = []
+        failed: Result | None = None
         while True:
             number = len(failures)
             context = replace(self._context, plan=_numbered(self._plan, number))
@@ -153,6 +154,9 @@ class _Supervisor:
                 return result, number + 1, ""
             from launcher.supervision import restart_policy
 
+            if failed is not None and result.culprit.status is RankStatus.NOT_STARTED:
+                return failed, number + 1, result.culprit.detail  # what made the restart necessary stands
+            failed = result
             failures.append(restart_policy.Failure(result.ends, result.culprit, result.seconds))
             why = restart_policy.refusal(self._plan.policy, failures) or self._wait(signals, failures)
             if why:

@@ -186,3 +186,22 @@ def test_a_second_attempt_gets_its_folder_back_and_not_the_first_ones_error(tmp_
     assert done.returncode == 4 and done.stdout.count("error.json: a folder") == 1, done.stdout
     result = json.loads((latest(tmp_path) / "result.json").read_text())
     assert result["attempts"] == 2 and result["ends"][0]["step"] == 0
+
+
+def test_a_restart_that_cannot_start_keeps_the_code_and_report_of_the_failure(tmp_path: Path) -> None:
+    (tmp_path / "cwd").mkdir()
+    command = ["sh", "-c", "rmdir $NPU_LAUNCH_CWD; echo boom; exit 4"]
+    words = [
+        "--devices",
+        0,
+        "--backend",
+        "cpu",
+        "--max-restarts",
+        1,
+        f"runs_dir={tmp_path}/runs",
+        "--",
+        *command,
+    ]
+    done = launch(tmp_path / "cwd", *words, timeout=30)
+    assert done.returncode == 4 and "failed first: exit code 4" in done.stdout, done.stdout
+    assert f"not started again: rank 0: {tmp_path}/cwd: No such file or directory" in done.stdout
