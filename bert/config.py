@@ -119,7 +119,8 @@ def read_values(path: str) -> dict[str, Any]:
     try:
         values = files.read_object(path, 4 << 20)
     except ValueError as error:
-        raise ValueError(f"{error}; give a BERT configuration") from None
+        advice = "" if ";" in str(error) else "; give a BERT configuration"
+        raise ValueError(f"{error}{advice}") from None
     inner = values.get("model")  # the JSON that this program writes beside a checkpoint
     return inner if isinstance(inner, dict) and "files" in values else values
 

@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if words is None:
         print("without vocab.txt and tokenizer_config.json: none beside the checkpoint; give --vocab")
     elif words.rules.source:
-        print(f"do_lower_case {words.rules.do_lower_case}: {words.rules.source}")
+        print(f"do_lower_case {words.rules.do_lower_case}, as said by: {words.rules.source}")
     return 0
 
 

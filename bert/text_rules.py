@@ -82,7 +82,8 @@ def _normalizer(tokenizer: Mapping[str, Any]) -> dict[str, Any]:
         names = ("lowercase", "strip_accents", "handle_chinese_chars")
         return {name: found.get(theirs) for name, theirs in zip(NAMES, names)}
     steps = found.get("normalizers", [found]) if isinstance(found, dict) else []
-    kinds = {step.get("type") for step in steps if isinstance(step, dict)}
+    steps = steps if isinstance(steps, list) else []
+    kinds = {str(step.get("type")) for step in steps if isinstance(step, dict)}
     return {"do_lower_case": "Lowercase" in kinds, "strip_accents": "StripAccents" in kinds or None}
 
 

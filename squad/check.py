@@ -30,9 +30,9 @@ def check(argv: Sequence[str], environ: Mapping[str, str]) -> Parsed:
     if not findings and other:
         findings.append(("bert_config_file", other))
     elif not findings:
+        findings.extend(_checkpoint(flags, typed.init_checkpoint))
         for rule in (_tasks, _required, _files, _ranges):
             findings.extend(rule(flags))
-        findings.extend(_checkpoint(flags, typed.init_checkpoint))
     if not findings:
         report = Report()
         flags = model_files.settle(flags, given, report)
@@ -55,7 +55,8 @@ def _tasks(flags: SquadFlags) -> Iterator[Finding]:
 
 
 def _required(flags: SquadFlags) -> Iterator[Finding]:
-    needed = [("vocab_file", True), ("bert_config_file", True)]
+    own = not flags.init_checkpoint or index.find(flags.init_checkpoint) is not None
+    needed = [("vocab_file", own), ("bert_config_file", own)]  # they may be where the right path leads
     needed += [("train_file", flags.do_train), ("predict_file", flags.do_predict)]
     for name, wanted in needed:
         if wanted and not getattr(flags, name):

@@ -20,6 +20,7 @@ from squad.flags import Finding, SquadFlags
 
 _CONFIGS = ("bert_config.json", "config.json")
 _MOST_PADDING = 1024  # rows of the vocabulary's table without a token: Italian BERT has 1000, NVIDIA's 6
+_SHOWN = 3  # problems of a checkpoint that are listed
 _ROUNDED = 128  # rows of padding up to which nothing is said
 _OTHER_VOCABULARIES = (
     ("vocab.json", "the byte-level BPE of RoBERTa or GPT"), ("merges.txt", "a byte-level BPE"),
@@ -58,7 +59,8 @@ def with_model_files(flags: SquadFlags) -> SquadFlags:
         candidates = [os.path.join(folder, name) for name in names]
         if flag == "bert_config_file":
             candidates.append(path + ".json")  # of this program, from before it wrote config.json
-        found = [candidate for candidate in candidates if os.path.isfile(candidate)]
+        # What is no regular file is taken too: the check of the flag then says what it is.
+        found = [name for name in candidates if os.path.exists(name) and not os.path.isdir(name)]
         if folder and found and not getattr(flags, flag):
             changes[flag] = found[0]
     return dataclasses.replace(flags, **changes)
@@ -115,9 +117,10 @@ def _say_where(flags: SquadFlags, given: SquadFlags, report: Report) -> None:
     folder = given.init_checkpoint
     held = index.prefixes_in(folder) if os.path.isdir(folder) else []
     if len(held) > 1 and flags.init_checkpoint in held:
-        report.say(
-            "init_checkpoint", f"{folder} holds {len(held)} checkpoints; {flags.init_checkpoint} is taken"
-        )
+        newer = index.newer(held, flags.init_checkpoint)
+        why = f", as {', '.join(map(os.path.basename, newer))} is not complete" if newer else ""
+        text = f"{folder} holds {len(held)} checkpoints; {flags.init_checkpoint} is taken{why}"
+        report.say("init_checkpoint", text)
     if not given.vocab_file and flags.vocab_file.endswith(".json"):
         report.say("vocab_file", f"{flags.vocab_file} is read, as there is no vocab.txt")
 
@@ -185,8 +188,10 @@ def _inspect(flags: SquadFlags, config: BertConfig, report: Report) -> None:
     except (OSError, ValueError) as error:
         report.refuse("init_checkpoint", f"{path}: {error}")
         return
-    for problem in found.problems:
+    for problem in found.problems[:_SHOWN]:
         report.refuse("init_checkpoint", f"{path}: {problem}")
+    if len(found.problems) > _SHOWN:
+        report.refuse("init_checkpoint", f"{path}: {len(found.problems) - _SHOWN} more of this kind")
     for note in found.notes:
         report.say("init_checkpoint", f"{path}: {note}")
     if not found.has_head and not found.problems and not flags.do_train:

@@ -41,6 +41,7 @@ _BY_START = (
     (b"<", "a web page, not the file itself; download the file again"),
 )
 _HUB = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?$")
+_SHARD = re.compile(r"-\d{5}-of-\d{5}\.safetensors$")
 _SPELLED = re.compile(r"(.+)\.(data-\d{5}-of-\d{5}|meta|index)$")
 
 
@@ -57,7 +58,8 @@ def explain(path: str, given: str = "") -> str:
 
 
 def _file(path: str) -> str:
-    problem = files.irregular(path)
+    folder, name = os.path.split(path)
+    problem = _irregular(path) or (_parts(folder, os.listdir(folder)) if _SHARD.search(name) else "")
     if problem:
         return problem
     with open(path, "rb") as stream:
@@ -79,6 +81,12 @@ def _file(path: str) -> str:
     return known or "a file of another kind; give a prefix (PREFIX.index exists) or safetensors"
 
 
+def _irregular(path: str) -> str:
+    if not os.path.exists(path):
+        return f"a link to {os.readlink(path)}, which is missing; download the model again"
+    return files.irregular(path)
+
+
 def _by_name(path: str) -> str:
     name = os.path.basename(path).lower()
     return next((text for pattern, text in _BY_NAME if re.search(pattern, name)), "")
@@ -86,7 +94,7 @@ def _by_name(path: str) -> str:
 
 def _folder(folder: str) -> str:
     names = sorted(os.listdir(folder))
-    for rule in (_parts, _several, _orphans, _others, _below):
+    for rule in (_odd, _parts, _several, _orphans, _others, _below):
         found = rule(folder, names)
         if found:
             return found
@@ -94,6 +102,13 @@ def _folder(folder: str) -> str:
         return "the folder is empty"
     more = ", ..." if len(names) > 6 else ""
     return f"the folder holds no weights, but {', '.join(names[:6])}{more}; {NONE.partition('; ')[2]}"
+
+
+def _odd(folder: str, names: list[str]) -> str:
+    """Find weights that are no regular files, or links to nothing (a cache that was cleaned)."""
+    weights = [name for name in names if name.endswith((".safetensors", ".index"))]
+    found = ((name, _irregular(os.path.join(folder, name))) for name in weights)
+    return next((f"{name} is {problem}" for name, problem in found if problem), "")
 
 
 def _parts(folder: str, names: list[str]) -> str:
@@ -143,9 +158,11 @@ def _others(folder: str, names: list[str]) -> str:
 def _below(folder: str, names: list[str]) -> str:
     """Find checkpoints one folder down, or two in the layout of Hugging Face's cache."""
     for pattern in ("*/*.index", "*/model.safetensors*", "snapshots/*/model.safetensors*"):
-        found = sorted(glob.glob(os.path.join(glob.escape(folder), pattern)))
-        if found:
-            return f"its folder {os.path.relpath(os.path.dirname(found[-1]), folder)} holds one; give that"
+        found = glob.glob(os.path.join(glob.escape(folder), pattern))
+        below = sorted({os.path.relpath(os.path.dirname(name), folder) for name in found})
+        if below:
+            more = ", ..." if len(below) > 3 else ""
+            return f"a folder in it holds one: {', '.join(below[:3])}{more}; give that folder"
     return ""
 
 

@@ -56,10 +56,12 @@ def safetensors(path: str) -> dict[str, Entry]:
         values = {k: v for k, v in json.loads(header.decode()).items() if k != "__metadata__"}
         found = {k: Entry(str(v["dtype"]), tuple(map(int, v["shape"]))) for k, v in values.items()}
         end = max([int(v["data_offsets"][1]) for v in values.values()], default=0)
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError):
         raise ValueError("damaged safetensors header") from None
     if held < 8 + size + end:
         raise _truncated(held, 8 + size + end)
+    if held > 8 + size + end:
+        raise ValueError(f"damaged safetensors: {held - 8 - size - end} bytes too long; download it again")
     return found
 
 

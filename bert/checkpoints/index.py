@@ -84,6 +84,15 @@ def _newest(prefixes: list[str]) -> str:
     return next((own[step] for step in sorted(own, reverse=True) if _is_complete(own[step])), "")
 
 
+def newer(prefixes: list[str], taken: str) -> list[str]:
+    """List the checkpoints of a run of this program that `_newest` passed over for an older one."""
+    steps = {prefix: _OWN.search(prefix) for prefix in prefixes}
+    own = {prefix: int(match.group(1)) for prefix, match in steps.items() if match}
+    if taken not in own or not os.path.isfile(taken + ".json"):
+        return []
+    return [prefix for prefix, step in own.items() if step > own[taken]]
+
+
 def _is_complete(prefix: str) -> bool:
     """Tell whether all files that PREFIX.json lists are there; their content is compared when read."""
     held = record(prefix).get("files")

@@ -96,7 +96,7 @@ def _look(
     _check_data(folder, saved, origin.data)
     step, moved = position(saved, config)
     notes.append(f"resuming {saved.prefix} at step {step} of {config.num_train_steps}{moved}")
-    if init_checkpoint:
+    if init_checkpoint and not _is_own(saved, init_checkpoint):
         notes.append(f"init_checkpoint {init_checkpoint}: this run started from it; it is not loaded again")
     notes += [*_changes(saved, config, ranks), *_data_changes(saved, origin.data)]
     held = saved.facts
@@ -118,12 +118,19 @@ def _check(folder: str, saved: Saved, model: BertConfig, config: TrainConfig, in
             difference = f"{name} {was[name]}, now {now[name]}"
             raise CheckpointError(f"{folder} contains a run of another model ({difference}); {advice}")
     began = saved.facts["init_checkpoint"]
-    if init_checkpoint and fingerprint(init_checkpoint) != began["fingerprint"]:
+    if not init_checkpoint or _is_own(saved, init_checkpoint):
+        return
+    if fingerprint(init_checkpoint) != began["fingerprint"]:
         origin = began["path"] or "new weights"
         raise CheckpointError(
             f"{folder} contains a run at step {saved.step} that started from {origin}, not from"
             f" {init_checkpoint}; {advice}"
         )
+
+
+def _is_own(saved: Saved, init_checkpoint: str) -> bool:
+    """Tell whether the checkpoint given to start from is the one that is resumed."""
+    return os.path.realpath(init_checkpoint) == os.path.realpath(saved.prefix)
 
 
 def _check_data(folder: str, saved: Saved, data: Mapping[str, Any]) -> None:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any, Callable, Iterator, Mapping
 
 from bert.errors import CheckpointError
+from bert.files import read_object
 
 FORMAT = 1
 _NAME = "model.ckpt-%d"
@@ -75,11 +76,10 @@ def foreign(folder: str) -> list[str]:
 def verify(prefix: str) -> tuple[str, dict[str, Any]]:
     """Compare a checkpoint's files with its JSON: ("" or the problem, the content of the JSON)."""
     try:
-        with open(prefix + ".json", encoding="utf-8") as stream:
-            facts = json.load(stream)
+        facts = read_object(prefix + ".json")
         files = {str(name): str(entry["sha256"]) for name, entry in facts["files"].items()}
         int(facts["step"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
         return f"{prefix}.json: damaged", {}
     for name, digest in files.items():
         path = os.path.join(os.path.dirname(prefix), name)
