@@ -10,7 +10,6 @@ from typing import Callable, Iterator, Sequence
 
 import click
 
-from launcher.lines import levels
 from launcher.logs import format
 from launcher.logs import view as reading
 from launcher.logs.records import Batches, RecordBatch
@@ -18,7 +17,7 @@ from launcher.logs.view import LogSource, Query
 from launcher.output import echo, echo_document
 from launcher.plan.devices import parse_devices
 
-_LEVELS = click.Choice(list(levels.NAMES))
+_LEVELS = click.Choice(["debug", "info", "warning", "error"])
 _MOST_PROBLEMS = 20  # lines about files that could not be read
 _STREAMS = click.Choice(["stdout", "stderr"])
 
@@ -76,7 +75,7 @@ def logs(
         ranks=parse_devices(rank, "--rank", "rank") if rank else (),
         stream=stream[3] if stream else "",
         grep=grep,
-        level=levels.NAMES.get(level or "", 0),
+        level=_level(level) if level else 0,
         collapse=collapse,
         tail=tail,
         plog=plog,
@@ -89,6 +88,12 @@ def logs(
         _print(reading.show(sources, query, follow), render, follow, lambda: _print_problems(sources))
     sys.stdout.flush()
     _print_problems(sources)
+
+
+def _level(name: str) -> int:
+    from launcher.lines import levels  # costs more than a start without it should pay
+
+    return levels.NAMES[name]
 
 
 def _print_problems(sources: Sequence[LogSource]) -> None:

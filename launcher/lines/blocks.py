@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Iterable, NamedTuple, Pattern, Sequence
 
-from launcher.lines.levels import ERROR, WARNING, is_exception, is_report, is_said, level
+from launcher.lines.levels import ERROR, WARNING, is_exception, is_report, is_said, level, words_of
 from launcher.lines.prefixes import PrefixReader, headed, same_head
 
 TRACEBACK, SAID, REPORT, LEVEL = "traceback", "said", "report", "level"  # the kinds of blocks
@@ -26,6 +26,10 @@ _CHAIN = re.compile(
 )
 _OPENS = re.compile(
     rb"Exception in thread |Process \S+-\d+:$|\S*RemoteTraceback: ?$|Exception in Tkinter|Unhandled exception"
+)
+# A line without one of these words begins no traceback.
+_OPENING = frozenset(
+    b"traceback exception ignored atexit object excepthook process remotetraceback unhandled".split()
 )
 _IGNORED = re.compile(rb"Exception ignored |Error in atexit|object address  : |Error in sys\.excepthook")
 _RAISED = re.compile(rb"[A-Za-z_][\w.<>]{0,200}(?:: |:$|$)")  # whatever the class is called
@@ -100,6 +104,11 @@ class _Stream:
 
     def read(self, text: bytes) -> tuple[Place, str, int, bytes]:
         """Return the place, the kind of block, the level and the text without a logger's head."""
+        if self.state is _State.OUTSIDE:  # most lines: nothing goes on, and nothing begins
+            place, found = self._begin(text)
+            if place is Place.OUTSIDE:
+                return place, "", found, text
+            return place, self._kind, ERROR, text
         text = self._without_head(text)
         place, found = self._place(text)
         if self._noise and place is not Place.OUTSIDE:
@@ -122,8 +131,6 @@ class _Stream:
         return text
 
     def _place(self, text: bytes) -> tuple[Place, int]:
-        if self.state is _State.OUTSIDE:
-            return self._begin(text)
         continues = self._continues(text)
         self._blank = not text.strip()
         return continues or self._begin(text)
@@ -137,11 +144,15 @@ class _Stream:
 
     def _begin(self, text: bytes) -> tuple[Place, int]:
         """Look at a line that continues nothing."""
+        words = words_of(text)
+        if text[:1] == b" " and _FILE.match(text):
+            return self._enter(_State.FRAMES)  # a SyntaxError has no head
+        if _OPENING.isdisjoint(words):
+            self._head = None
+            return self._begin_other(text, words)
         at = text.find(_TRACE)
         if at > 0 and text[at - 1 : at] in (b"T", b"t") and b"TraceBack" not in text:
             return self._begin_traceback(text, at - 1)
-        if text[:1] == b" " and _FILE.match(text):
-            return self._enter(_State.FRAMES)  # a SyntaxError has no head
         if _IGNORED.match(text):
             self._enter(_State.OPENED)
             self._noise = True
@@ -149,7 +160,7 @@ class _Stream:
         if _OPENS.match(text):
             return self._enter(_State.OPENED)
         self._head = None
-        return self._begin_other(text)
+        return self._begin_other(text, words)
 
     def _begin_traceback(self, text: bytes, at: int) -> tuple[Place, int]:
         head = text[:at]
@@ -159,8 +170,8 @@ class _Stream:
         self._head = same_head(head.replace(b"Original ", b"")) if head.strip() else None
         return self._enter(_State.GROUP if group else _State.FRAMES)
 
-    def _begin_other(self, text: bytes) -> tuple[Place, int]:
-        found = level(text)
+    def _begin_other(self, text: bytes, words: list[bytes]) -> tuple[Place, int]:
+        found = level(text, words)
         if found < ERROR or _NOISE.search(text):
             self.state = _State.OUTSIDE
             return Place.OUTSIDE, found
@@ -264,7 +275,7 @@ class BlockReader:
 
     def read(self, line: bytes) -> ReadLine:
         """Read the next line."""
-        key, rank, text = self._prefixes.split(line.rstrip(b"\r"))
+        key, rank, text = self._prefixes.split(line.rstrip(b"\r") if line[-1:] == b"\r" else line)
         stream = self._streams.get(key)
         if stream is None:
             if len(self._streams) >= _STREAMS:

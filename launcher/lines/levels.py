@@ -19,6 +19,8 @@ _WORDS: dict[bytes, int] = {
     b"ERR": ERROR, b"ERROR": ERROR, b"CRITICAL": ERROR, b"CRIT": ERROR, b"FATAL": ERROR, b"SEVERE": ERROR,
     b"PANIC": ERROR, b"DPANIC": ERROR, b"ALERT": ERROR, b"EMERG": ERROR, b"EMERGENCY": ERROR,
 }  # fmt: skip
+_NAMED = frozenset(word.lower() for word in _WORDS) | {b"level", b"lvl", b"severity", b"loglevel"}
+_FIRST = frozenset(bytes((byte,)) for byte in b"[IWEFD0123456789")  # of _LETTER and _REPORT
 _LETTERS: dict[bytes, int] = {b"D": DEBUG, b"I": INFO, b"W": WARNING, b"E": ERROR, b"F": ERROR}
 _HEAD = 96  # bytes in which a level is looked for; a word further on is part of the message
 _FAR = 400  # bytes in which the words of programs without levels are looked for
@@ -92,31 +94,46 @@ _SAID = re.compile(
 )  # fmt: skip
 
 
-def level(line: bytes) -> int:
-    """Return the level that a line (without prefixes) names or its words mean; INFO where it names none."""
+def words_of(line: bytes) -> list[bytes]:
+    """Return the words of a line's beginning in lower case: most lines are known by them to be no error."""
+    return line[:_FAR].translate(_LOWER).split()
+
+
+def level(line: bytes, words: list[bytes] | None = None) -> int:
+    """Return the level that a line (without prefixes) names or its words mean; INFO where it names none.
+
+    `words`: those of words_of, where the caller has them.
+    """
+    words = words_of(line) if words is None else words
     first = line[:1]
     if first == b"{":
         found = _json_level(line)
         if found:
             return found
+    if not _NAMED.isdisjoint(words):
+        found = _named_level(line)
+        if found:
+            return found
+    if first in _FIRST:
+        letter = _LETTER.match(line)
+        if letter:
+            return _LETTERS[letter.group(1) or letter.group(2) or letter.group(3)]
+        if _REPORT.match(line):
+            return ERROR
+    return ERROR if is_exception(line) or is_said(line, words) else INFO
+
+
+def _named_level(line: bytes) -> int:
+    """Return the level that a word names; 0 where none does."""
     for match in _WORD.finditer(line, 0, _HEAD):
         found = _WORDS[match.group(1)]
         if found < ERROR or not _SENTENCE.search(line[: match.start()]):
             return found
-    letter = _LETTER.match(line)
-    if letter:
-        return _LETTERS[letter.group(1) or letter.group(2) or letter.group(3)]
-    if first in b"E[" and first and _REPORT.match(line):
-        return ERROR
-    if b"=" in line[:_HEAD]:
-        named = _LOGFMT.search(line, 0, _FAR)
-        if named:
-            return _WORDS.get(named.group(1).upper(), INFO)
-    if b"[" in line[:_HEAD]:
-        named = _BRACKET.search(line, 0, _HEAD)
-        if named:
-            return _WORDS[(named.group(1) or named.group(2)).upper()]
-    return ERROR if is_exception(line) or is_said(line) else INFO
+    named = _LOGFMT.search(line, 0, _FAR)
+    if named:
+        return _WORDS.get(named.group(1).upper(), INFO)
+    named = _BRACKET.search(line, 0, _HEAD)
+    return _WORDS[(named.group(1) or named.group(2)).upper()] if named else 0
 
 
 def is_exception(line: bytes) -> bool:
@@ -129,9 +146,9 @@ def is_report(line: bytes) -> bool:
     return bool(_REPORT.match(line))
 
 
-def is_said(line: bytes) -> bool:
+def is_said(line: bytes, words: list[bytes] | None = None) -> bool:
     """Tell whether a line is an error in the words of a program that prints no levels."""
-    if _TRIGGERS.isdisjoint(line[:_FAR].translate(_LOWER).split()):
+    if _TRIGGERS.isdisjoint(words_of(line) if words is None else words):
         return False
     return bool(_SAID.search(line, 0, _FAR))
 

@@ -8,9 +8,11 @@ count only where most lines of a file have them.
 
 from __future__ import annotations
 
-import json
 import re
 from typing import Match, NamedTuple, Pattern, Sequence
+
+from launcher import typed_json
+from launcher.errors import ReadError
 
 SAMPLE = 200  # lines from which the prefixes of a file are learned
 _MOST = 6  # prefixes before one line
@@ -46,12 +48,6 @@ _KNOWN: dict[bytes, tuple[Pattern[bytes], ...]] = {
     ),
     b"r": (re.compile(rb"(?i:rank)[-_ #=]{0,2}(?P<rank>\d{1,6})\s?(?:\||:(?!\d)|>)\s?"),),
     b"E": (re.compile(rb"E {3,}"),),
-    b"0": (
-        re.compile(rb"\d\d:\d\d:\d\d\.\d{3} +(?:(?P<rank>\d{1,6})|\[[\d,-]{1,200}\])\| "),
-        re.compile(_ISO + rb" std(?:out|err) [FP] "),
-        re.compile(_ISO + rb" [\w.-]{1,80} [\w./@-]{1,80}\[\d{1,9}\]: "),
-        _STAMP,
-    ),
     b"A": (
         re.compile(
             rb"(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) [ \d]\d \d\d:\d\d:\d\d(?:\.\d{1,9})? "
@@ -60,10 +56,14 @@ _KNOWN: dict[bytes, tuple[Pattern[bytes], ...]] = {
     ),
 }
 _KNOWN[b"R"] = _KNOWN[b"r"]
-for _byte in b"123456789":
-    _KNOWN[bytes((_byte,))] = _KNOWN[b"0"]
 for _byte in b"JFMSOND":
     _KNOWN[bytes((_byte,))] = _KNOWN[b"A"]
+_OWN = (re.compile(rb"\d\d:\d\d:\d\d\.\d{3} +(?:(?P<rank>\d{1,6})|\[[\d,-]{1,200}\])\| "),)  # npu-launch's
+_STAMPED = (
+    re.compile(_ISO + rb" std(?:out|err) [FP] "),
+    re.compile(_ISO + rb" [\w.-]{1,80} [\w./@-]{1,80}\[\d{1,9}\]: "),
+    _STAMP,
+)
 _RANK = re.compile(rb"[\[(](?:local[_ ]|global[_ ])?rank[-_: #=]{0,3}(\d{1,6})[\])]", re.IGNORECASE)
 _CLOCK = re.compile(rb"\d[\d.,]*(?:[/:T-]\d[\d.,]*){2,}Z?")
 
@@ -121,9 +121,9 @@ class PrefixReader:
 
     def split(self, line: bytes) -> Prefixed:
         """Take a line apart."""
-        key, rank, text = b"", None, line
-        if b"\x1b" in text:
-            text = _STYLE.sub(b"", text)
+        if self._form is None and not (b"[" in line or b"(" in line or b"\x1b" in line or _forms(line)):
+            return Prefixed(b"", None, line)  # most lines
+        key, rank, text = b"", None, _STYLE.sub(b"", line) if b"\x1b" in line else line
         for _ in range(_MOST):
             match = self._match(text)
             if match is None:
@@ -138,14 +138,14 @@ class PrefixReader:
             if match.re is not _STAMP:
                 key += _CLOCK.sub(b"", head) if b":" in head else head
             text = text[match.end() :]
-        if rank is None and b"ank" in text[:_RANK_AT].lower():
+        if rank is None and (b"[" in text or b"(" in text):
             named = _RANK.search(text, 0, _RANK_AT)
             if named:
                 rank, key = int(named.group(1)), key + named.group()
         return Prefixed(key, rank, text)
 
     def _match(self, text: bytes) -> Match[bytes] | None:
-        for form in _KNOWN.get(text[:1], ()):
+        for form in _forms(text):
             match = form.match(text)
             if match:
                 return match
@@ -155,6 +155,13 @@ class PrefixReader:
         return match if _shape(match.group("name")) in self._names else None
 
 
+def _forms(text: bytes) -> tuple[Pattern[bytes], ...]:
+    first = text[:1]
+    if first.isdigit():
+        return _STAMPED if text[10:11] == b"T" else _OWN if text[2:3] == b":" else ()
+    return _KNOWN.get(first, ())
+
+
 def _shape(name: bytes) -> bytes:
     return _DIGITS.sub(b"0", name)
 
@@ -162,11 +169,10 @@ def _shape(name: bytes) -> bytes:
 def _docker(line: bytes) -> bytes | None:
     """Return what a line of Docker's json-file driver holds."""
     try:
-        record = json.loads(line.decode("utf-8", "surrogateescape"))
-        text = record["log"] if isinstance(record, dict) else None
-    except (ValueError, KeyError, RecursionError):
+        text = typed_json.parse(line.decode("utf-8", "surrogateescape"), "").get("log").text()
+    except ReadError:
         return None
-    return text.rstrip("\r\n").encode("utf-8", "surrogatepass") if isinstance(text, str) else None
+    return text.rstrip("\r\n").encode("utf-8", "surrogatepass")
 
 
 def same_head(head: bytes) -> Pattern[bytes] | None:

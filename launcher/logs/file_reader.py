@@ -20,28 +20,21 @@ from launcher.lines.prefixes import SAMPLE, PrefixReader
 from launcher.logs.discovery import LogFile
 from launcher.logs.encodings import Decoder
 from launcher.logs.open_files import FILES, is_packed
+from launcher.logs.reader import LogReader
 from launcher.logs.records import BATCH_BYTES, Batches, LineSplitter, RecordBatch
 from launcher.logs.timestamps import TimestampReader, midnights
 
 _MOST_WAITING = 1 << 24  # bytes of lines that wait for a first time
 _MARK = 64  # bytes before the end of what was read, by which a file is known again
-# What a prefix with a rank has (lines/prefixes.py); a batch without is not looked at line by line.
-_RANKED = (
-    b"[rank",
-    b"[Rank",
-    b"[RANK",
-    b"\nrank",
-    b"\nRank",
-    b"[default",
-    b"[worker",
-    b"[trainer",
-    b"]<std",
-    b"(rank",
+# How a line with a rank may begin (lines/prefixes.py) where the first lines of the file had none.
+_RANKED = frozenset(
+    [b"[rank", b"[Rank", b"[RANK", b"(rank", b"(Rank", b"[defa", b"[work", b"[trai", b"rank ", b"Rank "]
+    + [b"%s%d" % (word, digit) for word in (b"rank", b"Rank") for digit in range(10)]
 )
 _SEVERAL_DAYS = 1 << 26  # bytes of a file in which the times of day are looked through
 
 
-class FileReader:
+class FileReader(LogReader):
     """One file in batches; a later call of `batches` goes on where it ended.
 
     `ranks`: of a file whose name tells no rank, only lines of these ranks (empty: all). `near` returns a time
@@ -57,9 +50,7 @@ class FileReader:
         ranks: Sequence[int] = (),
         near: Callable[[], int] = lambda: 0,
     ) -> None:
-        self.rank, self.path = file.rank, file.path
-        self.label = file.label.encode("utf-8", "backslashreplace")
-        self.problems: list[str] = []
+        super().__init__(file.path, file.label.encode("utf-8", "backslashreplace"), file.rank)
         self.prefixes = PrefixReader()
         self._follow_links, self._ranks = follow_links, ranks
         self._lines, self._decoder = LineSplitter(), Decoder()
@@ -69,7 +60,6 @@ class FileReader:
         self._waiting = 0  # bytes of them
         self._offset = 0
         self._identity = (0, 0)
-        self.identities: set[tuple[int, int]] = set()  # device and inode of the files that were read
         self._mark = b""
         self._learned = self._ranked = False
         self._stopped = False
@@ -195,8 +185,6 @@ class FileReader:
         lines = text[:-1].split(b"\n")
         if not self._learned:
             self._learn(lines)
-        if not self._ranked:
-            self._ranked = any(map(text.__contains__, _RANKED))
         return self._attributed(self._timed(lines))
 
     def _learn(self, lines: list[bytes]) -> None:
@@ -228,6 +216,7 @@ class FileReader:
             self._last = times[-1]
             return list(zip(times, repeat(self.label), repeat(b"f"), lines))
         batch: RecordBatch = []
+        self._ranked = self._ranked or not _RANKED.isdisjoint({line[:5] for line in lines})
         for line in lines:
             when = self._timestamps.read(line)
             if when > self._last:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import deque
 from typing import Pattern
 
-from launcher.lines.blocks import BlockReader
 from launcher.logs.records import Batches, LogRecord, RecordBatch, split_lines
 
 
@@ -32,6 +31,8 @@ def matching(batches: Batches, pattern: Pattern[bytes]) -> Batches:
 
 def at_level(batches: Batches, least: int) -> Batches:
     """Keep the lines of a level or above; the lines of a traceback have the level of an error."""
+    from launcher.lines.blocks import BlockReader  # costs more than a start without it should pay
+
     readers: dict[tuple[bytes, bytes], BlockReader] = {}
     for batch in batches:
         records = split_lines(batch)

@@ -12,8 +12,9 @@ from typing import Iterator, Sequence
 from launcher.hccl.error_codes import Explanation, explain
 from launcher.lines.blocks import BlockReader, Place, ReadLine
 from launcher.logs.last_words import last_words
-from launcher.logs.records import Batches, LogRecord, split_lines
-from launcher.logs.view import LogReader, LogSource, Query
+from launcher.logs.reader import LogReader
+from launcher.logs.records import LogRecord, split_lines
+from launcher.logs.view import LogSource, Query
 from launcher.runs import registry
 from launcher.text import printable
 from rank_table.ranges import spell
@@ -157,7 +158,7 @@ _NAME = re.compile(rb"^[\s\[(<]+|[\s\])>:|]+$")
 
 def _records(reader: LogReader, query: Query, blocks: dict[bytes, BlockReader]) -> Iterator[LogRecord]:
     """Yield lines of a time range; the first ones of each stream are looked at for prefixes before."""
-    for batch in _batches(reader):
+    for batch in reader.whole():
         records = split_lines(batch)
         for stream in {record[2] for record in records} - blocks.keys():
             blocks[stream] = BlockReader()
@@ -165,11 +166,6 @@ def _records(reader: LogReader, query: Query, blocks: dict[bytes, BlockReader]) 
         for record in records:
             if query.since <= record[0] and (not query.until or record[0] <= query.until):
                 yield record
-
-
-def _batches(reader: LogReader) -> Batches:
-    yield from reader.batches()
-    yield reader.finish()
 
 
 def _raised(source: LogSource, query: Query) -> Iterator[FirstError]:

@@ -8,8 +8,9 @@ from typing import Any, Collection, NamedTuple
 from launcher import foreign
 from launcher.errors import ReadError
 from launcher.logs import rank_reader
+from launcher.logs.reader import LogReader
 from launcher.logs.records import LogRecord, split_lines
-from launcher.logs.view import LogReader, LogSource, Query
+from launcher.logs.view import LogSource, Query
 from launcher.run_dir import RunDir
 from launcher.runs import registry
 
@@ -93,10 +94,8 @@ def _end_of(reader: LogReader) -> list[LogRecord]:
     if isinstance(reader, rank_reader.RankReader) and reader.begun:
         reader.skip_to_last(2 * LAST)
     last: deque[LogRecord] = deque(maxlen=2 * LAST)
-    for batch in reader.batches():
+    for batch in reader.whole():
         last.extend(split_lines(batch))
-    last.extend(split_lines(reader.finish()))
-    reader.close()
     return list(last)
 
 

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import bz2
 import errno
-import gzip
-import lzma
 import resource
 from collections import OrderedDict
+from importlib import import_module
 from pathlib import Path
-from typing import BinaryIO, Callable, cast
+from typing import BinaryIO, cast
 
 from launcher import foreign
 from launcher.errors import ReadError
 
 _OTHERS = 24  # descriptors that are for other uses
-_UNPACK: dict[str, Callable[[BinaryIO], object]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+_UNPACK = {".gz": "gzip", ".bz2": "bz2", ".xz": "lzma"}  # modules, which few need
 PACKED = (*_UNPACK, ".zst", ".lz4", ".zip")  # endings of packed files; the last three are not read
 
 
@@ -57,8 +55,8 @@ class OpenFiles:
         if path.suffix in PACKED and path.suffix not in _UNPACK:
             raise ReadError(f"{path}: packed (expected plain text, gz, bz2 or xz); unpack it first")
         raw = self._raw(path, follow)
-        unpack = _UNPACK.get(path.suffix)
-        return raw, cast(BinaryIO, unpack(raw)) if unpack else raw
+        module = _UNPACK.get(path.suffix)
+        return raw, cast(BinaryIO, import_module(module).open(raw)) if module else raw
 
     def _raw(self, path: Path, follow: bool) -> BinaryIO:
         while True:

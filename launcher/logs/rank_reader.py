@@ -12,6 +12,7 @@ from launcher import foreign
 from launcher.errors import MissingFileError, ReadError, UsageError
 from launcher.logs.encodings import is_gb18030
 from launcher.logs.open_files import FILES
+from launcher.logs.reader import LogReader
 from launcher.logs.records import BATCH_BYTES, Batches, LineSplitter, RecordBatch
 from launcher.run_dir import RunDir
 
@@ -43,14 +44,12 @@ def parts(run: RunDir, rank: int) -> list[str]:
     return sorted(path.name[len(name) :] for path in run.logs.glob(name + ".part*"))
 
 
-class RankReader:
+class RankReader(LogReader):
     """One rank's log from a place in its index on; a later call of `batches` goes on where it ended."""
 
     def __init__(self, run: RunDir, rank: int, label: str = "", part: str = "") -> None:
-        self.rank: int | None = rank
-        self.path, self._index_path = (Path(str(p) + part) for p in (run.log(rank), run.index(rank)))
-        self.label = (label or str(rank)).encode()
-        self.problems: list[str] = []  # what could not be read
+        super().__init__(Path(str(run.log(rank)) + part), (label or str(rank)).encode(), rank)
+        self._index_path = Path(str(run.index(rank)) + part)
         self._encoding = ""  # "" until a byte beyond ASCII has come
         self._position = 0  # in the index
         self._lines: dict[bytes, LineSplitter] = {}  # by stream
@@ -89,10 +88,6 @@ class RankReader:
 
     def _in_utf8(self, batch: RecordBatch) -> RecordBatch:
         """Turn what a rank wrote in GB18030 into UTF-8; which of them it is, its first such bytes decide."""
-        if not self._encoding:
-            text = b"\n".join([record[3] for record in batch])
-            if not text.isascii():
-                self._encoding = "gb18030" if is_gb18030(text) else "utf-8"
         if self._encoding != "gb18030":
             return batch
         return [
@@ -166,7 +161,10 @@ class RankReader:
     def _read(self, offset: int, length: int) -> bytes:
         log = FILES.get((self, "log"), self.path)
         log.seek(offset)
-        return log.read(length)
+        data = log.read(length)
+        if not self._encoding and not data.isascii():
+            self._encoding = "gb18030" if is_gb18030(data) else "utf-8"
+        return data
 
 
 def parse_index(text: bytes) -> Columns:

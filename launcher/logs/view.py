@@ -9,28 +9,28 @@ from bisect import bisect_left
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import Container, Pattern, Sequence, Union
+from typing import TYPE_CHECKING, Container, Pattern, Sequence
 
 from launcher.errors import UsageError
-from launcher.logs import file_reader, filters, rank_reader
+from launcher.logs import filters, rank_reader
 from launcher.logs.collapse import collapsed
-from launcher.logs.discovery import LogFile, discover, is_rotated
-from launcher.logs.file_reader import FileReader, first_date
 from launcher.logs.rank_reader import RankReader
+from launcher.logs.reader import LogReader
 from launcher.logs.records import Batches, RecordBatch, merge, time_of
 from launcher.logs.timespec import parse_timespec
 from launcher.run_dir import RunDir
 from launcher.runs import registry
 
+if TYPE_CHECKING:  # the readers of others' logs cost more than a look at a run should pay
+    from launcher.logs.discovery import LogFile
+
 POLL = 0.1  # seconds between looks for new lines
 SETTLED = 50000000  # ns: a chunk is in its index long before it is this old
-
-LogReader = Union[RankReader, FileReader]
 
 
 @dataclass(frozen=True)
 class Query:
-    """The lines to show. Times are ns since the epoch, 0: no limit; `level` as in logs/levels.py."""
+    """The lines to show. Times are ns since the epoch, 0: no limit; `level` as in lines/levels.py."""
 
     ranks: tuple[int, ...] = ()  # empty: all
     stream: str = ""  # "", "o" or "e"
@@ -53,7 +53,7 @@ class LogSource:
         self._opened: list[LogReader] = []
         self._near: int | None = None
         self.run = RunDir(path) if registry.is_run(path) else None
-        if self.run is None and not discover(path):
+        if self.run is None and not self._files(path, Query()):
             raise UsageError(
                 f"{path}: neither a run folder nor logs (*.log, *.out, rank-N.txt, plog trees) in it"
             )
@@ -61,14 +61,15 @@ class LogSource:
     def readers(self, query: Query, known: Container[Path] = ()) -> list[LogReader]:
         """Open what the query asks for, but what is `known`."""
         if self.run is None:
-            return [
-                self._of_file(item, query) for item in self._files(self.path, query) if item.path not in known
-            ]
+            files = self._files(self.path, query)
+            return [self._of_file(item, query) for item in files if item.path not in known]
         chosen = rank_reader.choose(self.run, query.ranks)
         found = [self._of_rank(self.run, rank) for rank in chosen if self.run.log(rank) not in known]
         return found + (self.plogs(query, known) if query.plog else [])
 
     def _of_file(self, item: LogFile, query: Query) -> LogReader:
+        from launcher.logs.file_reader import FileReader
+
         mine = self.run is None  # what ranks wrote into a run's folder may be a link to anything
         return self._keep(FileReader(item, follow_links=mine, ranks=query.ranks, near=self._first_date))
 
@@ -77,9 +78,9 @@ class LogSource:
         # A rank that has just begun may have no index yet; one that has ended without one never will.
         if os.path.lexists(str(run.index(rank))) or self.running():
             return self._keep(RankReader(run, rank, label))
-        return self._keep(
-            FileReader(LogFile(label, rank, run.log(rank)), follow_links=False)
-        )  # the index was lost
+        from launcher.logs.discovery import LogFile
+
+        return self._of_file(LogFile(label, rank, run.log(rank)), Query())  # the index was lost
 
     def _keep(self, reader: LogReader) -> LogReader:
         self._opened.append(reader)
@@ -87,9 +88,11 @@ class LogSource:
 
     def _first_date(self) -> int:
         """Return the first time with a date in the files of this source; 0 where there is none."""
+        from launcher.logs.file_reader import first_date
+
         if self._near is None:
-            dates = (first_date(item.path) for item in discover(self.path)) if self.run is None else ()
-            self._near = min(filter(None, dates), default=0)
+            files = self._files(self.path, Query()) if self.run is None else []
+            self._near = min(filter(None, (first_date(item.path) for item in files)), default=0)
         return self._near
 
     def _label(self, rank: int) -> str:
@@ -122,6 +125,8 @@ class LogSource:
         return [item for item in found if re.match(r"(plog|device)-\d+_", item.path.name)]
 
     def _files(self, folder: Path, query: Query) -> list[LogFile]:
+        from launcher.logs.discovery import discover
+
         found = discover(folder, self.node, self._unread)
         named = self.run is not None  # elsewhere a file without a rank may hold the lines of several
         return [
@@ -140,7 +145,9 @@ class LogSource:
     def span(self, query: Query) -> tuple[int, int]:
         """Return the first and the last time of what is there."""
         if self.run is None:
-            return file_reader.span_of(self._files(self.path, query))
+            from launcher.logs.file_reader import span_of
+
+            return span_of(self._files(self.path, query))
         return rank_reader.span_of(self.run, rank_reader.choose(self.run, query.ranks))
 
     def running(self) -> bool:
@@ -201,13 +208,7 @@ def show(sources: Sequence[LogSource], query: Query, follow: bool) -> Batches:
 def _now(sources: Sequence[LogSource], query: Query) -> Batches:
     readers = [reader for source in sources for reader in source.readers(query) + source.parts(query)]
     _skip(readers, query)
-    return _filtered(merge([_whole(reader) for reader in readers]), query)
-
-
-def _whole(reader: LogReader) -> Batches:
-    yield from reader.batches()
-    yield reader.finish()
-    reader.close()
+    return _filtered(merge([reader.whole() for reader in readers]), query)
 
 
 def _skip(readers: Sequence[LogReader], query: Query) -> None:
@@ -275,18 +276,20 @@ class Follower:
         begun = bool(self._readers)
         for source in self._sources:
             for reader in source.readers(self._query, _Either(self._readers, self._rotated)):
-                if begun and isinstance(reader, FileReader) and self._was_read(reader.path):
+                if begun and not isinstance(reader, RankReader) and self._was_read(reader.path):
                     self._rotated.add(reader.path)
                 else:
                     self._readers[reader.path] = reader
 
     def _was_read(self, path: Path) -> bool:
+        from launcher.logs.discovery import is_rotated
+
         try:
             about = os.stat(str(path))
         except OSError:
             return False
-        known = (reader for reader in self._readers.values() if isinstance(reader, FileReader))
-        return is_rotated(path) or any((about.st_dev, about.st_ino) in reader.identities for reader in known)
+        identity = (about.st_dev, about.st_ino)
+        return is_rotated(path) or any(identity in reader.identities for reader in self._readers.values())
 
     def existing(self) -> Batches:
         """Yield what has come since the last call.
