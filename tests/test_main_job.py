@@ -189,7 +189,8 @@ def test_missing_files_are_all_listed_at_once(tiny_job: Path) -> None:
 
 def test_a_vocabulary_of_another_model_is_refused(tiny_job: Path, tmp_path: Path) -> None:
     vocab = tmp_path / "vocab.txt"
-    vocab.write_text("[PAD]\n[UNK]\n")
+    words = [f"word{number}" for number in range(5000)]
+    vocab.write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *words]))
     done = launch(tiny_job, "--devices", "0", "job.yaml", f"vocab_file={vocab}")
     assert done.returncode == 2 and "vocab_size" in done.stderr
 

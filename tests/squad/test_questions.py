@@ -140,7 +140,9 @@ def test_json_is_left_to_be_parsed(content: bytes, tmp_path: Path) -> None:
         (b"data = 3", ":1:1: invalid JSON: Expecting value: 'data = 3'; give a SQuAD file"),
         (b'{"data": ' + b"9" * 5000 + b"}", ": "),
         (b"\x1f\x8b\x08\x00", ": a gzip file that cannot be unpacked"),
-        pytest.param(gzip.compress(b'{"data": []}' * 99)[:40], ": a gzip file that cannot be unpacked", id="cut"),
+        pytest.param(
+            gzip.compress(b'{"data": []}' * 99)[:40], ": a gzip file that cannot be unpacked", id="cut"
+        ),
         pytest.param(gzip.compress(b"PAR1"), ": a parquet file", id="packed parquet"),
     ],
 )
