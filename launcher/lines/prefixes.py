@@ -25,15 +25,16 @@ _STAMP = re.compile(_ISO + rb" ")  # kubectl and docker logs --timestamps
 _KNOWN: dict[bytes, tuple[Pattern[bytes], ...]] = {
     b"[": (
         re.compile(
-            rb"\[(?i:rank|default|worker|trainer|local[_ ]rank|global[_ ]rank|process|proc)"
-            rb"[-_: #=]{0,3}(?P<rank>\d{1,6})(?:\s*::\s*|[:/]\d{1,6})?\]:?\s?"
+            rb"\[(?i:(?:local[_ ]|global[_ ])?rank)[-_: #=]{0,3}(?P<rank>\d{1,6})(?:\s*::\s*)?\]:?\s?"
         ),
+        re.compile(rb"\[[\w.-]{0,60}?-\d{1,6}:(?P<rank>\d{1,6})\]:"),  # torchrun's template of older releases
+        re.compile(rb"\[(?i:default|worker|trainer|process|proc)[-_: #=]{0,3}(?P<rank>\d{1,6})\]:?"),
+        re.compile(rb"\[(?!step|epoch|iter)[A-Za-z]\w{0,40}?(?P<rank>\d{1,6})\]:"),
+        re.compile(rb"\[[\w.-]{0,120}@\d{1,9},(?P<rank>\d{1,6})\]<std\w{1,6}>: ?"),  # Open MPI 5
         re.compile(
-            rb"\[(?:[\w.@-]{0,120}[,@])?\d{1,9},\s?(?P<rank>\d{1,6})\]<std\w{1,6}>"
-            rb":?(?: (?!\w*(?:Error|Exception|Interrupt|Exit|Warning):|E[A-Z0-9]\d{4}:)[\w.-]{1,80}:)? ?"
+            rb"\[\d{1,9},\s?(?P<rank>\d{1,6})\]<std\w{1,6}>"
+            rb":?(?: (?!\w*(?:Error|Exception|Interrupt|Exit|Warning):|E[A-Z0-9]\d{4}:)[\w.-]{1,80}: ?)?"
         ),
-        re.compile(rb"\[[\w.-]{0,60}?-\d{1,6}:(?P<rank>\d{1,6})\]:\s?"),
-        re.compile(rb"\[(?!step|epoch|iter)[A-Za-z]\w{0,40}?(?P<rank>\d{1,6})\]:\s?"),
         re.compile(rb"\[pod/[^\]\s]{1,300}\] "),
         re.compile(rb"\[gw\d{1,4}\] "),
     ),
@@ -75,6 +76,7 @@ _LEARNED = (
     re.compile(rb"<(?P<rank>\d{1,6})>:? ?"),
     re.compile(rb"(?P<name>[A-Za-z0-9][\w.@/-]{0,80}) *\| ?"),
     re.compile(rb"(?P<name>[A-Za-z0-9][\w.@/-]{0,80}):(?: |$)"),
+    re.compile(rb"(?P<name>[A-Za-z0-9][\w.@/-]{0,80})> ?"),
     re.compile(rb"\[(?P<name>[A-Za-z0-9][\w.@/: -]{0,80})\]:? "),
     re.compile(rb"\((?P<name>[A-Za-z0-9][\w.@/: =,-]{0,80})\):? "),
     re.compile(rb"(?P<name>[A-Za-z0-9][\w.@/-]{0,80})\t"),
@@ -101,6 +103,7 @@ class PrefixReader:
     def __init__(self) -> None:
         self._form: Pattern[bytes] | None = None
         self._names: frozenset[bytes] = frozenset()
+        self._tight: set[Pattern[bytes]] = set()  # forms that no blank stands behind
 
     def learn(self, lines: Sequence[bytes]) -> None:
         """Find a form that most of the first lines have."""
@@ -121,7 +124,8 @@ class PrefixReader:
 
     def split(self, line: bytes) -> Prefixed:
         """Take a line apart."""
-        if self._form is None and not (b"[" in line or b"(" in line or b"\x1b" in line or _forms(line)):
+        plain = self._form is None and line[:1] != b"{" and not _forms(line)
+        if plain and not (b"[" in line or b"(" in line or b"\x1b" in line):
             return Prefixed(b"", None, line)  # most lines
         key, rank, text = b"", None, _STYLE.sub(b"", line) if b"\x1b" in line else line
         for _ in range(_MOST):
@@ -137,12 +141,20 @@ class PrefixReader:
             rank = int(found) if found else rank
             if match.re is not _STAMP:
                 key += _CLOCK.sub(b"", head) if b":" in head else head
-            text = text[match.end() :]
+            text = self._unblanked(match.re, text[match.end() :])
         if rank is None and (b"[" in text or b"(" in text):
             named = _RANK.search(text, 0, _RANK_AT)
             if named:
                 rank, key = int(named.group(1)), key + named.group()
         return Prefixed(key, rank, text)
+
+    def _unblanked(self, form: Pattern[bytes], text: bytes) -> bytes:
+        """Take off the blank behind a prefix, where this file's lines have one that is no indentation."""
+        if text[:1] == b" ":
+            return text if form in self._tight else text[1:]
+        if text and text[:1] != b"[":
+            self._tight.add(form)
+        return text
 
     def _match(self, text: bytes) -> Match[bytes] | None:
         for form in _forms(text):
