@@ -176,7 +176,7 @@ def test_an_init_checkpoint_is_never_silently_overridden(
     assert train(tmp_path / "c", config, init_checkpoint=other).step == 4
     assert "this run started from it; it is not loaded again" in capfd.readouterr().out
     with pytest.raises(CheckpointError, match=r"started from new weights"):
-        train(tmp_path / "a", config, init_checkpoint=other)
+        train(tmp_path / "b", config, init_checkpoint=other)
 
 
 def test_a_folder_with_a_run_of_another_model_is_refused(tmp_path: Path) -> None:
