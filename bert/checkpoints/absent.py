@@ -41,7 +41,7 @@ _BY_START = (
     (b"<", "a web page, not the file itself; download the file again"),
 )
 _HUB = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?$")
-_SHARD = re.compile(r"-\d{5}-of-\d{5}\.safetensors$")
+_PART = re.compile(r"(-\d{5}-of-\d{5}\.safetensors|\.safetensors\.index\.json)$")
 _SPELLED = re.compile(r"(.+)\.(data-\d{5}-of-\d{5}|meta|index)$")
 
 
@@ -51,7 +51,8 @@ def explain(path: str, given: str = "") -> str:
         if os.path.isdir(path):
             return f"no checkpoint; {_folder(path)}"
         if os.path.lexists(path):
-            return f"no checkpoint; {_file(path)}"
+            pointer = os.path.basename(path) == "checkpoint"  # TensorFlow's file of that name
+            return f"no checkpoint; {_folder(os.path.dirname(path)) if pointer else _file(path)}"
         return _nothing(path, given)
     except OSError as error:
         return f"no checkpoint; {error.filename or path}: {error.strerror or error}"
@@ -59,7 +60,7 @@ def explain(path: str, given: str = "") -> str:
 
 def _file(path: str) -> str:
     folder, name = os.path.split(path)
-    problem = _irregular(path) or (_parts(folder, os.listdir(folder)) if _SHARD.search(name) else "")
+    problem = _irregular(path) or (_parts(folder, os.listdir(folder)) if _PART.search(name) else "")
     if problem:
         return problem
     with open(path, "rb") as stream:
