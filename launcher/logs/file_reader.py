@@ -66,13 +66,15 @@ class FileReader(LogReader):
 
     def batches(self) -> Batches:
         """Yield what is there now, to its last whole line."""
+        if self._renewed(read=False):
+            yield self._rest()
         while not self._stopped:
             data = self._read()
             if not data:
-                if self._renewed():
-                    yield self._rest()
-                    continue
-                return
+                if not self._renewed(read=True):
+                    return
+                yield self._rest()
+                continue
             text = self._lines.feed(self._decoder.feed(data))
             if text:
                 yield self._records(text)
@@ -118,8 +120,8 @@ class FileReader(LogReader):
         FILES.close(self)
         return b""
 
-    def _renewed(self) -> bool:
-        """Go back to the beginning where the file has been exchanged or cut since it was read."""
+    def _renewed(self, read: bool) -> bool:
+        """Go back to the beginning where the file was cut, or exchanged and the old one `read` to its end."""
         if is_packed(self.path) or not self._offset:
             return False
         try:
@@ -129,6 +131,8 @@ class FileReader(LogReader):
         if not stat.S_ISREG(about.st_mode):
             return False
         exchanged = (about.st_dev, about.st_ino) != self._identity
+        if exchanged and not read:
+            return False
         if not exchanged and about.st_size >= self._offset and not self._rewritten():
             return False
         FILES.close(self)

@@ -79,20 +79,23 @@ class _Owner:
         self.time_ns = 0
         self.lines: list[bytes] = []
         self.coded: list[bytes] = []
+        self.whole = False
         self._stream = b""
-        self._ended = self._whole = False
+        self._ended = False
+        self._count = 0  # lines of errors
 
     def add(self, record: LogRecord, read: ReadLine) -> None:
         """Take a line that is an error, or may belong to one."""
+        self._count += 1
         if len(self.coded) < CODED:
             self.coded.append(read.text)
         if not self.lines:
             self.time_ns, self._stream = record[0], record[2] + read.key
         elif self._stream != record[2] + read.key:
             return
-        self._whole = self._whole or (self._ended and read.place is Place.BEGINS)
+        self.whole = self.whole or (self._ended and read.place is Place.BEGINS)
         self._ended = False
-        if not self._whole:
+        if not self.whole:
             self.lines.append(read.text)
             if len(self.lines) > EXCERPT:
                 del self.lines[EXCERPT // 2]
@@ -101,19 +104,17 @@ class _Owner:
         """Note a line that is no error: what begins after it is another one."""
         self._ended = self._ended or self._stream == record[2] + read.key
 
+    def is_known(self) -> bool:
+        """Tell whether the first error is whole, or endless, and its codes are known."""
+        return self._count >= CODED and (self.whole or self._count > 10 * EXCERPT)
+
     def error(self, path: Path) -> FirstError:
         """Return the first error."""
         while len(self.lines) > 1 and not self.lines[-1].strip():
             self.lines.pop()
         lines = tuple(printable(_text(line)) for line in self.lines)
-        return FirstError(
-            self.time_ns,
-            self.label,
-            self.rank,
-            lines,
-            str(path),
-            tuple(explain(_text(b"\n".join(self.coded)))),
-        )
+        codes = tuple(explain(_text(b"\n".join(self.coded + self.lines[-CODED:]))))
+        return FirstError(self.time_ns, self.label, self.rank, lines, str(path), codes)
 
 
 def _text(line: bytes) -> str:
@@ -136,7 +137,7 @@ def _logged(reader: LogReader, query: Query) -> list[FirstError]:
             continue
         owner = owner or owners.setdefault(label, _Owner(label, rank))
         owner.add(record, read)
-        if not several and len(owner.coded) >= CODED:
+        if not several and owner.is_known():
             break
     reader.close()
     return [owner.error(reader.path) for owner in owners.values()]

@@ -36,15 +36,19 @@ def last_words(source: LogSource, query: Query, known: Collection[int]) -> list[
     if result and result.get("exit_code") == 0:
         return []
     there = rank_reader.choose(source.run, query.ranks)
-    ends = {end.get("rank"): end for end in result.get("ends") or () if isinstance(end, dict)}
+    listed = result.get("ends")
+    rows = [end for end in listed if isinstance(end, dict)] if isinstance(listed, list) else []
+    ends = {str(end.get("rank")): end for end in rows}
     culprit = result.get("culprit")
     if query.ranks:
-        ranks = [rank for rank in there if rank not in known and _failed(ends.get(rank))]
+        ranks = [rank for rank in there if rank not in known and _failed(ends.get(str(rank)))]
     elif isinstance(culprit, int) and culprit in there:
         ranks = [culprit] if culprit not in known else []
     else:
         ranks = [] if known else _first_to_end(source, query, there)
-    found = [_of_rank(source.run, source, query, rank, _described(result, ends.get(rank))) for rank in ranks]
+    found = [
+        _of_rank(source.run, source, query, rank, _described(result, ends.get(str(rank)))) for rank in ranks
+    ]
     return found or ([] if known or query.ranks else [_of_launcher(source.run, _described(result, None))])
 
 

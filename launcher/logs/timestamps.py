@@ -38,7 +38,7 @@ _GATE = re.compile(rb"\d:\d\d|\d{8}")  # a line without is not looked at further
 
 _JSON = re.compile(
     rb'(?<!\\)"(?:@timestamp|timestamp|time|ts|asctime|datetime|eventTime|t|date|@t|Timestamp|Time|_time)"'
-    rb'\s{0,4}:\s{0,4}("?)([^",}]{5,40})'
+    rb'\s{0,4}:\s{0,4}("?)([^"}]{5,40})'
 )
 _JOURNAL = re.compile(rb'"__REALTIME_TIMESTAMP"\s{0,4}:\s{0,4}"(\d{16})"')
 _NUMBER = re.compile(rb"(\d{10})(?:\.(\d{1,9})\d{0,9}|(\d{3}|\d{6}|\d{9}))?(?!\d)")

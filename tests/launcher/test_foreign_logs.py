@@ -119,9 +119,7 @@ def test_a_plog_tree_is_labelled_by_process_device_or_rank(tmp_path: Path) -> No
 
 def test_several_nodes_are_told_apart_inside_one_folder_or_as_several(tmp_path: Path) -> None:
     for node, second in (("node-a", "35"), ("node-b", "36")):
-        write(
-            tmp_path / node / "train_0.log", f"2026-03-01 10:21:{second}.0 x\n2026-03-01 10:21:40.0 end\n"
-        )
+        write(tmp_path / node / "train_0.log", f"2026-03-01 10:21:{second}.0 x\n2026-03-01 10:21:40.0 end\n")
     shown = [line.split(" ")[0] for line in lines([LogSource(tmp_path)])]
     assert shown == ["node-a/0", "node-b/0", "node-a/0", "node-b/0"]
     words = [str(tmp_path / "node-a"), str(tmp_path / "node-b")]
@@ -139,6 +137,20 @@ def test_several_nodes_are_told_apart_inside_one_folder_or_as_several(tmp_path: 
         ("3.log", "3"),
         ("main.log", "main"),
         ("ranks/7/stdout.log", "7"),
+        ("train_rank3.txt", "3"),
+        ("worker_0.log", "0"),
+        ("20260301_rank5.log", "5"),
+        ("rank_0_20260301.log", "0"),
+        ("rank_3.log.1", "3"),
+        ("none_x/attempt_0/3/stderr.log", "3"),
+        ("123_3_log.err", "3"),
+        ("slurm-123_4.out", "slurm-123_4"),
+        ("nohup.out", "nohup"),
+        ("train.log.1", "train"),
+        ("app.log.2.gz", "app"),
+        ("app.log-20260301", "app"),
+        ("train_20260301.log", "train_20260301"),
+        ("train-2026-03-01.log", "train-2026-03-01"),
     ],
 )
 def test_names_tell_ranks(tmp_path: Path, name: str, label: str) -> None:
@@ -158,6 +170,18 @@ def test_every_label_is_its_own(tmp_path: Path) -> None:
         write(tmp_path / name, "x\n")
     labels = [found.label for found in discover(tmp_path)]
     assert len(set(labels)) == len(names)
+
+
+def test_the_files_of_one_log_have_one_label_and_the_oldest_stands_first(tmp_path: Path) -> None:
+    names = ["rank_3.log", "rank_3.log.1", "rank_3.log.2.gz", "slurm-5.out", "slurm-5.err"]
+    for name in (*names, "x/attempt_0/3/stderr.log", "x/attempt_1/3/stdout.log"):
+        write(tmp_path / "n1" / name, "x\n")
+    found = discover(tmp_path / "n1")
+    assert [item.path.name for item in found if item.path.name in names[:3]] == names[2::-1]
+    assert {item.label for item in found} == {"3", "slurm-5"}
+    for number in (0, 1):
+        write(tmp_path / "n2" / f"x/attempt_{number}/3/stderr.log", "x\n")
+    assert {item.label for item in discover(tmp_path)} == {"n1/3", "slurm-5", "n2/3"}
 
 
 def test_files_that_are_no_logs_are_left_alone(tmp_path: Path) -> None:

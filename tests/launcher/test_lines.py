@@ -90,7 +90,7 @@ def test_lines_of_dockers_json_files_are_read_as_what_they_hold() -> None:
         ),
         (
             '  + Exception Group Traceback (most recent call last):\n  |   File "x.py", line 1\n'
-            "  | ExceptionGroup: many (2 sub-exceptions)\n  +-+--- 1 ---\n    | ValueError: 1\n    +--\nINFO it",
+            "  | ExceptionGroup: many (2 sub-exceptions)\n  +-+--- 1 ---\n    | ValueError: 1\n    +--\nINFO",
             "  | ExceptionGroup: many (2 sub-exceptions)",
             6,
         ),

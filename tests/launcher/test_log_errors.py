@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from launcher.logs.first_errors import collect, report
 from launcher.logs.view import LogSource, Query
@@ -84,3 +88,78 @@ def test_the_command_line_prints_a_report_or_json(tmp_path: Path) -> None:
     assert row["rank"] == 1 and row["explanations"][0]["code"] == "EJ0001"
     assert "wait 10 s" in launch(tmp_path, "logs", "job", "--errors").stdout
     assert launch(tmp_path, "logs", "--errors", "--rank", "0").stdout == "no error found\n"
+
+
+def failed(run: RunDir, **result: Any) -> None:
+    run.write_json(run.result, {"exit_code": 137, "culprit": 1, "ends": [], **result})
+
+
+def test_a_run_that_failed_without_an_error_in_its_logs_shows_how_and_its_last_lines(tmp_path: Path) -> None:
+    lines = [(when, "o", b"step %d\n" % when) for when in range(30)]
+    run = make_run(tmp_path / "job-1", [lines, lines])
+    ends = [
+        {"rank": 0, "state": "ended by npu-launch", "exit_code": 143},
+        {"rank": 1, "state": "signalled", "exit_code": 137, "detail": "SIGKILL"},
+    ]
+    failed(run, ends=ends)
+    (found,) = collect([LogSource(run.path)], Query())
+    assert (found.rank, found.time_ns, found.path) == (1, BEGIN + 29 * MS, str(run.log(1)))
+    assert found.lines[0] == "signalled, exit code 137: SIGKILL" and found.lines[-1] == "step 29"
+    (found,) = collect([LogSource(run.path)], Query(ranks=(0,)))
+    assert found.rank == 0 and found.lines[0].startswith("ended by npu-launch, exit code 143")
+
+
+@pytest.mark.parametrize("damage", ["", "{", '{"exit_code": 1, "ends": 7, "culprit": "x"}', "fifo", "[]"])
+def test_a_result_that_is_missing_or_damaged_does_not_hide_the_failure(tmp_path: Path, damage: str) -> None:
+    run = make_run(tmp_path / "job-1", [[(5, "o", b"later\n")], [(1, "o", b"sooner\n")]])
+    run.result.unlink()
+    if damage == "fifo":
+        os.mkfifo(str(run.result))
+    elif damage:
+        run.result.write_text(damage)
+    (found,) = collect([LogSource(run.path)], Query())
+    assert found.lines[-1] == "sooner" and found.rank == 1
+
+
+def test_a_failure_before_any_line_shows_the_launchers_own(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "job-1", [[]])
+    (run.logs / "launcher.log").write_text("10:00:00 preflight: no device\n")
+    failed(run, culprit=None)
+    (found,) = collect([LogSource(run.path)], Query())
+    assert found.label == "launcher" and found.lines[-1].endswith("no device")
+
+
+def test_one_file_of_several_ranks_gives_the_first_error_of_each(tmp_path: Path) -> None:
+    trace = (TRACE % "ValueError: %d").splitlines()
+    lines = [
+        b"[rank%d]: %s" % (rank, line.replace("%d", str(rank)).encode()) for line in trace for rank in (0, 3)
+    ]
+    (tmp_path / "train.log").write_bytes(b"2026-03-01 10:00:00 start\n" + b"\n".join(lines) + b"\nstep 5\n")
+    found = collect([LogSource(tmp_path)], Query())
+    assert [(error.rank, error.lines[-1]) for error in found] == [(0, "ValueError: 0"), (3, "ValueError: 3")]
+    assert all(error.lines[0] == trace[0] for error in found)
+
+
+def test_prefixes_without_a_rank_tell_who_it_was(tmp_path: Path) -> None:
+    text = "web-1  | fine\nweb-2  | free(): invalid pointer\nweb-1  | fine\nweb-2  | Aborted (core dumped)\n"
+    (tmp_path / "compose.log").write_text(text)
+    (found,) = collect([LogSource(tmp_path)], Query())
+    assert found.label == "compose web-2" and len(found.lines) == 2
+
+
+def test_a_long_traceback_keeps_its_beginning_and_what_was_raised(tmp_path: Path) -> None:
+    frames = "".join(f'  File "x.py", line {number}, in f\n' for number in range(900))
+    (tmp_path / "rank_0.log").write_text(f"{TRACE.splitlines()[0]}\n{frames}RecursionError: deep\n")
+    (found,) = collect([LogSource(tmp_path)], Query())
+    shown = report([found])
+    assert len(found.lines) <= 400 and shown[1].endswith(TRACE.splitlines()[0])
+    assert shown[-1].endswith("RecursionError: deep") and len(shown) < 50
+
+
+def test_a_fifo_among_the_plogs_of_a_run_is_passed_by(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "job-1", [[(0, "o", b"ERROR bad\n")]])
+    (run.rank_dir(0) / "plog").mkdir(parents=True)
+    os.mkfifo(str(run.rank_dir(0) / "plog" / "plog-7_1.log"))
+    source = LogSource(run.path)
+    assert [error.lines for error in collect([source], Query())] == [("ERROR bad",)]
+    assert "a FIFO" in source.new_problems()[0]
