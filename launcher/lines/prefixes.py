@@ -52,7 +52,7 @@ _KNOWN: dict[bytes, tuple[Pattern[bytes], ...]] = {
     b"A": (
         re.compile(
             rb"(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) [ \d]\d \d\d:\d\d:\d\d(?:\.\d{1,9})? "
-            rb"[\w.-]{1,80} (?:kernel|[\w./@-]{1,80}(?:\[\d{1,9}\])?): "
+            rb"(?P<who>[\w.-]{1,80} (?:kernel|[\w./@-]{1,80}(?:\[\d{1,9}\])?)): "
         ),
     ),
 }
@@ -62,7 +62,7 @@ for _byte in b"JFMSOND":
 _OWN = (re.compile(rb"\d\d:\d\d:\d\d\.\d{3} +(?:(?P<rank>\d{1,6})|\[[\d,-]{1,200}\])\| "),)  # npu-launch's
 _STAMPED = (
     re.compile(_ISO + rb" std(?:out|err) [FP] "),
-    re.compile(_ISO + rb" [\w.-]{1,80} [\w./@-]{1,80}\[\d{1,9}\]: "),
+    re.compile(_ISO + rb" (?P<who>[\w.-]{1,80} [\w./@-]{1,80}\[\d{1,9}\]): "),
     _STAMP,
 )
 _RANK = re.compile(rb"[\[(](?:local[_ ]|global[_ ])?rank[-_: #=]{0,3}(\d{1,6})[\])]", re.IGNORECASE)
@@ -136,16 +136,17 @@ class PrefixReader:
                     break
                 text = _STYLE.sub(b"", inner)
                 continue
-            head = match.group().rstrip()  # a blank behind it may be indentation
-            found = match.groupdict().get("rank")
+            named = match.groupdict()
+            head = named.get("who") or match.group().rstrip()  # a blank behind it may be indentation
+            found = named.get("rank")
             rank = int(found) if found else rank
             if match.re is not _STAMP:
                 key += _CLOCK.sub(b"", head) if b":" in head else head
             text = self._unblanked(match.re, text[match.end() :])
         if rank is None and (b"[" in text or b"(" in text):
-            named = _RANK.search(text, 0, _RANK_AT)
-            if named:
-                rank, key = int(named.group(1)), key + named.group()
+            tagged = _RANK.search(text, 0, _RANK_AT)
+            if tagged:
+                rank, key = int(tagged.group(1)), key + tagged.group()
         return Prefixed(key, rank, text)
 
     def _unblanked(self, form: Pattern[bytes], text: bytes) -> bytes:

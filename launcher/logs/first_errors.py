@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -148,13 +147,17 @@ def _whose(reader: LogReader, record: LogRecord, read: ReadLine) -> tuple[str, i
     label = _text(record[1])
     if record[1] != reader.label:  # a rank's
         return label, int(label.rpartition("/")[2])
-    name = _NAME.sub(b"", read.key)
+    name = _named(read.key)
     if reader.rank is not None or read.rank is not None or not name:
         return label, reader.rank
     return f"{label} {printable(_text(name))}", None
 
 
-_NAME = re.compile(rb"^[\s\[(<]+|[\s\])>:|]+$")
+def _named(key: bytes) -> bytes:
+    """Return the name that stands in a prefix, such as web-1 for `web-1  |`."""
+    name = key.strip(b" :|\t")
+    framed = name[:1] in (b"[", b"(", b"<") and name[-1:] in (b"]", b")", b">")
+    return name[1:-1] if framed else name.rstrip(b">")
 
 
 def _records(reader: LogReader, query: Query, blocks: dict[bytes, BlockReader]) -> Iterator[LogRecord]:

@@ -239,7 +239,7 @@ class TimestampReader:
         found = self._formed(head) or (self._formed(text) if text is not head else 0)
         if found:
             return self._seen(found)
-        return 0 if self.dated else self._time_of_day(text)
+        return 0 if self.dated else self._time_of_day(_DAYTIME.match(head) or _DAYTIME.match(text))
 
     def _formed(self, text: bytes) -> int:
         epoch = _EPOCH.match(text) or (b"=" in text[:HEAD] and _LOGFMT.search(text, 0, HEAD))
@@ -289,8 +289,7 @@ class TimestampReader:
             return min(found, key=lambda when: abs(when - near), default=0)
         return max((when for when in found if when <= self._latest + DAY), default=0)
 
-    def _time_of_day(self, text: bytes) -> int:
-        match = _DAYTIME.match(text)
+    def _time_of_day(self, match: Match[bytes] | None) -> int:
         if match is None:
             return 0
         self._guessed = True
@@ -323,7 +322,8 @@ class TimestampReader:
 
 def _epoch(number: Match[bytes]) -> int:
     seconds, fraction, below = number.groups()
-    return int(seconds) * SECOND + _padded(fraction or below)
+    known = 100000000 < int(seconds) < 4102444800  # to the year 2100: others are no times
+    return int(seconds) * SECOND + _padded(fraction or below) if known else 0
 
 
 def _colons(digits: bytes) -> bytes:
@@ -342,7 +342,9 @@ def midnights(lines: Iterable[bytes], bare: Callable[[bytes], bytes]) -> int:
     """Count how often the times of day in lines begin anew."""
     last, count = -1, 0
     for line in lines:
-        match = _DAYTIME.match(bare(line[: HEAD + _LONGEST_PREFIX])) if _GATE.search(line, 0, HEAD) else None
+        if not _GATE.search(line, 0, HEAD):
+            continue
+        match = _DAYTIME.match(line) or _DAYTIME.match(bare(line[: HEAD + _LONGEST_PREFIX]))
         if match:
             hours, minutes, seconds = match.group(1).split(b":")
             now = int(hours) * 3600 + int(minutes) * 60 + int(seconds)
