@@ -6,7 +6,7 @@ import dataclasses
 import json
 import shutil
 from pathlib import Path
-from typing import Dict
+from typing import Callable, Dict
 
 import numpy as np
 import pytest
@@ -15,7 +15,8 @@ from safetensors.numpy import load_file, save_file
 
 from bert import backend as backends
 from bert import names, trainer
-from bert.checkpoints import index, reader
+from bert.checkpoints import index, inspection, reader
+from bert.checkpoints.headers import Entry
 from bert.checkpoints.reader import Loaded, Reading
 from bert.cluster import Cluster
 from bert.config import BertConfig
@@ -106,7 +107,7 @@ def test_a_training_begins_with_zero_moments_that_no_graph_holds_as_constants(tm
     assert not loaded.missing and set(slots) < set(loaded.unused)
 
 
-@pytest.mark.parametrize("prefix", ["bert.", ""])
+@pytest.mark.parametrize("prefix", ["bert.", "", "module.bert.", "model.", "module._orig_mod.bert."])
 def test_safetensors_load_from_a_folder_and_from_a_file(tmp_path: Path, prefix: str) -> None:
     values = _values()
     folder = _hf(tmp_path, values, prefix)
@@ -117,6 +118,9 @@ def test_safetensors_load_from_a_folder_and_from_a_file(tmp_path: Path, prefix: 
         for name, value in held.items():
             np.testing.assert_array_equal(value, values[name])
     assert find_config(folder, "", {}) == MODEL
+    wrapped = prefix.replace("bert.", "")
+    notes = inspection.inspect(folder, MODEL).notes
+    assert notes == ((f"its names begin with {wrapped!r}, which is left out",) if wrapped else ())
 
 
 def test_a_checkpoint_in_several_files_loads_whole(tmp_path: Path) -> None:
@@ -194,12 +198,93 @@ def test_damaged_files_are_refused_with_their_names(tmp_path: Path) -> None:
 
 
 def test_damage_found_while_the_graph_is_built_ends_the_training(tmp_path: Path) -> None:
-    """The header fits, so nothing is wrong before; the values are read in another thread."""
+    """Names and sizes fit, so nothing is wrong before; the values are read in another thread."""
+    before = train(tmp_path / "a", settings(num_train_steps=1)).checkpoint
+    data = Path(before + ".data-00000-of-00001")
+    data.write_bytes(data.read_bytes()[:-1] + b"?")
+    with pytest.raises(CheckpointError, match="sha256"):
+        train(tmp_path, settings(), init_checkpoint=before)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda data: data[:-1000], "damaged safetensors: truncated, has"),
+        (lambda data: data[:100], "damaged safetensors: truncated, has 100 of"),
+        (lambda data: data + b"more", "damaged safetensors: 4 bytes too long"),
+        (lambda data: b"", "damaged safetensors: the file is empty"),
+        (lambda data: b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer"),
+    ],
+)
+def test_safetensors_that_are_not_whole_are_seen_before_anything_starts(
+    tmp_path: Path, change: Callable[[bytes], bytes], message: str
+) -> None:
     _hf(tmp_path / "hf", _values())
     held = tmp_path / "hf" / "model.safetensors"
-    held.write_bytes(held.read_bytes()[:-1000])
-    with pytest.raises(CheckpointError, match="hf: damaged safetensors"):
+    held.write_bytes(change(held.read_bytes()))
+    with pytest.raises(CheckpointError, match=f"hf: {message}"):
         train(tmp_path, settings(), init_checkpoint=str(tmp_path / "hf"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda data: data.unlink(), r"data-00000-of-00001: missing; copy all files"),
+        (lambda data: data.write_bytes(data.read_bytes()[:-1]), r"data-00000-of-00001: truncated, has"),
+        (lambda data: data.write_bytes(b"version https://git-lfs.github.com/spec/v1\n"), "Git LFS pointer"),
+    ],
+)
+def test_data_files_that_are_not_whole_are_seen_before_anything_starts(
+    tmp_path: Path, change: Callable[[Path], object], message: str
+) -> None:
+    path = _tensorflow(tmp_path, _values())
+    change(Path(path + ".data-00000-of-00001"))
+    with pytest.raises(CheckpointError, match=message):
+        reader.check(path, MODEL)
+
+
+@pytest.mark.parametrize(
+    ("held", "message"),
+    [
+        ({"_CHECKPOINTABLE_OBJECT_GRAPH": 1}, "is a TensorFlow 2 object checkpoint; write it"),
+        ({"model/w/.ATTRIBUTES/VARIABLE_VALUE": 1}, "is a TensorFlow 2 object checkpoint"),
+        ({"bert/encoder/transformer/group_0/inner_group_0/x": 1}, "is an ALBERT"),
+        ({"electra/embeddings/word_embeddings": 1}, "holds the variables of electra"),
+        ({"module.roberta.embeddings.word_embeddings.weight": 1}, "holds the variables of roberta"),
+        ({"linear.weight": 1}, "lacks bert/embeddings/word_embeddings, .*; it holds linear.weight; give"),
+        ({"bert.encoder.layer.0.attention.self.distance_embedding.weight": 1}, "relative positions"),
+        ({"base_model.model.lora_A.weight": 1}, "an adapter .LoRA., not a whole model; merge it"),
+        ({}, "it holds nothing"),
+    ],
+)
+def test_what_is_no_bert_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held: dict[str, int], message: str
+) -> None:
+    entries = {name: Entry("F32", (2, 2)) for name in held}
+    monkeypatch.setattr(index, "entries", lambda path: entries)
+    with pytest.raises(CheckpointError, match=message):
+        reader.check(str(tmp_path), MODEL)
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float64])
+def test_weights_of_other_floats_are_loaded_as_float32(tmp_path: Path, kind: type) -> None:
+    values = {name: value.astype(kind) for name, value in _values().items()}
+    _, held = _load(_hf(tmp_path, values))
+    for name, value in held.items():
+        assert value.dtype == np.float32
+        np.testing.assert_array_equal(value, values[name].astype(np.float32))
+
+
+def test_quantised_weights_are_refused(tmp_path: Path) -> None:
+    values = {name: value.astype(np.int8) for name, value in _values().items()}
+    with pytest.raises(CheckpointError, match=r"has values of type I8; give weights in F64, F32, F16, BF16"):
+        reader.check(_hf(tmp_path, values), MODEL)
+
+
+def test_a_table_padded_after_its_configuration_was_written_is_explained(tmp_path: Path) -> None:
+    path = _hf(tmp_path, _values())
+    with pytest.raises(CheckpointError, match=r"if the last rows are padding, set its vocab_size to 40"):
+        reader.check(path, dataclasses.replace(MODEL, vocab_size=38))
 
 
 def test_slots_that_are_not_wanted_are_not_held(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from bert.checkpoints import reader, resume, store
+from bert.checkpoints.resume import Origin
 from bert.checkpoints.store import Saved
 from bert.errors import CheckpointError
 from tests.bert.runs import MODEL, Job, losses, records, settings, train
@@ -177,6 +178,54 @@ def test_an_init_checkpoint_is_never_silently_overridden(
     assert "this run started from it; it is not loaded again" in capfd.readouterr().out
     with pytest.raises(CheckpointError, match=r"started from new weights"):
         train(tmp_path / "b", config, init_checkpoint=other)
+
+
+def _origin(**data: Any) -> Origin:
+    """Give the data of a run; a file is written as its hash."""
+    files = {name: {"name": name + ".txt", "sha256": "1" * 64} for name in ("train_file", "vocabulary")}
+    return Origin({**files, "do_lower_case": True, "max_seq_length": 384, **data}, {"config.json": "{}\n"})
+
+
+def test_other_data_is_refused_by_its_content_and_not_by_its_name(tmp_path: Path) -> None:
+    train(tmp_path, settings(num_train_steps=1), origin=_origin())
+    for name, value, text in (
+        ("train_file", {"name": "b.json", "sha256": "3" * 64}, "train_file is b.json .sha256 3{12}. now"),
+        ("vocabulary", {"name": "v", "sha256": "3" * 64}, "vocabulary is v"),
+        ("do_lower_case", False, "do_lower_case is False now, was True"),
+    ):
+        with pytest.raises(CheckpointError, match=f"at step 1 of other data: {text}.*another output_dir"):
+            train(tmp_path, settings(num_train_steps=2), origin=_origin(**{name: value}))
+    moved = {"name": "moved.json", "sha256": "1" * 64}
+    assert train(tmp_path, settings(num_train_steps=2), origin=_origin(train_file=moved)).step == 2
+
+
+def test_other_lengths_are_said_and_an_old_run_says_nothing(
+    tmp_path: Path, capfd: pytest.CaptureFixture
+) -> None:
+    train(tmp_path, settings(num_train_steps=1))
+    assert train(tmp_path, settings(num_train_steps=2), origin=_origin()).step == 2
+    assert "does not say from which data it was trained" in capfd.readouterr().out
+    train(tmp_path, settings(num_train_steps=3), origin=_origin(max_seq_length=128))
+    output = capfd.readouterr().out
+    assert "max_seq_length is 128 now, was 384" in output and "does not say" not in output
+
+
+def test_what_predicting_needs_is_written_beside_the_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[dict[str, Any]] = []
+    monkeypatch.setattr("bert.heartbeat.artifact", found.append)
+    train(tmp_path, settings(num_train_steps=1), origin=_origin())
+    path = tmp_path / "out" / "config.json"
+    assert path.read_text() == "{}\n"
+    assert str(path) in found[0]["files"]
+
+
+def test_a_run_may_be_given_its_own_newest_checkpoint(tmp_path: Path) -> None:
+    newest = train(tmp_path, settings(num_train_steps=1)).checkpoint
+    assert train(tmp_path, settings(num_train_steps=2), init_checkpoint=newest).step == 2
+    with pytest.raises(CheckpointError, match="started from new weights"):  # it is not the newest any more
+        train(tmp_path, settings(num_train_steps=3), init_checkpoint=newest)
 
 
 def test_a_folder_with_a_run_of_another_model_is_refused(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from squad.answers.answer_text import AnswerText
 from squad.data import tokenizer as module
 from squad.data.tokenizer import Tokenizer, basic_tokens
 from squad.errors import DataError
@@ -62,6 +63,20 @@ def test_cased_text_keeps_capitals_and_accents(vocabulary: Path) -> None:
         stream.write("\u00c4\nB\n")
     cased = Tokenizer(str(vocabulary), do_lower_case=False)
     assert cased.tokenize("\u00c4 B,a \u00e4") == ["\u00c4", "B", ",", "a", "[UNK]"]
+
+
+def test_accents_and_chinese_characters_are_treated_as_the_model_says() -> None:
+    assert basic_tokens("Élan") == ["elan"]
+    assert basic_tokens("Élan", strip_accents=False) == ["élan"]
+    assert basic_tokens("Élan", do_lower_case=False, strip_accents=True) == ["Elan"]
+    assert basic_tokens("Élan", do_lower_case=False) == ["Élan"]
+    assert basic_tokens("a北京") == ["a", "北", "京"]
+    assert basic_tokens("a北京", tokenize_chinese_chars=False) == ["a北京"]
+
+
+def test_an_answers_text_is_found_under_the_same_rules() -> None:
+    vocab = {"élan": 0, "##s": 1}
+    assert AnswerText(vocab, True, None, False).text([0], ["(Élan)"]) == "Élan"
 
 
 def test_words_of_up_to_200_characters_are_looked_up(tokenizer: Tokenizer) -> None:
