@@ -28,6 +28,17 @@ def parse_timespec(text: str, option: str, span: Span) -> int:
     Raises:
         UsageError: none of these.
     """
+    try:
+        found = _parsed(text, span)
+    except (ValueError, OverflowError):  # a zone of 99 hours, a year that no clock has
+        found = None
+    if found is None:
+        example = "10m, +90s, -30s, 10:21:35 or 2026-03-01T10:21:35"
+        raise UsageError(f"{option}: {text!r:.80}: invalid time; expected one such as {example}")
+    return found
+
+
+def _parsed(text: str, span: Span) -> int | None:
     match = _LENGTH.match(text)
     if match:
         length = _length(match.group(2))
@@ -36,11 +47,8 @@ def parse_timespec(text: str, option: str, span: Span) -> int:
         return (span()[1] if match.group(1) == "-" else time.time_ns()) - length
     if re.match(r"\d{9,10}(\.\d+)?$", text):
         return int(float(text) * _SECOND)
-    found = _date(text) or _time_of_day(text, span)
-    if found is None:
-        example = "10m, +90s, -30s, 10:21:35 or 2026-03-01T10:21:35"
-        raise UsageError(f"{option}: {text!r}: invalid time; expected one such as {example}")
-    return found
+    found = _date(text)
+    return _time_of_day(text, span) if found is None else found
 
 
 def _length(text: str) -> int:

@@ -11,9 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from launcher.errors import UsageError
 from launcher.logs import open_files
 from launcher.logs.encodings import Decoder, boundary
 from launcher.logs.records import LONGEST_LINE, LineSplitter, last_lines, split_lines
+from launcher.logs.timespec import parse_timespec
 from launcher.logs.timestamps import TimestampReader
 from launcher.logs.view import Follower, LogSource, Query, show
 
@@ -236,6 +238,14 @@ def test_a_log_that_is_rotated_goes_on_and_nothing_comes_twice(tmp_path: Path, h
         found += followed(follower)
     before = [] if how in ("packed", "cut", "cut and longer") else ["las"]
     assert found == before + ["new"] * (1 if how != "cut and longer" else 4)
+
+
+@pytest.mark.parametrize(
+    "text", ["2026-02-31", "24:00:01", "2026-03-01T10:00:00+99:00", "9" * 400 + "d", "0001-01-01", "x", ""]
+)
+def test_a_time_on_the_command_line_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match=r"--since: .*invalid time"):
+        parse_timespec(text, "--since", lambda: (LATEST, LATEST))
 
 
 PARTS = (
