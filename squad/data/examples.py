@@ -34,6 +34,7 @@ class Example(NamedTuple):
     start_position: int | None = None
     end_position: int | None = None
     is_impossible: bool = False
+    before: str = ""  # the characters of the word `start_position` before the answer
 
 
 class Examples(List[Example]):
@@ -144,7 +145,9 @@ class _Maker:
         text, start = (question.answers or [])[0]
         found = self._passage.find(text, start)
         if found is not None:
-            yield Example(question.id, question.text, self._passage.words, text, found[0], found[1], False)
+            before = self._passage.before(text, start)
+            words = self._passage.words
+            yield Example(question.id, question.text, words, text, found[0], found[1], False, before)
             return
         place = self.reader.where((*question.place, 0))
         self.bad.append(f"{place}: {shown(text)} at {start} (question {name(question.id)})")

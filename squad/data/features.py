@@ -76,7 +76,7 @@ def build_features(
         text = _tokenise(examples, tokenizer, training)
     question = np.minimum(text.questions.counts(), max_query_length)
     cuts = windows.cut(text.passages.counts()[text.passage_of], question, max_seq_length, doc_stride)
-    answers = _answers(examples, text, cuts) if training else {}
+    answers = _answers(examples, text, cuts, tokenizer) if training else {}
     rows = _rows(text, cuts, max_seq_length, (tokenizer.cls_id, tokenizer.sep_id), maps, progress)
     return Features(
         unique_ids=np.arange(FIRST_UNIQUE_ID, FIRST_UNIQUE_ID + len(cuts.start), dtype=np.int32),
@@ -132,14 +132,23 @@ def _number(vocabulary: Numbering[str], texts: Sequence[str]) -> Ragged:
     return vocabulary.number(words, list(map(len, words)))
 
 
-def _answers(examples: Sequence[Example], text: _Text, cuts: Windows) -> dict[str, np.ndarray]:
+def _answers(
+    examples: Sequence[Example], text: _Text, cuts: Windows, tokenizer: Tokenizer
+) -> dict[str, np.ndarray]:
     """Locate the answers: start and end column of each row, and whether its question has no answer."""
     impossible = np.array([example.is_impossible for example in examples], bool)
     first, last = _answer_tokens(examples, text)
     first[impossible] = -1  # in no window
     own = text.answers.counts()
     for index in np.flatnonzero(~impossible & (own > 0) & (own < last - first + 1)).tolist():
-        first[index], last[index] = _narrow(text, index, int(first[index]), int(last[index]))
+        shifts = _shifts(text, index, int(first[index]), int(last[index]))
+        if len(shifts) > 1 and examples[index].before:
+            # Several places in its words hold the answer; google-research/bert takes the first one.
+            wanted = len(tokenizer.encode(examples[index].before))
+            shifts.sort(key=lambda shift: abs(shift - wanted))
+        if shifts:
+            first[index] += shifts[0]
+            last[index] = first[index] + own[index] - 1
     start, end = windows.answer_columns(cuts, first, last)
     return {"start_positions": start, "end_positions": end, "is_impossible": impossible[cuts.example]}
 
@@ -158,15 +167,12 @@ def _answer_tokens(examples: Sequence[Example], text: _Text) -> tuple[np.ndarray
     return first, last
 
 
-def _narrow(text: _Text, index: int, first: int, last: int) -> tuple[int, int]:
-    """Find the answer's own tokens within those of its words: `1895` in `(1895-1943).`"""
+def _shifts(text: _Text, index: int, first: int, last: int) -> list[int]:
+    """Find the answer's own tokens within those of its words: `1895` in `(1895-1943).` stands at 1."""
     answer = text.answers[index].tolist()
     held = text.passages[text.passage_of[index]][max(first, 0) : last + 1].tolist()
     size = len(answer)
-    for shift in range(len(held) - size + 1):
-        if held[shift : shift + size] == answer:
-            return first + shift, first + shift + size - 1
-    return first, last
+    return [shift for shift in range(len(held) - size + 1) if held[shift : shift + size] == answer]
 
 
 def _rows(

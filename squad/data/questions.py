@@ -71,9 +71,8 @@ class Reader:
     def __init__(self, path: str, needs: Needs) -> None:
         self.path = path
         self._texts, self._offsets, self._references = needs.texts, needs.offsets, needs.references
-        self._skips = (
-            needs.offsets and needs.negative
-        )  # nothing is learnt from answers of impossible questions
+        # Nothing is learnt from the answers of questions that cannot be answered.
+        self._skips = needs.offsets and needs.negative
         self._root = ""
         self._faults: list[str] = []
         self._count = 0

@@ -57,6 +57,15 @@ class Passage:
             return first, last
         return self._spaced_otherwise(text, start)
 
+    def before(self, text: str, start: int) -> str:
+        """Return what stands before an answer in its first word; "" if the answer is not at its offset."""
+        start += len(text) - len(text.lstrip(SPACES))
+        if not start or self.context[start - 1] in SPACES:
+            return ""
+        if not self.context.startswith(text.strip(SPACES), start):
+            return ""
+        return self.context[max(self.context.rfind(space, 0, start) for space in SPACES) + 1 : start]
+
     def _spaced_otherwise(self, text: str, start: int) -> tuple[int, int] | None:
         """Find an answer that differs from the passage in nothing but the width and kind of its spaces."""
         words = text.split()

@@ -87,6 +87,18 @@ def test_an_answer_within_a_word_is_narrowed_to_its_own_tokens(tokenizer: Tokeni
     assert features.start_positions.tolist() == features.end_positions.tolist() == [5]
 
 
+@pytest.mark.parametrize(("start", "column"), [(0, 3), (7, 10)])
+def test_of_several_places_in_a_word_the_one_at_the_offset_is_marked(
+    start: int, column: int, tokenizer: Tokenizer, document: dict[str, Any], squad_file: Any
+) -> None:
+    paragraph = document["data"][0]["paragraphs"][0]
+    paragraph["context"] = "北a-b,c-北a d"
+    paragraph["qas"][0]["answers"][0] = {"text": "北a", "answer_start": start}
+    examples = read_squad(squad_file(document), True, True)
+    features = rows(examples, tokenizer, length=20)
+    assert (features.start_positions[0], features.end_positions[0]) == (column, column + 1)
+
+
 def test_each_token_has_its_maximum_context_in_exactly_one_window(tokenizer: Tokenizer) -> None:
     for length in range(1, 9):
         features = rows([question(" ".join("abcdefgh"[:length]))], tokenizer, length=8, stride=1)
