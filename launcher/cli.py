@@ -12,8 +12,7 @@ import click
 from launcher import __version__
 from launcher.errors import LauncherError
 from launcher.output import discard, echo, open_closed_streams
-from rank_table.inventory import InventoryError
-from rank_table.model import RankTableError
+from rank_table.errors import InventoryError, RankTableError
 
 # name -> (module:attribute, one line of help); a module is imported only when its command runs.
 COMMANDS = {

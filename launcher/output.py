@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from contextlib import suppress
@@ -28,6 +27,8 @@ def echo_text(text: str) -> None:
 
 def echo_json(value: Any) -> None:
     """Print a JSON document for programs."""
+    import json  # most commands print none
+
     echo_document(json.dumps(value, indent=1))
 
 

@@ -6,11 +6,12 @@ import os
 from typing import Any, Mapping
 
 from rank_table import files
+from rank_table.errors import RankTableError
 from rank_table.inventory import CHIPS
 from rank_table.rules import document_kind, host_and_process, legacy, recommendations, syntax, v1, v1_1, v2
 from rank_table.rules.finding import ERROR, WARNING, Report, RuleFinding
 from rank_table.rules.super_pods import super_pods
-from rank_table.table import LONGEST, RankTable, RankTableError
+from rank_table.table import LONGEST, RankTable
 
 __all__ = ["ERROR", "WARNING", "RuleFinding", "check", "check_file", "check_host", "check_process", "worst"]
 

@@ -6,7 +6,8 @@ import re
 from dataclasses import replace
 from typing import Mapping
 
-from rank_table.model import Rank, RankTableError, Server
+from rank_table.errors import RankTableError
+from rank_table.model import Rank, Server
 from rank_table.table import RankTable
 
 TARGETS = ("1.0", "1.2", "2.0", "cloud")

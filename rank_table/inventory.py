@@ -7,13 +7,10 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import Any, Mapping, Sequence
 
+from rank_table.errors import InventoryError
 from rank_table.ranges import spell
 
 CHIPS = ("910A", "A2", "A3", "950")  # generations: 910A; 910B; 910C (910_93); 950
-
-
-class InventoryError(ValueError):
-    """An invalid inventory; the message is one line."""
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,6 @@ from typing import Any, Mapping
 LAYOUTS = ("1.0", "1.1", "1.2", "2.0", "cloud", "lab")
 
 
-class RankTableError(ValueError):
-    """An invalid rank table; the message is one line."""
-
-
 def _nothing() -> Mapping[str, Any]:
     return {}
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 import re
 from typing import Any, Iterable, Iterator, Mapping, Sequence
 
-from rank_table.model import Rank, RankTableError, Server, SuperPod
+from rank_table.errors import RankTableError
+from rank_table.model import Rank, Server, SuperPod
 
 Document = Mapping[str, Any]
 DEVICE = frozenset(("device_id", "device_ip", "rank_id", "super_device_id"))

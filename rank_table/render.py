@@ -6,8 +6,9 @@ import json
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, List, Mapping, Tuple
 
+from rank_table.errors import RankTableError
 from rank_table.model import Rank, Server
-from rank_table.table import RankTable, RankTableError
+from rank_table.table import RankTable
 
 if TYPE_CHECKING:
     from jinja2 import Template

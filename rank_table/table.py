@@ -11,8 +11,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Iterable, Mapping, Sequence
 
 from rank_table import files
+from rank_table.errors import RankTableError
 from rank_table.inventory import Host, natural
-from rank_table.model import Rank, RankTableError, Server, SuperPod
+from rank_table.model import Rank, Server, SuperPod
 from rank_table.read import read
 
 __all__ = ["Rank", "RankTable", "RankTableError", "Server", "SuperPod", "parse_json"]

@@ -8,7 +8,8 @@ import time
 from typing import Callable
 
 from rank_table import files
-from rank_table.table import LONGEST, RankTable, RankTableError, short_integer
+from rank_table.errors import RankTableError
+from rank_table.table import LONGEST, RankTable, short_integer
 
 MINDCLUSTER = "/user/serverid/devindex/config/hccl.json"
 MODELARTS = "/user/config/jobstart_hccl.json"

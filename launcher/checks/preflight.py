@@ -15,7 +15,7 @@ from launcher.plan.model import Plan
 from launcher.process import procfs
 from launcher.runs import locks
 from launcher.text import did_you_mean
-from rank_table.inventory import InventoryError
+from rank_table.errors import InventoryError
 from rank_table.ranges import spell
 from rank_table.sources import chips as view
 from rank_table.sources.npu_smi import SmiChip

@@ -13,9 +13,10 @@ from launcher.commands import table_files as tables
 from launcher.output import echo, echo_json, echo_text
 from rank_table import files
 from rank_table.convert import TARGETS, convert
+from rank_table.errors import RankTableError
 from rank_table.inventory import Host
 from rank_table.rules.finding import RuleFinding
-from rank_table.table import RankTable, RankTableError
+from rank_table.table import RankTable
 from rank_table.table import merge as merge_tables
 
 UNREADABLE = 2

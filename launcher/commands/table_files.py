@@ -15,8 +15,8 @@ from launcher.output import echo, echo_document
 from launcher.plan.devices import parse_devices
 from launcher.run_dir import write_atomic
 from rank_table import files
-from rank_table.inventory import CHIPS, Inventory, InventoryError, merge, virtual_cpu
-from rank_table.model import RankTableError
+from rank_table.errors import InventoryError, RankTableError
+from rank_table.inventory import CHIPS, Inventory, merge, virtual_cpu
 from rank_table.table import LONGEST, RankTable
 
 FOUND_ERRORS = 1  # exit code: HCCL would refuse the table

@@ -106,7 +106,7 @@ def read_topology(backend: str, devices: Iterable[int] = (), root: str = "/") ->
 
 
 def _near_npus(devices: Iterable[int], nodes: Sequence[Cores], root: str) -> dict[int, Cores]:
-    from rank_table.inventory import InventoryError
+    from rank_table.errors import InventoryError
     from rank_table.sources import host
     from rank_table.sources.tools import Machine
 

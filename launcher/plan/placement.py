@@ -8,10 +8,11 @@ from typing import Callable, Mapping, Sequence
 
 from launcher.errors import LauncherError, PreflightError, UsageError
 from launcher.plan.this_host import own_server
-from rank_table.inventory import Inventory, InventoryError, virtual_cpu
+from rank_table.errors import InventoryError, RankTableError
+from rank_table.inventory import Inventory, virtual_cpu
 from rank_table.ranges import spell
 from rank_table.sources.tools import Machine
-from rank_table.table import RankTable, RankTableError
+from rank_table.table import RankTable
 
 BACKENDS = ("cpu", "npu", "auto")
 

@@ -8,7 +8,7 @@ from bisect import bisect_right
 from collections import Counter
 from typing import Any, Match, NamedTuple
 
-from rank_table.model import RankTableError
+from rank_table.errors import RankTableError
 from rank_table.rules.finding import Report
 from rank_table.table import LONGEST, _no_constant, short_integer
 

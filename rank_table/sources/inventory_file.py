@@ -6,7 +6,8 @@ import json
 from typing import Any, Mapping
 
 from rank_table import files
-from rank_table.inventory import CHIPS, Device, Host, Inventory, InventoryError
+from rank_table.errors import InventoryError
+from rank_table.inventory import CHIPS, Device, Host, Inventory
 from rank_table.table import short_integer
 
 LONGEST = 16 << 20  # bytes

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import socket
 
-from rank_table.inventory import InventoryError
+from rank_table.errors import InventoryError
 from rank_table.sources.hccn import is_address
 from rank_table.sources.tools import Machine
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from typing import Sequence
 
-from rank_table.inventory import Device, InventoryError
+from rank_table.errors import InventoryError
+from rank_table.inventory import Device
 from rank_table.ranges import parse_part, spell
 
 MOST = 128  # devices; Ascend Docker Runtime accepts no more

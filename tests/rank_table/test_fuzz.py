@@ -9,11 +9,12 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from rank_table.check import ERROR, check
+from rank_table.errors import RankTableError
 from rank_table.inventory import Device, Host
 from rank_table.render import render
 from rank_table.rules.catalogue import RULES
 from rank_table.sources import hccn, npu_smi
-from rank_table.table import RankTable, RankTableError
+from rank_table.table import RankTable
 from tests.rank_table.documents import ALL
 
 FUZZ = settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))

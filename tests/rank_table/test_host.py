@@ -13,7 +13,7 @@ import pytest
 
 from launcher.plan.devices import numbering
 from rank_table.check import check
-from rank_table.inventory import InventoryError
+from rank_table.errors import InventoryError
 from rank_table.render import render
 from rank_table.rules.finding import ERROR
 from rank_table.sources.host import discover, present

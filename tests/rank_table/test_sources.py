@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from rank_table.inventory import Device, InventoryError
+from rank_table.errors import InventoryError
+from rank_table.inventory import Device
 from rank_table.sources import hccn, npu_smi
 from rank_table.sources.visible import parse_rt_visible, parse_visible, renumber
 

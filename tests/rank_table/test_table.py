@@ -11,11 +11,12 @@ import pytest
 
 from rank_table.check import ERROR, check
 from rank_table.convert import convert
-from rank_table.inventory import Device, Host, Inventory, InventoryError, merge, natural, virtual_cpu
+from rank_table.errors import InventoryError, RankTableError
+from rank_table.inventory import Device, Host, Inventory, merge, natural, virtual_cpu
 from rank_table.ranges import parse_lenient, parse_part, spell
 from rank_table.render import render
 from rank_table.show import show
-from rank_table.table import RankTable, RankTableError
+from rank_table.table import RankTable
 from rank_table.table import merge as merge_tables
 from tests.rank_table.documents import ALL, cloud, v1, v1_1, v1_2, v2
 

@@ -9,7 +9,7 @@ from typing import Callable
 
 import pytest
 
-from rank_table.model import RankTableError
+from rank_table.errors import RankTableError
 from rank_table.wait import StillWaiting, wait_for
 from tests.rank_table.documents import v1
 
