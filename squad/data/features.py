@@ -17,6 +17,7 @@ from typing import Any, Sequence
 
 import numpy as np
 
+from bert import text_rules, vocabulary
 from squad.data import windows
 from squad.data.examples import Example, paused_gc, read_squad
 from squad.data.ragged import Numbering, Ragged
@@ -282,9 +283,28 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--max_seq_length", type=int, default=384)
     parser.add_argument("--doc_stride", type=int, default=128)
     parser.add_argument("--max_query_length", type=int, default=64)
-    parser.add_argument("--cased", action="store_true", help="keep case and accents")
+    parser.add_argument(
+        "--cased",
+        action="store_true",
+        help="keep case and accents; default: as the files beside the vocabulary say",
+    )
     parser.add_argument("--skip_bad_answers", action="store_true")
     return parser
+
+
+def _tokenizer(vocab_file: str, cased: bool) -> Tokenizer:
+    """Make a tokenizer that follows the files beside the vocabulary; `cased` comes first."""
+    if cased:
+        return Tokenizer(vocab_file, do_lower_case=False)
+    try:
+        words = vocabulary.read(vocab_file)
+    except ValueError as error:
+        raise DataError(f"{vocab_file}: {error}") from None
+    found = text_rules.find([os.path.dirname(os.path.abspath(vocab_file))], {}, words)
+    if not found.do_lower_case:
+        print(f"squad.features: note: case is kept, as said by: {found.source}", file=sys.stderr)
+    lower, chinese = found.do_lower_case is not False, found.tokenize_chinese_chars is not False
+    return Tokenizer(vocab_file, lower, found.strip_accents, chinese)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -292,7 +312,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     try:
         examples = read_squad(args.file, args.is_training, True, args.skip_bad_answers)
-        tokenizer = Tokenizer(args.vocab_file, not args.cased)
+        tokenizer = _tokenizer(args.vocab_file, args.cased)
         sizes = (args.max_seq_length, args.doc_stride, args.max_query_length)
         with progress_bar("features") as bar:
             features = build_features(examples, tokenizer, *sizes, training=args.is_training, progress=bar)

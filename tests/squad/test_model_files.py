@@ -14,6 +14,7 @@ from safetensors.numpy import save_file
 from bert import names
 from bert.config import BertConfig
 from squad.check import check
+from squad.data import features
 from squad.flags import SquadFlags
 from squad.run_squad import main
 from tests.squad.conftest import CONFIG, flags
@@ -249,3 +250,24 @@ def test_ranks_that_found_different_checkpoints_do_not_predict() -> None:
         CheckpointError, match=r"the ranks found model\.ckpt-2, model\.ckpt-3; give the prefix"
     ):
         _compare_checkpoints(["model.ckpt-3", "model.ckpt-2"])
+
+
+def test_features_written_alone_follow_the_files_beside_the_vocabulary(
+    tiny: Path, model: Make, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    document = json.loads((tiny / "train.json").read_text())
+    for paragraph in document["data"][0]["paragraphs"]:
+        paragraph["qas"][0]["question"] = "W H?"
+    (tmp_path / "t.json").write_text(json.dumps(document))
+    found = {}
+    for name, words in (("cased", []), ("uncased", []), ("plain", ["--cased"])):
+        folder = model(name, cased=name == "cased")
+        target = tmp_path / (name + ".npz")
+        wish = [str(tmp_path / "t.json"), "--vocab_file", str(folder / "vocab.txt"), "--output", str(target)]
+        assert features.main(wish + words) == 0
+        found[name] = np.load(target)["input_ids"]
+    assert (
+        capsys.readouterr().err.count("case is kept, as said by: the vocabulary has words with capital") == 1
+    )
+    unknown = {name: int((rows == 1).sum()) for name, rows in found.items()}
+    assert unknown["uncased"] == unknown["cased"] == 0 < unknown["plain"]
