@@ -74,6 +74,16 @@ def figures(
     check_predictions(questions, predictions)
     if na_probs is not None:
         check_na_probs(questions, na_probs)
+    return _figures(questions, predictions, na_probs, na_prob_thresh)
+
+
+def _figures(
+    questions: Sequence[Question],
+    predictions: Mapping[str, str],
+    na_probs: Mapping[str, float] | None,
+    na_prob_thresh: float,
+) -> dict[str, float]:
+    """Score predictions that are checked already."""
     if na_probs is None and not version_2(questions):
         scores = score(questions, predictions, True)
         return {"exact_match": _percent(scores.exact.values()), "f1": _percent(scores.f1.values())}
@@ -157,7 +167,8 @@ def check_na_probs(questions: Sequence[Question], na_probs: Mapping[str, float])
             f"no-answer scores are not a JSON object of question id to number, but {shown(na_probs)}"
         )
     problems = _difference(questions, na_probs, "no-answer score")
-    wrong = [key for key, value in na_probs.items() if not _is_finite(value)]
+    unusual = (key for key, value in na_probs.items() if type(value) is not float or not math.isfinite(value))
+    wrong = [key for key in unusual if not _is_finite(na_probs[key])]
     if wrong:
         value = shown(na_probs[wrong[0]])
         problems.append(
@@ -346,7 +357,7 @@ def _run(options: argparse.Namespace) -> None:
     na_probs = _for_file(options.na_prob_file, questions, check_na_probs) if options.na_prob_file else None
     if options.verbose:
         print(f"evaluate: {len(predictions)} predictions from {options.pred_file}", file=sys.stderr)
-    result = figures(questions, predictions, na_probs, options.na_prob_thresh)
+    result = _figures(questions, predictions, na_probs, options.na_prob_thresh)
     traced = {}
     if na_probs is not None and options.out_image_dir:
         scores = score(questions, predictions, False)

@@ -215,10 +215,11 @@ class Reader:
             return None
         found: list[Answer] = []
         for answer in held:
-            if type(answer) is dict and type(answer.get("text")) is str:
+            text = answer.get("text") if type(answer) is dict else None
+            if type(text) is str:
                 start = answer.get("answer_start") if self._offsets else -1
                 if type(start) is int:
-                    found.append(Answer(answer["text"], start))
+                    found.append(Answer(text, start))
                     continue
             found.append(self._odd_answer(answer, (*place, len(found)), qas_id))
         return found
