@@ -29,9 +29,11 @@ _OPENS = re.compile(
 )
 # A line without one of these words begins no traceback.
 _OPENING = frozenset(
-    b"traceback exception ignored atexit object excepthook process remotetraceback unhandled".split()
+    b"traceback exception ignored atexit object excepthook process remotetraceback unhandled logging".split()
 )
-_IGNORED = re.compile(rb"Exception ignored |Error in atexit|object address  : |Error in sys\.excepthook")
+_IGNORED = re.compile(
+    rb"Exception ignored |Error in atexit|object address  : |Error in sys\.excepthook|--- Logging error ---$"
+)
 _RAISED = re.compile(rb"[A-Za-z_][\w.<>]{0,200}(?:: |:$|$)")  # whatever the class is called
 _GROUP = re.compile(rb"\s*[|+] ?")
 _IN_GROUP = re.compile(rb"\s*\| ([A-Za-z_][\w.]*(?:: |$))")

@@ -33,6 +33,11 @@ NOISES = {
 """,
     "ignored": f"Exception ignored in: <function Pool.__del__ at 0x7f>\n{TRACE}ValueError: pool is closed\n",
     "atexit": f"Error in atexit._run_exitfuncs:\n{TRACE}OSError: [Errno 9] Bad file descriptor\n",
+    "logging": f"--- Logging error ---\n{TRACE}ValueError: I/O on closed file\nCall stack:\n  File 'a.py'\n",
+    "watchdog": """\
+[E ProcessGroup.cpp:9] To avoid data inconsistency, we are taking the entire process down.
+terminate called after throwing an instance of 'std::runtime_error'
+""",
     "abort": """\
 terminate called after throwing an instance of 'c10::Error'
   what():  stream synchronize failed
