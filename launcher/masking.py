@@ -62,6 +62,8 @@ _SHAPES = (
     ("earer", r"(\b[Bb]earer\s+)[\w.~+/=-]+", rf"\1{MASK}"),
     ("asic", r"(\b[Bb]asic\s+)(?=\S*[A-Z0-9=])[A-Za-z0-9+/]{8,}=*", rf"\1{MASK}"),
     ("hook", r"(hooks\.slack\.com/services/|/bot/v2/hook/|/webhook/send\?)\S+", rf"\1{MASK}"),
+    ("password ", r"(\blogin \S+\s+(?:account \S+\s+)?password\s+)\S+", rf"\1{MASK}"),  # netrc(5)
+    ("-u ", r"((?<![\w-])-u [^\s:\"']+:)(?!\d+\b)[^\s\"']+", rf"\1{MASK}"),  # curl(1), not docker's ids
     ("gh", r"(?<![\w-])(?:gh[oprsu]_|github_pat_)\w{16,}", MASK),
     ("hf_", r"(?<![\w-])hf_[A-Za-z0-9]{16,}", MASK),
     ("glpat-", r"(?<![\w-])glpat-[\w-]{16,}", MASK),
