@@ -95,9 +95,9 @@ class Shelf:
     def put(self, item: Item, base: str) -> str:
         """Place a file; return its name on the shelf. ReadError, OSError: it cannot be."""
         target = self._folder / base / item.name
-        target.parent.mkdir(parents=True, exist_ok=True)
         if not (os.path.realpath(str(target.parent)) + os.sep).startswith(self._run + os.sep):
             raise ReadError(f"{target.parent}: leads out of the run folder")
+        target.parent.mkdir(parents=True, exist_ok=True)
         if not os.path.lexists(str(target)) and not (item.may_link and _linked(item, target)):
             _copy(item, target)
         return os.path.join(base, item.name)

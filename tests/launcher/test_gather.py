@@ -320,6 +320,9 @@ def test_what_is_there_already_is_not_overwritten(run: RunDir, tmp_path: Path) -
     announce(run, 0, record)
     gathered = gather(run, [0])
     assert "leads out of the run folder" in gathered.problems[0] and not gathered.checkpoint
+    (run.rank_dir(0) / "a").write_text("x")
+    run.gathered.symlink_to(tmp_path / "precious")
+    assert "leads out of the run folder" in gather(run, [0], ["a"]).problems[-1]
     assert not list((tmp_path / "precious").iterdir())
 
 
