@@ -104,7 +104,18 @@ def addresses(machine: Machine, device_ids: Sequence[int]) -> tuple[dict[int, tu
     answered = [number for number, result in refused.items() if not (result.busy or result.late)]
     found.update(_ask(machine, answered, ("-inet6",))[0])
     reasons = {number: result.problem for number, result in refused.items() if number not in found}
-    return found, conf.problems + _named(reasons)
+    return found, conf.problems + _shared(found) + _named(reasons)
+
+
+def _shared(found: dict[int, tuple[str, str]]) -> list[str]:
+    """Name each address that several devices have, from whatever source."""
+    owners: dict[str, list[int]] = {}
+    for number, (address, _) in sorted(found.items()):
+        owners.setdefault(address, []).append(number)
+    advice = "give each device its own (hccn_tool -i N -ip -s address A netmask M)"
+    return [
+        f"device {spell(of)}: all have {address}; {advice}" for address, of in owners.items() if len(of) > 1
+    ]
 
 
 def _named(reasons: dict[int, str]) -> list[str]:

@@ -337,6 +337,13 @@ def test_every_device_that_stays_without_an_address_is_named_with_the_tools_word
     ]
 
 
+def test_an_address_that_devices_share_is_named(host: FakeHost) -> None:
+    host.nodes(*range(3))
+    host.tool("hccn_tool", {"-i 1 -ip -g": "ipaddr:10.0.0.1\n", "*": "ipaddr:10.0.0.9\n"})
+    notes = [note for note in discover(host.machine(), "h").notes if note.startswith("device_ip")]
+    assert len(notes) == 1 and notes[0].startswith("device_ip: device 0,2: all have 10.0.0.9; give each")
+
+
 @pytest.mark.parametrize(
     "text, said",
     [
