@@ -95,6 +95,6 @@ def _refuse_half(
     """Refuse a script that did not reach its end for an error of syntax, or that failed and set nothing."""
     parsed = _bash([bash, "-n", script], before, script)
     if parsed.returncode != 0:
-        raise _Failure(f"{script}: {_last_line(parsed)}")
+        raise _Failure(os.fsdecode(parsed.stderr).strip().partition("\n")[0])  # the line with the reason
     if after == before and not any(name.startswith("ASCEND_") for name in before):
         raise _Failure(f"{script}: exit code {code}: {_last_line(done)}; it sets nothing")

@@ -282,6 +282,7 @@ def test_a_script_is_judged_by_what_it_sets(
     [
         ("export A=1\necho no >&2\nexit 3\n", "exit code 3: no"),
         ("export A=1\nif true; then\n", "syntax error"),
+        ("if then\nfi\n", "syntax error"),
         ("set -e\nexport A=1\nls /nowhere/at/all\nexport B=2\n", "nowhere/at/all"),
         ("set -u\nexport A=$NOT_SET\n", "NOT_SET"),
         ("false\n", "exit code 1: no message; it sets nothing"),
