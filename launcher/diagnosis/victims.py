@@ -43,7 +43,7 @@ _ELSEWHERE = re.compile(r"HTTPS?ConnectionPool|urllib3|requests\.exceptions|http
 # Errors that only say that something failed, or on which line it was noticed.
 _VAGUE = re.compile(
     r"(?i)inner error|error code is 507\d{3}|runtime result = 507|ERR\d{5}|NPU function error|"
-    r"terminate called|To avoid data inconsistency|"
+    r"terminate called|To avoid data inconsistency|main process disappeared|\AEOFError:?\s*\Z|"
     r"call (?:acl|hccl|ge) api failed|stream synchronize failed|double free|corrupted size|free\(\)|"
     r"munmap_chunk|watchdog thread terminated|non-zero exit status|exit(?:ed|s)? (?:with )?(?:code|status)|"
     r"GEOP|\bSystemExit\b|"

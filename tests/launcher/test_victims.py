@@ -38,6 +38,11 @@ NOISES = {
 [E ProcessGroup.cpp:9] To avoid data inconsistency, we are taking the entire process down.
 terminate called after throwing an instance of 'std::runtime_error'
 """,
+    "compilers": f"""\
+Process ForkServerProcess-2:
+{TRACE}EOFError
+[ERROR] TBE Subprocess[task_distribute] raise error[], main process disappeared!
+""",
     "abort": """\
 terminate called after throwing an instance of 'c10::Error'
   what():  stream synchronize failed
