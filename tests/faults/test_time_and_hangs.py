@@ -33,12 +33,12 @@ def test_case_66_a_machine_that_sleeps_fires_no_timeout(job: Job) -> None:
         job.start(
             2,
             "--hang-timeout",
-            1,
+            3,
             prepare=lambda: (group / "tasks").write_text(str(os.getpid())) and None,  # type: ignore[operator]
         )
         job.says(1, b"step 3")
         (group / "freezer.state").write_text("FROZEN")
-        threading.Event().wait(2.0)
+        threading.Event().wait(4.0)
         (group / "freezer.state").write_text("THAWED")
         assert job.wait() == 0, job.output
     finally:
