@@ -191,6 +191,7 @@ def cased_run(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.tensorflow
 def test_a_runs_output_folder_is_enough_to_predict_with(tiny: Path, cased_run: Path) -> None:
     found, findings, notes = look(tiny, cased_run)
     assert not findings
@@ -200,6 +201,7 @@ def test_a_runs_output_folder_is_enough_to_predict_with(tiny: Path, cased_run: P
     assert f"holds 2 checkpoints; {cased_run}/model.ckpt-2 is taken" in notes[0]
 
 
+@pytest.mark.tensorflow
 def test_what_a_checkpoint_was_trained_with_comes_before_files_given_beside_it(
     tiny: Path, cased_run: Path
 ) -> None:
@@ -209,6 +211,7 @@ def test_what_a_checkpoint_was_trained_with_comes_before_files_given_beside_it(
     assert any("was trained with tanh, so that is computed" in note for note in notes)
 
 
+@pytest.mark.tensorflow
 def test_another_vocabulary_than_the_one_trained_with_is_refused(
     tiny: Path, cased_run: Path, tmp_path: Path
 ) -> None:
@@ -220,6 +223,7 @@ def test_another_vocabulary_than_the_one_trained_with_is_refused(
     assert not findings and any("are taken line by line" in note for note in notes)
 
 
+@pytest.mark.tensorflow
 def test_another_train_file_in_the_same_output_folder_is_refused(
     tiny: Path, cased_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
@@ -233,6 +237,7 @@ def test_another_train_file_in_the_same_output_folder_is_refused(
     )
 
 
+@pytest.mark.tensorflow
 def test_a_models_own_files_are_not_overwritten_by_a_run_in_its_folder(tiny: Path, model: Make) -> None:
     folder = model()
     text = (folder / "config.json").read_text()
