@@ -8,23 +8,23 @@ from typing import Any
 from rank_table.sources.tools import Machine
 
 PATH = "/etc/hccl_rootinfo.json"
-TODO = "the driver of an Ascend 950 writes it: install that, or mount the host's file"
+ADVICE = "the driver of an Ascend 950 writes it: install that, or mount the host's file"
 
 
 def levels(machine: Machine) -> tuple[dict[int, dict[str, Any]], str]:
     """Read the file: (physical id -> {local_id, levels}, the problem or "")."""
     text = machine.read(PATH)
     if text is None:
-        return {}, f"{PATH}: no such file, or it cannot be read; {TODO}"
+        return {}, f"{PATH}: no such file, or it cannot be read; {ADVICE}"
     try:
         document = json.loads(text.lstrip("\ufeff"))
         if not isinstance(document, dict) or not isinstance(document.get("rank_list"), list):
-            return {}, f"{PATH}: {_kind(document)} (expected a 2.0 document with rank_list); {TODO}"
+            return {}, f"{PATH}: {_kind(document)} (expected a 2.0 document with rank_list); {ADVICE}"
         found = {int(entry["device_id"]): _facts(entry) for entry in document["rank_list"]}
     except KeyError as error:
-        return {}, f"{PATH}: invalid: {str(error)[:200]} is missing; {TODO}"
+        return {}, f"{PATH}: invalid: {str(error)[:200]} is missing; {ADVICE}"
     except (ValueError, TypeError, RecursionError) as error:
-        return {}, f"{PATH}: invalid: {str(error)[:200]}; {TODO}"
+        return {}, f"{PATH}: invalid: {str(error)[:200]}; {ADVICE}"
     return found, ""
 
 
