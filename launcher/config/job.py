@@ -148,7 +148,7 @@ def load(
 def _read_yaml(path: str, written: _Written) -> None:
     """Read a file, which is small and regular."""
     try:
-        found = _mapping(path, _text_of(path))
+        found = _mapping(_text_of(path))
         for key, entry in found.items():
             name = RENAMED.get(key, key)
             written.provenance.lines[key] = entry.line
@@ -183,7 +183,7 @@ def _text_of(path: str) -> str:
     return found
 
 
-def _mapping(path: str, text: str) -> dict[str, yaml_nodes.Entry]:
+def _mapping(text: str) -> dict[str, yaml_nodes.Entry]:
     node = yaml_nodes.compose(text)
     if not yaml_nodes.is_mapping(node):
         raise YamlError("no keys (expected a mapping); give a job file such as examples/squad2.yaml")
@@ -268,9 +268,7 @@ def _typed(written: _Written) -> dict[str, Any]:
 def _read(key: str, node: Any, reader: Callable[[Any], Any], provenance: Provenance) -> Any:
     try:
         return reader(node)
-    except WrongType as error:
-        raise provenance.error(key, str(error)) from None
-    except YamlError as error:
+    except (WrongType, YamlError) as error:
         raise provenance.error(key, str(error)) from None
 
 

@@ -8,7 +8,7 @@ refers to itself, or repeats itself by aliases without end, costs nothing.
 from __future__ import annotations
 
 import re
-from typing import Any, List, NamedTuple, Union
+from typing import Any, Callable, List, NamedTuple, TypeVar, Union
 
 _TAG = "tag:yaml.org,2002:"
 _KNOWN = {_TAG + kind for kind in "str int float bool null timestamp value merge seq map".split()}
@@ -17,6 +17,7 @@ _NUMBER = re.compile(r"[-+]?([0-9][0-9_]{0,17}(\.[0-9_]*)?|\.[0-9]+)([eE][-+]?[0
 _INFINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 
 Argument = Union[str, bool, None, List[Union[str, bool]]]
+Item = TypeVar("Item")
 
 
 class YamlError(Exception):
@@ -115,9 +116,13 @@ def text(node: Any) -> str:
 
 def texts(node: Any) -> list[str]:
     """Return a list of scalars as they are written."""
+    return _items(node, _word)
+
+
+def _items(node: Any, reader: Callable[[Any], Item]) -> list[Item]:
     if node.id != "sequence":
         raise _wrong(node, "a list")
-    return [_word(item) for item in node.value]
+    return [reader(item) for item in node.value]
 
 
 def _word(node: Any) -> str:
@@ -138,9 +143,7 @@ def whole(node: Any) -> int:
 
 def wholes(node: Any) -> list[int]:
     """Return a list of whole numbers."""
-    if node.id != "sequence":
-        raise _wrong(node, "a list")
-    return [whole(item) for item in node.value]
+    return _items(node, whole)
 
 
 def number(node: Any) -> float:
@@ -162,7 +165,7 @@ def flag(node: Any) -> bool:
 def argument(node: Any) -> Argument:
     """Return what a program is given: text as written, true or false, a list of these; None for null."""
     if node.id == "sequence":
-        return [_item(item) for item in node.value]
+        return _items(node, _item)
     return None if _is_null(node) and node.value != "~" else _item(node)
 
 
@@ -188,7 +191,6 @@ def _check_tag(node: Any) -> None:
 
 
 def _wrong(node: Any, expected: str) -> WrongType:
-    if node.tag not in _KNOWN:
-        _check_tag(node)
+    _check_tag(node)
     found = {"sequence": "a list", "mapping": "a mapping"}.get(node.id) or repr(node.value)[:60]
     return WrongType(f"{'null' if _is_null(node) else found}: wrong type (expected {expected})")
