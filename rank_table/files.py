@@ -39,7 +39,7 @@ def _mode(path: str) -> int:
         return 0
 
 
-def read_bytes(path: str, limit: int, patience: float = 0.0) -> bytes:
+def read_bytes(path: str, limit: int) -> bytes:
     """Return the bytes of a file or a pipe, at most one more than `limit`.
 
     Raises:
@@ -53,8 +53,7 @@ def read_bytes(path: str, limit: int, patience: float = 0.0) -> bytes:
     try:
         if not stat.S_ISFIFO(os.fstat(descriptor).st_mode):
             return _read_file(descriptor, limit)
-        named = "/pipe:[" not in os.path.realpath(path)
-        return _read_pipe(descriptor, limit, path, patience or (PATIENCE if named else OPEN_PIPE))
+        return _read_pipe(descriptor, limit, path)
     finally:
         os.close(descriptor)
 
@@ -64,7 +63,8 @@ def _read_file(descriptor: int, limit: int) -> bytes:
         return stream.read(limit + 1)
 
 
-def _read_pipe(descriptor: int, limit: int, path: str, patience: float) -> bytes:
+def _read_pipe(descriptor: int, limit: int, path: str) -> bytes:
+    patience = OPEN_PIPE if "/pipe:[" in os.path.realpath(path) else PATIENCE
     found, end = bytearray(), time.monotonic() + patience
     poller = select.poll()
     poller.register(descriptor, select.POLLIN)
@@ -80,9 +80,9 @@ def _read_pipe(descriptor: int, limit: int, path: str, patience: float) -> bytes
     return bytes(found[: limit + 1])
 
 
-def text(path: str, limit: int, patience: float = 0.0) -> str:
+def text(path: str, limit: int) -> str:
     """Return the text of a file or a pipe, without a byte order mark. OSError: also too long or not UTF-8."""
-    data = read_bytes(path, limit, patience)
+    data = read_bytes(path, limit)
     if len(data) > limit:
         raise OSError(errno.EFBIG, f"longer than {limit >> 20} MiB", path)
     try:
