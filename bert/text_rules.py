@@ -99,13 +99,12 @@ def find(folders: Sequence[str], facts: Mapping[str, Any], vocabulary: Vocabular
     recorded = _from_record(facts)
     if recorded.do_lower_case is not None:
         return recorded
-    said = [rules for rules in map(read, folders) if set(rules.values().values()) != {None}] or [
-        read(folders[0])
-    ]
-    if said[0].do_lower_case is not None:
-        return said[0]
+    said = list(map(read, folders))
+    found = next((rules for rules in said if set(rules.values().values()) != {None}), said[0])
+    if found.do_lower_case is not None:
+        return found
     lower, source = _guess(vocabulary, os.path.basename(os.path.abspath(folders[0])))
-    return dataclasses.replace(said[0], do_lower_case=lower, source=source)
+    return dataclasses.replace(found, do_lower_case=lower, source=source)
 
 
 def _from_record(facts: Mapping[str, Any]) -> TextRules:
