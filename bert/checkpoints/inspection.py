@@ -8,7 +8,7 @@ from typing import Iterator, Mapping
 
 from bert import names
 from bert.checkpoints import index
-from bert.checkpoints.headers import Entry
+from bert.checkpoints.headers import Entry, Shape
 from bert.config import BertConfig
 
 _FLOATS = ("F64", "F32", "F16", "BF16")
@@ -44,22 +44,22 @@ class Inspection:
 def inspect(path: str, config: BertConfig) -> Inspection:
     """Compare a checkpoint with a configuration. OSError, ValueError: there is none, or it is damaged."""
     held = index.entries(path)
-    foreign = _foreign(held)
+    shapes = names.to_google({name: entry.shape for name, entry in held.items()})
+    foreign = _foreign(held, shapes)
     if foreign:
         return Inspection((foreign,))
-    shapes = names.to_google({name: entry.shape for name, entry in held.items()})
     problems = [*names.differences(shapes, config), *_unreadable(held, config)]
     wrapped = sorted({names.wrapper(name) for name in held} - {""})
     notes = [f"its names begin with {wrapped[0]!r}, which is left out"] if wrapped else []
     return Inspection(tuple(problems), tuple(notes), all(name in shapes for name in names.HEAD))
 
 
-def _foreign(held: Mapping[str, Entry]) -> str:
+def _foreign(held: Mapping[str, Entry], shapes: Mapping[str, Shape]) -> str:
     """Describe a checkpoint that is no BERT of this program's kind; "" if it is one."""
     for part, kind in _PARTS:
         if any(part in name for name in held):
             return f"is {kind}; {_ADVICE.get(kind, 'give the weights of a BERT')}"
-    if _WORDS in names.to_google({name: entry.shape for name, entry in held.items()}):
+    if _WORDS in shapes:
         return ""
     others = sorted({match.group(1) for match in map(_OTHERS.search, held) if match})
     if others:
