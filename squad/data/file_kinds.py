@@ -9,6 +9,8 @@ from __future__ import annotations
 import codecs
 import re
 
+from bert.files import LFS_START
+
 HEAD = 512  # bytes to give to `name`
 GZIP = b"\x1f\x8b"
 
@@ -38,7 +40,7 @@ _SIGNATURES = (
     (codecs.BOM_UTF32_LE, "UTF-32 text", "save it as UTF-8"),
     (codecs.BOM_UTF16_LE, "UTF-16 text", "save it as UTF-8"),
     (codecs.BOM_UTF16_BE, "UTF-16 text", "save it as UTF-8"),
-    (b"version https://git-lfs.github.com/spec/", "a Git LFS pointer", "run `git lfs pull`"),
+    (LFS_START, "a Git LFS pointer", "run `git lfs pull`"),
     (b"/annex/objects/", "a git-annex pointer", "run `git annex get`"),
 )
 _COLUMNS = re.compile(r"^[\w\" ]+([,;\t])[\w\" ]+(\1[\w\" ]*)*\r?\n")
