@@ -69,14 +69,18 @@ def _files(flags: SquadFlags) -> Iterator[Finding]:
     for name, field in fields().items():
         value = getattr(flags, name)
         if field.metadata["path"] == "in" and value and wanted.get(name, True):
-            if not os.path.exists(value):
-                yield name, f"{value}: no such file"
-            elif not os.access(value, os.R_OK):
-                yield name, f"{value}: not readable by this user"
-            elif files.irregular(value):
-                yield name, f"{value}: {files.irregular(value)}"
-            elif name in wanted and squad_file.problem(value):
-                yield name, f"{value}: {squad_file.problem(value)}"
+            problem = _unusable(value) or (squad_file.problem(value) if name in wanted else None)
+            if problem:
+                yield name, f"{value}: {problem}"
+
+
+def _unusable(path: str) -> str:
+    """Say why a path is no file that can be read; "" if it is one."""
+    if not os.path.exists(path):
+        return "no such file"
+    if not os.access(path, os.R_OK):
+        return "not readable by this user"
+    return files.irregular(path)
 
 
 def _checkpoint(flags: SquadFlags, typed: str) -> Iterator[Finding]:
