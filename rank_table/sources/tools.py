@@ -8,13 +8,13 @@ import os
 import resource
 import shutil
 import signal
-import stat
 import subprocess
 import tempfile
 import time
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Mapping, Optional, Sequence, Tuple
 
+from rank_table import files
 from rank_table.sources import install, words
 
 _FOLDERS = ("usr/local/bin", "usr/local/sbin", "usr/sbin")
@@ -57,12 +57,11 @@ class Machine:
 
     def read(self, name: str) -> str | None:
         """Read a regular text file; None when it is missing, unreadable or something else."""
-        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+        path = self.path(name)
+        if files.is_pipe(path):
+            return None
         try:
-            with open(os.open(self.path(name), flags), "rb") as stream:
-                if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
-                    return None
-                return stream.read(MOST_OUTPUT).decode("utf-8", errors="replace")
+            return files.read_bytes(path, MOST_OUTPUT)[:MOST_OUTPUT].decode("utf-8", errors="replace")
         except (OSError, ValueError):
             return None
 
