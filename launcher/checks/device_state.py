@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Iterator, Sequence, Tuple
+from typing import TYPE_CHECKING, Iterator, Sequence, Tuple
 
 from launcher.checks.finding import ERROR, WARNING
 from launcher.process import procfs
-from rank_table.sources.npu_smi import SmiChip, SmiProcess
+
+if TYPE_CHECKING:
+    from rank_table.sources.npu_smi import SmiChip, SmiProcess
 
 Problems = Iterator[Tuple[str, str, str]]  # (level, what is wrong, what to do)
 # MB that an idle device shows as used: 0 (910A) to 6,632 (950) in public tables; up to 3,413 on A2 and A3.

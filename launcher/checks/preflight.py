@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Callable, Iterator, Mapping, Sequence, Tuple
+from typing import TYPE_CHECKING, Callable, Mapping, Sequence
 
 from launcher.checks import device_state
+from launcher.checks.device_state import Problems
 from launcher.checks.finding import ERROR, WARNING, Finding
 from launcher.checks.machine import TOOL_TIMEOUT
 from launcher.config.job import JobConfig
@@ -17,13 +18,14 @@ from launcher.runs import locks
 from launcher.text import did_you_mean
 from rank_table.errors import InventoryError
 from rank_table.ranges import spell
-from rank_table.sources import chips as view
-from rank_table.sources.npu_smi import SmiChip
+from rank_table.sources.dev_nodes import device_ids
 from rank_table.sources.tools import Machine
 from rank_table.table import RankTable
 
 if TYPE_CHECKING:
     from rank_table.rules.finding import RuleFinding
+    from rank_table.sources.chips import View
+    from rank_table.sources.npu_smi import SmiChip
 
 LEAST_FREE = 64 << 20  # bytes: below it not even the logs of a start fit
 FEW_FREE = 2 << 30  # bytes: a BERT-base checkpoint with its Adam slots is 1.3 GB
@@ -39,7 +41,7 @@ class Subject:
     config: JobConfig
     table: RankTable
     machine: Machine
-    seen: view.View | None = None
+    seen: View | None = None
 
     @property
     def npu(self) -> bool:
@@ -51,18 +53,17 @@ class Subject:
         return self.plan.local_ranks[0].env if self.plan.local_ranks else os.environ
 
     @property
-    def view(self) -> view.View:
+    def view(self) -> View:
         """What npu-smi shows; it runs once."""
         if self.seen is None:
-            self.seen = view.look(self.machine)
+            from rank_table.sources import chips  # its parser is for NPUs alone
+
+            self.seen = chips.look(self.machine)
         return self.seen
 
     @property
     def devices(self) -> set[int]:
         return {spec.device_id for spec in self.plan.local_ranks}
-
-
-Problems = Iterator[Tuple[str, str, str]]  # (level, what is wrong, what to do)
 
 
 def check(plan: Plan, config: JobConfig, table: RankTable, root: str = "/") -> list[Finding]:
@@ -102,8 +103,6 @@ def devices(subject: Subject) -> Problems:
     """Every device must be there, and this user must be allowed to open it."""
     if not subject.npu:
         return
-    from rank_table.sources.dev_nodes import device_ids
-
     there = device_ids(subject.machine)
     absent = sorted(subject.devices - set(there))
     if absent:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 
-from rank_table.sources.npu_smi import pci_generation
 from rank_table.sources.tools import Machine
 
 PCI = "/sys/bus/pci/devices"
@@ -24,3 +23,12 @@ def generation(machine: Machine) -> str:
             found.add(pci_generation(machine.read(f"{PCI}/{name}/device") or ""))
     found.discard("")
     return found.pop() if len(found) == 1 else ""
+
+
+def pci_generation(device: str) -> str:
+    """Map a PCI device id of vendor 19e5 to the generation.
+
+    >>> pci_generation("0xD801"), pci_generation("0xd803"), pci_generation("0x1234")
+    ('910A', 'A3', '')
+    """
+    return {"0xd801": "910A", "0xd802": "A2", "0xd803": "A3"}.get(device.strip().lower(), "")

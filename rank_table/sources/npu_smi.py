@@ -10,6 +10,8 @@ import re
 from dataclasses import dataclass, replace
 from typing import Iterator, NamedTuple, Sequence, Tuple
 
+from rank_table.sources.dev_nodes import pci_generation
+
 Place = Tuple[int, int]  # npu-smi's NPU ID and Chip ID
 Cells = Sequence[str]
 _PROCESS_TITLES = ("NPU     Chip", "Process id", "Process name", "Process memory(MB)")
@@ -293,15 +295,6 @@ def parse_spod(text: str) -> dict[str, str]:
 def parse_board(text: str) -> str:
     """Read the generation from the PCI Device ID of `npu-smi info -t board`; "" when there is none."""
     return pci_generation(dict(pairs(text)).get("PCI Device ID", ""))
-
-
-def pci_generation(device: str) -> str:
-    """Map a PCI device id of vendor 19e5 to the generation.
-
-    >>> pci_generation("0xD801"), pci_generation("0xd803"), pci_generation("0x1234")
-    ('910A', 'A3', '')
-    """
-    return {"0xd801": "910A", "0xd802": "A2", "0xd803": "A3"}.get(device.strip().lower(), "")
 
 
 def parse_topo(text: str) -> dict[int, str]:
