@@ -15,9 +15,9 @@ from rank_table.ranges import spell
 
 def as_dict(plan: Plan) -> dict[str, Any]:
     """Return what plan.json would hold, with the rank table parsed and the path of each rank's log."""
-    value: dict[str, Any] = json.loads(plan.to_json(masked=True))
-    del value["rank_table_json"]
-    value["rank_table"] = mask(json.loads(plan.rank_table_json))
+    document = json.loads(plan.to_json())
+    document["rank_table"] = json.loads(document.pop("rank_table_json"))
+    value: dict[str, Any] = mask(document)
     run = _run_dir(plan)
     for item, spec in zip(value["ranks"], plan.ranks):
         item["log"] = str(run.log(spec.rank))
