@@ -179,9 +179,11 @@ def executable(name: str, environ: Mapping[str, str], launch_dir: str) -> str:
 
 def missing_program(config: JobConfig, command: Sequence[str], provenance: Provenance) -> None:
     """Refuse a job that names nothing to run, or a command as one text."""
-    if not command and not (config.program and "".join(config.program).strip()):
+    if command:
+        return
+    if not "".join(config.program).strip():
         raise provenance.error("program", "missing; give a module, a script, or `-- COMMAND ...`")
-    if not command and isinstance(config.program, str) and not _is_python(config.program):
+    if isinstance(config.program, str) and not _is_python(config.program):
         advice = f"write it as a list: {_flow(_words(config.program))}"
         problem = "a command in one text (expected a module or a .py file)"
         raise provenance.error("program", f"{config.program!r:.200}: {problem}; {advice}")
@@ -189,9 +191,9 @@ def missing_program(config: JobConfig, command: Sequence[str], provenance: Prove
 
 def _is_python(program: str) -> bool:
     """Tell whether a text names a module or a script, and no command or shell script."""
-    if os.path.isfile(program) or not _MODULE.fullmatch(program):
-        return program.endswith(".py") and (os.path.isfile(program) or not re.search(r"\s", program))
-    return not program.endswith(".sh")
+    if program.endswith(".py"):
+        return os.path.isfile(program) or not re.search(r"\s", program)
+    return not program.endswith(".sh") and not os.path.isfile(program) and bool(_MODULE.fullmatch(program))
 
 
 def _words(text: str) -> list[str]:
@@ -199,7 +201,7 @@ def _words(text: str) -> list[str]:
         words = shlex.split(text)
     except ValueError:  # a quote left open
         words = text.split()
-    if words and words[0].endswith(".py"):
+    if words[0].endswith(".py"):
         return ["python", *words]
     if "." in words[0] and _MODULE.fullmatch(words[0]) and not words[0].endswith(".sh"):
         return ["python", "-m", *words]
