@@ -42,7 +42,6 @@ _BY_START = (
 )
 _HUB = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?$")
 _PART = re.compile(r"(-\d{5}-of-\d{5}\.safetensors|\.safetensors\.index\.json)$")
-_SPELLED = re.compile(r"(.+)\.(data-\d{5}-of-\d{5}|meta|index)$")
 
 
 def explain(path: str, given: str = "") -> str:
@@ -71,7 +70,7 @@ def _file(path: str) -> str:
         return "the file is empty; download or copy it again"
     if start.startswith(files.LFS_START):
         return files.LFS
-    spelled = _SPELLED.match(path)
+    spelled = headers.OF_PREFIX.match(path)
     if spelled:
         return f"{os.path.basename(spelled.group(1))}.index is missing; copy all files of the checkpoint"
     known = _by_name(path) or next((text for magic, text in _BY_START if start.startswith(magic)), "")
@@ -114,20 +113,14 @@ def _odd(folder: str, names: list[str]) -> str:
 
 def _parts(folder: str, names: list[str]) -> str:
     """Name the missing parts of a model in several safetensors."""
-    index = "model.safetensors.index.json"
-    if index not in names:
+    if headers.PARTS not in names:
         return ""
     try:
-        held = files.read_object(os.path.join(folder, index)).get("weight_map")
+        wanted = headers.parts(folder)
     except ValueError as error:
-        return f"{index}: {error}"
-    if not isinstance(held, dict) or not held:
-        return f"{index}: weight_map is missing; download it again"
-    wanted = sorted({os.path.basename(str(name)) for name in held.values()})
-    missing = [name for name in wanted if not os.path.isfile(os.path.join(folder, name))]
-    return (
-        f"{index} names {', '.join(missing[:3])}, missing in the folder; download the rest" if missing else ""
-    )
+        return f"{headers.PARTS}: {error}"
+    missing = ", ".join([os.path.basename(path) for path in wanted if not os.path.isfile(path)][:3])
+    return f"{headers.PARTS} names {missing}, missing in the folder; download the rest" if missing else ""
 
 
 def _several(folder: str, names: list[str]) -> str:
@@ -141,7 +134,7 @@ def _several(folder: str, names: list[str]) -> str:
 
 
 def _orphans(folder: str, names: list[str]) -> str:
-    found = [match for match in map(_SPELLED.match, names) if match]
+    found = [match for match in map(headers.OF_PREFIX.match, names) if match]
     return f"{found[0].group(1)}.index is missing; copy all files of the checkpoint" if found else ""
 
 
@@ -170,7 +163,7 @@ def _below(folder: str, names: list[str]) -> str:
 def _nothing(path: str, given: str) -> str:
     """Say what is near a path at which nothing stands."""
     folder, name = os.path.split(path)
-    if _SPELLED.match(name):
+    if headers.OF_PREFIX.match(name):
         return NONE
     if glob.glob(glob.escape(path) + ".data-*") or os.path.lexists(path + ".meta"):
         return f"no checkpoint; {name}.index is missing; copy all files of the checkpoint"

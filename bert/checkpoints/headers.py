@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import struct
 from dataclasses import dataclass
 from typing import Iterator, Tuple
@@ -15,6 +16,8 @@ from typing import Iterator, Tuple
 from bert import files
 
 Shape = Tuple[int, ...]
+PARTS = "model.safetensors.index.json"  # names the files of a model in several safetensors
+OF_PREFIX = re.compile(r"(.+)\.(?:data-\d{5}-of-\d{5}|meta|index)$")  # PREFIX, as shells complete it
 _MAGIC = struct.pack("<Q", 0xDB4775248B80FB57)
 _FOOTER = 48
 _HEADER_LIMIT = 100 << 20
@@ -34,6 +37,17 @@ class Entry:
 def is_table(data: bytes) -> bool:
     """Tell whether a file that ends with these bytes is a LevelDB table: an index, or a checkpoint of V1."""
     return data.endswith(_MAGIC)
+
+
+def parts(folder: str) -> list[str]:
+    """List the paths that model.safetensors.index.json names. ValueError: it cannot be read, or names none.
+
+    Only base names count: a name that leads out of the folder is not a file of this checkpoint.
+    """
+    held = files.read_object(os.path.join(folder, PARTS)).get("weight_map")
+    if not isinstance(held, dict) or not held:
+        raise ValueError("weight_map is missing; download it again")
+    return [os.path.join(folder, name) for name in sorted({os.path.basename(str(n)) for n in held.values()})]
 
 
 def safetensors(path: str) -> dict[str, Entry]:

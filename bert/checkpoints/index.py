@@ -8,13 +8,11 @@ import re
 
 from bert import files as small
 from bert.checkpoints import absent, headers
-from bert.checkpoints.headers import Entry, Shape
+from bert.checkpoints.headers import OF_PREFIX, PARTS, Entry, Shape
 
-_SPELLED = re.compile(r"(.+)\.(?:data-\d{5}-of-\d{5}|meta|index)$")  # a prefix as shells complete it
 _SHARD = re.compile(r"-\d{5}-of-\d{5}\.safetensors$")
 _POINTED = re.compile(r'^\s*model_checkpoint_path:\s*"((?:[^"\\]|\\.)*)"', re.MULTILINE)
 _OWN = re.compile(r"model\.ckpt-(\d+)$")
-_INDEX = "model.safetensors.index.json"
 
 
 def resolve(path: str) -> str:
@@ -43,11 +41,11 @@ def files(path: str) -> list[str]:
     if os.path.isfile(path):
         if name == "checkpoint":
             return _in_folder(folder)
-        if name == _INDEX or (_SHARD.search(name) and os.path.isfile(os.path.join(folder, _INDEX))):
+        if name == PARTS or (_SHARD.search(name) and os.path.isfile(os.path.join(folder, PARTS))):
             return _listed(folder)
         if name.endswith(".safetensors"):
             return [path]
-    spelled = _SPELLED.match(path)
+    spelled = OF_PREFIX.match(path)
     candidates = [path + ".index", *([spelled.group(1) + ".index"] if spelled else [])]
     return [name for name in candidates if os.path.isfile(name)][:1]
 
@@ -57,7 +55,7 @@ def _in_folder(folder: str) -> list[str]:
     whole = os.path.join(folder, "model.safetensors")
     if os.path.isfile(whole):
         return [whole]
-    if os.path.isfile(os.path.join(folder, _INDEX)):
+    if os.path.isfile(os.path.join(folder, PARTS)):
         return _listed(folder)
     prefixes = prefixes_in(folder)
     newest = _newest(prefixes) or _pointed(folder, prefixes)
@@ -131,12 +129,9 @@ def _pointed(folder: str, prefixes: list[str]) -> str:
 def _listed(folder: str) -> list[str]:
     """List the files of a checkpoint in several parts; [] if one is missing."""
     try:
-        held = small.read_object(os.path.join(folder, _INDEX)).get("weight_map")
+        paths = headers.parts(folder)
     except ValueError:
         return []
-    # Only base names: a name that leads out of the folder is not a file of this checkpoint.
-    names = sorted({os.path.basename(str(name)) for name in held.values()}) if isinstance(held, dict) else []
-    paths = [os.path.join(folder, name) for name in names]
     return paths if all(map(os.path.isfile, paths)) else []
 
 
