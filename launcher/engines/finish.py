@@ -7,16 +7,14 @@ written, each on its own: ranks may have moved, removed or filled the run folder
 from __future__ import annotations
 
 import json
-import signal
 from contextlib import suppress
 from dataclasses import asdict, replace
-from types import TracebackType
 from typing import Any, Callable
 
 from launcher.diagnosis.failure import Outcome
 from launcher.errors import describe
 from launcher.plan.model import Plan
-from launcher.process.signals import ENDING, name
+from launcher.process.signals import ENDING, handled, name
 from launcher.run_dir import AppendedFile, RunDir, write_atomic
 from launcher.runs.gather import Gathered, gather
 from launcher.ui.console import Console
@@ -24,30 +22,19 @@ from launcher.ui.summary import closing_lines
 
 
 class Interruption:
-    """Signals that would end the launcher: one that comes during `call` ends that call, no other is obeyed.
-
-    A signal that was ignored when the launcher started stays ignored, as nohup and `&` request.
-    """
+    """Signals that would end the launcher: one that comes during `call` ends it, no other is obeyed."""
 
     def __init__(self) -> None:
         self.number = 0  # of the signal that ended a call
         self._calling = False
-        self._before: dict[int, Any] = {}
+        self._handlers = handled(ENDING, self._come)
 
     def __enter__(self) -> Interruption:
-        for number in ENDING:
-            if signal.getsignal(number) is not signal.SIG_IGN:
-                self._before[number] = signal.signal(number, self._come)
+        self._handlers.__enter__()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+    def __exit__(self, *about: object) -> None:
+        self._handlers.__exit__(None, None, None)
 
     def _come(self, number: int, frame: object) -> None:
         if self._calling:

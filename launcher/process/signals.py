@@ -4,48 +4,51 @@ from __future__ import annotations
 
 import os
 import signal
-from contextlib import suppress
-from types import TracebackType
-from typing import Any
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Any, Iterable, Iterator
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 FORWARDED = (signal.SIGUSR1, signal.SIGUSR2)
 WATCHED = (*ENDING, *FORWARDED, signal.SIGTSTP, signal.SIGCONT, signal.SIGCHLD)
 
 
-class Signals:
-    """The signals that have come since `with` began; `descriptor` is readable when there are any.
+@contextmanager
+def handled(numbers: Iterable[int], handler: Any) -> Iterator[None]:
+    """Handle signals meanwhile, then as before.
 
-    A signal that was ignored when the launcher started stays ignored, as nohup and `&` request.
+    One that would end the launcher, but was ignored when it started, stays ignored, as nohup and `&` request.
     """
+    before: dict[int, Any] = {}
+    try:
+        for number in numbers:
+            if number not in ENDING or signal.getsignal(number) is not signal.SIG_IGN:
+                before[number] = signal.signal(number, handler)
+        yield
+    finally:
+        for number, earlier in before.items():
+            signal.signal(number, earlier if earlier is not None else signal.SIG_DFL)
+
+
+class Signals:
+    """The signals that have come since `with` began; `descriptor` is readable when there are any."""
 
     def __init__(self) -> None:
-        self.descriptor = self._write = -1
-        self._before: dict[int, Any] = {}
-        self._wakeup = -1
+        self.descriptor = -1
+        self._undo = ExitStack()
 
     def __enter__(self) -> Signals:
-        self.descriptor, self._write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        self._wakeup = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
-        for number in WATCHED:
-            if signal.getsignal(number) is not signal.SIG_IGN or number not in ENDING:
-                self._before[number] = signal.signal(number, _nothing)
+        self.descriptor, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._undo.callback(os.close, writing)
+        self._undo.callback(os.close, self.descriptor)
+        self._undo.callback(signal.set_wakeup_fd, signal.set_wakeup_fd(writing, warn_on_full_buffer=False))
+        self._undo.enter_context(handled(WATCHED, _nothing))
         # With `stty tostop` a terminal would stop a launcher in the background, and the ranks' output.
-        self._before[signal.SIGTTOU] = signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+        self._undo.enter_context(handled([signal.SIGTTOU], signal.SIG_IGN))
         signal.pthread_sigmask(signal.SIG_UNBLOCK, WATCHED)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
-        signal.set_wakeup_fd(self._wakeup)
-        os.close(self.descriptor)
-        os.close(self._write)
+    def __exit__(self, *about: object) -> None:
+        self._undo.close()
 
     def take(self) -> list[int]:
         """Return the signals that came since the last call, in order."""
