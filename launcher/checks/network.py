@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from typing import Iterable, Sequence
 
 from launcher.checks.finding import ERROR, OK, WARNING, Finding
@@ -20,12 +19,11 @@ def check_addresses(machine: RecordingMachine) -> Iterable[Finding]:
     ids = device_ids(machine)
     if not ids:
         return
-    addressed, reasons = hccn.addresses(machine, ids)
-    found = {number: addressed.get(number, ("", ""))[0] for number in ids}
-    faults = [reason for reason in reasons if reason.startswith(hccn.CONF)]
+    addressed = hccn.addresses(machine, ids)
+    found = {number: addressed.found.get(number, ("", ""))[0] for number in ids}
     todo = "correct it: `hccn_tool -i N -ip -s address A.B.C.D netmask 255.255.255.0` writes the file"
-    problems = [Finding("device IPs", WARNING, fault, todo) for fault in faults]
-    problems += [*_missing(machine, found, reasons), *_twice(found), *_stale(machine, found)]
+    problems = [Finding("device IPs", WARNING, fault, todo) for fault in addressed.faults]
+    problems += [*_missing(machine, found, addressed.missing), *_twice(addressed), *_stale(machine, found)]
     yield from problems
     if not problems and all(found.values()):
         yield Finding("device IPs", OK, ", ".join(found[number] for number in ids))
@@ -42,16 +40,13 @@ def _missing(machine: RecordingMachine, found: dict[int, str], reasons: Sequence
     else:
         yield Finding("device IPs", ERROR, what, todo)
     for reason in reasons:
-        if not reason.startswith(hccn.CONF):
-            yield Finding("device IPs", WARNING, reason, "run the command by hand")
+        yield Finding("device IPs", WARNING, reason, "run the command by hand")
 
 
-def _twice(found: dict[int, str]) -> Iterable[Finding]:
-    for address, count in Counter(filter(None, found.values())).items():
-        if count > 1:
-            holders = spell(number for number in found if found[number] == address)
-            what = f"{address} belongs to devices {holders}"
-            yield Finding("device IPs", ERROR, what, "give each device its own")
+def _twice(addressed: hccn.Addresses) -> Iterable[Finding]:
+    for address, holders in addressed.shared().items():
+        what = f"{address} belongs to devices {spell(holders)}"
+        yield Finding("device IPs", ERROR, what, "give each device its own")
 
 
 def _stale(machine: RecordingMachine, found: dict[int, str]) -> Iterable[Finding]:

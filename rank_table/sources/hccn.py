@@ -95,8 +95,30 @@ def is_address(text: str) -> bool:
     return True
 
 
-def addresses(machine: Machine, device_ids: Sequence[int]) -> tuple[dict[int, tuple[str, str]], list[str]]:
-    """Find the address of each device: (physical id -> (address, source), a line for each problem)."""
+@dataclass
+class Addresses:
+    """Physical id -> (address, source); lines for faults of hccn.conf, and for devices without an address."""
+
+    found: dict[int, tuple[str, str]]
+    faults: list[str]
+    missing: list[str]
+
+    def shared(self) -> dict[str, list[int]]:
+        """Return each address that several devices have, from whatever source, and which have it."""
+        owners: dict[str, list[int]] = {}
+        for number, (address, _) in sorted(self.found.items()):
+            owners.setdefault(address, []).append(number)
+        return {address: of for address, of in owners.items() if len(of) > 1}
+
+    def problems(self) -> list[str]:
+        """Return a line for each problem."""
+        advice = "give each device its own (hccn_tool -i N -ip -s address A netmask M)"
+        twice = [f"device {spell(of)}: all have {address}; {advice}" for address, of in self.shared().items()]
+        return self.faults + twice + self.missing
+
+
+def addresses(machine: Machine, device_ids: Sequence[int]) -> Addresses:
+    """Find the address of each device."""
     conf = parse_conf(machine.read(CONF) or "")
     found = {n: (ip, f"{CONF}: {key}") for n, (ip, key) in conf.addresses.items() if n in device_ids}
     asked, refused = _ask(machine, [number for number in device_ids if number not in found], ())
@@ -104,18 +126,7 @@ def addresses(machine: Machine, device_ids: Sequence[int]) -> tuple[dict[int, tu
     answered = [number for number, result in refused.items() if not (result.busy or result.late)]
     found.update(_ask(machine, answered, ("-inet6",))[0])
     reasons = {number: result.problem for number, result in refused.items() if number not in found}
-    return found, conf.problems + _shared(found) + _named(reasons)
-
-
-def _shared(found: dict[int, tuple[str, str]]) -> list[str]:
-    """Name each address that several devices have, from whatever source."""
-    owners: dict[str, list[int]] = {}
-    for number, (address, _) in sorted(found.items()):
-        owners.setdefault(address, []).append(number)
-    advice = "give each device its own (hccn_tool -i N -ip -s address A netmask M)"
-    return [
-        f"device {spell(of)}: all have {address}; {advice}" for address, of in owners.items() if len(of) > 1
-    ]
+    return Addresses(found, conf.problems, _named(reasons))
 
 
 def _named(reasons: dict[int, str]) -> list[str]:

@@ -130,11 +130,11 @@ def _hidden(machine: Machine, devices: list[Device], notes: list[str]) -> list[D
 def _with_addresses(machine: Machine, devices: Sequence[Device], notes: list[str]) -> list[Device]:
     if not devices:
         return []
-    found, problems = hccn.addresses(machine, [device.device_id for device in devices])
-    notes.extend(f"device_ip: {problem}" for problem in problems)
+    addresses = hccn.addresses(machine, [device.device_id for device in devices])
+    notes.extend(f"device_ip: {problem}" for problem in addresses.problems())
     addressed = []
     for device in devices:
-        address, source = found.get(device.device_id, ("", ""))
+        address, source = addresses.found.get(device.device_id, ("", ""))
         addressed.append(device.know(source, device_ip=address) if address else device)
     return addressed
 
