@@ -12,9 +12,8 @@ import fcntl
 import os
 import time
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Iterator
+from typing import Iterator, NamedTuple
 
 from launcher import foreign
 from launcher.errors import MissingFileError, PreflightError, ReadError
@@ -22,8 +21,7 @@ from launcher.process import procfs
 from launcher.run_dir import RunDir
 
 
-@dataclass(frozen=True)
-class Launcher:
+class Launcher(NamedTuple):
     """The launcher of a run, as far as it can be seen from here.
 
     process: it lives on this host. where: it may run there, which cannot be seen from here. problem: why
@@ -33,12 +31,6 @@ class Launcher:
     process: procfs.Identity | None = None
     where: str = ""
     problem: str = ""
-
-
-@dataclass(frozen=True)
-class _Record:
-    process: procfs.Identity
-    host: str
 
 
 @contextmanager
@@ -52,8 +44,7 @@ def recorded(run: RunDir) -> Iterator[None]:
     except OSError as error:
         raise PreflightError(f"{path}: cannot be written: {error.strerror}") from None
     try:
-        with suppress(OSError):  # a file system without flock()
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        busy(descriptor, fcntl.LOCK_EX)
         yield
     finally:
         os.close(descriptor)
@@ -62,24 +53,24 @@ def recorded(run: RunDir) -> Iterator[None]:
 def find(run: RunDir) -> Launcher:
     """Find the launcher of a run."""
     try:
-        record = _read(run)
+        process, host = _read(run)
     except MissingFileError:
         return Launcher()
     except ReadError as error:
         return Launcher(problem=str(error))
-    lives = procfs.alive(record.process)
-    if lives and _is_launcher(record.process.pid, run.path):
-        return Launcher(record.process)
-    if record.host != os.uname().nodename:
-        return Launcher(where=f"on host {record.host:.100}")
+    lives = procfs.alive(process)
+    if lives and _is_launcher(process.pid, run.path):
+        return Launcher(process)
+    if host != os.uname().nodename:
+        return Launcher(where=f"on host {host:.100}")
     if lives:
-        stranger = f"process {record.process.pid} is not the launcher of this run; left alone"
+        stranger = f"process {process.pid} is not the launcher of this run; left alone"
         return Launcher(problem=f"launcher.json: {stranger}")
     return Launcher(where="in another container of this host" if _flocked(run.path / "launcher.json") else "")
 
 
-def _read(run: RunDir) -> _Record:
-    """Read launcher.json; it must be the folder's owner's, or root's."""
+def _read(run: RunDir) -> tuple[procfs.Identity, str]:
+    """Read the process and its host in launcher.json; it must be the folder's owner's, or root's."""
     path = run.path / "launcher.json"
     value = foreign.read_json(path)
     host = value.get("host").text()
@@ -88,7 +79,7 @@ def _read(run: RunDir) -> _Record:
         value.refuse("a number out of range", "a pid and its start")
     if _owner(path) not in (0, _owner(run.path)):
         raise ReadError(f"{path}: belongs to another user than its folder; nothing in it is believed")
-    return _Record(procfs.Identity(pid, start), host)
+    return procfs.Identity(pid, start), host
 
 
 def _is_launcher(pid: int, folder: Path) -> bool:
@@ -110,14 +101,19 @@ def _owner(path: Path) -> int:
         return -1
 
 
+def busy(descriptor: int, operation: int) -> bool:
+    """Take a lock of flock() without waiting; tell whether another has it."""
+    try:
+        fcntl.flock(descriptor, operation | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        pass  # flock() does not work here: the record decides
+    return False
+
+
 def _flocked(path: Path) -> bool:
     """Tell whether a launcher holds the file, in whatever container of this machine."""
-    with suppress(ReadError):
-        with foreign.open_regular(path) as stream:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return True
-            except OSError:
-                return False
+    with suppress(ReadError), foreign.open_regular(path) as stream:
+        return busy(stream.fileno(), fcntl.LOCK_SH)
     return False

@@ -27,7 +27,7 @@ from launcher.errors import PreflightError, ReadError
 from launcher.plan.model import Plan
 from launcher.process import procfs
 from launcher.run_dir import RunDir
-from launcher.runs.launcher_record import recorded
+from launcher.runs.launcher_record import busy, recorded
 from launcher.text import printable
 
 # One folder for all users of the host: a device has one holder, whoever asks. It is root's, and sticky.
@@ -133,16 +133,14 @@ def _flock(path: str, device: int) -> int | Holder:
     for number in range(_TRIES):
         time.sleep(_PAUSE if number else 0)
         descriptor = _open(path)
-        busy = _busy(descriptor, fcntl.LOCK_EX)
-        holder = _holder(descriptor, device, busy)
-        if not busy and holder is None and os.fstat(descriptor).st_nlink:
+        taken = busy(descriptor, fcntl.LOCK_EX)
+        holder = _holder(descriptor, device, taken)
+        if not taken and holder is None and os.fstat(descriptor).st_nlink:
             return descriptor
         os.close(descriptor)
-        if holder and not busy:
+        if holder and not taken:
             break
-        if (
-            busy and holder is None
-        ):  # another user has it, so that no launch of this one has: begin a new file
+        if taken and holder is None:  # by another user, so that no launch of this one has it: a new file
             with suppress(OSError):
                 os.unlink(path)
     return holder or Holder(device, 0, 0, "", os.geteuid())
@@ -171,7 +169,7 @@ def _others(device: int, without: str = "") -> list[Holder]:
         if path != without:
             with suppress(ReadError):  # neither a link nor a FIFO is a lock
                 with foreign.open_regular(Path(path)) as stream:
-                    holder = _holder(stream.fileno(), device, _busy(stream.fileno(), fcntl.LOCK_SH))
+                    holder = _holder(stream.fileno(), device, busy(stream.fileno(), fcntl.LOCK_SH))
                 found += [holder] if holder else []
     return found
 
@@ -187,23 +185,13 @@ def _lock_files(device: int) -> list[str]:
     return [*(os.path.join(folder(), name) for name in names), os.path.join(older, f"device-{device}.lock")]
 
 
-def _busy(descriptor: int, operation: int) -> bool:
-    try:
-        fcntl.flock(descriptor, operation | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        pass  # flock() does not work here: the record decides
-    return False
-
-
-def _holder(descriptor: int, device: int, busy: bool) -> Holder | None:
+def _holder(descriptor: int, device: int, taken: bool) -> Holder | None:
     """Return which process of the file's owner holds the device; that of another user holds nothing."""
     about = os.fstat(descriptor)
     if about.st_nlink > 1:
         return None
     holder = _recorded_holder(descriptor, device, about)
-    if not busy:
+    if not taken:
         return holder if holder and holder.pid != os.getpid() else None
     users = {pid: procfs.user_ids(pid) for pid in _flockers(about)}
     pids = [pid for pid, ids in users.items() if about.st_uid in ids]
