@@ -80,11 +80,16 @@ def read_json(path: Path, limit: int = RECORD, *, follow: bool = False) -> typed
     return parse_json(read_bytes(path, limit, follow=follow), str(path))
 
 
-def read_record(path: Path) -> typed_json.Value:
-    """Return the JSON document of a file in a rank's folder, which is no link to another folder itself."""
+def read_of_rank(path: Path, limit: int = RECORD) -> bytes:
+    """Return the bytes of a file in a rank's folder, which is no link to another folder itself."""
     if os.path.islink(str(path.parent)):
         raise ReadError(f"{path.parent}: a link (expected a folder)")
-    return read_json(path)
+    return read_bytes(path, limit)
+
+
+def read_record(path: Path) -> typed_json.Value:
+    """Return the JSON document of a file in a rank's folder."""
+    return parse_json(read_of_rank(path), str(path))
 
 
 def parse_json(data: bytes, name: str) -> typed_json.Value:
