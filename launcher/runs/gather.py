@@ -17,7 +17,7 @@ from launcher.errors import LauncherError, ReadError
 from launcher.run_dir import RunDir, write_atomic
 from launcher.runs import artifacts, patterns
 from launcher.runs.artifacts import FileSet
-from launcher.runs.shelf import Item, Shelf, examine
+from launcher.runs.shelf import Item, Shelf
 
 _MOST_NAMED = 10  # more of one kind and rank are counted
 
@@ -100,7 +100,7 @@ def _place(
     items: list[Item] = []
     for path, name in reported.names().items():
         with _named(problems, rank, path):
-            items.append(_checked(run, shelf, reported, path, name))
+            items.append(_checked(shelf, reported, path, name))
     base = None
     with _named(problems, rank, str(run.path)):
         base = shelf.choose(items, f"rank_{rank}")
@@ -112,9 +112,9 @@ def _place(
     return entries, base or ""
 
 
-def _checked(run: RunDir, shelf: Shelf, reported: FileSet, path: str, name: str) -> Item:
+def _checked(shelf: Shelf, reported: FileSet, path: str, name: str) -> Item:
     """Look at a reported file. ReadError: it is not what its rank wrote."""
-    item = examine(path, name, run.path)
+    item = shelf.examine(path, name)
     expected = next((reported.sha256[key] for key in (path, name) if key in reported.sha256), "")
     if expected and shelf.digest(item) != expected:
         raise ReadError(f"{path}: sha256 differs from the one that the rank reported")
@@ -160,7 +160,7 @@ def _by_patterns(
         if match.problem or match.note:
             continue
         with _named(refused, rank, match.path):
-            item = examine(str(folder / match.path), match.path, run.path)
+            item = shelf.examine(str(folder / match.path), match.path)
             shelf.choose([item], spare="")
             yield str(run.gathered / f"rank_{rank}" / shelf.put(item, ""))
     problems += _shortened(refused, f"rank {rank}: ")

@@ -28,20 +28,6 @@ class Item(NamedTuple):
     may_link: bool
 
 
-def examine(path: str, name: str, run: Path) -> Item:
-    """Look at a file that is to be placed. ReadError: it is missing, or no regular file.
-
-    A link is resolved. What lies outside the run folder is copied if it is small (programs write such files
-    anew in their place), was found by a link, or belongs to another user.
-    """
-    real = os.path.realpath(path)
-    with foreign.open_regular(Path(real)) as stream:
-        about = os.fstat(stream.fileno())
-    inside = real.startswith(os.path.realpath(str(run)) + os.sep)
-    may_link = inside or (about.st_size >= _LARGE and not os.path.islink(path))
-    return Item(real, name, _state(about), about.st_size, may_link and about.st_uid == os.geteuid())
-
-
 def _state(about: os.stat_result) -> State:
     return about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns
 
@@ -52,6 +38,22 @@ class Shelf:
     def __init__(self, run: Path, folder: Path, reserved: Iterable[str] = ()) -> None:
         self._run, self._folder, self._reserved = os.path.realpath(str(run)), folder, frozenset(reserved)
         self._digests: dict[State, str] = {}
+
+    def examine(self, path: str, name: str) -> Item:
+        """Look at a file that is to be placed. ReadError: it is missing, or no regular file.
+
+        A link is resolved. What lies outside the run folder is copied if it is small (programs write such
+        files anew in their place), was found by a link, or belongs to another user.
+        """
+        real = os.path.realpath(path)
+        with foreign.open_regular(Path(real)) as stream:
+            about = os.fstat(stream.fileno())
+        may_link = self._is_within(real) or (about.st_size >= _LARGE and not os.path.islink(path))
+        return Item(real, name, _state(about), about.st_size, may_link and about.st_uid == os.geteuid())
+
+    def _is_within(self, real: str) -> bool:
+        """Tell whether a path without links is the run folder, or leads into it."""
+        return (real + os.sep).startswith(self._run + os.sep)
 
     def digest(self, item: Item) -> str:
         """Return the sha256 of a file."""
@@ -95,7 +97,7 @@ class Shelf:
     def put(self, item: Item, base: str) -> str:
         """Place a file; return its name on the shelf. ReadError, OSError: it cannot be."""
         target = self._folder / base / item.name
-        if not (os.path.realpath(str(target.parent)) + os.sep).startswith(self._run + os.sep):
+        if not self._is_within(os.path.realpath(str(target.parent))):
             raise ReadError(f"{target.parent}: leads out of the run folder")
         target.parent.mkdir(parents=True, exist_ok=True)
         if not os.path.lexists(str(target)) and not (item.may_link and _linked(item, target)):
