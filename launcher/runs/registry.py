@@ -257,11 +257,6 @@ def _state(run: RunDir, result: _Result | None, launcher: launcher_record.Launch
     return "unknown" if launcher.where or os.path.lexists(str(run.result)) else "lost"
 
 
-def launcher_of(run: RunDir) -> procfs.Identity | None:
-    """Return the launcher of a run if it lives on this host."""
-    return launcher_record.find(run).process
-
-
 def running(run: RunDir) -> bool:
     """Say whether a run has no result and still has a launcher, or may have one where it cannot be seen."""
     if os.path.lexists(str(run.result)):

@@ -20,7 +20,7 @@ from launcher.engines.background import start
 from launcher.errors import LauncherError, PreflightError, UsageError
 from launcher.process import procfs, sweep
 from launcher.run_dir import RunDir
-from launcher.runs import registry
+from launcher.runs import launcher_record, registry
 from launcher.runs.locks import hold
 from launcher.runs.processes import ProcessTable
 from launcher.runs.stop import stop
@@ -65,7 +65,7 @@ def detached(tmp_path: Path) -> Iterator[Callable[..., RunDir]]:
 
     yield begin
     for run in made:
-        launcher = registry.launcher_of(run)
+        launcher = launcher_record.find(run).process
         if launcher:
             os.kill(launcher.pid, signal.SIGKILL)
         sweep.freeze_and_kill(sweep.ProcessMatcher(registry.run_id(run)))
@@ -128,7 +128,7 @@ def test_a_detached_run_outlives_the_session_it_was_started_in(
     detached: Callable[..., RunDir], tmp_path: Path
 ) -> None:
     run = detached()
-    launcher = registry.launcher_of(run)
+    launcher = launcher_record.find(run).process
     assert launcher is not None and os.getsid(launcher.pid) == launcher.pid
     os.kill(launcher.pid, signal.SIGHUP)
     until(lambda: ready(run))
@@ -198,7 +198,7 @@ def test_a_run_of_another_host_is_unknown_here_not_lost(tmp_path: Path) -> None:
     run = make_run(tmp_path / "runs" / "job-1", [[]])
     run.result.unlink()
     run.write_json(run.path / "launcher.json", {"pid": os.getpid(), "start": 1, "host": "elsewhere"})
-    assert registry.launcher_of(run) is None and registry.running(run)
+    assert launcher_record.find(run).process is None and registry.running(run)
     assert (registry.status(run).state, registry.status(run).where) == ("unknown", "on host elsewhere")
     assert "running on host elsewhere?" in launch(tmp_path, "ps").stdout
     with pytest.raises(UsageError, match=f"is running on host elsewhere; stop it there: .* stop {run.path}"):
@@ -215,9 +215,9 @@ def test_a_recycled_pid_is_not_taken_for_the_launcher(tmp_path: Path) -> None:
     run = make_run(tmp_path / "runs" / "job-1", [[]])
     run.result.unlink()
     with hold((), run):
-        assert registry.launcher_of(run) == procfs.identity(os.getpid())
+        assert launcher_record.find(run).process == procfs.identity(os.getpid())
         assert registry.status(run).state == "running"
-    assert registry.launcher_of(run) is None and registry.status(run).state == "lost"
+    assert launcher_record.find(run).process is None and registry.status(run).state == "lost"
     record(run, os.getpid(), start=procfs.start_of(os.getpid()) - 1)
     assert registry.status(run).problems == ()
 
@@ -230,18 +230,18 @@ def test_a_launcher_is_known_by_its_open_file_not_by_what_is_written(tmp_path: P
         shutil.copytree(str(run.path), str(copy.path))
         twin.path.mkdir()
         os.link(str(run.path / "launcher.json"), str(twin.path / "launcher.json"))
-        assert registry.launcher_of(copy) is registry.launcher_of(twin) is None
+        assert launcher_record.find(copy).process is launcher_record.find(twin).process is None
         assert f"process {os.getpid()} is not the launcher of this run" in registry.status(copy).problems[0]
         assert "left alone" in stop(copy) and "left alone" in stop(twin)
         os.rename(str(run.path), str(moved.path))
         (twin.path / "launcher.json").unlink()
-        assert registry.launcher_of(moved) == procfs.identity(os.getpid())
+        assert launcher_record.find(moved).process == procfs.identity(os.getpid())
     # A launcher of a release before 0.1.0 has nothing open but events.jsonl.
     with moved.events.open("a"):
         record(moved, os.getpid())
-        assert registry.launcher_of(moved) == procfs.identity(os.getpid())
+        assert launcher_record.find(moved).process == procfs.identity(os.getpid())
     with moved.events.open():
-        assert registry.launcher_of(moved) is None
+        assert launcher_record.find(moved).process is None
 
 
 @pytest.mark.parametrize("kept", [True, False])
@@ -374,7 +374,7 @@ def test_stop_now_kills_at_once_also_what_a_script_began_in_the_background(
     finally:
         signal.signal(signal.SIGINT, before)
     until(lambda: ready(run, 2))
-    launcher = registry.launcher_of(run)
+    launcher = launcher_record.find(run).process
     assert launcher and procfs.ignores(launcher.pid, signal.SIGINT) == background
     assert stop(run, now=True, timeout=20.0).endswith("stopped")  # the grace would be 30 s
     assert not registry.running(run)
