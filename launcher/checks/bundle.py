@@ -13,7 +13,7 @@ from typing import Any, Sequence
 from launcher import foreign, masking
 from launcher.checks.finding import Finding
 from launcher.checks.machine import RecordingMachine
-from launcher.errors import ReadError
+from launcher.errors import MissingFileError, ReadError
 
 RUN_FILES = (
     "plan.json",
@@ -64,11 +64,12 @@ def _run_files(run: str) -> dict[str, str]:
     found = {}
     for name in RUN_FILES if run else ():
         path = Path(run, name)
-        if path.exists() or path.is_symlink():
-            try:
-                found["run/" + name] = _masked(name, _read(path))
-            except ReadError as error:
-                found["run/" + name] = f"not in this bundle: {error}\n"
+        try:
+            found["run/" + name] = _masked(name, _read(path))
+        except MissingFileError:
+            continue
+        except ReadError as error:
+            found["run/" + name] = f"not in this bundle: {error}\n"
     return found
 
 
