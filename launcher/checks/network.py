@@ -35,7 +35,7 @@ def _missing(machine: RecordingMachine, found: dict[int, str], reasons: Sequence
         return
     todo = f"`hccn_tool -i {missing[0]} -ip -s address A.B.C.D netmask 255.255.255.0` for each"
     what = f"device {spell(missing)} has no IP address"
-    if _generation(machine) in ("A2", "A3"):  # HCCL's rule 7: on one server it may be missing
+    if view.look(machine).generation in ("A2", "A3"):  # HCCL's rule 7: on one server it may be missing
         yield Finding("device IPs", WARNING, what + "; a job on several servers needs them", todo)
     else:
         yield Finding("device IPs", ERROR, what, todo)
@@ -52,19 +52,11 @@ def _twice(addressed: hccn.Addresses) -> Iterable[Finding]:
 def _stale(machine: RecordingMachine, found: dict[int, str]) -> Iterable[Finding]:
     """HCCL reads the rank table's address, which comes from hccn.conf, and compares it with the port's."""
     for number, address in found.items():
-        real = _asked(machine, number)
+        real = hccn.parse_ip(machine.output("hccn_tool", "-i", str(number), "-ip", "-g"))
         if address and real and real != address and (":" in real) == (":" in address):
             what = f"/etc/hccn.conf has {address} for device {number}, its port has {real}"
             todo = "mount the host's /etc/hccn.conf again, or set the address with hccn_tool (else EI0014)"
             yield Finding("device IPs", ERROR, what, todo)
-
-
-def _asked(machine: RecordingMachine, number: int) -> str:
-    return hccn.parse_ip(machine.output("hccn_tool", "-i", str(number), "-ip", "-g"))
-
-
-def _generation(machine: RecordingMachine) -> str:
-    return view.look(machine).generation
 
 
 def _states(machine: RecordingMachine, query: str, pattern: str) -> dict[int, str]:

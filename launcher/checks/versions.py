@@ -143,8 +143,7 @@ def check_cann(machine: RecordingMachine) -> Iterable[Finding]:
 
 def _homes(machine: RecordingMachine, every: Sequence[Cann]) -> Iterable[Finding]:
     """Name a variable of set_env.sh that leads to no installation: ranks load their libraries from there."""
-    known = {cann.folder for cann in every}
-    real = {os.path.realpath(machine.path(folder)) for folder in known}
+    real = {os.path.realpath(machine.path(cann.folder)) for cann in every}
     for name, folder in install.homes(machine.environ).items():
         if os.path.realpath(machine.path(folder)) not in real:
             what = f"{name}={folder} has no CANN installation"

@@ -151,7 +151,7 @@ class _Reader:
         return SmiTable(chips, self._generation(), tuple(self.unread + lost))
 
     def _generation(self) -> str:
-        known = next((generation_of(chip.name) for chip in self.chips if generation_of(chip.name)), "")
+        known = next(filter(None, (generation_of(chip.name) for chip in self.chips)), "")
         if known or not self.chips:
             return known
         if self.first[0].startswith("NPU ID"):
