@@ -51,7 +51,7 @@ class Attempt:
     """The local ranks of a plan, run once. `number`: 0 for the first attempt."""
 
     def __init__(self, context: RunContext, signals: Signals, watchdog: Watchdog, number: int) -> None:
-        self._context, self._signals, self._watchdog, self._number = context, signals, watchdog, number
+        self._context, self._signals, self._watchdog, self.number = context, signals, watchdog, number
         self._folder, self._console, self._events = context.folder, context.console, context.events
         self._policy = context.plan.policy
         self._clock = PausableClock()
@@ -157,10 +157,10 @@ class Attempt:
 
     def _make_room(self, rank: RankProcess) -> None:
         """Put away what an earlier attempt has left in the rank's folder; make the folder if it is gone."""
-        if self._number:
+        if self.number:
             with suppress(OSError):
                 self._folder.rank_dir(rank.rank).mkdir(mode=0o700, parents=True)
-            rank.files.put_away(self._number - 1)
+            rank.files.put_away(self.number - 1)
 
     # The loop.
 

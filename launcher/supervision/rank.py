@@ -55,7 +55,6 @@ class RankProcess:
     ended_ns: int = 0
     status: RankStatus = RankStatus.FINISHED
     error: ErrorRecord | None = None
-    thread_error: ErrorRecord | None = None
     error_seen: float | None = None
     detail: str = ""
     has_group: bool = False  # processes may be left in its process group
@@ -96,8 +95,7 @@ class RankProcess:
         """Read what the rank has left, once it has ended."""
         for file in (self.files.error, self.files.thread_error, self.files.heartbeat):
             file.refresh(last=True)
-        self.error = self.files.error.value or self.error
-        self.thread_error = self.files.thread_error.value
+        self.error = self.files.error.value
         if self.files.heartbeat.value is not None:
             self.heartbeat.take(self.files.heartbeat.value)
 
@@ -113,7 +111,7 @@ class RankProcess:
             ended_ns=self.ended_ns,
             status=self.status,
             error=self.error,
-            thread_error=self.thread_error,
+            thread_error=self.files.thread_error.value,
             step=self.heartbeat.train_step,
             detail=self.detail,
             tail=(self.log.last() if failed else self.log.tail) if self.log else b"",
@@ -126,8 +124,7 @@ class RankProcess:
 
         folder = self.spec.env.get("ASCEND_PROCESS_LOG_PATH", "")
         own = os.path.join(self.spec.env.get("NPU_LAUNCH_RANK_DIR", ""), "plog")
-        first = (
-            self.spec.env.get("NPU_LAUNCH_ATTEMPT", "0") == "0"
-        )  # later, files of earlier ones are there too
+        # Later attempts find files of earlier ones there, too.
+        first = self.spec.env.get("NPU_LAUNCH_ATTEMPT", "0") == "0"
         pids = frozenset() if folder == own and first else self.usage.pids | {self.pid}
         return plog.end_of(Path(folder), pids) if folder else b""

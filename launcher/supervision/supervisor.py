@@ -106,7 +106,6 @@ class _Supervisor:
         self._busy, self._limits = busy, limits
         self._interrupted = 0
         self._attempt: Attempt | None = None
-        self._attempts_begun = 0
 
     def known(self, seconds: float) -> Outcome | None:
         """Return the outcome of an attempt that broke off after a rank had failed; None: none had."""
@@ -115,7 +114,7 @@ class _Supervisor:
         with self._events.surviving("the verdict"):
             result = self._attempt.broken_off()
             if result.culprit is not None:
-                return self._outcome(result, self._attempts_begun, "", seconds)
+                return self._outcome(result, self._attempt.number + 1, "", seconds)
         return None
 
     def run(self, signals: Signals) -> Outcome:
@@ -147,7 +146,6 @@ class _Supervisor:
         while True:
             number = len(failures)
             context = replace(self._context, plan=_numbered(self._plan, number))
-            self._attempts_begun = number + 1
             self._attempt = Attempt(context, signals, watchdog, number)
             result = self._attempt.run(foreign_children, self._limits)
             if result.interrupted or result.culprit is None:
