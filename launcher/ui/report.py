@@ -115,7 +115,7 @@ def _tracebacks(ends: Sequence[RankEnd], culprit: RankEnd) -> list[str]:
     lines: list[str] = []
     for ranks, text in list(groups.values())[:4]:
         lines += ["", f"  [{spell(sorted(ranks))}]"]
-        lines += ["  " + printable(line) for line in _shortened(text.rstrip().split("\n"))]
+        lines += ["  " + line for line in _shortened(text.rstrip().split("\n"))]
     return [*lines, ""]
 
 
@@ -148,7 +148,7 @@ def _stacks(snapshot: StackSnapshot | None) -> list[str]:
     if snapshot is None or not snapshot.stacks:
         return []
     lines = [line for line in snapshot.stacks if not _LAUNCHER_FRAME.search(line)]
-    return ["  stacks:", *("  " + printable(line) for line in lines[:STACK_LINES]), ""]
+    return ["  stacks:", *("  " + line for line in lines[:STACK_LINES]), ""]
 
 
 def _others(ends: Sequence[RankEnd], culprit: RankEnd) -> list[str]:
