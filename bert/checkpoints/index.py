@@ -77,18 +77,22 @@ def prefixes_in(folder: str) -> list[str]:
 
 def _newest(prefixes: list[str]) -> str:
     """Find the checkpoint of the most steps that a run of this program wrote completely; "" if none."""
-    steps = {prefix: _OWN.search(prefix) for prefix in prefixes if os.path.isfile(prefix + ".json")}
-    own = {int(match.group(1)): prefix for prefix, match in steps.items() if match}
-    return next((own[step] for step in sorted(own, reverse=True) if _is_complete(own[step])), "")
+    own = _steps([prefix for prefix in prefixes if os.path.isfile(prefix + ".json")])
+    return next(filter(_is_complete, sorted(own, key=own.__getitem__, reverse=True)), "")
 
 
 def newer(prefixes: list[str], taken: str) -> list[str]:
     """List the checkpoints of a run of this program that `_newest` passed over for an older one."""
-    steps = {prefix: _OWN.search(prefix) for prefix in prefixes}
-    own = {prefix: int(match.group(1)) for prefix, match in steps.items() if match}
+    own = _steps(prefixes)
     if taken not in own or not os.path.isfile(taken + ".json"):
         return []
     return [prefix for prefix, step in own.items() if step > own[taken]]
+
+
+def _steps(prefixes: list[str]) -> dict[str, int]:
+    """Read the steps of the prefixes that are named as this program names them."""
+    found = {prefix: _OWN.search(prefix) for prefix in prefixes}
+    return {prefix: int(match.group(1)) for prefix, match in found.items() if match}
 
 
 def _is_complete(prefix: str) -> bool:

@@ -17,6 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Callable, Iterator, Mapping
 
+from bert.checkpoints import index
 from bert.errors import CheckpointError
 from bert.files import read_object
 
@@ -68,9 +69,7 @@ def _steps(folder: str) -> Iterator[int]:
 
 def foreign(folder: str) -> list[str]:
     """List the prefixes of TensorFlow checkpoints in the folder that this module did not write."""
-    found = glob.glob(os.path.join(glob.escape(folder), "*.index"))
-    prefixes = sorted(path[: -len(".index")] for path in found)
-    return [prefix for prefix in prefixes if not os.path.exists(prefix + ".json")]
+    return [prefix for prefix in index.prefixes_in(folder) if not os.path.exists(prefix + ".json")]
 
 
 def verify(prefix: str) -> tuple[str, dict[str, Any]]:
