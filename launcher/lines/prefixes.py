@@ -66,6 +66,7 @@ _STAMPED = (
     _STAMP,
 )
 _RANK = re.compile(rb"[\[(](?:local[_ ]|global[_ ])?rank[-_: #=]{0,3}(\d{1,6})[\])]", re.IGNORECASE)
+_NUMBERED = re.compile(rb"\[(?:pod/|[^\]]{0,400}?\d)")  # what all forms that begin with [ have in common
 _CLOCK = re.compile(rb"\d[\d.,]*(?:[/:T-]\d[\d.,]*){2,}Z?")
 
 # Forms that are prefixes only where most lines have them; of names the same ones must come again.
@@ -124,8 +125,8 @@ class PrefixReader:
 
     def split(self, line: bytes) -> Prefixed:
         """Take a line apart."""
-        plain = self._form is None and line[:1] != b"{" and not _forms(line)
-        if plain and not (b"[" in line or b"(" in line or b"\x1b" in line):
+        plain = self._form is None and line[:1] != b"{" and not _forms(line) and b"\x1b" not in line
+        if plain and not _may_tag_rank(line):
             return Prefixed(b"", None, line)  # most lines
         key, rank, text = b"", None, _STYLE.sub(b"", line) if b"\x1b" in line else line
         for _ in range(_MOST):
@@ -143,7 +144,7 @@ class PrefixReader:
             if match.re is not _STAMP:
                 key += _CLOCK.sub(b"", head) if b":" in head else head
             text = self._unblanked(match.re, text[match.end() :])
-        if rank is None and (b"[" in text or b"(" in text):
+        if rank is None and _may_tag_rank(text):
             tagged = _RANK.search(text, 0, _RANK_AT)
             if tagged:
                 rank, key = int(tagged.group(1)), key + tagged.group()
@@ -168,8 +169,15 @@ class PrefixReader:
         return match if _shape(match.group("name")) in self._names else None
 
 
+def _may_tag_rank(text: bytes) -> bool:
+    """Tell whether a search for _RANK is worth its time."""
+    return (b"[" in text or b"(" in text) and b"rank" in text[:_RANK_AT].lower()
+
+
 def _forms(text: bytes) -> tuple[Pattern[bytes], ...]:
     first = text[:1]
+    if first == b"[" and not _NUMBERED.match(text):
+        return ()  # as [INFO]
     if first.isdigit():
         return _STAMPED if text[10:11] == b"T" else _OWN if text[2:3] == b":" else ()
     return _KNOWN.get(first, ())
