@@ -92,6 +92,8 @@ _KINDS = {
     _State.SAID: SAID,
     _State.LEVEL: LEVEL,
 }
+# For the ordinary line: a member of an enumeration costs 0.2 us each time on Python 3.11.
+_OUTSIDE, _IDLE = Place.OUTSIDE, _State.OUTSIDE
 
 
 class _Stream:
@@ -106,9 +108,9 @@ class _Stream:
 
     def read(self, text: bytes) -> tuple[Place, str, int, bytes]:
         """Return the place, the kind of block, the level and the text without a logger's head."""
-        if self.state is _State.OUTSIDE:  # most lines: nothing goes on, and nothing begins
+        if self.state is _IDLE:  # most lines: nothing goes on, and nothing begins
             place, found = self._begin(text)
-            if place is Place.OUTSIDE:
+            if place is _OUTSIDE:
                 return place, "", found, text
             return place, self._kind, ERROR, text
         text = self._without_head(text)
@@ -175,8 +177,8 @@ class _Stream:
     def _begin_other(self, text: bytes, words: list[bytes]) -> tuple[Place, int]:
         found = level(text, words)
         if found < ERROR or _NOISE.search(text):
-            self.state = _State.OUTSIDE
-            return Place.OUTSIDE, found
+            self.state = _IDLE
+            return _OUTSIDE, found
         if is_report(text):
             return self._enter(_State.REPORT)
         if is_exception(text):
