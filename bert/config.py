@@ -14,6 +14,7 @@ from typing import Any, Mapping
 
 from bert import files
 
+CONFIGS = ("bert_config.json", "config.json")  # of files, the first that exists in a model's folder counts
 # The forms of gelu by HF's names (transformers/activations.py); all but the first two are the tanh formula.
 GELUS = {
     "gelu": "exact", "gelu_python": "exact", "gelu_new": "tanh", "gelu_pytorch_tanh": "tanh",

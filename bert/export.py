@@ -19,12 +19,11 @@ import numpy as np
 
 from bert import model_files, names, text_rules, vocabulary
 from bert.checkpoints import index
-from bert.config import BertConfig
+from bert.config import CONFIGS, BertConfig
 from bert.errors import CheckpointError
 from bert.model_files import Words, recorded_gelu
 
 FORMATS = ("safetensors", "saved_model")
-_CONFIGS = ("bert_config.json", "config.json")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -70,7 +69,7 @@ def find_config(checkpoint: str, given: str, facts: Mapping[str, Any]) -> BertCo
     """Find the model's sizes in a file, in the checkpoint, or beside it. ValueError: nowhere."""
     if not given and isinstance(facts.get("model"), dict):
         return BertConfig.from_dict(facts["model"])
-    beside = [os.path.join(_folder(checkpoint), name) for name in _CONFIGS]
+    beside = [os.path.join(index.folder_of(checkpoint), name) for name in CONFIGS]
     path = given or next(filter(os.path.isfile, beside), "")
     if not path:
         raise ValueError(f"{checkpoint}: no model configuration beside it; give --config")
@@ -80,17 +79,13 @@ def find_config(checkpoint: str, given: str, facts: Mapping[str, Any]) -> BertCo
         raise ValueError(f"{path}: {error}") from None
 
 
-def _folder(checkpoint: str) -> str:
-    return checkpoint if os.path.isdir(checkpoint) else os.path.dirname(checkpoint)
-
-
 def find_words(checkpoint: str, given: str, config: BertConfig, facts: Mapping[str, Any]) -> Words | None:
     """Find vocabulary and case: given, in the checkpoint's record, or beside it; None without vocabulary.
 
     Raises:
         ValueError: the vocabulary is larger than the model's, or a file is damaged.
     """
-    beside = (os.path.join(_folder(checkpoint), name) for name in vocabulary.NAMES)
+    beside = (os.path.join(index.folder_of(checkpoint), name) for name in vocabulary.NAMES)
     path = given or next(filter(os.path.isfile, beside), "")
     if not path:
         return None
@@ -100,7 +95,7 @@ def find_words(checkpoint: str, given: str, config: BertConfig, facts: Mapping[s
         raise ValueError(f"{path}: {error}") from None
     if found.size > config.vocab_size:
         raise ValueError(f"{path} has {found.size} entries, the model {config.vocab_size}; give its own")
-    folders = dict.fromkeys([os.path.dirname(path), _folder(checkpoint)])
+    folders = dict.fromkeys([os.path.dirname(path), index.folder_of(checkpoint)])
     return Words(found, text_rules.find(list(folders), facts, found))
 
 

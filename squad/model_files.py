@@ -13,12 +13,11 @@ from typing import Any, Mapping
 
 from bert import text_rules, vocabulary
 from bert.checkpoints import index, inspection
-from bert.config import BertConfig, read_values, refuse_other_models, unknown_keys
+from bert.config import CONFIGS, BertConfig, read_values, refuse_other_models, unknown_keys
 from bert.model_files import recorded_gelu
 from bert.vocabulary import Vocabulary
 from squad.flags import Finding, SquadFlags
 
-_CONFIGS = ("bert_config.json", "config.json")
 _MOST_PADDING = 1024  # rows of the vocabulary's table without a token: Italian BERT has 1000, NVIDIA's 6
 _SHOWN = 3  # problems of a checkpoint that are listed
 _ROUNDED = 128  # rows of padding up to which nothing is said
@@ -45,17 +44,12 @@ class Report:
         self.notes.append((flag, text))
 
 
-def model_folder(path: str) -> str:
-    """Return the folder in which a checkpoint's other files are; "" without a checkpoint."""
-    return path if os.path.isdir(path) else os.path.dirname(path)
-
-
 def with_model_files(flags: SquadFlags) -> SquadFlags:
     """Resolve init_checkpoint; take configuration and vocabulary from its folder unless they are given."""
     path = index.resolve(flags.init_checkpoint) if flags.init_checkpoint else ""
-    folder = model_folder(path)
+    folder = index.folder_of(path)
     changes: dict[str, Any] = {"init_checkpoint": path}
-    for flag, names in (("bert_config_file", _CONFIGS), ("vocab_file", vocabulary.NAMES)):
+    for flag, names in (("bert_config_file", CONFIGS), ("vocab_file", vocabulary.NAMES)):
         candidates = [os.path.join(folder, name) for name in names]
         if flag == "bert_config_file":
             candidates.append(path + ".json")  # of this program, from before it wrote config.json
@@ -68,11 +62,11 @@ def with_model_files(flags: SquadFlags) -> SquadFlags:
 
 def missing(flag: str, flags: SquadFlags) -> str:
     """Say what the folder of init_checkpoint has in place of its configuration or vocabulary."""
-    folder = model_folder(flags.init_checkpoint)
+    folder = index.folder_of(flags.init_checkpoint)
     if not folder or not os.path.isdir(folder):
         return ""
     if flag == "bert_config_file":
-        return f"; {folder} has neither {' nor '.join(_CONFIGS)}"
+        return f"; {folder} has neither {' nor '.join(CONFIGS)}"
     other = [
         f"{name} ({kind})" for name, kind in _OTHER_VOCABULARIES if os.path.exists(os.path.join(folder, name))
     ]
@@ -222,7 +216,7 @@ def _rules(
     flags: SquadFlags, words: Vocabulary, facts: Mapping[str, Any], report: Report
 ) -> dict[str, bool | None]:
     """Choose what is done to texts: as the flags say, else as the files do; say where they differ."""
-    folders = [os.path.dirname(flags.vocab_file), model_folder(flags.init_checkpoint)]
+    folders = [os.path.dirname(flags.vocab_file), index.folder_of(flags.init_checkpoint)]
     try:
         found = text_rules.find([*dict.fromkeys(filter(None, folders))], facts, words)
     except ValueError as error:

@@ -27,6 +27,11 @@ def resolve(path: str) -> str:
     return found[: -len(".index")]
 
 
+def folder_of(path: str) -> str:
+    """Return the folder in which a checkpoint's other files are; "" without a checkpoint."""
+    return path if os.path.isdir(path) else os.path.dirname(path)
+
+
 def find(path: str) -> str | None:
     """Find the file that describes the checkpoint at `path`; None if there is none."""
     found = files(path)
