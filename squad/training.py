@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, Iterator
 
-from bert import model_files, trainer, vocabulary
+from bert import model_files, trainer
 from bert.backend.base import Backend
 from bert.backend.npu_options import NpuOptions
 from bert.checkpoints import resume
@@ -64,7 +64,7 @@ def train(job: Job, model: BertConfig, data: Dataset, backend: Backend) -> str:
 def origin(job: Job, model: BertConfig) -> resume.Origin:
     """Collect what the rows are made of, and the files that predicting from the output folder needs."""
     flags = job.flags
-    words = vocabulary.read(flags.vocab_file)
+    words = job.tokenizer.vocabulary
     rules = TextRules(*flags.text_rules)
     data: dict[str, Any] = {
         "train_file": {"name": os.path.basename(flags.train_file), "sha256": sha256(flags.train_file)},

@@ -17,11 +17,11 @@ from typing import Any, Sequence
 
 import numpy as np
 
-from bert import text_rules, vocabulary
+from bert import text_rules
 from squad.data import windows
 from squad.data.examples import Example, paused_gc, read_squad
 from squad.data.ragged import Numbering, Ragged
-from squad.data.tokenizer import Tokenizer
+from squad.data.tokenizer import Tokenizer, read_vocabulary
 from squad.data.windows import Windows
 from squad.errors import DataError
 from squad.progress import Progress, progress_bar
@@ -296,10 +296,7 @@ def _tokenizer(vocab_file: str, cased: bool) -> Tokenizer:
     """Make a tokenizer that follows the files beside the vocabulary; `cased` comes first."""
     if cased:
         return Tokenizer(vocab_file, do_lower_case=False)
-    try:
-        words = vocabulary.read(vocab_file)
-    except ValueError as error:
-        raise DataError(f"{vocab_file}: {error}") from None
+    words = read_vocabulary(vocab_file)
     found = text_rules.find([os.path.dirname(os.path.abspath(vocab_file))], {}, words)
     if not found.do_lower_case:
         print(f"squad.features: note: case is kept, as said by: {found.source}", file=sys.stderr)

@@ -18,6 +18,7 @@ from tokenizers import Tokenizer as RustTokenizer
 from tokenizers import models, pre_tokenizers
 
 from bert import vocabulary
+from bert.vocabulary import Vocabulary
 from squad.data.ragged import Numbering, Ragged
 from squad.errors import DataError
 
@@ -47,7 +48,8 @@ class Tokenizer:
         self.vocab_file = vocab_file
         self.do_lower_case = do_lower_case
         self.rules = (do_lower_case, strip_accents, tokenize_chinese_chars)  # of basic_tokens
-        self.vocab = load_vocab(vocab_file)
+        self.vocabulary = read_vocabulary(vocab_file)
+        self.vocab = self.vocabulary.ids
         self.unk_id, self.cls_id, self.sep_id = (self.vocab[t] for t in ("[UNK]", "[CLS]", "[SEP]"))
         self._tokens = {index: token for token, index in self.vocab.items()}
         self._continues = np.zeros(max(self.vocab.values()) + 1, bool)
@@ -82,12 +84,17 @@ class Tokenizer:
         return [self._tokens[i] for i in self.encode(text)]
 
 
-def load_vocab(path: str) -> dict[str, int]:
-    """Read a vocabulary as bert.vocabulary does: one token per line; its id is the line's number from 0."""
+def read_vocabulary(path: str) -> Vocabulary:
+    """Read a vocabulary as bert.vocabulary does. DataError: as its ValueError, with the path."""
     try:
-        return vocabulary.read(path).ids
+        return vocabulary.read(path)
     except ValueError as error:
         raise DataError(f"{path}: {error}") from None
+
+
+def load_vocab(path: str) -> dict[str, int]:
+    """Read the ids of a vocabulary by token. DataError: as read_vocabulary."""
+    return read_vocabulary(path).ids
 
 
 def basic_tokens(
