@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import stat
 import time
-import zlib
 from itertools import accumulate, chain, repeat
 from pathlib import Path
 from typing import Callable, Iterator, Sequence
@@ -106,7 +105,7 @@ class FileReader(LogReader):
             return b""  # renamed away, and not made anew yet
         except ReadError as error:
             return self._stop(f"{error}; it is not shown")
-        except (OSError, EOFError, ValueError, zlib.error) as error:
+        except Exception as error:  # each unpacker has errors of its own
             return self._stop(
                 f"{self.path}: {error or type(error).__name__}; what follows in it is not shown"
             )
@@ -178,7 +177,7 @@ class FileReader(LogReader):
                 stream = FILES.get(self, self.path, follow=self._follow_links)
                 stream.seek(place)
                 data = stream.read(BATCH_BYTES)
-            except (ReadError, OSError, EOFError, ValueError, zlib.error):
+            except Exception:  # _read names it
                 return
             if not data:
                 return

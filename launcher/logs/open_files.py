@@ -63,7 +63,9 @@ class OpenFiles:
             try:
                 return foreign.open_regular(path, follow=follow)
             except ReadError as error:
-                if errno.errorcode.get(_errno(error)) not in ("EMFILE", "ENFILE") or not self._open:
+                cause = error.__context__
+                many = isinstance(cause, OSError) and cause.errno in (errno.EMFILE, errno.ENFILE)
+                if not many or not self._open:
                     raise
                 self._close(next(iter(self._open)))
 
@@ -75,11 +77,6 @@ class OpenFiles:
         """Close a user's file, where it is open."""
         if user in self._open:
             self._close(user)
-
-
-def _errno(error: ReadError) -> int:
-    text = str(error)
-    return errno.EMFILE if text.endswith("Too many open files") else 0
 
 
 FILES = OpenFiles()  # the limit is one of the process

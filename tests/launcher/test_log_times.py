@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -161,6 +163,7 @@ def test_what_cannot_be_read_is_named_and_the_others_are_shown(tmp_path: Path) -
     write(tmp_path / "rank_3.log.gz", gzip.compress(b"2026-03-01 10:00:01 torn\n" * 9)[:30])
     write(tmp_path / "rank_4.log.zst", "x")
     (tmp_path / "rank_5.log").symlink_to("/dev/zero")
+    write(tmp_path / "rank_6.log.xz", "not packed by xz")
     source = LogSource(tmp_path)
     assert [line[-6:] for line in shown(source)] == ["0 here", "packed"]
     problems = sorted(problem[len(str(tmp_path)) + 1 :] for problem in source.new_problems())
@@ -169,6 +172,7 @@ def test_what_cannot_be_read_is_named_and_the_others_are_shown(tmp_path: Path) -
         "rank_3.log.",
         "rank_4.log.",
         "rank_5.log:",
+        "rank_6.log.",
     ]
     assert "a FIFO" in problems[0] and "a device" in problems[3]
 
@@ -180,6 +184,26 @@ def test_more_files_than_descriptors(tmp_path: Path, monkeypatch: pytest.MonkeyP
         write(tmp_path / f"rank_{rank}.log", text)
     found = shown(LogSource(tmp_path))
     assert len(found) == 12 * 720 and len(open_files.FILES._open) <= 4
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
+def test_a_file_is_closed_where_the_system_opens_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    files, refusals = open_files.OpenFiles(), [OSError(number, os.strerror(number))]
+    for name in "ab":
+        write(tmp_path / name, name)
+    files.get("first", tmp_path / "a")
+    really = os.open
+
+    def refuse_once(*args: Any) -> int:
+        if refusals:
+            raise refusals.pop()
+        return really(*args)
+
+    monkeypatch.setattr(os, "open", refuse_once)
+    assert files.get("second", tmp_path / "b").read() == b"b" and list(files._open) == ["second"]
+    files.close("second")
 
 
 @pytest.mark.parametrize("encoding", ["gbk", "gb18030", "utf-16", "utf-8-sig", "utf-8"])
