@@ -30,6 +30,7 @@ class TextRules:
     strip_accents: bool | None = None  # None: as do_lower_case
     tokenize_chinese_chars: bool | None = None  # None: yes
     source: str = ""  # what says do_lower_case, for people
+    guessed: bool = False  # no file says it, and `source` is a sentence about the vocabulary or the folder
     notes: tuple[str, ...] = ()
 
     def values(self) -> dict[str, bool | None]:
@@ -104,7 +105,7 @@ def find(folders: Sequence[str], facts: Mapping[str, Any], vocabulary: Vocabular
     if found.do_lower_case is not None:
         return found
     lower, source = _guess(vocabulary, os.path.basename(os.path.abspath(folders[0])))
-    return dataclasses.replace(found, do_lower_case=lower, source=source)
+    return dataclasses.replace(found, do_lower_case=lower, source=source, guessed=True)
 
 
 def _from_record(facts: Mapping[str, Any]) -> TextRules:

@@ -230,24 +230,21 @@ def _rules(
         wish = getattr(flags, name)
         chosen[name] = value if wish is None else wish
         if name != "do_lower_case" and None not in (wish, value) and wish != value:
-            report.say(name, f"{found.source} says {value}; the flag is obeyed")
+            said = "the tokenizer's files say" if found.guessed else f"{found.source} says"
+            report.say(name, f"{said} {value}; the flag is obeyed")
     return chosen
 
 
 def _say_case(flags: SquadFlags, found: text_rules.TextRules, words: Vocabulary, report: Report) -> None:
     """Say where the case is not the usual one, or not the one that flag, files and vocabulary agree on."""
     wish, value, source = flags.do_lower_case, found.do_lower_case, found.source
+    said = source if found.guessed else f"{source} says {value}"
     if wish is None and not value:
-        report.say("do_lower_case", f"False, as the model is cased: {_says(source, value)}")
+        report.say("do_lower_case", f"False, as the model is cased: {said}")
     elif wish is not None and wish != value and source:
-        report.say("do_lower_case", f"{wish}, as the flag says, though {_says(source, value)}")
+        report.say("do_lower_case", f"{wish}, as the flag says, though {said}")
     elif wish is False and value and words.has_letters:
         report.say("do_lower_case", "False, though the vocabulary has no words with capital letters")
     if value and wish is None and words.is_cased:
         text = f"True, as {source} says, though the vocabulary has words with capital letters"
         report.say("do_lower_case", text)
-
-
-def _says(source: str, value: bool | None) -> str:
-    """Name what says the case: a file, or a sentence about the vocabulary or the folder."""
-    return source if " has " in source or " is named " in source else f"{source} says {value}"
