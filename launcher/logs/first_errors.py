@@ -182,7 +182,7 @@ def _raised(source: LogSource, query: Query) -> Iterator[FirstError]:
         if not record or rank is None or (query.ranks and rank not in query.ranks):
             continue
         text = str(record.get("traceback") or f"{record.get('type')}: {record.get('message')}")
-        label = f"{source.node}/{rank}" if source.node else str(rank)
+        label = source.label(rank)
         lines = tuple(printable(line) for line in text.splitlines())
         yield FirstError(int(record.get("time_ns", 0)), label, rank, lines, str(path), tuple(explain(text)))
 

@@ -78,7 +78,7 @@ def _first_to_end(source: LogSource, query: Query, there: list[int]) -> list[int
 def _of_rank(run: RunDir, source: LogSource, query: Query, rank: int, described: list[str]) -> LastWords:
     tail = _tail(source, query, rank)
     lines = [record[3].decode("utf-8", "backslashreplace") for record in tail]
-    label = f"{source.node}/{rank}" if source.node else str(rank)
+    label = source.label(rank)
     when = tail[-1][0] if tail else _changed(run)
     return LastWords(
         when, label, rank, (*described, *(["its last lines:"] if lines else []), *lines), str(run.log(rank))

@@ -74,7 +74,7 @@ class LogSource:
         return self._keep(FileReader(item, follow_links=mine, ranks=query.ranks, near=self._first_date))
 
     def _of_rank(self, run: RunDir, rank: int) -> LogReader:
-        label = self._label(rank)
+        label = self.label(rank)
         # A rank that has just begun may have no index yet; one that has ended without one never will.
         if os.path.lexists(str(run.index(rank))) or self.running():
             return self._keep(RankReader(run, rank, label))
@@ -95,7 +95,8 @@ class LogSource:
             self._near = min(filter(None, (first_date(item.path) for item in files)), default=0)
         return self._near
 
-    def _label(self, rank: int) -> str:
+    def label(self, rank: int) -> str:
+        """Return the label of a rank's lines."""
         return f"{self.node}/{rank}" if self.node else str(rank)
 
     def labels(self, query: Query) -> list[str]:
@@ -103,7 +104,7 @@ class LogSource:
         if self.run is None:
             return [item.label for item in self._files(self.path, query)]
         plogs = [item.label for item in self._plogs(query)] if query.plog else []
-        return [self._label(rank) for rank in rank_reader.choose(self.run, query.ranks)] + plogs
+        return [self.label(rank) for rank in rank_reader.choose(self.run, query.ranks)] + plogs
 
     def parts(self, query: Query) -> list[LogReader]:
         """Open the newest bytes of logs with a limit: of a run that goes on, or whose launcher was killed."""
@@ -111,7 +112,7 @@ class LogSource:
             return []
         chosen = rank_reader.choose(self.run, query.ranks)
         return [
-            self._keep(RankReader(self.run, rank, self._label(rank), part))
+            self._keep(RankReader(self.run, rank, self.label(rank), part))
             for rank in chosen
             for part in rank_reader.parts(self.run, rank)
         ]
