@@ -8,7 +8,7 @@ import re
 _MARKS = {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
 _PAIRS = re.compile(rb"[\xa1-\xf7][\xa1-\xfe]")  # GB 2312: almost all that is written
 _HIGH = re.compile(rb"[\x80-\xff]")
-_CONTINUED = range(0x80, 0xC0)  # bytes of UTF-8 that begin no character
+CONTINUED = bytes(range(0x80, 0xC0))  # bytes of UTF-8 that begin no character
 
 
 def boundary(data: bytes | memoryview, at: int) -> int:
@@ -20,7 +20,7 @@ def boundary(data: bytes | memoryview, at: int) -> int:
     if at >= len(data):
         return len(data)
     for back in range(min(4, at + 1)):
-        if data[at - back] not in _CONTINUED:
+        if data[at - back] not in CONTINUED:
             return at - back
     return at  # no UTF-8
 

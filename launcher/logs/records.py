@@ -11,7 +11,7 @@ from bisect import bisect_left
 from operator import itemgetter
 from typing import Iterable, Iterator, List, Tuple
 
-from launcher.logs.encodings import boundary
+from launcher.logs.encodings import CONTINUED, boundary
 from launcher.text import printable
 
 LogRecord = Tuple[int, bytes, bytes, bytes]
@@ -21,7 +21,6 @@ Batches = Iterator[RecordBatch]
 LONGEST_LINE = 1 << 16  # a longer one is shown in parts
 BATCH_BYTES = 1 << 17  # bytes of text that a source holds at once
 time_of = itemgetter(0)
-_CONTINUED = bytes(range(0x80, 0xC0))  # bytes of UTF-8 that begin no character
 
 
 def merge(sources: Iterable[Batches]) -> Batches:
@@ -104,6 +103,6 @@ def redrawn(text: bytes) -> bytes:
 
 def last_lines(tail: bytes, count: int) -> list[str]:
     """Return the last lines of a rank for the report."""
-    begun = tail[:4].lstrip(_CONTINUED)  # the first character may be cut
+    begun = tail[:4].lstrip(CONTINUED)  # the first character may be cut
     text = (begun + tail[4:]).decode("utf-8", "backslashreplace").replace("\r", "\n")
     return [printable(line) for line in text.splitlines() if line.strip()][-count:]
