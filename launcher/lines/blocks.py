@@ -171,7 +171,7 @@ class _Stream:
         group = head.rstrip().endswith(b"Exception Group")
         if group:
             head = head.rstrip()[: -len(b"Exception Group")].rstrip(b"+ ")
-        self._head = same_head(head.replace(b"Original ", b"")) if head.strip() else None
+        self._head = same_head(head.replace(b"Original ", b""))
         return self._enter(_State.GROUP if group else _State.FRAMES)
 
     def _begin_other(self, text: bytes, words: list[bytes]) -> tuple[Place, int]:
@@ -182,8 +182,7 @@ class _Stream:
         if is_report(text):
             return self._enter(_State.REPORT)
         if is_exception(text):
-            self._enter(_State.MESSAGE)
-            return Place.BEGINS, ERROR
+            return self._enter(_State.MESSAGE)
         return self._enter(_State.SAID if is_said(text) else _State.LEVEL)
 
     def _continues(self, text: bytes) -> tuple[Place, int] | None:
@@ -200,8 +199,7 @@ class _Stream:
     def _opened(self, text: bytes) -> tuple[Place, int] | None:
         at = text.find(_TRACE)
         if at > 0:
-            self._enter(_State.GROUP if b"Exception Group" in text else _State.FRAMES, Place.INSIDE)
-            return Place.INSIDE, ERROR
+            return self._enter(_State.GROUP if b"Exception Group" in text else _State.FRAMES, Place.INSIDE)
         if not text.strip() or text[:1].isspace() or text.startswith(b'"""'):
             return Place.INSIDE, ERROR
         if is_exception(text):
