@@ -17,16 +17,14 @@ _OF_SHELLS = frozenset(
 _PASSED_ON = frozenset(
     (signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGKILL, signal.SIGSEGV, signal.SIGTERM)
 )
-
-
 # subprocess and multiprocessing of Python, torch's spawn and elastic, bash and dash, and a shell's 128 + n.
-_SAID = re.compile(
-    r"died with <Signals\.(?P<name>SIG[A-Z]+)|terminated with signal (?P<torch>SIG[A-Z]+)|"
+# Compiled at the first failure.
+_SAID = (
+    r"(?m)died with <Signals\.(?P<name>SIG[A-Z]+)|terminated with signal (?P<torch>SIG[A-Z]+)|"
     r"Signal \d+ \((?P<elastic>SIG[A-Z]+)\) received|exitcode\b\W{0,4}-(?P<number>\d{1,2})\b|"
     r"non-zero exit status (?P<status>1[2-5]\d)\b|"
     r"(?:^|: )\s*(?:\d+ +)?(?P<word>Segmentation fault|Bus error|Floating point exception|Aborted|Killed)"
-    r"(?: \(core dumped\)|\s{2}|[.:!]?\s*$)",
-    re.MULTILINE,
+    r"(?: \(core dumped\)|\s{2}|[.:!]?\s*$)"
 )
 _WORDS = {
     "Segmentation fault": signal.SIGSEGV,
@@ -39,7 +37,7 @@ _WORDS = {
 
 def signal_said(text: str) -> int:
     """Return the signal that killed a process, by what its parent wrote about it; 0: none is named."""
-    match = _SAID.search(text)
+    match = re.search(_SAID, text)
     if match is None:
         return 0
     found = match.groupdict()
