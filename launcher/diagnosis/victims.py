@@ -110,7 +110,7 @@ def _waits(text: str, rank: int) -> bool:
 def had_own_error(victim: RankEnd) -> bool:
     """Tell whether a rank that waited in vain did so while it handled an error of its own."""
     output = victim.error.traceback.encode("utf-8", "backslashreplace") if victim.error else victim.tail
-    before = last_words.errors(output)[0].before if last_words.errors(output) else ""
+    before = "".join(found.before for found in last_words.errors(output)[:1])
     return bool(before) and not _waits(before, victim.rank)
 
 
