@@ -50,7 +50,7 @@ def read(folder: str) -> TextRules:
     if given.get("do_basic_tokenize") is False:
         notes.append(f"{CONFIG} says do_basic_tokenize false; punctuation is split all the same")
     inner = _normalizer(tokenizer)
-    values = {name: _flag(folder, given, name, inner) for name in NAMES}
+    values: dict[str, Any] = {name: _flag(folder, given, name, inner) for name in NAMES}
     source = CONFIG if given.get("do_lower_case") is not None else TOKENIZER
     return TextRules(**values, source=os.path.join(folder, source), notes=tuple(notes))
 
