@@ -16,6 +16,7 @@ from launcher.logs.records import Batches, RecordBatch
 from launcher.logs.view import LogSource, Query
 from launcher.output import echo, echo_document
 from launcher.plan.devices import parse_devices
+from launcher.process.signals import handled
 
 _LEVELS = click.Choice(["debug", "info", "warning", "error"])
 _MOST_PROBLEMS = 20  # lines about files that could not be read
@@ -69,25 +70,27 @@ def logs(
     folder of other logs, such as train_*.log, Ascend plog trees, or one folder per node: these are merged
     by the times in their lines.
     """
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `npu-launch logs | head` ends as `cat | head` does
-    sources = reading.find_sources(run, runs_dir)
-    query = Query(
-        ranks=parse_devices(rank, "--rank", "rank") if rank else (),
-        stream=stream[3] if stream else "",
-        grep=grep,
-        level=_level(level) if level else 0,
-        collapse=collapse,
-        tail=tail,
-        plog=plog,
-    )
-    query = reading.with_time_range(query, sources, since, until)
-    if errors:
-        _print_errors(sources, query, as_json)
-    else:
-        render = format.as_json if as_json else format.TextFormat(date, reading.label_width(sources, query))
-        _print(reading.show(sources, query, follow), render, follow, lambda: _print_problems(sources))
-    sys.stdout.flush()
-    _print_problems(sources)
+    with handled([signal.SIGPIPE], signal.SIG_DFL):  # `npu-launch logs | head` ends as `cat | head` does
+        sources = reading.find_sources(run, runs_dir)
+        query = Query(
+            ranks=parse_devices(rank, "--rank", "rank") if rank else (),
+            stream=stream[3] if stream else "",
+            grep=grep,
+            level=_level(level) if level else 0,
+            collapse=collapse,
+            tail=tail,
+            plog=plog,
+        )
+        query = reading.with_time_range(query, sources, since, until)
+        if errors:
+            _print_errors(sources, query, as_json)
+        else:
+            render = (
+                format.as_json if as_json else format.TextFormat(date, reading.label_width(sources, query))
+            )
+            _print(reading.show(sources, query, follow), render, follow, lambda: _print_problems(sources))
+        sys.stdout.flush()
+        _print_problems(sources)
 
 
 def _level(name: str) -> int:

@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from launcher.commands.logs import logs
 from launcher.logs import format, rank_reader, records, view
 from launcher.logs.collapse import collapsed
 from launcher.logs.records import RecordBatch, split_lines
@@ -308,6 +310,13 @@ def test_a_reader_that_goes_away_ends_the_command_quietly(tmp_path: Path) -> Non
     assert process.stderr.read() == b""
     assert process.wait(30) == -signal.SIGPIPE
     process.stderr.close()
+
+
+def test_a_program_that_calls_the_command_keeps_its_signals(tmp_path: Path) -> None:
+    (tmp_path / "rank_0.log").write_text("a line\n")
+    before = signal.getsignal(signal.SIGPIPE)
+    assert CliRunner().invoke(logs, [str(tmp_path)]).exit_code == 0
+    assert signal.getsignal(signal.SIGPIPE) is before is signal.SIG_IGN
 
 
 _PEAK = """
