@@ -147,7 +147,7 @@ def test_a_full_disk_is_named_once_for_both_files(end: End, monkeypatch: pytest.
 
 LEAVES_FIFOS = "mkdir plog; mkfifo error.json thread_error.json heartbeat.json plog/a.log"
 REMOVES_CWD = "cd /; rm -rf $NPU_LAUNCH_RUN_DIR/../../*; rmdir $NPU_LAUNCH_CWD"
-MOVES_ITSELF = "echo {} > heartbeat.json; cd ..; mv 0 ../gone; ln -s ../gone 0"
+MOVES_ITSELF = "cd ..; mv 0 ../gone; ln -s ../gone 0; echo {} > 0/heartbeat.json"
 
 
 @pytest.mark.parametrize(
