@@ -63,6 +63,16 @@ class JobConfig:
     show_ranks: list[int] = _key(list, "ranks whose output is printed; default: all")
     quiet: bool = _key(False, "do not print the ranks' output")
     stdin_rank: int = _key(-1, "rank that reads the standard input of npu-launch; -1: none")
+    engine: str = _key(
+        "auto", "what starts the agents of several hosts: slurm, mpi, local (one host) or auto"
+    )
+    hosts: list[str] = _key(list, "mpi: the hosts, in the order of their ranks")
+    hostfile: str = _key("", "mpi: a file of hosts, as Open MPI or DeepSpeed read it")
+    host_timeout: float = _key(60.0, "how long every host may take to answer, and to get ready")
+    lease: float = _key(10.0, "how long head and agents may hear nothing of each other")
+    export: list[str] = _key(list, "mpi: variables of this environment that the ranks get on every host")
+    interfaces: list[str] = _key(list, "mpi: networks between the hosts, such as 10.0.0.0/24 or eth0")
+    run_as_root: bool = _key(False, "mpi: let root run mpirun")
 
 
 # Old name: today's name. The old names keep working.
@@ -277,8 +287,10 @@ _CHOICES = {
     "bind": ("none", "even", "numa"),
     "cwd": ("", "rank", "launch"),
     "chip": ("", "910A", "A2", "A3", "950"),
+    "engine": ("auto", "local", "slurm", "mpi"),
 }
 _NOT_NEGATIVE = ("grace", "hang_timeout", "early_exit_grace", "max_restarts", "max_log_bytes")
+_POSITIVE = ("host_timeout", "lease")
 
 
 def _check_values(config: JobConfig, provenance: Provenance) -> None:
@@ -290,6 +302,9 @@ def _check_values(config: JobConfig, provenance: Provenance) -> None:
     for key in _NOT_NEGATIVE:
         if not 0 <= getattr(config, key) < float("inf"):
             raise provenance.error(key, f"{getattr(config, key)}: invalid value (expected 0 or more)")
+    for key in _POSITIVE:
+        if not 0 < getattr(config, key) < float("inf"):
+            raise provenance.error(key, f"{getattr(config, key)}: invalid value (expected more than 0)")
     if config.stdin_rank < -1:
         raise provenance.error(
             "stdin_rank", f"{config.stdin_rank}: invalid rank (expected a rank, or -1 for none)"

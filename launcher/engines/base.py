@@ -1,0 +1,58 @@
+"""What an engine is: the program of a site that starts one agent on each host of an allocation."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Mapping, Sequence
+
+
+@dataclass(frozen=True)
+class Allocation:
+    """The hosts that an engine gives, in the order of their ranks. job_id: the engine's, "" for none."""
+
+    engine: str
+    hosts: tuple[str, ...]
+    job_id: str = ""
+    devices: tuple[str, ...] = ()  # of each host, as `devices:` has them; () where the engine does not say
+
+
+@dataclass(frozen=True)
+class EngineEnd:
+    """How the engine's program ended.
+
+    code: -n for signal n. text: what it means, for a person; "" when nothing is wrong. lost: hosts that it
+    names. It decides nothing about hosts whose agents have told of their end themselves.
+    """
+
+    code: int
+    text: str = ""
+    lost: tuple[str, ...] = ()
+
+
+class Engine(ABC):
+    """An engine whose program is a child of the head: its stdio carries the frames."""
+
+    name = ""
+    line = 1000  # bytes of a line that it passes on whole
+    tagged = False  # its output names the rank before each piece (launcher.hosts.frames.TaggedDecoder)
+
+    @abstractmethod
+    def allocation(self) -> Allocation:
+        """Return the hosts. UsageError, PreflightError: they are not to be had."""
+
+    @abstractmethod
+    def argv(self, agent: Sequence[str], hosts: Sequence[str]) -> list[str]:
+        """Return the command that starts the agent on each of these hosts; pure: --dry-run prints it."""
+
+    def environ(self, outer: Mapping[str, str]) -> dict[str, str]:
+        """Return the environment of that command."""
+        return dict(outer)
+
+    @abstractmethod
+    def stop(self, pid: int) -> None:
+        """Ask the agents to end through the engine, where frames do not reach them; never waits long."""
+
+    @abstractmethod
+    def explain(self, code: int, words: str) -> EngineEnd:
+        """Say what an exit code and the engine's own words mean."""

@@ -1,0 +1,1 @@
+"""One run on several hosts: the head, an agent on each host, and the frames between them."""
