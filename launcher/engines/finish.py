@@ -16,7 +16,7 @@ from launcher.errors import describe
 from launcher.plan.model import Plan
 from launcher.process.signals import ENDING, handled, name
 from launcher.run_dir import AppendedFile, RunDir, write_atomic
-from launcher.runs.gather import Gathered, gather
+from launcher.runs.gather import Arrived, Gathered, gather
 from launcher.ui.console import Console
 from launcher.ui.summary import closing_lines
 
@@ -54,12 +54,21 @@ class Interruption:
 
 
 def finish(
-    plan: Plan, run: RunDir, console: Console, outcome: Outcome, started: float, interruption: Interruption
+    plan: Plan,
+    run: RunDir,
+    console: Console,
+    outcome: Outcome,
+    started: float,
+    interruption: Interruption,
+    arrived: Arrived | None = None,
 ) -> int:
-    """Report a run, gather what it made, and write its files; return the exit code."""
+    """Report a run, gather what it made, and write its files; return the exit code.
+
+    arrived: of a run of several hosts, what has come from those that share no disk with this one.
+    """
     report = outcome.report.split("\n") if outcome.report else []
     console.say(*report)
-    gathered = _gathered(plan, run, outcome, interruption)
+    gathered = _gathered(plan, run, outcome, interruption, arrived)
     code = outcome.exit_code or (1 if gathered.problems else 0)
     if not outcome.exit_code and interruption.number:
         code = 128 + interruption.number
@@ -78,13 +87,17 @@ def finish(
     return code
 
 
-def _gathered(plan: Plan, run: RunDir, outcome: Outcome, interruption: Interruption) -> Gathered:
+def _gathered(
+    plan: Plan, run: RunDir, outcome: Outcome, interruption: Interruption, arrived: Arrived | None
+) -> Gathered:
     """Gather what the ranks made; whatever goes wrong there is a problem of the gathering alone."""
-    cwds = {spec.rank: spec.cwd for spec in plan.local_ranks}
+    ranks = plan.local_ranks if arrived is None else plan.ranks
+    elsewhere = arrived.ranks if arrived else ()
+    cwds = {spec.rank: spec.cwd for spec in ranks if spec.rank not in elsewhere}
     well = not outcome.exit_code
     try:
         gathered = interruption.call(
-            lambda: gather(run, [*cwds], plan.policy.gather, ended_well=well, cwds=cwds)
+            lambda: gather(run, [*cwds], plan.policy.gather, ended_well=well, cwds=cwds, arrived=arrived)
         )
         if gathered is None:
             return Gathered(problems=(f"ended by {name(interruption.number)}",))

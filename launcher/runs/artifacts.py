@@ -27,13 +27,17 @@ Folders = Tuple[str, str]
 
 @dataclass(frozen=True)
 class FileSet:
-    """Files that a rank reports together: a checkpoint, or predictions (no prefix)."""
+    """Files that a rank reports together: a checkpoint, or predictions (no prefix).
+
+    complete: False where some could not be brought from the rank's host.
+    """
 
     rank: int
     files: tuple[str, ...]
     prefix: str = ""
     step: int = 0
     sha256: Mapping[str, str] = field(default_factory=dict)  # as reported: by path or by name
+    complete: bool = True
 
     def names(self) -> dict[str, str]:
         """Return the name of each file: below its prefix's folder as it is there, else its last part.
@@ -97,7 +101,7 @@ def _add(record: Value, rank: int, folders: Folders, found: Artifacts) -> None:
     elif kind == "metrics":
         members = record.members()
         values = members["values"].members() if "values" in members else members
-        found.metrics.update({name: _number(value) for name, value in values.items() if name != "kind"})
+        found.metrics.update({name: number(value) for name, value in values.items() if name != "kind"})
     else:
         record.get("kind").refuse(f"{kind!r:.60}", "checkpoint, predictions or metrics")
 
@@ -139,6 +143,7 @@ def _path(value: Value, folder: str) -> str:
     return os.path.normpath(os.path.join(folder, text))
 
 
-def _number(value: Value) -> Number:
-    number = value.number()  # refuses whole numbers that no float can hold, too
-    return value.whole() if type(value.value) is int else number
+def number(value: Value) -> Number:
+    """Return a number as it is written. ReadError: it is none, or out of a float's range."""
+    found = value.number()
+    return value.whole() if type(value.value) is int else found

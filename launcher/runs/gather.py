@@ -3,15 +3,17 @@
 launcher/runs/artifacts.py reads what the ranks report, launcher/runs/shelf.py places the files; the originals
 stay. `manifest.json` beside the checkpoints holds sha256, size, rank and step of each file, `latest` the
 newest prefix. Files of equal name and contents are one; those of another rank or folder whose name is taken
-go into a folder `rank_N` beside it.
+go into a folder `rank_N` beside it. What ranks of other hosts made is gathered there first, and here again.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Iterator, Mapping, NamedTuple, Sequence
 
 from launcher.errors import LauncherError, ReadError
 from launcher.run_dir import RunDir, write_atomic
@@ -37,6 +39,30 @@ class Gathered:
     notes: tuple[str, ...] = ()
 
 
+class Collected(NamedTuple):
+    """What was gathered, and the sets of files as they were placed."""
+
+    gathered: Gathered
+    checkpoints: list[FileSet]
+    predictions: list[FileSet]
+
+
+@dataclass(frozen=True)
+class Arrived:
+    """What has come from hosts that share no disk with this one (launcher/hosts/files.py).
+
+    staged: the folder of each host with the files of `reported`; they leave it for their place. files: those
+    found by pattern, which are in place.
+    """
+
+    ranks: frozenset[int] = frozenset()
+    reported: artifacts.Artifacts = field(default_factory=artifacts.Artifacts)
+    files: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    staged: tuple[Path, ...] = ()
+
+
 def gather(
     run: RunDir,
     ranks: Sequence[int],
@@ -44,44 +70,86 @@ def gather(
     *,
     ended_well: bool = True,
     cwds: Mapping[int, str] | None = None,
+    arrived: Arrived | None = None,
 ) -> Gathered:
     """Collect everything of a run; what cannot be collected becomes a problem, never an exception.
 
     wanted: patterns of files in the ranks' folders. ended_well: no rank was killed, perhaps within a line.
-    cwds: where each rank was started (default: in its own folder).
+    cwds: where each rank was started (default: in its own folder). arrived: what other ranks made.
     """
-    reported = artifacts.Artifacts()
-    problems: list[str] = []
+    return collect(run, ranks, wanted, ended_well=ended_well, cwds=cwds, arrived=arrived).gathered
+
+
+def collect(
+    run: RunDir,
+    ranks: Sequence[int],
+    wanted: Sequence[str] = (),
+    *,
+    ended_well: bool = True,
+    cwds: Mapping[int, str] | None = None,
+    arrived: Arrived | None = None,
+) -> Collected:
+    """Collect as `gather` does; return the sets of files, too."""
+    arrived = arrived or Arrived()
+    reported = arrived.reported
+    problems, notes = list(arrived.problems), list(arrived.notes)
     for rank in ranks:
         cwd = (cwds or {}).get(rank, str(run.rank_dir(rank)))
         problems += artifacts.read(run, rank, cwd, reported, ended_well)
-    checkpoint = _checkpoints(run, reported.checkpoints, problems)
+    known = len(problems)
+    checkpoints, latest = _checkpoints(run, reported.checkpoints, problems)
     predictions = _predictions(run, reported.predictions, problems)
-    notes: list[str] = []
+    if len(problems) == known:
+        _remove(arrived.staged)
     files = [path for rank in ranks for path in _by_patterns(run, rank, wanted, problems, notes)]
-    metrics = reported.metrics or None
-    return Gathered(checkpoint, tuple(predictions), tuple(files), metrics, tuple(problems), tuple(notes))
+    gathered = Gathered(
+        latest,
+        tuple(dict.fromkeys(path for item in predictions for path in item.files)),
+        (*arrived.files, *files),
+        reported.metrics or None,
+        tuple(problems),
+        tuple(notes),
+    )
+    return Collected(gathered, checkpoints, predictions)
 
 
-def _checkpoints(run: RunDir, sets: Sequence[FileSet], problems: list[str]) -> str:
-    """Place the checkpoints that still exist; keep_checkpoints has removed older ones."""
+def _remove(staged: Sequence[Path]) -> None:
+    """Remove the second names of files that are in their place."""
+    for folder in staged:
+        shutil.rmtree(str(folder), ignore_errors=True)
+
+
+def _checkpoints(run: RunDir, sets: Sequence[FileSet], problems: list[str]) -> tuple[list[FileSet], str]:
+    """Place the checkpoints that still exist, as keep_checkpoints has removed older ones; find the newest."""
     last = {(item.rank, item.prefix): item for item in sets}  # a prefix may be reported again
     found = sorted(last.values(), key=lambda item: (item.step, item.rank))
     shelf = Shelf(run.path, run.checkpoints, reserved=("manifest.json", "latest"))
     manifest: list[dict[str, Any]] = []
-    latest: dict[int, str] = {}  # by step; the first rank's
+    placed: list[FileSet] = []
     for item in found:
         if item.step < found[-1].step and not all(map(os.path.lexists, item.files)):
             continue
         entries, base = _place(run, shelf, item, problems)
         manifest += entries
-        if len(entries) == len(item.files):
-            latest.setdefault(item.step, os.path.join(base, os.path.basename(item.prefix)))
-    return _described(run, manifest, latest[max(latest)] if latest else "", problems)
+        placed.append(_as_placed(run.checkpoints, item, entries, base))
+    latest: dict[int, str] = {}  # by step; the first rank's
+    for item in placed:
+        if item.complete:
+            latest.setdefault(item.step, item.prefix)
+    newest = latest[max(latest)] if latest else ""
+    _describe(run, manifest, os.path.relpath(newest, str(run.checkpoints)) if newest else "", problems)
+    return placed, newest
 
 
-def _described(run: RunDir, manifest: list[dict[str, Any]], latest: str, problems: list[str]) -> str:
-    """Write manifest.json and latest; return the path of the newest prefix."""
+def _as_placed(folder: Path, item: FileSet, entries: Sequence[Mapping[str, Any]], base: str) -> FileSet:
+    digests = {str(folder / entry["name"]): entry["sha256"] for entry in entries}
+    prefix = str(folder / base / os.path.basename(item.prefix)) if item.prefix else ""
+    whole = item.complete and len(entries) == len(item.files)
+    return FileSet(item.rank, tuple(digests), prefix, item.step, digests, whole)
+
+
+def _describe(run: RunDir, manifest: list[dict[str, Any]], latest: str, problems: list[str]) -> None:
+    """Write manifest.json and latest."""
     try:
         if manifest:
             run.write_json(run.checkpoints / "manifest.json", {"files": manifest, "latest": latest})
@@ -89,7 +157,6 @@ def _described(run: RunDir, manifest: list[dict[str, Any]], latest: str, problem
             write_atomic(run.checkpoints / "latest", (latest + "\n").encode())
     except OSError as error:
         problems.append(f"{run.checkpoints}: {error.strerror}")
-    return str(run.checkpoints / latest) if latest else ""
 
 
 def _place(
@@ -132,13 +199,13 @@ def _named(problems: list[str], rank: int, path: str) -> Iterator[None]:
         problems.append(f"rank {rank}: {path}: {error.strerror or error}")
 
 
-def _predictions(run: RunDir, sets: Sequence[FileSet], problems: list[str]) -> list[str]:
+def _predictions(run: RunDir, sets: Sequence[FileSet], problems: list[str]) -> list[FileSet]:
     shelf = Shelf(run.path, run.predictions)
-    taken: dict[str, None] = {}
+    placed: list[FileSet] = []
     for item in {(item.rank, item.files): item for item in sets}.values():  # each evaluation reports them
-        entries, _ = _place(run, shelf, item, problems)
-        taken.update({str(run.predictions / entry["name"]): None for entry in entries})
-    return list(taken)
+        entries, base = _place(run, shelf, item, problems)
+        placed.append(_as_placed(run.predictions, item, entries, base))
+    return placed
 
 
 def _by_patterns(

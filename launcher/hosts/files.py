@@ -1,0 +1,265 @@
+"""Files on their way from hosts that share no disk with the head: what each host gathered comes here.
+
+Each host gathers what its ranks made in its own run folder, as one host does; there it stays. `offer` says
+what is coming, `file` brings a piece, `files_done` ends it; `took` tells the host how many bytes are written.
+The head takes what was offered and nothing else, below hosts/NAME/files, or below gathered/rank_N of ranks of
+that host; a file appears whole, with the sha256 that its host has computed, or not at all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any, Collection, Iterator, Mapping, NamedTuple, Sequence
+
+from launcher.errors import ReadError
+from launcher.hosts.frames import Frame
+from launcher.run_dir import RunDir
+from launcher.runs.artifacts import Artifacts, FileSet, number
+from launcher.runs.gather import Arrived
+from launcher.typed_json import Value
+
+_MOST_NAMED = 3  # files that are missing; more are counted
+_MOST_PROBLEMS = 100  # of one host; whoever forges frames gets no more room
+STAGED = ("checkpoints", "predictions")  # folders whose files the head places anew
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class Source(NamedTuple):
+    """A host from which files come: its name, the name of its folder in `hosts`, and its ranks."""
+
+    name: str
+    ranks: Collection[int]
+
+
+@dataclass
+class _Coming:
+    """The file of a host that is being written: a hidden one beside its place."""
+
+    path: str
+    size: int
+    mode: int
+    written: int = 0
+    digest: Any = field(default_factory=hashlib.sha256)
+
+
+@dataclass
+class _Transfer:
+    """What one host sends."""
+
+    source: Source
+    offer: Value | None = None
+    expected: dict[str, None] = field(default_factory=dict)  # paths in its run folder
+    came: set[str] = field(default_factory=set)
+    coming: _Coming | None = None
+    bytes: int = 0
+    problems: list[str] = field(default_factory=list)
+
+    def complain(self, *problems: str) -> None:
+        self.problems += problems[: max(0, _MOST_PROBLEMS - len(self.problems))]
+
+
+class Receiver:
+    """The head's end. `waiting`: the indexes of hosts that have not sent everything."""
+
+    def __init__(self, run: RunDir, sources: Mapping[int, Source]) -> None:
+        self._run = run
+        self._transfers = {index: _Transfer(source) for index, source in sources.items()}
+        self.waiting = set(sources)
+
+    def fetch(self, index: int, patterns: Sequence[str], ended_well: bool) -> dict[str, Any]:
+        """Return the body of `fetch` for a host; `patterns` and `ended_well` are those of gather()."""
+        ranks = sorted(self._transfers[index].source.ranks)
+        return {"ranks": ranks, "patterns": list(patterns), "ended_well": ended_well}
+
+    def totals(self) -> dict[str, int]:
+        """Return the body of `took`: the bytes of files that were taken from each host."""
+        return {str(index): transfer.bytes for index, transfer in self._transfers.items()}
+
+    def take(self, frame: Frame) -> None:
+        """Take a frame `offer`, `file` or `files_done`; what is wrong with it is a problem of its host."""
+        transfer = self._transfers.get(frame.host)
+        if transfer is None or frame.host not in self.waiting:
+            return
+        try:
+            if frame.kind == "offer":
+                self._offered(transfer, Value(frame.body, "offer"))
+            elif frame.kind == "file":
+                self._piece(frame.host, transfer, *frame.body)
+            elif frame.kind == "files_done":
+                transfer.complain(*Value(frame.body, "files_done").get("problems").texts())
+                self._ended(frame.host, "its host has not sent it")
+        except ReadError as error:
+            transfer.complain(str(error))
+
+    @staticmethod
+    def _offered(transfer: _Transfer, offer: Value) -> None:
+        sets = [*offer.get("checkpoints").items(), *offer.get("predictions").items()]
+        paths = [path for item in sets for path in item.get("files").texts()]
+        transfer.expected = dict.fromkeys([*paths, *offer.get("files").texts()])
+        transfer.complain(*offer.get("problems").texts())
+        transfer.offer = offer
+
+    def _piece(self, index: int, transfer: _Transfer, header: Any, data: bytes) -> None:
+        """Write a piece; after one that cannot be written the rest of its file is dropped."""
+        transfer.bytes += len(data)
+        value = Value(header, "file")
+        path = value.get("path").text()
+        if value.get("offset").whole() == 0:
+            self._begin(index, transfer, path, value)
+        coming = transfer.coming
+        if coming is None or coming.path != path:
+            return
+        try:
+            self._write(index, transfer, coming, value, data)
+        except (OSError, ReadError) as error:
+            transfer.complain(f"{path}: {getattr(error, 'strerror', None) or error}")
+            self._drop(index, transfer)
+
+    def _begin(self, index: int, transfer: _Transfer, path: str, value: Value) -> None:
+        self._drop(index, transfer)
+        if path not in transfer.expected or path in transfer.came:
+            raise ReadError(f"{path!r:.200}: not offered; not taken")
+        transfer.coming = _Coming(path, value.get("size").whole(), value.get("mode").whole() & 0o777)
+
+    def _write(self, index: int, transfer: _Transfer, coming: _Coming, value: Value, data: bytes) -> None:
+        if value.get("offset").whole() != coming.written or coming.written + len(data) > coming.size:
+            raise ReadError("its pieces do not fit together")
+        with self._folder(transfer.source, coming.path) as folder:
+            _append(folder, _hidden(index), data, coming)
+            if not value.get("last").flag():
+                return
+            if coming.written != coming.size or coming.digest.hexdigest() != value.get("sha256").text():
+                raise ReadError("sha256 differs from the one on its host")
+            os.replace(_hidden(index), os.path.basename(coming.path), src_dir_fd=folder, dst_dir_fd=folder)
+        transfer.came.add(coming.path)
+        transfer.coming = None
+
+    def _drop(self, index: int, transfer: _Transfer) -> None:
+        """Remove the file that is not whole."""
+        coming, transfer.coming = transfer.coming, None
+        if coming is not None:
+            with suppress(OSError, ReadError), self._folder(transfer.source, coming.path) as folder:
+                os.unlink(_hidden(index), dir_fd=folder)
+
+    @contextmanager
+    def _folder(self, source: Source, path: str) -> Iterator[int]:
+        """Open the folder in which a file of a host belongs; ranks may have put links in its place."""
+        parts = [*self._place(source, path).split("/")[:-1]]
+        descriptor = os.open(str(self._run.path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            for part in parts:
+                with suppress(FileExistsError):
+                    os.mkdir(part, 0o700, dir_fd=descriptor)
+                inner = os.open(part, _FOLDER, dir_fd=descriptor)
+                os.close(descriptor)
+                descriptor = inner
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+    def _place(self, source: Source, path: str) -> str:
+        """Return where in the run folder a file belongs. ReadError: nowhere."""
+        parts = path.split("/")
+        if any(part in ("", ".", "..") for part in parts) or "\0" in path or len(parts) < 2:
+            raise ReadError("no path in a run folder; not taken")
+        if parts[0] in STAGED:
+            return "/".join(("hosts", source.name, "files", path))
+        if (
+            len(parts) > 2
+            and parts[0] == "gathered"
+            and parts[1] in {f"rank_{rank}" for rank in source.ranks}
+        ):
+            return path
+        raise ReadError("no file of a rank of that host; not taken")
+
+    def give_up(self, index: int, why: str) -> None:
+        """Wait no longer for a host: it is lost, or the run was interrupted."""
+        if index in self.waiting:
+            self._ended(index, why)
+
+    def give_up_all(self, why: str) -> None:
+        """Wait no longer for any host."""
+        for index in sorted(self.waiting):
+            self.give_up(index, why)
+
+    def _ended(self, index: int, why: str) -> None:
+        transfer = self._transfers[index]
+        self._drop(index, transfer)
+        self.waiting.discard(index)
+        named = " ".join(transfer.problems)
+        missing = [path for path in transfer.expected if path not in transfer.came and path not in named]
+        place = f"in {self._run.path} on that host"
+        if transfer.offer is None:
+            transfer.complain(f"{why}; what its ranks made is {place}")
+        elif missing:
+            more = f" and {len(missing) - _MOST_NAMED} more" if len(missing) > _MOST_NAMED else ""
+            files = ", ".join(missing[:_MOST_NAMED]) + more
+            transfer.complain(f"{files}: {why}; what has not come is {place}")
+
+    def arrived(self) -> Arrived:
+        """Return what has come, for gather()."""
+        self.give_up_all("not waited for")
+        reported = Artifacts()
+        files: list[str] = []
+        problems: list[str] = []
+        notes: list[str] = []
+        for transfer in self._transfers.values():
+            at = f"host {transfer.source.name}: "
+            try:
+                files += self._add(transfer, reported)
+                notes += [
+                    at + note for note in (transfer.offer.get("notes").texts() if transfer.offer else ())
+                ]
+            except ReadError as error:
+                transfer.complain(str(error))
+            problems += [at + problem for problem in transfer.problems]
+        ranks = frozenset(rank for transfer in self._transfers.values() for rank in transfer.source.ranks)
+        staged = [self._run.path / "hosts" / item.source.name / "files" for item in self._transfers.values()]
+        return Arrived(ranks, reported, tuple(files), tuple(problems), tuple(notes), tuple(staged))
+
+    def _add(self, transfer: _Transfer, reported: Artifacts) -> list[str]:
+        """Add the sets that a host has offered, of the files that came; return those found by pattern."""
+        offer = transfer.offer
+        if offer is None:
+            return []
+        for item in offer.get("checkpoints").items():
+            reported.checkpoints.append(self._set(transfer, item))
+        for item in offer.get("predictions").items():
+            reported.predictions.append(self._set(transfer, item))
+        for name, value in offer.get("metrics").members().items():
+            reported.metrics[name] = number(value)
+        return [str(self._run.path / path) for path in offer.get("files").texts() if path in transfer.came]
+
+    def _set(self, transfer: _Transfer, item: Value) -> FileSet:
+        source, paths, prefix = transfer.source, item.get("files").texts(), item.get("prefix").text()
+        here = [str(self._run.path / self._place(source, path)) for path in paths if path in transfer.came]
+        rank = item.get("rank").whole()
+        if rank not in source.ranks:
+            item.get("rank").refuse(f"rank {rank}", "a rank of that host")
+        whole = item.get("complete").flag() and len(here) == len(paths)
+        place = str(self._run.path / self._place(source, prefix)) if prefix else ""
+        return FileSet(rank, tuple(here), place, item.get("step").whole(), {}, whole)
+
+
+def _hidden(index: int) -> str:
+    return f".incoming-{index}"
+
+
+def _append(folder: int, name: str, data: bytes, coming: _Coming) -> None:
+    begins = coming.written == 0
+    flags = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    if begins:
+        with suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=folder)
+        flags |= os.O_CREAT | os.O_EXCL
+    with os.fdopen(os.open(name, flags, 0o600, dir_fd=folder), "wb", buffering=0) as stream:
+        rest = memoryview(data)
+        while rest:
+            rest = rest[stream.write(rest) or 0 :]
+        if coming.written + len(data) == coming.size:
+            os.fchmod(stream.fileno(), coming.mode)
+    coming.digest.update(data)
+    coming.written += len(data)

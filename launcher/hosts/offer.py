@@ -1,0 +1,142 @@
+"""Files on their way from a host to the head: the agent's end (launcher/hosts/files.py is the head's).
+
+A thread gathers and reads, so that the agent goes on hearing and answering; large files cost no memory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import queue
+import threading
+from pathlib import Path
+from typing import Any, Iterator, Mapping
+
+from launcher import foreign
+from launcher.errors import LauncherError, ReadError, describe
+from launcher.hosts.frames import Frame
+from launcher.run_dir import RunDir
+from launcher.runs.artifacts import FileSet
+from launcher.runs.gather import Collected, collect
+from launcher.typed_json import Value
+
+PIECE = 64 << 10  # bytes of a file in one frame
+_AHEAD = 64  # pieces that are read before they are sent
+
+
+class Offer:
+    """What a host sends after `fetch`. `finished`: all of it has been handed over."""
+
+    def __init__(self, index: int, run: RunDir, cwds: Mapping[int, str], fetch: object, window: int) -> None:
+        self._index, self._run, self._cwds, self._window = index, run, cwds, max(window, PIECE)
+        self._body = Value(fetch, "fetch")
+        self._queue: queue.Queue[Frame | None] = queue.Queue(_AHEAD)
+        self._next: Frame | None = None
+        self._sent = self._took = 0
+        self._closed = threading.Event()
+        self.finished = False
+        threading.Thread(target=self._work, name="files", daemon=True).start()
+
+    def took(self, total: int) -> None:
+        """Hear how many bytes the head has written."""
+        self._took = max(self._took, total)
+
+    def close(self) -> None:
+        """End early."""
+        self._closed.set()
+        self.finished = True
+
+    def frames(self) -> Iterator[Frame]:
+        """Yield what may be sent now; never wait."""
+        while not self.finished and self._sent - self._took < self._window:
+            try:
+                frame = self._queue.get_nowait()
+            except queue.Empty:
+                return
+            if frame is None:
+                self.finished = True
+                return
+            self._sent += len(frame.body[1]) if frame.kind == "file" else 0
+            yield frame
+
+    def _work(self) -> None:
+        problems: list[str] = []
+        try:
+            for frame in self._read(problems):
+                self._put(frame)
+        except Exception as error:
+            problems.append(describe(error))
+        self._put(Frame(self._index, "files_done", {"problems": problems}))
+        self._put(None)
+
+    def _put(self, frame: Frame | None) -> None:
+        while not self._closed.is_set():
+            try:
+                return self._queue.put(frame, timeout=0.5)
+            except queue.Full:
+                continue
+
+    def _read(self, problems: list[str]) -> Iterator[Frame]:
+        """Gather on this host, then yield the offer and the pieces of each file."""
+        found = collect(
+            self._run,
+            self._body.get("ranks").wholes(),
+            self._body.get("patterns").texts(),
+            ended_well=self._body.get("ended_well").flag(),
+            cwds=self._cwds,
+        )
+        offer = described(self._run, found)
+        yield Frame(self._index, "offer", offer)
+        sets = [*offer["checkpoints"], *offer["predictions"]]
+        paths = [path for item in sets for path in item["files"]] + offer["files"]
+        for path in dict.fromkeys(paths):
+            try:
+                yield from self._pieces(path)
+            except (OSError, LauncherError) as error:
+                problems.append(f"{path}: {getattr(error, 'strerror', None) or error}")
+
+    def _pieces(self, path: str) -> Iterator[Frame]:
+        """Yield the pieces of a file. ReadError: it is none, or it changed meanwhile."""
+        digest, offset = hashlib.sha256(), 0
+        with foreign.open_regular(Path(self._run.path, path)) as stream:
+            before = os.fstat(stream.fileno())
+            about: dict[str, Any] = {"path": path, "size": before.st_size, "mode": before.st_mode & 0o777}
+            while True:
+                data = stream.read(min(PIECE, before.st_size - offset))
+                digest.update(data)
+                last = offset + len(data) >= before.st_size
+                if (not data and not last) or (last and _changed(before, os.fstat(stream.fileno()))):
+                    raise ReadError(f"{path}: changed while it was sent")
+                ending = {"sha256": digest.hexdigest()} if last else {}
+                yield Frame(self._index, "file", ({**about, "offset": offset, "last": last, **ending}, data))
+                offset += len(data)
+                if last:
+                    return
+
+
+def _changed(before: os.stat_result, now: os.stat_result) -> bool:
+    return (before.st_size, before.st_mtime_ns) != (now.st_size, now.st_mtime_ns)
+
+
+def described(run: RunDir, found: Collected) -> dict[str, Any]:
+    """Describe what was gathered, by paths in the run folder: the body of `offer`."""
+
+    def inside(path: str) -> str:
+        return os.path.relpath(path, str(run.path)) if path else ""
+
+    def group(item: FileSet) -> dict[str, Any]:
+        paths = [inside(path) for path in item.files]
+        return {
+            "rank": item.rank, "step": item.step, "prefix": inside(item.prefix), "files": paths,
+            "complete": item.complete,
+        }  # fmt: skip
+
+    gathered = found.gathered
+    return {
+        "checkpoints": [group(item) for item in found.checkpoints],
+        "predictions": [group(item) for item in found.predictions],
+        "files": [inside(path) for path in gathered.files],
+        "metrics": dict(gathered.metrics or {}),
+        "problems": list(gathered.problems),
+        "notes": list(gathered.notes),
+    }
