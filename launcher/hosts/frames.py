@@ -20,6 +20,7 @@ ALL = -1  # the addressee of a frame to every host
 LINE = 1000  # bytes of a line that srun passes on whole
 BINARY = frozenset(("log", "file"))  # kinds whose body is (header, bytes)
 LONGEST = 256 << 20  # bytes of a body that is put together: more is no message of ours
+LONGEST_LINE = 4 << 20  # bytes: more without a line end is no line of ours
 DEFLATED = 4096  # bytes from which a body is deflated
 
 _START, _END = b"\x1bN ", b"\x1e\n"
@@ -114,6 +115,8 @@ class Decoder:
     def feed(self, data: bytes) -> list[Frame]:
         """Take a chunk, cut anywhere; return the frames that it completes."""
         *lines, self._rest = (self._rest + data).split(b"\n") if b"\n" in data else (self._rest + data,)
+        if len(self._rest) > LONGEST_LINE:
+            self.finish()
         frames = (self.line(line) for line in lines)
         return [frame for frame in frames if frame is not None]
 
