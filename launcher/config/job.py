@@ -158,7 +158,7 @@ def load(
 def _read_yaml(path: str, written: _Written) -> None:
     """Read a file, which is small and regular."""
     try:
-        found = _mapping(_text_of(path))
+        found = _mapping(text_of(path))
         for key, entry in found.items():
             name = RENAMED.get(key, key)
             written.provenance.lines[key] = entry.line
@@ -175,7 +175,7 @@ def _read_yaml(path: str, written: _Written) -> None:
         raise ConfigError(str(error), file=path, line=error.line, key=error.key) from None
 
 
-def _text_of(path: str) -> str:
+def text_of(path: str) -> str:
     """Read the text of a job file, or of a pipe: <(command)."""
     try:
         data = files.read_bytes(path, LARGEST)

@@ -1,0 +1,115 @@
+"""Manifests of Kubernetes: values in YAML, names, and the small languages of options."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from dataclasses import dataclass
+from typing import Any, Mapping, Sequence
+
+from launcher.errors import UsageError
+
+LONGEST_NAME = 63  # of a DNS label
+_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
+_SURROGATES = re.compile(r"\\ud([89ab][0-9a-f]{2})\\ud([c-f][0-9a-f]{2})")
+_PLAIN_LINE = re.compile(r"[\x20-\x7e]*")
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A volume of a pod and where it is mounted."""
+
+    name: str
+    path: str
+    kind: str  # persistentVolumeClaim, hostPath, emptyDir, configMap
+    source: Mapping[str, Any]
+    read_only: bool = False
+
+
+def render(template: str, context: Mapping[str, Any]) -> str:
+    """Fill in a template, in which `yaml` quotes a value and `block` a text of several lines."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(  # noqa: S701 - YAML, in which every value is quoted, not HTML
+        loader=PackageLoader("templates", ""), undefined=StrictUndefined, keep_trailing_newline=True
+    )
+    environment.filters.update(yaml=quoted, block=block)
+    return str(environment.get_template(template).render(**context)).rstrip("\n") + "\n"
+
+
+def quoted(value: Any) -> str:
+    """Write a value as JSON, which is YAML but for characters beyond U+FFFF. UsageError: bytes that are no text."""
+    text = _SURROGATES.sub(_character, json.dumps(value))
+    if re.search(r"\\ud[89a-f]", text):
+        raise UsageError(f"{value!r}: bytes that are no UTF-8, which a manifest cannot hold")
+    return text
+
+
+def _character(pair: re.Match[str]) -> str:
+    return "\\U" + format(ord(json.loads(f'"{pair.group()}"')), "08x")
+
+
+def block(text: str, indent: int) -> str:
+    """Write a text so that it reads as it was written where YAML can do that, else quoted."""
+    lines = text.split("\n")
+    if lines[-1] or not all(_PLAIN_LINE.fullmatch(line) for line in lines):
+        return quoted(text)
+    return f"|{2}+\n" + "\n".join(" " * indent + line if line else "" for line in lines[:-1])
+
+
+def job_name(wanted: str, hosts: int, random: bool) -> str:
+    """Make the name of a job: a DNS label to which `-worker-N` or `-host-N` can be added."""
+    room = LONGEST_NAME - len(f"-worker-{hosts}")
+    if not random:
+        if not _LABEL.fullmatch(wanted) or len(wanted) > room:
+            raise UsageError(f"--name: {wanted!r} (expected at most {room} of a-z, 0-9 and -)")
+        return wanted
+    name = re.sub(r"[^a-z0-9]+", "-", wanted.lower()).strip("-")[: room - 5].rstrip("-")
+    return f"{name or 'job'}-{os.urandom(2).hex()}"
+
+
+def volume(name: str, text: str) -> Volume:
+    """Read SOURCE:PATH[:ro]; a source that begins with / is a folder of the hosts, else a claim."""
+    source, _, rest = text.partition(":")
+    path, _, mode = rest.partition(":")
+    if not source or not path.startswith("/") or mode not in ("", "ro"):
+        raise UsageError(f"--volume: {text!r} (expected CLAIM:/PATH, /FOLDER:/PATH, and :ro after it)")
+    if source.startswith("/"):
+        return Volume(name, path, "hostPath", {"path": source, "type": "Directory"}, mode == "ro")
+    return Volume(name, path, "persistentVolumeClaim", {"claimName": source}, mode == "ro")
+
+
+def pairs(option: str, words: Sequence[str]) -> dict[str, str]:
+    """Read KEY=VALUE words."""
+    found = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not key or not equals:
+            raise UsageError(f"{option}: {word!r} (expected KEY=VALUE)")
+        found[key] = value
+    return found
+
+
+def user(text: str) -> tuple[int | None, int]:
+    """Read UID or UID:GID; (None, 0) for the image's own user."""
+    if not text:
+        return None, 0
+    if not re.fullmatch(r"\d{1,9}(:\d{1,9})?", text):
+        raise UsageError(f"--run-as: {text!r} (expected UID:GID, such as 1000:1000)")
+    first, _, second = text.partition(":")
+    return int(first), int(second or first)
+
+
+def seconds(text: str) -> int:
+    """Read a time as Slurm writes it: minutes, M:S, H:M:S, D-H, D-H:M, D-H:M:S; 0 for none."""
+    if not text:
+        return 0
+    match = re.fullmatch(r"(?:(\d{1,4})-)?(\d{1,6})(?::(\d{1,3}))?(?::(\d{1,3}))?", text)
+    if not match:
+        raise UsageError(f"--time: {text!r} (expected minutes, H:M:S or D-H:M:S)")
+    days, *numbers = (int(part) if part else None for part in match.groups())
+    first, second, third = numbers
+    if days is None and third is None:  # M or M:S
+        return (first or 0) * 60 + (second or 0)
+    return (days or 0) * 86400 + (first or 0) * 3600 + (second or 0) * 60 + (third or 0)
