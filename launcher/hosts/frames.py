@@ -29,11 +29,11 @@ _ESCAPE = b"\x1d"
 # mistaken for a mark is escaped, and CR, as a terminal in between may add or drop it.
 _SWAP = bytes.maketrans(b"\n\x1f", b"\x1f\n")
 _MARKS, _TAG_WORD = b"\n\r\0\x1b\x1d\x1e", b"]<std"
-_RARE = re.compile(rb"[\n\r\x00\x1b\x1d\x1e]|]<std")
 _CODES = {
-    b"\n": b"n", b"\r": b"r", b"\0": b"0", b"\x1b": b"e", b"\x1d": b"g", b"\x1e": b"s", _TAG_WORD: b"t",
+    b"\n": b"n", b"\r": b"r", b"\0": b"0", b"\x1b": b"e", b"\x1e": b"s", _TAG_WORD: b"t",
 }  # fmt: skip
-_ESCAPED = re.compile(rb"\x1d(.)", re.DOTALL)
+_ESCAPED = _ESCAPE + b"g"  # the escape itself
+_PLAIN = {**{code: text for text, code in _CODES.items()}, b"g": _ESCAPE}
 _TAG = re.compile(rb"\[[^\[\]\n]{1,80},(\d+)\]<std(?:out|err)>:")
 _CUT_TAG = re.compile(rb"\[[^\[\]\n\x1d\x1e]{0,80}(?:\](?:<[a-z]{0,6}>?)?)?\Z")  # its first part
 
@@ -54,7 +54,7 @@ class Frame(NamedTuple):
 def encode(frame: Frame, most: int = LINE) -> list[bytes]:
     """Write a frame as lines of at most `most` bytes; `most` must be 200 or more."""
     data = _body(frame)
-    deflate = frame.kind != "log" and len(data) > DEFLATED
+    deflate = frame.kind not in BINARY and len(data) > DEFLATED
     payload = _escaped(zlib.compress(data, 1) if deflate else data)
     head = b"%s%d %s " % (_START, frame.host, frame.kind.encode())
     flag = b"z" if deflate else b""
@@ -79,7 +79,10 @@ def _escaped(data: bytes) -> bytes:
     swapped = data.translate(_SWAP)
     if len(swapped.translate(None, _MARKS)) == len(swapped) and _TAG_WORD not in swapped:
         return swapped
-    return _RARE.sub(lambda found: _ESCAPE + _CODES[found.group()], swapped)
+    swapped = swapped.replace(_ESCAPE, _ESCAPED)
+    for text, code in _CODES.items():
+        swapped = swapped.replace(text, _ESCAPE + code)
+    return swapped
 
 
 def _parts(payload: bytes, room: int) -> Iterator[bytes]:
@@ -95,12 +98,10 @@ def _parts(payload: bytes, room: int) -> Iterator[bytes]:
             return
 
 
-_PLAIN = {code: text for text, code in _CODES.items()}
-
-
 def _unescaped(payload: bytes) -> bytes:
     if _ESCAPE in payload:
-        payload = _ESCAPED.sub(lambda found: _PLAIN[found.group(1)], payload)
+        first, *others = payload.split(_ESCAPE)
+        payload = first + b"".join([_PLAIN[part[:1]] + part[1:] for part in others])
     return payload.translate(_SWAP)
 
 
