@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Sequence
 
 from launcher.errors import ReadError
 
@@ -46,14 +46,17 @@ class Value:
 
     def fields(self, cls: type) -> dict[str, Value]:
         """Return the members of an object that has the fields of a dataclass: each of them, and no other."""
+        return self.exactly([item.name for item in dataclasses.fields(cls)], cls.__name__)
+
+    def exactly(self, wanted: Sequence[str], kind: str) -> dict[str, Value]:
+        """Return the members of an object that has these: each of them, and no other."""
         members = self.members()
-        wanted = [item.name for item in dataclasses.fields(cls)]
         for name in wanted:
             if name not in members:
-                self.refuse(f"no {name!r}", f"the fields of {cls.__name__}")
+                self.refuse(f"no {name!r}", f"the fields of {kind}")
         for name in members:
             if name not in wanted:
-                self.refuse(f"unknown field {name!r:.60}", f"the fields of {cls.__name__}")
+                self.refuse(f"unknown field {name!r:.60}", f"the fields of {kind}")
         return members
 
     def items(self) -> list[Value]:

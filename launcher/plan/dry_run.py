@@ -8,14 +8,15 @@ import shlex
 from typing import Any, Iterator, Mapping, Sequence
 
 from launcher.masking import mask
+from launcher.plan.document import expanded
 from launcher.plan.model import Plan, RankSpec
 from launcher.run_dir import RunDir
 from rank_table.ranges import spell
 
 
 def as_dict(plan: Plan) -> dict[str, Any]:
-    """Return what plan.json would hold, with the rank table parsed and the path of each rank's log."""
-    document = json.loads(plan.to_json())
+    """Return the plan with the rank table parsed, and each rank's whole environment and path of its log."""
+    document = expanded(plan)
     document["rank_table"] = json.loads(document.pop("rank_table_json"))
     value: dict[str, Any] = mask(document)
     run = _run_dir(plan)

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from launcher.errors import LauncherError
-from launcher.plan.model import Plan, Policy, RankSpec
+from launcher.plan.layers import plain
+from launcher.plan.model import HostSpec, Plan, Policy, RankSpec
 from launcher.runs import registry
 from tests.launcher.log_makers import make_run
 from tests.launching import launch
@@ -58,7 +59,10 @@ RANKS = st.builds(
     TEXTS,
     tuples(WHOLE),
 )
-PLANS = st.builds(Plan, TEXTS, TEXTS, TEXTS, TEXTS, TEXTS, TEXTS, tuples(RANKS), POLICIES, tuples(TEXTS)).map(
+HOSTS = st.builds(HostSpec, WHOLE, TEXTS, TEXTS, TEXTS)
+PLANS = st.builds(
+    Plan, TEXTS, TEXTS, TEXTS, TEXTS, TEXTS, TEXTS, tuples(RANKS), POLICIES, tuples(TEXTS), tuples(HOSTS)
+).map(
     lambda plan: replace(plan, ranks=tuple(replace(spec, rank=n) for n, spec in enumerate(plan.ranks)))
 )
 RANK = RankSpec(0, "10.0.0.9", 4, 0, 0, ("/bin/true",), {"TOKEN": "hush"}, "/r", (1, 2))
@@ -74,8 +78,45 @@ def test_a_plan_comes_back_as_it_was(plan: Plan) -> None:
 
 def test_the_document_has_its_version_first_and_every_field() -> None:
     document = json.loads(PLAN.to_json())
-    assert next(iter(document.items())) == ("version", 1)
-    assert dict(document, version=None) == dict(json.loads(json.dumps(asdict(PLAN))), version=None)
+    assert next(iter(document.items())) == ("version", 2)
+    assert set(document) - {"version"} == {"commands", "environment", "environments", *asdict(PLAN)}
+
+
+def test_what_ranks_share_is_written_once() -> None:
+    text = (of_ranks(["a", "a", "b"], ["0", "1", "2"])).to_json()
+    document = json.loads(text)
+    assert document["environment"] == {"TOKEN": "hush"} and document["commands"] == [["/bin/true"]]
+    assert document["environments"] == {"a": {"HOST": "a"}, "b": {"HOST": "b", "RANK_ID": "2"}}
+    assert [rank["env"] for rank in document["ranks"]] == [{"RANK_ID": "0"}, {"RANK_ID": "1"}, {}]
+    assert text.count("/bin/true") == 1 and Plan.from_json(text).to_json() == text
+
+
+def of_ranks(servers: list[str], ids: list[str]) -> Plan:
+    ranks = [
+        replace(RANK, rank=rank, server_id=name, env={"TOKEN": "hush", "HOST": name, "RANK_ID": ids[rank]})
+        for rank, name in enumerate(servers)
+    ]
+    return replace(PLAN, ranks=tuple(ranks))
+
+
+def test_the_plan_of_one_host_of_several_has_ranks_that_begin_elsewhere() -> None:
+    part = replace(PLAN, ranks=(replace(RANK, rank=8), replace(RANK, rank=17)))
+    assert Plan.from_json(part.to_json()) == part
+
+
+def test_a_document_of_version_1_is_still_read() -> None:
+    document = {"version": 1, **json.loads(json.dumps(asdict(PLAN)))}
+    del document["hosts"]
+    assert Plan.from_json(json.dumps(document)) == PLAN
+    document["hosts"] = []
+    with pytest.raises(LauncherError, match="unknown field 'hosts'"):
+        Plan.from_json(json.dumps(document))
+
+
+def test_an_environment_in_layers_is_as_good_as_a_dict() -> None:
+    env = Plan.from_json(of_ranks(["a", "b"], ["0", "1"]).to_json()).ranks[0].env
+    assert plain(env) == dict(env) == {"TOKEN": "hush", "HOST": "a", "RANK_ID": "0"}
+    assert len(env) == 3 and env.get("NOTHING") is None and repr(env) == repr(dict(env))
 
 
 @pytest.mark.parametrize("place", [(), ("policy",), ("ranks", 0)])
@@ -87,7 +128,6 @@ def test_every_field_is_needed_and_no_other_is_taken(place: tuple[Any, ...]) -> 
             LauncherError, match="no 'version'|no version" if name == "version" else f"no {name!r}"
         ):
             Plan.from_json(json.dumps(document))
-    inside(document, place)["version"] = 1
     inside(document, place)["colour"] = "red"
     with pytest.raises(LauncherError):
         Plan.from_json(json.dumps(document))
@@ -108,23 +148,24 @@ def changed(*place: Any, to: Any) -> str:
 @pytest.mark.parametrize(
     "text,message",
     [
-        (changed("version", to=7), "plan.json: version 7 (expected 1); use the npu-launch that wrote it"),
+        (changed("version", to=7), "plan.json: version 7 (expected 2); use the npu-launch that wrote it"),
         (changed("version", to=True), "version: true or false (expected a whole number)"),
         (changed("version", to=1.0), "version: a number (expected a whole number)"),
         (changed("version", to=None), "version: null (expected a whole number)"),
-        ("{}", "plan.json: no version (expected 1)"),
+        ("{}", "plan.json: no version (expected 2)"),
         (changed("colour", to=1), "unknown field 'colour'"),
         (changed("ranks", to={}), "ranks: an object (expected a list)"),
         (changed("ranks", 0, to=[]), "ranks[0]: a list (expected an object)"),
-        (changed("ranks", 0, "rank", to=3), "ranks[0].rank: rank 3 (expected rank 0"),
+        (changed("ranks", 0, "rank", to=-3), "ranks[0].rank: rank -3 (expected more than -1"),
         (changed("ranks", 0, "device_id", to="4"), "ranks[0].device_id: a text (expected a whole number)"),
         (changed("ranks", 0, "device_id", to=True), "ranks[0].device_id: true or false (expected a whole"),
-        (changed("ranks", 0, "argv", to="true"), "ranks[0].argv: a text (expected a list)"),
-        (changed("ranks", 0, "argv", 0, to=None), "ranks[0].argv[0]: null (expected a text)"),
-        (
-            changed("ranks", 0, "env", "TOKEN", to=12345),
-            "ranks[0].env.TOKEN: a whole number (expected a text)",
-        ),
+        (changed("commands", 0, to="true"), "commands[0]: a text (expected a list)"),
+        (changed("commands", 0, 0, to=None), "commands[0][0]: null (expected a text)"),
+        (changed("ranks", 0, "argv", to=1), "ranks[0].argv: command 1 (expected one of the 1 commands"),
+        (changed("environment", "TOKEN", to=12345), "environment.TOKEN: a whole number (expected a text)"),
+        (changed("environments", to={"h": {"TOKEN": "x"}}), "environments.h: 'TOKEN' again (expected a"),
+        (changed("ranks", 0, "env", to={"TOKEN": "x"}), "ranks[0].env: 'TOKEN' again (expected a variable"),
+        (changed("hosts", to=[{"index": 0}]), "hosts[0]: no 'name' (expected the fields of HostSpec)"),
         (changed("policy", "quiet", to=0), "policy.quiet: a whole number (expected true or false)"),
         (changed("policy", "grace", to=False), "policy.grace: true or false (expected a number)"),
         (changed("policy", "grace", to=10**400), "policy.grace: a number out of range (expected a finite"),
