@@ -90,16 +90,21 @@ def check_links(machine: RecordingMachine) -> Iterable[Finding]:
 
 def check_tls(machine: RecordingMachine) -> Iterable[Finding]:
     """The tls switch must be equal on every device of every host (EI0016)."""
-    states = _states(machine, "-tls", r"tls switch\[(\d)\]")
+    states = tls_switches(machine)
     kinds = sorted(set(states.values()))
-    groups = {kind: spell(number for number in states if states[number] == kind) for kind in kinds}
-    words = {"0": "off", "1": "on"}
-    what = "; ".join(f"{words.get(state, state)} on device {ids}" for state, ids in groups.items())
+    groups = {kind: spell(int(number) for number in states if states[number] == kind) for kind in kinds}
+    what = "; ".join(f"{kind} on device {ids}" for kind, ids in groups.items())
     if len(groups) > 1:
         todo = "`hccn_tool -i N -tls -s enable 0` on every device of every host"
         yield Finding("tls switch", ERROR, what, todo)
     elif groups:
         yield Finding("tls switch", OK, what + " (must be the same on every host)")
+
+
+def tls_switches(machine: RecordingMachine) -> dict[str, str]:
+    """Return "on" or "off" by device, of those that answer."""
+    states = _states(machine, "-tls", r"tls switch\[(\d)\]")
+    return {str(number): {"0": "off", "1": "on"}.get(state, state) for number, state in states.items()}
 
 
 def check_super_pod(machine: RecordingMachine) -> Iterable[Finding]:

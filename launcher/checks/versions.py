@@ -42,10 +42,15 @@ def _version_info(machine: RecordingMachine, part: str) -> dict[str, str]:
     return {}
 
 
+def driver(machine: RecordingMachine) -> str:
+    """Return the driver's version, "" where there is none."""
+    return _version_info(machine, "driver").get("Version", "")
+
+
 def check_driver(machine: RecordingMachine) -> Iterable[Finding]:
     """Show the driver's version, and compare the firmware with the range that the driver supports."""
-    driver, firmware = _version_info(machine, "driver"), _version_info(machine, "firmware")
-    if not driver:
+    about, firmware = _version_info(machine, "driver"), _version_info(machine, "firmware")
+    if not about:
         if has_npu(machine):
             places = [f"{root}/driver/version.info" for root in install.roots(machine.environ, machine.read)]
             yield Finding(
@@ -55,10 +60,10 @@ def check_driver(machine: RecordingMachine) -> Iterable[Finding]:
                 "install the driver; in a container mount /usr/local/Ascend/driver",
             )
         return
-    yield Finding("driver", OK, driver.get("Version", "?"))
+    yield Finding("driver", OK, about.get("Version", "?"))
     if not firmware:
         return
-    version, fitting = firmware.get("Version", "?"), driver.get("compatible_version_fw", "")
+    version, fitting = firmware.get("Version", "?"), about.get("compatible_version_fw", "")
     if _in_range(version, fitting):
         yield Finding("firmware", OK, version)
     else:

@@ -1,0 +1,91 @@
+"""Collect what an agent tells of its host before there is a plan."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import suppress
+from typing import Mapping
+
+import launcher
+from launcher.checks import network, versions
+from launcher.checks.machine import RecordingMachine, this_machine
+from launcher.plan.cpu_quota import UNLIMITED, cpu_quota
+from launcher.plan.host_facts import HostFacts
+from launcher.plan.this_host import ADDRESS_VARIABLES, POD_VARIABLES
+from rank_table.errors import InventoryError
+from rank_table.inventory import Host
+from rank_table.sources import host as sources
+
+BOOT_ID = "/proc/sys/kernel/random/boot_id"
+
+
+def collect(index: int, name: str, environ: Mapping[str, str], root: str = "/") -> HostFacts:
+    """Describe this host, the one with this number and name in the engine; runs the vendor's query tools."""
+    machine = this_machine(environ, os.getcwd())
+    machine.root = root
+    npus, problem = _npus(machine)
+    quota = cpu_quota(root)
+    packages = machine.packages()
+    cann = versions.installed(machine)
+    return HostFacts(
+        index=index,
+        name=name,
+        node=os.uname().nodename,
+        boot_id=_boot_id(machine.path(BOOT_ID)),
+        addresses=addresses(),
+        aliases=tuple(filter(None, (environ.get(key, "") for key in (*ADDRESS_VARIABLES, *POD_VARIABLES)))),
+        npus=npus,
+        problem=problem,
+        cores=tuple(sorted(os.sched_getaffinity(0))),
+        quota=0.0 if quota == UNLIMITED else quota,
+        launcher=launcher.__version__,
+        python=".".join(map(str, sys.version_info[:3])),
+        tensorflow=next((packages[name] for name in versions.TENSORFLOWS if name in packages), ""),
+        cann=cann[0].version if cann else "",
+        driver=versions.driver(machine),
+        tls={} if npus is None else network.tls_switches(machine),
+    )
+
+
+def _boot_id(path: str) -> str:
+    with suppress(OSError), open(path, encoding="ascii") as stream:
+        return stream.read(64).strip()
+    return ""
+
+
+def addresses() -> tuple[tuple[str, str], ...]:
+    """List the addresses of this host's interfaces with their prefix lengths; no loopback, no link-local."""
+    import ipaddress
+
+    import psutil
+
+    found = []
+    for name, entries in psutil.net_if_addrs().items():
+        for entry in entries:
+            try:
+                address = ipaddress.ip_address(entry.address.partition("%")[0])
+                length = _prefix_length(entry.netmask, address.max_prefixlen)
+            except ValueError:  # a link-layer address
+                continue
+            if not (address.is_loopback or address.is_link_local):
+                found.append((name, f"{address}/{length}"))
+    return tuple(found)
+
+
+def _prefix_length(mask: str | None, longest: int) -> int:
+    """Count the bits of a netmask, as psutil writes it: 255.255.255.0, ffff:ffff::, or none."""
+    import ipaddress
+
+    return bin(int(ipaddress.ip_address(mask.partition("/")[0]))).count("1") if mask else longest
+
+
+def _npus(machine: RecordingMachine) -> tuple[Host | None, str]:
+    """Return the NPUs of this host, None without any, and why they are not known."""
+    try:
+        if not sources.present(machine)[0]:
+            return None, ""
+        found = sources.discover(machine, everything=False)
+    except InventoryError as error:
+        return None, str(error)
+    return found.hosts[0], "" if found.hosts[0].devices else "; ".join(found.notes)
