@@ -121,6 +121,11 @@ class RunDir:
         return self.path / "train.yaml"
 
     @property
+    def record(self) -> Path:
+        """The file that names the process which runs this (launcher/runs/launcher_record.py)."""
+        return self.path / "launcher.json"
+
+    @property
     def events(self) -> Path:
         return self.path / "events.jsonl"
 
@@ -180,3 +185,50 @@ class RunDir:
         except ValueError:
             text = json.dumps(json.loads(json.dumps(value), parse_constant=lambda name: None), indent=2)
         write_atomic(path, (text + "\n").encode())
+
+
+class HostRunDir(RunDir):
+    """One host's part of a run on several: hosts/NAME in the run folder, and its ranks' folders beside.
+
+    Where no disk is shared, it is all that this host has of the run folder.
+    """
+
+    def __init__(self, path: Path, name: str) -> None:
+        super().__init__(path)
+        self.own = path / "hosts" / name
+
+    @classmethod
+    def make(cls, path: Path, name: str, ranks: Iterable[int]) -> HostRunDir:
+        """Make the folders of this host and its ranks; what is there of the run, or an attempt, stays."""
+        run = cls(path, name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for folder in (path, path / "ranks", path / "hosts", run.own, run.logs, *map(run.rank_dir, ranks)):
+            folder.mkdir(mode=0o700, exist_ok=True)
+        run._identity = run._here()
+        return run
+
+    @property
+    def plan(self) -> Path:
+        return self.own / "plan.json"
+
+    @property
+    def record(self) -> Path:
+        return self.own / "launcher.json"
+
+    @property
+    def events(self) -> Path:
+        return self.own / "events.jsonl"
+
+    @property
+    def logs(self) -> Path:
+        return self.own / "logs"
+
+
+def opened(path: Path) -> RunDir:
+    """Return the run folder at a path: the whole run, or the one host's part that is there without a plan."""
+    if not os.path.lexists(str(path / "plan.json")):
+        with suppress(OSError):
+            names = [name for name in os.listdir(str(path / "hosts")) if (path / "hosts" / name).is_dir()]
+            if len(names) == 1:
+                return HostRunDir(path, names[0])
+    return RunDir(path)

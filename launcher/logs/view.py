@@ -18,7 +18,7 @@ from launcher.logs.rank_reader import RankReader
 from launcher.logs.reader import LogReader
 from launcher.logs.records import Batches, RecordBatch, merge, time_of
 from launcher.logs.timespec import parse_timespec
-from launcher.run_dir import RunDir
+from launcher.run_dir import RunDir, opened
 from launcher.runs import registry
 
 if TYPE_CHECKING:  # the readers of others' logs cost more than a look at a run should pay
@@ -52,7 +52,7 @@ class LogSource:
         self._told: set[str] = set()
         self._opened: list[LogReader] = []
         self._near: int | None = None
-        self.run = RunDir(path) if registry.is_run(path) else None
+        self.run = opened(path) if registry.is_run(path) else None
         if self.run is None and not self._files(path, Query()):
             raise UsageError(
                 f"{path}: neither a run folder nor logs (*.log, *.out, rank-N.txt, plog trees) in it"

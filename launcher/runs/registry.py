@@ -17,7 +17,7 @@ from launcher.errors import MissingFileError, ReadError, UsageError
 from launcher.heartbeat import Beat, read_beat
 from launcher.plan.model import Plan
 from launcher.process import procfs
-from launcher.run_dir import RunDir
+from launcher.run_dir import HostRunDir, RunDir, opened
 from launcher.runs import launcher_record
 from launcher.runs.processes import ProcessTable, RunProcess
 
@@ -33,13 +33,13 @@ def resolve(run: str = "", runs_dir: str = "runs") -> RunDir:
     base = Path(runs_dir)
     path = Path(run) if run and is_run(Path(run)) else base / (run or "latest")
     if is_run(path):
-        return RunDir(path.resolve())
+        return opened(path.resolve())
     names = [found.path.name for found in all_runs(runs_dir)]
     if not run:
         raise UsageError(_no_latest(base, names))
     fits = [name for name in names if name.startswith(run)]
     if len(fits) == 1:
-        return RunDir((base / fits[0]).resolve())
+        return opened((base / fits[0]).resolve())
     if fits:
         raise UsageError(f"{run} fits {len(fits)} runs: {_some(fits)}; give more of the name")
     raise UsageError(f"{run}: no such run; {base} has {_some(names) or 'none'}")
@@ -62,7 +62,8 @@ def _some(names: list[str], most: int = 4) -> str:
 def is_run(path: Path) -> bool:
     """Say whether a folder is a run folder."""
     isdir, inside = os.path.isdir, str(path) + os.sep
-    return os.path.isfile(inside + "plan.json") or (isdir(inside + "logs") and isdir(inside + "ranks"))
+    others = isdir(inside + "logs") or isdir(inside + "hosts")  # hosts: of one that ran on several
+    return os.path.isfile(inside + "plan.json") or (others and isdir(inside + "ranks"))
 
 
 def all_runs(runs_dir: str = "runs") -> list[RunDir]:
@@ -78,7 +79,7 @@ def all_runs(runs_dir: str = "runs") -> list[RunDir]:
         return []
     paths = [os.path.join(base, name) for name in names]
     found = [path for path in paths if not os.access(path, os.X_OK) or is_run(Path(path))]
-    return [RunDir(Path(path)) for path in sorted(found, key=_started)]
+    return [opened(Path(path)) for path in sorted(found, key=_started)]
 
 
 def _started(path: str) -> tuple[float, str]:
@@ -187,7 +188,8 @@ class RunStatus:
     """What is known of a run.
 
     Its state: running, finished, failed, lost (no launcher and no result), or unknown: it may run `where` it
-    cannot be seen from here, or its result is damaged.
+    cannot be seen from here, or its result is damaged. A host's part of a run has ended: its head has the
+    result.
     """
 
     run: RunDir
@@ -254,6 +256,8 @@ def _state(run: RunDir, result: _Result | None, launcher: launcher_record.Launch
         return "failed" if result.exit_code else "finished"
     if launcher.process:
         return "running"
+    if isinstance(run, HostRunDir) and not launcher.where:
+        return "ended"
     return "unknown" if launcher.where or os.path.lexists(str(run.result)) else "lost"
 
 
@@ -294,5 +298,5 @@ def listed(runs_dir: str, last: int, table: ProcessTable) -> list[RunDir]:
     shown = {str(run.path): run for run in known[-last:]}
     for path in sorted(set(table.folders()) - set(shown)):
         if is_run(Path(path)):
-            shown[path] = RunDir(Path(path))
+            shown[path] = opened(Path(path))
     return sorted(shown.values(), key=lambda run: _started(str(run.path)))

@@ -32,11 +32,18 @@ def stop(run: RunDir, now: bool = False, timeout: float = 0.0) -> str:
     if launcher.process:
         _ask(run, launcher.process, now)
         _wait(run, launcher.process, now, timeout or _grace(run) + 10, matcher)
-        return f"{name}: stopped"
+        return f"{name}: stopped" + _elsewhere(launcher)
     swept = sweep.freeze_and_kill(matcher)
     if swept:
         return f"{name}: its launcher is dead; killed {len(swept)} process(es) that it left"
-    return f"{name}: no process of it is running" + (f" ({launcher.problem})" if launcher.problem else "")
+    return f"{name}: no process of it is running" + _elsewhere(launcher)
+
+
+def _elsewhere(launcher: launcher_record.Launcher) -> str:
+    """Say what this host knows besides: the head of a run of several hosts, why a record is not believed."""
+    if launcher.head:
+        return f" on this host; its head is on host {launcher.head:.100}"
+    return f" ({launcher.problem})" if launcher.problem else ""
 
 
 def _check_owner(run: RunDir) -> None:

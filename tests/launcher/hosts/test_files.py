@@ -14,7 +14,7 @@ import pytest
 from launcher.hosts.files import Receiver, Source
 from launcher.hosts.frames import Decoder, Frame, encode
 from launcher.hosts.offer import PIECE, Offer
-from launcher.run_dir import RunDir
+from launcher.run_dir import HostRunDir, RunDir
 from launcher.runs.gather import Gathered, gather
 
 WINDOW = 4 * PIECE
@@ -29,7 +29,7 @@ class Pair:
         self.hosts: dict[int, tuple[RunDir, tuple[int, ...]]] = {}
 
     def host(self, index: int, *ranks: int) -> RunDir:
-        run = RunDir.create(self.folder / f"node{index}", ranks)
+        run = HostRunDir.make(self.folder / f"node{index}", f"node{index}", ranks)
         self.hosts[index] = run, ranks
         return run
 
