@@ -21,7 +21,8 @@ class Order:
     table: the rank table's text; "" when every host sees the head's disk and reads it in the run folder,
     where it has the given sha256. hosts: in the engine's order. shared: by host, whether it sees the disk.
     chief_device: the logical id of rank 0. environ: the head's variables that are carried to each host.
-    lines: where the job's keys were written, for errors. lease: seconds. window: bytes.
+    lines: where the job's keys were written, for errors. lease: seconds. window: bytes. head: the host of the
+    head, as uname names it.
     """
 
     config: JobConfig
@@ -39,6 +40,7 @@ class Order:
     lease: float
     window: int
     attempt: int = 0
+    head: str = ""
     file: str = ""
     lines: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
