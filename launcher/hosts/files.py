@@ -62,10 +62,15 @@ class _Transfer:
 
 
 class Receiver:
-    """The head's end. `waiting`: the indexes of hosts that have not sent everything."""
+    """The head's end. `waiting`: the indexes of hosts that have not sent everything.
 
-    def __init__(self, run: RunDir, sources: Mapping[int, Source]) -> None:
-        self._run = run
+    names: the host of each rank of the run, for problems.
+    """
+
+    def __init__(
+        self, run: RunDir, sources: Mapping[int, Source], names: Mapping[int, str] | None = None
+    ) -> None:
+        self._run, self._names = run, names or {}
         self._transfers = {index: _Transfer(source) for index, source in sources.items()}
         self.waiting = set(sources)
 
@@ -218,7 +223,9 @@ class Receiver:
             problems += [at + problem for problem in transfer.problems]
         ranks = frozenset(rank for transfer in self._transfers.values() for rank in transfer.source.ranks)
         staged = [self._run.path / "hosts" / item.source.name / "files" for item in self._transfers.values()]
-        return Arrived(ranks, reported, tuple(files), tuple(problems), tuple(notes), tuple(staged))
+        return Arrived(
+            ranks, reported, tuple(files), tuple(problems), tuple(notes), tuple(staged), self._names
+        )
 
     def _add(self, transfer: _Transfer, reported: Artifacts) -> list[str]:
         """Add the sets that a host has offered, of the files that came; return those found by pattern."""

@@ -9,6 +9,7 @@ go into a folder `rank_N` beside it. What ranks of other hosts made is gathered 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from launcher.runs import artifacts, patterns
 from launcher.runs.artifacts import FileSet
 from launcher.runs.shelf import Item, Shelf
 
+_RANK = re.compile(r"rank (\d+): ")
 _MOST_NAMED = 10  # more of one kind and rank are counted
 
 
@@ -52,7 +54,7 @@ class Arrived:
     """What has come from hosts that share no disk with this one (launcher/hosts/files.py).
 
     staged: the folder of each host with the files of `reported`; they leave it for their place. files: those
-    found by pattern, which are in place.
+    found by pattern, which are in place. hosts: the name of each rank's host, for the problems of any rank.
     """
 
     ranks: frozenset[int] = frozenset()
@@ -61,6 +63,13 @@ class Arrived:
     problems: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     staged: tuple[Path, ...] = ()
+    hosts: Mapping[int, str] = field(default_factory=dict)
+
+    def named(self, problem: str) -> str:
+        """Let a problem say on which host its rank was."""
+        found = _RANK.match(problem)
+        host = self.hosts.get(int(found.group(1)), "") if found else ""
+        return f"host {host}: {problem}" if host else problem
 
 
 def gather(
@@ -107,8 +116,8 @@ def collect(
         tuple(dict.fromkeys(path for item in predictions for path in item.files)),
         (*arrived.files, *files),
         reported.metrics or None,
-        tuple(problems),
-        tuple(notes),
+        tuple(map(arrived.named, problems)),
+        tuple(map(arrived.named, notes)),
     )
     return Collected(gathered, checkpoints, predictions)
 

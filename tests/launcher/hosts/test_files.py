@@ -172,6 +172,14 @@ def test_metrics_and_problems_of_a_host_are_told(pair: Pair) -> None:
     assert found.problems == (f"host node1: rank 8: {run.rank_dir(8)}/gone.json: no such file",)
 
 
+def test_a_problem_of_a_rank_on_a_shared_disk_names_its_host(pair: Pair) -> None:
+    report(pair.head, 0, {"kind": "predictions", "files": ["/of/node0/gone.json"]})
+    arrived = Receiver(pair.head, {}, {0: "node0"}).arrived()
+    assert gather(pair.head, [0], arrived=arrived).problems == (
+        "host node0: rank 0: /of/node0/gone.json: no such file",
+    )
+
+
 def test_a_checkpoint_that_lacks_a_file_is_not_the_latest(pair: Pair) -> None:
     run = pair.host(1, 8)
     checkpoint(run, 8, 5)
