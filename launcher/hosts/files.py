@@ -194,15 +194,16 @@ class Receiver:
         transfer = self._transfers[index]
         self._drop(index, transfer)
         self.waiting.discard(index)
+        missing = [path for path in transfer.expected if path not in transfer.came]
         named = " ".join(transfer.problems)
-        missing = [path for path in transfer.expected if path not in transfer.came and path not in named]
-        place = f"in {self._run.path} on that host"
-        if transfer.offer is None:
-            transfer.complain(f"{why}; what its ranks made is {place}")
-        elif missing:
-            more = f" and {len(missing) - _MOST_NAMED} more" if len(missing) > _MOST_NAMED else ""
-            files = ", ".join(missing[:_MOST_NAMED]) + more
-            transfer.complain(f"{files}: {why}; what has not come is {place}")
+        unnamed = [path for path in missing if path not in named]
+        if unnamed:
+            more = f" and {len(unnamed) - _MOST_NAMED} more" if len(unnamed) > _MOST_NAMED else ""
+            transfer.complain(f"{', '.join(unnamed[:_MOST_NAMED])}{more}: {why}")
+        elif transfer.offer is None:
+            transfer.complain(f"{why}; nothing of what its ranks made has come")
+        if missing or transfer.offer is None:
+            transfer.complain(f"what has not come is in {self._run.path} on that host")
 
     def arrived(self) -> Arrived:
         """Return what has come, for gather()."""

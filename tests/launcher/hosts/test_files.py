@@ -203,7 +203,7 @@ def test_a_host_that_is_lost_meanwhile_costs_what_had_not_come(pair: Pair) -> No
     found = gather(pair.head, [0], arrived=receiver.arrived())
     missing = "checkpoints/model.ckpt-9.data-00000-of-00001"
     place = f"what has not come is in {pair.head.path} on that host"
-    assert found.problems == (f"host node1: {missing}: lost; {place}",)
+    assert found.problems == (f"host node1: {missing}: lost", f"host node1: {place}")
     assert found.checkpoint == str(pair.head.checkpoints / "model.ckpt-5")
     assert not [name for name in files_below(pair.head.path) if "incoming" in name]
 
@@ -213,7 +213,8 @@ def test_a_host_that_is_lost_before_it_offers_anything_is_named(pair: Pair) -> N
     receiver = pair.receiver()
     receiver.give_up_all("ended by SIGINT")
     assert receiver.arrived().problems == (
-        f"host node1: ended by SIGINT; what its ranks made is in {pair.head.path} on that host",
+        "host node1: ended by SIGINT; nothing of what its ranks made has come",
+        f"host node1: what has not come is in {pair.head.path} on that host",
     )
 
 
@@ -227,7 +228,8 @@ def test_a_full_disk_of_the_head_costs_the_file_and_is_named_once(
 
     monkeypatch.setattr("launcher.hosts.files._append", full)
     found = pair.bring()
-    assert [problem.rpartition(": ")[2] for problem in found.problems] == ["No space left on device"] * 2
+    assert [problem.rpartition(": ")[2] for problem in found.problems[:-1]] == ["No space left on device"] * 2
+    assert "what has not come is in" in found.problems[-1]
     assert found.checkpoint == ""
 
 
@@ -336,5 +338,5 @@ def test_a_file_that_changes_while_it_is_sent_is_a_problem(
     checkpoint(pair.host(1, 8), 8, 5)
     monkeypatch.setattr("launcher.hosts.offer._changed", lambda before, now: True)
     found = pair.bring()
-    assert len(found.problems) == 2 and "changed while it was sent" in found.problems[0]
+    assert len(found.problems) == 3 and "changed while it was sent" in found.problems[0]
     assert found.checkpoint == ""
