@@ -84,6 +84,7 @@ class RunDir:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.earlier = 0  # attempts of this run by earlier launchers
         self._identity = (0, 0)
 
     @classmethod
@@ -93,10 +94,20 @@ class RunDir:
         path.mkdir(mode=0o700)
         with remove_on_error(path):
             run = cls(path)
-            for folder in (run.logs, run.checkpoints, *map(run.rank_dir, ranks)):
-                folder.mkdir(mode=0o700, parents=True)
-            run._identity = run._here()
+            run._fill(ranks)
         return run
+
+    @classmethod
+    def reopen(cls, path: Path, ranks: Iterable[int]) -> RunDir:
+        """Make what the folder of an earlier run, or of a job in a queue, lacks."""
+        run = cls(path)
+        run._fill(ranks)
+        return run
+
+    def _fill(self, ranks: Iterable[int]) -> None:
+        for folder in (self.logs, self.checkpoints, *map(self.rank_dir, ranks)):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._identity = self._here()
 
     def in_place(self) -> bool:
         """Tell whether the folder that `create` made is under its name, neither moved nor removed."""

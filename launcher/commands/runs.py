@@ -57,6 +57,7 @@ def run_row(status: RunStatus) -> dict[str, Any]:
         "run": status.run.path.name,
         "state": status.state,
         "where": status.where or None,
+        "job": status.job or None,
         "exit_code": status.exit_code,
         "started": _date(status.started),
         "age": procfs.span(max(0.0, time.time() - status.started)),
@@ -110,6 +111,8 @@ def table(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> list[str]:
 def _cell(row: dict[str, Any], name: str) -> str:
     if name == "state" and row.get("where"):
         return f"running {printable(row['where'])}?"
+    if name == "state" and row.get("job"):
+        return f"{row['state']} ({printable(row['job'])})"
     return "-" if row[name] is None else printable(str(row[name]))
 
 

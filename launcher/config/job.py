@@ -38,6 +38,9 @@ class JobConfig:
     rank_table_file: str = _key("", "an existing rank table; default: one is made")
     chip: str = _key("", "910A, A2, A3 or 950; default: the devices are asked")
     runs_dir: str = _key("runs", "folder in which every run gets a folder of its own")
+    run_id: str = _key(
+        "", "name of that folder; a run that is there and has ended goes on in it; default: a new name"
+    )
     python: str = _key("", "Python interpreter of the ranks; default: the launcher's own")
     env: dict[str, str] = _key(dict, "environment variables added to every rank")
     ascend_env: str = _key("", "path of CANN's set_env.sh, run once; the ranks get what it sets")
@@ -88,6 +91,7 @@ class Provenance:
     file: str = ""
     lines: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)  # for the user, one line each
+    written: set[str] = field(default_factory=set)  # the keys of the job that were given anywhere
 
     def error(self, key: str, message: str) -> ConfigError:
         """Make an error that says where a key was written."""
@@ -149,6 +153,7 @@ def load(
                 value = [*(options.get(name) or ()), *value] if isinstance(value, list) else value
             values[name] = value
             provenance.lines.pop(name, None)
+    provenance.written.update(values)
     config = JobConfig(**values)
     _check_values(config, provenance)
     _check_texts(config, provenance)
@@ -289,6 +294,7 @@ _CHOICES = {
     "chip": ("", "910A", "A2", "A3", "950"),
     "engine": ("auto", "local", "slurm", "mpi"),
 }
+_LONGEST = {"job": 100, "run_id": 140}  # letters of a name
 _NOT_NEGATIVE = ("grace", "hang_timeout", "early_exit_grace", "max_restarts", "max_log_bytes")
 _POSITIVE = ("host_timeout", "lease")
 
@@ -314,9 +320,17 @@ def _check_values(config: JobConfig, provenance: Provenance) -> None:
             raise provenance.error(
                 "restart_on", f"{word!r}: invalid failure (expected exit:CODE, signal:NAME or hang)"
             )
-    # HCCL looks for ".json" in the path of its rank table, which is in the folder of this name.
-    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}", config.job) or ".json" in config.job:
-        raise provenance.error("job", f"{config.job!r}: invalid folder name; use letters, digits, - and _")
+    for key in ("job", "run_id"):
+        _check_name(key, getattr(config, key), provenance)
+
+
+def _check_name(key: str, name: str, provenance: Provenance) -> None:
+    """Refuse what is no name of a folder; HCCL looks for ".json" in the path of its rank table there."""
+    if key == "run_id" and not name:
+        return
+    fits = len(name) <= _LONGEST[key] and ".json" not in name
+    if not fits or not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", name):
+        raise provenance.error(key, f"{name!r}: invalid folder name; use letters, digits, - and _")
 
 
 def _check_texts(config: JobConfig, provenance: Provenance) -> None:
@@ -374,9 +388,10 @@ def arguments(args: Mapping[str, Argument]) -> list[str]:
 
 
 def to_yaml(config: JobConfig) -> str:
-    """Write a job as the YAML that reads back as the same job, but for its secrets, which are masked."""
+    """Write a job as YAML that reads back as the same job, but for its secrets (masked) and its run_id."""
     import yaml
 
     document = {name: mask(value) for name, value in dataclasses.asdict(config).items()}
+    del document["run_id"]  # another start of this file is another run
     text: str = yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
     return text

@@ -48,7 +48,7 @@ def plan_job(config: JobConfig, source: Provenance, command: Sequence[str]) -> P
     notes = check_program(config, source, command)
     placed = _placement(config, source, devices)
     outer, sourced = ascend_env.load(config.ascend_env, os.environ, launch_dir, source)
-    run_id = f"{config.job}-{time.strftime('%Y%m%d-%H%M%S')}-{os.urandom(2).hex()}"
+    run_id = config.run_id or new_run_id(config.job)
     launch = LaunchContext(
         placement=placed,
         run_id=run_id,
@@ -66,6 +66,11 @@ def plan_job(config: JobConfig, source: Provenance, command: Sequence[str]) -> P
         last = len(plan.ranks) - 1
         raise source.error("stdin_rank", f"{config.stdin_rank}; the ranks are 0 to {last}")
     return PlannedJob(config, _reviewed(plan, config, source), placed.table)
+
+
+def new_run_id(job: str) -> str:
+    """Make the name of a new run: the job's, the time, four random digits."""
+    return f"{job}-{time.strftime('%Y%m%d-%H%M%S')}-{os.urandom(2).hex()}"
 
 
 def _reviewed(plan: Plan, config: JobConfig, source: Provenance) -> Plan:

@@ -3,26 +3,40 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+import re
+from contextlib import ExitStack, suppress
 from pathlib import Path
+from typing import Iterable
 
+from launcher import foreign
 from launcher.config.job import to_yaml
-from launcher.errors import UsageError
+from launcher.errors import ReadError, UsageError
 from launcher.plan.planner import PlannedJob
+from launcher.process import procfs
 from launcher.run_dir import RunDir, remove_on_error, write_atomic
+from launcher.runs import launcher_record
+from launcher.runs.submitted import is_submitted
+
+LARGEST_EVENTS = 1 << 28  # bytes of events.jsonl
 
 
 def create(planned: PlannedJob) -> RunDir:
     """Make the run folder: plan, rank table, job; let `latest` name it.
+
+    With `run_id`, a run that has ended goes on in its folder.
 
     Raises:
         UsageError: it cannot be made.
     """
     plan = planned.plan
     path = Path(plan.run_dir)
+    ranks = [spec.rank for spec in plan.local_ranks]
+    goes_on = bool(planned.config.run_id) and os.path.lexists(str(path))
     try:
-        run = RunDir.create(path, [spec.rank for spec in plan.local_ranks])
-        with remove_on_error(path):
+        run = reopened(path, ranks) if goes_on else RunDir.create(path, ranks)
+        with ExitStack() as undo:
+            if not goes_on:
+                undo.enter_context(remove_on_error(path))
             write_atomic(run.plan, (plan.to_json(masked=True) + "\n").encode())
             write_atomic(run.rank_table, plan.rank_table_json.encode())
             write_atomic(run.job_yaml, to_yaml(planned.config).encode())
@@ -30,6 +44,36 @@ def create(planned: PlannedJob) -> RunDir:
         raise UsageError(f"runs_dir: {plan.run_dir}: {error.strerror}") from None
     point_latest(run.path)
     return run
+
+
+def reopened(path: Path, ranks: Iterable[int]) -> RunDir:
+    """Return the folder of a run that is to go on, without the end it had. UsageError: it still runs."""
+    name, owner = path.name, os.stat(str(path)).st_uid
+    if owner != os.geteuid():
+        raise UsageError(f"run_id: {name} belongs to user {procfs.user_name(owner)}; give another run_id")
+    launcher = launcher_record.find(RunDir(path))
+    if launcher.process:
+        raise UsageError(f"run_id: {name} is running; give another run_id, or end it: npu-launch stop {path}")
+    ended = os.path.lexists(str(path / "result.json")) or is_submitted(path)
+    if launcher.where and not ended:
+        raise UsageError(
+            f"run_id: {name} may still run {launcher.where}; stop it there, or remove launcher.json"
+        )
+    run = RunDir.reopen(path, ranks)
+    for end in (run.result, run.report):
+        with suppress(FileNotFoundError):
+            os.unlink(str(end))
+    run.earlier = _attempts(run)
+    return run
+
+
+def _attempts(run: RunDir) -> int:
+    """Count the attempts that events.jsonl tells of."""
+    try:
+        data = foreign.read_bytes(run.events, LARGEST_EVENTS)
+    except ReadError:
+        return 0
+    return len(re.findall(rb'"event": "(?:run|restart)"', data))
 
 
 def point_latest(path: Path) -> None:

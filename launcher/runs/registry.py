@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any, Callable, Mapping, NamedTuple, TypeVar
 
 from launcher import foreign
-from launcher.errors import MissingFileError, ReadError, UsageError
+from launcher.errors import LauncherError, MissingFileError, ReadError, UsageError
 from launcher.heartbeat import Beat, read_beat
 from launcher.plan.model import Plan
 from launcher.process import procfs
 from launcher.run_dir import HostRunDir, RunDir, opened
-from launcher.runs import launcher_record
+from launcher.runs import launcher_record, submitted
 from launcher.runs.processes import ProcessTable, RunProcess
+from launcher.runs.slurm_jobs import is_over
 
 T = TypeVar("T")
 
@@ -63,7 +64,8 @@ def is_run(path: Path) -> bool:
     """Say whether a folder is a run folder."""
     isdir, inside = os.path.isdir, str(path) + os.sep
     others = isdir(inside + "logs") or isdir(inside + "hosts")  # hosts: of one that ran on several
-    return os.path.isfile(inside + "plan.json") or (others and isdir(inside + "ranks"))
+    made = os.path.isfile(inside + "plan.json") or os.path.isfile(inside + submitted.FILE)
+    return made or (others and isdir(inside + "ranks"))
 
 
 def all_runs(runs_dir: str = "runs") -> list[RunDir]:
@@ -187,9 +189,9 @@ def _is_gone(path: str) -> bool:
 class RunStatus:
     """What is known of a run.
 
-    Its state: running, finished, failed, lost (no launcher and no result), or unknown: it may run `where` it
-    cannot be seen from here, or its result is damaged. A host's part of a run has ended: its head has the
-    result.
+    Its state: running, finished, failed, lost (no launcher and no result), queued (as `job` says), or
+    unknown: it may run `where` it cannot be seen from here, or its result is damaged. A host's part of a run
+    has ended: its head has the result.
     """
 
     run: RunDir
@@ -201,6 +203,7 @@ class RunStatus:
     devices: Mapping[int, int] = field(default_factory=dict)  # of each rank
     step: int | None = None  # the least of the ranks'
     where: str = ""
+    job: str = ""  # in a queue: slurm 17 PENDING (Resources)
     problems: tuple[str, ...] = ()  # files that cannot be read, and why
 
 
@@ -237,18 +240,39 @@ def status(run: RunDir, table: ProcessTable | None = None) -> RunStatus:
     steps = result.steps if result else ()
     if not steps:
         steps = tuple(beat.train_step for beat in heartbeats(run, problems).values())
+    job = "" if result or launcher.process else _job(run, problems)
     return RunStatus(
         run,
-        _state(run, result, launcher),
+        _queued(job) or _state(run, result, launcher),
         result.exit_code if result else None,
         launcher.process,
         started,
         found,
         outline.devices,
         min(steps, default=None),
-        launcher.where,
+        "" if job else launcher.where,
+        job,
         tuple(problems),
     )
+
+
+def _job(run: RunDir, problems: list[str]) -> str:
+    """Say what the queue knows of a run's job; "" when the run has none."""
+    try:
+        job = submitted.read(run)
+        return f"{job.engine} {job.job_id} {submitted.state(job)}".rstrip() if job else ""
+    except LauncherError as error:
+        problems.append(str(error))
+        return ""
+
+
+def _queued(job: str) -> str:
+    """Return the state of a run whose job has not ended; "" when there is none, or it has."""
+    words = job.split()
+    state = words[2] if len(words) > 2 else ""
+    if state in ("RUNNING", "COMPLETING", "SUSPENDED", "STOPPED"):
+        return "running"
+    return "" if not state or is_over(state) else "queued"
 
 
 def _state(run: RunDir, result: _Result | None, launcher: launcher_record.Launcher) -> str:

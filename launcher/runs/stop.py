@@ -11,7 +11,7 @@ from launcher.errors import LauncherError, UsageError
 from launcher.plan.model import Policy
 from launcher.process import procfs, sweep
 from launcher.run_dir import RunDir
-from launcher.runs import launcher_record, registry
+from launcher.runs import launcher_record, registry, submitted
 
 _POLL = 0.05
 
@@ -26,6 +26,9 @@ def stop(run: RunDir, now: bool = False, timeout: float = 0.0) -> str:
     name = run.path.name
     _check_owner(run)
     launcher = launcher_record.find(run)
+    job = None if launcher.process or os.path.lexists(str(run.result)) else submitted.read(run)
+    if job:
+        return submitted.stop(run, job, now, timeout or _grace(run) + 30)
     if launcher.where and not os.path.lexists(str(run.result)):
         raise UsageError(f"{name} is running {launcher.where}; stop it there: npu-launch stop {run.path}")
     matcher = _matcher(run)

@@ -145,7 +145,9 @@ class _Supervisor:
         failed: Result | None = None
         while True:
             number = len(failures)
-            context = replace(self._context, plan=_numbered(self._plan, number))
+            context = replace(
+                self._context, plan=_numbered(self._plan, self._context.folder.earlier + number)
+            )
             self._attempt = Attempt(context, signals, watchdog, number)
             result = self._attempt.run(foreign_children, self._limits)
             if result.interrupted or result.culprit is None:
