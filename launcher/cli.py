@@ -17,6 +17,7 @@ from rank_table.errors import InventoryError, RankTableError
 # name -> (module:attribute, one line of help); a module is imported only when its command runs.
 COMMANDS = {
     "run": ("launcher.commands.run:run", "Run a job (the default: `npu-launch --devices 0-7 train.yaml`)."),
+    "submit": ("launcher.commands.submit:submit", "Hand a job to a queue: Slurm, Kubernetes, Volcano."),
     "logs": ("launcher.commands.logs:logs", "Print the ranks' logs, merged by time."),
     "ps": ("launcher.commands.runs:ps", "List runs and their processes."),
     "stop": ("launcher.commands.runs:stop", "Stop a run."),

@@ -13,7 +13,7 @@ from launcher.errors import UsageError
 from launcher.output import echo, echo_json
 
 
-class _Run(click.Command):
+class CommandAfterDashes(click.Command):
     """A command that sets aside what follows `--`: a program and its arguments, not options."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -25,7 +25,7 @@ class _Run(click.Command):
         return super().parse_args(ctx, own)
 
 
-@click.command(cls=_Run)
+@click.command(cls=CommandAfterDashes)
 @click.argument("words", nargs=-1, metavar="[JOB.yaml] [KEY=VALUE]... [-- COMMAND ...]")
 @click.option("--devices", metavar="LIST", help="physical devices, such as 0-7 or 0,2,4")
 @click.option("--backend", type=click.Choice(["cpu", "npu", "auto"]), help="run the ranks on CPU or NPU")

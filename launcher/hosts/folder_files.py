@@ -23,10 +23,13 @@ def _path(folder: Path, name: str, number: int) -> str:
 
 
 class StreamWriter:
-    """The writing end. What cannot be written now, as on a full disk, is written at a later flush."""
+    """The writing end. What cannot be written now, as on a full disk, is written at a later flush.
 
-    def __init__(self, folder: Path, name: str, segment: int = SEGMENT) -> None:
-        self._folder, self._name, self._segment = folder, name, segment
+    keep: how many full files to keep for readers that are behind; 0: readers remove them.
+    """
+
+    def __init__(self, folder: Path, name: str, segment: int = SEGMENT, keep: int = 0) -> None:
+        self._folder, self._name, self._segment, self._keep = folder, name, segment, keep
         self._number = self._size = 0
         self._lines: list[bytes] = []
         self.last_error = ""
@@ -65,6 +68,33 @@ class StreamWriter:
         os.close(descriptor)
         self._append(_NEXT)
         self._number, self._size = self._number + 1, 0
+        if self._keep and self._number > self._keep:
+            with suppress(OSError):
+                os.unlink(_path(self._folder, self._name, self._number - self._keep - 1))
+
+
+def read_word(path: Path) -> str:
+    """Return the content of a small file; "" when it is not there yet, or only as a name."""
+    try:
+        descriptor = os.open(str(path), _FLAGS | os.O_RDONLY, 0o600)
+    except OSError:
+        return ""
+    try:
+        text = os.read(descriptor, 100)
+    except OSError:
+        return ""
+    finally:
+        os.close(descriptor)
+    return text[:-1].decode("ascii", "replace") if text.endswith(b"\n") else ""
+
+
+def write_word(path: Path, word: str) -> None:
+    """Write a small file that `read_word` reads. OSError: it cannot be written."""
+    descriptor = os.open(str(path), _FLAGS | os.O_WRONLY, 0o600)
+    try:
+        os.write(descriptor, f"{word}\n".encode())
+    finally:
+        os.close(descriptor)
 
 
 class StreamReader:

@@ -11,7 +11,7 @@ import math
 import os
 import shutil
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from launcher.errors import NotFoundError, PreflightError, UsageError
@@ -64,36 +64,40 @@ class Options:
     kubectl: str = option("kubectl", "the program that applies the manifest", "PROGRAM")
 
 
+def settled(kind: str, job: QueuedJob, options: Options) -> Options:
+    """Fill in the name of the job in the cluster."""
+    return replace(options, name=options.name or manifest.new_name(job.config.job, options.nodes))
+
+
 def render(kind: str, job: QueuedJob, options: Options) -> str:
     """Write the manifest of a job. UsageError: options that do not fit; one line for each."""
-    name = manifest.job_name(options.name or job.config.job, options.nodes, random=not options.name)
     problems = list(_problems(kind, job, options))
     if problems:
         raise UsageError(*problems)
-    return manifest.render(f"kubernetes/{kind}.yaml.j2", _context(kind, job, options, name))
+    return manifest.render(f"kubernetes/{kind}.yaml.j2", _context(kind, job, options))
 
 
-def submit(options: Options, text: str) -> list[str]:
-    """Hand a manifest to kubectl; return what it said. PreflightError: it refused."""
+def submit(kind: str, job: QueuedJob, options: Options, text: str) -> list[str]:
+    """Hand a manifest to kubectl; return what it said, and how to go on. PreflightError: it refused."""
     if shutil.which(options.kubectl) is None:
         raise NotFoundError(f"{options.kubectl}: not found; install it, or apply the output of --dry-run")
     argv = [options.kubectl, "create", "-f", "-"]
-    done = subprocess.run(argv, input=text.encode(), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    done = subprocess.run(argv, input=text.encode(), capture_output=True, check=False)
     words = [
         line for line in (done.stdout + done.stderr).decode(errors="replace").splitlines() if line.strip()
     ]
     if done.returncode:
-        raise PreflightError(*(f"{options.kubectl}: {line}" for line in words or [f"exit {done.returncode}"]))
-    return words
+        raise PreflightError(*(f"{options.kubectl}: {line}" for line in words or [f"code {done.returncode}"]))
+    return [*words, *_follow(kind, options)]
 
 
-def follow(kind: str, options: Options, name: str) -> list[str]:
+def _follow(kind: str, options: Options) -> list[str]:
     """Say how a job is watched and removed."""
     space = f" -n {options.namespace}" if options.namespace else ""
     types = {"kubernetes": "job,service", "volcano": "vcjob", "ascendjob": "acjob"}[kind]
     return [
-        f"follow: kubectl{space} logs -f -l npu-launch/run={name} --prefix --tail=-1",
-        f"remove: kubectl{space} delete {types},configmap -l npu-launch/run={name}",
+        f"follow: kubectl{space} logs -f -l npu-launch/run={options.name} --prefix --tail=-1",
+        f"remove: kubectl{space} delete {types},configmap -l npu-launch/run={options.name}",
     ]
 
 
@@ -125,8 +129,9 @@ def _npus(job: QueuedJob, options: Options) -> int:
     return len(parse_devices(job.config.devices))
 
 
-def _context(kind: str, job: QueuedJob, options: Options, name: str) -> dict[str, Any]:
+def _context(kind: str, job: QueuedJob, options: Options) -> dict[str, Any]:
     """Compute the variables of the templates."""
+    name = manifest.checked_name(options.name, options.nodes)
     labels = {"app.kubernetes.io/managed-by": "npu-launch", "npu-launch/run": name}
     ring = RING.get(job.config.chip, "")
     if ring and kind != "kubernetes":
@@ -175,8 +180,13 @@ def _arguments(job: QueuedJob, options: Options) -> list[str]:
     return [*([JOB_FILE] if job.file else []), *job.overrides, *own, *command]
 
 
-# Which life of the job a pod belongs to: one that is created again has another run folder.
-_LIVES = {"kubernetes": "metadata.labels['batch.kubernetes.io/controller-uid']"}
+# Which life of a job a pod belongs to: one that is created again has another run folder. No right in the
+# cluster is needed to know it: Kubernetes labels the pods, Volcano annotates them with <job>-<uid>.
+_LIVES = {
+    "kubernetes": "metadata.labels['batch.kubernetes.io/controller-uid']",
+    "volcano": "metadata.annotations['scheduling.k8s.io/group-name']",
+    "ascendjob": "metadata.annotations['scheduling.k8s.io/group-name']",
+}
 
 
 def _fields(kind: str, options: Options) -> list[tuple[str, str]]:
@@ -185,9 +195,8 @@ def _fields(kind: str, options: Options) -> list[tuple[str, str]]:
         ("NPU_LAUNCH_POD", "metadata.name"),
         ("XDL_IP", "status.hostIP"),
         ("POD_IP", "status.podIP"),
+        ("NPU_LAUNCH_LIFE", _LIVES[kind]),
     ]
-    if kind in _LIVES:
-        fields.append(("NPU_LAUNCH_LIFE", _LIVES[kind]))
     return [*fields, *([("HCCL_IF_IP", "status.hostIP")] if options.host_network else [])]
 
 

@@ -11,8 +11,8 @@ from typing import Any, Mapping, Sequence
 from launcher.errors import UsageError
 
 LONGEST_NAME = 63  # of a DNS label
-_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
-_SURROGATES = re.compile(r"\\ud([89ab][0-9a-f]{2})\\ud([c-f][0-9a-f]{2})")
+_LABEL = re.compile(r"[a-z]([a-z0-9-]*[a-z0-9])?")  # of a service: no digit at its beginning
+_BEYOND_ASCII = re.compile(r"[^\x20-\x7e]")
 _PLAIN_LINE = re.compile(r"[\x20-\x7e]*")
 
 
@@ -39,15 +39,15 @@ def render(template: str, context: Mapping[str, Any]) -> str:
 
 
 def quoted(value: Any) -> str:
-    """Write a value as JSON, which is YAML but for characters beyond U+FFFF. UsageError: bytes that are no text."""
-    text = _SURROGATES.sub(_character, json.dumps(value))
-    if re.search(r"\\ud[89a-f]", text):
-        raise UsageError(f"{value!r}: bytes that are no UTF-8, which a manifest cannot hold")
-    return text
+    """Write a value as JSON that is YAML too. UsageError: bytes that are no text."""
+    return _BEYOND_ASCII.sub(_escape, json.dumps(value, ensure_ascii=False))
 
 
-def _character(pair: re.Match[str]) -> str:
-    return "\\U" + format(ord(json.loads(f'"{pair.group()}"')), "08x")
+def _escape(found: re.Match[str]) -> str:
+    code = ord(found.group())
+    if 0xD800 <= code <= 0xDFFF:
+        raise UsageError(f"{found.string[:60]!r}: bytes that are no UTF-8, which a manifest cannot hold")
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 def block(text: str, indent: int) -> str:
@@ -58,15 +58,23 @@ def block(text: str, indent: int) -> str:
     return f"|{2}+\n" + "\n".join(" " * indent + line if line else "" for line in lines[:-1])
 
 
-def job_name(wanted: str, hosts: int, random: bool) -> str:
-    """Make the name of a job: a DNS label to which `-worker-N` or `-host-N` can be added."""
-    room = LONGEST_NAME - len(f"-worker-{hosts}")
-    if not random:
-        if not _LABEL.fullmatch(wanted) or len(wanted) > room:
-            raise UsageError(f"--name: {wanted!r} (expected at most {room} of a-z, 0-9 and -)")
-        return wanted
-    name = re.sub(r"[^a-z0-9]+", "-", wanted.lower()).strip("-")[: room - 5].rstrip("-")
+def _room(hosts: int) -> int:
+    """Count the characters of a job's name to which `-worker-N` or `-host-N` can be added."""
+    return LONGEST_NAME - len(f"-worker-{hosts}")
+
+
+def new_name(job: str, hosts: int) -> str:
+    """Make a name of a job in the cluster, a DNS label, that no other has."""
+    name = re.sub(r"[^a-z0-9]+", "-", job.lower()).strip("-0123456789")[: _room(hosts) - 5].rstrip("-")
     return f"{name or 'job'}-{os.urandom(2).hex()}"
+
+
+def checked_name(name: str, hosts: int) -> str:
+    """Return a name that can be one in the cluster. UsageError: it cannot."""
+    room = _room(hosts)
+    if not _LABEL.fullmatch(name) or len(name) > room:
+        raise UsageError(f"--name: {name!r} (expected at most {room} of a-z, 0-9 and -, a letter first)")
+    return name
 
 
 def volume(name: str, text: str) -> Volume:

@@ -1,0 +1,116 @@
+"""Both ends of the channel between a head and its agents over files in a folder that all of them see.
+
+An attempt has a folder of its own: `up-I.*` is written by the agent of host I, `down.*` by the head, and
+`gone-I` by whoever started that agent, once it has ended.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any, Sequence
+
+from launcher.hosts.folder_files import StreamReader, StreamWriter, read_word
+from launcher.hosts.frames import Decoder, Frame, encode
+
+LINE = 1 << 16  # bytes of a line; nothing tears the lines of a file
+SOONEST, LATEST = 0.01, 0.25  # seconds between two looks: after some traffic, and without any
+SHARE = 0.1  # of the time at most goes into looking: a network disk with many hosts is slow
+GONE = 2.0  # seconds of silence after which a host's `gone` file is looked for
+
+
+class Pace:
+    """When to look at files that tell nobody when they change."""
+
+    def __init__(self) -> None:
+        self._pause = SOONEST
+        self._due = 0.0
+
+    def due(self) -> bool:
+        return time.monotonic() >= self._due
+
+    def left(self) -> float:
+        return max(0.0, self._due - time.monotonic())
+
+    def looked(self, took: float, found: bool) -> None:
+        """Count a look that took some seconds, and found something or nothing."""
+        self._pause = SOONEST if found else min(LATEST, self._pause * 1.5)
+        self._due = time.monotonic() + max(self._pause, took * (1 / SHARE - 1))
+
+
+class FolderAgentChannel:
+    """The agent's end."""
+
+    def __init__(self, folder: Path, index: int) -> None:
+        self.index = index
+        self._writer = StreamWriter(folder, f"up-{index}")
+        self._reader = StreamReader(folder, "down")
+        self._decoder = Decoder()
+        self._pace = Pace()
+
+    def fileno(self) -> None:
+        """Return None: there is nothing to wait for but the time of the next turn."""
+
+    def receive(self) -> list[Frame]:
+        """Return the frames that have come, for this host or for all."""
+        if not self._pace.due():
+            return []
+        begin = time.monotonic()
+        data = self._reader.read()
+        self._pace.looked(time.monotonic() - begin, bool(data))
+        return [frame for frame in self._decoder.feed(data) if frame.host in (-1, self.index)]
+
+    def send(self, kind: str, body: Any = None) -> None:
+        self._writer.put(encode(Frame(self.index, kind, body), LINE))
+
+    def turn(self) -> float:
+        """Write what was sent; return the seconds until there may be something to receive."""
+        self._writer.flush()
+        return self._pace.left()
+
+
+class FolderTransport:
+    """The head's end. `begin` starts the agent of this host, and may do so anywhere else."""
+
+    descriptors: Sequence[int] = ()
+
+    def __init__(self, folder: Path, hosts: int) -> None:
+        self._folder = folder
+        self._writer = StreamWriter(folder, "down", keep=2)
+        self._readers = [StreamReader(folder, f"up-{index}", alone=True) for index in range(hosts)]
+        self._decoders = [Decoder() for _ in range(hosts)]
+        self._heard = [time.monotonic()] * hosts
+        self._gone: dict[int, int] = {}
+        self._pace = Pace()
+
+    def send(self, frame: Frame) -> None:
+        self._writer.put(encode(frame, LINE))
+
+    def turn(self) -> float:
+        """Write what was sent; return the seconds until there may be something to receive."""
+        self._writer.flush()
+        return self._pace.left()
+
+    def receive(self) -> list[Frame]:
+        """Return the frames that have come; `bye` of an agent that ended without one is among them."""
+        if not self._pace.due():
+            return []
+        begin = time.monotonic()
+        frames = [frame for index in range(len(self._readers)) for frame in self._of(index)]
+        self._pace.looked(time.monotonic() - begin, bool(frames))
+        return frames
+
+    def _of(self, index: int) -> list[Frame]:
+        data = self._readers[index].read()
+        now = time.monotonic()
+        if data:
+            self._heard[index] = now
+            return self._decoders[index].feed(data)
+        if index in self._gone or now - self._heard[index] < GONE:
+            return []
+        self._heard[index] = now
+        code = read_word(self._folder / f"gone-{index}")
+        if not code:
+            return []
+        self._gone[index] = int(code)
+        return [Frame(index, "bye", {"code": int(code)})]
