@@ -55,6 +55,7 @@ class _Transfer:
     came: set[str] = field(default_factory=set)
     coming: _Coming | None = None
     bytes: int = 0
+    told: int = 0  # bytes that the host has heard of
     problems: list[str] = field(default_factory=list)
 
     def complain(self, *problems: str) -> None:
@@ -80,8 +81,13 @@ class Receiver:
         return {"ranks": ranks, "patterns": list(patterns), "ended_well": ended_well}
 
     def totals(self) -> dict[str, int]:
-        """Return the body of `took`: the bytes of files that were taken from each host."""
-        return {str(index): transfer.bytes for index, transfer in self._transfers.items()}
+        """Return the body of `took`: the bytes of files taken from each host, where they have grown."""
+        found: dict[str, int] = {}
+        for index in self.waiting:
+            transfer = self._transfers[index]
+            if transfer.bytes > transfer.told:
+                transfer.told = found[str(index)] = transfer.bytes
+        return found
 
     def take(self, frame: Frame) -> None:
         """Take a frame `offer`, `file` or `files_done`; what is wrong with it is a problem of its host."""

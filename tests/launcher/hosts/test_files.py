@@ -50,7 +50,7 @@ class Pair:
             assert time.monotonic() < end, "the offer has stopped"
             for frame in offer.frames():
                 yield from decoder.feed(b"".join(encode(frame)))
-            offer.took(receiver.totals()[str(index)])
+            offer.took(receiver.totals().get(str(index), 0))
         assert offer.finished
 
     def bring(self, *patterns: str, cwd: Path | None = None) -> Gathered:
