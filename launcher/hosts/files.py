@@ -28,10 +28,14 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Source(NamedTuple):
-    """A host from which files come: its name, the name of its folder in `hosts`, and its ranks."""
+    """A host from which files come: its name, which is that of its folder in `hosts`, and its ranks.
+
+    shared: it shares the disk of the run folder, and brings there what lies on disks of its own.
+    """
 
     name: str
     ranks: Collection[int]
+    shared: bool = False
 
 
 @dataclass
@@ -53,6 +57,7 @@ class _Transfer:
     offer: Value | None = None
     expected: dict[str, None] = field(default_factory=dict)  # paths in its run folder
     came: set[str] = field(default_factory=set)
+    elsewhere: set[tuple[int, str]] = field(default_factory=set)  # ranks and paths on its own disk
     coming: _Coming | None = None
     bytes: int = 0
     told: int = 0  # bytes that the host has heard of
@@ -63,22 +68,18 @@ class _Transfer:
 
 
 class Receiver:
-    """The head's end. `waiting`: the indexes of hosts that have not sent everything.
+    """The head's end. `waiting`: the indexes of hosts that have not sent everything."""
 
-    names: the host of each rank of the run, for problems.
-    """
-
-    def __init__(
-        self, run: RunDir, sources: Mapping[int, Source], names: Mapping[int, str] | None = None
-    ) -> None:
-        self._run, self._names = run, names or {}
+    def __init__(self, run: RunDir, sources: Mapping[int, Source]) -> None:
+        self._run = run
         self._transfers = {index: _Transfer(source) for index, source in sources.items()}
         self.waiting = set(sources)
 
     def fetch(self, index: int, patterns: Sequence[str], ended_well: bool) -> dict[str, Any]:
         """Return the body of `fetch` for a host; `patterns` and `ended_well` are those of gather()."""
-        ranks = sorted(self._transfers[index].source.ranks)
-        return {"ranks": ranks, "patterns": list(patterns), "ended_well": ended_well}
+        source = self._transfers[index].source
+        how = {"patterns": list(patterns), "ended_well": ended_well, "shared": source.shared}
+        return {"ranks": sorted(source.ranks), **how}
 
     def totals(self) -> dict[str, int]:
         """Return the body of `took`: the bytes of files taken from each host, where they have grown."""
@@ -111,7 +112,14 @@ class Receiver:
         paths = [path for item in sets for path in item.get("files").texts()]
         transfer.expected = dict.fromkeys([*paths, *offer.get("files").texts()])
         transfer.complain(*offer.get("problems").texts())
+        transfer.elsewhere = {
+            (rank, path)
+            for rank in transfer.source.ranks
+            for path in offer.get("elsewhere").get(str(rank), []).texts()
+        }
         transfer.offer = offer
+        if transfer.source.shared:
+            transfer.came = set(transfer.expected)
 
     def _piece(self, index: int, transfer: _Transfer, header: Any, data: bytes) -> None:
         """Write a piece; after one that cannot be written the rest of its file is dropped."""
@@ -206,9 +214,9 @@ class Receiver:
         if unnamed:
             more = f" and {len(unnamed) - _MOST_NAMED} more" if len(unnamed) > _MOST_NAMED else ""
             transfer.complain(f"{', '.join(unnamed[:_MOST_NAMED])}{more}: {why}")
-        elif transfer.offer is None:
+        elif transfer.offer is None and not transfer.source.shared:
             transfer.complain(f"{why}; nothing of what its ranks made has come")
-        if missing or transfer.offer is None:
+        if missing or (transfer.offer is None and not transfer.source.shared):
             transfer.complain(f"what has not come is in {self._run.path} on that host")
 
     def arrived(self) -> Arrived:
@@ -228,10 +236,16 @@ class Receiver:
             except ReadError as error:
                 transfer.complain(str(error))
             problems += [at + problem for problem in transfer.problems]
-        ranks = frozenset(rank for transfer in self._transfers.values() for rank in transfer.source.ranks)
-        staged = [self._run.path / "hosts" / item.source.name / "files" for item in self._transfers.values()]
+        sources = [transfer.source for transfer in self._transfers.values()]
         return Arrived(
-            ranks, reported, tuple(files), tuple(problems), tuple(notes), tuple(staged), self._names
+            frozenset(rank for source in sources if not source.shared for rank in source.ranks),
+            reported,
+            tuple(files),
+            tuple(problems),
+            tuple(notes),
+            tuple(self._run.path / "hosts" / source.name / "files" for source in sources),
+            {rank: source.name for source in sources for rank in source.ranks},
+            frozenset(pair for transfer in self._transfers.values() for pair in transfer.elsewhere),
         )
 
     def _add(self, transfer: _Transfer, reported: Artifacts) -> list[str]:

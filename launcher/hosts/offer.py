@@ -10,14 +10,15 @@ import os
 import queue
 import threading
 from pathlib import Path
-from typing import Any, Iterator, Mapping
+from typing import Any, Iterator, Mapping, Sequence
 
 from launcher import foreign
 from launcher.errors import LauncherError, ReadError, describe
 from launcher.hosts.frames import Frame
-from launcher.run_dir import RunDir
-from launcher.runs.artifacts import FileSet
-from launcher.runs.gather import Collected, collect
+from launcher.hosts.probe import is_own
+from launcher.run_dir import HostRunDir
+from launcher.runs.artifacts import Artifacts, FileSet
+from launcher.runs.gather import Arrived, Collected, collect, read_reports
 from launcher.typed_json import Value
 
 PIECE = 64 << 10  # bytes of a file in one frame
@@ -27,7 +28,9 @@ _AHEAD = 64  # pieces that are read before they are sent
 class Offer:
     """What a host sends after `fetch`. `finished`: all of it has been handed over."""
 
-    def __init__(self, index: int, run: RunDir, cwds: Mapping[int, str], fetch: object, window: int) -> None:
+    def __init__(
+        self, index: int, run: HostRunDir, cwds: Mapping[int, str], fetch: object, window: int
+    ) -> None:
         self._index, self._run, self._cwds, self._window = index, run, cwds, max(window, PIECE)
         self._body = Value(fetch, "fetch")
         self._queue: queue.Queue[Frame | None] = queue.Queue(_AHEAD)
@@ -78,14 +81,13 @@ class Offer:
 
     def _read(self, problems: list[str]) -> Iterator[Frame]:
         """Gather on this host, then yield the offer and the pieces of each file."""
-        found = collect(
-            self._run,
-            self._body.get("ranks").wholes(),
-            self._body.get("patterns").texts(),
-            ended_well=self._body.get("ended_well").flag(),
-            cwds=self._cwds,
-        )
-        offer = described(self._run, found)
+        ranks, ended_well = self._body.get("ranks").wholes(), self._body.get("ended_well").flag()
+        if self._body.get("shared").flag():
+            yield Frame(self._index, "offer", of_own_disks(self._run, ranks, self._cwds, ended_well))
+            return
+        patterns = self._body.get("patterns").texts()
+        found = collect(self._run, ranks, patterns, ended_well=ended_well, cwds=self._cwds)
+        offer = described(self._run.path, found)
         yield Frame(self._index, "offer", offer)
         sets = [*offer["checkpoints"], *offer["predictions"]]
         paths = [path for item in sets for path in item["files"]] + offer["files"]
@@ -118,11 +120,42 @@ def _changed(before: os.stat_result, now: os.stat_result) -> bool:
     return (before.st_size, before.st_mtime_ns) != (now.st_size, now.st_mtime_ns)
 
 
-def described(run: RunDir, found: Collected) -> dict[str, Any]:
-    """Describe what was gathered, by paths in the run folder: the body of `offer`."""
+class _Staging(HostRunDir):
+    """The place on a shared disk where the head expects the files of a host."""
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.own / "files" / "checkpoints"
+
+    @property
+    def predictions(self) -> Path:
+        return self.own / "files" / "predictions"
+
+
+def of_own_disks(
+    run: HostRunDir, ranks: Sequence[int], cwds: Mapping[int, str], ended_well: bool
+) -> dict[str, Any]:
+    """Bring files that ranks reported on disks of this host to the shared one; return the body of `offer`."""
+
+    def is_here(path: str) -> bool:
+        inside = path.startswith(f"{run.path}/")
+        return not inside and os.path.lexists(path) and is_own(os.path.dirname(path))
+
+    reported = read_reports(run, ranks, cwds, [], ended_well)
+    own = reported.without(lambda item: not any(map(is_here, item.files)))
+    place = _Staging(run.path, run.own.name)
+    found = collect(place, (), arrived=Arrived(reported=Artifacts(own.checkpoints, own.predictions)))
+    origins: dict[str, list[str]] = {}
+    for item in (*own.checkpoints, *own.predictions):
+        origins.setdefault(str(item.rank), []).extend(item.files)
+    return {**described(place.own / "files", found), "elsewhere": origins}
+
+
+def described(folder: Path, found: Collected) -> dict[str, Any]:
+    """Describe what was gathered, by paths in a folder: the body of `offer`."""
 
     def inside(path: str) -> str:
-        return os.path.relpath(path, str(run.path)) if path else ""
+        return os.path.relpath(path, str(folder)) if path else ""
 
     def group(item: FileSet) -> dict[str, Any]:
         paths = [inside(path) for path in item.files]
@@ -139,4 +172,5 @@ def described(run: RunDir, found: Collected) -> dict[str, Any]:
         "metrics": dict(gathered.metrics or {}),
         "problems": list(gathered.problems),
         "notes": list(gathered.notes),
+        "elsewhere": {},
     }

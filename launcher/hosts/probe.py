@@ -69,7 +69,7 @@ def sees(body: object, patience: float = PATIENCE) -> bool:
     """Tell on an agent's host whether the token of a `probe` is there. ReadError: it is no probe's body."""
     value = Value(body, "probe")
     path, token = Path(value.get("path").text()), value.get("token").text()
-    end = time.monotonic() + (0.0 if _is_own(str(path.parent)) else patience)
+    end = time.monotonic() + (0.0 if is_own(str(path.parent)) else patience)
     while not _holds(path, token):
         if time.monotonic() >= end:
             return False
@@ -86,7 +86,7 @@ def _holds(path: Path, token: str) -> bool:
         return False
 
 
-def _is_own(folder: str) -> bool:
+def is_own(folder: str) -> bool:
     """Tell whether no other host can write to a folder, or to the one where it would appear."""
     while not os.path.isdir(folder) and folder != os.path.dirname(folder):
         folder = os.path.dirname(folder)

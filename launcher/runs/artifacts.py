@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass, field
-from typing import Mapping, Tuple, Union
+from typing import Callable, Mapping, Tuple, Union
 
 from launcher import foreign
 from launcher.errors import MissingFileError, ReadError
@@ -64,6 +64,19 @@ class Artifacts:
     checkpoints: list[FileSet] = field(default_factory=list)
     predictions: list[FileSet] = field(default_factory=list)
     metrics: dict[str, Number] = field(default_factory=dict)
+
+    def without(self, unwanted: Callable[[FileSet], bool]) -> Artifacts:
+        """Return all but some sets of files."""
+        lists = (
+            [item for item in items if not unwanted(item)] for items in (self.checkpoints, self.predictions)
+        )
+        checkpoints, predictions = lists
+        return Artifacts(checkpoints, predictions, self.metrics)
+
+    def joined(self, other: Artifacts) -> Artifacts:
+        """Return these and others together."""
+        checkpoints, predictions = self.checkpoints + other.checkpoints, self.predictions + other.predictions
+        return Artifacts(checkpoints, predictions, {**other.metrics, **self.metrics})
 
 
 def read(run: RunDir, rank: int, cwd: str, found: Artifacts, ended_well: bool) -> list[str]:

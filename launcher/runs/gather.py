@@ -55,6 +55,7 @@ class Arrived:
 
     staged: the folder of each host with the files of `reported`; they leave it for their place. files: those
     found by pattern, which are in place. hosts: the name of each rank's host, for the problems of any rank.
+    elsewhere: files of ranks whose folders are here, on disks of their hosts; `reported` has them.
     """
 
     ranks: frozenset[int] = frozenset()
@@ -64,6 +65,11 @@ class Arrived:
     notes: tuple[str, ...] = ()
     staged: tuple[Path, ...] = ()
     hosts: Mapping[int, str] = field(default_factory=dict)
+    elsewhere: frozenset[tuple[int, str]] = frozenset()
+
+    def brought(self, item: FileSet) -> bool:
+        """Tell whether a rank's set of files is in `reported` already."""
+        return any((item.rank, path) in self.elsewhere for path in item.files)
 
     def named(self, problem: str) -> str:
         """Let a problem say on which host its rank was."""
@@ -100,11 +106,9 @@ def collect(
 ) -> Collected:
     """Collect as `gather` does; return the sets of files, too."""
     arrived = arrived or Arrived()
-    reported = arrived.reported
     problems, notes = list(arrived.problems), list(arrived.notes)
-    for rank in ranks:
-        cwd = (cwds or {}).get(rank, str(run.rank_dir(rank)))
-        problems += artifacts.read(run, rank, cwd, reported, ended_well)
+    reported = read_reports(run, ranks, cwds or {}, problems, ended_well).without(arrived.brought)
+    reported = reported.joined(arrived.reported)
     known = len(problems)
     checkpoints, latest = _checkpoints(run, reported.checkpoints, problems)
     predictions = _predictions(run, reported.predictions, problems)
@@ -120,6 +124,17 @@ def collect(
         tuple(map(arrived.named, notes)),
     )
     return Collected(gathered, checkpoints, predictions)
+
+
+def read_reports(
+    run: RunDir, ranks: Sequence[int], cwds: Mapping[int, str], problems: list[str], ended_well: bool
+) -> artifacts.Artifacts:
+    """Read what ranks reported."""
+    reported = artifacts.Artifacts()
+    for rank in ranks:
+        cwd = cwds.get(rank, str(run.rank_dir(rank)))
+        problems += artifacts.read(run, rank, cwd, reported, ended_well)
+    return reported
 
 
 def _remove(staged: Sequence[Path]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import time
 from pathlib import Path
 from typing import Any, Callable, Iterator
@@ -174,10 +175,34 @@ def test_metrics_and_problems_of_a_host_are_told(pair: Pair) -> None:
 
 def test_a_problem_of_a_rank_on_a_shared_disk_names_its_host(pair: Pair) -> None:
     report(pair.head, 0, {"kind": "predictions", "files": ["/of/node0/gone.json"]})
-    arrived = Receiver(pair.head, {}, {0: "node0"}).arrived()
+    arrived = Receiver(pair.head, {0: Source("node0", [0], shared=True)}).arrived()
     assert gather(pair.head, [0], arrived=arrived).problems == (
         "host node0: rank 0: /of/node0/gone.json: no such file",
     )
+
+
+@pytest.mark.parametrize("kind", ["ext4", "nfs"])
+def test_files_on_a_hosts_own_disk_come_to_the_shared_one(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    run = HostRunDir.make(pair.head.path, "node1", [8])
+    pair.hosts[1] = run, (8,)
+    checkpoint(run, 8, 3)
+    checkpoint(run, 8, 5, folder=pair.folder / "disk of node 1")
+    report(run, 8, {"kind": "metrics", "values": {"f1": 90}})
+    monkeypatch.setattr("launcher.hosts.probe._kind", lambda folder: kind)
+    receiver = Receiver(pair.head, {1: Source("node1", [8], shared=True)})
+    frames = list(pair.frames(receiver, 1, ("*.none",)))
+    assert [frame.kind for frame in frames] == ["offer", "files_done"]
+    for frame in frames:
+        receiver.take(frame)
+    if kind == "ext4":
+        shutil.rmtree(pair.folder / "disk of node 1")
+    found = gather(pair.head, [8], arrived=receiver.arrived())
+    assert found.problems == () and found.metrics == {"f1": 90}
+    assert found.checkpoint == str(pair.head.checkpoints / "model.ckpt-5")
+    assert len(files_below(pair.head.checkpoints)) == 6
+    assert not (run.own / "files").exists()
 
 
 def test_a_checkpoint_that_lacks_a_file_is_not_the_latest(pair: Pair) -> None:
@@ -234,7 +259,7 @@ def test_a_full_disk_of_the_head_costs_the_file_and_is_named_once(
 
 
 def offered(*paths: str) -> Frame:
-    empty: dict[str, Any] = {"predictions": [], "metrics": {}, "problems": [], "notes": []}
+    empty: dict[str, Any] = {"predictions": [], "metrics": {}, "problems": [], "notes": [], "elsewhere": {}}
     item = {"rank": 8, "step": 1, "prefix": "", "files": list(paths), "complete": True}
     return Frame(1, "offer", {"checkpoints": [item], "files": [], **empty})
 
