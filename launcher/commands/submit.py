@@ -15,6 +15,7 @@ from launcher.submit.job import read_job
 
 # Each module has the dataclass Options and settled(), render(), submit(), all of which get the engine's name.
 MODULES = {
+    "slurm": "launcher.submit.slurm",
     "kubernetes": "launcher.submit.kubernetes",
     "volcano": "launcher.submit.kubernetes",
     "ascendjob": "launcher.submit.kubernetes",
