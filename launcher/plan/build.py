@@ -40,6 +40,17 @@ class LaunchContext:
     bound: Mapping[int, tuple[int, ...]] = field(default_factory=dict)  # rank: cores that it is bound to
     quota: float = UNLIMITED  # CPUs' time that the container may use
     provenance: Provenance = field(default_factory=Provenance)
+    addresses: Mapping[str, str] = field(default_factory=dict)  # by server_id; of a job on several hosts
+
+    @property
+    def entries(self) -> tuple[Rank, ...]:
+        """The ranks to plan: on several hosts this host's own, the others' agents plan theirs."""
+        table = self.placement.table
+        return table.ranks_of(self.placement.server_id) if self.addresses else table.ranks
+
+    def address(self, server_id: str) -> str:
+        """Return the address of a server."""
+        return self.addresses.get(server_id, server_id)
 
     def logical_id(self, entry: Rank) -> int:
         """Return the ASCEND_DEVICE_ID of a rank."""
@@ -87,7 +98,7 @@ def build_plan(
         host=placement.server_id,
         backend=placement.backend,
         rank_table_json=placement.text,
-        ranks=tuple(_spec(config, launch, entry, words, at_launch) for entry in placement.table.ranks),
+        ranks=tuple(_spec(config, launch, entry, words, at_launch) for entry in launch.entries),
         policy=_policy(config),
         notes=notes,
     )
@@ -116,9 +127,8 @@ def _environment(config: JobConfig, launch: LaunchContext, entry: Rank, rank: Ra
     if config.rank_table_free and rank.backend == "npu":
         chief = launch.placement.table.ranks[0]
         device = launch.logical_id(chief)
-        env = without_rank_table(
-            env, chief_ip=chief.server_id, chief_device=device, worker_ip=entry.server_id
-        )
+        chief_ip, worker_ip = launch.address(chief.server_id), launch.address(entry.server_id)
+        env = without_rank_table(env, chief_ip=chief_ip, chief_device=device, worker_ip=worker_ip)
     return {**env, **expand(config.env, env, launch.environ, launch.provenance)}
 
 

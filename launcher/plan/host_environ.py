@@ -9,13 +9,13 @@ from typing import Iterable, Mapping
 
 # Of the process and its host.
 _OWN = frozenset(
-    """_ HOSTNAME HOST HOSTTYPE MACHTYPE OSTYPE USER LOGNAME SHELL SHLVL PWD OLDPWD TMPDIR TMP TEMP MAIL DISPLAY
-    TERM_SESSION_ID TTY LS_COLORS VIRTUAL_ENV LD_PRELOAD BASH_ENV ENV INVOCATION_ID JOURNAL_STREAM
-    HCCL_IF_IP CUDA_VISIBLE_DEVICES NPU_DEVICE_ORDINAL ASCEND_VISIBLE_DEVICES ASCEND_RT_VISIBLE_DEVICES
-    XDL_IP HOST_IP POD_IP MA_CURRENT_HOST_IP MA_CURRENT_IP POD_NAME MA_CURRENT_INSTANCE_NAME
-    BATCH_TASK_CURRENT_INSTANCE HostNetwork REPLICA_TYPE""".split()
+    """_ HOME HOSTNAME HOST HOSTTYPE MACHTYPE OSTYPE USER LOGNAME SHELL SHLVL PWD OLDPWD TMPDIR TMP TEMP
+    MAIL DISPLAY TERM_SESSION_ID TTY LS_COLORS VIRTUAL_ENV LD_PRELOAD BASH_ENV ENV INVOCATION_ID
+    JOURNAL_STREAM HCCL_IF_IP CUDA_VISIBLE_DEVICES NPU_DEVICE_ORDINAL ASCEND_VISIBLE_DEVICES
+    ASCEND_RT_VISIBLE_DEVICES XDL_IP HOST_IP POD_IP MA_CURRENT_HOST_IP MA_CURRENT_IP POD_NAME
+    MA_CURRENT_INSTANCE_NAME BATCH_TASK_CURRENT_INSTANCE HostNetwork REPLICA_TYPE""".split()
 )
-_OWN_ENDS = ("PATH", "_HOME", "_PREFIX", "_ROOT", "_LIBRARY_DIR")  # HOME is below, PATH is among them
+_OWN_ENDS = ("PATH", "_HOME", "_PREFIX", "_ROOT", "_LIBRARY_DIR")
 # Of the engine's process, which is the agent: a rank that read them would believe itself the engine's.
 _OF_ENGINE = (
     "OMPI_", "PMIX_", "PMI_", "PRTE_", "ORTE_", "HYDRA_", "HYDI_", "MPIR_", "SLURMD_", "SLURM_STEP", "SRUN_",
@@ -30,7 +30,7 @@ _OF_HOST = ("SSH_", "XDG_", "DBUS_", "KUBERNETES_", "MINDX_", "npu_launch_", "NP
 
 def is_of_host(name: str) -> bool:
     """Tell whether a variable belongs to one host, or to one process there."""
-    if name in _OWN or name == "HOME" or name.endswith(_OWN_ENDS):
+    if name in _OWN or name.endswith(_OWN_ENDS):
         return True
     return name.startswith(_OF_HOST) or is_of_engine(name)
 

@@ -122,25 +122,36 @@ def given_table(
     limit: float = 1800.0,
     notify: Callable[[str], None] = lambda line: None,
 ) -> Placement:
-    """Read a finished rank table (`rank_table_file:`), waiting up to `limit` seconds for its completion.
+    """Take a finished rank table (`rank_table_file:`).
+
+    Raises:
+        UsageError, PreflightError: as of read_table, or this host is not in it.
+    """
+    backend, note = choose_backend(backend, machine)
+    table, text = read_table(path, limit, notify)
+    server = own_server(table, machine)
+    return Placement(table, text, server, backend, logical_ids(table, server, backend, machine), note)
+
+
+def read_table(
+    path: str, limit: float = 1800.0, notify: Callable[[str], None] = lambda line: None
+) -> tuple[RankTable, str]:
+    """Read a rank table and its text, waiting up to `limit` seconds for its completion.
 
     Raises:
         UsageError: neither the file nor its folder exists, or it is not a rank table.
-        PreflightError: not completed in time, or this host is not in it.
+        PreflightError: not completed in time.
     """
     from rank_table import wait
 
-    backend, note = choose_backend(backend, machine)
     if not os.path.isdir(os.path.dirname(os.path.abspath(path))):
         raise UsageError(f"rank_table_file: {path}: no such file")
     try:
-        table, text = wait.wait_for(path, limit, notify)
+        return wait.wait_for(path, limit, notify)
     except wait.StillWaiting as error:
         raise PreflightError(f"rank_table_file: {error}; check the program that writes it") from None
     except RankTableError as error:
         raise UsageError(f"rank_table_file: {error}; see npu-launch rank-table check {path}") from None
-    server = own_server(table, machine)
-    return Placement(table, text, server, backend, logical_ids(table, server, backend, machine), note)
 
 
 def logical_ids(

@@ -43,20 +43,20 @@ def plan_job(config: JobConfig, source: Provenance, command: Sequence[str]) -> P
         NotFoundError, NotExecutableError: the program.
     """
     build.missing_program(config, command, source)
-    launch_dir = _launch_dir()
+    here = launch_dir()
     devices = parse_devices(config.devices)
     notes = check_program(config, source, command)
     placed = _placement(config, source, devices)
-    outer, sourced = ascend_env.load(config.ascend_env, os.environ, launch_dir, source)
+    outer, sourced = ascend_env.load(config.ascend_env, os.environ, here, source)
     run_id = config.run_id or new_run_id(config.job)
     launch = LaunchContext(
         placement=placed,
         run_id=run_id,
-        run_dir=os.path.join(launch_dir, os.path.expanduser(config.runs_dir), run_id),
-        launch_dir=launch_dir,
+        run_dir=os.path.join(here, os.path.expanduser(config.runs_dir), run_id),
+        launch_dir=here,
         environ=outer,
         cores=sorted(os.sched_getaffinity(0)),
-        bound=_bound(config, placed),
+        bound=bound(config, placed),
         quota=cpu_quota(),
         provenance=source,
     )
@@ -65,7 +65,7 @@ def plan_job(config: JobConfig, source: Provenance, command: Sequence[str]) -> P
     if config.stdin_rank >= len(plan.ranks):
         last = len(plan.ranks) - 1
         raise source.error("stdin_rank", f"{config.stdin_rank}; the ranks are 0 to {last}")
-    return PlannedJob(config, _reviewed(plan, config, source), placed.table)
+    return PlannedJob(config, reviewed(plan, config, source), placed.table)
 
 
 def new_run_id(job: str) -> str:
@@ -73,7 +73,7 @@ def new_run_id(job: str) -> str:
     return f"{job}-{time.strftime('%Y%m%d-%H%M%S')}-{os.urandom(2).hex()}"
 
 
-def _reviewed(plan: Plan, config: JobConfig, source: Provenance) -> Plan:
+def reviewed(plan: Plan, config: JobConfig, source: Provenance) -> Plan:
     """Add remarks on the ranks' environment to the notes. ConfigError: what HCCL would refuse."""
     errors, notes = environment.review(plan.ranks[0].env, plan.backend, config.chip)
     if errors:
@@ -89,7 +89,8 @@ def _of_variable(name: str, message: str, config: JobConfig, source: Provenance)
     return ConfigError(message, file="environment", key=name)
 
 
-def _launch_dir() -> str:
+def launch_dir() -> str:
+    """Return the directory of the command. ConfigError: it is gone."""
     try:
         return os.getcwd()
     except FileNotFoundError:
@@ -103,7 +104,7 @@ def _placement(config: JobConfig, source: Provenance, devices: tuple[int, ...]) 
         chosen = placement.choose_inventory(devices, config.backend, config.inventory, machine, config.chip)
         return placement.made_table(chosen, machine)
     path = os.path.expanduser(config.rank_table_file)
-    given = placement.given_table(path, config.backend, machine, notify=_notify)
+    given = placement.given_table(path, config.backend, machine, notify=notify)
     mine = sorted(rank.device_id for rank in given.table.ranks_of(given.server_id))
     if config.devices != JobConfig.devices and sorted(devices) != mine:
         text = f"{config.devices}, but {config.rank_table_file} has devices {','.join(map(str, mine))}"
@@ -111,11 +112,12 @@ def _placement(config: JobConfig, source: Provenance, devices: tuple[int, ...]) 
     return given
 
 
-def _notify(line: str) -> None:
+def notify(line: str) -> None:
+    """Tell the user what is waited for."""
     echo("npu-launch: " + line, err=True)
 
 
-def _bound(config: JobConfig, placed: Placement) -> dict[int, tuple[int, ...]]:
+def bound(config: JobConfig, placed: Placement) -> dict[int, tuple[int, ...]]:
     """Return the cores that this host's ranks are bound to; without `bind` the machine is not asked."""
     if config.bind == "none":
         return {}
