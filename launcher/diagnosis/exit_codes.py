@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import signal
 
+AGAIN = 75  # EX_TEMPFAIL of sysexits.h: a program that has saved, as its time is over
 _OF_SHELLS = frozenset(
     getattr(signal, f"SIG{name}")
     for name in "HUP INT QUIT ILL TRAP ABRT BUS FPE KILL SEGV PIPE TERM XCPU XFSZ SYS".split()

@@ -240,18 +240,19 @@ def status(run: RunDir, table: ProcessTable | None = None) -> RunStatus:
     steps = result.steps if result else ()
     if not steps:
         steps = tuple(beat.train_step for beat in heartbeats(run, problems).values())
-    job = "" if result or launcher.process else _job(run, problems)
+    over = launcher.process or (result and not result.exit_code)
+    job = "" if over else _job(run, problems)  # one that failed may have been put back in the queue
     return RunStatus(
         run,
         _queued(job) or _state(run, result, launcher),
-        result.exit_code if result else None,
+        result.exit_code if result and not _queued(job) else None,
         launcher.process,
         started,
         found,
         outline.devices,
         min(steps, default=None),
         "" if job else launcher.where,
-        job,
+        job if not result or _queued(job) else "",
         tuple(problems),
     )
 

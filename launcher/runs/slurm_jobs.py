@@ -69,7 +69,8 @@ def _ask(command: Sequence[str]) -> str:
         raise LauncherError(f"{command[0]}: {error.strerror}; the job is in Slurm's queue") from None
     except subprocess.TimeoutExpired:
         raise LauncherError(f"{command[0]}: no answer within {PATIENCE:.0f} s; is slurmctld up?") from None
-    words = done.stderr.decode(errors="replace")
-    if done.returncode and "Invalid job id" not in words:
-        raise LauncherError(f"{command[0]}: {words.strip() or f'exit code {done.returncode}'}")
+    words = done.stderr.decode(errors="replace").split("\n")
+    if done.returncode and not any("Invalid job id" in line for line in words):
+        last = next((line.strip() for line in reversed(words) if line.strip()), "")
+        raise LauncherError(last or f"{command[0]}: exit code {done.returncode}")
     return done.stdout.decode(errors="replace")

@@ -26,8 +26,8 @@ def stop(run: RunDir, now: bool = False, timeout: float = 0.0) -> str:
     name = run.path.name
     _check_owner(run)
     launcher = launcher_record.find(run)
-    job = None if launcher.process or os.path.lexists(str(run.result)) else submitted.read(run)
-    if job:
+    job = None if launcher.process else submitted.read(run)
+    if job and submitted.waits_or_runs(job):
         return submitted.stop(run, job, now, timeout or _grace(run) + 30)
     if launcher.where and not os.path.lexists(str(run.result)):
         raise UsageError(f"{name} is running {launcher.where}; stop it there: npu-launch stop {run.path}")

@@ -54,6 +54,15 @@ def state(job: Submitted) -> str:
     return slurm_jobs.state(job.job_id)
 
 
+def waits_or_runs(job: Submitted) -> bool:
+    """Tell whether a job has not ended, as far as its queue can be asked from here."""
+    if job.engine != "slurm":
+        return False
+    from launcher.runs import slurm_jobs
+
+    return not slurm_jobs.is_over(state(job))
+
+
 def stop(run: RunDir, job: Submitted, now: bool, timeout: float) -> str:
     """End a job in its queue, and wait until it is gone; return what was done."""
     if job.engine != "slurm":

@@ -22,7 +22,7 @@ from launcher.plan import build
 from launcher.plan.planner import new_run_id
 from launcher.plan.program_check import check_program
 from launcher.run_dir import RunDir, remove_on_error, write_atomic
-from launcher.runs import launcher_record, slurm_jobs, submitted
+from launcher.runs import launcher_record, submitted
 from launcher.runs.folder import point_latest
 from launcher.submit.job import QueuedJob
 from launcher.submit.manifest import seconds
@@ -217,9 +217,9 @@ def submit(engine: str, job: QueuedJob, options: Settled, text: str) -> list[str
 def _refuse_a_second(run: RunDir) -> None:
     """Refuse to submit a run that runs, or whose job waits or runs."""
     job = submitted.read(run)
-    state = submitted.state(job) if job else ""
-    if launcher_record.find(run).process or not slurm_jobs.is_over(state):
-        what = f"in the queue as job {job.job_id}, {state}" if job and state else "running"
+    queued = job if job and submitted.waits_or_runs(job) else None
+    if queued or launcher_record.find(run).process:
+        what = f"in the queue as job {queued.job_id}" if queued else "running"
         raise UsageError(f"run_id: {run.path.name} is {what}; stop it: npu-launch stop {run.path}")
 
 

@@ -8,13 +8,13 @@ import signal
 from dataclasses import dataclass
 from typing import Callable, Sequence
 
+from launcher.diagnosis.exit_codes import AGAIN
 from launcher.diagnosis.failure import RankEnd, RankStatus
 from launcher.diagnosis.verdict import exit_code_of
 from launcher.errors import UsageError
 from launcher.plan.model import Plan, Policy
 from launcher.ui.report import normalised
 
-AGAIN = 75  # EX_TEMPFAIL of sysexits.h: a program that has saved, as its time is over
 QUICK = 10.0  # seconds: the same traceback within this time will come again
 NPU_REST = 10.0  # seconds that a device needs after a process on it was killed (EJ0001)
 NPU_PATIENCE = 120.0  # seconds to wait until npu-smi shows the devices free
@@ -78,8 +78,10 @@ def refusal(policy: Policy, failures: Sequence[Failure]) -> str:
         return f"no restart left (max_restarts {policy.max_restarts})"
     if last.culprit.status is RankStatus.NOT_STARTED:
         return "a rank could not be started"
-    if last.culprit.code == AGAIN or last.culprit.signal == signal.SIGUSR1:
-        return "it was asked to end (SIGUSR1), as its time is over"
+    if last.culprit.code == AGAIN:
+        return "its time is over"
+    if last.culprit.signal == signal.SIGUSR1:
+        return "SIGUSR1, the sign that its time is over, ended it"
     if policy.restart_on and not any(matches(word, last) for word in policy.restart_on):
         return f"restart_on ({', '.join(policy.restart_on)}) does not name this failure"
     same = len(failures) > 1 and last.signature and last.signature == failures[-2].signature

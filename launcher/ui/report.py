@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING, Sequence
 
 from launcher.diagnosis import plog
+from launcher.diagnosis.exit_codes import AGAIN
 from launcher.diagnosis.failure import ErrorRecord, RankEnd, RankStatus
 from launcher.logs.records import last_lines
 from launcher.process import signals
@@ -26,6 +27,8 @@ def report(
     run: RunDir, ends: Sequence[RankEnd], culprit: RankEnd, snapshot: StackSnapshot | None = None
 ) -> str:
     """Explain which rank failed first, why, and what happened to the others."""
+    if culprit.code == AGAIN:
+        return headline(culprit)
     parts = [headline(culprit)]
     parts += ["  " + line for line in (culprit.detail, _where(snapshot)) if line]
     parts += ["  " + line for line in codes(run, ends, culprit)]
@@ -42,6 +45,8 @@ def headline(culprit: RankEnd) -> str:
     who = f"rank {culprit.rank} (device {culprit.device_id}, {pid}after {culprit.seconds:.1f} s)"
     if culprit.status is RankStatus.HUNG:
         return f"{who} hung"
+    if culprit.code == AGAIN:
+        return f"{who} ended with exit code {AGAIN}: it has saved, and is to be started again"
     return f"{who} failed first: {cause(culprit)}"
 
 
