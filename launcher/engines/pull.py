@@ -48,9 +48,8 @@ def _pod(environ: Mapping[str, str]) -> Member | None:
         raise UsageError(
             f"NPU_LAUNCH_HOST_COUNT={count}, but this is host {index} (expected less than {count})"
         )
-    life = environ.get("NPU_LAUNCH_LIFE", "")
-    run_id += f"-{_short(life)}" if life else ""
-    return Member(index, names, run_id, run_id)
+    life = environ.get("NPU_LAUNCH_LIFE", "")  # a job that is created again goes on in its run folder
+    return Member(index, names, f"{run_id}-{_short(life)}" if life else run_id, run_id)
 
 
 _INDEXED, _VOLCANO, _ASCENDJOB = "{}-{}", "{}-host-{}", "{}-worker-{}"

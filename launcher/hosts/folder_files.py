@@ -14,6 +14,7 @@ from pathlib import Path
 
 SEGMENT = 16 << 20  # bytes after which a stream goes on in the next file
 CHUNK = 1 << 20  # bytes of one read
+WORD = 64  # bytes of a file of one word: always the same, so that another word replaces all of it
 _NEXT = b"\x1eNEXT\n"  # the last line of a file; no frame has RS at its beginning
 _FLAGS = os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
@@ -80,19 +81,23 @@ def read_word(path: Path) -> str:
     except OSError:
         return ""
     try:
-        text = os.read(descriptor, 100)
+        text = os.read(descriptor, WORD)
     except OSError:
         return ""
     finally:
         os.close(descriptor)
-    return text[:-1].decode("ascii", "replace") if text.endswith(b"\n") else ""
+    return text[:-1].decode("ascii", "replace").rstrip() if text.endswith(b"\n") else ""
 
 
 def write_word(path: Path, word: str) -> None:
-    """Write a small file that `read_word` reads. OSError: it cannot be written."""
+    """Write a small file that `read_word` reads, in place: NFS may know a replaced one for a minute more.
+
+    Raises:
+        OSError: it cannot be written.
+    """
     descriptor = os.open(str(path), _FLAGS | os.O_WRONLY, 0o600)
     try:
-        os.write(descriptor, f"{word}\n".encode())
+        os.write(descriptor, f"{word:{WORD - 1}}\n".encode())
     finally:
         os.close(descriptor)
 
@@ -104,6 +109,14 @@ class StreamReader:
         self._folder, self._name, self._alone = folder, name, alone
         self._number = self._offset = 0
         self.last_error = ""
+
+    def skip(self) -> None:
+        """Begin behind what is there now."""
+        with suppress(OSError):
+            names = os.listdir(str(self._folder))
+            numbers = [name[len(self._name) + 1 :] for name in names if name.startswith(self._name + ".")]
+            self._number = max((int(number) for number in numbers if number.isdigit()), default=0)
+            self._offset = os.stat(_path(self._folder, self._name, self._number)).st_size
 
     def read(self) -> bytes:
         """Return the whole lines that have come; an error counts as none (`last_error`)."""

@@ -180,7 +180,7 @@ def _arguments(job: QueuedJob, options: Options) -> list[str]:
     return [*([JOB_FILE] if job.file else []), *job.overrides, *own, *command]
 
 
-# Which life of a job a pod belongs to: one that is created again has another run folder. No right in the
+# Which life of a job a pod belongs to, so that it meets no pod of an earlier one. No right in the
 # cluster is needed to know it: Kubernetes labels the pods, Volcano annotates them with <job>-<uid>.
 _LIVES = {
     "kubernetes": "metadata.labels['batch.kubernetes.io/controller-uid']",

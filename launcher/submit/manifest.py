@@ -53,7 +53,7 @@ def _escape(found: re.Match[str]) -> str:
 def block(text: str, indent: int) -> str:
     """Write a text so that it reads as it was written where YAML can do that, else quoted."""
     lines = text.split("\n")
-    if lines[-1] or not all(_PLAIN_LINE.fullmatch(line) for line in lines):
+    if not text or lines[-1] or not all(_PLAIN_LINE.fullmatch(line) for line in lines):
         return quoted(text)
     return f"|{2}+\n" + "\n".join(" " * indent + line if line else "" for line in lines[:-1])
 
@@ -65,8 +65,8 @@ def _room(hosts: int) -> int:
 
 def new_name(job: str, hosts: int) -> str:
     """Make a name of a job in the cluster, a DNS label, that no other has."""
-    name = re.sub(r"[^a-z0-9]+", "-", job.lower()).strip("-0123456789")[: _room(hosts) - 5].rstrip("-")
-    return f"{name or 'job'}-{os.urandom(2).hex()}"
+    name = re.sub(r"[^a-z0-9]+", "-", job.lower()).strip("-")[: _room(hosts) - 8].rstrip("-")
+    return f"{name if name[:1].isalpha() else 'job' + name}-{os.urandom(2).hex()}"
 
 
 def checked_name(name: str, hosts: int) -> str:

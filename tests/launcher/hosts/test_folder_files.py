@@ -28,7 +28,10 @@ def test_a_reader_gets_what_was_written_before_and_after_it_came(tmp_path: Path)
     assert (reader.read(), reader.read()) == (b"three\n", b"")
 
 
-@given(st.lists(st.lists(st.binary(max_size=40).map(lambda b: b.translate(None, b"\n\0\x1e") + b"\n"))), st.data())
+LINES = st.binary(max_size=40).map(lambda line: line.translate(None, b"\n\0\x1e") + b"\n")
+
+
+@given(st.lists(st.lists(LINES)), st.data())
 @settings(max_examples=60, deadline=None)
 def test_lines_go_on_in_the_next_file(tmp_path_factory: Any, batches: list[list[bytes]], data: Any) -> None:
     folder = tmp_path_factory.mktemp("stream")
@@ -117,3 +120,17 @@ def test_a_word_is_read_once_it_is_whole(tmp_path: Path) -> None:
     assert read_word(path) == ""
     write_word(path, "137")
     assert read_word(path) == "137"
+    write_word(path, "0")
+    assert read_word(path) == "0"
+
+
+def test_a_reader_that_skips_gets_what_comes_after_it(tmp_path: Path) -> None:
+    writer = StreamWriter(tmp_path, "down", segment=8)
+    for line in (b"earlier\n", b"life\n"):
+        writer.put([line])
+        writer.flush()
+    reader = StreamReader(tmp_path, "down")
+    reader.skip()
+    writer.put([b"now\n"])
+    writer.flush()
+    assert reader.read() == b"now\n"
