@@ -6,11 +6,14 @@ import hashlib
 import json
 import os
 import shutil
+import tempfile
 import time
 from pathlib import Path
 from typing import Any, Callable, Iterator
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from launcher.hosts.files import Receiver, Source
 from launcher.hosts.frames import Decoder, Frame, encode
@@ -365,3 +368,44 @@ def test_a_file_that_changes_while_it_is_sent_is_a_problem(
     found = pair.bring()
     assert len(found.problems) == 3 and "changed while it was sent" in found.problems[0]
     assert found.checkpoint == ""
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-9, 9) | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+PATHS = st.lists(
+    st.sampled_from(["checkpoints", "gathered", "rank_8", "rank_9", "..", ".", "", "x", "a\0", "\ud800"])
+).map("/".join)
+FIELDS = {
+    "checkpoints": st.lists(st.fixed_dictionaries({"rank": st.integers(7, 9), "step": st.integers(0, 9),
+        "prefix": PATHS, "files": st.lists(PATHS), "complete": st.booleans()}), max_size=2),
+    "predictions": st.just([]), "files": st.lists(PATHS), "metrics": st.just({}), "notes": st.just([]),
+    "problems": st.just([]), "elsewhere": st.dictionaries(st.sampled_from(["7", "8", "x"]), st.lists(PATHS)),
+}  # fmt: skip
+HEADERS = st.fixed_dictionaries(
+    {"path": PATHS | JSON, "offset": st.integers(0, 2) | JSON, "size": st.integers(0, 4) | JSON,
+     "mode": st.just(0o600) | JSON, "last": st.booleans() | JSON, "sha256": JSON}
+)  # fmt: skip
+WHOLE = st.builds(lambda path, data: piece(path, data), PATHS, st.binary(max_size=3))
+UP = st.one_of(
+    st.builds(Frame, st.just(1), st.sampled_from(["offer", "files_done"]), JSON),
+    st.builds(Frame, st.just(1), st.just("offer"), st.fixed_dictionaries(FIELDS)),
+    st.builds(lambda header, data: Frame(1, "file", (header, data)), HEADERS | JSON, st.binary(max_size=3)),
+    WHOLE,
+)
+
+
+@settings(deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.lists(UP, max_size=6))
+def test_whatever_a_host_sends_it_writes_its_own_files_and_breaks_nothing(frames: list[Frame]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        pair = Pair(Path(folder))
+        receiver = Receiver(pair.head, {1: Source("node1", [8])})
+        for frame in frames:
+            receiver.take(frame)
+        gather(pair.head, [0], arrived=receiver.arrived())
+        found = [path.split("/") for path in files_below(Path(folder))]
+    assert all(parts[:1] == ["head"] and parts[1] in ("hosts", "gathered", "checkpoints") for parts in found)
+    assert all(parts[2] == "rank_8" for parts in found if parts[1] == "gathered")
