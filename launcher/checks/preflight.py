@@ -73,8 +73,8 @@ def check(plan: Plan, config: JobConfig, table: RankTable, root: str = "/") -> l
         UsageError: skip_preflight has an unknown name.
     """
     skip = set(config.skip_preflight)
-    for name in sorted(skip - set(CHECKS)):
-        hint = did_you_mean(name, CHECKS, f"the checks are {', '.join(CHECKS)}")
+    for name in sorted(skip - {*CHECKS, *ACROSS}):
+        hint = did_you_mean(name, [*CHECKS, *ACROSS], f"the checks are {', '.join([*CHECKS, *ACROSS])}")
         raise UsageError(f"--skip-preflight: {name!r}: no such check; {hint}")
     subject = Subject(plan, config, table, Machine(os.environ, root, TOOL_TIMEOUT))
     return [
@@ -275,6 +275,22 @@ def free_port(port: int) -> bool:
     return True
 
 
+def links(subject: Subject) -> Problems:
+    """Devices must reach those of other hosts."""
+    if subject.plan.hosts:
+        from launcher.checks import between_hosts
+
+        yield from between_hosts.links(subject)
+
+
+def collective(subject: Subject) -> Problems:
+    """Ports of a collective between hosts must be free."""
+    if subject.plan.hosts:
+        from launcher.checks import between_hosts
+
+        yield from between_hosts.collective(subject)
+
+
 CHECKS: dict[str, Callable[[Subject], Problems]] = {
     "devices": devices,
     "host": host,
@@ -285,4 +301,8 @@ CHECKS: dict[str, Callable[[Subject], Problems]] = {
     "files": files,
     "disk": disk,
     "ports": ports,
+    "links": links,
+    "collective": collective,
 }
+# The checks of checks/hosts.py, which compare hosts.
+ACROSS = ("versions", "program", "arguments", "clock", "tls", "variables", "interfaces")

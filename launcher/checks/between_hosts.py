@@ -1,0 +1,97 @@
+"""Checks of a plan of several hosts that each host makes for itself: links to the others, gRPC's ports."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Iterator, Sequence
+
+from launcher.checks.device_state import Problems
+from launcher.checks.finding import ERROR, WARNING
+from launcher.process import procfs
+from rank_table.model import Rank
+from rank_table.ranges import spell
+from rank_table.table import RankTable
+
+if TYPE_CHECKING:
+    from launcher.checks.preflight import Subject
+
+FEW = 3  # other hosts that are all asked; of more, the two neighbours
+GRPC_PORT = 30600  # rank r of the CPU collective listens on this + r (bert/backend/collective/grpc.py)
+_LOSS = re.compile(r"([\d.]+)\s*% packet loss")
+
+
+def links(subject: Subject) -> Problems:
+    """Each device must reach the devices of the same place on other hosts: `hccn_tool -ping`.
+
+    Every host asks, so that each pair is tried both ways.
+    """
+    if not subject.npu:
+        return
+    pairs = list(_pairs(subject.table, subject.plan.host))
+    calls = [_call(own, peer) for own, peer in pairs]
+    results = subject.machine.ask_all("hccn_tool", calls) if calls else []
+    lost: dict[str, list[int]] = {}
+    unknown: dict[str, list[int]] = {}
+    for (own, peer), result in zip(pairs, results):
+        found = _LOSS.search(result.text)
+        if found is None:
+            problem = result.problem or "hccn_tool -ping: no packet loss in its output"
+            unknown.setdefault(re.sub(r"-i \d+|address \S+", "...", problem), []).append(own.device_id)
+        elif float(found.group(1)) > 0:
+            lost.setdefault(f"{peer.server_id} ({found.group(1)} % packet loss)", []).append(own.device_id)
+    for peer_name, devices in lost.items():
+        level = ERROR if "(100" in peer_name else WARNING
+        todo = "check cables, switch and netmask (`hccn_tool -i N -link -g`)"
+        yield level, f"device {spell(devices)} does not reach its like on {peer_name}", todo
+    for problem, devices in unknown.items():
+        yield WARNING, f"links of device {spell(dict.fromkeys(devices))} are not known: {problem}", ""
+
+
+def _pairs(table: RankTable, here: str) -> Iterator[tuple[Rank, Rank]]:
+    """Yield this host's devices, each with that of the same place on the other hosts that are asked."""
+    place = table.servers.index(here)
+    for server in _others(table.servers, place):
+        for own, peer in zip(table.ranks_of(here), table.ranks_of(server)):
+            if own.device_ip and peer.device_ip:
+                yield own, peer
+
+
+def _others(servers: Sequence[str], place: int) -> list[str]:
+    others = [*servers[place + 1 :], *servers[:place]]
+    return others if len(others) <= FEW else [others[0], others[-1]]
+
+
+def _call(own: Rank, peer: Rank) -> tuple[str, ...]:
+    address = peer.device_ip.split(",")[0]
+    family = ("-inet6", "-g", "ipv6_address") if ":" in address else ("-g", "address")
+    return ("-i", str(own.device_id), "-ping", *family, address)
+
+
+def collective(subject: Subject) -> Problems:
+    """Over several hosts, CPU ranks listen on a port each; it must be free."""
+    from launcher.checks.preflight import free_port
+
+    if subject.npu or not _uses_grpc(subject):
+        return
+    busy: list[int] = []
+    for spec in subject.plan.local_ranks:
+        first = spec.env.get("NPU_LAUNCH_GRPC_PORT", str(GRPC_PORT))
+        port = int(first) + spec.rank if first.isdigit() else -1
+        if not 1024 <= port <= 65535:
+            yield (
+                ERROR,
+                f"NPU_LAUNCH_GRPC_PORT: {first!r}: rank {spec.rank} gets no port of 1024 to 65535",
+                "",
+            )
+            return
+        busy += [] if free_port(port) else [port]
+    if busy:
+        holder = procfs.listener(busy[0]) or "holder not visible"
+        what = f"port {spell(busy)} of the collective is in use ({holder})"
+        yield ERROR, what, "set env: NPU_LAUNCH_GRPC_PORT to the first of a free range"
+
+
+def _uses_grpc(subject: Subject) -> bool:
+    words = subject.plan.local_ranks[0].argv if subject.plan.local_ranks else ()
+    joined = " ".join(words)
+    return "--collective=grpc" in joined or "--collective grpc" in joined
