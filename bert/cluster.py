@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 from dataclasses import dataclass
 from typing import Mapping
+
+from bert.errors import TrainerError
+from bert.files import read_text
 
 
 @dataclass(frozen=True)
@@ -16,11 +20,23 @@ class Cluster:
     size: int = 1
     device_id: int = 0  # physical
     servers: tuple[str, ...] = ("localhost",)  # server_id of each rank
+    addresses: tuple[str, ...] = ()  # of each rank's host, as the launcher found them; (): not known
+    shares_disk: bool = False  # whether this host sees the files of rank 0's
     run_id: str = ""
     run_dir: str = ""
     rank_dir: str = ""
     attempt: int = 0
     backend: str = "auto"
+
+    @property
+    def several_hosts(self) -> bool:
+        """Tell whether the ranks are on more than one host."""
+        return len(set(self.servers)) > 1
+
+    @property
+    def first_on_host(self) -> bool:
+        """Tell whether this rank is the first one of its host."""
+        return self.servers.index(self.servers[self.rank]) == self.rank
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Cluster:
@@ -28,6 +44,7 @@ class Cluster:
 
         Raises:
             ValueError: the table has no such rank.
+            TrainerError: hosts.json, which the launcher writes for several hosts, is damaged.
         """
         alone = cls(
             device_id=int(environ.get("DEVICE_ID", "0")),
@@ -47,4 +64,22 @@ class Cluster:
         rank = int(environ.get("RANK_ID") or environ["NPU_LAUNCH_RANK"])
         device = int(table.by_rank(rank).device_id)
         servers = tuple(table.by_rank(peer).server_id for peer in range(table.world_size))
-        return dataclasses.replace(alone, rank=rank, size=table.world_size, device_id=device, servers=servers)
+        found = dataclasses.replace(
+            alone, rank=rank, size=table.world_size, device_id=device, servers=servers
+        )
+        return found._with_hosts() if found.several_hosts else found
+
+    def _with_hosts(self) -> Cluster:
+        """Add what the launcher knows of the hosts, if it does."""
+        path = os.path.join(self.run_dir, "hosts.json")
+        if not self.run_dir or not os.path.exists(path):
+            return self
+        try:
+            known = {str(host["server_id"]): host for host in json.loads(read_text(path))}
+            addresses = tuple(str(known[server]["address"]) for server in self.servers)
+            shared = bool(known[self.servers[self.rank]].get("shared"))
+        except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
+            raise TrainerError(
+                f"{path}: no list of hosts with server_id and address ({error}); start the run again"
+            ) from None
+        return dataclasses.replace(self, addresses=addresses, shares_disk=shared)

@@ -1,8 +1,8 @@
-"""Notice SIGTERM, so that training can save and end.
+"""Notice SIGTERM and SIGUSR1 (the time limit is near), so that training can save and end.
 
 The main thread is inside TensorFlow nearly all the time, where Python runs no signal handler. So a thread
 notices the signal through Python's wake-up descriptor: it sets a flag for the loop, and if the current step
-never ends because another rank is dead, it ends the process.
+never ends after SIGTERM, because another rank is dead, it ends the process.
 """
 
 from __future__ import annotations
@@ -13,17 +13,35 @@ import sys
 import threading
 import time
 from types import TracebackType
-from typing import Any
+from typing import Any, Sequence
 
 EXIT_CODE = 128 + signal.SIGTERM
+AGAIN = 75  # EX_TEMPFAIL of sysexits.h: saved because of SIGUSR1; a batch script requeues the job
 _PATIENCE = 5.0  # the least seconds after which a step counts as one that never ends
 
 
+def leave_on_usr1() -> None:
+    """End with AGAIN on SIGUSR1, until and after a StopRequest: outside training nothing is to be saved."""
+
+    def leave(number: int, frame: object) -> None:
+        print("SIGUSR1: nothing to save now; start the same command again", file=sys.stderr, flush=True)
+        sys.exit(AGAIN)
+
+    signal.signal(signal.SIGUSR1, leave)
+
+
+def code_of(signals: Sequence[int]) -> tuple[str, int]:
+    """Choose what stopped the ranks, from what each has received (0: nothing): (name, exit code)."""
+    if signal.SIGTERM in signals or signal.SIGUSR1 not in signals:
+        return "SIGTERM", EXIT_CODE
+    return "SIGUSR1", AGAIN
+
+
 class StopRequest:
-    """A watch for SIGTERM while the block runs; outside the main thread it does nothing."""
+    """A watch for SIGTERM and SIGUSR1 while the block runs; outside the main thread it does nothing."""
 
     def __init__(self) -> None:
-        self.requested = False
+        self.requested = 0  # the signal; SIGTERM replaces SIGUSR1
         self._installed = threading.current_thread() is threading.main_thread()
         self._over = False
         self._busy_since: float | None = None  # None: not inside a step
@@ -35,7 +53,9 @@ class StopRequest:
             self._read, self._write = os.pipe()
             os.set_blocking(self._write, False)
             self._descriptor = signal.set_wakeup_fd(self._write)
-            self._handler = signal.signal(signal.SIGTERM, lambda number, frame: None)
+            self._handlers = {
+                number: signal.signal(number, lambda *_: None) for number in (signal.SIGTERM, signal.SIGUSR1)
+            }
             threading.Thread(target=self._watch, args=(self._read,), daemon=True).start()
         return self
 
@@ -48,7 +68,8 @@ class StopRequest:
         self._over = True
         if self._installed:
             signal.set_wakeup_fd(self._descriptor)
-            signal.signal(signal.SIGTERM, self._handler)
+            for number, handler in self._handlers.items():
+                signal.signal(number, handler)
             os.close(self._write)  # the thread reads the end of the file, and ends
 
     def call(self, run: Any, *arguments: Any) -> Any:
@@ -69,8 +90,10 @@ class StopRequest:
                 data = stream.read(1)
                 if not data:
                     return
-                if data[0] == signal.SIGTERM and not self.requested:
-                    self.requested = True
+                if data[0] == signal.SIGUSR1:
+                    self.requested = self.requested or signal.SIGUSR1
+                elif data[0] == signal.SIGTERM and self.requested != signal.SIGTERM:
+                    self.requested = signal.SIGTERM
                     threading.Thread(target=self._end_if_stuck, daemon=True).start()
 
     def _end_if_stuck(self) -> None:

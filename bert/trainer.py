@@ -15,14 +15,14 @@ import tensorflow.compat.v1 as tf
 
 from bert import agreement, heartbeat, loss_scale, step
 from bert.backend.base import Backend
-from bert.checkpoints import reader, resume, store
+from bert.checkpoints import reader, resume, sharing, store
 from bert.checkpoints.resume import Start
 from bert.config import BertConfig
 from bert.errors import NotFinite, PersistentOverflow, StepsDiffer
 from bert.model import Model, Operations, create_variables, tanh_gelu
 from bert.progress import Progress
 from bert.step import StepGraph
-from bert.stopping import EXIT_CODE, StopRequest
+from bert.stopping import StopRequest, code_of
 from bert.train_config import TrainConfig
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def train(
     Raises:
         CheckpointError: before any step; a checkpoint does not fit.
         TrainerError: the loss or the gradients have diverged, or the ranks' weights differ.
-        SystemExit: 143 after SIGTERM, when a checkpoint is saved.
+        SystemExit: when a checkpoint is saved after SIGTERM (143) or SIGUSR1 (75).
     """
     start = resume.decide(output_dir, model_config, config, backend, init_checkpoint, origin)
     _say(backend, *start.notes)
@@ -67,9 +67,7 @@ def train(
     if init_checkpoint and not start.prefix:
         reader.check(init_checkpoint, model_config)
     beside = store.write_beside(output_dir, origin.files) if backend.rank == 0 else ()
-    reads = backend.rank == 0 or backend.loads_on_every_rank
-    source = (start.prefix or init_checkpoint) if reads else ""
-    reading = reader.Reading(source, slots=bool(start.prefix))
+    reading = _read_start(start.prefix or init_checkpoint, bool(start.prefix), backend)
     with tf.Graph().as_default():
         tf.set_random_seed(config.seed + backend.rank)
         feeder, batch = input_pipeline(batches(start.step), backend.static_shapes)
@@ -80,6 +78,13 @@ def train(
             progress = Progress(config, backend, start.step, output_dir, rank_dir)
             run = _Run(model_config, config, backend, output_dir, start, origin.data, beside)
             return _Loop(session, graph, run, progress, stop).run()
+
+
+def _read_start(path: str, slots: bool, backend: Backend) -> reader.Reading:
+    """Begin to read what rank 0 broadcasts in any case."""
+    if backend.loads_on_every_rank:
+        return sharing.begin(path, slots, backend)[0]
+    return reader.Reading(path if backend.rank == 0 else "", slots)
 
 
 def _say(backend: Backend, *lines: str) -> None:
@@ -267,10 +272,9 @@ class _Loop:
 
     def _leave(self, at: int, prefix: str) -> None:
         self._progress.close(at)
-        _say(
-            self._backend, f"SIGTERM: saved {prefix} at step {at}; to continue, start the same command again"
-        )
-        sys.exit(EXIT_CODE)
+        name, code = code_of(self._stop.call(self._backend.all_gather, int(self._stop.requested)))
+        _say(self._backend, f"{name}: saved {prefix} at step {at}; to continue, start the same command again")
+        sys.exit(code)
 
 
 def predict(
@@ -280,13 +284,18 @@ def predict(
     backend: Backend,
     gelu: str = "exact",
 ) -> Generator[Logits, None, None]:
-    """Yield (start logits, end logits) [B, L] of each batch, in order. CheckpointError: it does not fit."""
-    reader.check(prefix, model_config)
+    """Yield (start logits, end logits) [B, L] of each batch, in order; rank 0's host has the checkpoint.
+
+    Raises:
+        CheckpointError: it does not fit.
+    """
+    reading, broadcasts = sharing.begin(prefix, False, backend)
+    if reading.reads:
+        reader.check(prefix, model_config)
     first = next(batches, None)
-    if first is None:
+    if first is None and not broadcasts:
         return
-    shape = first["input_ids"].shape if backend.static_shapes else [None, None]
-    reading = reader.Reading(prefix, slots=False)
+    shape = first["input_ids"].shape if first and backend.static_shapes else [None, None]
     with tf.Graph().as_default():
         weights = create_variables(model_config)
         feeds = {key: tf.placeholder(tf.int32, shape) for key in ("input_ids", "input_mask", "segment_ids")}
@@ -294,8 +303,12 @@ def predict(
         logits = Model(model_config, weights, operations).span_logits(feeds)
         with tf.Session(config=backend.session_config()) as session:
             loaded = reader.initialize(session, weights, reading)
+            if broadcasts:
+                session.run(backend.broadcast(list(weights.values())))
             if loaded.missing:
                 _say(backend, *loaded.lines())
+            if first is None:
+                return
 
             def run(batch: Mapping[str, Any]) -> Logits:
                 start, end = session.run(logits, {feeds[key]: batch[key] for key in feeds})

@@ -33,12 +33,6 @@ class Job:
         """The folder that rank 0 writes to and all ranks read from."""
         return self.flags.output_dir or os.path.join(self.cluster.run_dir, "ranks", "0")
 
-    @property
-    def first_on_host(self) -> bool:
-        """Tell whether this rank is the first one of its host."""
-        servers = self.cluster.servers
-        return servers.index(servers[self.cluster.rank]) == self.cluster.rank
-
     def say(self, text: str) -> None:
         """Print a line once, on rank 0."""
         if self.cluster.rank == 0:

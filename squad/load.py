@@ -64,7 +64,7 @@ def _unusual_rules(flags: SquadFlags) -> dict[str, bool]:
 
 
 def _cached(job: Job, path: str, build: feature_cache.Build) -> Features:
-    flags = job.flags
+    flags, cluster = job.flags, job.cluster
     key = feature_cache.cache_key(
         path,
         flags.vocab_file,
@@ -80,7 +80,7 @@ def _cached(job: Job, path: str, build: feature_cache.Build) -> Features:
         folder=flags.input_files_dir,
         key=key,
         reuse=flags.use_tfrecord,
-        run_id=f"{job.cluster.run_id}-{job.cluster.attempt}",
-        first=job.first_on_host,
+        run_id=f"{cluster.run_id}-{cluster.attempt}",
+        first=cluster.rank == 0 if cluster.shares_disk else cluster.first_on_host,
     )
     return feature_cache.load_or_build(cache, build)

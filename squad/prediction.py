@@ -11,7 +11,7 @@ from bert import heartbeat, trainer
 from bert.backend.base import Backend
 from bert.backend.npu_options import NpuOptions
 from bert.config import BertConfig
-from squad import evaluate
+from squad import evaluate, hosts
 from squad.answers import latency, logit_shards, nbest, official_script
 from squad.answers.answer_text import AnswerText
 from squad.data import batching
@@ -32,13 +32,22 @@ def predict(job: Job, model: BertConfig, data: Dataset, checkpoint: str, backend
     Raises:
         DataError: shards are missing, or the model has diverged.
     """
-    os.makedirs(job.output_dir, exist_ok=True)
     logits = _shard(job, model, data, checkpoint, backend)
-    logit_shards.write_shard(job.output_dir, backend.rank, backend.size, data.features, *logits)
+    _hand_over(job.output_dir, logit_shards.encode(data.features, *logits), backend)
     backend.barrier()
     if backend.rank == 0:
         result = _answer(job, data, backend.size)
         report(job, score(job, result), len(result.predictions))
+
+
+def _hand_over(folder: str, shard: bytes, backend: Backend) -> None:
+    """Put this rank's shard where rank 0 merges them: through the folder, or the ranks' connection."""
+    shards = {backend.rank: shard}
+    if backend.several_hosts:
+        shards = dict(enumerate(hosts.collect(shard, backend)))
+    for rank, content in shards.items():
+        os.makedirs(folder, exist_ok=True)
+        logit_shards.write_shard(folder, rank, backend.size, content)
 
 
 def _shard(

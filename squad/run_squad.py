@@ -15,11 +15,12 @@ if __name__ == "__main__" and not __package__:
     sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 from bert import backend as backends
-from bert import heartbeat, onednn
+from bert import heartbeat, onednn, stopping
 from bert.backend.npu_options import NpuOptions
 from bert.cluster import Cluster
 from bert.config import BertConfig
 from bert.errors import CheckpointError, TrainerError
+from squad import hosts
 from squad.check import check
 from squad.data.tokenizer import Tokenizer
 from squad.errors import DataError
@@ -39,10 +40,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"run_squad: --{key}: {message}", file=sys.stderr)
     if findings:
         return 2
-    cluster = Cluster.from_environ(os.environ)
-    for key, message in notes if cluster.rank == 0 else ():
-        print(f"run_squad: note: --{key}: {message}", file=sys.stderr, flush=True)
     try:
+        cluster = Cluster.from_environ(os.environ)
+        for key, message in notes if cluster.rank == 0 else ():
+            print(f"run_squad: note: --{key}: {message}", file=sys.stderr, flush=True)
         run(flags, cluster)
     except (DataError, CheckpointError) as error:
         print(f"run_squad: {error}", file=sys.stderr)
@@ -77,6 +78,8 @@ def run(flags: SquadFlags, cluster: Cluster) -> None:
     amp = bool(flags.mixed_precision)
     backend = backends.create(cluster, device, options, amp, flags.collective)
     try:
+        if cluster.several_hosts:
+            hosts.compare(job, backend, train_set, dev_set)
         checkpoint = flags.init_checkpoint
         if train_set is not None:
             checkpoint = training.train(job, model, train_set, backend)
@@ -96,4 +99,5 @@ def _compare_checkpoints(names: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
+    stopping.leave_on_usr1()
     sys.exit(main())

@@ -15,6 +15,7 @@ class Backend(ABC):
     name = ""
     rank = 0
     size = 1
+    servers: tuple[str, ...] = ("localhost",)  # server_id of each rank
     fused_adam = False  # True: TensorFlow's fused Adam exists and is faster
     repeats_dropout = True  # False: its dropout has no seed, so a layer cannot be computed twice
     supports_sparse_gradients = (
@@ -24,6 +25,11 @@ class Backend(ABC):
     steps_per_call = 1  # the most training steps that one run_steps makes on the device
     predictions_at_once = 1  # batches whose prediction may overlap
     loads_on_every_rank = False  # True: all ranks load a checkpoint, as all must run the same graphs
+
+    @property
+    def several_hosts(self) -> bool:
+        """Tell whether a rank may lack files that another one has."""
+        return len(set(self.servers)) > 1
 
     @abstractmethod
     def session_config(self) -> Tensor:

@@ -35,7 +35,7 @@ class CpuBackend(Backend):
         amp: bfloat16 where oneDNN considers it safe; if it is impossible, rank 0 prints the reason.
         """
         host_memory.keep_freed()
-        self.rank, self.size = cluster.rank, cluster.size
+        self.rank, self.size, self.servers = cluster.rank, cluster.size, cluster.servers
         self._amp = amp and self._can_amp()
         # A thread that has no part in a narrow operation continues with the next batch.
         self.predictions_at_once = 3 if _threads() > 1 else 1

@@ -54,7 +54,7 @@ class NpuBackend(Backend):
         if problems:
             raise AdapterError("; ".join(problems))
         self._adapter = adapter.find()
-        self.rank, self.size = cluster.rank, cluster.size
+        self.rank, self.size, self.servers = cluster.rank, cluster.size, cluster.servers
         self.steps_per_call = options.steps_per_call
         self._options, self._rank_dir = options, cluster.rank_dir
         self._loops: dict[Tensor, Any] = {}  # graph -> the loop over its training step

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -68,27 +68,35 @@ class Reading:
     """A checkpoint ("": none) that is read in a thread while the caller builds its graph.
 
     slots: False reads only the names of the optimizer's slots and the step; they are of another training.
+    absent: the names in a checkpoint that this host lacks: nothing is read, and their values are zeros.
     """
 
-    def __init__(self, path: str, slots: bool = True) -> None:
-        self.path, self.slots = path, slots
+    def __init__(self, path: str, slots: bool = True, absent: Sequence[str] | None = None) -> None:
+        self.path, self.slots, self._absent = path, slots, absent
         pool = ThreadPoolExecutor(1)
         self._entries = [pool.submit(self._read)]
         pool.shutdown(wait=False)
 
-    def _read(self) -> list[tuple[str, np.ndarray]]:
+    def _read(self) -> list[tuple[str, np.ndarray | None]]:
+        if self._absent is not None:
+            return [(name, None) for name in self._absent]
         return [(name, self._kept(name, value)) for name, value in (read(self.path) if self.path else ())]
 
     def _kept(self, name: str, value: np.ndarray) -> np.ndarray:
         # Contiguous: a session would copy a transposed view, and wait for it.
         return np.asarray(value, order="C") if self.wants(name) else np.empty(0)
 
+    @property
+    def reads(self) -> bool:
+        """Tell whether this host has the checkpoint."""
+        return self._absent is None
+
     def wants(self, name: str) -> bool:
         """Tell whether a variable's value is used if the checkpoint has it."""
         return self.slots or not names.is_slot(name)
 
-    def take(self) -> list[tuple[str, np.ndarray]]:
-        """Hand over what was read; works once. CheckpointError: as `read` says."""
+    def take(self) -> list[tuple[str, np.ndarray | None]]:
+        """Hand over what was read, None for what is absent; works once. CheckpointError: as `read` says."""
         return self._entries.pop().result()
 
 
@@ -101,7 +109,7 @@ def initialize(session: Tensor, variables: Mapping[str, Tensor], reading: Readin
     wanted = set(filter(reading.wants, variables))
     for name, value in reading.take():
         if name in wanted:
-            values[name] = value
+            values[name] = _zero(variables[name]) if value is None else value
         else:
             unused.append(name)
     missing = wanted - set(values)
@@ -114,6 +122,10 @@ def initialize(session: Tensor, variables: Mapping[str, Tensor], reading: Readin
     del values, first, feed
     host_memory.give_back()
     return loaded
+
+
+def _zero(variable: Tensor) -> np.ndarray:
+    return np.zeros(variable.shape.as_list(), variable.dtype.base_dtype.as_numpy_dtype)
 
 
 def _zeros(variables: Mapping[str, Tensor], given: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import os
 from dataclasses import dataclass
-from typing import Any, Iterator, Mapping
+from typing import Any, Iterator, Mapping, Sequence
 
 from bert.backend.base import Backend
 from bert.checkpoints import index, store
@@ -57,7 +57,8 @@ def decide(
     """Let rank 0 examine the output folder, and share the result with all ranks.
 
     Raises:
-        CheckpointError: the folder contains a run of another model, init_checkpoint or data.
+        CheckpointError: the folder contains a run of another model, init_checkpoint or data; only another
+            host than rank 0's has the run's checkpoint.
     """
     answer: dict[str, Any] = {}
     if backend.rank == 0:
@@ -66,10 +67,32 @@ def decide(
             answer = dataclasses.asdict(found)
         except (CheckpointError, OSError) as error:
             answer = {"error": str(error)}
-    answer = backend.all_gather(answer)[0]
-    if "error" in answer:
-        raise CheckpointError(answer["error"])
-    return Start(**dict(answer, notes=tuple(answer["notes"])))
+    elif backend.several_hosts:  # each may have a folder of its own
+        answer = {"step": store.newest_step(folder)}
+    answers = backend.all_gather(answer)
+    if "error" in answers[0]:
+        raise CheckpointError(answers[0]["error"])
+    start = Start(**dict(answers[0], notes=tuple(answers[0]["notes"])))
+    return dataclasses.replace(start, notes=(*start.notes, *_elsewhere(folder, start, answers, backend)))
+
+
+def _elsewhere(
+    folder: str, start: Start, answers: Sequence[Mapping[str, Any]], backend: Backend
+) -> Iterator[str]:
+    """Compare with what the other hosts have in their folders: only rank 0's host says where a run starts.
+
+    Raises:
+        CheckpointError: rank 0's host has no checkpoint, another host has one.
+    """
+    step, rank = max((int(one.get("step", 0)), -rank) for rank, one in enumerate(answers[1:] or [{}], 1))
+    mine, other = backend.servers[0], backend.servers[-rank % len(backend.servers)]
+    if step and not start.prefix:
+        raise CheckpointError(
+            f"{folder}: no checkpoint on {mine}, the host of rank 0, but one of step {step} on {other};"
+            f" copy it to {mine}, or put output_dir on a shared disk, or empty it on {other} for a new run"
+        )
+    if backend.several_hosts and step > start.step:
+        yield f"{other} has a checkpoint of step {step} in {folder}; not used, as rank 0 is on {mine}"
 
 
 def _look(

@@ -67,6 +67,11 @@ def _steps(folder: str) -> Iterator[int]:
             yield int(match.group(1))
 
 
+def newest_step(folder: str) -> int:
+    """Return the step of the newest checkpoint in a folder, which may be damaged; 0: there is none."""
+    return max(_steps(folder), default=0)
+
+
 def foreign(folder: str) -> list[str]:
     """List the prefixes of TensorFlow checkpoints in the folder that this module did not write."""
     return [prefix for prefix in index.prefixes_in(folder) if not os.path.exists(prefix + ".json")]

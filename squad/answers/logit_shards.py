@@ -7,6 +7,7 @@ A shard carries a fingerprint of the features, so that one left over from anothe
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import zipfile
 from typing import TYPE_CHECKING
@@ -34,26 +35,25 @@ def shard_path(folder: str, rank: int, size: int) -> str:
     return os.path.join(folder, f"logits_{rank}_of_{size}.npz")
 
 
-def write_shard(
-    folder: str,
-    rank: int,
-    size: int,
-    features: Features,
-    start_logits: np.ndarray,
-    end_logits: np.ndarray,
-    done: np.ndarray,
-) -> str:
-    """Write the rows of logits [R, L] that are `done` [R], completely or not at all; return the path."""
-    path = shard_path(folder, rank, size)
+def encode(features: Features, start_logits: np.ndarray, end_logits: np.ndarray, done: np.ndarray) -> bytes:
+    """Make a shard of the rows of logits [R, L] that are `done` [R]."""
     rows = np.flatnonzero(done)
+    stream = io.BytesIO()
+    np.savez(
+        stream,
+        rows=rows,
+        start_logits=start_logits[rows],
+        end_logits=end_logits[rows],
+        fingerprint=fingerprint(features),
+    )
+    return stream.getvalue()
+
+
+def write_shard(folder: str, rank: int, size: int, shard: bytes) -> str:
+    """Write a shard completely or not at all; return the path."""
+    path = shard_path(folder, rank, size)
     with open(path + ".tmp", "wb") as stream:
-        np.savez(
-            stream,
-            rows=rows,
-            start_logits=start_logits[rows],
-            end_logits=end_logits[rows],
-            fingerprint=fingerprint(features),
-        )
+        stream.write(shard)
     os.replace(path + ".tmp", path)
     return path
 

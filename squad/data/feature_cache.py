@@ -7,21 +7,19 @@ from. A cache is used only if its key, the files' sizes and every record's check
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import re
 import time
 import uuid
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Callable, Iterator, Mapping, Sequence
+from typing import Any, Callable, ContextManager, Iterator, Mapping, Sequence
 
 import numpy as np
 
 from bert.checkpoints.store import sha256
 from bert.interfaces import Tensor
-from squad.data import tf_example
+from squad.data import cache_lock, tf_example
 from squad.data.features import Features
 from squad.errors import DataError
 
@@ -37,6 +35,7 @@ _KINDS: dict[str, type[np.generic]] = {
 }  # fmt: skip
 Build = Callable[[], Features]
 _PATTERN = r"train\.tf_record\d*$"
+_DRAFT = f".{cache_lock.HOST}.tmp"  # of this host: locks of others do not reach every disk
 _HEAD_START = 10.0  # seconds within which the first rank must begin before another one builds
 
 
@@ -161,13 +160,13 @@ def _current(cache: Cache, build: Build) -> dict[str, Any]:
     except _Unusable:
         if not cache.first:
             _let_first_begin(cache)
-    with _locked(cache) as waited_for:
+    with _locked(cache, " to build the cache of features") as waited_for:
         try:
             return _manifest(cache)
         except _Unusable as error:
             reason = str(error)
             if waited_for and not (_parse(cache) or {}).get("shards"):
-                reason = f"process {waited_for} died while building it"
+                reason = f"{waited_for} died while building it"
             cache.say(f"{cache.folder}: building the cache of features: {reason}")
             return _write(cache, build)
 
@@ -185,11 +184,8 @@ def _let_first_begin(cache: Cache) -> None:
     """Wait until another process builds or has built, or it takes too long."""
     deadline = time.monotonic() + _HEAD_START
     while time.monotonic() < deadline:
-        with open(cache.lock, "a") as stream:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return
+        if cache_lock.is_held(cache.lock):
+            return
         try:
             _manifest(cache)
             return
@@ -197,23 +193,8 @@ def _let_first_begin(cache: Cache) -> None:
             time.sleep(0.1)
 
 
-@contextmanager
-def _locked(cache: Cache) -> Iterator[str]:
-    """Hold the lock, which the system releases if the process dies; yield the process waited for, or ""."""
-    with open(cache.lock, "a+") as stream:
-        waited_for = ""
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            stream.seek(0)
-            waited_for = stream.read().strip() or "?"
-            cache.say(f"{cache.folder}: waiting for process {waited_for} to build the cache of features")
-            fcntl.flock(stream, fcntl.LOCK_EX)
-        stream.seek(0)
-        stream.truncate()
-        stream.write(str(os.getpid()))
-        stream.flush()
-        yield waited_for
+def _locked(cache: Cache, purpose: str = "") -> ContextManager[str]:
+    return cache_lock.locked(cache.lock, lambda line: cache.say(f"{cache.folder}: {line}{purpose}"))
 
 
 def _write(cache: Cache, build: Build) -> dict[str, Any]:
@@ -241,9 +222,10 @@ def _write(cache: Cache, build: Build) -> dict[str, Any]:
 
 
 def _replace(cache: Cache, manifest: Mapping[str, Any]) -> None:
-    with open(cache.manifest + ".tmp", "w", encoding="utf-8") as stream:
+    draft = cache.manifest + _DRAFT
+    with open(draft, "w", encoding="utf-8") as stream:
         json.dump(manifest, stream, indent=1)
-    os.replace(cache.manifest + ".tmp", cache.manifest)
+    os.replace(draft, cache.manifest)
 
 
 def _remove(cache: Cache, manifest: Any | None, kept: Sequence[str]) -> None:
@@ -259,10 +241,10 @@ def _write_shard(cache: Cache, name: str, features: Features, rows: range) -> in
     import tensorflow as tf
 
     path = os.path.join(cache.folder, name)
-    with tf.io.TFRecordWriter(path + ".tmp") as writer:
+    with tf.io.TFRecordWriter(path + _DRAFT) as writer:
         for record in _records(features, rows):
             writer.write(record)
-    os.replace(path + ".tmp", path)
+    os.replace(path + _DRAFT, path)
     return os.path.getsize(path)
 
 

@@ -80,10 +80,16 @@ def _train(
     try:
         return trainer.train(
             options.get("model", MODEL), config, options.get("batches", batches), backend,
-            os.path.join(folder, "out"), rank_dir=rank_dir, **given,
+            _output(folder, cluster), rank_dir=rank_dir, **given,
         )  # fmt: skip
     finally:
         backend.close()
+
+
+def _output(folder: str, cluster: Cluster) -> str:
+    """Name the output folder; hosts called a, b ... have a disk each, and so a folder of their own."""
+    own = cluster.servers[cluster.rank]
+    return os.path.join(folder, "out" if own == "localhost" else f"out-{own}")
 
 
 def records(folder: Path, rank: int = 0) -> dict[int, dict[str, Any]]:
@@ -107,8 +113,9 @@ class Job:
         folder.mkdir(exist_ok=True)
         run = uuid.uuid4().hex
         made = context()
+        servers, addresses = options.get("servers", ("localhost",) * ranks), ("127.0.0.1",) * ranks
         clusters = [
-            Cluster(rank=rank, size=ranks, run_id=run, servers=("localhost",) * ranks)
+            Cluster(rank=rank, size=ranks, run_id=run, servers=servers, addresses=addresses)
             for rank in range(ranks)
         ]
         self.processes = [

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from squad.answers.logit_shards import merge, shard_path, write_shard
+from squad.answers.logit_shards import encode, merge, shard_path, write_shard
 from squad.errors import DataError
 
 
@@ -25,7 +25,7 @@ def world(rows: int, seed: int = 0) -> tuple[Any, np.ndarray, np.ndarray]:
 def write_all(folder: Path, owner: np.ndarray, size: int, seed: int = 0) -> Any:
     features, start, end = world(len(owner), seed)
     for rank in range(size):
-        write_shard(str(folder), rank, size, features, start, end, owner == rank)
+        write_shard(str(folder), rank, size, encode(features, start, end, owner == rank))
     return features, start, end
 
 
@@ -47,7 +47,7 @@ def test_a_lost_row_is_counted_and_named(tmp_path: Path) -> None:
 
 def test_a_row_predicted_twice_is_counted_and_named(tmp_path: Path) -> None:
     features, start, end = write_all(tmp_path, np.array([0, 1, 1]), 2)
-    write_shard(str(tmp_path), 0, 2, features, start, end, np.array([True, True, False]))
+    write_shard(str(tmp_path), 0, 2, encode(features, start, end, np.array([True, True, False])))
     with pytest.raises(DataError, match="two ranks have predicted 1 of 3 features: 1"):
         merge(str(tmp_path), 2, features)
 

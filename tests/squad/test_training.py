@@ -149,5 +149,5 @@ def test_a_packed_training_says_rows_and_features() -> None:
 def test_the_first_rank_of_each_host_builds_and_rank_0_owns_the_files() -> None:
     servers = ("a", "a", "b", "b")
     jobs = [Job(SquadFlags(), Cluster(rank, 4, servers=servers, run_dir="/run"), None) for rank in range(4)]  # type: ignore[arg-type]
-    assert [job.first_on_host for job in jobs] == [True, False, True, False]
+    assert [job.cluster.first_on_host for job in jobs] == [True, False, True, False]
     assert {job.output_dir for job in jobs} == {"/run/ranks/0"}

@@ -6,8 +6,10 @@ graph that it is sent, without authentication: its ports belong behind a firewal
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import queue
+import socket
 import sys
 import threading
 from typing import Any, Mapping, Sequence
@@ -17,16 +19,70 @@ import tensorflow.compat.v1 as tf
 from tensorflow.python.ops import collective_ops
 
 from bert.backend.collective.shared_memory import CollectiveError
+from bert.errors import TrainerError
 from bert.interfaces import Tensor
 
 PORT = 30600  # rank r listens on PORT + r, unless NPU_LAUNCH_GRPC_PORT names another first port
+_VARIABLE = "NPU_LAUNCH_GRPC_PORT"
 _GROUP = 1
 
 
-def addresses(servers: Sequence[str], environ: Mapping[str, str]) -> list[str]:
-    """Build the host:port of each rank from the rank table's server_id."""
-    first = int(environ.get("NPU_LAUNCH_GRPC_PORT", str(PORT)))
-    return [f"{server}:{first + rank}" for rank, server in enumerate(servers)]
+def addresses(hosts: Sequence[str], environ: Mapping[str, str]) -> list[str]:
+    """Build the host:port of each rank from the address of its host.
+
+    Raises:
+        TrainerError: NPU_LAUNCH_GRPC_PORT is no port, or there are not enough ports after it.
+    """
+    text = environ.get(_VARIABLE) or str(PORT)
+    last = int(text) + len(hosts) - 1 if text.isdecimal() and len(text) < 6 else 0
+    if not len(hosts) <= last <= 65535:
+        raise TrainerError(
+            f"{_VARIABLE}={text}: rank r listens on this port + r; {len(hosts)} ranks need a number"
+            f" from 1 to {65536 - len(hosts)}"
+        )
+    return [
+        f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for port, host in enumerate(hosts, int(text))
+    ]
+
+
+def check(peers: Sequence[str], rank: int) -> None:
+    """Look at all addresses before TensorFlow waits for them.
+
+    Raises:
+        TrainerError: an address cannot be found, or this rank's port is taken.
+    """
+    hosts = [peer.rpartition(":")[0].strip("[]") for peer in peers]
+    for host in dict.fromkeys(hosts):
+        ranks = [index for index, other in enumerate(hosts) if other == host]
+        where = f"collective grpc: the address {host} of rank{'' if len(ranks) == 1 else 's'} {_span(ranks)}"
+        try:
+            found = str(socket.getaddrinfo(host, None, 0, socket.SOCK_STREAM)[0][4][0])
+        except OSError as error:
+            raise TrainerError(
+                f"{where} cannot be found on this host ({error.strerror}); give the hosts by IP addresses,"
+                " or add it to /etc/hosts of each of them"
+            ) from None
+        if rank not in ranks and host != found and ipaddress.ip_address(found.partition("%")[0]).is_loopback:
+            text = f"{where} is {found} here, this host itself; if it is another one, give the hosts by IP"
+            print(f"{text} addresses", file=sys.stderr, flush=True)
+    _check_port(int(peers[rank].rpartition(":")[2]), rank, len(peers))
+
+
+def _span(ranks: Sequence[int]) -> str:
+    whole = len(ranks) > 1 and list(ranks) == list(range(ranks[0], ranks[-1] + 1))
+    return f"{ranks[0]}-{ranks[-1]}" if whole else ", ".join(map(str, ranks))
+
+
+def _check_port(port: int, rank: int, size: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("", port))
+        except OSError as error:
+            raise TrainerError(
+                f"collective grpc: port {port} of rank {rank} on {socket.gethostname()}: {error.strerror};"
+                f" end what uses it, or set {_VARIABLE} to the first of {size} free ports"
+            ) from None
 
 
 class Grpc:
@@ -48,7 +104,11 @@ class Grpc:
         config = tf.ConfigProto()
         config.experimental.collective_group_leader = "/job:worker/replica:0/task:0"
         cluster = tf.train.ClusterSpec({"worker": self._peers})
-        self._server = tf.train.Server(cluster, "worker", rank, config=config)
+        try:
+            self._server = tf.train.Server(cluster, "worker", rank, config=config)
+        except tf.errors.OpError as error:
+            reason = (str(error).splitlines() or [""])[0]
+            raise TrainerError(f"collective grpc: no server for {peers[rank]}: {reason}") from None
         self.barrier()
 
     def barrier(self) -> None:
