@@ -13,7 +13,7 @@ TWO = -n 2 --dist worksteal
 RUN = python scripts/run-tests
 MINILM = export NPU_LAUNCH_MINILM="$$($(BIN)/python examples/pretrained.py)"
 
-.PHONY: demo test-fast test test-all test-rest lint bench stress clean test-main test-slow test-37 test-26 test-adapter
+.PHONY: demo test-fast test test-all test-rest test-engines lint bench stress clean test-main test-slow test-37 test-26 test-adapter
 
 demo: .venv/demo.stamp $(DEMO)/train.json
 	$(BIN)/npu-launch --devices 0-1 examples/squad_demo.yaml \
@@ -44,12 +44,16 @@ COVERED = $(BIN)/coverage report
 endif
 test-main: .venv/dev.stamp
 	rm -f .coverage .coverage.*
-	$(BIN)/$(RUN) "$(TWO) -m 'not slow and not stress' --ignore=tests/faults" \
-	  "$(TWO) -m 'not slow and not stress' tests/faults"
+	$(BIN)/$(RUN) "$(TWO) -m 'not slow and not stress and not engines' --ignore=tests/faults" \
+	  "$(TWO) -m 'not slow and not stress and not engines' tests/faults"
 	$(COVERED)
 
 test-slow: .venv/dev.stamp
 	$(BIN)/$(RUN) "$(TWO) -m slow"
+
+# Runs over several hosts on real engines, one at a time; what is not installed is left out, and it says how to get it.
+test-engines: .venv/dev.stamp
+	$(BIN)/python scripts/run-tests "-m engines -rs tests/engines"
 
 # npu_bridge exists for TensorFlow 1.15 on Python 3.7 alone, so this leg is where that code is proven; and that all
 # runs on Python 3.7.
@@ -58,8 +62,8 @@ test-37:
 	@echo "SKIPPED: no Python 3.7 found, so TensorFlow 1.15.5 was not tested (set PYTHON37)"
 else
 test-37: .venv37/dev.stamp .venv/demo.stamp
-	$(MINILM); .venv37/bin/$(RUN) "$(TWO) -m 'not slow and not stress' --ignore=tests/faults" \
-	  "$(TWO) -m 'not slow and not stress' tests/faults"
+	$(MINILM); .venv37/bin/$(RUN) "$(TWO) -m 'not slow and not stress and not engines' --ignore=tests/faults" \
+	  "$(TWO) -m 'not slow and not stress and not engines' tests/faults"
 endif
 
 ifeq ($(PYTHON39),)
@@ -67,7 +71,7 @@ test-26:
 	@echo "SKIPPED: no Python 3.9 found, so TensorFlow 2.6.5 was not tested (set PYTHON39)"
 else
 test-26: .venv26/dev.stamp .venv/demo.stamp
-	$(MINILM); .venv26/bin/$(RUN) "$(TWO) -m 'not slow and not stress' tests/bert tests/npu"
+	$(MINILM); .venv26/bin/$(RUN) "$(TWO) -m 'not slow and not stress and not engines' tests/bert tests/npu"
 endif
 
 # The NPU programs over the adapter's own Python, where folders with its source are named (NPU_ADAPTER_SOURCE=A:B):

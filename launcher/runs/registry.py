@@ -189,9 +189,9 @@ def _is_gone(path: str) -> bool:
 class RunStatus:
     """What is known of a run.
 
-    Its state: running, finished, failed, lost (no launcher and no result), queued (as `job` says), or
-    unknown: it may run `where` it cannot be seen from here, or its result is damaged. A host's part of a run
-    has ended: its head has the result.
+    Its state: running, finished, failed, lost (no launcher and no result), queued or what else the queue
+    says of its `job`, or unknown: it may run `where` it cannot be seen from here, or its result is damaged.
+    A host's part of a run has ended: its head has the result.
     """
 
     run: RunDir
@@ -244,7 +244,7 @@ def status(run: RunDir, table: ProcessTable | None = None) -> RunStatus:
     job = "" if over else _job(run, problems)  # one that failed may have been put back in the queue
     return RunStatus(
         run,
-        _queued(job) or _state(run, result, launcher),
+        _queued(job) or ("" if result else _over(job)) or _state(run, result, launcher),
         result.exit_code if result and not _queued(job) else None,
         launcher.process,
         started,
@@ -274,6 +274,11 @@ def _queued(job: str) -> str:
     if state in ("RUNNING", "COMPLETING", "SUSPENDED", "STOPPED"):
         return "running"
     return "" if not state or is_over(state) else "queued"
+
+
+def _over(job: str) -> str:
+    """Return how a job ended that left no result, such as cancelled or node_fail; "" when nobody knows."""
+    return " ".join(job.split()[2:3]).lower()
 
 
 def _state(run: RunDir, result: _Result | None, launcher: launcher_record.Launcher) -> str:

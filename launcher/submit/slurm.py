@@ -8,6 +8,7 @@ sbatch 22.05.
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -22,7 +23,7 @@ from launcher.plan import build
 from launcher.plan.planner import new_run_id
 from launcher.plan.program_check import check_program
 from launcher.run_dir import RunDir, remove_on_error, write_atomic
-from launcher.runs import launcher_record, submitted
+from launcher.runs import launcher_record, slurm_jobs, submitted
 from launcher.runs.folder import point_latest
 from launcher.submit.job import QueuedJob
 from launcher.submit.manifest import seconds
@@ -246,7 +247,11 @@ def _environ(outer: Mapping[str, str]) -> dict[str, str]:
 def _told(job_id: str, run: RunDir) -> list[str]:
     path = os.path.relpath(str(run.path))
     quoted, log = shlex.quote(path), shlex.quote(os.path.join(path, LOG))
+    state = slurm_jobs.state(job_id)
+    never = re.search(r"\((Partition\w+|BadConstraints|Invalid\w+)\)", state)
+    doubt = [f"npu-launch: warning: {state}: as it is, Slurm cannot start it; see scontrol show job {job_id}"]
     return [
+        *(doubt if never else []),
         f"npu-launch: job {job_id} of Slurm, run folder {path}",
         f"npu-launch: follow: tail -F {log} (or npu-launch logs --follow {quoted}); state: npu-launch ps",
         f"npu-launch: end: npu-launch stop {quoted}",
