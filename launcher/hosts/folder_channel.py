@@ -6,16 +6,19 @@ An attempt has a folder of its own: `up-I.*` is written by the agent of host I, 
 
 from __future__ import annotations
 
+import subprocess
 import time
 from pathlib import Path
 from typing import Any, Sequence
 
 from launcher.hosts.folder_files import StreamReader, StreamWriter, read_word
-from launcher.hosts.frames import Decoder, Frame, encode
+from launcher.hosts.frames import ALL, Decoder, Frame, encode
+from launcher.hosts.transport import End, HeadTransport
 
 LINE = 1 << 16  # bytes of a line; nothing tears the lines of a file
 SOONEST, LATEST = 0.01, 0.25  # seconds between two looks: after some traffic, and without any
 SHARE = 0.1  # of the time at most goes into looking: a network disk with many hosts is slow
+CLOSED = "closed"  # a frame of this channel alone: the head's side has ended
 GONE = 2.0  # seconds of silence after which a host's `gone` file is looked for
 
 
@@ -45,6 +48,7 @@ class FolderAgentChannel:
         self.index = index
         self._writer = StreamWriter(folder, f"up-{index}")
         self._reader = StreamReader(folder, "down")
+        self._reader.skip()  # nothing that was said before this agent's hello is for it
         self._decoder = Decoder()
         self._pace = Pace()
 
@@ -69,34 +73,36 @@ class FolderAgentChannel:
         return self._pace.left()
 
 
-class FolderTransport:
-    """The head's end. `begin` starts the agent of this host, and may do so anywhere else."""
+class FolderTransport(HeadTransport):
+    """The head's end. own: the agent of the head's own host, the only one that the head has started."""
 
-    descriptors: Sequence[int] = ()
-
-    def __init__(self, folder: Path, hosts: int) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, hosts: int, own: subprocess.Popen[bytes]) -> None:
+        self._folder, self._own = folder, own
         self._writer = StreamWriter(folder, "down", keep=2)
         self._readers = [StreamReader(folder, f"up-{index}", alone=True) for index in range(hosts)]
         self._decoders = [Decoder() for _ in range(hosts)]
         self._heard = [time.monotonic()] * hosts
-        self._gone: dict[int, int] = {}
+        self._gone: set[int] = set()
         self._pace = Pace()
+
+    @property
+    def descriptors(self) -> Sequence[int]:
+        return ()
 
     def send(self, frame: Frame) -> None:
         self._writer.put(encode(frame, LINE))
 
     def turn(self) -> float:
-        """Write what was sent; return the seconds until there may be something to receive."""
         self._writer.flush()
         return self._pace.left()
 
     def receive(self) -> list[Frame]:
-        """Return the frames that have come; `bye` of an agent that ended without one is among them."""
+        """Return the frames that have come; a `bye` of an agent that ended without one is among them."""
         if not self._pace.due():
             return []
         begin = time.monotonic()
         frames = [frame for index in range(len(self._readers)) for frame in self._of(index)]
+        self._gone.update(frame.host for frame in frames if frame.kind == "bye")
         self._pace.looked(time.monotonic() - begin, bool(frames))
         return frames
 
@@ -105,12 +111,37 @@ class FolderTransport:
         now = time.monotonic()
         if data:
             self._heard[index] = now
-            return self._decoders[index].feed(data)
+            return [frame for frame in self._decoders[index].feed(data) if frame.host == index]
         if index in self._gone or now - self._heard[index] < GONE:
             return []
         self._heard[index] = now
-        code = read_word(self._folder / f"gone-{index}")
-        if not code:
-            return []
-        self._gone[index] = int(code)
-        return [Frame(index, "bye", {"code": int(code)})]
+        code = self._code(index)
+        return [] if code is None else [Frame(index, "bye", {"code": code})]
+
+    def _code(self, index: int) -> int | None:
+        """Return the exit code of an agent that has ended; None while it runs, or nobody says."""
+        if not index:
+            return self._own.poll()
+        word = read_word(self._folder / f"gone-{index}")
+        return int(word) if word.lstrip("-").isdigit() else None
+
+    def ended(self) -> bool:
+        return len(self._gone) == len(self._readers)
+
+    def stop(self) -> None:
+        """Ask this host's agent to end; frames are the only way to the others."""
+        if self._own.poll() is None:
+            self._own.terminate()
+
+    def kill(self) -> None:
+        self._close()
+        self.stop()
+
+    def end(self) -> End:
+        self._close()
+        code = self._own.wait()
+        return End(code)
+
+    def _close(self) -> None:
+        self.send(Frame(ALL, CLOSED))
+        self._writer.flush()

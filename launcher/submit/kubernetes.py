@@ -96,8 +96,8 @@ def _follow(kind: str, options: Options) -> list[str]:
     space = f" -n {options.namespace}" if options.namespace else ""
     types = {"kubernetes": "job,service", "volcano": "vcjob", "ascendjob": "acjob"}[kind]
     return [
-        f"follow: kubectl{space} logs -f -l npu-launch/run={options.name} --prefix --tail=-1",
-        f"remove: kubectl{space} delete {types},configmap -l npu-launch/run={options.name}",
+        f"follow: {options.kubectl}{space} logs -f -l npu-launch/run={options.name} --prefix --tail=-1",
+        f"remove: {options.kubectl}{space} delete {types},configmap -l npu-launch/run={options.name}",
     ]
 
 

@@ -230,6 +230,10 @@ def test_submit_prints_what_it_would_apply_or_passes_on_what_kubectl_says(tmp_pa
     refused = launch(tmp_path, *words, "--kubectl", kubectl, "--name", "a", "--", "true")
     assert refused.returncode == 78 and refused.stderr.endswith("kubectl: error: no cluster\n")
     assert "npu-launch/run" in (tmp_path / "kubectl.got").read_text()
+    kubectl.write_text("#!/bin/sh\ncat > /dev/null; echo job.batch.volcano.sh/a created\n")
+    done = launch(tmp_path, *words, "--kubectl", kubectl, "--name", "a", "--namespace", "lab", "--", "true")
+    assert done.returncode == 0 and done.stdout.splitlines()[0] == "job.batch.volcano.sh/a created"
+    assert "kubectl -n lab delete vcjob,configmap -l npu-launch/run=a" in done.stdout
     missing = launch(tmp_path, *words, "--kubectl", "no-kubectl", "--", "true")
     assert missing.returncode == 127 and "no-kubectl: not found" in missing.stderr
     other = launch(tmp_path, *words, "--nonsense", "--", "true")
