@@ -111,7 +111,7 @@ def lay_out(job: Job, facts: Sequence[HostFacts], devices: Sequence[str] = ()) -
         table, text, of = _given(job, facts)
     else:
         hosts, of = _inventory(job, facts, backend, devices)
-        table, text = _made(job, hosts)
+        table, text = _made(job, hosts, of)
     servers = {host.index: server for server, host in of.items()}
     _refuse(_unequal(table, {server: host.name for server, host in of.items()}))
     known = {of[server].index: address for server, address in _known_addresses(table, facts, of).items()}
@@ -212,8 +212,8 @@ def _from_file(job: Job, facts: Sequence[HostFacts]) -> tuple[list[Host], dict[s
     return hosts, match(facts, {host.server_id: {host.host_ip, host.pod_name} for host in hosts}, path)
 
 
-def _made(job: Job, hosts: Sequence[Host]) -> tuple[RankTable, str]:
-    _refuse(_chips(hosts))
+def _made(job: Job, hosts: Sequence[Host], of: Mapping[str, HostFacts]) -> tuple[RankTable, str]:
+    _refuse(_chips(hosts, of))
     try:
         table = RankTable.from_hosts(hosts)
         return table, render(table)
@@ -221,11 +221,11 @@ def _made(job: Job, hosts: Sequence[Host]) -> tuple[RankTable, str]:
         raise (UsageError if job.config.inventory else PreflightError)(f"{error}") from None
 
 
-def _chips(hosts: Sequence[Host]) -> list[str]:
+def _chips(hosts: Sequence[Host], of: Mapping[str, HostFacts]) -> list[str]:
     """Refuse a mixture of generations, whose tables and collectives differ."""
     holders: dict[str, list[str]] = {}
     for host in hosts:
-        holders.setdefault(host.chip or "an unknown chip", []).append(host.server_id)
+        holders.setdefault(host.chip or "an unknown chip", []).append(of[host.server_id].name)
     if len(holders) == 1:
         return []
     found = "; ".join(f"{some(names)}: {chip}" for chip, names in holders.items())
