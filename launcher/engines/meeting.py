@@ -1,7 +1,8 @@
 """The folder in which the processes of one run meet that came up by themselves.
 
 `head` holds the head's word: the folder of its present attempt, or `over CODE`; `beat` holds a number that
-grows while the head lives; `left-I` is there when host I has read that it is over.
+grows while the head lives; `left-I` is there when host I has read that it is over. `hccl.json` is the rank
+table as MindCluster writes one: {"status": "initializing"} until all hosts have told of their devices.
 """
 
 from __future__ import annotations
@@ -15,13 +16,13 @@ import threading
 import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Callable, Iterator
+from typing import Any, Callable, Iterator, Mapping
 
 from launcher.errors import PreflightError
 from launcher.hosts.folder_channel import FolderTransport, Pace
 from launcher.hosts.folder_files import read_word, write_word
-from launcher.output import echo
 from launcher.process.signals import ENDING, FORWARDED, Signals
+from launcher.run_dir import write_atomic
 
 BEAT = 2.0  # seconds between two signs of the head's life
 FAREWELL = 5.0  # seconds that the head waits for the others to read that it is over
@@ -68,8 +69,19 @@ class Meeting:
         name = f"{self._attempts}-{os.urandom(4).hex()}"
         self._attempts += 1
         (self.folder / name).mkdir(mode=0o700)
+        self._write_table('{"status": "initializing"}\n')
         write_word(self.folder / "head", name)
-        return FolderTransport(self.folder / name, self._hosts, self._start(name))
+        return FolderTransport(self.folder / name, self._hosts, self._start(name), self._ordered)
+
+    def _ordered(self, order: Mapping[str, Any]) -> None:
+        """Show the table of an order; where all hosts share the head's disk it is in the run folder."""
+        with suppress(OSError):
+            text = order["table"] or (Path(order["run_dir"]) / "rank_table.json").read_text("utf-8")
+            self._write_table(text)
+
+    def _write_table(self, text: str) -> None:
+        with suppress(OSError):
+            write_atomic(self.folder / "hccl.json", text.encode())
 
     def over(self, code: int) -> None:
         """Let every host end with this code, then remove the folder."""
@@ -128,11 +140,11 @@ class Meeting:
     def _silent(self, known: bool) -> PreflightError:
         if known:
             return PreflightError(
-                f"host 0 is silent for {self._lease:g} s (in {self.folder}); its ranks ended"
+                f"host 0 is silent for {self._lease:g} s; ranks here have ended (see {self.folder})"
             )
         return PreflightError(
-            f"nothing of host 0 in {self.folder} for {self._patience:g} s; either it has not started, or the hosts"
-            " do not see one folder: let runs_dir be on a disk that all of them share"
+            f"nothing of host 0 in {self.folder} for {self._patience:g} s: it has not started, or the hosts"
+            " see different folders; let runs_dir be on a disk that all of them share"
         )
 
     def _accompany(self, name: str, signals: Signals) -> tuple[int, int]:
@@ -163,8 +175,3 @@ class _Life:
         if number != self._last:
             self._last, self._since = number, self._clock()
         return self._clock() - self._since < self._patience
-
-
-def say(line: str) -> None:
-    """Say something to who looks at this host's output."""
-    echo(f"npu-launch: {line}", err=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import subprocess
 import time
 from pathlib import Path
-from typing import Any, Sequence
+from typing import Any, Callable, Sequence
 
 from launcher.hosts.folder_files import StreamReader, StreamWriter, read_word
 from launcher.hosts.frames import ALL, Decoder, Frame, encode
@@ -74,10 +74,19 @@ class FolderAgentChannel:
 
 
 class FolderTransport(HeadTransport):
-    """The head's end. own: the agent of the head's own host, the only one that the head has started."""
+    """The head's end. own: the agent of the head's own host, the only one that the head has started.
 
-    def __init__(self, folder: Path, hosts: int, own: subprocess.Popen[bytes]) -> None:
-        self._folder, self._own = folder, own
+    ordered: is called with the order that is sent to the agents.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        hosts: int,
+        own: subprocess.Popen[bytes],
+        ordered: Callable[[Any], None] = lambda order: None,
+    ) -> None:
+        self._folder, self._own, self._ordered = folder, own, ordered
         self._writer = StreamWriter(folder, "down", keep=2)
         self._readers = [StreamReader(folder, f"up-{index}", alone=True) for index in range(hosts)]
         self._decoders = [Decoder() for _ in range(hosts)]
@@ -90,6 +99,8 @@ class FolderTransport(HeadTransport):
         return ()
 
     def send(self, frame: Frame) -> None:
+        if frame.kind == "order":
+            self._ordered(frame.body)
         self._writer.put(encode(frame, LINE))
 
     def turn(self) -> float:
