@@ -200,6 +200,12 @@ def rank_table(subject: Subject) -> Problems:
     from rank_table import check as rules
 
     yield from map(_of_rule, rules.check(subject.plan.rank_table_json, subject.config.chip, subject.environ))
+    from rank_table.sources import rootinfo
+
+    chip = subject.config.chip or subject.view.generation
+    if chip not in ("", "950") and os.path.exists(subject.machine.path(rootinfo.PATH)):
+        what = f"{rootinfo.PATH} is here, which an Ascend 950 has and an {chip} has not: HCCL may fail (EI0014)"
+        yield WARNING, what, "remove it, or mount nothing there"
 
 
 def files(subject: Subject) -> Problems:

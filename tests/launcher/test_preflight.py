@@ -437,3 +437,10 @@ def test_the_command_line_exits_78_with_every_finding_and_starts_nothing(tmp_pat
     assert "npu-launch: preflight: devices: no /dev/davinci0" in done.stderr
     assert "npu-launch: preflight: health: device 0 is Alarm" in done.stderr
     assert "Traceback" not in done.stderr and not (tmp_path / "runs").exists()
+
+
+def test_the_root_info_of_another_generation_is_named(server: Server) -> None:
+    server.host.file("/etc/hccl_rootinfo.json", "{}")
+    (finding,) = server.check()
+    assert (finding.name, finding.level) == ("rank-table", "warning")
+    assert "which an Ascend 950 has and an A2 has not" in str(finding)
