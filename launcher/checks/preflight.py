@@ -204,7 +204,9 @@ def rank_table(subject: Subject) -> Problems:
 
     chip = subject.config.chip or subject.view.generation
     if chip not in ("", "950") and os.path.exists(subject.machine.path(rootinfo.PATH)):
-        what = f"{rootinfo.PATH} is here, which an Ascend 950 has and an {chip} has not: HCCL may fail (EI0014)"
+        what = (
+            f"{rootinfo.PATH} is here, which an Ascend 950 has and an {chip} has not; HCCL may fail, EI0014"
+        )
         yield WARNING, what, "remove it, or mount nothing there"
 
 
