@@ -25,6 +25,8 @@ NPU = "huawei.com/Ascend910"
 RUNS = "/npu-launch/runs"  # where the volume of the run folders is
 JOB_FILE = "/npu-launch/job/train.yaml"
 TABLE = "/user/serverid/devindex/config"  # MindCluster's folder of hccl.json
+# Keys for which pods need more than hosts that are there already: images are pulled, disks are far away.
+PATIENCE = {"host_timeout": 1800.0, "lease": 30.0}
 SETTLING = 45  # seconds that the head may need beside the ranks' grace: to hear of all hosts, to report
 RING = {"910A": "ascend-910", "A2": "ascend-910b", "A3": "ascend-910b"}
 
@@ -174,6 +176,7 @@ def _context(kind: str, job: QueuedJob, options: Options) -> dict[str, Any]:
 def _arguments(job: QueuedJob, options: Options) -> list[str]:
     """List the words of the command in the pods: the job, with its folders where the volumes are."""
     own = [f"runs_dir={RUNS}"]
+    own += [f"{key}={value:g}" for key, value in PATIENCE.items() if key not in job.source.written]
     if options.rank_table:
         own.append(f"rank_table_file={TABLE}/hccl.json")
     command = ["--", *job.command] if job.command else []
