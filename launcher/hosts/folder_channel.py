@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any, Callable, Sequence
 
+from launcher.hosts.channel import AgentChannel
 from launcher.hosts.folder_files import StreamReader, StreamWriter, read_word
 from launcher.hosts.frames import ALL, Decoder, Frame, encode
 from launcher.hosts.transport import End, HeadTransport
@@ -41,7 +42,7 @@ class Pace:
         self._due = time.monotonic() + max(self._pause, took * (1 / SHARE - 1))
 
 
-class FolderAgentChannel:
+class FolderAgentChannel(AgentChannel):
     """The agent's end."""
 
     def __init__(self, folder: Path, index: int) -> None:
@@ -51,24 +52,33 @@ class FolderAgentChannel:
         self._reader.skip()  # nothing that was said before this agent's hello is for it
         self._decoder = Decoder()
         self._pace = Pace()
+        self._closed = False
 
-    def fileno(self) -> None:
-        """Return None: there is nothing to wait for but the time of the next turn."""
+    def fileno(self) -> int | None:
+        return None
+
+    @property
+    def pending(self) -> int:
+        return self._writer.pending
+
+    @property
+    def closed(self) -> bool:
+        return self._closed
 
     def receive(self) -> list[Frame]:
-        """Return the frames that have come, for this host or for all."""
         if not self._pace.due():
             return []
         begin = time.monotonic()
         data = self._reader.read()
         self._pace.looked(time.monotonic() - begin, bool(data))
-        return [frame for frame in self._decoder.feed(data) if frame.host in (-1, self.index)]
+        frames = [frame for frame in self._decoder.feed(data) if frame.host in (ALL, self.index)]
+        self._closed = self._closed or any(frame.kind == CLOSED for frame in frames)
+        return [frame for frame in frames if frame.kind != CLOSED]
 
     def send(self, kind: str, body: Any = None) -> None:
         self._writer.put(encode(Frame(self.index, kind, body), LINE))
 
     def turn(self) -> float:
-        """Write what was sent; return the seconds until there may be something to receive."""
         self._writer.flush()
         return self._pace.left()
 

@@ -39,6 +39,11 @@ class StreamWriter:
         """Take whole lines, which the next flush writes."""
         self._lines += lines
 
+    @property
+    def pending(self) -> int:
+        """Count the bytes that wait for a flush."""
+        return sum(map(len, self._lines))
+
     def flush(self) -> bool:
         """Write what is there; return False where nothing could be written (`last_error` says why)."""
         try:

@@ -79,7 +79,9 @@ def test_an_agent_that_ended_without_a_word_is_told_of(
     own.kill()
     own.wait()
     assert until(transport.receive, transport.turn) == [Frame(0, "bye", {"code": -9})]
+    agent = FolderAgentChannel(tmp_path, 1)
     assert transport.ended() and transport.end().code == -9
+    assert agent.receive() == [] and agent.closed
 
 
 def test_what_an_earlier_life_left_is_not_heard(tmp_path: Path, own: Any) -> None:
