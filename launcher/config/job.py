@@ -73,8 +73,11 @@ class JobConfig:
     hostfile: str = _key("", "mpi: a file of hosts, as Open MPI or DeepSpeed read it")
     host_timeout: float = _key(60.0, "how long every host may take to answer, and to get ready")
     lease: float = _key(10.0, "how long head and agents may hear nothing of each other")
-    export: list[str] = _key(list, "mpi: variables of this environment that the ranks get on every host")
-    interfaces: list[str] = _key(list, "mpi: networks between the hosts, such as 10.0.0.0/24 or eth0")
+    export: list[str] = _key(
+        list,
+        "several hosts: variables of this shell that are a host's own (PYTHONPATH), for the ranks of all",
+    )
+    interfaces: list[str] = _key(list, "several hosts: networks between them, such as 10.0.0.0/24 or eth0")
     run_as_root: bool = _key(False, "mpi: let root run mpirun")
 
 

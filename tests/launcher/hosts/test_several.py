@@ -194,6 +194,15 @@ def test_a_host_computes_the_ranks_of_its_own_only() -> None:
     assert Plan.from_json(to_head(plan)) == replace(plan, rank_table_json="", hosts=())
 
 
+def test_what_a_host_sends_does_not_grow_with_the_number_of_hosts() -> None:
+    sizes = []
+    for count in (2, 200):
+        hosts = [facts(n, f"10.0.0.{n + 1}/16") for n in range(count)]
+        given = order(job(backend="cpu", devices="0-7"), laid_out(hosts, backend="cpu", devices="0-7"))
+        sizes.append(len(to_head(host_plan(given, hosts[1], PATH).plan)))
+    assert sizes[1] < sizes[0] + 200
+
+
 def test_the_head_joins_the_plans_of_all_hosts() -> None:
     hosts = [facts(n, cores=(0, 1)) for n in range(3)]
     made = job(backend="cpu", devices="0-1")
