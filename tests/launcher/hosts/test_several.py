@@ -13,7 +13,7 @@ import pytest
 from launcher.checks.host_facts import collect
 from launcher.config.job import JobConfig, Provenance
 from launcher.errors import LauncherError, ReadError, UsageError
-from launcher.plan import host_environ, several
+from launcher.plan import dry_run, host_environ, several
 from launcher.plan.host_facts import HostFacts
 from launcher.plan.host_plan import host_plan, read_table, to_head
 from launcher.plan.model import Plan
@@ -216,6 +216,24 @@ def test_the_head_joins_the_plans_of_all_hosts() -> None:
     assert Plan.from_json(whole.to_json()) == whole
     with pytest.raises(LauncherError, match="the ranks 0-3, not each of the table once"):
         several.whole_plan(made, layout, parts[:2])
+
+
+def test_a_dry_run_shows_the_hosts_what_starts_them_and_how_they_differ() -> None:
+    hosts = [facts(n, cores=(0, 1)) for n in range(2)]
+    made = job(backend="cpu", devices="0-1")
+    layout = several.lay_out(made, hosts)
+    given = order(made, layout, {"API_TOKEN": "hush"})
+    parts = [host_plan(given, host, {**PATH, "CANN_HOME": host.name}).plan for host in hosts]
+    whole = several.whole_plan(made, layout, parts)
+    lines = dry_run.as_lines(whole, PATH, ["srun", "npu-launch", "agent", "a b"])
+    assert "1     node2  node2      10.0.0.2  2-3" in lines and "  srun npu-launch agent 'a b'" in lines
+    at = lines.index("every rank of host node2 has")
+    assert lines[at + 1] == "  CANN_HOME=node2" and "hush" not in "".join(lines)
+    document = json.loads(json.dumps(dry_run.as_dict(whole, ["srun"])))
+    assert document["engine"] == ["srun"] and document["hosts"][1]["address"] == "10.0.0.2"
+    assert (
+        document["ranks"][3]["env"]["CANN_HOME"] == "node2" and document["ranks"][3]["env"]["RANK_ID"] == "3"
+    )
 
 
 def test_an_address_of_the_head_never_reaches_another_host() -> None:
