@@ -43,6 +43,14 @@ def test_the_error_file_counts_not_the_moment_of_death() -> None:
     assert culprit(ends, 31) == 1
 
 
+@pytest.mark.parametrize(("message", "code"), [("75", 75), ("words", 1)])
+def test_a_rank_that_hangs_after_its_exit_has_the_code_it_asked_for(message: str, code: int) -> None:
+    ends = [end(0, -15, at=30, error=error(10, message, "SystemExit")), end(1, -15, at=30)]
+    judged, found = judge(ends, 20 * MS)
+    assert found is judged[0] and exit_code_of(judged, found) == code
+    assert statuses(ends, 20) == [RankStatus.EXITED, RankStatus.TERMINATED]
+
+
 def test_what_ranks_do_after_the_teardown_began_is_ours() -> None:
     ends = [end(0, 9, at=10), end(1, -15, at=30), end(2, 1, at=25, error=error(24)), end(3, 0, at=25)]
     terminated = RankStatus.TERMINATED

@@ -81,3 +81,14 @@ def test_a_damaged_record_of_a_job_is_not_passed_on(tmp_path: Path, job_id: str)
     made = RunDir(tmp_path)
     submitted.write(made, "slurm", job_id, "log")
     assert "submit.json" in registry.status(made).problems[0]
+
+
+def test_ranks_that_save_as_their_time_is_over_wait_for_each_other(tmp_path: Path) -> None:
+    (tmp_path / "p.py").write_text(
+        "import os, sys, time\n"
+        "if os.environ['RANK_ID'] == '0': time.sleep(0.5); print('saved', flush=True)\n"
+        "sys.exit(75)\n"
+    )
+    done = launch(tmp_path, "program=p.py", "--devices", "0-1", "--backend", "cpu", "--max-restarts", "2")
+    assert done.returncode == 75 and "saved" in done.stdout
+    assert "it has saved" in done.stdout and "Traceback" not in done.stdout and "restart 1" not in done.stdout
