@@ -172,7 +172,7 @@ def _devices(
 ) -> Sequence[str | None]:
     """Return the devices of each host: the job's, else the engine's, else all its NPUs (None)."""
     if given and "devices" not in job.source.written:
-        return given
+        return [text or None for text in given]
     every = backend == "npu" and "devices" not in job.source.written
     return [None if every else job.config.devices for _ in facts]
 
