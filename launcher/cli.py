@@ -17,6 +17,7 @@ from rank_table.errors import InventoryError, RankTableError
 # name -> (module:attribute, one line of help); a module is imported only when its command runs.
 COMMANDS = {
     "run": ("launcher.commands.run:run", "Run a job (the default: `npu-launch --devices 0-7 train.yaml`)."),
+    "agent": ("launcher.commands.agent:agent", ""),  # for engines, not for people
     "submit": ("launcher.commands.submit:submit", "Hand a job to a queue: Slurm, Kubernetes, Volcano."),
     "logs": ("launcher.commands.logs:logs", "Print the ranks' logs, merged by time."),
     "ps": ("launcher.commands.runs:ps", "List runs and their processes."),
@@ -51,7 +52,7 @@ class LazyGroup(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items() if text])
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if args and args[0] not in COMMANDS and args[0] not in ("--help", "-h", "--version"):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from launcher import foreign
+from launcher import foreign, typed_json
 from launcher.diagnosis.exit_codes import signal_of
+from launcher.errors import ReadError
 
 LONGEST_TEXT = 1 << 15  # characters that are taken of a message or a traceback
 
@@ -27,6 +29,7 @@ class RankStatus(enum.Enum):
     VICTIM = "victim"
     TERMINATED = "ended by npu-launch"
     NOT_STARTED = "not started"
+    LOST = "lost with its host"
 
 
 class ErrorRecord(NamedTuple):
@@ -73,6 +76,46 @@ class RankEnd:
         """When its failure began, on the monotonic clock."""
         return self.error.monotonic_ns if self.error else self.ended_ns
 
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON value that `from_json` reads, on another host."""
+        texts = {name: base64.b85encode(getattr(self, name)).decode() for name in ("tail", "plog")}
+        return {**vars(self), **texts, "status": self.status.value}
+
+    @classmethod
+    def from_json(cls, document: typed_json.Value) -> RankEnd:
+        """Read what `to_json` returned. ReadError: it is something else."""
+        at = document.fields(cls)
+        try:
+            status = RankStatus(at["status"].text())
+            tail, plog = (base64.b85decode(at[name].text()) for name in ("tail", "plog"))
+        except ValueError as error:
+            raise ReadError(f"the end of a rank: {error}") from None
+        return cls(
+            rank=at["rank"].whole(),
+            device_id=at["device_id"].whole(),
+            pid=at["pid"].whole(),
+            code=None if at["code"].value is None else at["code"].whole(),
+            seconds=at["seconds"].number(),
+            ended_ns=at["ended_ns"].whole(),
+            status=status,
+            error=_error(at["error"]),
+            thread_error=_error(at["thread_error"]),
+            step=at["step"].whole(),
+            detail=at["detail"].text(),
+            tail=tail,
+            plog=plog,
+        )
+
+    def on_clock(self, ahead_ns: int) -> RankEnd:
+        """Return the end with times of a clock that the host's is ahead of."""
+        errors = {
+            name: error._replace(monotonic_ns=error.monotonic_ns - ahead_ns)
+            for name in ("error", "thread_error")
+            for error in [getattr(self, name)]
+            if error is not None
+        }
+        return replace(self, ended_ns=self.ended_ns - ahead_ns, **errors)
+
     def as_dict(self) -> dict[str, Any]:
         """Return what result.json holds of it."""
         error = self.error
@@ -110,6 +153,15 @@ class Outcome:
             "seconds": round(self.seconds, 3),
             "ends": [end.as_dict() for end in self.ends],
         }
+
+
+def _error(value: typed_json.Value) -> ErrorRecord | None:
+    """Read an error record, which is written as the list of its fields."""
+    if value.value is None:
+        return None
+    at, kind, message, traceback, thread, fatal = value.items()
+    texts = (kind.text(), message.text(), traceback.text(), thread.text())
+    return ErrorRecord(at.whole(), *texts, fatal.flag())
 
 
 def read_error(path: Path) -> ErrorRecord:

@@ -6,8 +6,9 @@ collective's timeout or a lost peer is a victim when any other explanation exist
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
-from typing import Sequence
+from typing import Mapping, Sequence
 
 from launcher.diagnosis.failure import RankEnd, RankStatus
 
@@ -20,17 +21,26 @@ CAUSES = frozenset(
         RankStatus.HUNG,
         RankStatus.EXITED_EARLY,
         RankStatus.NOT_STARTED,
+        RankStatus.LOST,
     )
 )
 HANG_EXIT_CODE = 124  # as timeout(1)
+LOST_EXIT_CODE = 69  # EX_UNAVAILABLE of sysexits.h
 
 
-def judge(ends: Sequence[RankEnd], teardown_ns: int | None) -> tuple[tuple[RankEnd, ...], RankEnd | None]:
+def judge(
+    ends: Sequence[RankEnd], teardown_ns: int | Mapping[int, int | None] | None
+) -> tuple[tuple[RankEnd, ...], RankEnd | None]:
     """Classify the ends of all ranks and find the culprit (None: no rank failed).
 
-    A status that the launcher observed itself (HUNG, EXITED_EARLY, OUT_OF_MEMORY, NOT_STARTED) is kept.
+    teardown_ns: when the ranks were asked to end, or by rank, as each host asks its own; None: never. A status that the launcher observed itself (HUNG, EXITED_EARLY, OUT_OF_MEMORY, NOT_STARTED) is kept.
     """
-    judged = [_classify(end, teardown_ns) for end in ends]
+    by_rank = (
+        teardown_ns
+        if isinstance(teardown_ns, Mapping)
+        else dict.fromkeys((end.rank for end in ends), teardown_ns)
+    )
+    judged = [_classify(end, by_rank.get(end.rank)) for end in ends]
     causes = [end for end in judged if end.status in CAUSES]
     own = [end for end in causes if not _is_victim(end)]
     culprit = min(own, key=lambda end: end.cause_ns) if own else _silent(judged, causes)
@@ -48,10 +58,17 @@ def _classify(end: RankEnd, teardown_ns: int | None) -> RankEnd:
         memory = end.error.kind.rpartition(".")[2] in ("MemoryError", "ResourceExhaustedError")
         return replace(end, status=RankStatus.OUT_OF_MEMORY if memory else RankStatus.RAISED)
     if teardown_ns is not None and (end.code is None or end.ended_ns > teardown_ns):
+        if end.error and before and end.code != 0:  # it had asked for its end, and hung on the way
+            return replace(end, status=RankStatus.EXITED, code=_asked(end.error.message) or end.code)
         return end if end.code == 0 else replace(end, status=RankStatus.TERMINATED)
     if end.code == 0:
         return end
     return replace(end, status=RankStatus.SIGNALLED if end.signal else RankStatus.EXITED)
+
+
+def _asked(message: str) -> int:
+    """Return the exit code that sys.exit(message) stands for; 0 for success."""
+    return int(message) & 0xFF if re.fullmatch("-?[0-9]{1,9}", message) else int(message not in ("", "None"))
 
 
 def _is_victim(end: RankEnd) -> bool:
@@ -95,6 +112,8 @@ def exit_code_of(ends: Sequence[RankEnd], culprit: RankEnd) -> int:
     """Choose the exit code of the run: the culprit's own, or a substitute where it has none."""
     if culprit.status in (RankStatus.HUNG, RankStatus.EXITED_EARLY):
         return HANG_EXIT_CODE
+    if culprit.status is RankStatus.LOST:
+        return LOST_EXIT_CODE
     if culprit.status is RankStatus.SILENT:
         victims = [end for end in ends if end.status is RankStatus.VICTIM]
         return (min(victims, key=lambda end: end.cause_ns).exit_code if victims else 0) or 1

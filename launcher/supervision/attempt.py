@@ -7,8 +7,9 @@ import selectors
 import signal
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Mapping, NamedTuple
 
+from launcher.diagnosis.exit_codes import AGAIN
 from launcher.diagnosis.failure import RankEnd, RankStatus
 from launcher.diagnosis.verdict import judge
 from launcher.errors import LauncherError
@@ -18,7 +19,9 @@ from launcher.process.watchdog import Watchdog
 from launcher.supervision.capture import RankLog, Reader
 from launcher.supervision.context import RunContext
 from launcher.supervision.events import Event
-from launcher.supervision.monitor import Incident, RankMonitor
+from launcher.supervision.link import Link
+from launcher.supervision.monitor import RankMonitor
+from launcher.supervision.progress import Incident, RunProgress
 from launcher.supervision.rank import RankProcess
 from launcher.supervision.rank_files import RankFiles
 from launcher.supervision.run_clock import PausableClock
@@ -48,9 +51,16 @@ class Result(NamedTuple):
 
 
 class Attempt:
-    """The local ranks of a plan, run once. `number`: 0 for the first attempt."""
+    """The local ranks of a plan, run once. `number`: 0 for the first attempt. `link`: to the head, if any."""
 
-    def __init__(self, context: RunContext, signals: Signals, watchdog: Watchdog, number: int) -> None:
+    def __init__(
+        self,
+        context: RunContext,
+        signals: Signals,
+        watchdog: Watchdog,
+        number: int,
+        link: Link | None = None,
+    ) -> None:
         self._context, self._signals, self._watchdog, self.number = context, signals, watchdog, number
         self._folder, self._console, self._events = context.folder, context.console, context.events
         self._policy = context.plan.policy
@@ -62,11 +72,13 @@ class Attempt:
         ]
         self._by_pid: dict[int, RankProcess] = {}
         self._teardown = Teardown(context, self._ranks, self._clock)
-        self._monitor = RankMonitor(context, self._ranks, watchdog.add_pids)
+        self._link = link
+        progress = None if link else RunProgress(self._policy, self._ranks, self._slow)
+        self._monitor = RankMonitor(context, self._ranks, watchdog.add_pids, progress)
         self._snapshot: StackSnapshot | None = None
         self._interrupted = self._interrupts = self._interrupted_ns = 0
         self._settle_at = NEVER
-        self._next_poll = self._console_due = 0.0
+        self._next_poll = self._console_due = self._link_due = 0.0
         self._selector = selectors.DefaultSelector()
         self._reader = Reader()
         self._pipes: set[int] = set()
@@ -76,6 +88,8 @@ class Attempt:
         """Run to the end. `foreign_children`: children of this process that do not belong to the run."""
         self._teardown.foreign_children = foreign_children
         self._selector.register(self._signals.descriptor, selectors.EVENT_READ)
+        for descriptor in self._link.descriptors if self._link else ():
+            self._selector.register(descriptor, selectors.EVENT_READ)
         try:
             self._start(limits)
             while self._teardown.phase is not Phase.DONE:
@@ -90,6 +104,16 @@ class Attempt:
         ends, culprit = self._judge()
         return Result(ends, culprit, self._interrupted, self._snapshot, self._clock.now() - self._began)
 
+    @property
+    def ends(self) -> list[RankEnd]:
+        """The ends of the ranks, before any judgement."""
+        return [rank.end() for rank in self._ranks]
+
+    @property
+    def teardown_ns(self) -> int | None:
+        """When the ranks were asked to end, on the monotonic clock; None: never."""
+        return self._teardown.began_ns
+
     def broken_off(self) -> Result:
         """Return what is known of an attempt that a bug in the launcher has ended; its ranks were killed."""
         if self._teardown.began_ns is None:
@@ -102,7 +126,7 @@ class Attempt:
 
     def _judge(self) -> tuple[tuple[RankEnd, ...], RankEnd | None]:
         """Judge the ends; nobody failed where the launcher's own signal explains them."""
-        ends, culprit = judge([rank.end() for rank in self._ranks], self._teardown.began_ns)
+        ends, culprit = judge(self.ends, self._teardown.began_ns)
         if culprit is not None and self._interrupted:
             from launcher.diagnosis import interruption
 
@@ -157,10 +181,11 @@ class Attempt:
 
     def _make_room(self, rank: RankProcess) -> None:
         """Put away what an earlier attempt has left in the rank's folder; make the folder if it is gone."""
-        if self.number:
+        before = self._folder.earlier + self.number
+        if before:
             with suppress(OSError):
                 self._folder.rank_dir(rank.rank).mkdir(mode=0o700, parents=True)
-            rank.files.put_away(self.number - 1)
+            rank.files.put_away(before - 1)
 
     # The loop.
 
@@ -180,13 +205,16 @@ class Attempt:
             self._next_poll = now + POLL
             self._check_ranks(now)
         if now >= self._settle_at:
-            self._begin_teardown("a rank waited in vain for others")
+            self._begin_teardown("a rank waited in vain for others, or left before them")
+        self._serve_link()
         self._teardown.advance(now)
         self._serve_console()
 
     def _timeout(self) -> float:
         now = self._clock.now()
-        due = min(self._teardown.deadline, self._settle_at, self._next_poll, self._console_due)
+        due = min(
+            self._teardown.deadline, self._settle_at, self._next_poll, self._console_due, self._link_due
+        )
         if self._teardown.phase is not Phase.RUNNING:
             due = min(due, now + TEARDOWN_POLL)
         return max(0.0, due - now)
@@ -228,6 +256,25 @@ class Attempt:
             with suppress(OSError, ValueError):  # epoll takes no regular file; writing to one never waits
                 self._selector.register(wanted, selectors.EVENT_WRITE)
                 self._console_descriptor = wanted
+
+    # The head, where there is one.
+
+    def _serve_link(self) -> None:
+        """Do what the head asks for, and let the link send what it has."""
+        if self._link is None:
+            self._link_due = NEVER
+            return
+        for kind, value in self._link.take():
+            if kind == "signal":
+                self._forward(int(value))
+            elif kind == "stacks":
+                self._link.stacks(self._ask_for_stacks())
+            elif self._teardown.phase is Phase.RUNNING:
+                self._begin_teardown(value)
+            if kind == "kill":
+                self._teardown.expire()
+        now = self._clock.now()
+        self._link_due = now + self._link.turn(self._ranks, now, self._monitor.sampled)
 
     # Signals.
 
@@ -302,14 +349,23 @@ class Attempt:
 
     # Failures.
 
+    def _slow(self, rank: int, step: int, usual: int) -> None:
+        self._events.announce(f"warning: rank {rank} is slow: step {step}, where others are at {usual}")
+        self._events.record(Event.STRAGGLER, rank, step=step, usual=usual)
+
     def _failed(self, rank: RankProcess) -> None:
         """Begin the teardown: at once, or a moment later when this rank only waited for another."""
         from launcher.diagnosis.victims import waits_for_others
 
-        if not waits_for_others(rank.end()) or not self._teardown.living():
+        leaves = rank.code == AGAIN  # as the others will, which may still save
+        victim = leaves or waits_for_others(rank.end())
+        if self._link is not None:
+            self._link.failed(rank.end(), victim)
+        if not victim or not (self._teardown.living() or self._link):
             self._begin_teardown(f"rank {rank.rank} failed")
         elif self._settle_at == NEVER:
-            self._settle_at = self._clock.now() + min(SETTLE, self._policy.grace)
+            patience = self._policy.grace if leaves else min(SETTLE, self._policy.grace)
+            self._settle_at = self._clock.now() + patience
             self._snapshot = self._take_snapshot()
 
     def _begin_teardown(self, why: str) -> None:
@@ -325,7 +381,7 @@ class Attempt:
                 self._react(incident)
 
     def _react(self, incident: Incident) -> None:
-        rank = incident.rank
+        rank = next(rank for rank in self._ranks if rank.rank == incident.rank)
         if incident.status is RankStatus.RAISED:
             rank.detail = incident.detail
             self._failed(rank)
@@ -338,6 +394,15 @@ class Attempt:
         rank.status, rank.detail = incident.status, incident.detail
         rank.ended_ns = rank.ended_ns or time.monotonic_ns()
         self._begin_teardown(f"rank {rank.rank} {'hangs' if hung else 'exited while others wait for it'}")
+
+    def _ask_for_stacks(self) -> Mapping[int, str]:
+        from launcher.diagnosis import hang, stacks
+
+        with self._events.surviving("the record of the stacks"):
+            return stacks.ask(
+                self._folder, {rank.rank: rank.pid for rank in self._teardown.living()}, hang.PATIENCE
+            )
+        return {}
 
     def _take_snapshot(self) -> StackSnapshot | None:
         from launcher.diagnosis.hang import take_snapshot

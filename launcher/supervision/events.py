@@ -1,7 +1,8 @@
 """What happened in a run: events.jsonl for programs, launcher.log and the console for people.
 
 A line of events.jsonl is {"time": seconds since the epoch, "event": its name, "rank": a number or null,
-"data": {...}}. `Event` lists the names and the data of each; `python -m launcher.supervision.events` prints
+"data": {...}}; in a run of several hosts "host" names the host that it comes from, where it is not the
+head's, and "time" is on the head's clock. `Event` lists the names and the data of each; `python -m launcher.supervision.events` prints
 them as the table of docs/reference.md. Fields may be added later; none changes its meaning.
 """
 
@@ -9,12 +10,14 @@ from __future__ import annotations
 
 import enum
 import json
+import os
 import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Iterator, Mapping, NamedTuple
 
 from launcher.errors import describe
+from launcher.process import procfs
 from launcher.run_dir import AppendedFile, RunDir
 from launcher.ui.console import Console
 
@@ -26,6 +29,7 @@ class Field(NamedTuple):
     meaning: str
 
 
+SCHEMA = 2  # 1: without `schema` in the event `run`, and without "host"
 KINDS: Mapping[str, tuple[type, ...]] = {
     "int": (int,),
     "number": (int, float),
@@ -56,6 +60,7 @@ class Event(str, enum.Enum):
             "pid": Field("int", "process of the launcher"),
             "start": _START,
             "run_id": Field("text", "id of the run"),
+            "schema": Field("int", "version of this schema"),
         },
     )  # fmt: skip
     STARTED = (
@@ -81,6 +86,14 @@ class Event(str, enum.Enum):
     EXITED_EARLY = (
         "early", True, "a rank exited with 0, and the others were idle for `early_exit_grace`",
         {"detail": _SYMPTOM},
+    )  # fmt: skip
+    HOST_LOST = (
+        "host_lost", False, "nothing comes from a host any more; its ranks count as lost",
+        {
+            "name": Field("text", "the host"),
+            "why": Field("text", "the reason"),
+            "ranks": Field("list of int", "its ranks"),
+        },
     )  # fmt: skip
     SIGNAL = (
         "signal", False, "the launcher got a signal that ends the run",
@@ -157,8 +170,21 @@ class EventLog:
 
     def record(self, event: Event, rank: int | None = None, **data: Any) -> None:
         """Append an event to events.jsonl; `data` holds exactly the event's fields."""
-        line = {"time": time.time(), "event": event.value, "rank": rank, "data": data}
-        self._write(self._events, json.dumps(line) + "\n")
+        self._write(self._events, json.dumps(self.line(event, rank, data)) + "\n")
+
+    @staticmethod
+    def line(event: Event, rank: int | None, data: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what a line of events.jsonl holds."""
+        return {"time": time.time(), "event": event.value, "rank": rank, "data": data}
+
+    def begin(self, run_id: str) -> None:
+        """Record that this process runs a run."""
+        me = os.getpid()
+        self.record(Event.RUN, pid=me, start=procfs.start_of(me), run_id=run_id, schema=SCHEMA)
+
+    def forward(self, host: str, line: Mapping[str, Any], ahead: float) -> None:
+        """Append an event of a host whose clock is ahead by some seconds."""
+        self._write(self._events, json.dumps({**line, "time": line["time"] - ahead, "host": host}) + "\n")
 
     def announce(self, text: str) -> None:
         """Tell the user, on the console and in launcher.log."""

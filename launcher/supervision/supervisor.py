@@ -7,9 +7,9 @@ import resource
 import select
 import threading
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Callable, Iterator
 
 from launcher.diagnosis.failure import Outcome, RankStatus
 from launcher.diagnosis.verdict import exit_code_of
@@ -43,8 +43,7 @@ def supervise(plan: Plan, run: RunDir, console: Console, busy: Busy | None = Non
     with Signals() as signals:  # before anything is written, so that a signal leaves nothing half done
         reserve = Reserve(run)
         context = RunContext(plan, run, console, EventLog(run, console))
-        me = os.getpid()
-        context.events.record(Event.RUN, pid=me, start=procfs.start_of(me), run_id=plan.run_id)
+        context.events.begin(plan.run_id)
         try:
             outcome = _outcome_of(context, busy, signals, begin)
         finally:
@@ -98,6 +97,29 @@ class Reserve:
             os.unlink(self._path)
 
 
+@contextmanager
+def guarded(run_id: str, attempt: Callable[[], Attempt | None]) -> Iterator[tuple[Watchdog, frozenset[int]]]:
+    """Leave no process of a run behind, whatever goes wrong meanwhile. attempt: gives the one that runs.
+
+    Yields the watchdog, and the children of this process that do not belong to the run.
+    """
+    spawn.become_subreaper()
+    me = os.getpid()
+    foreign_children = frozenset(procfs.descendants([me], procfs.processes()))
+    watchdog = Watchdog(run_id)
+    foreign_children |= {watchdog.pid}
+    try:
+        yield watchdog, foreign_children
+    except BaseException:
+        running = attempt()
+        if running is not None:
+            running.kill()
+        sweep.freeze_and_kill(sweep.ProcessMatcher(run_id, top=me, without=foreign_children))
+        raise
+    finally:
+        watchdog.dismiss()
+
+
 class _Supervisor:
     """What all attempts of a run share."""
 
@@ -120,21 +142,8 @@ class _Supervisor:
     def run(self, signals: Signals) -> Outcome:
         """Run attempts until one needs no restart."""
         begin = time.monotonic()
-        spawn.become_subreaper()
-        me = os.getpid()
-        foreign_children = frozenset(procfs.descendants([me], procfs.processes()))
-        watchdog = Watchdog(self._plan.run_id)
-        foreign_children |= {watchdog.pid}
-        try:
+        with guarded(self._plan.run_id, lambda: self._attempt) as (watchdog, foreign_children):
             result, attempts, why = self._attempts(signals, watchdog, foreign_children)
-        except BaseException:  # no process may stay behind, whatever went wrong here
-            if self._attempt is not None:
-                self._attempt.kill()
-            matcher = sweep.ProcessMatcher(self._plan.run_id, top=me, without=foreign_children)
-            sweep.freeze_and_kill(matcher)
-            raise
-        finally:
-            watchdog.dismiss()
         return self._outcome(result, attempts, why, time.monotonic() - begin)
 
     def _attempts(

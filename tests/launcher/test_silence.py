@@ -11,6 +11,7 @@ import pytest
 from launcher.diagnosis.failure import RankStatus
 from launcher.process import procfs
 from launcher.supervision import monitor
+from launcher.supervision.progress import Incident, RunProgress
 from launcher.supervision.rank import RankProcess
 from launcher.supervision.rank_files import RankFiles
 
@@ -27,9 +28,10 @@ class Run:
         patch.setattr(procfs, "usage", self._usage)
         patch.setattr(procfs, "transferred", lambda pids: sum(self.moved.get(pid, 0) for pid in pids))
         self.ranks = [self._rank(folder, number) for number in range(count)]
-        policy = SimpleNamespace(hang_timeout=LIMIT, early_exit_grace=0.0)
+        policy: Any = SimpleNamespace(hang_timeout=LIMIT, early_exit_grace=0.0)
         context: Any = SimpleNamespace(events=None, plan=SimpleNamespace(policy=policy))
-        self.monitor = monitor.RankMonitor(context, self.ranks, lambda pids: None)
+        progress = RunProgress(policy, self.ranks, lambda rank, step, usual: None)
+        self.monitor = monitor.RankMonitor(context, self.ranks, lambda pids: None, progress)
         self.now = 0.0
 
     def _rank(self, folder: Path, number: int) -> RankProcess:
@@ -47,7 +49,7 @@ class Run:
     def _usage(self, pid: int, available: int = 0) -> procfs.Usage:
         return procfs.Usage(self.pids.get(pid, frozenset()), 0, self.ticks.get(pid, 0))
 
-    def passes(self, seconds: int, change: Any = None) -> monitor.Incident | None:
+    def passes(self, seconds: int, change: Any = None) -> Incident | None:
         """Let time pass, a second at a time; `change` is called each time. Return the incident, if any."""
         for _ in range(seconds):
             self.now += 1.5
@@ -72,7 +74,7 @@ def test_silence_of_all_ranks_is_a_hang_of_the_one_that_fell_silent_first(run: R
 
     assert run.passes(6, print_something) is None
     incident = run.passes(20)
-    assert incident is not None and incident.status is RankStatus.HUNG and incident.rank.rank == 1
+    assert incident is not None and incident.status is RankStatus.HUNG and incident.rank == 1
     assert "heartbeat" in incident.detail and run.now > LIMIT + 6
 
 
