@@ -84,6 +84,7 @@ class Layout:
 def prepare(config: JobConfig, source: Provenance, command: Sequence[str]) -> Job:
     """Check a job for several hosts, as far as it needs none of them. UsageError: what is wrong with it."""
     build.missing_program(config, command, source)
+    parse_devices(config.devices)
     if config.stdin_rank >= 0:
         advice = "not possible on several hosts, whose stdin carries the launcher's own frames; leave it out"
         raise source.error("stdin_rank", advice)
@@ -124,7 +125,8 @@ def lay_out(job: Job, facts: Sequence[HostFacts], devices: Sequence[str] = ()) -
 
 def _refuse(problems: Sequence[str]) -> None:
     if problems:
-        raise PreflightError(*problems)
+        rest = len(problems) - LINES
+        raise PreflightError(*problems[:LINES], *([f"and {rest} more lines like these"] if rest > 0 else ()))
 
 
 def _backend(wanted: str, facts: Sequence[HostFacts]) -> tuple[str, tuple[str, ...]]:

@@ -92,6 +92,15 @@ def test_hosts_that_cannot_train_together_are_named(
     assert message in str(caught.value) and all("node" in line for line in caught.value.lines)
 
 
+def test_what_is_wrong_with_very_many_hosts_is_a_few_lines() -> None:
+    with pytest.raises(LauncherError) as caught:
+        laid_out([with_npus(n) for n in range(99)], backend="npu", devices="7")
+    assert len(caught.value.lines) == several.LINES + 1
+    assert caught.value.lines[-1] == "and 83 more lines like these"
+    with pytest.raises(LauncherError, match=r"node1, node2, .*, node16 and 83 more; mount"):
+        laid_out([facts(n) for n in range(99)], backend="npu")
+
+
 def test_hosts_of_one_machine_may_share_an_address_and_have_none() -> None:
     same = {"boot_id": "one"}
     hosts = laid_out([facts(0, "10.0.0.1/24", **same), facts(1, "10.0.0.1/24", **same)], backend="cpu").hosts
@@ -282,6 +291,7 @@ def test_hosts_json_says_where_each_rank_is() -> None:
     "keys,message",
     [
         ({"stdin_rank": 0}, "stdin_rank: not possible on several hosts"),
+        ({"devices": "7-3"}, "--devices: 7-3: descending range"),
         ({"env": {"HCCL_IF_IP": "10.0.0.1"}}, "env.HCCL_IF_IP: one address for all hosts; remove it"),
     ],
 )
