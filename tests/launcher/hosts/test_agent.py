@@ -122,7 +122,8 @@ def test_signs_of_life_keep_it_going(head: ScriptedHead) -> None:
 
 def test_ranks_that_write_faster_than_the_head_takes_are_not_held_up(head: ScriptedHead) -> None:
     head.acking = False
-    head.start([sys.executable, "-c", "import sys\nfor _ in range(40): sys.stdout.write('x' * 99999 + '\\n')"])
+    script = "import sys\nfor _ in range(40): sys.stdout.write('x' * 99999 + '\\n')"
+    head.start([sys.executable, "-c", script])
     body = head.wait("end")
     assert [end.code for end in ends_of(body)] == [0, 0]
     beats = head.wait("beats")
