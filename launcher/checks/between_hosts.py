@@ -1,12 +1,15 @@
-"""Checks of a plan of several hosts that each host makes for itself: links to the others, gRPC's ports."""
+"""Checks of a plan of several hosts that each of them makes: links, HCCL's whitelist, gRPC's ports."""
 
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Iterator, Sequence
 
 from launcher.checks.device_state import Problems
 from launcher.checks.finding import ERROR, WARNING
+from launcher.errors import ReadError
+from launcher.foreign import read_json
 from launcher.process import procfs
 from rank_table.model import Rank
 from rank_table.ranges import spell
@@ -65,6 +68,22 @@ def _call(own: Rank, peer: Rank) -> tuple[str, ...]:
     address = peer.device_ip.split(",")[0]
     family = ("-inet6", "-g", "ipv6_address") if ":" in address else ("-g", "address")
     return ("-i", str(own.device_id), "-ping", *family, address)
+
+
+def whitelist(subject: Subject) -> Problems:
+    """With HCCL_WHITELIST_DISABLE=0 each host needs a file that lists the addresses of all."""
+    if not subject.npu or subject.environ.get("HCCL_WHITELIST_DISABLE") != "0":
+        return
+    path = subject.environ.get("HCCL_WHITELIST_FILE", "")
+    try:
+        listed = set(read_json(Path(path), follow=True).get("host_ip").texts())
+    except ReadError as error:
+        what = f"HCCL_WHITELIST_FILE: {error}"
+        yield ERROR, what, "HCCL needs it, as HCCL_WHITELIST_DISABLE is 0"
+        return
+    absent = [host.address for host in subject.plan.hosts if host.address not in listed]
+    if absent:
+        yield ERROR, f"{path}: host_ip lacks {', '.join(absent[:8])}, of this job", "add all hosts' addresses"
 
 
 def collective(subject: Subject) -> Problems:

@@ -291,6 +291,14 @@ def links(subject: Subject) -> Problems:
         yield from between_hosts.links(subject)
 
 
+def whitelist(subject: Subject) -> Problems:
+    """HCCL's whitelist must have every host."""
+    if subject.plan.hosts:
+        from launcher.checks import between_hosts
+
+        yield from between_hosts.whitelist(subject)
+
+
 def collective(subject: Subject) -> Problems:
     """Ports of a collective between hosts must be free."""
     if subject.plan.hosts:
@@ -310,6 +318,7 @@ CHECKS: dict[str, Callable[[Subject], Problems]] = {
     "disk": disk,
     "ports": ports,
     "links": links,
+    "whitelist": whitelist,
     "collective": collective,
 }
 # The checks of checks/hosts.py, which compare hosts.

@@ -210,3 +210,17 @@ def test_without_the_tool_links_are_not_known(tmp_path: Path) -> None:
     subject = Subject(made.plan, JobConfig(), made.table, Machine({"PATH": str(tmp_path)}, str(tmp_path)))
     ((level, what, _),) = between_hosts.links(subject)
     assert level == WARNING and what == "links of device 0-1 are not known: hccn_tool: not found on PATH"
+
+
+def test_a_whitelist_of_hccl_must_name_every_host(tmp_path: Path) -> None:
+    path = tmp_path / "list.json"
+    env = {"HCCL_WHITELIST_DISABLE": "0", "HCCL_WHITELIST_FILE": str(path)}
+    known = [with_npus(0), with_npus(1)]
+    layout = laid_out(known, backend="npu")
+    made = host_plan(order(job(backend="npu", env=env), layout), known[0], {"PATH": "/usr/bin:/bin"})
+    subject = Subject(made.plan, JobConfig(), made.table, Machine({}))
+    assert "no such file" in next(between_hosts.whitelist(subject))[1]
+    path.write_text('{"host_ip": ["10.0.0.1"], "device_ip": []}')
+    assert "host_ip lacks 10.0.0.2, of this job" in next(between_hosts.whitelist(subject))[1]
+    path.write_text('{"host_ip": ["10.0.0.1", "10.0.0.2"]}')
+    assert list(between_hosts.whitelist(subject)) == []
