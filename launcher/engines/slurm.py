@@ -112,7 +112,7 @@ def _answer(command: Sequence[str]) -> str:
 
 
 def devices_of(hosts: Sequence[str], job_id: str, environ: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the NPUs of each node as Slurm has given them; () where it does not say.
+    """Return the NPUs of each node as Slurm has given them; "", or () for all, where it does not say.
 
     SLURM_STEP_NPUS and SLURM_JOB_NPUS (of Slurm with an NPU plugin) hold physical ids, but of this node
     alone: they count unless the nodes' indexes differ.
@@ -122,7 +122,7 @@ def devices_of(hosts: Sequence[str], job_id: str, environ: Mapping[str, str]) ->
     own = environ.get("SLURM_STEP_NPUS") or environ.get("SLURM_JOB_NPUS")
     if own and len(set(found)) <= 1:
         return (own,) * len(hosts)
-    return found if all(found) else ()
+    return found if any(found) else ()
 
 
 _NODES = re.compile(r"^\s+Nodes=(\S+) .*?GRES=(\S+)\s*$", re.MULTILINE)
