@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import tempfile
 from contextlib import contextmanager, suppress
@@ -198,6 +199,16 @@ class RunDir:
         write_atomic(path, (text + "\n").encode())
 
 
+def host_folder(name: str) -> str:
+    """Return the name of a host's folder; the name of a host may come from anywhere.
+
+    >>> host_folder("node-1.site"), host_folder("../a b")
+    ('node-1.site', '_.._a_b')
+    """
+    plain = re.sub(r"[^A-Za-z0-9_.-]", "_", name)
+    return plain if re.match("[A-Za-z0-9_]", plain) else "_" + plain
+
+
 class HostRunDir(RunDir):
     """One host's part of a run on several: hosts/NAME in the run folder, and its ranks' folders beside.
 
@@ -206,7 +217,7 @@ class HostRunDir(RunDir):
 
     def __init__(self, path: Path, name: str) -> None:
         super().__init__(path)
-        self.own = path / "hosts" / name
+        self.own = path / "hosts" / host_folder(name)
 
     @classmethod
     def make(cls, path: Path, name: str, ranks: Iterable[int]) -> HostRunDir:

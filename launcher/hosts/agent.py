@@ -223,7 +223,7 @@ def _course(agent: Agent, signals: Signals) -> int:
     findings = _findings(planned)
     with ExitStack() as held:
         run: HostRunDir | None = None
-        if not any(level == "error" for level, _, _ in findings):
+        if not order.dry and not any(level == "error" for level, _, _ in findings):
             run = _make_room(order, planned, facts.index, held)
         _ready(agent, planned, findings)
         if run is None or not _is_started(agent, signals, order, run):
@@ -302,6 +302,7 @@ def _findings(planned: PlannedJob) -> list[tuple[str, str, str]]:
 
 def _make_room(order: Order, planned: PlannedJob, index: int, held: ExitStack) -> HostRunDir:
     """Make this host's part of the run folder, and hold its devices."""
+    from launcher.runs.launcher_record import recorded
     from launcher.runs.locks import hold, real_devices
 
     plan, host = planned.plan, order.hosts[index]
@@ -318,6 +319,7 @@ def _make_room(order: Order, planned: PlannedJob, index: int, held: ExitStack) -
         raise PreflightError(f"runs_dir: {order.run_dir}: {error.strerror}") from None
     try:
         held.enter_context(hold(real_devices(plan), run))
+        held.enter_context(recorded(run, order.head))
     except LauncherError:
         if new:
             shutil.rmtree(order.run_dir, ignore_errors=True)

@@ -16,7 +16,7 @@ from typing import Any, Collection, Iterator, Mapping, NamedTuple, Sequence
 
 from launcher.errors import ReadError
 from launcher.hosts.frames import Frame
-from launcher.run_dir import RunDir
+from launcher.run_dir import HostRunDir, RunDir, host_folder
 from launcher.runs.artifacts import Artifacts, FileSet, number
 from launcher.runs.gather import Arrived
 from launcher.typed_json import Value
@@ -28,7 +28,7 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Source(NamedTuple):
-    """A host from which files come: its name, which is that of its folder in `hosts`, and its ranks.
+    """A host from which files come: its name and its ranks.
 
     shared: it shares the disk of the run folder, and brings there what lies on disks of its own.
     """
@@ -185,7 +185,7 @@ class Receiver:
         if any(part in ("", ".", "..") for part in parts) or "\0" in path or len(parts) < 2:
             raise ReadError("no path in a run folder; not taken")
         if parts[0] in STAGED:
-            return "/".join(("hosts", source.name, "files", path))
+            return "/".join(("hosts", host_folder(source.name), "files", path))
         if (
             len(parts) > 2
             and parts[0] == "gathered"
@@ -243,7 +243,7 @@ class Receiver:
             tuple(files),
             tuple(problems),
             tuple(notes),
-            tuple(self._run.path / "hosts" / source.name / "files" for source in sources),
+            tuple(HostRunDir(self._run.path, source.name).own / "files" for source in sources),
             {rank: source.name for source in sources for rank in source.ranks},
             frozenset(pair for transfer in self._transfers.values() for pair in transfer.elsewhere),
         )

@@ -104,3 +104,10 @@ def test_logs_are_those_of_the_host(part: HostRunDir) -> None:
     records = [record for batch in show(sources, Query(), False) for record in batch]
     assert [b"rank 8" in str(record).encode() for record in records] == [True, False]
     assert sources[0].labels(Query()) == ["8", "9"]
+
+
+@pytest.mark.parametrize("name", ["node-1.site", "../../etc", "a/b", "..", ".", "", "a\nb", "ö", "_x"])
+def test_the_folder_of_a_host_is_in_the_run_folder_whatever_its_name(tmp_path: Path, name: str) -> None:
+    run = HostRunDir.make(tmp_path / "job-1", name, [8])
+    assert run.own.resolve().parent == (tmp_path / "job-1" / "hosts").resolve()
+    assert HostRunDir(run.path, run.own.name).own == run.own
