@@ -32,6 +32,8 @@ def remove_on_error(path: Path) -> Iterator[None]:
     """Leave nothing half made: remove a file or folder when what follows fails."""
     try:
         yield
+    except GeneratorExit:  # ExitStack.pop_all() has let it go: all went well
+        raise
     except BaseException:
         shutil.rmtree(str(path), ignore_errors=True)
         with suppress(OSError):
