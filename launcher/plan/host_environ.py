@@ -18,14 +18,14 @@ _OWN = frozenset(
 _OWN_ENDS = ("PATH", "_HOME", "_PREFIX", "_ROOT", "_LIBRARY_DIR")
 # Of the engine's process, which is the agent: a rank that read them would believe itself the engine's.
 _OF_ENGINE = (
-    "OMPI_", "PMIX_", "PMI_", "PRTE_", "ORTE_", "HYDRA_", "HYDI_", "MPIR_", "SLURMD_", "SLURM_STEP", "SRUN_",
+    "OMPI_", "PMIX_", "PMI_", "PRTE_", "ORTE_", "HYDRA_", "HYDI_", "MPIR_", "SLURM_STEP", "SRUN_",
     "SLURM_SRUN", "SLURM_TASK", "SLURM_LAUNCH", "SLURM_DISTRIBUTION", "VC_", "VK_",
 )  # fmt: skip
 _OF_TASK = frozenset(
     """SLURM_PROCID SLURM_LOCALID SLURM_NODEID SLURM_GTIDS SLURM_NTASKS SLURM_NPROCS SLURM_PRIO_PROCESS
     SLURM_TOPOLOGY_ADDR SLURM_TOPOLOGY_ADDR_PATTERN SLURM_UMASK JOB_COMPLETION_INDEX""".split()
 )
-_OF_HOST = ("SSH_", "XDG_", "DBUS_", "KUBERNETES_", "MINDX_", "npu_launch_", "NPU_LAUNCH_")
+_OF_HOST = ("SLURMD_", "SSH_", "XDG_", "DBUS_", "KUBERNETES_", "MINDX_", "npu_launch_", "NPU_LAUNCH_")
 
 
 def is_of_host(name: str) -> bool:
