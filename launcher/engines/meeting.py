@@ -16,7 +16,7 @@ import threading
 import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Callable, Iterator, Mapping
+from typing import Any, Callable, Iterator, Mapping, Sequence
 
 from launcher.errors import PreflightError
 from launcher.hosts.folder_channel import FolderTransport, Pace
@@ -29,10 +29,14 @@ FAREWELL = 5.0  # seconds that the head waits for the others to read that it is 
 
 
 class Meeting:
-    """One host's view of the folder. hosts: how many there are. lease: seconds. patience: for the head."""
+    """One host's view of the folder.
 
-    def __init__(self, folder: Path, index: int, hosts: int, lease: float, patience: float) -> None:
-        self.folder, self._index, self._hosts = folder, index, hosts
+    names: of all hosts; "" for one that names itself. lease: seconds without a sign of the head. patience:
+    seconds until there is a first one.
+    """
+
+    def __init__(self, folder: Path, index: int, names: Sequence[str], lease: float, patience: float) -> None:
+        self.folder, self._index, self._names, self._hosts = folder, index, names, len(names)
         self._lease, self._patience = lease, patience
         self._attempts = 0
         try:
@@ -95,8 +99,11 @@ class Meeting:
         shutil.rmtree(str(self.folder), ignore_errors=True)
 
     def _start(self, name: str) -> subprocess.Popen[bytes]:
-        words = ["agent", "--folder", str(self.folder / name), "--index", str(self._index)]
-        return subprocess.Popen([sys.executable, "-m", "launcher", *words], stdin=subprocess.DEVNULL)
+        words = ["agent", f"--folder={self.folder / name}", f"--index={self._index}"]
+        name = self._names[self._index]
+        environ = {**os.environ, **({"NPU_LAUNCH_HOST_NAME": name} if name else {})}
+        argv = [sys.executable, "-m", "launcher", *words]
+        return subprocess.Popen(argv, stdin=subprocess.DEVNULL, env=environ)
 
     # The side of the other hosts.
 

@@ -22,6 +22,8 @@ class Member:
     names: tuple[str, ...]  # of all hosts, as far as they are known before they have come
     key: str
     run_id: str = ""  # "": the head chooses it
+    job_id: str = ""
+    engine: str = "kubernetes"
 
 
 def member(environ: Mapping[str, str]) -> Member | None:
@@ -37,7 +39,7 @@ def member(environ: Mapping[str, str]) -> Member | None:
 
 def _pod(environ: Mapping[str, str]) -> Member | None:
     """Find out which pod this is, as the manifests of launcher/submit/kubernetes.py have them."""
-    count, run_id = environ.get("NPU_LAUNCH_HOST_COUNT", ""), environ.get("NPU_LAUNCH_RUN_ID", "")
+    count, run_id = environ.get("NPU_LAUNCH_HOST_COUNT", ""), environ.get("NPU_LAUNCH_JOB", "")
     if not count.isdigit() or int(count) < 2 or not run_id:
         return None
     index, pattern = _pod_index(environ)
@@ -94,7 +96,8 @@ def _slurm_task(environ: Mapping[str, str]) -> Member | None:
             " srun --ntasks-per-node=1, or start npu-launch without srun"
         )
     parts = [environ.get(name, "0") for name in ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_RESTART_COUNT")]
-    return Member(int(environ["SLURM_PROCID"]), names, "slurm-" + ".".join(parts))
+    key = "slurm-" + ".".join(parts)
+    return Member(int(environ["SLURM_PROCID"]), names, key, job_id=environ["SLURM_JOB_ID"], engine="slurm")
 
 
 def _mpi_process(environ: Mapping[str, str]) -> Member | None:

@@ -164,7 +164,8 @@ def _context(kind: str, job: QueuedJob, options: Options) -> dict[str, Any]:
         "group": group,
         "command": ["npu-launch"],
         "arguments": _arguments(job, options),
-        "variables": [("NPU_LAUNCH_RUN_ID", name), ("NPU_LAUNCH_HOST_COUNT", str(options.nodes))],
+        # Not NPU_LAUNCH_RUN_ID: by that the processes of a run are found, and killed when it has ended.
+        "variables": [("NPU_LAUNCH_JOB", name), ("NPU_LAUNCH_HOST_COUNT", str(options.nodes))],
         "fields": _fields(kind, options),
         "resources": _resources(job, options),
         "volumes": _volumes(kind, job, options, name),

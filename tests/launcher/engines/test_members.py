@@ -9,7 +9,7 @@ import pytest
 from launcher.engines.pull import member
 from launcher.errors import UsageError
 
-POD = {"NPU_LAUNCH_HOST_COUNT": "3", "NPU_LAUNCH_RUN_ID": "squad-1f"}
+POD = {"NPU_LAUNCH_HOST_COUNT": "3", "NPU_LAUNCH_JOB": "squad-1f"}
 SLURM = {
     "SLURM_JOB_ID": "7", "SLURM_STEP_ID": "2", "SLURM_STEP_NUM_TASKS": "3", "SLURM_PROCID": "1",
     "SLURM_STEP_NODELIST": "node[08-10]",
