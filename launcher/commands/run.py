@@ -36,6 +36,13 @@ class CommandAfterDashes(click.Command):
 @click.option("--dry-run", is_flag=True, help="print the plan; start nothing, write nothing")
 @click.option("--json", "as_json", is_flag=True, help="with --dry-run: the plan as JSON")
 @click.option("--detach", is_flag=True, help="run in the background (attach: npu-launch logs --follow)")
+@click.option(
+    "--engine",
+    type=click.Choice(["auto", "local", "slurm", "mpi"]),
+    help="what starts the agents of several hosts (auto)",
+)
+@click.option("--hosts", metavar="LIST", help="mpi: the hosts, such as node1,node2")
+@click.option("--hostfile", metavar="FILE", help="mpi: a file of hosts")
 @click.option("--bind", type=click.Choice(["none", "even", "numa"]), help="bind the ranks to cores")
 @click.option("--grace", type=float, metavar="S", help="seconds between SIGTERM and SIGKILL (30)")
 @click.option(
@@ -61,6 +68,7 @@ def run(
 ) -> None:
     """Run a job: one process per device, supervised, with logs and checkpoints gathered."""
     from launcher.config import job as configs
+    from launcher.engines import choose
     from launcher.plan.planner import plan_job
 
     if as_json and not dry_run:
@@ -68,6 +76,11 @@ def run(
     command = click.get_current_context().meta["command"]
     job, overrides = split(words)
     config, source = configs.load(job, overrides, _values(options))
+    if config.engine != "local" and any(name in os.environ for name in _OF_MEMBERS):
+        _run_as_member(config, source, command, detach or debug, (as_json,) if dry_run else ())
+    engine = choose.chosen(config, os.environ)
+    if engine is not None:
+        sys.exit(_run_on_hosts(engine, config, source, command, debug, detach, (as_json,) if dry_run else ()))
     planned = plan_job(config, source, command)
     if detach and config.stdin_rank >= 0:
         raise source.error("stdin_rank", "not possible with --detach, which has no stdin; give one of them")
@@ -77,6 +90,51 @@ def run(
     from launcher.engines import local
 
     sys.exit(local.debug(planned) if debug else local.run(planned, detach))
+
+
+def _run_on_hosts(
+    engine: Any,
+    config: Any,
+    source: Any,
+    command: Sequence[str],
+    debug: bool,
+    detach: bool,
+    dry_run: tuple[bool, ...],
+) -> int:
+    """Run a job on the hosts of an engine, or print its plan; return the exit code."""
+    from launcher.engines import several
+
+    if debug:
+        raise UsageError("--debug: one process on this host; give --engine local")
+    site = several.EngineSite(engine)
+    if dry_run:
+        plan, words = several.plan(config, source, command, site)
+        _print_plan(plan, dry_run[0], words)
+        return 0
+    return several.run(config, source, command, site, detach)
+
+
+# Variables of processes that several hosts start by themselves: pods, tasks of srun, processes of mpirun.
+_OF_MEMBERS = ("NPU_LAUNCH_HOST_COUNT", "SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
+
+
+def _run_as_member(
+    config: Any, source: Any, command: Sequence[str], alone: bool, dry_run: tuple[bool, ...]
+) -> None:
+    """Exit with the code of the whole run, if this process is one of several of them."""
+    from launcher.engines import pull
+
+    member = pull.member(os.environ)
+    if member is None:
+        return
+    if alone:
+        raise UsageError("--detach, --debug: not possible where hosts come up by themselves; leave it out")
+    from launcher.engines.pull_site import run_member
+
+    def show(plan: Any, words: list[str]) -> None:
+        _print_plan(plan, dry_run[0], words)
+
+    sys.exit(run_member(member, config, source, command, show if dry_run else None))
 
 
 def split(words: Sequence[str]) -> tuple[str | None, list[str]]:
@@ -94,8 +152,9 @@ def _values(options: dict[str, Any]) -> dict[str, Any]:
     for key, option in (("show_ranks", "--show-ranks"), ("show", "--show")):
         if key in values:
             values[key] = _ranks(values[key], option)
-    for key in ("restart_on", "skip_preflight", "no_preflight"):
+    for key in ("restart_on", "skip_preflight", "no_preflight", "hosts"):
         given = values.pop(key, ())
+        given = (given,) if isinstance(given, str) else given
         if given:
             values[key] = [part for word in given for part in word.split(",")]
     return values
@@ -107,10 +166,11 @@ def _ranks(text: str, option: str) -> list[int]:
     return list(parse_devices(text, option, "rank"))
 
 
-def _print_plan(plan: Any, as_json: bool) -> None:
+def _print_plan(plan: Any, as_json: bool, engine: Sequence[str] = ()) -> None:
+    """Print a plan; engine: the command that starts the agents of several hosts."""
     from launcher.plan import dry_run
 
     if as_json:
-        echo_json(dry_run.as_dict(plan))
+        echo_json(dry_run.as_dict(plan, engine))
     else:
-        echo(*dry_run.as_lines(plan, os.environ))
+        echo(*dry_run.as_lines(plan, os.environ, engine))

@@ -29,12 +29,18 @@ def take_snapshot(run: RunDir, pids: Mapping[int, int]) -> StackSnapshot:
 
     stopped = describe_stopped(pids)
     texts = stacks.ask(run, pids, PATIENCE)
+    silent = [rank for rank in pids if rank not in texts]
+    return compared(texts, silent, [*stopped, *stacks.unreadable(run, silent)])
+
+
+def compared(texts: Mapping[int, str], silent: Sequence[int], why: Sequence[str]) -> StackSnapshot:
+    """Compare the dumps of ranks; silent: those that gave none, why: what is known of that."""
+    from launcher.diagnosis import stacks
+
     groups = groups_of(texts)
     summary = ["rank " + stacks.summary(groups)] if groups else []
-    silent = [rank for rank in pids if rank not in texts]
     lines = stacks.report(groups)[1:] if groups else []
-    stopped += stacks.unreadable(run, silent)
-    return StackSnapshot("; ".join([*summary, *stopped]), tuple(lines), _outlier(groups, silent))
+    return StackSnapshot("; ".join([*summary, *why]), tuple(lines), _outlier(groups, silent))
 
 
 def groups_of(texts: Mapping[int, str]) -> list[Group]:

@@ -7,9 +7,9 @@ import os
 import signal
 import traceback
 from contextlib import suppress
-from typing import Callable, Iterable
+from typing import Any, Callable, Iterable, Mapping
 
-from launcher.errors import LauncherError, PreflightError
+from launcher.errors import LauncherError
 from launcher.output import echo, flush
 from launcher.run_dir import RunDir
 from launcher.runs.locks import hold
@@ -24,6 +24,21 @@ def start(run: RunDir, devices: Iterable[int], body: Callable[[], int]) -> int:
     Raises:
         PreflightError: a device is in use. LauncherError: the background process ended before the run began.
     """
+
+    def work(begun: Callable[[RunDir], None]) -> int:
+        with hold(devices, run):
+            begun(run)
+            return body()
+
+    return start_work(work)
+
+
+def start_work(work: Callable[[Callable[[RunDir], None]], int]) -> int:
+    """Run `work` in the background; return its pid once it has called what it gets, with its run folder.
+
+    Raises:
+        LauncherError: what `work` raised before, with its exit code.
+    """
     flush()
     reading, writing = os.pipe()
     try:
@@ -32,42 +47,48 @@ def start(run: RunDir, devices: Iterable[int], body: Callable[[], int]) -> int:
         raise LauncherError(f"--detach: cannot start a process: {error.strerror}") from None
     if pid == 0:
         os.close(reading)
-        _background(run, devices, body, writing)
+        _background(work, writing)
     os.close(writing)
-    with os.fdopen(reading, "rb") as stream:
-        answer = json.loads(stream.read().decode() or "null")
+    try:
+        with os.fdopen(reading, "rb") as stream:
+            answer = json.loads(stream.read().decode() or "null")
+    except KeyboardInterrupt:
+        os.kill(pid, signal.SIGTERM)
+        os.waitpid(pid, 0)
+        raise
     if answer != {}:
         os.waitpid(pid, 0)
         raise _error(answer or {})
     return pid
 
 
-def _error(answer: dict[str, str]) -> LauncherError:
-    if answer.get("kind") == "PreflightError":
-        return PreflightError(*answer["text"].split("\n"))
-    return LauncherError(f"--detach: {answer.get('text', 'the background process ended at once')}")
+def _error(answer: Mapping[str, Any]) -> LauncherError:
+    lines = answer.get("lines", ["--detach: the background process ended at once"])
+    error = LauncherError(*lines)
+    error.exit_code = answer.get("code", LauncherError.exit_code)
+    return error
 
 
-def _background(run: RunDir, devices: Iterable[int], body: Callable[[], int], writing: int) -> None:
-    """Run `body` in the background process; never return."""
-    code = LauncherError.exit_code
+def _background(work: Callable[[Callable[[RunDir], None]], int], writing: int) -> None:
+    """Run `work` in the background process; never return."""
+    code, waits = LauncherError.exit_code, [writing]
+
+    def begun(run: RunDir) -> None:
+        _redirect(str(run.logs / "console.log"))
+        _answer(waits, {})
+
     try:
         os.setsid()
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as under nohup: the run outlives its terminal
-        _redirect(str(run.logs / "console.log"))
-        with hold(devices, run):
-            os.write(writing, b"{}")
-            os.close(writing)
-            writing = -1
-            code = body()
+        code = work(begun)
     except LauncherError as error:
         code = error.exit_code
-        _answer(writing, {"kind": type(error).__name__, "text": str(error)})
-        echo(*(f"npu-launch: {line}" for line in error.lines), err=True)
+        if not _answer(waits, {"code": code, "lines": list(error.lines)}):
+            echo(*(f"npu-launch: {line}" for line in error.lines), err=True)
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else 1
     except BaseException as error:
-        _answer(writing, {"kind": type(error).__name__, "text": f"{type(error).__name__}: {error}"})
+        _answer(waits, {"lines": [f"--detach: {type(error).__name__}: {error}"]})
         echo(*traceback.format_exc().splitlines(), err=True)
     finally:
         flush()
@@ -83,7 +104,11 @@ def _redirect(log: str) -> None:
     os.close(out)
 
 
-def _answer(writing: int, answer: dict[str, str]) -> None:
-    if writing >= 0:
-        with suppress(OSError):
-            os.write(writing, json.dumps(answer).encode())
+def _answer(waits: list[int], answer: dict[str, Any]) -> bool:
+    """Answer whoever waits, once; tell whether somebody did."""
+    if not waits:
+        return False
+    with suppress(OSError):
+        os.write(waits[0], json.dumps(answer).encode())
+    os.close(waits.pop())
+    return True

@@ -60,15 +60,15 @@ def finish(
     outcome: Outcome,
     started: float,
     interruption: Interruption,
-    arrived: Arrived | None = None,
+    arrive: Callable[[], Arrived] | None = None,
 ) -> int:
     """Report a run, gather what it made, and write its files; return the exit code.
 
-    arrived: of a run of several hosts, what has come from those that share no disk with this one.
+    arrive: of a run of several hosts: brings what those have that share no disk with this one.
     """
     report = outcome.report.split("\n") if outcome.report else []
     console.say(*report)
-    gathered = _gathered(plan, run, outcome, interruption, arrived)
+    gathered = _gathered(plan, run, outcome, interruption, arrive)
     code = outcome.exit_code or (1 if gathered.problems else 0)
     if not outcome.exit_code and interruption.number:
         code = 128 + interruption.number
@@ -88,17 +88,24 @@ def finish(
 
 
 def _gathered(
-    plan: Plan, run: RunDir, outcome: Outcome, interruption: Interruption, arrived: Arrived | None
+    plan: Plan,
+    run: RunDir,
+    outcome: Outcome,
+    interruption: Interruption,
+    arrive: Callable[[], Arrived] | None,
 ) -> Gathered:
     """Gather what the ranks made; whatever goes wrong there is a problem of the gathering alone."""
-    ranks = plan.local_ranks if arrived is None else plan.ranks
-    elsewhere = arrived.ranks if arrived else ()
-    cwds = {spec.rank: spec.cwd for spec in ranks if spec.rank not in elsewhere}
-    well = not outcome.exit_code
+
+    def work() -> Gathered:
+        arrived = arrive() if arrive else None
+        elsewhere = arrived.ranks if arrived else ()
+        ranks = plan.ranks if arrive else plan.local_ranks
+        cwds = {spec.rank: spec.cwd for spec in ranks if spec.rank not in elsewhere}
+        well = not outcome.exit_code
+        return gather(run, [*cwds], plan.policy.gather, ended_well=well, cwds=cwds, arrived=arrived)
+
     try:
-        gathered = interruption.call(
-            lambda: gather(run, [*cwds], plan.policy.gather, ended_well=well, cwds=cwds, arrived=arrived)
-        )
+        gathered = interruption.call(work)
         if gathered is None:
             return Gathered(problems=(f"ended by {name(interruption.number)}",))
         json.dumps(asdict(gathered), indent=2)  # result.json must take it

@@ -70,6 +70,10 @@ class LogWriter:
         self.last_error = error.strerror or str(error)
         self._retry_at = time.monotonic() + RETRY
 
+    def pause(self) -> None:
+        """Close the files until something is appended again."""
+        self.close()
+
     def close(self) -> None:
         """Close the files."""
         for descriptor in (self._log, self._index):
@@ -140,6 +144,11 @@ class CappedLogWriter:
             with suppress(OSError):
                 os.unlink(path)
         return size
+
+    def pause(self) -> None:
+        """Close the files until something is appended again."""
+        for part in (self._head, *self._parts):
+            part.pause()
 
     def close(self) -> None:
         """Put the parts behind the first half."""

@@ -99,7 +99,7 @@ def build_plan(
         backend=placement.backend,
         rank_table_json=placement.text,
         ranks=tuple(_spec(config, launch, entry, words, at_launch) for entry in launch.entries),
-        policy=_policy(config),
+        policy=policy_of(config),
         notes=notes,
     )
 
@@ -132,7 +132,7 @@ def _environment(config: JobConfig, launch: LaunchContext, entry: Rank, rank: Ra
     return {**env, **expand(config.env, env, launch.environ, launch.provenance)}
 
 
-def _policy(config: JobConfig) -> Policy:
+def policy_of(config: JobConfig) -> Policy:
     return Policy(
         grace=config.grace,
         hang_timeout=config.hang_timeout,

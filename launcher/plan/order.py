@@ -22,7 +22,7 @@ class Order:
     where it has the given sha256. hosts: in the engine's order. shared: by host, whether it sees the disk.
     chief_device: the logical id of rank 0. environ: the head's variables that are carried to each host.
     lines: where the job's keys were written, for errors. lease: seconds. window: bytes. head: the host of the
-    head, as uname names it.
+    head, as uname names it. dry: nothing is to be made, as nothing will run.
     """
 
     config: JobConfig
@@ -41,6 +41,7 @@ class Order:
     window: int
     attempt: int = 0
     head: str = ""
+    dry: bool = False
     file: str = ""
     lines: Mapping[str, int] = dataclasses.field(default_factory=dict)
 

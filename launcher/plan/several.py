@@ -332,6 +332,7 @@ def whole_plan(job: Job, layout: Layout, parts: Sequence[Plan], notes: Sequence[
         parts[0],
         host="",
         rank_table_json=layout.text,
+        policy=build.policy_of(job.config),
         ranks=tuple(
             replace(spec, env=Layered(common, of_hosts[spec.server_id], rest))
             for spec, rest in zip(ranks, rests)

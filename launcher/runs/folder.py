@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Iterable
 
 from launcher import foreign
-from launcher.config.job import to_yaml
+from launcher.config.job import JobConfig, to_yaml
 from launcher.errors import ReadError, UsageError
+from launcher.plan.model import Plan
 from launcher.plan.planner import PlannedJob
 from launcher.process import procfs
 from launcher.run_dir import RunDir, remove_on_error, write_atomic
@@ -44,6 +45,28 @@ def create(planned: PlannedJob) -> RunDir:
         raise UsageError(f"runs_dir: {plan.run_dir}: {error.strerror}") from None
     point_latest(run.path)
     return run
+
+
+def begin(path: Path, config: JobConfig, table: str) -> RunDir:
+    """Make the folder of a run on several hosts, before its plan is known. UsageError: it cannot be made."""
+    try:
+        goes_on = bool(config.run_id) and os.path.lexists(str(path))
+        run = reopened(path, ()) if goes_on else RunDir.create(path, ())
+        write_atomic(run.rank_table, table.encode())
+        write_atomic(run.job_yaml, to_yaml(config).encode())
+    except OSError as error:
+        raise UsageError(f"runs_dir: {path}: {error.strerror}") from None
+    return run
+
+
+def complete(run: RunDir, plan: Plan, hosts: object) -> None:
+    """Write the plan of a run on several hosts; let `latest` name it. UsageError: it cannot be written."""
+    try:
+        write_atomic(run.plan, (plan.to_json(masked=True) + "\n").encode())
+        run.write_json(run.path / "hosts.json", hosts)
+    except OSError as error:
+        raise UsageError(f"runs_dir: {run.path}: {error.strerror}") from None
+    point_latest(run.path)
 
 
 def reopened(path: Path, ranks: Iterable[int]) -> RunDir:

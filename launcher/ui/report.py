@@ -30,7 +30,8 @@ def report(
     if culprit.code == AGAIN:
         return headline(culprit)
     parts = [headline(culprit)]
-    parts += ["  " + line for line in (culprit.detail, _where(snapshot)) if line]
+    known = "" if culprit.status is RankStatus.LOST else culprit.detail
+    parts += ["  " + line for line in (known, _where(snapshot)) if line]
     parts += ["  " + line for line in codes(run, ends, culprit)]
     parts += _tracebacks(ends, culprit) or _tail(culprit)
     parts += _stacks(snapshot)
@@ -41,6 +42,8 @@ def report(
 
 def headline(culprit: RankEnd) -> str:
     """Name the culprit and the cause in one line."""
+    if culprit.status is RankStatus.LOST:
+        return culprit.detail
     pid = f"pid {culprit.pid}, " if culprit.pid else ""
     who = f"rank {culprit.rank} (device {culprit.device_id}, {pid}after {culprit.seconds:.1f} s)"
     if culprit.status is RankStatus.HUNG:
@@ -141,7 +144,7 @@ def normalised(traceback: str, rank: int) -> str:
 
 
 def _tail(culprit: RankEnd) -> list[str]:
-    if culprit.status is RankStatus.NOT_STARTED:
+    if culprit.status in (RankStatus.NOT_STARTED, RankStatus.LOST):
         return []
     lines = last_lines(culprit.tail, LINES)
     if not lines:
@@ -166,6 +169,8 @@ def _others(ends: Sequence[RankEnd], culprit: RankEnd) -> list[str]:
 
 
 def _other(end: RankEnd) -> str:
+    if end.status is RankStatus.LOST:
+        return end.detail
     if end.pid == 0:
         return "not started"
     if end.status is RankStatus.FINISHED:

@@ -1,0 +1,104 @@
+"""The attempts of a run on several hosts, and its outcome."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from launcher.diagnosis.failure import Outcome, RankStatus
+from launcher.errors import LauncherError, describe
+from launcher.hosts.closing import dismiss
+from launcher.hosts.head import Head
+from launcher.hosts.session import Interrupted
+from launcher.process.signals import ENDING, Signals
+from launcher.supervision import restart_policy
+from launcher.supervision.attempt import Result
+from launcher.supervision.context import RunContext
+from launcher.supervision.events import Event, EventLog
+from launcher.supervision.supervisor import Reserve, outcome_of
+from launcher.ui.console import Console
+from launcher.ui.report import headline
+
+if TYPE_CHECKING:
+    from launcher.engines.several import Opening
+
+
+class Attempts:
+    """The attempts of one run. opening: that of the first, and of each after it."""
+
+    def __init__(self, opening: Opening, signals: Signals, console: Console) -> None:
+        self._opening, self._signals, self._console = opening, signals, console
+        self._policy = opening.plan.policy
+        self._events = EventLog(opening.run, console)
+        self._context = RunContext(opening.plan, opening.run, console, self._events)
+        self._interrupted = 0
+
+    def run(self) -> Outcome:
+        """Run attempts until one needs no restart; no exception comes from what hosts and ranks do."""
+        begin = time.monotonic()
+        reserve = Reserve(self._opening.run)
+        self._events.begin(self._opening.plan.run_id)
+        try:
+            result, attempts, why = self._attempts()
+            seconds = time.monotonic() - begin
+            outcome = outcome_of(self._context, result, attempts, why, seconds, self._interrupted)
+        except LauncherError as error:
+            outcome = Outcome(error.exit_code, (), None, str(error), 1, time.monotonic() - begin)
+        except Exception as error:
+            import traceback
+
+            self._events.debug(traceback.format_exc())
+            text = f"{describe(error)}; see {self._opening.run.launcher_log}"
+            outcome = Outcome(LauncherError.exit_code, (), None, text, 1, time.monotonic() - begin)
+        finally:
+            reserve.release()
+        self._events.record(Event.END, exit_code=outcome.exit_code, culprit=outcome.culprit)
+        self._events.close()
+        return outcome
+
+    def _attempts(self) -> tuple[Result, int, str]:
+        """Return the last result, the number of attempts, and why there is no other."""
+        failures: list[restart_policy.Failure] = []
+        failed: Result | None = None
+        while True:
+            number = len(failures)
+            self._opening.session.console = self._console
+            head = Head(self._opening.session, self._context, self._opening.job.config.lease, number)
+            result = head.run()
+            if result.interrupted or result.culprit is None:
+                return result, number + 1, ""
+            if failed is not None and result.culprit.status is RankStatus.NOT_STARTED:
+                return failed, number + 1, result.culprit.detail  # what made the restart necessary stands
+            failed = result
+            failures.append(restart_policy.Failure(result.ends, result.culprit, result.seconds))
+            why = restart_policy.refusal(self._policy, failures) or self._again(failures)
+            if why:
+                return result, number + 1, why if self._policy.max_restarts else ""
+
+    def _again(self, failures: list[restart_policy.Failure]) -> str:
+        """Start new agents after a while; return why not, "" when they are ready."""
+        number, most = len(failures), self._policy.max_restarts
+        self._events.record(Event.RESTART, attempt=number)
+        self._events.announce(f"{headline(failures[-1].culprit)}; restart {number} of {most}")
+        dismiss(self._opening.session)
+        rest = restart_policy.NPU_REST if self._opening.plan.backend == "npu" else 0.0
+        try:
+            self._sleep(restart_policy.back_off(number) + rest)
+            self._opening.again(number, self._console)
+        except Interrupted as signal:
+            self._interrupted = signal.number
+            return "interrupted"
+        except LauncherError as error:
+            return "; ".join(error.lines)
+        return ""
+
+    def _sleep(self, seconds: float) -> None:
+        """Wait. Interrupted: a signal that ends the run has come."""
+        import select
+
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            select.select([self._signals.descriptor], [], [], max(0.0, end - time.monotonic()))
+            for number in self._signals.take():
+                if number in ENDING:
+                    raise Interrupted(number)

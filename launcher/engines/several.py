@@ -1,0 +1,255 @@
+"""Run a job on several hosts: the head's whole course, from the start of the agents to the result."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from abc import ABC, abstractmethod
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Callable, Iterator, Mapping, Sequence
+
+from launcher.checks import hosts as checks
+from launcher.checks.finding import WARNING
+from launcher.checks.preflight import raise_if_any
+from launcher.config.job import JobConfig, Provenance
+from launcher.engines.base import Allocation, Engine
+from launcher.engines.finish import Interruption, finish
+from launcher.errors import LauncherError
+from launcher.hosts import handshake, probe
+from launcher.hosts.closing import bring_files, dismiss
+from launcher.hosts.session import Interrupted, Session
+from launcher.hosts.transport import End, EngineTransport, HeadTransport
+from launcher.output import echo
+from launcher.plan import several
+from launcher.plan.model import Plan
+from launcher.process import spawn
+from launcher.process.signals import Signals, name
+from launcher.run_dir import RunDir, remove_on_error
+from launcher.runs import folder
+from launcher.runs.gather import Arrived
+from launcher.runs.launcher_record import recorded
+from launcher.ui.console import Console
+
+WINDOWS, LEAST_WINDOW = 32 << 20, 64 << 10  # bytes of logs on the way: of all hosts, of each at least
+AGENT = (sys.executable, "-m", "launcher", "agent")
+
+Begun = Callable[[RunDir], None]
+
+
+class Site(ABC):
+    """Where the hosts come from, and what brings an agent to each of them."""
+
+    allocation: Allocation
+
+    @abstractmethod
+    def command(self) -> list[str]:
+        """Return the command that starts the agents, for people; none where they come by themselves."""
+
+    @abstractmethod
+    def start(self) -> HeadTransport:
+        """Start an agent on every host. LauncherError: it cannot be done."""
+
+
+class EngineSite(Site):
+    """The hosts of an engine whose program is a child of the head."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine, self.allocation = engine, engine.allocation()
+
+    def command(self) -> list[str]:
+        return self._engine.argv(AGENT, self.allocation.hosts)
+
+    def start(self) -> HeadTransport:
+        engine = self._engine
+
+        def explain(code: int, words: str) -> End:
+            found = engine.explain(code, words)
+            return End(found.code, found.text, found.lost)
+
+        environ = engine.environ(os.environ)
+        return EngineTransport(self.command(), environ, engine.stop, explain, engine.line, engine.tagged)
+
+
+class EndedError(LauncherError):
+    """A signal has ended the run before its ranks were started."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"ended by {name(number)} before the ranks were started")
+        self.exit_code = 128 + number
+
+
+def run(
+    config: JobConfig, source: Provenance, command: Sequence[str], site: Site, detach: bool = False
+) -> int:
+    """Run a job on the hosts of a site and report it; return the exit code.
+
+    Detached, return 0 once all hosts are ready.
+
+    Raises:
+        UsageError, PreflightError, LauncherError: the job, or what hosts have refused.
+    """
+    job = several.prepare(config, source, command)
+    if not detach:
+        return _run(job, site, lambda run: None)
+    from launcher.engines.background import start_work
+
+    pid = start_work(lambda begun: _run(job, site, begun, quiet=True))
+    echo(f"npu-launch: run folder {job.run_dir}")
+    echo(f"npu-launch: process {pid}; attach: npu-launch logs --follow {job.run_dir}")
+    return 0
+
+
+def plan(config: JobConfig, source: Provenance, command: Sequence[str], site: Site) -> tuple[Plan, list[str]]:
+    """Return the plan that `run` would follow, and what starts the agents: they are asked, nothing runs."""
+    job = several.prepare(config, source, command)
+    with Signals() as signals:
+        opening = Opening(job, site, signals, dry=True)
+        with _named_signal():
+            opening.open()
+        dismiss(opening.session)
+        return opening.plan, site.command()
+
+
+class _named_signal:
+    """Turn a signal that came before the start into an error."""
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, Interrupted):
+            raise EndedError(error.number) from None
+
+
+def _run(job: several.Job, site: Site, begun: Begun, quiet: bool = False) -> int:
+    from launcher.engines.attempts import Attempts
+
+    started = time.time()
+    with Signals() as signals, ExitStack() as stack:
+        opening = Opening(job, site, signals)
+        with _named_signal():
+            opening.open()
+        stack.callback(lambda: dismiss(opening.session))
+        plan, run = opening.plan, opening.run
+        stack.enter_context(recorded(run))
+        begun(run)
+        console = Console(sys.stdout, plan.policy.show_ranks, quiet or plan.policy.quiet)
+        for line in (*plan.notes, f"run folder {run.path}"):
+            console.say("npu-launch: " + line)
+        outcome = Attempts(opening, signals, console).run()
+
+        def arrive() -> Arrived:
+            arrived = bring_files(opening.session, run, plan.policy.gather, not outcome.exit_code)
+            dismiss(opening.session)
+            return arrived
+
+        with Interruption() as interruption:
+            return finish(plan, run, console, outcome, started, interruption, arrive)
+
+
+class Opening:
+    """The way to ranks that may start: agents that are ready, the plan of all hosts, the run folder.
+
+    dry: nothing is made. Raises what handshake and plan.several raise, and Interrupted.
+    """
+
+    def __init__(self, job: several.Job, site: Site, signals: Signals, dry: bool = False) -> None:
+        self.job, self._site, self._signals, self._dry = job, site, signals, dry
+        self._names = site.allocation.hosts
+        self._console = Console(sys.stderr)
+        self.session: Session
+        self.plan: Plan
+        self.run = RunDir(Path(job.run_dir))
+        self._layout: several.Layout
+        self._shared: list[bool] = []
+        self._undo = ExitStack()
+
+    def open(self) -> None:
+        """Come to the first attempt."""
+        spawn.raise_descriptor_limit()
+        with ExitStack() as undo:
+            self._begin(undo)
+            notes = [self._ask_for_disk()]
+            facts = [host.facts for host in self.session.fleet if host.facts is not None]
+            self._layout = several.lay_out(self.job, facts, self._site.allocation.devices)
+            if not self._dry:
+                if not os.path.lexists(str(self.run.path)):
+                    undo.enter_context(remove_on_error(self.run.path))
+                self.run = folder.begin(self.run.path, self.job.config, self._layout.text)
+            self._get_ready(0)
+            notes += self._judge_hosts()
+            parts = [host.plan for host in self.session.fleet if host.plan is not None]
+            self.plan = several.whole_plan(self.job, self._layout, parts, [note for note in notes if note])
+            if not self._dry:
+                self._complete()
+            undo.pop_all()
+
+    def again(self, number: int, console: Console) -> None:
+        """Come to attempt `number`: new agents on the same hosts."""
+        self._console = console
+        with ExitStack() as undo:
+            self._begin(undo)
+            self._get_ready(number)
+            self._judge_hosts()
+            undo.pop_all()
+
+    def _begin(self, undo: ExitStack) -> None:
+        config = self.job.config
+        transport = self._site.start()
+        self.session = Session(transport, self._names, self._signals, self._console, config.lease)
+        undo.callback(dismiss, self.session)
+        handshake.meet(self.session, config.host_timeout)
+        handshake.measure_clocks(self.session)
+
+    def _ask_for_disk(self) -> str:
+        """Find out which hosts see this disk; return the note about it."""
+        place = self.run.path.parent
+        if self._dry and not place.is_dir():
+            self._shared = [False] * len(self._names)
+            return ""
+        with probe.Probe(place) as token:
+            seen = handshake.ask_for_disk(self.session, token)
+        self._shared = [bool(host.sees_disk) for host in self.session.fleet]
+        return probe.answer(str(place), seen)
+
+    def _get_ready(self, number: int) -> None:
+        window = max(LEAST_WINDOW, WINDOWS // len(self._names))
+        shared = [False] * len(self._names) if self._dry else self._shared
+        order = several.make_order(
+            self.job, self._layout, os.environ, shared, window, self.run.earlier + number
+        )
+        for host in self.session.fleet:
+            host.ranks, host.sees_disk = self._layout.ranks(host.index), self._shared[host.index]
+        body = {**order.to_json(), "dry": self._dry}
+        handshake.get_ready(self.session, body, self.job.config.host_timeout)
+
+    def _judge_hosts(self) -> list[str]:
+        """Refuse what is wrong with any host, in one report; return the notes of all."""
+        fleet, config = self.session.fleet, self.job.config
+        found = checks.grouped({host.name: host.findings for host in fleet})
+        found += checks.compare(
+            [host.facts for host in fleet if host.facts is not None],
+            {host.index: host.offset.wall for host in fleet},
+            {host.index: host.report for host in fleet if host.report},
+            self._layout.backend,
+            config.skip_preflight,
+        )
+        echo(*(f"npu-launch: warning: {item}" for item in found if item.level == WARNING), err=True)
+        raise_if_any(found)
+        notes: dict[str, list[str]] = {}
+        for host in self.session.fleet:
+            for note in host.notes:
+                notes.setdefault(note, []).append(host.name)
+        return list(_named_notes(notes, len(self._names)))
+
+    def _complete(self) -> None:
+        """Write what is known before the start."""
+        offsets = {host.index: (host.offset.wall, host.offset.error) for host in self.session.fleet}
+        folder.complete(self.run, self.plan, self._layout.hosts_json(offsets, self._shared))
+
+
+def _named_notes(notes: Mapping[str, Sequence[str]], count: int) -> Iterator[str]:
+    """Say a note of all hosts once, and that of some with their names."""
+    for note, names in notes.items():
+        yield note if len(names) == count else f"{several.some(names)}: {note}"

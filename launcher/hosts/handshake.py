@@ -1,0 +1,99 @@
+"""From the start of the agents until all hosts are ready: who is there, and what they lack."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from typing import Iterable, Mapping, Sequence
+
+from launcher import __version__
+from launcher.checks.hosts import grouped
+from launcher.errors import LauncherError, PreflightError
+from launcher.hosts import clocks
+from launcher.hosts.fleet import HostState, named
+from launcher.hosts.probe import Probe
+from launcher.hosts.session import Session
+
+PINGING = 1.0  # seconds for the clocks, unless a host has not answered once
+_PROBE = 10.0  # seconds for the answers about the disk
+
+
+class RefusedError(LauncherError):
+    """Hosts have refused the job; the exit code is theirs."""
+
+    def __init__(self, code: int, *lines: str) -> None:
+        super().__init__(*lines)
+        self.exit_code = code
+
+
+def meet(session: Session, timeout: float) -> None:
+    """Wait until every agent has come. PreflightError: hosts that have not, or of another release."""
+    late = session.expect(
+        lambda host: host.facts is not None or bool(host.refused) or host.gone, timeout, "no agent has come"
+    )
+    raise_refusals(session.fleet)
+    late += [host for host in session.fleet if host.facts is None and host not in late]
+    if late:
+        raise PreflightError(_missing(session, late, timeout))
+    others = [host for host in session.fleet if host.release != __version__]
+    if others:
+        what = f"npu-launch {others[0].release} (expected {__version__}, as here); install one on every host"
+        raise PreflightError(f"{named(others)}: {what}")
+
+
+def _missing(session: Session, late: Sequence[HostState], timeout: float) -> str:
+    if session.transport.ended():
+        return f"{named(late)}: no agent has come: {_engine_says(session)}"
+    return f"{named(late)}: no agent has come within {timeout:g} s (host_timeout)"
+
+
+def _engine_says(session: Session) -> str:
+    end = session.transport.end()
+    return end.text or f"the engine ended with exit code {end.code}"
+
+
+def raise_refusals(hosts: Iterable[HostState]) -> None:
+    """Raise what hosts have refused, all in one report; equal lines of several hosts are one."""
+    refused = {host.name: host.refused for host in hosts if host.refused}
+    if refused:
+        code = max(found[0] for found in refused.values()) or LauncherError.exit_code
+        entries = {name: [("error", "", line) for line in found[1]] for name, found in refused.items()}
+        raise RefusedError(code, *(finding.what for finding in grouped(entries)))
+
+
+def measure_clocks(session: Session) -> None:
+    """Measure what each host's clocks are ahead. PreflightError: a host does not answer."""
+    end = time.monotonic() + PINGING
+    for number in range(clocks.ROUNDS):
+        session.transport.send(session.fleet.pinged(number))
+        first = number == 0
+        seconds = 10.0 if first else end - time.monotonic()
+        late = session.expect(partial(session.fleet.has_ponged, number), seconds)
+        if first and late:
+            raise PreflightError(f"{named(late)}: no answer within {seconds:g} s")
+        if time.monotonic() >= end:
+            return
+
+
+def ask_for_disk(session: Session, probe: Probe) -> dict[str, bool]:
+    """Ask which hosts see the disk of the runs; by their names."""
+    session.send("probe", probe.body())
+    late = session.expect(lambda host: host.sees_disk is not None, _PROBE)
+    raise_refusals(session.fleet)
+    if late:
+        raise PreflightError(f"{named(late)}: no answer within {_PROBE:g} s")
+    return {host.name: bool(host.sees_disk) for host in session.fleet}
+
+
+def get_ready(session: Session, order: Mapping[str, object], timeout: float) -> None:
+    """Hand out the order, and wait until every host is ready. LauncherError: hosts that are not."""
+    session.send("order", order)
+    late = session.expect(
+        lambda host: host.plan is not None or bool(host.refused) or host.gone, timeout, "it is not ready"
+    )
+    raise_refusals(session.fleet)
+    late += [host for host in session.fleet if host.plan is None and host not in late]
+    if late and session.transport.ended():
+        raise PreflightError(f"{named(late)}: its agent has ended: {_engine_says(session)}")
+    if late:
+        raise PreflightError(f"{named(late)}: not ready within {timeout:g} s (host_timeout)")

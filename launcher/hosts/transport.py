@@ -1,0 +1,236 @@
+"""The head's end of the way to its agents, such as standard input and output of the engine's program."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import subprocess
+from abc import ABC, abstractmethod
+from collections import deque
+from contextlib import suppress
+from typing import Callable, Mapping, NamedTuple, Sequence
+
+from launcher.errors import NotExecutableError, NotFoundError
+from launcher.hosts.frames import LINE, Decoder, Frame, TaggedDecoder, encode
+
+IDLE = 3600.0  # seconds until the next turn where nothing waits
+_BLOCKED = 0.005  # seconds until a full pipe is tried again
+_CHUNK, _CHUNKS = 1 << 18, 16  # bytes of a read, reads in one turn
+_PIPE_BYTES = 1 << 20
+_F_SETPIPE_SZ = 1031  # fcntl(2); in Python's fcntl from 3.10 on
+WORDS = 1 << 16  # bytes that are kept of what the engine itself says
+
+
+class End(NamedTuple):
+    """How the way to the agents ended: the engine's exit code, what it means, the hosts that it names."""
+
+    code: int
+    text: str = ""
+    lost: tuple[str, ...] = ()
+
+
+class HeadTransport(ABC):
+    """The way to the agents of one attempt. Nothing here waits, but `end`."""
+
+    @property
+    @abstractmethod
+    def descriptors(self) -> Sequence[int]:
+        """Descriptors that are readable when there is something to receive; none: turns alone tell."""
+
+    @abstractmethod
+    def send(self, frame: Frame) -> None:
+        """Take a frame for an agent, or for all."""
+
+    @abstractmethod
+    def turn(self) -> float:
+        """Write what was sent; return the seconds until the next turn."""
+
+    @abstractmethod
+    def receive(self) -> list[Frame]:
+        """Return the frames that have come."""
+
+    @abstractmethod
+    def ended(self) -> bool:
+        """Tell whether no frame can come any more."""
+
+    @abstractmethod
+    def stop(self) -> None:
+        """Ask the agents to end, where frames do not reach them."""
+
+    @abstractmethod
+    def kill(self) -> None:
+        """End the way at once: agents that live end with grace."""
+
+    @abstractmethod
+    def end(self) -> End:
+        """Wait until the way has ended, and close it."""
+
+
+class EngineTransport(HeadTransport):
+    """An engine's program as a child in a session of its own, so that no Ctrl-C reaches it.
+
+    stop: asks the agents to end through the engine, given its pid. explain: its exit code and words.
+
+    Raises:
+        NotFoundError, NotExecutableError: the program.
+    """
+
+    def __init__(
+        self,
+        argv: Sequence[str],
+        environ: Mapping[str, str],
+        stop: Callable[[int], None],
+        explain: Callable[[int, str], End],
+        line: int = LINE,
+        tagged: bool = False,
+    ) -> None:
+        self._name, self._line, self._stop, self._explain = os.path.basename(argv[0]), line, stop, explain
+        self._words = b""
+        self._decoder = TaggedDecoder(self.say) if tagged else Decoder(self.say)
+        self._queue: deque[bytes] = deque()
+        self._process = _started(argv, environ)
+        self._in, self._out, self._err = map(_plain, _streams(self._process))
+        self._open = {self._out, self._err}
+        self._end: End | None = None
+
+    def say(self, words: bytes) -> None:
+        """Keep what the engine itself, or a shell's profile, has said."""
+        self._words = (self._words + words.rstrip(b"\n") + b"\n")[-WORDS:]
+
+    @property
+    def words(self) -> str:
+        """What the engine has said so far."""
+        return self._words.decode("utf-8", "replace")
+
+    @property
+    def descriptors(self) -> Sequence[int]:
+        return sorted(self._open)
+
+    def send(self, frame: Frame) -> None:
+        if self._in >= 0:
+            self._queue.append(b"".join(encode(frame, self._line)))
+
+    def turn(self) -> float:
+        while self._queue and self._in >= 0:
+            if len(self._queue) > 1 and len(self._queue[0]) < _CHUNK:
+                self._join()
+            try:
+                written = os.write(self._in, self._queue[0])
+            except BlockingIOError:
+                return _BLOCKED
+            except OSError:  # its end, which its output tells
+                self._close_input()
+                return IDLE
+            rest = self._queue.popleft()[written:]
+            if rest:
+                self._queue.appendleft(rest)
+        return IDLE
+
+    def _join(self) -> None:
+        """Put small frames together into one write."""
+        joined: list[bytes] = []
+        size = 0
+        while self._queue and size < _CHUNK:
+            joined.append(self._queue.popleft())
+            size += len(joined[-1])
+        self._queue.appendleft(b"".join(joined))
+
+    def _close_input(self) -> None:
+        self._queue.clear()
+        if self._in >= 0:
+            os.close(self._in)
+            self._in = -1
+
+    def receive(self) -> list[Frame]:
+        frames: list[Frame] = []
+        for _ in range(_CHUNKS):
+            data = self._read(self._out)
+            if not data:
+                break
+            frames += self._decoder.feed(data)
+        while True:
+            words = self._read(self._err)
+            if not words:
+                return frames
+            self.say(words)
+
+    def _read(self, descriptor: int) -> bytes:
+        """Read a chunk; nothing where there is none now, or no more."""
+        if descriptor not in self._open:
+            return b""
+        try:
+            data = os.read(descriptor, _CHUNK)
+        except BlockingIOError:
+            return b""
+        except OSError:
+            data = b""
+        if not data:
+            self._open.discard(descriptor)
+            os.close(descriptor)
+        return data
+
+    def ended(self) -> bool:
+        return self._out not in self._open or (self._process.poll() is not None and not self._readable())
+
+    def _readable(self) -> bool:
+        """Tell whether a process that the engine left behind may still have written something."""
+        size = bytearray(4)
+        with suppress(OSError):
+            fcntl.ioctl(self._out, 0x541B, size)  # FIONREAD
+        return any(size)
+
+    def stop(self) -> None:
+        if self._process.poll() is None:
+            self._stop(self._process.pid)
+
+    def kill(self) -> None:
+        """Close its input, which ends the agents with grace, and kill the program."""
+        self._close_input()
+        if self._process.poll() is None:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+
+    def end(self) -> End:
+        if self._end is not None:
+            return self._end
+        self._close_input()
+        code = self._process.wait()
+        self.receive()
+        self._decoder.finish()
+        for descriptor in sorted(self._open):
+            os.close(descriptor)
+        self._open.clear()
+        self._end = self._explain(code, self.words)
+        return self._end
+
+
+def _started(argv: Sequence[str], environ: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    held = signal.pthread_sigmask(signal.SIG_SETMASK, set())
+    try:
+        return subprocess.Popen(
+            argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            env=dict(environ), start_new_session=True, bufsize=0,
+        )  # fmt: skip
+    except FileNotFoundError:
+        raise NotFoundError(f"{argv[0]}: not found") from None
+    except OSError as error:
+        raise NotExecutableError(f"{argv[0]}: cannot be executed: {error.strerror}") from None
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)
+
+
+def _streams(process: subprocess.Popen[bytes]) -> list[int]:
+    """Return the descriptors of its standard input, output and error, which belong to nobody else now."""
+    found = []
+    for stream in filter(None, (process.stdin, process.stdout, process.stderr)):
+        found.append(os.dup(stream.fileno()))
+        stream.close()
+    return found
+
+
+def _plain(descriptor: int) -> int:
+    os.set_blocking(descriptor, False)
+    with suppress(OSError):
+        fcntl.fcntl(descriptor, _F_SETPIPE_SZ, _PIPE_BYTES)
+    return descriptor

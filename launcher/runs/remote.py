@@ -1,0 +1,88 @@
+"""What the head of a run on several hosts leaves in its folder for `ps` and `stacks`, and takes from there.
+
+RANKS_FILE: by rank [host, pid, code or null, last step of training, phase]. To get the stacks of ranks of
+other hosts, a token is written into ASK; the head answers in a file that has the token in its name.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Mapping, NamedTuple
+
+from launcher import foreign
+from launcher.errors import MissingFileError, ReadError
+from launcher.run_dir import RunDir, write_atomic
+
+RANKS_FILE = "ranks.json"
+ASK = ".ask-stacks"
+_LARGEST = 1 << 28  # bytes
+_POLL = 0.05
+PATIENCE = 10.0  # seconds for the answer of the head
+
+
+class RemoteRank(NamedTuple):
+    """A rank, as its agent has told the head. code: None while it lives."""
+
+    host: str
+    pid: int
+    code: int | None
+    step: int
+    phase: str
+
+
+def read_ranks(run: RunDir) -> dict[int, RemoteRank]:
+    """Read the ranks of a run on several hosts; none for a run on one. ReadError: the file is damaged."""
+    try:
+        value = foreign.read_json(run.path / RANKS_FILE, _LARGEST)
+    except MissingFileError:
+        return {}
+    found: dict[int, RemoteRank] = {}
+    for rank, row in value.members().items():
+        host, pid, code, step, phase = row.items()
+        known = None if code.value is None else code.whole()
+        found[int(rank)] = RemoteRank(host.text(), pid.whole(), known, step.whole(), phase.text())
+    return found
+
+
+def answer_path(folder: Path, token: str) -> Path:
+    """Return the path of the head's answer."""
+    return folder / f".stacks-{token}.json"
+
+
+def stacks(run: RunDir, patience: float = PATIENCE) -> dict[int, str]:
+    """Ask the head for the stacks of all ranks (rank: text); none where it does not answer."""
+    token = secrets.token_hex(8)
+    write_atomic(run.path / ASK, token.encode())
+    path = answer_path(run.path, token)
+    end = time.monotonic() + patience
+    while time.monotonic() < end:
+        try:
+            value = foreign.read_json(path, _LARGEST)
+        except MissingFileError:
+            time.sleep(_POLL)
+            continue
+        return {int(rank): text.text() for rank, text in value.members().items()}
+    with suppress(OSError):
+        os.unlink(str(run.path / ASK))
+    return {}
+
+
+def asked(folder: Path) -> str:
+    """Take the token of somebody who asks for stacks; "" when nobody does."""
+    try:
+        token = foreign.read_bytes(folder / ASK).decode("ascii", "replace")
+    except ReadError:
+        return ""
+    with suppress(OSError):
+        os.unlink(str(folder / ASK))
+    return token if token.isalnum() and len(token) <= 32 else ""
+
+
+def answer(run: RunDir, token: str, texts: Mapping[int, str]) -> None:
+    """Write the answer."""
+    with suppress(OSError):
+        run.write_json(answer_path(run.path, token), {str(rank): text for rank, text in texts.items()})
