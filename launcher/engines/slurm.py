@@ -44,10 +44,15 @@ class Slurm(Engine):
                 " job over: npu-launch submit --engine slurm --nodes N"
             )
         self._environ = environ
+        self._allocation: Allocation | None = None
         self.job_id = environ["SLURM_JOB_ID"]
 
     def allocation(self) -> Allocation:
         """Return the nodes in the order of their tasks, and the NPUs of each where Slurm says them."""
+        self._allocation = self._allocation or self._ask()
+        return self._allocation
+
+    def _ask(self) -> Allocation:
         step = "SLURM_STEP_NODELIST" if is_step(self._environ) else "SLURM_JOB_NODELIST"
         names = self._environ.get(step) or self._environ.get("SLURM_NODELIST", "")
         if not names:
