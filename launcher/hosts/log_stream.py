@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from contextlib import suppress
 from typing import Iterator, List, NamedTuple, Sequence, Tuple
 
@@ -11,6 +12,8 @@ from launcher.run_dir import RunDir
 BODY = 32 << 10  # bytes of one frame
 TOGETHER = 20_000_000  # ns within which chunks of one stream go together, under the time of the first
 _INDEX = 1 << 16  # bytes of an index that are read at once
+_ENTRY = re.compile(rb"(\d{1,19}) ([oe]) (\d{1,18}) (\d{1,18})")  # of an index: time, stream, offset, length
+_LONGEST = 99  # bytes of an entry
 
 Body = Tuple[List[object], bytes]  # what a frame `log` holds
 
@@ -40,10 +43,9 @@ class _RankStream:
 
     def next(self) -> Body | None:
         """Return the next body; None where there is none yet."""
-        if not self._chunks:
-            self._read_index()
-        if not self._chunks:
-            return None
+        while not self._chunks:
+            if not self._read_index():
+                return None
         first = self._chunks.pop()
         if first.length > BODY:
             self._chunks.append(first._replace(offset=first.offset + BODY, length=first.length - BODY))
@@ -61,18 +63,27 @@ class _RankStream:
         near = other.time_ns - first.time_ns <= TOGETHER and other.stream == first.stream
         return near and other.offset == end and end + other.length - first.offset <= BODY
 
-    def _read_index(self) -> None:
-        """Read the next lines of the index; they are in order."""
-        if self._log < 0 and not self._open():
-            return
-        with suppress(OSError, ValueError):
-            data = os.pread(self._index, _INDEX, self._place)
-            self._place += len(data)
-            *lines, self._rest = (self._rest + data).split(b"\n")
-            for line in lines:
-                time_ns, stream, offset, length = line.split()
-                self._chunks.append(_Chunk(int(time_ns), stream.decode(), int(offset), int(length)))
-            self._chunks.reverse()
+    def _read_index(self) -> bool:
+        """Read the index on; return whether there was more of it."""
+        data = b""
+        with suppress(OSError):
+            data = os.pread(self._index, _INDEX, self._place) if self._index >= 0 or self._open() else b""
+        self._place += len(data)
+        *lines, rest = (self._rest + data).split(b"\n")
+        self._rest = rest[-_LONGEST:]
+        self._chunks = self._entries(lines)[::-1]
+        return bool(data)
+
+    def _entries(self, lines: Sequence[bytes]) -> list[_Chunk]:
+        """Read lines of the index. The rank itself could have written them: only what is in the log counts."""
+        found: list[_Chunk] = []
+        begin, size = self._end, os.fstat(self._log).st_size if self._log >= 0 else 0
+        for match in filter(None, map(_ENTRY.fullmatch, lines)):
+            offset, length = int(match[3]), int(match[4])
+            if begin <= offset and length and offset + length <= size:
+                found.append(_Chunk(int(match[1]), match[2].decode(), offset, length))
+                begin = offset + length
+        return found
 
     def _open(self) -> bool:
         flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
