@@ -30,7 +30,7 @@ from launcher.plan.host_facts import HostFacts
 from launcher.plan.model import Plan
 from launcher.plan.order import Order
 from launcher.plan.planner import PlannedJob
-from launcher.process import spawn
+from launcher.process import procfs, spawn
 from launcher.process.signals import ENDING, FORWARDED, Signals
 from launcher.run_dir import HostRunDir, write_atomic
 from launcher.supervision.attempt import Attempt
@@ -283,14 +283,11 @@ def _planned(order: Order, facts: HostFacts, environ: Mapping[str, str]) -> Plan
             )
         time.sleep(0 if text else 0.1)
     planned = host_plan(order, facts, environ, text)
-    ranks = tuple(replace(spec, env=_numbered(spec.env, order.attempt)) for spec in planned.plan.ranks)
+    more = {"NPU_LAUNCH_ATTEMPT": str(order.attempt), procfs.HOST: order.hosts[facts.index].name}
+    ranks = tuple(replace(spec, env={**spec.env, **more}) for spec in planned.plan.ranks)
     mine = tuple(spec for spec in ranks if spec.server_id == planned.plan.host)
     policy = replace(planned.plan.policy, quiet=True, max_log_bytes=0)  # the head's copy is cut
     return replace(planned, plan=replace(planned.plan, ranks=mine, policy=policy))
-
-
-def _numbered(env: Mapping[str, str], attempt: int) -> Mapping[str, str]:
-    return {**env, "NPU_LAUNCH_ATTEMPT": str(attempt)}
 
 
 def _findings(planned: PlannedJob) -> list[tuple[str, str, str]]:
@@ -342,9 +339,10 @@ def _attempt(agent: Agent, signals: Signals, order: Order, plan: Plan, run: Host
     events = AgentEvents(run, console, agent.channel)
     agent.logs = LogStream(run, [spec.rank for spec in plan.ranks], order.window)
     attempts: list[Attempt] = []
+    host = order.hosts[agent.index].name
     limits = spawn.raise_descriptor_limit()
     try:
-        with guarded(plan.run_id, lambda: attempts[0] if attempts else None) as (watchdog, children):
+        with guarded(plan.run_id, lambda: attempts[0] if attempts else None, host) as (watchdog, children):
             context = RunContext(plan, run, console, events)
             attempts.append(Attempt(context, signals, watchdog, order.attempt, agent))
             result = attempts[0].run(children, limits)

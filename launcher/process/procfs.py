@@ -123,12 +123,16 @@ def usage(top: int, available: int = 0) -> Usage:
     return Usage(frozenset(pids), resident, ticks, available)
 
 
+HOST = "NPU_LAUNCH_HOST"  # set for ranks of a run on several hosts, which may share a machine
+
+
 class Marks(NamedTuple):
     """What the environment of a rank says of its run."""
 
     run_id: str
     folder: str  # as it was named at the start
     rank: int | None
+    host: str = ""  # of a run on several hosts
 
 
 def marks(pid: int) -> Marks | None:
@@ -140,7 +144,8 @@ def marks(pid: int) -> Marks | None:
             said = _variables(block)
             rank = said.get("RANK_ID") or said.get("NPU_LAUNCH_RANK", "")
             number = int(rank) if re.fullmatch("[0-9]{1,9}", rank) else None
-            return Marks(said.get("NPU_LAUNCH_RUN_ID", ""), said.get("NPU_LAUNCH_RUN_DIR", ""), number)
+            run_id, folder = said.get("NPU_LAUNCH_RUN_ID", ""), said.get("NPU_LAUNCH_RUN_DIR", "")
+            return Marks(run_id, folder, number, said.get(HOST, ""))
     return None
 
 

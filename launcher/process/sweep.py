@@ -22,7 +22,8 @@ class ProcessMatcher:
     run_id: in their environment, if they are this user's: anybody can write it into an environment.
     folders: the run folders that it must name then (empty: any). pipes: inodes that they hold as standard
     output or error. pids: seen before, with their start, as pids are used again. top: its descendants belong
-    to the run (0: not used), except `without` and the descendants of those.
+    to the run (0: not used), except `without` and the descendants of those. host: that it must name, too, in
+    a run on several, which may be one machine ("": any).
     """
 
     run_id: str
@@ -31,6 +32,7 @@ class ProcessMatcher:
     top: int = 0
     without: frozenset[int] = frozenset()
     folders: frozenset[str] = frozenset()
+    host: str = ""
 
     def find(self) -> set[int]:
         """Find the living processes of the run."""
@@ -69,7 +71,7 @@ class ProcessMatcher:
 
     def _says_so(self, pid: int) -> bool:
         said = procfs.marks(pid)
-        if said is None or said.run_id != self.run_id:
+        if said is None or said.run_id != self.run_id or (self.host and said.host != self.host):
             return False
         return not self.folders or bool(self.folders & {said.folder, os.path.realpath(said.folder)})
 

@@ -29,14 +29,14 @@ _PIPE = 9  # the descriptor that the watchdog reads
 class Watchdog:
     """The launcher's side of the watchdog: its process, and the pipe that only the launcher holds open."""
 
-    def __init__(self, run_id: str) -> None:
+    def __init__(self, run_id: str, host: str = "") -> None:
         reading, self._pipe = os.pipe2(os.O_CLOEXEC)
         self._reported: set[int] = set()
         held = signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKABLE)
         try:
             self.pid = os.fork()
             if self.pid == 0:
-                _main(reading, run_id)
+                _main(reading, run_id, host)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, held)
             os.close(reading)
@@ -65,14 +65,14 @@ class Watchdog:
             os.waitpid(self.pid, 0)
 
 
-def _main(reading: int, run_id: str) -> None:
+def _main(reading: int, run_id: str, host: str) -> None:
     """Run the watchdog, with every signal blocked; never returns."""
     try:
         os.setsid()
         os.chdir("/")
         _keep_only(reading)
         ctypes.CDLL(None).prctl(_PR_SET_NAME, b"npu-watchdog", 0, 0, 0)
-        _listen(run_id)
+        _listen(run_id, host)
     finally:
         os._exit(0)
 
@@ -88,7 +88,7 @@ def _keep_only(reading: int) -> None:
         os.open(os.devnull, os.O_RDWR)
 
 
-def _listen(run_id: str) -> None:
+def _listen(run_id: str, host: str) -> None:
     """Record what the launcher reports; if its pipe closes without `q`, kill what is left of the run."""
     pids: dict[int, int] = {}
     pipes: set[int] = set()
@@ -107,7 +107,7 @@ def _listen(run_id: str) -> None:
                     pipes.add(int(numbers[0]))
                 else:
                     pids[int(numbers[0])] = int(numbers[1])
-    _kill_all(sweep.ProcessMatcher(run_id, frozenset(pipes), pids))
+    _kill_all(sweep.ProcessMatcher(run_id, frozenset(pipes), pids, host=host))
 
 
 def _kill_all(matcher: sweep.ProcessMatcher) -> None:

@@ -98,15 +98,18 @@ class Reserve:
 
 
 @contextmanager
-def guarded(run_id: str, attempt: Callable[[], Attempt | None]) -> Iterator[tuple[Watchdog, frozenset[int]]]:
-    """Leave no process of a run behind, whatever goes wrong meanwhile. attempt: gives the one that runs.
+def guarded(
+    run_id: str, attempt: Callable[[], Attempt | None], host: str = ""
+) -> Iterator[tuple[Watchdog, frozenset[int]]]:
+    """Leave no process of a run behind, whatever goes wrong meanwhile.
 
+    attempt: gives the one that runs. host: this one, where the run is on several.
     Yields the watchdog, and the children of this process that do not belong to the run.
     """
     spawn.become_subreaper()
     me = os.getpid()
     foreign_children = frozenset(procfs.descendants([me], procfs.processes()))
-    watchdog = Watchdog(run_id)
+    watchdog = Watchdog(run_id, host)
     foreign_children |= {watchdog.pid}
     try:
         yield watchdog, foreign_children
@@ -114,7 +117,7 @@ def guarded(run_id: str, attempt: Callable[[], Attempt | None]) -> Iterator[tupl
         running = attempt()
         if running is not None:
             running.kill()
-        sweep.freeze_and_kill(sweep.ProcessMatcher(run_id, top=me, without=foreign_children))
+        sweep.freeze_and_kill(sweep.ProcessMatcher(run_id, top=me, without=foreign_children, host=host))
         raise
     finally:
         watchdog.dismiss()
@@ -203,21 +206,28 @@ class _Supervisor:
             select.select([signals.descriptor], [], [], left)
 
     def _outcome(self, result: Result, attempts: int, why: str, seconds: float) -> Outcome:
-        signal = self._interrupted or (result.interrupted if result.culprit is None else 0)
-        if signal:
-            text = f"ended by {name(signal)} after {seconds:.1f} s"
-            return Outcome(128 + signal, result.ends, None, text, attempts, seconds)
-        culprit = result.culprit
-        if culprit is None:
-            return Outcome(0, result.ends, None, "", attempts, seconds)
-        from launcher.ui.report import headline, report
+        return outcome_of(self._context, result, attempts, why, seconds, self._interrupted)
 
-        text = headline(culprit)
-        with self._events.surviving("the report"):
-            text = report(self._context.folder, result.ends, culprit, result.snapshot)
-        if why:
-            text += f"\n  not started again: {why}"
-        return Outcome(exit_code_of(result.ends, culprit), result.ends, culprit.rank, text, attempts, seconds)
+
+def outcome_of(
+    context: RunContext, result: Result, attempts: int, why: str, seconds: float, interrupted: int
+) -> Outcome:
+    """Return the outcome of a run by its last attempt; why: there is no other. interrupted: between two."""
+    signal = interrupted or (result.interrupted if result.culprit is None else 0)
+    if signal:
+        text = f"ended by {name(signal)} after {seconds:.1f} s"
+        return Outcome(128 + signal, result.ends, None, text, attempts, seconds)
+    culprit = result.culprit
+    if culprit is None:
+        return Outcome(0, result.ends, None, "", attempts, seconds)
+    from launcher.ui.report import headline, report
+
+    text = headline(culprit)
+    with context.events.surviving("the report"):
+        text = report(context.folder, result.ends, culprit, result.snapshot)
+    if why:
+        text += f"\n  not started again: {why}"
+    return Outcome(exit_code_of(result.ends, culprit), result.ends, culprit.rank, text, attempts, seconds)
 
 
 def _numbered(plan: Plan, attempt: int) -> Plan:

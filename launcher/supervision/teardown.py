@@ -44,6 +44,7 @@ class Teardown:
         self.began_ns: int | None = None  # monotonic; None: every rank ended by itself
         self.deadline = float("inf")
         self.foreign_children: frozenset[int] = frozenset()
+        self._host = next((rank.spec.env.get(procfs.HOST, "") for rank in ranks), "")
 
     def living(self) -> list[RankProcess]:
         """List the ranks whose process has not ended."""
@@ -107,7 +108,9 @@ class Teardown:
 
     def _sweep(self, now: float) -> None:
         found = sweep.freeze_and_kill(
-            sweep.ProcessMatcher(self._plan.run_id, top=os.getpid(), without=self.foreign_children)
+            sweep.ProcessMatcher(
+                self._plan.run_id, top=os.getpid(), without=self.foreign_children, host=self._host
+            )
         )
         if found:
             self._events.record(Event.SWEPT, pids=sorted(found))
