@@ -8,12 +8,15 @@ from typing import Any, Sequence
 
 import click
 
+from launcher.heartbeat import Beat
 from launcher.masking import mask_text
 from launcher.output import echo, echo_json
 from launcher.process import procfs
-from launcher.runs import registry
+from launcher.run_dir import RunDir
+from launcher.runs import registry, remote
 from launcher.runs.processes import ProcessTable, RunProcess
 from launcher.runs.registry import RunStatus
+from launcher.runs.remote import RemoteRank
 from launcher.text import printable
 from rank_table.ranges import spell
 
@@ -37,6 +40,7 @@ def ps(run: str, every: bool, as_json: bool, runs_dir: str) -> None:
         found = [registry.status(registry.resolve(run, runs_dir), processes)]
         rows = process_rows(found[0])
         columns = ["rank", "device", "pid", "age", "memory_mb", "step", "phase", "command"]
+        columns[1:1] = ["host"] if any(row["host"] for row in rows) else []
     else:
         listed = registry.listed(runs_dir, 0 if every else RECENT, processes)
         found = [registry.status(one, processes) for one in listed]
@@ -78,26 +82,45 @@ def _date(seconds: float) -> str:
 
 
 def process_rows(status: RunStatus) -> list[dict[str, Any]]:
-    """Return the lines of `ps RUN`: the launcher, the ranks, other processes with the run's id."""
+    """Return the lines of `ps RUN`: the launcher, the ranks, other processes with the run's id.
+
+    Of ranks on other hosts there is what their agents have told the head.
+    """
     beats = registry.heartbeats(status.run, [])
-    rows = []
+    told = remote.known_ranks(status.run)
     launcher = [RunProcess(status.launcher.pid, None)] if status.launcher else []
+    rows = []
     for found in [*launcher, *sorted(status.processes, key=lambda p: (p.rank is None, p.rank or 0, p.pid))]:
-        beat = beats.get(found.rank) if found.rank is not None else None
-        process = procfs.read(found.pid)
-        rows.append(
-            {
-                "rank": found.rank,
-                "device": status.devices.get(found.rank) if found.rank is not None else None,
-                "pid": found.pid,
-                "age": procfs.span(procfs.age(process.start) if process else 0.0),
-                "memory_mb": (process.resident if process else 0) >> 20,
-                "step": beat.train_step if beat else None,
-                "phase": beat.phase if beat else None,
-                "command": mask_text(procfs.command(found.pid)),
-            }
-        )
+        rank = -1 if found.rank is None else found.rank
+        host = told[rank].host if rank in told else None
+        rows.append(_process_row(found, status, told.get(rank) or beats.get(rank), host))
+    here = {found.rank for found in status.processes}
+    alive = status.launcher is not None or bool(status.where)
+    for rank, remote_rank in told.items():
+        if alive and remote_rank.code is None and rank not in here:
+            found = RunProcess(remote_rank.pid, rank)
+            rows.append({**_process_row(found, status, remote_rank, remote_rank.host), **_UNSEEN})
     return rows
+
+
+_UNSEEN = {"age": None, "memory_mb": None, "command": None}
+
+
+def _process_row(
+    found: RunProcess, status: RunStatus, beat: Beat | RemoteRank | None, host: str | None
+) -> dict[str, Any]:
+    process = procfs.read(found.pid)
+    return {
+        "rank": found.rank,
+        "host": host,
+        "device": status.devices.get(found.rank) if found.rank is not None else None,
+        "pid": found.pid,
+        "age": procfs.span(procfs.age(process.start) if process else 0.0),
+        "memory_mb": (process.resident if process else 0) >> 20,
+        "step": beat.train_step if beat else None,
+        "phase": beat.phase if beat else None,
+        "command": mask_text(procfs.command(found.pid)),
+    }
 
 
 def table(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> list[str]:
@@ -146,9 +169,13 @@ def stacks(run: str, full: bool, as_json: bool, runs_dir: str) -> None:
 
     found = registry.resolve(run, runs_dir)
     pids = registry.rank_pids(found)
-    if not pids:
+    elsewhere = _elsewhere(found)
+    if not pids and not elsewhere:
         raise LauncherError(f"{found.path.name}: no rank of it is running on this host")
-    texts = dumps.ask(found, pids)
+    if elsewhere:
+        texts, pids = remote.stacks(found), {**elsewhere, **pids}
+    else:
+        texts = dumps.ask(found, pids)
     groups = dumps.group(texts)
     if as_json:
         rows = [{"ranks": item.ranks, "frames": [vars(frame) for frame in item.frames]} for item in groups]
@@ -160,3 +187,10 @@ def stacks(run: str, full: bool, as_json: bool, runs_dir: str) -> None:
         why = "still starting, or not a Python program run by npu-launch's worker"
         echo(f"npu-launch: rank {spell(missing)} gave no stack: {why}", err=True)
         sys.exit(1)
+
+
+def _elsewhere(run: RunDir) -> dict[int, int]:
+    """Map the living ranks of a run on several hosts to their pids; none where it runs on one, or not."""
+    if not registry.running(run):
+        return {}
+    return {rank: told.pid for rank, told in remote.known_ranks(run).items() if told.code is None}

@@ -60,6 +60,7 @@ class RankEnd:
     detail: str = ""  # the evidence, as text
     tail: bytes = b""  # the end of its output
     plog: bytes = b""  # the end of what CANN logged of it, where it failed
+    host: str = ""  # of a run on several
 
     @property
     def exit_code(self) -> int:
@@ -130,6 +131,7 @@ class RankEnd:
             "step": self.step,
             "detail": self.detail,
             "error": {"type": error.kind, "message": error.message} if error else None,
+            **({"host": self.host} if self.host else {}),
         }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Mapping, Sequence
 
 from launcher.diagnosis.failure import RankEnd, RankStatus
@@ -14,7 +15,7 @@ from rank_table.ranges import spell
 
 def read_end(host: HostState, value: Any) -> RankEnd:
     """Read the end of a rank that its agent has sent. ReadError: it is none."""
-    return RankEnd.from_json(Value(value, "end")).on_clock(host.offset.monotonic)
+    return replace(RankEnd.from_json(Value(value, "end")).on_clock(host.offset.monotonic), host=host.name)
 
 
 def lost_text(host: HostState) -> str:
@@ -34,6 +35,7 @@ def lost_end(host: HostState, spec: RankSpec, pid: int, seconds: float, step: in
         status=RankStatus.LOST,
         step=step,
         detail=lost_text(host),
+        host=host.name,
     )
 
 

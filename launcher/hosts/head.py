@@ -306,6 +306,11 @@ class Head:
             self._requests.answer(self._stacks)
         if self._hung is None and self._requests.look():
             self._ask_for_stacks()
+        word = self._requests.stop()
+        if word:
+            self._interrupt(signal.SIGTERM, "npu-launch stop")
+        if word == "now":
+            self._end_all("npu-launch stop --now", now=True)
 
     # The ends.
 

@@ -13,7 +13,7 @@ class Requests:
     """The requests of one run. `token`: of the one that waits for an answer, "" for none."""
 
     def __init__(self, run: RunDir) -> None:
-        self._run, self._ask = run, str(run.path / remote.ASK)
+        self._run, self._ask, self._stop = run, str(run.path / remote.ASK), str(run.path / remote.ASK_STOP)
         self.token = ""
 
     def look(self) -> bool:
@@ -22,6 +22,10 @@ class Requests:
             return False
         self.token = remote.asked(self._run.path)
         return bool(self.token)
+
+    def stop(self) -> str:
+        """Return how the run is to end, as somebody asks for: "stop" or "now"; "" for not at all."""
+        return remote.asked_to_stop(self._run.path) if os.path.lexists(self._stop) else ""
 
     def answer(self, texts: Mapping[int, str]) -> None:
         """Answer the request."""

@@ -18,7 +18,7 @@ from launcher.heartbeat import Beat, read_beat
 from launcher.plan.model import Plan
 from launcher.process import procfs
 from launcher.run_dir import HostRunDir, RunDir, opened
-from launcher.runs import launcher_record, submitted
+from launcher.runs import launcher_record, remote, submitted
 from launcher.runs.processes import ProcessTable, RunProcess
 from launcher.runs.slurm_jobs import is_over
 
@@ -239,7 +239,9 @@ def status(run: RunDir, table: ProcessTable | None = None) -> RunStatus:
     found = (table or ProcessTable()).of(*marks(run, outline))
     steps = result.steps if result else ()
     if not steps:
-        steps = tuple(beat.train_step for beat in heartbeats(run, problems).values())
+        told = _or_named(remote.read_ranks, run, problems)
+        beats = told or heartbeats(run, problems)
+        steps = tuple(beat.train_step for beat in beats.values())
     over = launcher.process or (result and not result.exit_code)
     job = "" if over else _job(run, problems)  # one that failed may have been put back in the queue
     return RunStatus(

@@ -1,7 +1,8 @@
-"""What the head of a run on several hosts leaves in its folder for `ps` and `stacks`, and takes from there.
+"""What the head of a run on several hosts leaves in its folder for other commands, and takes from there.
 
 RANKS_FILE: by rank [host, pid, code or null, last step of training, phase]. To get the stacks of ranks of
-other hosts, a token is written into ASK; the head answers in a file that has the token in its name.
+other hosts, a token is written into ASK; the head answers in a file that has the token in its name. ASK_STOP
+ends the run: "stop", or "now" for an end without grace.
 """
 
 from __future__ import annotations
@@ -14,23 +15,23 @@ from pathlib import Path
 from typing import Mapping, NamedTuple
 
 from launcher import foreign
-from launcher.errors import MissingFileError, ReadError
+from launcher.errors import MissingFileError, ReadError, UsageError
 from launcher.run_dir import RunDir, write_atomic
 
 RANKS_FILE = "ranks.json"
-ASK = ".ask-stacks"
+ASK, ASK_STOP = ".ask-stacks", ".ask-stop"
 _LARGEST = 1 << 28  # bytes
 _POLL = 0.05
 PATIENCE = 10.0  # seconds for the answer of the head
 
 
 class RemoteRank(NamedTuple):
-    """A rank, as its agent has told the head. code: None while it lives."""
+    """A rank, as its agent has told the head. code: None while it lives. train_step: the last of training."""
 
     host: str
     pid: int
     code: int | None
-    step: int
+    train_step: int
     phase: str
 
 
@@ -46,6 +47,14 @@ def read_ranks(run: RunDir) -> dict[int, RemoteRank]:
         known = None if code.value is None else code.whole()
         found[int(rank)] = RemoteRank(host.text(), pid.whole(), known, step.whole(), phase.text())
     return found
+
+
+def known_ranks(run: RunDir) -> dict[int, RemoteRank]:
+    """Read the ranks of a run on several hosts; none where that cannot be read."""
+    try:
+        return read_ranks(run)
+    except ReadError:
+        return {}
 
 
 def answer_path(folder: Path, token: str) -> Path:
@@ -65,10 +74,31 @@ def stacks(run: RunDir, patience: float = PATIENCE) -> dict[int, str]:
         except MissingFileError:
             time.sleep(_POLL)
             continue
+        with suppress(OSError):
+            os.unlink(str(path))
         return {int(rank): text.text() for rank, text in value.members().items()}
     with suppress(OSError):
         os.unlink(str(run.path / ASK))
     return {}
+
+
+def ask_to_stop(run: RunDir, now: bool) -> None:
+    """Ask the head, on whatever host, to end the run. UsageError: that cannot be written."""
+    try:
+        write_atomic(run.path / ASK_STOP, b"now" if now else b"stop")
+    except OSError as error:
+        raise UsageError(f"{run.path / ASK_STOP}: {error.strerror}") from None
+
+
+def asked_to_stop(folder: Path) -> str:
+    """Take a request to end the run: "stop" or "now"; "" when there is none."""
+    try:
+        word = foreign.read_bytes(folder / ASK_STOP).decode("ascii", "replace")
+    except ReadError:
+        return ""
+    with suppress(OSError):
+        os.unlink(str(folder / ASK_STOP))
+    return word if word in ("stop", "now") else ""
 
 
 def asked(folder: Path) -> str:

@@ -11,7 +11,7 @@ from launcher.errors import LauncherError, UsageError
 from launcher.plan.model import Policy
 from launcher.process import procfs, sweep
 from launcher.run_dir import RunDir
-from launcher.runs import launcher_record, registry, submitted
+from launcher.runs import launcher_record, registry, remote, submitted
 
 _POLL = 0.05
 
@@ -29,6 +29,8 @@ def stop(run: RunDir, now: bool = False, timeout: float = 0.0) -> str:
     job = None if launcher.process else submitted.read(run)
     if job and submitted.waits_or_runs(job):
         return submitted.stop(run, job, now, timeout or _grace(run) + 30)
+    if launcher.where and _has_hosts(run) and not os.path.lexists(str(run.result)):
+        return _ask_head(run, now, timeout or _grace(run) + 20)
     if launcher.where and not os.path.lexists(str(run.result)):
         raise UsageError(f"{name} is running {launcher.where}; stop it there: npu-launch stop {run.path}")
     matcher = _matcher(run)
@@ -40,6 +42,23 @@ def stop(run: RunDir, now: bool = False, timeout: float = 0.0) -> str:
     if swept:
         return f"{name}: its launcher is dead; killed {len(swept)} process(es) that it left"
     return f"{name}: no process of it is running" + _elsewhere(launcher)
+
+
+def _has_hosts(run: RunDir) -> bool:
+    """Tell whether this is the head's folder of a run on several hosts, seen from another one."""
+    return os.path.lexists(str(run.path / "hosts.json")) and os.path.lexists(str(run.path / "plan.json"))
+
+
+def _ask_head(run: RunDir, now: bool, timeout: float) -> str:
+    """Ask the head, on another host, to end the run; it looks into the run folder."""
+    remote.ask_to_stop(run, now)
+    end = time.monotonic() + timeout
+    while not os.path.lexists(str(run.result)):
+        if time.monotonic() > end:
+            where = launcher_record.find(run).where
+            raise LauncherError(f"{run.path.name}: its head {where} has not ended it within {timeout:.0f} s")
+        time.sleep(_POLL)
+    return f"{run.path.name}: stopped by its head"
 
 
 def _elsewhere(launcher: launcher_record.Launcher) -> str:

@@ -45,7 +45,8 @@ def headline(culprit: RankEnd) -> str:
     if culprit.status is RankStatus.LOST:
         return culprit.detail
     pid = f"pid {culprit.pid}, " if culprit.pid else ""
-    who = f"rank {culprit.rank} (device {culprit.device_id}, {pid}after {culprit.seconds:.1f} s)"
+    host = f"host {culprit.host}, " if culprit.host else ""
+    who = f"rank {culprit.rank} ({host}device {culprit.device_id}, {pid}after {culprit.seconds:.1f} s)"
     if culprit.status is RankStatus.HUNG:
         return f"{who} hung"
     if culprit.code == AGAIN:
