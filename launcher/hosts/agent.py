@@ -33,6 +33,7 @@ from launcher.plan.planner import PlannedJob
 from launcher.process import procfs, spawn
 from launcher.process.signals import ENDING, FORWARDED, Signals
 from launcher.run_dir import HostRunDir, write_atomic
+from launcher.runs.folder import point_latest
 from launcher.supervision.attempt import Attempt
 from launcher.supervision.context import RunContext
 from launcher.supervision.link import Link, Wish
@@ -337,6 +338,8 @@ def _attempt(agent: Agent, signals: Signals, order: Order, plan: Plan, run: Host
     """Run the ranks, tell of their end, and bring what they made."""
     console = silent_console()
     events = AgentEvents(run, console, agent.channel)
+    if not order.shared[agent.index]:
+        point_latest(run.path)
     agent.logs = LogStream(run, [spec.rank for spec in plan.ranks], order.window)
     attempts: list[Attempt] = []
     host = order.hosts[agent.index].name
@@ -398,9 +401,9 @@ def _offered(agent: Agent, signals: Signals) -> bool:
     offer = agent.offer
     while offer is not None and not offer.finished:
         agent.take()
-        if agent.orphaned or any(number in ENDING for number in signals.take()):
+        if agent.orphaned or "done" in agent._inbox or any(map(ENDING.__contains__, signals.take())):
             offer.close()
-            return False
+            return "done" in agent._inbox
         for frame in offer.frames():
             agent.channel.send(frame.kind, frame.body)
         agent.turn((), 0.0, 0.0)

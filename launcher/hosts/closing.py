@@ -20,7 +20,7 @@ TOOK = 0.1  # seconds between two words on bytes of files that have come
 def bring_files(session: Session, run: RunDir, patterns: Sequence[str], ended_well: bool) -> Arrived:
     """Bring what the ranks have made on hosts that do not share the disk of the run folder.
 
-    KeyboardInterrupt, as a signal raises it, ends it; what has not come by then is named.
+    A signal (KeyboardInterrupt) ends it; what has not come by then is named.
     """
     sources = {host.index: Source(host.name, host.ranks, bool(host.sees_disk)) for host in session.fleet}
     receiver = Receiver(run, sources)
@@ -57,9 +57,8 @@ def bring_files(session: Session, run: RunDir, patterns: Sequence[str], ended_we
             return over()
 
         session.wait(heard, float("inf"))
-    except KeyboardInterrupt:
+    except KeyboardInterrupt:  # what has come is placed
         receiver.give_up_all("ended by a signal")
-        raise
     receiver.give_up_all("its host has gone")
     return receiver.arrived()
 

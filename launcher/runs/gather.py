@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Iterator, Mapping, NamedTuple, Sequence
@@ -141,6 +141,9 @@ def _remove(staged: Sequence[Path]) -> None:
     """Remove the second names of files that are in their place."""
     for folder in staged:
         shutil.rmtree(str(folder), ignore_errors=True)
+        with suppress(OSError):  # an agent's own files are there on a shared disk
+            folder.parent.rmdir()
+            folder.parent.parent.rmdir()
 
 
 def _checkpoints(run: RunDir, sets: Sequence[FileSet], problems: list[str]) -> tuple[list[FileSet], str]:
