@@ -48,6 +48,12 @@ class RemoteRank:
     def alive(self) -> bool:
         return self.pid != 0 and self.code is None and self.host.ends is None and not self.host.lost
 
+    def row(self) -> list[object]:
+        """Return what RANKS_FILE has of it."""
+        beat = self.heartbeat
+        step = beat.train_step if beat.step or beat.phase else None
+        return [self.host.name, self.pid, self.code, step, beat.phase]
+
 
 class Ranks:
     """The ranks of one attempt. `snapshot`: their stacks, where they hung."""
@@ -62,7 +68,7 @@ class Ranks:
         self._began = time.monotonic()
         self._write_at = 0.0
         self._changed = True
-        self._expected = False
+        self._expected = self._fewer = False
         self._sampled: dict[int, float] = {}
         self.snapshot: StackSnapshot | None = None
         self.teardown_ns: int | None = None
@@ -108,8 +114,7 @@ class Ranks:
         """Take the ends of all ranks of a host."""
         for end in found:
             self._ended(self._ranks[end.rank], end.code, end.ended_ns)
-        self._changed = True
-        self._context.console.expect(self.living())
+        self._changed = self._fewer = True
 
     def living(self) -> list[int]:
         """List the ranks that have not ended, as far as their agents have told."""
@@ -155,15 +160,13 @@ class Ranks:
     # For `ps`.
 
     def write(self, now: float) -> None:
-        """Write what `ps` shows of ranks on other hosts, now and then."""
+        """Write now and then what `ps` shows of the ranks; tell the console which may still write."""
+        if self._fewer:  # not for each host: that would cost the square of their number
+            self._fewer = False
+            self._context.console.expect(self.living())
         if not self._changed or now < self._write_at:
             return
         self._write_at, self._changed = now + WRITE + len(self._ranks) * _COST, False
-        rows = {
-            rank.rank: [
-                rank.host.name, rank.pid, rank.code, rank.heartbeat.train_step, rank.heartbeat.phase,
-            ]
-            for rank in self._ranks.values()
-        }  # fmt: skip
+        rows = {rank.rank: rank.row() for rank in self._ranks.values()}
         with suppress(OSError):
             write_atomic(self._context.folder.path / RANKS_FILE, json.dumps(rows).encode())

@@ -241,7 +241,8 @@ def status(run: RunDir, table: ProcessTable | None = None) -> RunStatus:
     if not steps:
         told = _or_named(remote.read_ranks, run, problems)
         beats = told or heartbeats(run, problems)
-        steps = tuple(beat.train_step for beat in beats.values())
+        known = [beat.train_step for beat in beats.values()]
+        steps = tuple(step for step in known if step is not None)
     over = launcher.process or (result and not result.exit_code)
     job = "" if over else _job(run, problems)  # one that failed may have been put back in the queue
     return RunStatus(

@@ -1,8 +1,8 @@
 """What the head of a run on several hosts leaves in its folder for other commands, and takes from there.
 
-RANKS_FILE: by rank [host, pid, code or null, last step of training, phase]. To get the stacks of ranks of
-other hosts, a token is written into ASK; the head answers in a file that has the token in its name. ASK_STOP
-ends the run: "stop", or "now" for an end without grace.
+RANKS_FILE: by rank [host, pid, code or null, last step of training or null, phase]. To get the stacks of
+ranks of other hosts, a token is written into ASK; the head answers in a file that has the token in its name.
+ASK_STOP ends the run: "stop", or "now" for an end without grace.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ PATIENCE = 10.0  # seconds for the answer of the head
 
 
 class RemoteRank(NamedTuple):
-    """A rank, as its agent has told the head. code: None while it lives. train_step: the last of training."""
+    """A rank, as its agent has told the head. code: None while it lives. train_step: None before any."""
 
     host: str
     pid: int
     code: int | None
-    train_step: int
+    train_step: int | None
     phase: str
 
 
@@ -44,8 +44,9 @@ def read_ranks(run: RunDir) -> dict[int, RemoteRank]:
     found: dict[int, RemoteRank] = {}
     for rank, row in value.members().items():
         host, pid, code, step, phase = row.items()
-        known = None if code.value is None else code.whole()
-        found[int(rank)] = RemoteRank(host.text(), pid.whole(), known, step.whole(), phase.text())
+        numbers = (None if item.value is None else item.whole() for item in (code, step))
+        known, train_step = numbers
+        found[int(rank)] = RemoteRank(host.text(), pid.whole(), known, train_step, phase.text())
     return found
 
 

@@ -171,7 +171,7 @@ def _others(ends: Sequence[RankEnd], culprit: RankEnd) -> list[str]:
 
 def _other(end: RankEnd) -> str:
     if end.status is RankStatus.LOST:
-        return end.detail
+        return f"lost with host {end.host}"
     if end.pid == 0:
         return "not started"
     if end.status is RankStatus.FINISHED:
