@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import sys
 from dataclasses import replace
@@ -14,12 +15,13 @@ import pytest
 from launcher.checks import between_hosts, hosts
 from launcher.checks.finding import ERROR, WARNING, Finding
 from launcher.checks.host_report import report
-from launcher.checks.preflight import Subject, check
+from launcher.checks.preflight import ACROSS, CHECKS, Subject, check
 from launcher.config.job import JobConfig
 from launcher.plan.host_plan import host_plan
 from launcher.plan.planner import PlannedJob
 from rank_table.sources.tools import Machine
 from tests.launcher.hosts.several import COMMAND, facts, job, laid_out, order, with_npus
+from tests.launching import ROOT
 
 SAME: dict[str, Any] = {"python": "3.9.1", "tensorflow": "2.6.5", "program": "abc", "files": {}, "hccl": {}}
 FACTS = [with_npus(n, driver="24.1", cann="8.0", tls={"0": "on"}) for n in range(3)]
@@ -224,3 +226,9 @@ def test_a_whitelist_of_hccl_must_name_every_host(tmp_path: Path) -> None:
     assert "host_ip lacks 10.0.0.2, of this job" in next(between_hosts.whitelist(subject))[1]
     path.write_text('{"host_ip": ["10.0.0.1", "10.0.0.2"]}')
     assert list(between_hosts.whitelist(subject)) == []
+
+
+def test_every_check_is_in_the_reference() -> None:
+    text = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
+    table = text[text.index("### Checks before the start") : text.index("### Secrets")]
+    assert set(re.findall(r"`([a-z-]+)`", table)) - {"skip_preflight"} >= {*CHECKS, *ACROSS}
