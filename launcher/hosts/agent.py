@@ -32,7 +32,7 @@ from launcher.plan.order import Order
 from launcher.plan.planner import PlannedJob
 from launcher.process import procfs, spawn
 from launcher.process.signals import ENDING, FORWARDED, Signals
-from launcher.run_dir import HostRunDir, write_atomic
+from launcher.run_dir import HostRunDir, host_folder, write_atomic
 from launcher.runs.folder import point_latest
 from launcher.supervision.attempt import Attempt
 from launcher.supervision.context import RunContext
@@ -70,6 +70,7 @@ class Agent(Link):
         self._inbox: dict[str, Any] = {}
         self._wishes: list[Wish] = []
         self._next_beat = self._next_poll = 0.0
+        self.over = False  # the attempt is: `stop` has nothing more to end
         self.orphaned = ""  # why there is no head any more
 
     # What the head says.
@@ -123,7 +124,7 @@ class Agent(Link):
             ending = [number for number in signals.take() if number in ENDING]
             if ending:
                 raise Ended(128 + ending[0])
-            if self.orphaned or any(wish.kind in ("stop", "kill") for wish in self._wishes):
+            if self.orphaned or (not self.over and any(w.kind in ("stop", "kill") for w in self._wishes)):
                 raise Ended(ORPHANED)
             due = min(self.channel.turn(), POLL)
             wanted = [found for found in (self.channel.fileno(), signals.descriptor) if found is not None]
@@ -284,7 +285,7 @@ def _planned(order: Order, facts: HostFacts, environ: Mapping[str, str]) -> Plan
             )
         time.sleep(0 if text else 0.1)
     planned = host_plan(order, facts, environ, text)
-    more = {"NPU_LAUNCH_ATTEMPT": str(order.attempt), procfs.HOST: order.hosts[facts.index].name}
+    more = {"NPU_LAUNCH_ATTEMPT": str(order.attempt), procfs.HOST: host_folder(order.hosts[facts.index].name)}
     ranks = tuple(replace(spec, env={**spec.env, **more}) for spec in planned.plan.ranks)
     mine = tuple(spec for spec in ranks if spec.server_id == planned.plan.host)
     policy = replace(planned.plan.policy, quiet=True, max_log_bytes=0)  # the head's copy is cut
@@ -342,7 +343,7 @@ def _attempt(agent: Agent, signals: Signals, order: Order, plan: Plan, run: Host
         point_latest(run.path)
     agent.logs = LogStream(run, [spec.rank for spec in plan.ranks], order.window)
     attempts: list[Attempt] = []
-    host = order.hosts[agent.index].name
+    host = run.own.name
     limits = spawn.raise_descriptor_limit()
     try:
         with guarded(plan.run_id, lambda: attempts[0] if attempts else None, host) as (watchdog, children):
@@ -353,8 +354,10 @@ def _attempt(agent: Agent, signals: Signals, order: Order, plan: Plan, run: Host
         with suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_NOFILE, limits)
         events.close()
-    body = {"ends": [end.to_json() for end in attempts[0].ends], "teardown_ns": attempts[0].teardown_ns}
-    agent.channel.send("end", {**body, "interrupted": result.interrupted, "seconds": result.seconds})
+    body: dict[str, Any] = {"ends": [end.to_json() for end in attempts[0].ends], "teardown_ns": attempts[0].teardown_ns}
+    agent.over = True
+    body.update(interrupted=result.interrupted, seconds=result.seconds, orphaned=agent.orphaned)
+    agent.channel.send("end", body)
     _drain(agent, signals)
     cwds = {spec.rank: spec.cwd for spec in plan.ranks}
     _bring(agent, signals, run, cwds, order.window)

@@ -124,6 +124,9 @@ class Head:
             self._settle_at = time.monotonic() + self._patience(end)
 
     def _end(self, host: HostState, body: Mapping[str, Any]) -> None:
+        if body.get("orphaned") and not self._ending:
+            self._lose(host, str(body["orphaned"]))  # its agent has ended the ranks, though nobody said so
+            return
         host.ends = tuple(ends.read_end(host, end) for end in body["ends"])
         teardown = body.get("teardown_ns")
         host.teardown_ns = None if teardown is None else int(teardown) - host.offset.monotonic
