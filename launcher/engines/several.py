@@ -7,18 +7,13 @@ import sys
 import time
 from abc import ABC, abstractmethod
 from contextlib import ExitStack
+from importlib import import_module
 from pathlib import Path
-from typing import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Callable, Iterator, Mapping, Sequence
 
-from launcher.checks import hosts as checks
-from launcher.checks.finding import WARNING
-from launcher.checks.preflight import raise_if_any
 from launcher.config.job import JobConfig, Provenance
 from launcher.engines.base import Allocation, Engine
-from launcher.engines.finish import Interruption, finish
 from launcher.errors import LauncherError
-from launcher.hosts import handshake, probe
-from launcher.hosts.closing import bring_files, dismiss
 from launcher.hosts.session import Interrupted, Session
 from launcher.hosts.transport import End, EngineTransport, HeadTransport
 from launcher.output import echo
@@ -27,11 +22,20 @@ from launcher.plan.model import Plan
 from launcher.process import spawn
 from launcher.process.signals import Signals, name
 from launcher.run_dir import RunDir, remove_on_error
-from launcher.runs import folder
-from launcher.runs.gather import Arrived
-from launcher.runs.launcher_record import recorded
 from launcher.ui.console import Console
 
+if TYPE_CHECKING:
+    from launcher.runs.gather import Arrived
+
+# Imported where they are used, but loaded while the agents start.
+_LATER = (
+    "engines.attempts",
+    "engines.finish",
+    "checks.hosts",
+    "checks.preflight",
+    "hosts.closing",
+    "runs.folder",
+)
 WINDOWS, LEAST_WINDOW = 32 << 20, 64 << 10  # bytes of logs on the way: of all hosts, of each at least
 AGENT = (sys.executable, "-m", "launcher", "agent")
 
@@ -108,6 +112,8 @@ def plan(config: JobConfig, source: Provenance, command: Sequence[str], site: Si
         opening = Opening(job, site, signals, dry=True)
         with _named_signal():
             opening.open()
+        from launcher.hosts.closing import dismiss
+
         dismiss(opening.session)
         return opening.plan, site.command()
 
@@ -123,13 +129,16 @@ class _named_signal:
 
 
 def _run(job: several.Job, site: Site, begun: Begun, quiet: bool = False) -> int:
-    from launcher.engines.attempts import Attempts
-
     started = time.time()
     with Signals() as signals, ExitStack() as stack:
         opening = Opening(job, site, signals)
         with _named_signal():
             opening.open()
+        from launcher.engines.attempts import Attempts
+        from launcher.engines.finish import Interruption, finish
+        from launcher.hosts.closing import bring_files, dismiss, release
+        from launcher.runs.launcher_record import recorded
+
         stack.callback(lambda: dismiss(opening.session))
         plan, run = opening.plan, opening.run
         stack.enter_context(recorded(run))
@@ -141,7 +150,7 @@ def _run(job: several.Job, site: Site, begun: Begun, quiet: bool = False) -> int
 
         def arrive() -> Arrived:
             arrived = bring_files(opening.session, run, plan.policy.gather, not outcome.exit_code)
-            dismiss(opening.session)
+            release(opening.session)
             return arrived
 
         with Interruption() as interruption:
@@ -176,6 +185,8 @@ class Opening:
             if not self._dry:
                 if not os.path.lexists(str(self.run.path)):
                     undo.enter_context(remove_on_error(self.run.path))
+                from launcher.runs import folder
+
                 self.run = folder.begin(self.run.path, self.job.config, self._layout.text)
             self._get_ready(0)
             notes += self._judge_hosts()
@@ -198,7 +209,12 @@ class Opening:
         config = self.job.config
         transport = self._site.start()
         self.session = Session(transport, self._names, self._signals, self._console, config.lease)
-        undo.callback(dismiss, self.session)
+        transport.turn()
+        for module in _LATER:
+            import_module("launcher." + module)
+        from launcher.hosts import closing, handshake
+
+        undo.callback(closing.dismiss, self.session)
         handshake.meet(self.session, config.host_timeout)
         handshake.measure_clocks(self.session)
 
@@ -208,6 +224,8 @@ class Opening:
         if self._dry and not place.is_dir():
             self._shared = [False] * len(self._names)
             return ""
+        from launcher.hosts import handshake, probe
+
         with probe.Probe(place) as token:
             seen = handshake.ask_for_disk(self.session, token)
         self._shared = [bool(host.sees_disk) for host in self.session.fleet]
@@ -221,11 +239,17 @@ class Opening:
         )
         for host in self.session.fleet:
             host.ranks, host.sees_disk = self._layout.ranks(host.index), self._shared[host.index]
+        from launcher.hosts import handshake
+
         body = {**order.to_json(), "dry": self._dry}
         handshake.get_ready(self.session, body, self.job.config.host_timeout)
 
     def _judge_hosts(self) -> list[str]:
         """Refuse what is wrong with any host, in one report; return the notes of all."""
+        from launcher.checks import hosts as checks
+        from launcher.checks.finding import WARNING
+        from launcher.checks.preflight import raise_if_any
+
         fleet, config = self.session.fleet, self.job.config
         found = checks.grouped({host.name: host.findings for host in fleet})
         found += checks.compare(
@@ -245,6 +269,8 @@ class Opening:
 
     def _complete(self) -> None:
         """Write what is known before the start."""
+        from launcher.runs import folder
+
         offsets = {host.index: (host.offset.wall, host.offset.error) for host in self.session.fleet}
         folder.complete(self.run, self.plan, self._layout.hosts_json(offsets, self._shared))
 

@@ -63,15 +63,23 @@ def bring_files(session: Session, run: RunDir, patterns: Sequence[str], ended_we
     return receiver.arrived()
 
 
+def release(session: Session) -> None:
+    """Let the agents end; nothing waits for it."""
+    if not session.released:
+        session.released = True
+        session.send("done", {})
+        session.transport.turn()
+
+
 def dismiss(session: Session) -> None:
     """Let the agents end, and wait until the engine has; once only."""
     if session.dismissed:
         return
+    release(session)
     session.dismissed = True
     session.on_frame, session.on_signal = lambda host, frame: None, lambda number: None
     session.on_turn = lambda now: PATIENCE
     transport = session.transport
-    session.send("done", {})
     lost = any(host.lost or host.facts is None for host in session.fleet)
     over = lambda: transport.ended() or (lost and not session.fleet.there())  # noqa: E731
     session.wait(over, SHORT if lost else PATIENCE)

@@ -14,7 +14,7 @@ from launcher.hosts.fleet import HostState, named
 from launcher.hosts.probe import Probe
 from launcher.hosts.session import Session
 
-PINGING = 1.0  # seconds for the clocks, unless a host has not answered once
+PINGING = 0.2  # seconds for the clocks, unless a host has not answered once
 _PROBE = 10.0  # seconds for the answers about the disk
 
 

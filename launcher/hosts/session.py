@@ -49,7 +49,7 @@ class Session:
         self.on_frame: OnFrame = lambda host, frame: None
         self.on_signal: OnSignal = _interrupt
         self.on_turn: Callable[[float], float] = lambda now: _LONGEST
-        self.lease, self.dismissed = lease, False
+        self.lease, self.released, self.dismissed = lease, False, False
         self._beat = min(BEAT, lease / 4)
         self._next_beat = 0.0
         self._heard: set[int] = set()  # hosts that frames came from since `expect` has looked
