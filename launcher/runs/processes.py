@@ -16,6 +16,7 @@ class RunProcess(NamedTuple):
 
     pid: int
     rank: int | None
+    host: str = ""  # of several
 
 
 class ProcessTable:
@@ -28,15 +29,18 @@ class ProcessTable:
             said = procfs.marks(pid) if pid != os.getpid() else None
             if said:
                 rank = said.rank if _leads(pid) else None  # a rank leads its own session
-                self._found.setdefault((said.run_id, said.folder), []).append(RunProcess(pid, rank))
+                self._found.setdefault((said.run_id, said.folder), []).append(
+                    RunProcess(pid, rank, said.host)
+                )
 
-    def of(self, run_id: str, folders: frozenset[str]) -> tuple[RunProcess, ...]:
-        """Return the processes of a run that name one of its folders, by their pids."""
+    def of(self, run_id: str, folders: frozenset[str], host: str = "") -> tuple[RunProcess, ...]:
+        """Return the processes of a run that name one of its folders (and the host, if given), by pid."""
         found = [
             process
             for (name, folder), some in self._found.items()
             if name == run_id and folders & {folder, self._path(folder)}
             for process in some
+            if host in ("", process.host)
         ]
         return tuple(sorted(found))
 

@@ -175,6 +175,11 @@ def marks(run: RunDir, outline: Outline | None = None) -> tuple[str, frozenset[s
     return outline.run_id, frozenset(folders)
 
 
+def host_of(run: RunDir) -> str:
+    """Return the host that the processes of a part of a run name; "" for a whole run."""
+    return run.own.name if isinstance(run, HostRunDir) else ""
+
+
 def _is_gone(path: str) -> bool:
     try:
         os.lstat(path)
@@ -236,7 +241,7 @@ def status(run: RunDir, table: ProcessTable | None = None) -> RunStatus:
         launcher = launcher_record.find(run)
         problems += [_within(run, ReadError(launcher.problem))] if launcher.problem else []
     outline = (result and result.outline) or _outline(run, problems)
-    found = (table or ProcessTable()).of(*marks(run, outline))
+    found = (table or ProcessTable()).of(*marks(run, outline), host_of(run))
     steps = result.steps if result else ()
     if not steps:
         told = _or_named(remote.read_ranks, run, problems)
@@ -304,7 +309,8 @@ def running(run: RunDir) -> bool:
 
 def rank_pids(run: RunDir) -> dict[int, int]:
     """Map the ranks that live on this host to their pids."""
-    return {found.rank: found.pid for found in ProcessTable().of(*marks(run)) if found.rank is not None}
+    found = ProcessTable().of(*marks(run), host_of(run))
+    return {process.rank: process.pid for process in found if process.rank is not None}
 
 
 def heartbeats(run: RunDir, problems: list[str]) -> dict[int, Beat]:

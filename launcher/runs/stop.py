@@ -78,7 +78,7 @@ def _check_owner(run: RunDir) -> None:
 
 def _matcher(run: RunDir) -> sweep.ProcessMatcher:
     run_id, folders = registry.marks(run)
-    return sweep.ProcessMatcher(run_id, folders=folders)
+    return sweep.ProcessMatcher(run_id, folders=folders, host=registry.host_of(run))
 
 
 def _ask(run: RunDir, launcher: procfs.Identity, now: bool) -> None:
