@@ -33,6 +33,7 @@ def links(subject: Subject) -> Problems:
     pairs = list(_pairs(subject.table, subject.plan.host))
     calls = [_call(own, peer) for own, peer in pairs]
     results = subject.machine.ask_all("hccn_tool", calls) if calls else []
+    names = {host.server_id: host.name for host in subject.plan.hosts}
     lost: dict[str, list[int]] = {}
     unknown: dict[str, list[int]] = {}
     for (own, peer), result in zip(pairs, results):
@@ -41,7 +42,8 @@ def links(subject: Subject) -> Problems:
             problem = result.problem or "hccn_tool -ping: no packet loss in its output"
             unknown.setdefault(re.sub(r"-i \d+|address \S+", "...", problem), []).append(own.device_id)
         elif float(found.group(1)) > 0:
-            lost.setdefault(f"{peer.server_id} ({found.group(1)} % packet loss)", []).append(own.device_id)
+            peer_name = f"{names[peer.server_id]} ({found.group(1)} % packet loss)"
+            lost.setdefault(peer_name, []).append(own.device_id)
     for peer_name, devices in lost.items():
         level = ERROR if "(100" in peer_name else WARNING
         todo = "check cables, switch and netmask (`hccn_tool -i N -link -g`)"

@@ -44,7 +44,7 @@ def collect(index: int, name: str, environ: Mapping[str, str], root: str = "/") 
         tensorflow=next((packages[name] for name in versions.TENSORFLOWS if name in packages), ""),
         cann=cann[0].version if cann else "",
         driver=versions.driver(machine),
-        tls={} if npus is None else network.tls_switches(machine),
+        tls={} if npus is None else network.tls_switches(machine, [npu.device_id for npu in npus.devices]),
     )
 
 

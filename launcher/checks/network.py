@@ -59,10 +59,12 @@ def _stale(machine: RecordingMachine, found: dict[int, str]) -> Iterable[Finding
             yield Finding("device IPs", ERROR, what, todo)
 
 
-def _states(machine: RecordingMachine, query: str, pattern: str) -> dict[int, str]:
-    """Ask hccn_tool about every device; devices without an answer are left out."""
+def _states(
+    machine: RecordingMachine, query: str, pattern: str, devices: Sequence[int] = ()
+) -> dict[int, str]:
+    """Ask hccn_tool about devices, by default all; those without an answer are left out."""
     found: dict[int, str] = {}
-    for number in device_ids(machine):
+    for number in devices or device_ids(machine):
         match = re.search(pattern, machine.output("hccn_tool", "-i", str(number), query, "-g"))
         if match:
             found[number] = match.group(1).strip()
@@ -101,9 +103,9 @@ def check_tls(machine: RecordingMachine) -> Iterable[Finding]:
         yield Finding("tls switch", OK, what + " (must be the same on every host)")
 
 
-def tls_switches(machine: RecordingMachine) -> dict[str, str]:
+def tls_switches(machine: RecordingMachine, devices: Sequence[int] = ()) -> dict[str, str]:
     """Return "on" or "off" by device, of those that answer."""
-    states = _states(machine, "-tls", r"tls switch\[(\d)\]")
+    states = _states(machine, "-tls", r"tls switch\[(\d)\]", devices)
     return {str(number): {"0": "off", "1": "on"}.get(state, state) for number, state in states.items()}
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from launcher.checks import between_hosts, hosts
 from launcher.checks.finding import ERROR, WARNING, Finding
+from launcher.checks.host_facts import collect
 from launcher.checks.host_report import report
 from launcher.checks.preflight import ACROSS, CHECKS, Subject, check
 from launcher.config.job import JobConfig
@@ -21,6 +22,8 @@ from launcher.plan.host_plan import host_plan
 from launcher.plan.planner import PlannedJob
 from rank_table.sources.tools import Machine
 from tests.launcher.hosts.several import COMMAND, facts, job, laid_out, order, with_npus
+from tests.launcher.machines import server
+from tests.launcher.test_preflight import smi
 from tests.launching import ROOT
 
 SAME: dict[str, Any] = {"python": "3.9.1", "tensorflow": "2.6.5", "program": "abc", "files": {}, "hccl": {}}
@@ -196,7 +199,7 @@ def test_like_devices_of_other_hosts_are_pinged(tmp_path: Path) -> None:
 
 def test_a_lost_link_names_device_and_host(tmp_path: Path) -> None:
     ((level, what, _),) = linked(tmp_path, 3, "*10.1.1.2")
-    assert level == ERROR and what == "device 1 does not reach its like on 10.0.0.2 (100.00 % packet loss)"
+    assert level == ERROR and what == "device 1 does not reach its like on node2 (100.00 % packet loss)"
 
 
 def test_of_many_hosts_the_neighbours_are_asked(tmp_path: Path) -> None:
@@ -232,3 +235,11 @@ def test_every_check_is_in_the_reference() -> None:
     text = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
     table = text[text.index("### Checks before the start") : text.index("### Secrets")]
     assert set(re.findall(r"`([a-z-]+)`", table)) - {"skip_preflight"} >= {*CHECKS, *ACROSS}
+
+
+def test_a_host_tells_of_its_npus_their_tls_switches_and_versions(tmp_path: Path) -> None:
+    machine = server(tmp_path, smi(["OK"] * 2), devices=2, tls="1")
+    told = collect(0, "node1", {**machine.environ, "HOST_IP": "10.0.0.1"}, str(tmp_path))
+    assert told.npus is not None and told.npus.server_id == "10.0.0.1" and told.npus.chip == "A2"
+    assert [npu.device_ip for npu in told.npus.devices] == ["192.168.0.2", "192.168.1.2"]
+    assert (told.tls, told.driver, told.cann) == ({"0": "off", "1": "on"}, "23.0.7", "7.0.T10")
