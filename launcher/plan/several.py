@@ -43,6 +43,7 @@ class Job:
     run_dir: str
     launch_dir: str
     notes: tuple[str, ...] = ()
+    given: tuple[RankTable, str] | None = None  # the job's own rank table and its text
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,11 @@ class Layout:
 
 
 def prepare(config: JobConfig, source: Provenance, command: Sequence[str]) -> Job:
-    """Check a job for several hosts, as far as it needs none of them. UsageError: what is wrong with it."""
+    """Check a job for several hosts, as far as it needs none of them; wait for its rank table.
+
+    Raises:
+        UsageError, PreflightError: what is wrong with it.
+    """
     build.missing_program(config, command, source)
     parse_devices(config.devices)
     if config.stdin_rank >= 0:
@@ -95,7 +100,10 @@ def prepare(config: JobConfig, source: Provenance, command: Sequence[str]) -> Jo
     launch_dir = planner.launch_dir()
     run_id = config.run_id or planner.new_run_id(config.job)
     run_dir = os.path.join(launch_dir, os.path.expanduser(config.runs_dir), run_id)
-    return Job(config, source, tuple(command), run_id, run_dir, launch_dir, (*source.notes, *notes))
+    path = os.path.expanduser(config.rank_table_file)
+    given = read_table(path, notify=planner.notify) if path else None
+    notes = [*source.notes, *notes]
+    return Job(config, source, tuple(command), run_id, run_dir, launch_dir, tuple(notes), given)
 
 
 def lay_out(job: Job, facts: Sequence[HostFacts], devices: Sequence[str] = ()) -> Layout:
@@ -108,8 +116,9 @@ def lay_out(job: Job, facts: Sequence[HostFacts], devices: Sequence[str] = ()) -
     """
     facts = sorted(facts, key=lambda host: host.index)
     backend, note = _backend(job.config.backend, facts)
-    if job.config.rank_table_file:
-        table, text, of = _given(job, facts)
+    if job.given is not None:
+        table, text = job.given
+        of = _owners(job, table, facts)
     else:
         hosts, of = _inventory(job, facts, backend, devices)
         table, text = _made(job, hosts, of)
@@ -234,9 +243,9 @@ def _chips(hosts: Sequence[Host], of: Mapping[str, HostFacts]) -> list[str]:
     return [f"chips differ: {found} (expected one generation); choose other hosts, or set chip:"]
 
 
-def _given(job: Job, facts: Sequence[HostFacts]) -> tuple[RankTable, str, dict[str, HostFacts]]:
-    path = os.path.expanduser(job.config.rank_table_file)
-    table, text = read_table(path, notify=planner.notify)
+def _owners(job: Job, table: RankTable, facts: Sequence[HostFacts]) -> dict[str, HostFacts]:
+    """Find the hosts of the job's own rank table."""
+    path = job.config.rank_table_file
     servers = {
         entry.server_id: {str(entry.extra.get(key, "")) for key in ADDRESS_KEYS} | {entry.pod_name}
         for entry in table.server_list
@@ -248,7 +257,7 @@ def _given(job: Job, facts: Sequence[HostFacts]) -> tuple[RankTable, str, dict[s
         if mine != wanted:
             what = f"{job.config.devices}, but {path} has devices {spell(mine)} on {server}"
             raise job.source.error("devices", what + "; leave devices out")
-    return table, text, of
+    return of
 
 
 def _unequal(table: RankTable, names: Mapping[str, str]) -> list[str]:

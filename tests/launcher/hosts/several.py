@@ -6,6 +6,7 @@ from typing import Any, Sequence
 
 from launcher.config.job import JobConfig, Provenance
 from launcher.plan.host_facts import HostFacts
+from launcher.plan.placement import read_table
 from launcher.plan.several import Job, Layout, lay_out, make_order
 from rank_table.inventory import Device, Host
 
@@ -30,7 +31,9 @@ def with_npus(index: int, devices: Sequence[int] = (0, 1), chip: str = "A2", **v
 def job(source: Provenance | None = None, command: Sequence[str] = COMMAND, **keys: Any) -> Job:
     """Make a job; the keys count as written by the user."""
     source = source or Provenance(written=set(keys))
-    return Job(JobConfig(**keys), source, tuple(command), "job-1", "/r/runs/job-1", "/r")
+    path = keys.get("rank_table_file")
+    given = read_table(path) if path else None
+    return Job(JobConfig(**keys), source, tuple(command), "job-1", "/r/runs/job-1", "/r", given=given)
 
 
 def order(made: Job, layout: Layout, environ: Any = None, shared: bool = False, **values: Any) -> Any:
