@@ -354,9 +354,10 @@ def _attempt(agent: Agent, signals: Signals, order: Order, plan: Plan, run: Host
         with suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_NOFILE, limits)
         events.close()
-    body: dict[str, Any] = {"ends": [end.to_json() for end in attempts[0].ends], "teardown_ns": attempts[0].teardown_ns}
+    body: dict[str, Any] = {"ends": [end.to_json() for end in attempts[0].ends]}
     agent.over = True
-    body.update(interrupted=result.interrupted, seconds=result.seconds, orphaned=agent.orphaned)
+    body.update(teardown_ns=attempts[0].teardown_ns, interrupted=result.interrupted)
+    body.update(seconds=result.seconds, orphaned=agent.orphaned)
     agent.channel.send("end", body)
     _drain(agent, signals)
     cwds = {spec.rank: spec.cwd for spec in plan.ranks}
