@@ -214,10 +214,11 @@ class Receiver:
         if unnamed:
             more = f" and {len(unnamed) - _MOST_NAMED} more" if len(unnamed) > _MOST_NAMED else ""
             transfer.complain(f"{', '.join(unnamed[:_MOST_NAMED])}{more}: {why}")
-        elif transfer.offer is None and not transfer.source.shared:
-            transfer.complain(f"{why}; nothing of what its ranks made has come")
-        if missing or (transfer.offer is None and not transfer.source.shared):
-            transfer.complain(f"what has not come is in {self._run.path} on that host")
+        place = f"in {self._run.path} on that host"
+        if transfer.offer is None and not transfer.source.shared:
+            transfer.complain(f"{why}; what its ranks made is {place}")
+        elif missing:
+            transfer.complain(f"what has not come is {place}")
 
     def arrived(self) -> Arrived:
         """Return what has come, for gather()."""
