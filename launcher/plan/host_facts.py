@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import asdict, dataclass, field, fields
+import json
+from dataclasses import asdict, dataclass, field
 from typing import Any, Mapping, Union
 
-from launcher.errors import ReadError
+from launcher.typed_json import Value
 from rank_table.inventory import Device, Host
 
 Interface = Union[ipaddress.IPv4Interface, ipaddress.IPv6Interface]
@@ -54,28 +55,81 @@ class HostFacts:
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON value that `from_json` reads."""
-        return asdict(self)
+        value: dict[str, Any] = json.loads(json.dumps(asdict(self)))  # lists, no tuples
+        return value
 
     @classmethod
     def from_json(cls, value: Any) -> HostFacts:
         """Read what `to_json` returned. ReadError: it is something else."""
-        try:
-            known = {item.name: value[item.name] for item in fields(cls)}
-            known["addresses"] = tuple((str(name), str(text)) for name, text in known["addresses"])
-            known["npus"] = None if known["npus"] is None else _host(known["npus"])
-            known.update((name, tuple(known[name])) for name in ("aliases", "cores"))
-            facts = cls(**known)
-            len(facts.names)  # each of them can be read
-            return facts
-        except (TypeError, KeyError, ValueError, AttributeError) as error:
-            problem = f"{type(error).__name__}: {error}"
-            raise ReadError(f"a host's facts: {problem:.200} (expected those of this release)") from None
+        at = Value(value, "a host's facts").fields(cls)
+        return cls(
+            index=at["index"].whole(),
+            name=at["name"].text(),
+            node=at["node"].text(),
+            boot_id=at["boot_id"].text(),
+            addresses=tuple(map(_address, at["addresses"].items())),
+            aliases=at["aliases"].texts(),
+            npus=None if at["npus"].value is None else _host(at["npus"]),
+            problem=at["problem"].text(),
+            cores=at["cores"].wholes(),
+            quota=at["quota"].number(),
+            launcher=at["launcher"].text(),
+            python=at["python"].text(),
+            tensorflow=at["tensorflow"].text(),
+            cann=at["cann"].text(),
+            driver=at["driver"].text(),
+            tls=_texts(at["tls"]),
+        )
 
 
-def _host(value: Mapping[str, Any]) -> Host:
-    devices = tuple(_device(item) for item in value["devices"])
-    return Host(**{**value, "devices": devices})
+def _address(value: Value) -> tuple[str, str]:
+    found = value.texts()
+    try:
+        ipaddress.ip_interface(found[1])
+        return found[0], found[1]
+    except (ValueError, IndexError):
+        value.refuse("no address", "an interface and its address")
 
 
-def _device(value: Mapping[str, Any]) -> Device:
-    return Device(**{**value, "levels": tuple(value["levels"]), "holders": tuple(value["holders"])})
+def _host(value: Value) -> Host:
+    at = value.fields(Host)
+    return Host(
+        server_id=at["server_id"].text(),
+        devices=tuple(map(_device, at["devices"].items())),
+        host_ip=at["host_ip"].text(),
+        super_pod_id=at["super_pod_id"].text(),
+        chip=at["chip"].text(),
+        pod_name=at["pod_name"].text(),
+        origin=_texts(at["origin"]),
+    )
+
+
+def _device(value: Value) -> Device:
+    at = value.fields(Device)
+    return Device(
+        device_id=at["device_id"].whole(),
+        logical_id=at["logical_id"].whole(),
+        device_ip=at["device_ip"].text(),
+        source=at["source"].text(),
+        npu_id=at["npu_id"].whole(),
+        chip_id=at["chip_id"].whole(),
+        visible_index=at["visible_index"].whole(),
+        super_device_id=at["super_device_id"].text(),
+        health=at["health"].text(),
+        cores=at["cores"].text(),
+        local_id=at["local_id"].whole(),
+        levels=tuple(_level(item) for item in at["levels"].items()),
+        memory=at["memory"].text(),
+        holders=at["holders"].texts(),
+        origin=_texts(at["origin"]),
+    )
+
+
+def _level(value: Value) -> Mapping[str, Any]:
+    value.members()
+    found: Mapping[str, Any] = value.value
+    return found
+
+
+def _texts(value: Value) -> dict[str, str]:
+    return {name: item.text() for name, item in value.members().items()}

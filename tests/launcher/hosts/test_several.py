@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from launcher.checks.host_facts import collect
 from launcher.config.job import JobConfig, Provenance
@@ -330,3 +333,20 @@ def test_facts_come_back_as_they_were_and_anything_else_is_refused() -> None:
             HostFacts.from_json(wrong)
     with pytest.raises(ReadError, match="the head's order: "):
         Order.from_json({"config": {"colour": 1}})
+
+
+JSON = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), st.text(max_size=5)),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+FIELDS = st.sampled_from(sorted(with_npus(0).to_json()))
+
+
+@given(FIELDS, JSON)
+def test_facts_with_a_field_of_anything_are_read_or_refused(name: str, value: Any) -> None:
+    with suppress(ReadError):
+        told = HostFacts.from_json({**with_npus(0).to_json(), name: value})
+        assert told.names and HostFacts.from_json(json.loads(json.dumps(told.to_json()))) == told
