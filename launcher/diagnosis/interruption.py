@@ -13,13 +13,14 @@ from launcher.diagnosis.verdict import CAUSES
 from launcher.process.signals import ENDING
 
 MOMENTS = 2.0  # seconds between the end of a rank and the launcher's signal, at most
-_OBSERVED = (RankStatus.HUNG, RankStatus.EXITED_EARLY, RankStatus.NOT_STARTED)  # before any signal
+# Seen before any signal, which explains none of them.
+_OBSERVED = (RankStatus.HUNG, RankStatus.EXITED_EARLY, RankStatus.NOT_STARTED, RankStatus.LOST)
 
 
 def is_interrupted(end: RankEnd) -> bool:
     """Tell whether a signal that asks a program to end has ended a rank."""
     raised = end.error is not None and end.error.kind == "KeyboardInterrupt"
-    return end.status in CAUSES and (raised or end.signal in ENDING)
+    return end.status in CAUSES and end.status not in _OBSERVED and (raised or end.signal in ENDING)
 
 
 def wait_until(ends: Sequence[RankEnd], culprit: RankEnd | None) -> int:

@@ -127,6 +127,8 @@ class Head:
         if body.get("orphaned") and not self._ending:
             self._lose(host, str(body["orphaned"]))  # its agent has ended the ranks, though nobody said so
             return
+        if host.ends is not None:
+            return
         host.ends = tuple(ends.read_end(host, end) for end in body["ends"])
         teardown = body.get("teardown_ns")
         host.teardown_ns = None if teardown is None else int(teardown) - host.offset.monotonic

@@ -77,6 +77,10 @@ def _start(
 ) -> subprocess.Popen[bytes]:
     variables = {"INDEX": str(index), "NAME": name, "COUNT": str(count)}
     environ = {**os.environ, **{f"NPU_LAUNCH_HOST_{key}": value for key, value in variables.items()}}
+    private = os.environ.get("PIPES_PRIVATE")  # a folder that every host has for itself (needs root)
+    if private:
+        mount = 'mount -t tmpfs none "$0" && cd "$0" && exec "$@"'
+        agent = ["unshare", "--mount", "sh", "-c", mount, private, *agent]
     child = subprocess.Popen(
         list(agent), stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environ, bufsize=0
     )
