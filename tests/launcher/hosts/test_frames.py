@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 
 import pytest
@@ -58,6 +59,16 @@ def test_a_long_message_is_deflated_and_comes_whole() -> None:
     lines = encode(Frame(ALL, "order", body))
     assert sum(map(len, lines)) < 4000
     assert decoded(Decoder(pytest.fail), b"".join(lines), 100) == [Frame(ALL, "order", body)]
+
+
+@pytest.mark.parametrize("kind, deflated", [("log", True), ("file", False)])
+def test_a_long_log_is_deflated_unless_that_makes_it_longer(kind: str, deflated: bool) -> None:
+    text, dense = b"step 12 loss 1.25\n" * 2000, os.urandom(20000)
+    for data, shorter in ((text, deflated), (dense, False)):
+        frame = Frame(1, kind, ({"path": "a"}, data))
+        lines = b"".join(encode(frame))
+        assert (len(lines) < len(data)) == shorter
+        assert decoded(Decoder(pytest.fail), lines, 777) == [frame]
 
 
 def test_parts_of_two_hosts_and_of_two_kinds_may_be_mixed() -> None:
