@@ -79,7 +79,7 @@ class RankEnd:
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON value that `from_json` reads, on another host."""
-        texts = {name: base64.b85encode(getattr(self, name)).decode() for name in ("tail", "plog")}
+        texts = {name: base64.b64encode(getattr(self, name)).decode() for name in ("tail", "plog")}
         return {**vars(self), **texts, "status": self.status.value}
 
     @classmethod
@@ -88,7 +88,7 @@ class RankEnd:
         at = document.fields(cls)
         try:
             status = RankStatus(at["status"].text())
-            tail, plog = (base64.b85decode(at[name].text()) for name in ("tail", "plog"))
+            tail, plog = (base64.b64decode(at[name].text(), validate=True) for name in ("tail", "plog"))
         except ValueError as error:
             raise ReadError(f"the end of a rank: {error}") from None
         return cls(
