@@ -109,11 +109,9 @@ def collect(
     problems, notes = list(arrived.problems), list(arrived.notes)
     reported = read_reports(run, ranks, cwds or {}, problems, ended_well).without(arrived.brought)
     reported = reported.joined(arrived.reported)
-    known = len(problems)
     checkpoints, latest = _checkpoints(run, reported.checkpoints, problems)
     predictions = _predictions(run, reported.predictions, problems)
-    if len(problems) == known:
-        _remove(arrived.staged)
+    _remove(arrived.staged, problems)
     files = [path for rank in ranks for path in _by_patterns(run, rank, wanted, problems, notes)]
     gathered = Gathered(
         latest,
@@ -137,9 +135,11 @@ def read_reports(
     return reported
 
 
-def _remove(staged: Sequence[Path]) -> None:
-    """Remove the second names of files that are in their place."""
+def _remove(staged: Sequence[Path], problems: Sequence[str]) -> None:
+    """Remove the second names of files that are in their place; where some are not, all stay."""
     for folder in staged:
+        if any(str(folder) in problem for problem in problems):
+            continue
         shutil.rmtree(str(folder), ignore_errors=True)
         with suppress(OSError):  # an agent's own files are there on a shared disk
             folder.parent.rmdir()
