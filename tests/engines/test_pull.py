@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any, Iterator, Sequence
 
 import pytest
 
@@ -26,17 +26,18 @@ class Pods:
         self.folder, self.count = folder, count
         self.processes: dict[int, subprocess.Popen[bytes]] = {}
 
-    def start(self, *words: str, only: Any = None, **env: str) -> Pods:
-        """Start pods with the same words."""
+    def start(self, *words: str, only: Any = None, before: Sequence[str] = (), **env: str) -> Pods:
+        """Start pods with the same words. `{}` in a variable is the pod's index."""
         for index in range(self.count) if only is None else only:
             place = self.folder / env.get("PLACE", "").format(index)
             place.mkdir(exist_ok=True)
             environ = {
                 **os.environ, "PYTHONPATH": str(ROOT), "NPU_LAUNCH_HOST_COUNT": str(self.count),
                 "NPU_LAUNCH_JOB": "job-1f", "JOB_COMPLETION_INDEX": str(index),
-                "NPU_LAUNCH_POD": f"job-1f-{index}-x2x4z", "NPU_LAUNCH_LIFE": "uid", **env,
+                "NPU_LAUNCH_POD": f"job-1f-{index}-x2x4z", "NPU_LAUNCH_LIFE": "uid",
+                **{name: value.format(index) for name, value in env.items()},
             }  # fmt: skip
-            argv = [sys.executable, "-m", "launcher", "backend=cpu", *words]
+            argv = [*before, sys.executable, "-m", "launcher", "backend=cpu", *words]
             with open(self.folder / f"out.{index}", "w") as out:
                 self.processes[index] = subprocess.Popen(
                     argv, cwd=str(place), env=environ, stdin=subprocess.DEVNULL, stdout=out, stderr=out
@@ -169,3 +170,50 @@ def test_a_pod_that_was_killed_is_a_lost_host(pods: Pods) -> None:
     codes = pods.codes()
     assert codes[0] == codes[1] != 0
     assert "host job-1f-2 lost" in pods.said()
+
+
+TABLE = {
+    "status": "completed", "version": "1.0", "server_count": "3", "server_list": [
+        {"server_id": f"10.0.0.{9 - index}", "device": [
+            {"device_id": "0", "device_ip": f"192.168.1.{index + 1}", "rank_id": str(index)}
+        ]} for index in range(3)
+    ],
+}  # fmt: skip
+
+
+def test_pods_wait_for_the_table_of_the_cluster_and_keep_its_order(pods: Pods) -> None:
+    table = pods.folder / "hccl.json"
+    table.write_text('{"status":"initializing"}')
+    words = (f"rank_table_file={table}", "--", "sh", "-c", "echo $RANK_ID on $XDL_IP")
+    pods.start(*words, XDL_IP="10.0.0.7", only=(0,))
+    pods.start(*words, XDL_IP="10.0.0.9", only=(1,))
+    pods.start(*words, XDL_IP="10.0.0.8", only=(2,))
+    time.sleep(1.5)
+    table.write_text(json.dumps(TABLE)[:60])  # the operator truncates and writes in place
+    time.sleep(1.2)
+    assert not (pods.run / "logs").exists()
+    table.write_text(json.dumps(TABLE))
+    assert pods.codes() == [0, 0, 0], pods.said()
+    logs = [(pods.run / "logs" / f"rank_{rank}.log").read_text() for rank in range(3)]
+    assert logs == ["0 on 10.0.0.9\n", "1 on 10.0.0.8\n", "2 on 10.0.0.7\n"]
+
+
+def test_pods_of_process_namespaces_of_their_own_end_as_containers_do(pods: Pods) -> None:
+    space = ("unshare", "--pid", "--fork", "--mount-proc", "--uts", "--kill-child")
+    if subprocess.run([*space, "true"], capture_output=True).returncode:
+        pytest.skip("no process namespaces here (unshare --pid needs root)")
+    pods.start("--", "sh", "-c", f"{UP}; (sleep 300 &); exec sleep 300", before=space)
+    pods.wait_for("ranks/2/up")
+    inside = subprocess.run(
+        ["pgrep", "-P", str(pods.processes[1].pid)], capture_output=True, text=True
+    ).stdout.split()
+    os.kill(int(inside[0]), signal.SIGTERM)  # as the kubelet does to process 1
+    assert pods.codes() == [143, 143, 143], pods.said()
+    assert "SIGTERM on host job-1f-1" in pods.said()
+
+
+def test_the_plan_of_all_pods_is_printed_by_the_head(pods: Pods) -> None:
+    pods.start("devices=0-1", "--dry-run", "--json", "--", "true")
+    assert pods.codes() == [0, 0, 0], pods.said()
+    assert len(json.loads(pods.said())["ranks"]) == 6 and pods.said(1) == ""
+    assert not pods.run.exists()
