@@ -53,6 +53,10 @@ class Engine(ABC):
     def stop(self, pid: int) -> None:
         """Ask the agents to end through the engine, where frames do not reach them; never waits long."""
 
+    def orphaned(self, pid: int) -> None:
+        """Ask the agents to end whose program was killed: `pid` was its own, and may be another's now."""
+        del pid  # most engines miss their program themselves
+
     @abstractmethod
     def explain(self, code: int, words: str) -> EngineEnd:
         """Say what an exit code and the engine's own words mean."""

@@ -73,7 +73,9 @@ class EngineSite(Site):
             return End(found.code, found.text, found.lost)
 
         environ = engine.environ(os.environ)
-        return EngineTransport(self.command(), environ, engine.stop, explain, engine.line, engine.tagged)
+        return EngineTransport(
+            self.command(), environ, engine.stop, explain, engine.line, engine.tagged, engine.orphaned
+        )
 
 
 class EndedError(LauncherError):

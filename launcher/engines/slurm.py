@@ -78,9 +78,10 @@ class Slurm(Engine):
 
     def stop(self, pid: int) -> None:
         """Send SIGTERM to the agents of the step that srun `pid` runs; a signal to srun would kill them."""
-        threading.Thread(target=self._terminate, args=(pid,), daemon=True).start()
+        threading.Thread(target=self.orphaned, args=(pid,), daemon=True).start()
 
-    def _terminate(self, pid: int) -> None:
+    def orphaned(self, pid: int) -> None:
+        """Do so at once: the step outlives its srun until slurmctld misses it."""
         step = step_of(pid, _answer(["scontrol", "show", "step", self.job_id]))
         if step:
             _answer(["scancel", "--signal=TERM", step])

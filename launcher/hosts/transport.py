@@ -71,6 +71,7 @@ class EngineTransport(HeadTransport):
     """An engine's program as a child in a session of its own, so that no Ctrl-C reaches it.
 
     stop: asks the agents to end through the engine, given its pid. explain: its exit code and words.
+    orphaned: the same as stop for a program that was killed, whose pid may be another's.
 
     Raises:
         NotFoundError, NotExecutableError: the program.
@@ -84,7 +85,9 @@ class EngineTransport(HeadTransport):
         explain: Callable[[int, str], End],
         line: int = LINE,
         tagged: bool = False,
+        orphaned: Callable[[int], None] = lambda pid: None,
     ) -> None:
+        self._orphaned = orphaned
         self._name, self._line, self._stop, self._explain = os.path.basename(argv[0]), line, stop, explain
         self._words = b""
         self._decoder = TaggedDecoder(self.say) if tagged else Decoder(self.say)
@@ -196,6 +199,8 @@ class EngineTransport(HeadTransport):
             return self._end
         self._close_input()
         code = self._process.wait()
+        if code < 0:
+            self._orphaned(self._process.pid)
         self.receive()
         self._decoder.finish()
         for descriptor in sorted(self._open):

@@ -155,7 +155,7 @@ class Cluster:
         """Let a node die at once: slurmd, its slurmstepds, and every process of its tasks."""
         tasks = self.processes_on(node)
         parents = {_parent(pid) for pid in tasks}
-        stepds = [pid for pid in parents if "slurmstepd" in _command(pid)]
+        stepds = [pid for pid in parents if "slurmstepd" in command(pid)]
         slurmd = int((self.folder / "run" / f"{node}.pid").read_text())
         for pid in (slurmd, *stepds, *tasks):
             with suppress(ProcessLookupError):
@@ -165,7 +165,7 @@ class Cluster:
 def marked(mark: str) -> list[tuple[int, str]]:
     """List the living processes whose environment has MARK=mark, with their command."""
     found = [pid for pid, text in _environs() if f"NPU_TEST_MARK={mark}" in text.split("\0")]
-    return [(pid, _command(pid)) for pid in found if _command(pid)]
+    return [(pid, command(pid)) for pid in found if command(pid)]
 
 
 def _environs() -> Iterator[tuple[int, str]]:
@@ -175,7 +175,8 @@ def _environs() -> Iterator[tuple[int, str]]:
                 yield int(name), Path("/proc", name, "environ").read_bytes().decode(errors="replace")
 
 
-def _command(pid: int) -> str:
+def command(pid: int) -> str:
+    """Return the command of a process; "" when it has ended."""
     with suppress(OSError):
         return Path("/proc", str(pid), "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
     return ""
