@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import resource
-import select
 import shutil
 import sys
 import time
@@ -20,10 +19,10 @@ from pathlib import Path
 from typing import Any, Mapping, Sequence
 
 from launcher import __version__
-from launcher.diagnosis.failure import RankEnd
-from launcher.errors import LauncherError, PreflightError, ReadError, describe
+from launcher.errors import LauncherError, PreflightError, describe
 from launcher.hosts.agent_events import AgentEvents, silent_console
 from launcher.hosts.channel import AgentChannel
+from launcher.hosts.conversation import ORPHANED, Agent, Ended
 from launcher.hosts.log_stream import LogStream
 from launcher.hosts.offer import Offer
 from launcher.plan.host_facts import HostFacts
@@ -31,164 +30,14 @@ from launcher.plan.model import Plan
 from launcher.plan.order import Order
 from launcher.plan.planner import PlannedJob
 from launcher.process import procfs, spawn
-from launcher.process.signals import ENDING, FORWARDED, Signals
+from launcher.process.signals import ENDING, Signals
 from launcher.run_dir import HostRunDir, host_folder, write_atomic
 from launcher.runs.folder import point_latest
 from launcher.supervision.attempt import Attempt
 from launcher.supervision.context import RunContext
-from launcher.supervision.link import Link, Wish
-from launcher.supervision.rank import RankProcess
 from launcher.supervision.supervisor import guarded
-from launcher.typed_json import Value
 
-ORPHANED = 143  # as ended by SIGTERM: nobody is there to be told anything else
-BEAT = 1.0  # seconds between two signs of life
-POLL = 0.2  # seconds between looks at the logs, where nothing else wakes the agent
-BUSY = 0.01  # ... while there is more to send
-AHEAD = 256 << 10  # bytes of logs that wait in the channel
-FIRST_LEASE = 600.0  # seconds in which the head gives its order: it may wait for other hosts
-
-
-class Ended(Exception):
-    """Nothing more is to be done; the exit code."""
-
-    def __init__(self, code: int) -> None:
-        super().__init__(code)
-        self.code = code
-
-
-class Agent(Link):
-    """The agent's side of the conversation, and what the attempt needs of it."""
-
-    def __init__(self, channel: AgentChannel, name: str, environ: Mapping[str, str]) -> None:
-        self.channel, self.name, self.environ = channel, name, environ
-        self.index = channel.index
-        self.logs: LogStream | None = None
-        self.offer: Offer | None = None
-        self._parent = os.getppid()
-        self._lease, self._heard = FIRST_LEASE, time.monotonic()
-        self._inbox: dict[str, Any] = {}
-        self._wishes: list[Wish] = []
-        self._next_beat = self._next_poll = 0.0
-        self.over = False  # the attempt is: `stop` has nothing more to end
-        self.orphaned = ""  # why there is no head any more
-
-    # What the head says.
-
-    def serve(self) -> None:
-        """Receive what has come, and notice when nobody is there any more."""
-        for frame in self.channel.receive():
-            self._heard = time.monotonic()
-            try:
-                self._take(frame.kind, Value(frame.body, frame.kind))
-            except ReadError as error:
-                self.channel.send("say", {"text": f"host {self.name}: {error}; ignored"})
-        if not self.orphaned:
-            self.orphaned = self._loss()
-            if self.orphaned:
-                self._wishes.append(Wish("stop", self.orphaned))
-
-    def _loss(self) -> str:
-        silence = time.monotonic() - self._heard
-        if self.channel.closed:
-            return "the head is gone"
-        if os.getppid() != self._parent:
-            return "the engine's process that started this agent is gone"
-        return f"the head is silent for {silence:.0f} s" if silence > self._lease else ""
-
-    def _take(self, kind: str, body: Value) -> None:
-        if kind == "ping":
-            times = {"mono": time.monotonic_ns(), "wall": time.time_ns()}
-            self.channel.send("pong", {"n": body.get("n").whole(), **times})
-        elif kind == "ack" and self.logs is not None:
-            self.logs.acked(body.get(str(self.index), 0).whole())
-        elif kind == "took" and self.offer is not None:
-            self.offer.took(body.get(str(self.index), 0).whole())
-        elif kind == "stop":
-            wish = "kill" if body.get("now", False).flag() else "stop"
-            self._wishes.append(Wish(wish, body.get("why").text()))
-        elif kind == "signal" and body.get("number").whole() in FORWARDED:
-            self._wishes.append(Wish("signal", str(body.get("number").whole())))
-        elif kind == "stacks":
-            self._wishes.append(Wish("stacks"))
-        elif kind in ("probe", "order", "start", "fetch", "done"):
-            self._inbox[kind] = body.value
-
-    def wait_for(self, signals: Signals, *kinds: str) -> tuple[str, Any]:
-        """Wait for a message of one of these kinds. Ended: there is no head any more, or it says stop."""
-        while True:
-            self.serve()
-            for kind in kinds:
-                if kind in self._inbox:
-                    return kind, self._inbox.pop(kind)
-            ending = [number for number in signals.take() if number in ENDING]
-            if ending:
-                raise Ended(128 + ending[0])
-            if self.orphaned or (not self.over and any(w.kind in ("stop", "kill") for w in self._wishes)):
-                raise Ended(ORPHANED)
-            due = min(self.channel.turn(), POLL)
-            wanted = [found for found in (self.channel.fileno(), signals.descriptor) if found is not None]
-            select.select(wanted, [], [], due)
-
-    # What the attempt asks of its link.
-
-    @property
-    def descriptors(self) -> Sequence[int]:
-        number = self.channel.fileno()
-        return () if number is None else (number,)
-
-    def take(self) -> Sequence[Wish]:
-        self.serve()
-        wishes, self._wishes = self._wishes, []
-        return wishes
-
-    def turn(self, ranks: Sequence[RankProcess], now: float, sampled: float) -> float:
-        moment = time.monotonic()
-        if moment >= self._next_beat:
-            self._next_beat = moment + BEAT
-            rows = [_row(rank, now) for rank in ranks if rank.child is not None]
-            self.channel.send("beats", {"behind": self._behind, "sampled_age": now - sampled, "ranks": rows})
-        return min(self.send_logs(), self._next_beat - moment)
-
-    @property
-    def _behind(self) -> int:
-        return self.logs.behind if self.logs else 0
-
-    def send_logs(self) -> float:
-        """Send what the window and the channel take; return the seconds until the next turn."""
-        sent = False
-        room = AHEAD - self.channel.pending
-        for body in self.logs.bodies(room) if self.logs and room > 0 and not self.orphaned else ():
-            self.channel.send("log", body)
-            sent = True
-        return min(self.channel.turn(), BUSY if sent else POLL)
-
-    def failed(self, end: RankEnd, victim: bool) -> None:
-        self.channel.send("failed", {"end": end.to_json(), "victim": victim})
-        self.channel.turn()
-
-    def stacks(self, texts: Mapping[int, str]) -> None:
-        self.channel.send("stacks", {"texts": {str(rank): text for rank, text in texts.items()}})
-
-    # Its own course.
-
-    def follow(self, order: Order) -> None:
-        """Go by an order: its lease counts from now on."""
-        self._lease, self._heard = order.lease, time.monotonic()
-
-    def flush(self, patience: float) -> None:
-        """Write what waits, for some seconds at most."""
-        end = time.monotonic() + patience
-        while self.channel.turn() < POLL and time.monotonic() < end:
-            time.sleep(BUSY)
-
-
-def _row(rank: RankProcess, now: float) -> list[object]:
-    """Describe a rank for the head: ages are seconds, as clocks differ."""
-    beat = rank.heartbeat
-    ages = [round(now - then, 3) for then in (beat.seen, rank.active, rank.lively, rank.started)]
-    state = [rank.rank, rank.alive, beat.step, beat.train_step, beat.phase, beat.has_stepped]
-    return [*state, *ages, rank.code]
+BUSY = 0.01  # seconds between two looks at files that are read to be sent
 
 
 def run_agent(channel: AgentChannel, name: str, environ: Mapping[str, str]) -> int:
@@ -359,30 +208,14 @@ def _attempt(agent: Agent, signals: Signals, order: Order, plan: Plan, run: Host
     body.update(teardown_ns=attempts[0].teardown_ns, interrupted=result.interrupted)
     body.update(seconds=result.seconds, orphaned=agent.orphaned)
     agent.channel.send("end", body)
-    _drain(agent, signals)
+    agent.drain(signals)
+    agent.logs.close()
+    agent.channel.send("sent", {})
     cwds = {spec.rank: spec.cwd for spec in plan.ranks}
     _bring(agent, signals, run, cwds, order.window)
     if result.interrupted:
         return 128 + result.interrupted
     return ORPHANED if agent.orphaned else 0
-
-
-def _drain(agent: Agent, signals: Signals) -> None:
-    """Send the rest of the logs; signs of life go on."""
-    while not agent.orphaned and agent.logs is not None:
-        agent.serve()
-        agent.turn((), 0.0, 0.0)
-        if not agent.logs.blocked and agent.logs.is_read and not agent.channel.pending:
-            break
-        _pause(agent, signals, BUSY)
-    if agent.logs is not None:
-        agent.logs.close()
-    agent.channel.send("sent", {})
-
-
-def _pause(agent: Agent, signals: Signals, seconds: float) -> None:
-    wanted = [found for found in (agent.channel.fileno(),) if found is not None]
-    select.select(wanted, [], [], seconds)
 
 
 def _bring(agent: Agent, signals: Signals, run: HostRunDir, cwds: Mapping[int, str], window: int) -> None:
@@ -411,6 +244,6 @@ def _offered(agent: Agent, signals: Signals) -> bool:
         for frame in offer.frames():
             agent.channel.send(frame.kind, frame.body)
         agent.turn((), 0.0, 0.0)
-        _pause(agent, signals, BUSY)
+        agent.pause(BUSY)
     agent.offer = None
     return True

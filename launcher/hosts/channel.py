@@ -12,7 +12,7 @@ from typing import Any
 from launcher.hosts.frames import ALL, LINE, Decoder, Frame, encode
 
 _CHUNK, _CHUNKS = 1 << 16, 16  # bytes of a read, reads in one turn
-_BLOCKED, IDLE = 0.005, 3600.0  # seconds until a full pipe is tried again; until the next turn
+BLOCKED, IDLE = 0.1, 3600.0  # seconds until what is full is tried again, writable or not; until the next turn
 _AT_ONCE = 64  # buffers of one writev(2)
 
 
@@ -43,6 +43,11 @@ class AgentChannel(ABC):
         return 0
 
     @property
+    def full(self) -> int | None:
+        """Return the descriptor that takes no more at present; None: each takes more, or turns tell."""
+        return None
+
+    @property
     def closed(self) -> bool:
         """Tell whether the head, or the engine in between, has closed it."""
         return False
@@ -63,10 +68,14 @@ class StdioChannel(AgentChannel):
             fcntl.fcntl(descriptor, fcntl.F_SETFD, fcntl.FD_CLOEXEC)
         self._decoder = Decoder()
         self._queue: deque[bytes] = deque()
-        self._pending, self._closed = 0, False
+        self._pending, self._closed, self._full = 0, False, False
 
     def fileno(self) -> int | None:
-        return self._in
+        return None if self._closed else self._in  # at its end it would be readable for ever
+
+    @property
+    def full(self) -> int | None:
+        return self._out if self._full else None
 
     @property
     def pending(self) -> int:
@@ -97,12 +106,14 @@ class StdioChannel(AgentChannel):
         self._pending += sum(map(len, lines))
 
     def turn(self) -> float:
+        self._full = False
         while self._queue:
             some = [self._queue[place] for place in range(min(_AT_ONCE, len(self._queue)))]
             try:
                 written = os.writev(self._out, some)
             except BlockingIOError:
-                return _BLOCKED
+                self._full = True
+                return BLOCKED
             except OSError:  # nobody reads any more
                 self._queue.clear()
                 self._pending, self._closed = 0, True

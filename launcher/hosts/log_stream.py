@@ -75,7 +75,7 @@ class _RankStream:
         return bool(data)
 
     def _entries(self, lines: Sequence[bytes]) -> list[_Chunk]:
-        """Read lines of the index. The rank itself could have written them: only what is in the log counts."""
+        """Read lines of the index, which the rank itself could have written: what is in the log counts."""
         found: list[_Chunk] = []
         begin, size = self._end, os.fstat(self._log).st_size if self._log >= 0 else 0
         for match in filter(None, map(_ENTRY.fullmatch, lines)):
@@ -133,7 +133,7 @@ class LogStream:
 
     def bodies(self, most: int) -> Iterator[Body]:
         """Yield what may be sent now, `most` bytes or a little more, each rank in its turn."""
-        idle = 0
+        idle, self.is_read = 0, False
         while most > 0 and not self.blocked and idle < len(self._streams):
             stream = self._streams[self._turn % len(self._streams)]
             self._turn += 1

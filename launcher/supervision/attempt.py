@@ -83,13 +83,12 @@ class Attempt:
         self._reader = Reader()
         self._pipes: set[int] = set()
         self._console_descriptor: int | None = None
+        self._link_waits: dict[int, int] = {}
 
     def run(self, foreign_children: frozenset[int], limits: tuple[int, int]) -> Result:
         """Run to the end. `foreign_children`: children of this process that do not belong to the run."""
         self._teardown.foreign_children = foreign_children
         self._selector.register(self._signals.descriptor, selectors.EVENT_READ)
-        for descriptor in self._link.descriptors if self._link else ():
-            self._selector.register(descriptor, selectors.EVENT_READ)
         try:
             self._start(limits)
             while self._teardown.phase is not Phase.DONE:
@@ -275,6 +274,18 @@ class Attempt:
                 self._teardown.expire()
         now = self._clock.now()
         self._link_due = now + self._link.turn(self._ranks, now, self._monitor.sampled)
+        self._watch(self._link.waits)
+
+    def _watch(self, wanted: Mapping[int, int]) -> None:
+        """Wait in the selector for what the link waits for."""
+        for descriptor in [old for old, event in self._link_waits.items() if wanted.get(old) != event]:
+            self._selector.unregister(descriptor)
+            del self._link_waits[descriptor]
+        for descriptor, event in wanted.items():
+            if descriptor not in self._link_waits:
+                with suppress(OSError, ValueError):  # epoll takes no regular file; reading one never waits
+                    self._selector.register(descriptor, event)
+                    self._link_waits[descriptor] = event
 
     # Signals.
 
@@ -421,6 +432,7 @@ class Attempt:
                 if key.data is not None:
                     self._read(key.fd, *key.data)
                     end = time.monotonic() + DRAIN
+            self._serve_link()
             self._serve_console()
 
     def _await_signal(self) -> None:
@@ -435,6 +447,7 @@ class Attempt:
                 if key.data is not None:
                     self._read(key.fd, *key.data)
             self._take_signals()
+            self._serve_link()
             self._serve_console()
 
     def _close(self) -> None:

@@ -21,8 +21,8 @@ class Link(ABC):
 
     @property
     @abstractmethod
-    def descriptors(self) -> Sequence[int]:
-        """Descriptors that are readable when the head has said something; none: turns alone tell."""
+    def waits(self) -> Mapping[int, int]:
+        """Descriptors that it waits for now, and for which event of `selectors`; none: turns alone tell."""
 
     @abstractmethod
     def take(self) -> Sequence[Wish]:
