@@ -76,6 +76,7 @@ _SHAPES = (
 )
 
 
+@lru_cache(maxsize=1024)  # the names of a run's ranks and files are the same, again and again
 def is_secret(name: str) -> bool:
     """Tell whether the value under a name is a secret.
 
