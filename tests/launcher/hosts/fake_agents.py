@@ -20,7 +20,7 @@ Answer = Callable[["FakeAgents", int, Any], None]
 
 
 class FakeAgents(HeadTransport):
-    """N agents. answers: by kind, called for each host that a frame is for; ahead: ns of each host's clocks."""
+    """N agents. answers: by kind, for each host that a frame is for. ahead: ns of each host's clocks."""
 
     def __init__(self, hosts: int, answers: dict[str, Answer], ahead: Sequence[int] = ()) -> None:
         self.hosts, self._answers = hosts, answers

@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Mapping, Sequence
 
@@ -33,7 +34,8 @@ class Pipes(Engine):
         return Allocation(self.name, self._hosts)
 
     def argv(self, agent: Sequence[str], hosts: Sequence[str]) -> list[str]:
-        return [sys.executable, str(Path(__file__).resolve()), "relay", str(self._folder), *hosts, "--", *agent]
+        me = str(Path(__file__).resolve())
+        return [sys.executable, me, "relay", str(self._folder), *hosts, "--", *agent]
 
     def environ(self, outer: Mapping[str, str]) -> dict[str, str]:
         root = str(Path(__file__).resolve().parents[3])
@@ -53,10 +55,11 @@ def relay(folder: Path, hosts: Sequence[str], agent: Sequence[str]) -> int:
     signal.signal(signal.SIGTERM, lambda number, frame: [child.terminate() for child in agents])
     selector = selectors.DefaultSelector()
     selector.register(0, selectors.EVENT_READ)
-    rests = {child: b"" for child in agents}
+    rests = dict.fromkeys(agents, b"")
     for child in agents:
-        selector.register(child.stdout, selectors.EVENT_READ, child)  # type: ignore[arg-type]
-    while any(child in rests for child in agents):
+        assert child.stdout
+        selector.register(child.stdout, selectors.EVENT_READ, child)
+    while rests:
         for key, _ in selector.select():
             data = os.read(key.fd, CHUNK)
             if key.data is None:
@@ -72,9 +75,7 @@ def relay(folder: Path, hosts: Sequence[str], agent: Sequence[str]) -> int:
     return max(code if code >= 0 else 128 - code for code in (child.wait() for child in agents))
 
 
-def _start(
-    folder: Path, agent: Sequence[str], index: int, name: str, count: int
-) -> subprocess.Popen[bytes]:
+def _start(folder: Path, agent: Sequence[str], index: int, name: str, count: int) -> subprocess.Popen[bytes]:
     variables = {"INDEX": str(index), "NAME": name, "COUNT": str(count)}
     environ = {**os.environ, **{f"NPU_LAUNCH_HOST_{key}": value for key, value in variables.items()}}
     private = os.environ.get("PIPES_PRIVATE")  # a folder that every host has for itself (needs root)
@@ -90,10 +91,11 @@ def _start(
 
 def _copy(data: bytes, agents: Sequence[subprocess.Popen[bytes]]) -> None:
     for child in agents:
-        try:
-            child.stdin.write(data) if data else child.stdin.close()  # type: ignore[union-attr]
-        except OSError:
-            continue
+        assert child.stdin
+        with suppress(OSError):
+            child.stdin.write(data)
+            if not data:
+                child.stdin.close()
 
 
 def run(hosts: Sequence[str], words: Sequence[str]) -> None:
@@ -102,7 +104,7 @@ def run(hosts: Sequence[str], words: Sequence[str]) -> None:
     from launcher.engines import choose
 
     folder = Path(os.environ.get("PIPES_FOLDER") or tempfile.mkdtemp(prefix="pipes."))
-    choose.chosen = lambda config, environ: Pipes(hosts, folder)  # type: ignore[assignment]
+    setattr(choose, "chosen", lambda config, environ: Pipes(hosts, folder))  # noqa: B010
     cli.main(list(words))
 
 

@@ -1,352 +1,191 @@
-"""One plan over several hosts: ranks in order, an address of each host, each with its own environment."""
+"""Jobs on several hosts: the whole launcher with real agents, behind an engine of plain pipes."""
 
 from __future__ import annotations
 
 import json
 import os
-from contextlib import suppress
-from dataclasses import replace
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Iterator
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from launcher.checks.host_facts import collect
-from launcher.config.job import JobConfig, Provenance
-from launcher.errors import LauncherError, ReadError, UsageError
-from launcher.plan import dry_run, host_environ, several
-from launcher.plan.host_facts import HostFacts
-from launcher.plan.host_plan import host_plan, read_table, to_head
-from launcher.plan.model import Plan
-from launcher.plan.order import Order
-from tests.launcher.hosts.several import COMMAND, facts, job, laid_out, order, with_npus
+from launcher.process import procfs, sweep
+from launcher.run_dir import RunDir
+from launcher.supervision.events import violations
+from tests.launching import ROOT, latest, launch
 
-PATH = {"PATH": os.environ["PATH"]}
+PIPES = ROOT / "tests" / "launcher" / "hosts" / "pipes.py"
+PATIENCE = 30.0
 
 
-def test_ranks_follow_the_hosts_in_the_engines_order() -> None:
-    layout = laid_out([facts(1), facts(0)], backend="cpu", devices="0,2")
-    assert [(r.rank_id, r.server_id, r.device_id) for r in layout.table.ranks] == [
-        (0, "node1", 0), (1, "node1", 2), (2, "node2", 0), (3, "node2", 2)
+class Hosts:
+    """A folder in which jobs run on hosts node1 and node2."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self._pids = folder, folder / "pids"
+        self._pids.mkdir()
+        self._environ = dict(os.environ, PYTHONPATH=str(ROOT), PIPES_FOLDER=str(self._pids))
+        self._started: list[subprocess.Popen[str]] = []
+
+    def start(self, *words: str, hosts: str = "node1,node2") -> subprocess.Popen[str]:
+        command = [sys.executable, str(PIPES), "run", hosts, "--devices", "0-1", "--backend", "cpu", *words]
+        process = subprocess.Popen(
+            command, cwd=str(self.folder), env=self._environ, stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        self._started.append(process)
+        return process
+
+    def launch(self, *words: str) -> tuple[int, str, str]:
+        process = self.start(*words)
+        out, err = process.communicate(timeout=60)
+        return process.returncode, out, err
+
+    def agent(self, name: str) -> int:
+        return int((self._pids / name).read_text())
+
+    def run(self) -> RunDir:
+        return RunDir(latest(self.folder))
+
+    def result(self) -> dict[str, Any]:
+        value: dict[str, Any] = json.loads(self.run().result.read_text())
+        return value
+
+    def wait_for(self, text: str) -> None:
+        """Wait until every rank has written a text."""
+        end = time.monotonic() + PATIENCE
+        while time.monotonic() < end:
+            logs = (
+                [self.run().log(rank) for rank in range(4)] if (self.folder / "runs/latest").exists() else []
+            )
+            if logs and all(log.exists() and text in log.read_text() for log in logs):
+                return
+            time.sleep(0.05)
+        raise AssertionError(f"{text!r} has not come")
+
+    def close(self) -> None:
+        for process in self._started:
+            if process.poll() is None:
+                process.terminate()
+                process.wait(20)
+
+
+@pytest.fixture
+def hosts(tmp_path: Path) -> Iterator[Hosts]:
+    found = Hosts(tmp_path)
+    yield found
+    found.close()
+
+
+def gone(run: RunDir, seconds: float) -> bool:
+    end = time.monotonic() + seconds
+    while sweep.members(run.path.name):
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def test_a_job_on_two_hosts_with_a_failure_and_a_restart(hosts: Hosts) -> None:
+    script = 'echo "rank $RANK_ID of $RANK_SIZE"; [ $RANK_ID$NPU_LAUNCH_ATTEMPT = 30 ] && exit 7; exit 0'
+    code, out, err = hosts.launch("--max-restarts", "1", "--", "sh", "-c", script)
+    assert (code, err) == (0, "")
+    assert "rank 3 (host node2, device 1" in out and "exit code 7; restart 1 of 1" in out
+    assert "finished     4 rank(s)" in out and "is shared by all 2 hosts" in out
+    run, result = hosts.run(), hosts.result()
+    assert (result["attempts"], result["ranks"], result["devices"]) == (2, 4, [0, 1, 0, 1])
+    assert [end["host"] for end in result["ends"]] == ["node1", "node1", "node2", "node2"]
+    assert run.log(3).read_text() == "rank 3 of 4\n" * 2
+    assert [host["ranks"] for host in json.loads((run.path / "hosts.json").read_text())] == ["0-1", "2-3"]
+    lines = [json.loads(line) for line in run.events.read_text().splitlines()]
+    assert [line for line in lines if violations(line)] == []
+    names = [line["event"] for line in lines]
+    assert (names[0], names[-1], names.count("started"), names.count("run")) == ("run", "end", 8, 1)
+    assert not sweep.members(run.path.name)
+
+
+def test_the_report_names_the_culprit_s_host_and_what_others_did(hosts: Hosts) -> None:
+    script = "echo begun; [ $RANK_ID = 2 ] && { sleep 0.3; exit 9; }; sleep 600"
+    code, out, _ = hosts.launch("--", "sh", "-c", script)
+    assert code == 9 and hosts.result()["culprit"] == 2
+    assert "npu-launch: rank 2 failed; ending ranks 0-1,3 (grace 30 s)" in out
+    assert "rank 2 (host node2, device 0" in out and "ranks 0-1,3: ended by npu-launch" in out
+    assert gone(hosts.run(), 2)
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "text"),
+    [
+        (["--", "no-such-program"], 127, "every host: no-such-program: no such program on PATH"),
+        (["stdin_rank=0", "--", "true"], 2, "stdin_rank: not possible on several hosts"),
+        (["--debug", "--", "true"], 2, "--debug: one process on this host"),
+    ],
+)
+def test_what_no_host_can_run_is_refused_and_leaves_nothing(
+    hosts: Hosts, words: list[str], code: int, text: str
+) -> None:
+    found, out, err = hosts.launch(*words)
+    assert (found, out) == (code, "") and text in err and err.count("\n") == 1
+    assert not list(hosts.folder.glob("runs/*"))
+
+
+def test_a_dry_run_shows_the_plan_of_all_hosts_and_makes_nothing(hosts: Hosts) -> None:
+    code, out, err = hosts.launch("--dry-run", "--json", "--", "true")
+    plan = json.loads(out)
+    assert (code, err) == (0, "") and [host["name"] for host in plan["hosts"]] == ["node1", "node2"]
+    assert len(plan["ranks"]) == 4 and plan["engine"][-4:] == [sys.executable, "-m", "launcher", "agent"]
+    assert not (hosts.folder / "runs").exists()
+
+
+def test_commands_know_a_run_in_the_background(hosts: Hosts) -> None:
+    program = hosts.folder / "waits.py"
+    program.write_text("import time\nprint('begun', flush=True)\ntime.sleep(600)\n")
+    code, out, err = hosts.launch("--detach", f"program={program}")
+    assert (code, err) == (0, "") and "attach: npu-launch logs --follow" in out
+    hosts.wait_for("begun")
+    rows = json.loads(launch(hosts.folder, "ps", "latest", "--json").stdout)
+    assert [(row["rank"], row["host"]) for row in rows if row["rank"] is not None] == [
+        (0, "node1"), (1, "node1"), (2, "node2"), (3, "node2"),
     ]  # fmt: skip
-    assert [(host.index, host.address) for host in layout.hosts] == [(0, "10.0.0.1"), (1, "10.0.0.2")]
-    assert layout.ranks(1) == (2, 3) and layout.servers == ("node1", "node2")
+    stacks = launch(hosts.folder, "stacks")
+    assert stacks.stdout.startswith("0-3 in <module> ("), stacks
+    assert launch(hosts.folder, "stop", "latest").stdout.endswith("stopped\n")
+    assert hosts.result()["exit_code"] == 143 and gone(hosts.run(), 2)
+    assert "ended by SIGTERM" in (hosts.run().logs / "console.log").read_text()
 
 
-def test_the_engine_may_give_each_host_other_devices() -> None:
-    hosts = [with_npus(0, range(8)), with_npus(1, range(8))]
-    layout = laid_out(hosts, ["0-1", "6-7"], backend="npu")
-    assert [r.device_id for r in layout.table.ranks] == [0, 1, 6, 7]
-    layout = laid_out(hosts, ["0-1", "6-7"], backend="npu", devices="3")
-    assert [r.device_id for r in layout.table.ranks] == [3, 3]
+def test_a_head_that_is_killed_leaves_nothing(hosts: Hosts) -> None:
+    process = hosts.start("lease=1", "--", "sh", "-c", "echo begun; exec sleep 600")
+    hosts.wait_for("begun")
+    agents = [hosts.agent("node1"), hosts.agent("node2")]
+    process.kill()
+    assert gone(hosts.run(), 3)
+    end = time.monotonic() + 3
+    while any(procfs.read(pid) for pid in agents) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not any(procfs.read(pid) for pid in agents)
 
 
-def test_without_any_word_on_devices_all_npus_of_a_host_are_taken() -> None:
-    layout = laid_out([with_npus(0), with_npus(1)], backend="auto")
-    assert (layout.backend, layout.table.world_size) == ("npu", 4)
-    assert layout.notes == ("backend npu: every host has NPUs",)
-    assert (
-        laid_out([facts(0), facts(1)], backend="auto").notes[0].startswith("backend cpu: no host has an NPU")
+def test_an_agent_that_stands_still_is_a_lost_host(hosts: Hosts) -> None:
+    process = hosts.start("lease=1", "--", "sh", "-c", "echo begun; exec sleep 600")
+    hosts.wait_for("begun")
+    pid = hosts.agent("node2")
+    os.kill(pid, signal.SIGSTOP)
+    out, _ = process.communicate(timeout=30)
+    os.kill(pid, signal.SIGKILL) if procfs.read(pid) else None
+    assert process.returncode == 69 and "host node2 lost: no sign for 1 s; its ranks 2-3" in out
+    assert gone(hosts.run(), 3)
+
+
+def test_everything_that_ranks_write_at_once_arrives(hosts: Hosts) -> None:
+    script = (
+        'i=0; while [ $i -lt 20 ]; do head -c 200000 /dev/zero | tr "\\0" "$RANK_ID"; echo; i=$((i+1)); done'
     )
-
-
-REFUSED: list[tuple[list[HostFacts], dict[str, Any], str]] = [
-    ([with_npus(0), facts(1)], {"backend": "auto"}, "backend auto: no NPU on node2; mount the devices"),
-    ([facts(0), facts(1)], {"backend": "npu"}, "backend npu: no NPU on node1, node2; mount"),
-    (
-        [with_npus(0), with_npus(1, (0,)), with_npus(2)],
-        {"backend": "npu"},
-        "numbers of devices differ: node1, node3: 2; node2: 1 (expected as many on every host)",
-    ),
-    (
-        [with_npus(0), with_npus(1, chip="A3")],
-        {"backend": "npu"},
-        "chips differ: node1: A2; node2: A3 (expected one generation)",
-    ),
-    (
-        [with_npus(0), with_npus(1, server_id="10.0.0.1")],
-        {"backend": "npu"},
-        "node1, node2: all have the server_id 10.0.0.1 (each needs its own",
-    ),
-    ([with_npus(0), with_npus(1)], {"devices": "7"}, "node1: no device 7 on 10.0.0.1, which has 0-1"),
-    ([facts(0, problem="ASCEND_VISIBLE_DEVICES: x"), facts(1)], {}, "node1: ASCEND_VISIBLE_DEVICES: x"),
-    ([facts(0), facts(1, addresses=())], {}, "node2: no address but loopback, at which no other host"),
-    (
-        [facts(0), facts(1, "10.0.0.1/24")],
-        {},
-        "node1, node2: all have the address 10.0.0.1; name the network",
-    ),
-    (
-        [facts(0), facts(1)],
-        {"interfaces": ["10.9.0.0/16"]},
-        "interfaces: node1: no address in 10.9.0.0/16; it has 10.0.0.1/24 (eth0)",
-    ),
-]
-
-
-@pytest.mark.parametrize("hosts,keys,message", REFUSED)
-def test_hosts_that_cannot_train_together_are_named(
-    hosts: list[HostFacts], keys: dict[str, Any], message: str
-) -> None:
-    with pytest.raises(LauncherError) as caught:
-        laid_out(hosts, **keys)
-    assert message in str(caught.value) and all("node" in line for line in caught.value.lines)
-
-
-def test_what_is_wrong_with_very_many_hosts_is_a_few_lines() -> None:
-    with pytest.raises(LauncherError) as caught:
-        laid_out([with_npus(n) for n in range(99)], backend="npu", devices="7")
-    assert len(caught.value.lines) == several.LINES + 1
-    assert caught.value.lines[-1] == "and 83 more lines like these"
-    with pytest.raises(LauncherError, match=r"node1, node2, .*, node16 and 83 more; mount"):
-        laid_out([facts(n) for n in range(99)], backend="npu")
-
-
-def test_hosts_of_one_machine_may_share_an_address_and_have_none() -> None:
-    same = {"boot_id": "one"}
-    hosts = laid_out([facts(0, "10.0.0.1/24", **same), facts(1, "10.0.0.1/24", **same)], backend="cpu").hosts
-    assert [host.address for host in hosts] == ["10.0.0.1", "10.0.0.1"]
-    hosts = laid_out([facts(n, **same, addresses=()) for n in (0, 1)], backend="cpu").hosts
-    assert [host.address for host in hosts] == ["127.0.0.1", "127.0.0.1"]
-
-
-@pytest.mark.parametrize(
-    "first,second,keys,expected",
-    [
-        (("172.17.0.1/16", "10.0.0.1/24"), ("172.17.0.1/16", "10.0.0.2/24"), {}, ["10.0.0.1", "10.0.0.2"]),
-        (("192.168.1.1/24", "10.0.0.1/24"), ("192.168.2.1/24", "10.0.0.2/24"), {}, ["10.0.0.1", "10.0.0.2"]),
-        (("fd00::1/64", "10.0.0.1/24"), ("fd00::2/64", "10.0.0.2/24"), {}, ["10.0.0.1", "10.0.0.2"]),
-        (("fd00::1/64",), ("fd00::2/64",), {}, ["fd00::1", "fd00::2"]),
-        (("10.0.0.1/24", "10.5.0.1/24"), ("10.0.0.2/24", "10.5.0.2/24"), {"interfaces": ["eth1"]},
-         ["10.5.0.1", "10.5.0.2"]),
-        (("10.0.0.1/24", "10.5.0.1/24"), ("10.0.0.2/24", "10.5.0.2/24"), {"interfaces": ["10.5.0.0/24"]},
-         ["10.5.0.1", "10.5.0.2"]),
-        (("10.0.0.1/24",), ("10.7.0.1/24",), {}, ["10.0.0.1", "10.7.0.1"]),
-    ],
-)  # fmt: skip
-def test_addresses_are_those_of_a_network_between_the_hosts(
-    first: Any, second: Any, keys: Any, expected: Any
-) -> None:
-    hosts = laid_out([facts(0, *first), facts(1, *second)], backend="cpu", **keys).hosts
-    assert [host.address for host in hosts] == expected
-
-
-def test_a_host_that_the_engine_names_by_its_address_is_reached_there() -> None:
-    hosts = [replace(facts(n, f"10.0.0.{n}/24", f"10.5.0.{n}/24"), name=f"10.5.0.{n}") for n in (0, 1)]
-    assert [host.address for host in laid_out(hosts, backend="cpu").hosts] == ["10.5.0.0", "10.5.0.1"]
-
-
-INVENTORY = (
-    "hosts:\n- {server_id: b, host_ip: 10.0.0.2, devices: [{device_id: 0}]}\n"
-    "- {server_id: %s, devices: [{device_id: 1}]}\n"
-)
-
-
-def test_an_inventory_file_gives_the_order_of_the_ranks(tmp_path: Path) -> None:
-    path = tmp_path / "hosts.yaml"
-    path.write_text(INVENTORY % "node1")
-    layout = laid_out([facts(0), facts(1)], backend="cpu", inventory=str(path))
-    assert layout.table.servers == ("b", "node1") and layout.servers == ("node1", "b")
-    assert layout.ranks(0) == (1,)
-
-
-def test_hosts_and_servers_of_a_file_must_be_the_same(tmp_path: Path) -> None:
-    path = tmp_path / "hosts.yaml"
-    path.write_text(INVENTORY % "nodeX")
-    with pytest.raises(UsageError) as caught:
-        laid_out([facts(0), facts(1)], backend="cpu", inventory=str(path))
-    assert caught.value.lines == (
-        f"{path}: nodeX: none of this job's hosts (node1, node2)",
-        f"{path}: node1: not in it; it has b, nodeX",
-    )
-
-
-def test_a_rank_table_of_several_hosts_is_taken_as_it_is(tmp_path: Path) -> None:
-    made = laid_out([with_npus(0), with_npus(1)], backend="npu")
-    path = tmp_path / "hccl.json"
-    path.write_text(made.text.replace('"10.0.0.1"', '"x"').replace('"10.0.0.2"', '"10.0.0.1"').replace(
-        '"x"', '"10.0.0.2"'))  # fmt: skip
-    layout = laid_out([with_npus(0), with_npus(1)], backend="npu", rank_table_file=str(path))
-    assert layout.text == path.read_text() and layout.servers == ("10.0.0.1", "10.0.0.2")
-    assert layout.ranks(0) == (2, 3)
-    with pytest.raises(
-        UsageError, match=r"devices: 0, but .* has devices 0-1 on 10.0.0.2; leave devices out"
-    ):
-        laid_out([with_npus(0), with_npus(1)], backend="npu", rank_table_file=str(path), devices="0")
-
-
-def test_a_loopback_server_id_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "hosts.yaml"
-    path.write_text((INVENTORY % "127.0.0.1").replace("server_id: b", "server_id: node1"))
-    hosts = [facts(0), facts(1, aliases=("127.0.0.1",))]
-    with pytest.raises(LauncherError, match=r"server_id 127.0.0.1: loopback, which means every host"):
-        laid_out(hosts, backend="cpu", inventory=str(path))
-
-
-def test_a_host_computes_the_ranks_of_its_own_only() -> None:
-    hosts = [facts(0), facts(1, cores=tuple(range(8)))]
-    layout = laid_out(hosts, backend="cpu", devices="0-1")
-    given = order(job(backend="cpu", devices="0-1"), layout, {"LANG": "C", "PATH": "/head", "TOKEN": "t"})
-    sent = Order.from_json(json.loads(json.dumps(given.to_json())))
-    assert sent == given
-    planned = host_plan(sent, hosts[1], {**PATH, "LANG": "de", "OMPI_COMM_WORLD_RANK": "1", "OWN": "1"})
-    plan = planned.plan
-    assert [spec.rank for spec in plan.ranks] == [2, 3] and plan.local_ranks == plan.ranks
-    env = plan.ranks[1].env
-    assert (env["RANK_ID"], env["RANK_SIZE"], env["LOCAL_RANK"], env["OMP_NUM_THREADS"]) == (
-        "3",
-        "4",
-        "1",
-        "4",
-    )
-    assert (env["LANG"], env["PATH"], env["TOKEN"], env["OWN"]) == ("C", PATH["PATH"], "t", "1")
-    assert "OMPI_COMM_WORLD_RANK" not in env and "HCCL_IF_IP" not in env
-    assert Plan.from_json(to_head(plan)) == replace(plan, rank_table_json="", hosts=())
-
-
-def test_what_a_host_sends_does_not_grow_with_the_number_of_hosts() -> None:
-    sizes = []
-    for count in (2, 200):
-        hosts = [facts(n, f"10.0.0.{n + 1}/16") for n in range(count)]
-        given = order(job(backend="cpu", devices="0-7"), laid_out(hosts, backend="cpu", devices="0-7"))
-        sizes.append(len(to_head(host_plan(given, hosts[1], PATH).plan)))
-    assert sizes[1] < sizes[0] + 200
-
-
-def test_the_head_joins_the_plans_of_all_hosts() -> None:
-    hosts = [facts(n, cores=(0, 1)) for n in range(3)]
-    made = job(backend="cpu", devices="0-1")
-    layout = several.lay_out(made, hosts)
-    parts = [host_plan(order(made, layout), host, PATH).plan for host in hosts]
-    whole = several.whole_plan(
-        made, layout, [Plan.from_json(to_head(part)) for part in parts], ["disk: shared"]
-    )
-    assert whole.ranks == tuple(spec for part in parts for spec in part.ranks)
-    assert (whole.local_ranks, whole.notes, whole.hosts) == ((), ("disk: shared",), layout.hosts)
-    assert Plan.from_json(whole.to_json()) == whole
-    with pytest.raises(LauncherError, match="the ranks 0-3, not each of the table once"):
-        several.whole_plan(made, layout, parts[:2])
-
-
-def test_a_dry_run_shows_the_hosts_what_starts_them_and_how_they_differ() -> None:
-    hosts = [facts(n, cores=(0, 1)) for n in range(2)]
-    made = job(backend="cpu", devices="0-1")
-    layout = several.lay_out(made, hosts)
-    given = order(made, layout, {"API_TOKEN": "hush"})
-    parts = [host_plan(given, host, {**PATH, "CANN_HOME": host.name}).plan for host in hosts]
-    whole = several.whole_plan(made, layout, parts)
-    lines = dry_run.as_lines(whole, PATH, ["srun", "npu-launch", "agent", "a b"])
-    assert "1     node2  node2      10.0.0.2  2-3" in lines and "  srun npu-launch agent 'a b'" in lines
-    at = lines.index("every rank of host node2 has")
-    assert lines[at + 1] == "  CANN_HOME=node2" and "hush" not in "".join(lines)
-    document = json.loads(json.dumps(dry_run.as_dict(whole, ["srun"])))
-    assert document["engine"] == ["srun"] and document["hosts"][1]["address"] == "10.0.0.2"
-    assert (
-        document["ranks"][3]["env"]["CANN_HOME"] == "node2" and document["ranks"][3]["env"]["RANK_ID"] == "3"
-    )
-
-
-def test_an_address_of_the_head_never_reaches_another_host() -> None:
-    hosts = [with_npus(0), with_npus(1)]
-    layout = laid_out(hosts, backend="npu")
-    given = order(job(backend="npu"), layout, {"HCCL_IF_IP": "10.0.0.1", "HCCL_BUFFSIZE": "200"})
-    outer = {**PATH, "HCCL_IF_IP": "10.0.0.1"}
-    env = host_plan(given, hosts[1], outer).plan.ranks[0].env
-    assert (env["HCCL_IF_IP"], env["HCCL_BUFFSIZE"]) == ("10.0.0.2", "200")
-    pod = {**outer, "KUBERNETES_SERVICE_HOST": "10.9.0.1"}
-    assert "HCCL_IF_IP" not in host_plan(given, hosts[1], pod).plan.ranks[0].env
-    assert host_plan(given, hosts[0], pod).plan.ranks[0].env["HCCL_IF_IP"] == "10.0.0.1"
-    named = order(job(backend="npu", env={"HCCL_SOCKET_IFNAME": "eth0"}), layout)
-    assert "HCCL_IF_IP" not in host_plan(named, hosts[1], PATH).plan.ranks[0].env
-
-
-def test_without_a_rank_table_the_chief_is_named_by_its_address_and_logical_id() -> None:
-    hosts = [with_npus(0, (4, 5), server_id="server-a"), with_npus(1, server_id="server-b")]
-    layout = laid_out(hosts, backend="npu", rank_table_free=True)
-    given = order(job(backend="npu", rank_table_free=True), layout)
-    env = host_plan(given, hosts[1], PATH).plan.ranks[0].env
-    assert (env["CM_CHIEF_IP"], env["CM_WORKER_IP"], env["CM_CHIEF_DEVICE"]) == ("10.0.0.1", "10.0.0.2", "0")
-
-
-def test_a_shared_disk_carries_the_table_and_its_sha256_is_looked_at(tmp_path: Path) -> None:
-    hosts = [facts(0), facts(1)]
-    made = replace(job(backend="cpu"), run_dir=str(tmp_path))
-    layout = several.lay_out(made, hosts)
-    given = order(made, layout, shared=True)
-    assert given.table == "" and read_table(given) == ""
-    with pytest.raises(LauncherError, match="the rank table is not the head's"):
-        host_plan(given, hosts[0], PATH, read_table(given))
-    (tmp_path / "rank_table.json").write_text(layout.text)
-    assert host_plan(given, hosts[0], PATH, read_table(given)).plan.rank_table_json == layout.text
-
-
-def test_hosts_json_says_where_each_rank_is() -> None:
-    layout = laid_out([facts(0), facts(1)], backend="cpu", devices="0-1")
-    assert layout.hosts_json({1: (5, 2)}, [True, False])[1] == {
-        "index": 1, "name": "node2", "server_id": "node2", "address": "10.0.0.2", "ranks": "2-3",
-        "clock_offset_ns": 5, "clock_error_ns": 2, "shared": False,
-    }  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    "keys,message",
-    [
-        ({"stdin_rank": 0}, "stdin_rank: not possible on several hosts"),
-        ({"devices": "7-3"}, "--devices: 7-3: descending range"),
-        ({"env": {"HCCL_IF_IP": "10.0.0.1"}}, "env.HCCL_IF_IP: one address for all hosts; remove it"),
-    ],
-)
-def test_a_job_that_no_several_hosts_can_run_is_refused_before_any_agent(
-    keys: dict[str, Any], message: str
-) -> None:
-    with pytest.raises(UsageError, match=message):
-        several.prepare(JobConfig(**keys), Provenance(), COMMAND)
-
-
-def test_what_is_carried_belongs_to_no_host() -> None:
-    outer = {
-        "LANG": "C", "HCCL_BUFFSIZE": "1", "TOKEN": "x", "SLURM_JOB_ID": "7", "PATH": "/b", "HOME": "/root",
-        "LD_LIBRARY_PATH": "/l", "ASCEND_OPP_PATH": "/o", "SLURM_PROCID": "0", "PMIX_RANK": "0",
-        "HCCL_IF_IP": "1", "SSH_CONNECTION": "x", "ASCEND_RT_VISIBLE_DEVICES": "0", "HOSTNAME": "h",
-    }  # fmt: skip
-    assert sorted(host_environ.carried(outer)) == ["HCCL_BUFFSIZE", "LANG", "SLURM_JOB_ID", "TOKEN"]
-    assert "LD_LIBRARY_PATH" in host_environ.carried(outer, ["LD_LIBRARY_PATH"])
-
-
-def test_facts_come_back_as_they_were_and_anything_else_is_refused() -> None:
-    here = collect(3, "node4", os.environ)
-    assert HostFacts.from_json(json.loads(json.dumps(here.to_json()))) == here
-    assert (here.index, here.name, here.node) == (3, "node4", os.uname().nodename)
-    assert not [text for _, text in here.addresses if text.startswith(("127.", "fe80", "::1"))]
-    npus = with_npus(1)
-    assert HostFacts.from_json(json.loads(json.dumps(npus.to_json()))) == npus
-    for wrong in (
-        None,
-        [],
-        {},
-        {**here.to_json(), "addresses": [["eth0", "x"]]},
-        {**here.to_json(), "npus": 3},
-    ):
-        with pytest.raises(ReadError, match="a host's facts: "):
-            HostFacts.from_json(wrong)
-    with pytest.raises(ReadError, match="the head's order: "):
-        Order.from_json({"config": {"colour": 1}})
-
-
-JSON = st.recursive(
-    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), st.text(max_size=5)),
-    lambda inner: st.one_of(
-        st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=5), inner, max_size=3)
-    ),
-    max_leaves=6,
-)
-FIELDS = st.sampled_from(sorted(with_npus(0).to_json()))
-
-
-@given(FIELDS, JSON)
-def test_facts_with_a_field_of_anything_are_read_or_refused(name: str, value: Any) -> None:
-    with suppress(ReadError):
-        told = HostFacts.from_json({**with_npus(0).to_json(), name: value})
-        assert told.names and HostFacts.from_json(json.loads(json.dumps(told.to_json()))) == told
+    code, _, err = hosts.launch("--quiet", "--", "sh", "-c", script)
+    assert (code, err) == (0, "")
+    for rank in range(4):
+        assert hosts.run().log(rank).read_bytes() == (str(rank) * 200000 + "\n").encode() * 20
