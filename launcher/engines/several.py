@@ -196,6 +196,7 @@ class Opening:
             self.plan = several.whole_plan(self.job, self._layout, parts, [note for note in notes if note])
             if not self._dry:
                 self._complete()
+            self._console.close()  # whoever reads it need not wait for a run in the background
             undo.pop_all()
 
     def again(self, number: int, console: Console) -> None:

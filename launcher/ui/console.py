@@ -105,6 +105,11 @@ class Console:
         self._print(self._held.release_all())
         self._output.drain(patience)
 
+    def close(self) -> None:
+        """Print all that is held, and let go of the terminal or pipe."""
+        self.finish()
+        self._output.close()
+
     def _print(self, records: RecordBatch) -> None:
         for when, label, _, line in records:
             text = printable(line.decode("utf-8", "backslashreplace"))
@@ -169,6 +174,14 @@ class _Output:
         while self.waiting is not None and time.monotonic() < end:
             select.select([], [self.waiting], [], 0.05)
             self.flush()
+
+    def close(self) -> None:
+        """Close what was opened anew."""
+        self.closed = True
+        with suppress(OSError, ValueError, AttributeError):
+            if self._descriptor is not None and self._stream and self._descriptor != self._stream.fileno():
+                os.close(self._descriptor)
+        self._descriptor = None
 
     def _pass(self, data: bytes) -> int:
         try:
