@@ -180,8 +180,10 @@ class Agent(Link):
     def flush(self, patience: float) -> None:
         """Write what waits, for some seconds at most."""
         end = time.monotonic() + patience
-        while self.channel.turn() < POLL and time.monotonic() < end:
+        self.channel.turn()
+        while self.channel.pending and time.monotonic() < end:
             self.pause(POLL / 10)
+            self.channel.turn()
 
 
 def _row(rank: RankProcess, now: float) -> list[object]:

@@ -161,7 +161,7 @@ class FolderTransport(HeadTransport):
     def end(self) -> End:
         self._close()
         code = self._own.wait()
-        return End(code)
+        return End(code, f"the agent of host 0 ended with exit code {code}")
 
     def _close(self) -> None:
         self.send(Frame(ALL, CLOSED))
