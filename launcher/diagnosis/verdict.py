@@ -33,7 +33,8 @@ def judge(
 ) -> tuple[tuple[RankEnd, ...], RankEnd | None]:
     """Classify the ends of all ranks and find the culprit (None: no rank failed).
 
-    teardown_ns: when the ranks were asked to end, or by rank, as each host asks its own; None: never. A status that the launcher observed itself (HUNG, EXITED_EARLY, OUT_OF_MEMORY, NOT_STARTED) is kept.
+    teardown_ns: when the ranks were asked to end, or by rank, as each host asks its own; None: never. A
+    status that the launcher observed itself (HUNG, EXITED_EARLY, OUT_OF_MEMORY, NOT_STARTED, LOST) is kept.
     """
     by_rank = (
         teardown_ns
