@@ -92,11 +92,10 @@ class Mpi(Engine):
 
     def environ(self, outer: Mapping[str, str]) -> dict[str, str]:
         """Return the environment, without what an mpirun around this one has set for its own processes."""
-        return {
-            name: value
-            for name, value in outer.items()
-            if not name.startswith(("OMPI_COMM_", "PMIX_", "OMPI_MCA_orte_", "OMPI_MCA_ess"))
-        }
+        if "OMPI_COMM_WORLD_RANK" not in outer:
+            return dict(outer)
+        own = ("OMPI_COMM_", "PMIX_", "OMPI_MCA_orte_", "OMPI_MCA_ess")
+        return {name: value for name, value in outer.items() if not name.startswith(own)}
 
     def stop(self, pid: int) -> None:
         """Let mpirun end the agents: SIGTERM, and SIGKILL when their grace is over."""
