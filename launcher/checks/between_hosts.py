@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
+import select
+import socket
+import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Iterator, Sequence
+from typing import TYPE_CHECKING, Iterator, Sequence, TypeVar
 
 from launcher.checks.device_state import Problems
 from launcher.checks.finding import ERROR, WARNING
@@ -20,6 +25,9 @@ if TYPE_CHECKING:
 
 FEW = 3  # other hosts that are all asked; of more, the two neighbours
 GRPC_PORT = 30600  # rank r of the CPU collective listens on this + r (bert/backend/collective/grpc.py)
+HCCL_PORT = 60000  # HCCL_IF_BASE_PORT
+PATIENCE = 2.0  # seconds for a host of the same network
+Item = TypeVar("Item")
 _LOSS = re.compile(r"([\d.]+)\s*% packet loss")
 
 
@@ -61,8 +69,8 @@ def _pairs(table: RankTable, here: str) -> Iterator[tuple[Rank, Rank]]:
                 yield own, peer
 
 
-def _others(servers: Sequence[str], place: int) -> list[str]:
-    others = [*servers[place + 1 :], *servers[:place]]
+def _others(all_of_them: Sequence[Item], place: int) -> list[Item]:
+    others = [*all_of_them[place + 1 :], *all_of_them[:place]]
     return others if len(others) <= FEW else [others[0], others[-1]]
 
 
@@ -70,6 +78,59 @@ def _call(own: Rank, peer: Rank) -> tuple[str, ...]:
     address = peer.device_ip.split(",")[0]
     family = ("-inet6", "-g", "ipv6_address") if ":" in address else ("-g", "address")
     return ("-i", str(own.device_id), "-ping", *family, address)
+
+
+def reach(subject: Subject) -> Problems:
+    """Other hosts must be reached at the addresses of the plan, where HCCL or gRPC will need it.
+
+    A port that nobody listens on yet is refused at once, which is an answer too.
+    """
+    if not subject.npu and not _uses_grpc(subject):
+        return
+    hosts = subject.plan.hosts
+    place = [host.server_id for host in hosts].index(subject.plan.host)
+    own = hosts[place].address
+    asked = {host.address: host.name for host in _others(hosts, place) if host.address != own}
+    for address, reason in unreachable(list(asked), _first_port(subject)).items():
+        what = f"{asked[address]} is not reached at {address} from {own}: {reason}"
+        yield ERROR, what, "name a network between the hosts in interfaces:, or open the firewall"
+
+
+def _first_port(subject: Subject) -> int:
+    env = subject.environ
+    own_range = env.get("HCCL_HOST_SOCKET_PORT_RANGE", "").partition("-")[0]
+    hccl = own_range or env.get("HCCL_IF_BASE_PORT", "")
+    text = hccl if subject.npu else env.get("NPU_LAUNCH_GRPC_PORT", "")
+    usual = HCCL_PORT if subject.npu else GRPC_PORT
+    return int(text) if text.isdigit() and 0 < int(text) < 65536 else usual
+
+
+def unreachable(addresses: Sequence[str], port: int, patience: float = PATIENCE) -> dict[str, str]:
+    """Try to connect to a port of each address, all at once; return those without any answer, and why."""
+    waiting: dict[int, tuple[socket.socket, str]] = {}
+    found: dict[str, str] = {}
+    poll, end = select.poll(), time.monotonic() + patience
+    for address in addresses:
+        probe = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
+        probe.setblocking(False)
+        waiting[probe.fileno()] = (probe, address)
+        found.update(_refusal(address, probe.connect_ex((address, port))))
+        poll.register(probe, select.POLLOUT)
+    while waiting and time.monotonic() < end:
+        for number, _ in poll.poll(max(0.0, end - time.monotonic()) * 1000):
+            poll.unregister(number)
+            probe, address = waiting.pop(number)
+            found.update(_refusal(address, probe.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)))
+            probe.close()
+    for probe, address in waiting.values():
+        probe.close()
+        found.setdefault(address, f"no answer within {patience:g} s")
+    return found
+
+
+def _refusal(address: str, code: int) -> dict[str, str]:
+    """Say why a connection failed; a port that nobody listens on is an answer of the host."""
+    return {} if code in (0, errno.EINPROGRESS, errno.ECONNREFUSED) else {address: os.strerror(code)}
 
 
 def whitelist(subject: Subject) -> Problems:

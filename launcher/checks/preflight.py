@@ -291,6 +291,14 @@ def links(subject: Subject) -> Problems:
         yield from between_hosts.links(subject)
 
 
+def reach(subject: Subject) -> Problems:
+    """Other hosts must be reached."""
+    if subject.plan.hosts:
+        from launcher.checks import between_hosts
+
+        yield from between_hosts.reach(subject)
+
+
 def whitelist(subject: Subject) -> Problems:
     """HCCL's whitelist must have every host."""
     if subject.plan.hosts:
@@ -317,6 +325,7 @@ CHECKS: dict[str, Callable[[Subject], Problems]] = {
     "files": files,
     "disk": disk,
     "ports": ports,
+    "reach": reach,
     "links": links,
     "whitelist": whitelist,
     "collective": collective,

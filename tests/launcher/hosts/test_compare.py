@@ -243,3 +243,32 @@ def test_a_host_tells_of_its_npus_their_tls_switches_and_versions(tmp_path: Path
     assert told.npus is not None and told.npus.server_id == "10.0.0.1" and told.npus.chip == "A2"
     assert [npu.device_ip for npu in told.npus.devices] == ["192.168.0.2", "192.168.1.2"]
     assert (told.tls, told.driver, told.cann) == ({"0": "off", "1": "on"}, "23.0.7", "7.0.T10")
+
+
+def test_a_host_that_refuses_a_port_is_there_and_one_without_a_route_is_not() -> None:
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        port = held.getsockname()[1]
+        assert between_hosts.unreachable(["127.0.0.1", "127.0.0.2"], port) == {}  # nobody listens
+        held.listen(1)
+        assert between_hosts.unreachable(["127.0.0.1"], port) == {}
+    lost = between_hosts.unreachable(["127.0.0.1", "255.255.255.255", "192.0.2.255"], port, 0.2)
+    assert set(lost) == {"255.255.255.255", "192.0.2.255"} and all(lost.values())
+
+
+def test_a_host_that_does_not_answer_is_named_with_its_address(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+
+    def none(addresses: Any, port: int) -> dict[str, str]:
+        asked.append((addresses, port))
+        return dict.fromkeys(addresses, "gone")
+
+    monkeypatch.setattr(between_hosts, "unreachable", none)
+    made = planned(tmp_path, (*COMMAND, "--collective=grpc"), env={"NPU_LAUNCH_GRPC_PORT": "7777"})
+    ((level, what, _),) = between_hosts.reach(Subject(made.plan, JobConfig(), made.table, Machine({})))
+    assert level == ERROR and what == "node1 is not reached at 10.0.0.1 from 10.0.0.2: gone"
+    made = planned(tmp_path)  # nothing is known to need it
+    assert not list(between_hosts.reach(Subject(made.plan, JobConfig(), made.table, Machine({}))))
+    assert asked == [(["10.0.0.1"], 7777)]
