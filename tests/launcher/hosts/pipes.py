@@ -80,8 +80,10 @@ def _start(folder: Path, agent: Sequence[str], index: int, name: str, count: int
     environ = {**os.environ, **{f"NPU_LAUNCH_HOST_{key}": value for key, value in variables.items()}}
     private = os.environ.get("PIPES_PRIVATE")  # a folder that every host has for itself (needs root)
     if private:
-        mount = 'mount -t tmpfs none "$0" && cd "$0" && exec "$@"'
-        agent = ["unshare", "--mount", "sh", "-c", mount, private, *agent]
+        disk = folder / f"disk-{name}"
+        disk.mkdir(exist_ok=True)
+        mount = 'mount --bind "$1" "$0" && shift && cd "$0" && exec "$@"'
+        agent = ["unshare", "--mount", "sh", "-c", mount, private, str(disk), *agent]
     child = subprocess.Popen(
         list(agent), stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environ, bufsize=0
     )
