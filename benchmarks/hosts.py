@@ -19,13 +19,14 @@ import tempfile
 import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from random import Random
 from typing import Iterator, Mapping, Sequence
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 HOSTS, EACH, FAILING = 4, 8, 24
 RANKS = HOSTS * EACH
-MEGABYTES = 4  # that each rank writes
+MEGABYTES = 4  # that each rank writes: lines as a training logs them, with figures that differ
 FAKE_RSH = """#!/bin/bash
 while [[ "$1" == -* ]]; do shift; done
 export TMPDIR={folder}/$1; mkdir -p $TMPDIR; shift
@@ -41,7 +42,7 @@ if [ $rank = {failing} ]; then
     sleep 0.5; date +%s.%N > draft; mv draft failed; exit 9
 fi
 echo $$ > pids/$rank; exec sleep 60""",
-    "write": "yes $rank: a line as programs log them, neither short nor very long | head -c {size}",
+    "write": "exec awk '{ print; fflush() }' lines lines lines lines",
 }
 
 
@@ -57,6 +58,7 @@ class Site:
         options: Sequence[str] = (),
     ) -> None:
         self.name, self.environ, self.options = name, dict(environ), list(options)
+        self.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # installed packages are compiled
         self._bare, self._one_each = list(bare), list(one_each)
 
     def lines(self, folder: Path, script: str, torchrun: str = "") -> dict[str, list[str]]:
@@ -80,12 +82,24 @@ class Site:
 def write_scripts(folder: Path) -> None:
     """Write what the ranks run."""
     (folder / "pids").mkdir()
-    values = {"failing": FAILING, "others": RANKS - 1, "size": MEGABYTES << 20, "folder": folder}
+    values = {"failing": FAILING, "others": RANKS - 1, "folder": folder}
     for name, text in _SCRIPTS.items():
         text = _RANK + text
         for key, value in values.items():
             text = text.replace("{" + key + "}", str(value))
         (folder / name).write_text(text + "\n")
+    (folder / "lines").write_text("".join(_lines())[: MEGABYTES << 18])
+
+
+def _lines() -> Iterator[str]:
+    """Yield a quarter of what a rank writes."""
+    random = Random(1)
+    for step in range(MEGABYTES << 12):
+        yield (
+            f"2026-11-28 20:{step % 60:02d}:{step * 7 % 60:02d}.{random.randrange(1000):03d} INFO step"
+            f" {step}/100000 loss {random.random():.4f} lr {random.random() / 1e5:.3g}"
+            f" {random.random() * 300:.1f} examples/s\n"
+        )
 
 
 @contextmanager
@@ -156,6 +170,7 @@ def show(what: str, figures: Mapping[str, float], unit: str) -> None:
 def bench_start(site: Site, folder: Path, torchrun: str, rounds: int) -> None:
     """Measure 32 ranks that do nothing."""
     best: dict[str, float] = {}
+    seconds(site.lines(folder, "nothing")["npu-launch"], site, folder)  # compiles
     for _ in range(rounds):
         for name, line in site.lines(folder, "nothing", torchrun).items():
             best[name] = min(best.get(name, 1e9), seconds(line, site, folder))
@@ -248,6 +263,7 @@ def main() -> None:
     for engine in chosen.engine.split(",") if wanted else ():
         with tempfile.TemporaryDirectory(prefix="npu-launch-hosts-", dir="/var/tmp") as name:
             write_scripts(Path(name))
+            os.environ["PYTHONPYCACHEPREFIX"] = str(Path(name) / "compiled")
             with {"slurm": slurm, "mpi": mpi}[engine](Path(name)) as site:
                 for bench in wanted:
                     bench(site, Path(name), torchrun, chosen.rounds)
