@@ -1,6 +1,6 @@
 """Measure the head of a run on many hosts: one process plays the agents of all of them, through a pipe.
 
-    python benchmarks/simulated_agents.py HOSTS [--idle SECONDS]
+    python benchmarks/simulated_agents.py HOSTS [--idle SECONDS] [--disk one|own]
 
 Prints the seconds from the call of npu-launch until the ranks may start, the head's memory and processor
 time then, its share of a core while 8 ranks on each host train, and the seconds from the failure of a rank
@@ -35,10 +35,10 @@ def names(count: int) -> list[str]:
 class Player:
     """The agents of all hosts."""
 
-    def __init__(self, count: int, folder: Path, idle: float) -> None:
+    def __init__(self, count: int, folder: Path, idle: float, shared: bool) -> None:
         from launcher.hosts.frames import Decoder
 
-        self.count, self.folder, self.idle = count, folder, idle
+        self.count, self.folder, self.idle, self.shared = count, folder, idle, shared
         self._decoder = Decoder()
         self._beats = b""
         self._plan: Any = None
@@ -59,7 +59,7 @@ class Player:
                     if answer:
                         answer(frame.body)
                     elif frame.kind == "fetch":
-                        self._send(frame.host, "offer", {"files": []})
+                        self._send(frame.host, "offer", {"checkpoints": [], "predictions": [], "files": []})
                         self._send(frame.host, "files_done", {"problems": []})
             self._act(time.monotonic())
         self.times["cpu"] = time.process_time()
@@ -118,7 +118,7 @@ class Player:
         self._all("pong", [times] * self.count)
 
     def _probe(self, body: Any) -> None:
-        self._all("probed", [{"seen": True}] * self.count)
+        self._all("probed", [{"seen": self.shared}] * self.count)
 
     def _order(self, body: Any) -> None:
         """Compute the plan of one host, and send it for each with its own numbers."""
@@ -128,7 +128,7 @@ class Player:
         self.times["ordered"] = time.time()
         order = Order.from_json(body)
         environ = dict(os.environ)
-        plan = host_plan(order, self.facts, environ, read_table(order)).plan
+        plan = host_plan(order, self.facts, environ, order.table or read_table(order)).plan
         mine = [spec for spec in plan.ranks if spec.server_id == plan.host]
         bodies = []
         for host in order.hosts:
@@ -193,7 +193,7 @@ class Player:
         self._all("bye", [{"code": 0}] * self.count)
 
 
-def head(count: int, folder: Path, idle: float) -> None:
+def head(count: int, folder: Path, idle: float, disk: str) -> None:
     """Be npu-launch, whose engine is the player."""
     from launcher import cli
     from launcher.engines import choose
@@ -206,7 +206,8 @@ def head(count: int, folder: Path, idle: float) -> None:
             return Allocation(self.name, tuple(names(count)))
 
         def argv(self, agent: Sequence[str], hosts: Sequence[str]) -> list[str]:
-            return [sys.executable, __file__, str(count), "--as", "player", str(folder), "--idle", str(idle)]
+            words = [sys.executable, __file__, str(count), "--as", "player", str(folder)]
+            return [*words, "--idle", str(idle), "--disk", disk]
 
         def stop(self, pid: int) -> None:
             os.kill(pid, 15)
@@ -219,14 +220,14 @@ def head(count: int, folder: Path, idle: float) -> None:
     cli.main([*words, "--", "sh", "-c", "train"])
 
 
-def measure(count: int, idle: float) -> None:
+def measure(count: int, idle: float, disk: str) -> None:
     """Run the head in a process of its own, and print what it needed."""
     with tempfile.TemporaryDirectory(prefix="npu-launch-head-", dir="/var/tmp") as name:
         folder = Path(name)
         begin = time.time()
         output = open(folder / "output", "wb")
         process = subprocess.Popen(
-            [sys.executable, __file__, str(count), "--as", "head", name, "--idle", str(idle)],
+            [sys.executable, __file__, str(count), "--as", "head", name, "--idle", str(idle), "--disk", disk],
             cwd=name, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
         )  # fmt: skip
         cpu = {"started": 0.0, "failed": 0.0}
@@ -244,7 +245,7 @@ def measure(count: int, idle: float) -> None:
             return
         times = json.loads((folder / "times.json").read_text())
         print(
-            f"{count:>5} hosts x {EACH}: start {times['started'] - begin:6.2f} s (agents' part"
+            f"{count:>5} hosts x {EACH}, {disk} disk: start {times['started'] - begin:6.2f} s (agents' part"
             f" {times['planned'] - times['ordered']:5.2f} s, head's CPU {cpu['started']:6.2f} s),"
             f" memory {memory:5.0f} MB, at most {most:5.0f} MB,"
             f" idle {(cpu['failed'] - cpu['started']) / (times['failed'] - times['started']) * 100:5.1f} %,"
@@ -267,15 +268,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("count", type=int)
     parser.add_argument("--idle", type=float, default=10.0)
+    parser.add_argument("--disk", choices=("one", "own"), default="one", help="own: the table is sent to all")
     parser.add_argument("--as", dest="part", nargs=2, default=("", ""), help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     part, folder = chosen.part
     if part == "head":
-        head(chosen.count, Path(folder), chosen.idle)
+        head(chosen.count, Path(folder), chosen.idle, chosen.disk)
     elif part == "player":
-        Player(chosen.count, Path(folder), chosen.idle).run()
+        Player(chosen.count, Path(folder), chosen.idle, chosen.disk == "one").run()
     else:
-        measure(chosen.count, chosen.idle)
+        measure(chosen.count, chosen.idle, chosen.disk)
 
 
 if __name__ == "__main__":
