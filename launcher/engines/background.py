@@ -9,7 +9,7 @@ import traceback
 from contextlib import suppress
 from typing import Any, Callable, Iterable, Mapping
 
-from launcher.errors import LauncherError
+from launcher.errors import LauncherError, PreflightError
 from launcher.output import echo, flush
 from launcher.run_dir import RunDir
 from launcher.runs.locks import hold
@@ -64,8 +64,9 @@ def start_work(work: Callable[[Callable[[RunDir], None]], int]) -> int:
 
 def _error(answer: Mapping[str, Any]) -> LauncherError:
     lines = answer.get("lines", ["--detach: the background process ended at once"])
-    error = LauncherError(*lines)
-    error.exit_code = answer.get("code", LauncherError.exit_code)
+    code = answer.get("code", LauncherError.exit_code)
+    error = PreflightError(*lines) if code == PreflightError.exit_code else LauncherError(*lines)
+    error.exit_code = code
     return error
 
 
