@@ -74,7 +74,14 @@ class EngineSite(Site):
 
         environ = engine.environ(os.environ)
         return EngineTransport(
-            self.command(), environ, engine.stop, explain, engine.line, engine.tagged, engine.orphaned
+            self.command(),
+            environ,
+            engine.stop,
+            explain,
+            engine.line,
+            engine.tagged,
+            engine.orphaned,
+            engine.exited,
         )
 
 
@@ -193,7 +200,9 @@ class Opening:
             self._get_ready(0)
             notes += self._judge_hosts()
             parts = [host.plan for host in self.session.fleet if host.plan is not None]
-            self.plan = several.whole_plan(self.job, self._layout, parts, [note for note in notes if note])
+            self.plan = several.whole_plan(
+                self.job, self._layout, parts, [note for note in notes if note], os.environ
+            )
             if not self._dry:
                 self._complete()
             self._console.close()  # whoever reads it need not wait for a run in the background

@@ -29,6 +29,7 @@ from rank_table.ranges import spell
 from rank_table.render import render
 from rank_table.table import RankTable
 
+_SOUGHT = ("PYTHONPATH", "LD_LIBRARY_PATH", "ASCEND_", "TFPLUGIN_")  # without these programs may not start
 LINES = 16  # hosts that a message names before it counts
 
 
@@ -330,8 +331,18 @@ def make_order(
     )
 
 
-def whole_plan(job: Job, layout: Layout, parts: Sequence[Plan], notes: Sequence[str] = ()) -> Plan:
-    """Join the plans of all hosts. LauncherError: a rank is in none of them, or in two."""
+def whole_plan(
+    job: Job,
+    layout: Layout,
+    parts: Sequence[Plan],
+    notes: Sequence[str] = (),
+    environ: Mapping[str, str] | None = None,
+) -> Plan:
+    """Join the plans of all hosts. environ: the head's, to name what hosts lack of it.
+
+    Raises:
+        LauncherError: a rank is in none of them, or in two.
+    """
     ranks = sorted((spec for part in parts for spec in part.ranks), key=lambda spec: spec.rank)
     numbers = [spec.rank for spec in ranks]
     if numbers != list(range(layout.table.world_size)):
@@ -346,6 +357,21 @@ def whole_plan(job: Job, layout: Layout, parts: Sequence[Plan], notes: Sequence[
             replace(spec, env=Layered(common, of_hosts[spec.server_id], rest))
             for spec, rest in zip(ranks, rests)
         ),
-        notes=(*job.notes, *layout.notes, *notes),
+        notes=(*job.notes, *layout.notes, *notes, *_left_behind(environ or {}, parts)),
         hosts=layout.hosts,
     )
+
+
+def _left_behind(environ: Mapping[str, str], parts: Sequence[Plan]) -> list[str]:
+    """Name search paths and CANN's variables that are set here alone, as a shell over ssh sources nothing."""
+    sought = [name for name in environ if name.startswith(_SOUGHT) and host_environ.is_of_host(name)]
+    lacking = {
+        name: hosts
+        for name in sought
+        for hosts in [[part.host for part in parts if part.ranks and name not in part.ranks[0].env]]
+        if hosts and "VISIBLE" not in name
+    }
+    if not lacking:
+        return []
+    names, hosts = ", ".join(sorted(lacking)), some(max(lacking.values(), key=len))
+    return [f"{names}: set here, but not on {hosts}; ascend_env: or export: brings them there"]
