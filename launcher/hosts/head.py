@@ -25,6 +25,7 @@ from rank_table.ranges import spell
 CHECK = 0.3  # seconds between two looks at the hosts' signs of life and the ranks' progress
 ACK = 0.05  # seconds between two answers to log bytes, at most
 MARGIN = 10.0  # seconds after the grace period in which the agents tell of the end
+LATE = 1.0  # seconds in which the frames of an agent come that the engine says has ended
 STACKS = 4.0  # seconds for the stacks of all ranks
 TELL = 5.0  # seconds between two words about logs that are still to come
 NEVER = float("inf")
@@ -122,6 +123,7 @@ class Head:
             self._end_all(f"rank {end.rank} failed")
         elif self._settle_at == NEVER:
             self._settle_at = time.monotonic() + self._patience(end)
+            self._ask_for_stacks()  # while the others still wait as this one did
 
     def _end(self, host: HostState, body: Mapping[str, Any]) -> None:
         if body.get("orphaned") and not self._ending:
@@ -159,6 +161,7 @@ class Head:
         if now >= self._ack_at:
             self._acknowledge()
         if now >= self._settle_at:
+            self._ranks.snapshot = ends.snapshot_of(self._stacks, self._ranks.living())
             self._end_all("a rank waited in vain for others")
         if now >= self._check_at:
             self._check_at = now + CHECK
@@ -199,6 +202,8 @@ class Head:
                 self._lose(host, f"its agent ended with exit code {host.code}")
             elif ended:
                 self._lose(host, self._engine_end())
+            elif host.exited and now - max(host.exited, host.heard) > LATE:
+                self._lose(host, "the engine says that its agent has ended")
             elif now - host.heard > self._lease:
                 self._lose(host, f"no sign for {now - host.heard:.0f} s")
 

@@ -377,7 +377,7 @@ class Attempt:
         elif self._settle_at == NEVER:
             patience = self._policy.grace if leaves else min(SETTLE, self._policy.grace)
             self._settle_at = self._clock.now() + patience
-            self._snapshot = self._take_snapshot()
+            self._snapshot = None if self._link else self._take_snapshot()  # the head asks all hosts
 
     def _begin_teardown(self, why: str) -> None:
         self._settle_at = NEVER
