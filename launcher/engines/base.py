@@ -60,3 +60,7 @@ class Engine(ABC):
     @abstractmethod
     def explain(self, code: int, words: str) -> EngineEnd:
         """Say what an exit code and the engine's own words mean."""
+
+    def exited(self, words: str) -> tuple[str, ...]:
+        """Name the hosts whose agents have ended, as some of the engine's own words have it."""
+        return ()

@@ -21,9 +21,10 @@ def chosen(config: JobConfig, environ: Mapping[str, str]) -> Engine | None:
     """
     named = bool(config.hosts or config.hostfile)
     engine = config.engine
-    if engine == "auto" and _INSIDE not in environ:
+    if engine == "auto":
         slurm = environ.get("SLURM_JOB_NUM_NODES", environ.get("SLURM_NNODES", ""))
-        engine = "mpi" if named else "slurm" if slurm.isdigit() and int(slurm) > 1 else "local"
+        several = slurm.isdigit() and int(slurm) > 1 and _INSIDE not in environ
+        engine = "mpi" if named else "slurm" if several else "local"
     if named and engine != "mpi":
         key = "hosts" if config.hosts else "hostfile"
         raise UsageError(f"{key}: not possible with engine: {engine} (expected mpi); leave one of them out")

@@ -90,6 +90,10 @@ class Slurm(Engine):
         """Say what srun's exit code and words mean."""
         return explain(code, words)
 
+    def exited(self, words: str) -> tuple[str, ...]:
+        """Name the nodes in `srun: error: node[1-2]: tasks 0-1: Exited with exit code 1`."""
+        return tuple(name for names in _EXITED.findall(words) for name in expand(names))
+
 
 def is_step(environ: Mapping[str, str]) -> bool:
     """Tell whether this is a task that srun started, not the script of sbatch or the shell of salloc."""
@@ -152,6 +156,7 @@ def gres_indexes(job: str) -> dict[str, str]:
     return found
 
 
+_EXITED = re.compile(r"^srun: error: ([\w.,\[\]-]+): tasks? [\d,\[\]-]+: (?!running)", re.MULTILINE)
 _LOST = re.compile(r"Node failure on (\S+)")
 _MEANINGS = (  # srun's words (22.05), and what they mean; the first that fits
     (r"DUE TO TIME LIMIT", "the job's time limit is reached"),

@@ -44,6 +44,7 @@ class HostState:
     sent: bool = False
     gone: bool = False  # it has said `bye`: nothing more comes
     code: int = 0  # of its `bye`
+    exited: float = 0.0  # when the engine said that its agent has ended; frames of it may still be on the way
     lost: str = ""  # why it counts as lost
     bytes: int = 0
     acked: int = 0

@@ -15,6 +15,7 @@ from launcher.hosts.probe import Probe
 from launcher.hosts.session import Session
 
 PINGING = 0.2  # seconds for the clocks, unless a host has not answered once
+WORDS = 4  # last lines of the engine that are shown where hosts are missing
 _PROBE = 10.0  # seconds for the answers about the disk
 
 
@@ -29,27 +30,34 @@ class RefusedError(LauncherError):
 def meet(session: Session, timeout: float) -> None:
     """Wait until every agent has come. PreflightError: hosts that have not, or of another release."""
     late = session.expect(
-        lambda host: host.facts is not None or bool(host.refused) or host.gone, timeout, "no agent has come"
+        lambda host: host.facts is not None or _has_left(host), timeout, "no agent has come"
     )
     raise_refusals(session.fleet)
     late += [host for host in session.fleet if host.facts is None and host not in late]
     if late:
-        raise PreflightError(_missing(session, late, timeout))
+        raise PreflightError(*_missing(session, late, "no agent has come", timeout))
     others = [host for host in session.fleet if host.release != __version__]
     if others:
         what = f"npu-launch {others[0].release} (expected {__version__}, as here); install one on every host"
         raise PreflightError(f"{named(others)}: {what}")
 
 
-def _missing(session: Session, late: Sequence[HostState], timeout: float) -> str:
+def _has_left(host: HostState) -> bool:
+    return bool(host.refused) or host.gone or bool(host.exited)
+
+
+def _missing(session: Session, late: Sequence[HostState], what: str, timeout: float) -> list[str]:
+    """Say which hosts are not there, and why as far as it is known; then the engine's words."""
     if session.transport.ended():
-        return f"{named(late)}: no agent has come: {_engine_says(session)}"
-    return f"{named(late)}: no agent has come within {timeout:g} s (host_timeout)"
-
-
-def _engine_says(session: Session) -> str:
-    end = session.transport.end()
-    return end.text or f"the engine ended with exit code {end.code}"
+        end = session.transport.end()
+        why = end.text or f"the engine ended with exit code {end.code}"
+        return [f"{named(late)}: {what}: {why}"]
+    gone = [host for host in late if host.gone or host.exited]
+    silent = [host for host in late if host not in gone]
+    lines = [f"{named(silent)}: {what} within {timeout:g} s (host_timeout)"] if silent else []
+    words = [line for line in session.transport.words.splitlines() if line.strip()]
+    lines += [f"{named(gone)}: the agent has ended"] if gone else []
+    return [*lines, *(f"the engine says: {line:.300}" for line in words[-WORDS:])]
 
 
 def raise_refusals(hosts: Iterable[HostState]) -> None:
@@ -88,12 +96,8 @@ def ask_for_disk(session: Session, probe: Probe) -> dict[str, bool]:
 def get_ready(session: Session, order: Mapping[str, object], timeout: float) -> None:
     """Hand out the order, and wait until every host is ready. LauncherError: hosts that are not."""
     session.send("order", order)
-    late = session.expect(
-        lambda host: host.plan is not None or bool(host.refused) or host.gone, timeout, "it is not ready"
-    )
+    late = session.expect(lambda host: host.plan is not None or _has_left(host), timeout, "it is not ready")
     raise_refusals(session.fleet)
     late += [host for host in session.fleet if host.plan is None and host not in late]
-    if late and session.transport.ended():
-        raise PreflightError(f"{named(late)}: its agent has ended: {_engine_says(session)}")
     if late:
-        raise PreflightError(f"{named(late)}: not ready within {timeout:g} s (host_timeout)")
+        raise PreflightError(*_missing(session, late, "not ready", timeout))

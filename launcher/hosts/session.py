@@ -126,6 +126,11 @@ class Session:
     def _receive(self) -> bool:
         frames = self.transport.receive()
         now = time.monotonic()
+        names = self.transport.exited()
+        for known in self.fleet if names else ():
+            if known.name in names and not known.exited:
+                known.exited = now
+                self.wake(known)
         for frame in frames:
             host = self.fleet.host_of(frame)
             if host is not None and not host.lost:

@@ -34,6 +34,15 @@ class HeadTransport(ABC):
     """The way to the agents of one attempt. Nothing here waits, but `end`."""
 
     @property
+    def words(self) -> str:
+        """What the engine itself, and the agents on their standard error, have said."""
+        return ""
+
+    def exited(self) -> Sequence[str]:
+        """Name the hosts whose agents have ended, as far as the engine has said so since the last call."""
+        return ()
+
+    @property
     @abstractmethod
     def descriptors(self) -> Sequence[int]:
         """Descriptors that are readable when there is something to receive; none: turns alone tell."""
@@ -71,7 +80,8 @@ class EngineTransport(HeadTransport):
     """An engine's program as a child in a session of its own, so that no Ctrl-C reaches it.
 
     stop: asks the agents to end through the engine, given its pid. explain: its exit code and words.
-    orphaned: the same as stop for a program that was killed, whose pid may be another's.
+    orphaned: the same as stop for a program that was killed, whose pid may be another's. exited: finds the
+    hosts in the engine's words whose agents have ended.
 
     Raises:
         NotFoundError, NotExecutableError: the program.
@@ -86,8 +96,10 @@ class EngineTransport(HeadTransport):
         line: int = LINE,
         tagged: bool = False,
         orphaned: Callable[[int], None] = lambda pid: None,
+        exited: Callable[[str], Sequence[str]] = lambda words: (),
     ) -> None:
-        self._orphaned = orphaned
+        self._orphaned, self._exited = orphaned, exited
+        self._fresh = b""  # words that `exited` has not seen
         self._name, self._line, self._stop, self._explain = os.path.basename(argv[0]), line, stop, explain
         self._words = b""
         self._decoder = TaggedDecoder(self.say) if tagged else Decoder(self.say)
@@ -100,6 +112,11 @@ class EngineTransport(HeadTransport):
     def say(self, words: bytes) -> None:
         """Keep what the engine itself, or a shell's profile, has said."""
         self._words = (self._words + words.rstrip(b"\n") + b"\n")[-WORDS:]
+        self._fresh = (self._fresh + words.rstrip(b"\n") + b"\n")[-WORDS:]
+
+    def exited(self) -> Sequence[str]:
+        fresh, self._fresh = self._fresh, b""
+        return self._exited(fresh.decode("utf-8", "replace")) if fresh else ()
 
     @property
     def words(self) -> str:
