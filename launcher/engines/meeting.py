@@ -18,7 +18,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Callable, Iterator, Mapping, Sequence
 
-from launcher.errors import PreflightError
+from launcher.diagnosis.verdict import LOST_EXIT_CODE
+from launcher.errors import LauncherError, PreflightError
 from launcher.hosts.folder_channel import FolderTransport, Pace
 from launcher.hosts.folder_files import read_word, write_word
 from launcher.process.signals import ENDING, FORWARDED, Signals
@@ -26,6 +27,12 @@ from launcher.run_dir import write_atomic
 
 BEAT = 2.0  # seconds between two signs of the head's life
 FAREWELL = 5.0  # seconds that the head waits for the others to read that it is over
+
+
+class HeadLostError(LauncherError):
+    """A head of which nothing is to be seen any more."""
+
+    exit_code = LOST_EXIT_CODE
 
 
 class Meeting:
@@ -111,7 +118,7 @@ class Meeting:
         """Start an agent for each attempt of the head; return its code when it is over.
 
         Raises:
-            PreflightError: nothing of the head is to be seen in the folder, or nothing any more.
+            PreflightError: nothing of the head is to be seen in the folder. HeadLostError: nothing any more.
         """
         with Signals() as signals:
             seen, code = "", 0
@@ -144,9 +151,9 @@ class Meeting:
             pace.looked(0.0, False)
             select.select([signals.descriptor], [], [], pace.left())
 
-    def _silent(self, known: bool) -> PreflightError:
+    def _silent(self, known: bool) -> LauncherError:
         if known:
-            return PreflightError(
+            return HeadLostError(
                 f"host 0 is silent for {self._lease:g} s; ranks here have ended (see {self.folder})"
             )
         return PreflightError(

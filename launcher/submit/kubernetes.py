@@ -12,9 +12,10 @@ import os
 import shutil
 import subprocess
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Iterator
 
 from launcher.errors import NotFoundError, PreflightError, UsageError
+from launcher.masking import is_secret
 from launcher.plan.devices import parse_devices
 from launcher.submit import manifest
 from launcher.submit.job import QueuedJob
@@ -103,7 +104,7 @@ def _follow(kind: str, options: Options) -> list[str]:
     ]
 
 
-def _problems(kind: str, job: QueuedJob, options: Options) -> Any:
+def _problems(kind: str, job: QueuedJob, options: Options) -> Iterator[str]:
     """List what does not fit together."""
     if not options.image:
         yield "--image: missing; give an image with npu-launch and the program"
@@ -111,18 +112,35 @@ def _problems(kind: str, job: QueuedJob, options: Options) -> Any:
         yield f"--nodes: {options.nodes} (expected 1 to 20000)"
     if not options.claim:
         yield "--claim: missing; give a ReadWriteMany claim, or a folder of all hosts, for the run folder"
-    if options.rank_table and kind == "kubernetes":
-        yield "--rank-table: a plain Job has none (expected --engine volcano or ascendjob); leave it out"
-    if options.rank_table and kind == "volcano" and options.rank_table != "configmap":
-        yield f"--rank-table: {options.rank_table} (expected configmap, as MindCluster has it for Volcano)"
-    if options.rank_table and kind == "ascendjob" and not options.rank_table.startswith("/"):
-        yield f"--rank-table: {options.rank_table} (expected a folder, such as /user/mindx-dl/ranktable)"
-    if _npus(job, options) and kind == "ascendjob" and job.config.chip not in RING:
-        yield "chip: missing (AscendJob needs 910A, A2 or A3 for its labels); add chip=A2"
-    if "HCCL_IF_IP" in job.config.env:
-        yield "env.HCCL_IF_IP: one value for all hosts; leave it out (--host-network sets it on each)"
     if options.queue and kind == "kubernetes":
         yield "--queue: a plain Job has none (expected --engine volcano or ascendjob); leave it out"
+    for name in ("cpus", "memory", "shm"):
+        quantity = getattr(options, name)
+        if quantity and not manifest.QUANTITY.fullmatch(quantity):
+            yield f"--{name}: {quantity!r} (expected a quantity, such as 96 or 512Gi)"
+    yield from _table_problems(kind, options.rank_table)
+    yield from _job_problems(kind, job, options)
+
+
+def _table_problems(kind: str, where: str) -> Iterator[str]:
+    if where and kind == "kubernetes":
+        yield "--rank-table: a plain Job has none (expected --engine volcano or ascendjob); leave it out"
+    if where and kind == "volcano" and where != "configmap":
+        yield f"--rank-table: {where} (expected configmap, as MindCluster has it for Volcano)"
+    if where and kind == "ascendjob" and not where.startswith("/"):
+        yield f"--rank-table: {where} (expected a folder, such as /user/mindx-dl/ranktable)"
+
+
+def _job_problems(kind: str, job: QueuedJob, options: Options) -> Iterator[str]:
+    config = job.config
+    if _npus(job, options) and "devices" not in job.source.written:
+        yield "devices: missing (they say how many NPUs each pod gets); add devices=0-7, or backend=cpu"
+    if _npus(job, options) and kind == "ascendjob" and config.chip not in RING:
+        yield "chip: missing (AscendJob needs 910A, A2 or A3 for its labels); add chip=A2"
+    if "HCCL_IF_IP" in config.env:
+        yield "env.HCCL_IF_IP: one value for all hosts; leave it out (--host-network sets it on each)"
+    for name in filter(is_secret, config.env):
+        yield f"env.{name}: a secret, which all who read the manifest would see; give it by --secret NAME"
 
 
 def _npus(job: QueuedJob, options: Options) -> int:
@@ -224,4 +242,6 @@ def _volumes(kind: str, job: QueuedJob, options: Options, name: str) -> list[man
         folder = f"{options.rank_table.rstrip('/')}/{options.namespace or 'default'}.{name}"
         kept = {"path": folder, "type": "DirectoryOrCreate"}
         found.append(manifest.Volume("ranktable", TABLE, "hostPath", kept, True))
-    return [*found, *(manifest.volume(f"volume-{i}", text) for i, text in enumerate(options.volume))]
+    found += [manifest.volume(f"volume-{number}", text) for number, text in enumerate(options.volume)]
+    manifest.refuse_twice(found)
+    return found

@@ -10,6 +10,7 @@ from typing import Any, Mapping, Sequence
 
 from launcher.errors import UsageError
 
+QUANTITY = re.compile(r"\d{1,15}(\.\d{1,9})?([EPTGMK]i|[EPTGMkm])?")
 LONGEST_NAME = 63  # of a DNS label
 _LABEL = re.compile(r"[a-z]([a-z0-9-]*[a-z0-9])?")  # of a service: no digit at its beginning
 _BEYOND_ASCII = re.compile(r"[^\x20-\x7e]")
@@ -86,6 +87,16 @@ def volume(name: str, text: str) -> Volume:
     if source.startswith("/"):
         return Volume(name, path, "hostPath", {"path": source, "type": "Directory"}, mode == "ro")
     return Volume(name, path, "persistentVolumeClaim", {"claimName": source}, mode == "ro")
+
+
+def refuse_twice(volumes: Sequence[Volume]) -> None:
+    """Refuse volumes of which two are mounted at one place. UsageError: which."""
+    seen: set[str] = set()
+    for item in volumes:
+        place = item.path.rstrip("/")
+        if place in seen:
+            raise UsageError(f"--volume: {item.path} is taken by another volume; choose another path")
+        seen.add(place)
 
 
 def pairs(option: str, words: Sequence[str]) -> dict[str, str]:

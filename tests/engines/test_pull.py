@@ -159,7 +159,7 @@ def test_a_head_that_was_killed_leaves_no_process_on_any_host(pods: Pods) -> Non
     pods.wait_for("ranks/2/up")
     pods.processes[0].kill()
     codes = pods.codes()
-    assert codes[0] == -9 and codes[1:] == [78, 78], pods.said(1)
+    assert codes[0] == -9 and codes[1:] == [69, 69], pods.said(1)
     assert "host 0 is silent" in pods.said(1)
 
 
@@ -217,3 +217,20 @@ def test_the_plan_of_all_pods_is_printed_by_the_head(pods: Pods) -> None:
     assert pods.codes() == [0, 0, 0], pods.said()
     assert len(json.loads(pods.said())["ranks"]) == 6 and pods.said(1) == ""
     assert not pods.run.exists()
+
+
+def test_pods_that_are_deleted_together_end_with_grace(pods: Pods) -> None:
+    pods.start("--", "sh", "-c", f"trap 'echo saved; exit 0' TERM; {UP}; sleep 60 & wait")
+    pods.wait_for("ranks/2/up")
+    for child in pods.processes.values():
+        child.send_signal(signal.SIGTERM)
+    assert pods.codes() == [143, 143, 143], pods.said()
+    for rank in range(3):
+        assert (pods.run / "hosts" / f"job-1f-{rank}" / "logs" / f"rank_{rank}.log").read_text() == "saved\n"
+
+
+def test_what_the_operator_sets_for_jobs_without_a_table_reaches_no_rank(pods: Pods) -> None:
+    program = "env | grep -c -e ^CM_ -e ^NPU_LAUNCH_HOST_COUNT -e ^JOB_COMPLETION_INDEX; true"
+    pods.start("--", "sh", "-c", program, CM_CHIEF_IP="10.0.0.{}", CM_RANK="{}", CM_WORKER_SIZE="3")
+    assert pods.codes() == [0, 0, 0], pods.said()
+    assert [(pods.run / "logs" / f"rank_{rank}.log").read_text() for rank in range(3)] == ["0\n"] * 3

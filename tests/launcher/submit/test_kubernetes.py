@@ -170,6 +170,8 @@ def test_a_job_for_cpus_asks_for_no_npu(kind: str) -> None:
         ("volcano", {"volume": ("data",)}, "--volume: 'data'"),
         ("volcano", {"volume": ("data:rel",)}, "--volume"),
         ("volcano", {"volume": ("data:/a:rw",)}, "--volume"),
+        ("volcano", {"volume": ("data:/dev/shm/",)}, "--volume: /dev/shm/ is taken by another volume"),
+        ("volcano", {"memory": "a lot"}, "--memory: 'a lot' (expected a quantity"),
         ("volcano", {"node_selector": ("arm",)}, "--node-selector: 'arm' (expected KEY=VALUE)"),
         ("volcano", {"run_as": "me"}, "--run-as: 'me'"),
         ("volcano", {"time": "soon"}, "--time: 'soon'"),
@@ -184,10 +186,15 @@ def test_what_does_not_fit_is_one_line(kind: str, changes: dict[str, Any], words
 
 @pytest.mark.parametrize(
     "overrides, words",
-    [(["env.HCCL_IF_IP=10.0.0.1"], "env.HCCL_IF_IP: one value for all hosts"), ([], "chip: missing")],
+    [
+        (["devices=0-7", "env.HCCL_IF_IP=10.0.0.1"], "env.HCCL_IF_IP: one value for all hosts"),
+        (["devices=0-7", "env.WANDB_API_KEY=0123456789abcdef"], "env.WANDB_API_KEY: a secret"),
+        (["devices=0-7"], "chip: missing"),
+        (["chip=A2"], "devices: missing"),
+    ],
 )
 def test_what_the_job_itself_says_can_be_wrong_too(overrides: list[str], words: str) -> None:
-    job = read_job("", ["devices=0-7", *overrides], ["true"])
+    job = read_job("", overrides, ["true"])
     with pytest.raises(UsageError, match=words):
         kubernetes.render("ascendjob", job, Options(image="i", name="a", claim="c"))
 
