@@ -115,7 +115,7 @@ class RankEnd:
             for error in [getattr(self, name)]
             if error is not None
         }
-        return replace(self, ended_ns=self.ended_ns - ahead_ns, **errors)
+        return replace(self, ended_ns=self.ended_ns and self.ended_ns - ahead_ns, **errors)
 
     def as_dict(self) -> dict[str, Any]:
         """Return what result.json holds of it."""
@@ -161,6 +161,8 @@ def _error(value: typed_json.Value) -> ErrorRecord | None:
     """Read an error record, which is written as the list of its fields."""
     if value.value is None:
         return None
+    if len(value.items()) != len(ErrorRecord._fields):
+        value.refuse("no error", f"a list of {len(ErrorRecord._fields)} fields")
     at, kind, message, traceback, thread, fatal = value.items()
     texts = (kind.text(), message.text(), traceback.text(), thread.text())
     return ErrorRecord(at.whole(), *texts, fatal.flag())
