@@ -15,6 +15,7 @@ from launcher.plan.model import RankSpec
 from launcher.plan.planner import PlannedJob
 
 PROBE_TIMEOUT = 20.0  # seconds; an interpreter on a network disk may start slowly
+_SCRIPTS = (".py", ".sh")
 MOST_HASHED = 4 << 20  # bytes of a script
 # Run by the ranks' interpreter: its version, TensorFlow's by the name of its folder, the program's package.
 _PROBE = """
@@ -77,7 +78,7 @@ def _scripts(spec: RankSpec) -> Iterator[tuple[str, str]]:
     launch_dir = spec.env.get("NPU_LAUNCH_CWD", "")
     for word in spec.argv:
         path = os.path.join(launch_dir, word)
-        if word != WORKER and word.endswith((".py", ".sh")) and os.path.isfile(path):
+        if word != WORKER and word.endswith(_SCRIPTS) and os.path.isfile(path):
             with open(path, "rb") as stream:
                 yield word, hashlib.sha256(stream.read(MOST_HASHED)).hexdigest()
 
@@ -102,7 +103,7 @@ def _words(config: JobConfig, spec: RankSpec) -> Iterator[str]:
                 yield item
     for word in spec.argv[1:]:
         option, equals, value = word.partition("=")
-        if word not in (WORKER, "-u", "-m"):
+        if word not in (WORKER, "-u", "-m") and not word.endswith(_SCRIPTS):  # whose sha256 is compared
             yield value if equals and option.startswith("-") and value else word
 
 

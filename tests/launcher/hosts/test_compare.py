@@ -132,11 +132,7 @@ def test_a_report_has_the_program_and_the_files_of_this_host(tmp_path: Path) -> 
         "args": {"data": "data", "file": "data/x.json", "rate": 3, "none": "nothing"},
     }
     first = report(planned(tmp_path, (), **keys))
-    assert first["files"] == {
-        "data": "folder",
-        "data/x.json": "5 bytes",
-        str(tmp_path / "train.py"): "8 bytes",
-    }
+    assert first["files"] == {"data": "folder", "data/x.json": "5 bytes"}
     assert first["python"] == ".".join(map(str, sys.version_info[:3])) and first["tensorflow"]
     assert first["hccl"] == {"HCCL_CONNECT_TIMEOUT": "600"}
     (tmp_path / "train.py").write_text("print(2)")
