@@ -26,6 +26,10 @@ from typing import Any, Sequence
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 EACH = 8
+_NOTHING: dict[str, Any] = {  # an offer of no files
+    "checkpoints": [], "predictions": [], "files": [], "metrics": {}, "problems": [], "notes": [],
+    "elsewhere": {},
+}  # fmt: skip
 
 
 def names(count: int) -> list[str]:
@@ -59,7 +63,7 @@ class Player:
                     if answer:
                         answer(frame.body)
                     elif frame.kind == "fetch":
-                        self._send(frame.host, "offer", {"checkpoints": [], "predictions": [], "files": []})
+                        self._send(frame.host, "offer", _NOTHING)
                         self._send(frame.host, "files_done", {"problems": []})
             self._act(time.monotonic())
         self.times["cpu"] = time.process_time()
