@@ -17,6 +17,7 @@ from launcher.plan.planner import PlannedJob
 PROBE_TIMEOUT = 20.0  # seconds; an interpreter on a network disk may start slowly
 _SCRIPTS = (".py", ".sh")
 MOST_HASHED = 4 << 20  # bytes of a script
+_NOTHING = {"python": "", "tensorflow": "", "program": "", "problem": ""}
 # Run by the ranks' interpreter: its version, TensorFlow's by the name of its folder, the program's package.
 _PROBE = """
 import glob, hashlib, importlib.util, json, os, sys
@@ -43,7 +44,7 @@ print(json.dumps(found))
 def report(planned: PlannedJob) -> dict[str, Any]:
     """Describe this host's side of a plan, as `hosts.compare` takes it."""
     spec = planned.plan.ranks[0]
-    found: dict[str, Any] = {"python": "", "tensorflow": "", "program": ""}
+    found: dict[str, Any] = dict(_NOTHING)
     if WORKER in spec.argv:
         found = _probed(spec)
     digests = dict(_scripts(spec))
@@ -55,22 +56,26 @@ def report(planned: PlannedJob) -> dict[str, Any]:
 
 
 def _probed(spec: RankSpec) -> dict[str, Any]:
-    """Ask the ranks' interpreter; what it does not answer stays unknown, as the ranks will say why."""
+    """Ask the ranks' interpreter; `problem` says why it does not answer."""
     from launcher.checks.versions import TENSORFLOWS
 
     words = spec.argv[spec.argv.index(WORKER) + 1 :]
     module = words[1] if words[:1] == ("-m",) and len(words) > 1 else ""
     command = [spec.argv[0], "-c", _PROBE, module, ",".join(TENSORFLOWS)]
-    nothing = {"python": "", "tensorflow": "", "program": ""}
     try:
         done = subprocess.run(
             command, env=plain(spec.env), cwd=spec.env.get("NPU_LAUNCH_CWD") or None, timeout=PROBE_TIMEOUT,
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False,
+            stdin=subprocess.DEVNULL, capture_output=True, check=False,
         )  # fmt: skip
-        answer = json.loads(done.stdout.decode() or "{}")
-    except (OSError, ValueError, subprocess.SubprocessError):
-        return nothing
-    return {name: str(answer.get(name, "")) for name in nothing}
+        answer = json.loads(done.stdout.decode() or "null")
+        if isinstance(answer, dict):
+            return {name: str(answer.get(name, "")) for name in _NOTHING}
+        said = done.stderr.decode(errors="replace").strip().splitlines() or [f"exit code {done.returncode}"]
+        return {**_NOTHING, "problem": f"{spec.argv[0]}: {said[-1]:.200}"}
+    except subprocess.TimeoutExpired:
+        return {**_NOTHING, "problem": f"{spec.argv[0]}: no answer within {PROBE_TIMEOUT:g} s"}
+    except (OSError, ValueError) as error:
+        return {**_NOTHING, "problem": f"{spec.argv[0]}: {error}"}
 
 
 def _scripts(spec: RankSpec) -> Iterator[tuple[str, str]]:

@@ -25,9 +25,11 @@ def compare(
 ) -> list[Finding]:
     """Return what differs between hosts. offsets: of each host's clock in ns; reports: of each agent."""
     by_name = {host.name: reports[host.index] for host in facts if host.index in reports}
+    answered = {name: told for name, told in by_name.items() if not told.get("problem")}
     found = [
-        *_versions(facts, by_name, backend),
-        *_program(by_name),
+        *_versions(facts, answered, backend),
+        *_unknown(by_name),
+        *_program(answered),
         *_files(by_name),
         *_clocks(facts, offsets),
         *(_npus(facts, by_name) if backend == "npu" else ()),
@@ -77,6 +79,15 @@ def _versions(facts: Sequence[HostFacts], reports: Reports, backend: str) -> Ite
         if _differ(values):
             todo = "install one version on every host"
             yield Finding("versions", ERROR, f"{name} differs: {by_value(values)}", todo)
+
+
+def _unknown(reports: Reports) -> Iterator[Finding]:
+    """Name the hosts whose interpreter has not answered."""
+    problems = {host: str(told.get("problem", "")) for host, told in reports.items()}
+    rows = {host: [(WARNING, "versions", text)] if text else [] for host, text in problems.items()}
+    for finding in grouped(rows):
+        todo = "run it there by hand; versions and program are not compared"
+        yield Finding(finding.name, finding.level, finding.what, todo)
 
 
 def _program(reports: Reports) -> Iterator[Finding]:

@@ -26,7 +26,9 @@ from tests.launcher.machines import server
 from tests.launcher.test_preflight import smi
 from tests.launching import ROOT
 
-SAME: dict[str, Any] = {"python": "3.9.1", "tensorflow": "2.6.5", "program": "abc", "files": {}, "hccl": {}}
+SAME: dict[str, Any] = {
+    "python": "3.9.1", "tensorflow": "2.6.5", "program": "abc", "problem": "", "files": {}, "hccl": {}
+}  # fmt: skip
 FACTS = [with_npus(n, driver="24.1", cann="8.0", tls={"0": "on"}) for n in range(3)]
 
 
@@ -85,6 +87,13 @@ def test_a_clock_more_than_a_second_off_is_told_and_no_error() -> None:
     found = compared(offsets={0: 999_000_000, 1: -12_300_000_000})
     assert [(finding.name, finding.level) for finding in found] == [("clock", WARNING)]
     assert "node2: its clock is 12.3 s behind the head's" in str(found[0])
+
+
+def test_an_interpreter_that_does_not_answer_is_named_and_differs_from_nobody() -> None:
+    nothing = {"python": "", "tensorflow": "", "program": "", "problem": "/x/python: no answer within 20 s"}
+    found = compared({}, {1: nothing, 2: nothing})
+    assert [(finding.name, finding.level) for finding in found] == [("versions", WARNING)]
+    assert str(found[0]).startswith("node2, node3: /x/python: no answer within 20 s; run it there by hand")
 
 
 def test_each_comparison_can_be_skipped() -> None:
@@ -147,6 +156,15 @@ def test_the_package_of_a_module_is_part_of_the_program(tmp_path: Path) -> None:
     first = report(planned(tmp_path, (), **keys))["program"]
     (tmp_path / "tool" / "other.py").write_text("changed")
     assert first and report(planned(tmp_path, (), **keys))["program"] != first
+
+
+def test_an_interpreter_that_fails_says_why(tmp_path: Path) -> None:
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\necho 'no libpython' >&2\nexit 3\n")
+    python.chmod(0o755)
+    (tmp_path / "train.py").write_text("")
+    found = report(planned(tmp_path, (), program="train.py", python=str(python)))
+    assert found["problem"] == f"{python}: no libpython" and found["python"] == ""
 
 
 def test_a_command_is_no_python_program(tmp_path: Path) -> None:
