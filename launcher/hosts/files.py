@@ -62,9 +62,24 @@ class _Transfer:
     bytes: int = 0
     told: int = 0  # bytes that the host has heard of
     problems: list[str] = field(default_factory=list)
+    notes: tuple[str, ...] = ()
 
     def complain(self, *problems: str) -> None:
         self.problems += problems[: max(0, _MOST_PROBLEMS - len(self.problems))]
+
+    def name_missing(self, why: str, place: str) -> None:
+        """Name the files that have not come; `why` goes for those of which nothing is known."""
+        missing = [path for path in self.expected if path not in self.came]
+        known = " ".join(self.problems)
+        unknown = [path for path in missing if path not in known]
+        if unknown:
+            more = f" and {len(unknown) - _MOST_NAMED} more" if len(unknown) > _MOST_NAMED else ""
+            self.complain(f"{', '.join(unknown[:_MOST_NAMED])}{more}: {why}")
+        if missing:
+            self.complain(f"what has not come is {place}")
+
+    def named(self, lines: Sequence[str]) -> list[str]:
+        return [f"host {self.source.name}: {line}" for line in lines]
 
 
 class Receiver:
@@ -112,6 +127,7 @@ class Receiver:
         paths = [path for item in sets for path in item.get("files").texts()]
         transfer.expected = dict.fromkeys([*paths, *offer.get("files").texts()])
         transfer.complain(*offer.get("problems").texts())
+        transfer.notes = offer.get("notes").texts()
         transfer.elsewhere = {
             (rank, path)
             for rank in transfer.source.ranks
@@ -208,45 +224,32 @@ class Receiver:
         transfer = self._transfers[index]
         self._drop(index, transfer)
         self.waiting.discard(index)
-        missing = [path for path in transfer.expected if path not in transfer.came]
-        named = " ".join(transfer.problems)
-        unnamed = [path for path in missing if path not in named]
-        if unnamed:
-            more = f" and {len(unnamed) - _MOST_NAMED} more" if len(unnamed) > _MOST_NAMED else ""
-            transfer.complain(f"{', '.join(unnamed[:_MOST_NAMED])}{more}: {why}")
         place = f"in {self._run.path} on that host"
-        if transfer.offer is None and not transfer.source.shared:
+        if transfer.offer is not None:
+            transfer.name_missing(why, place)
+        elif not transfer.source.shared:
             transfer.complain(f"{why}; what its ranks made is {place}")
-        elif missing:
-            transfer.complain(f"what has not come is {place}")
 
     def arrived(self) -> Arrived:
         """Return what has come, for gather()."""
         self.give_up_all("not waited for")
-        reported = Artifacts()
+        transfers, reported = list(self._transfers.values()), Artifacts()
         files: list[str] = []
-        problems: list[str] = []
-        notes: list[str] = []
-        for transfer in self._transfers.values():
-            at = f"host {transfer.source.name}: "
+        for transfer in transfers:
             try:
                 files += self._add(transfer, reported)
-                notes += [
-                    at + note for note in (transfer.offer.get("notes").texts() if transfer.offer else ())
-                ]
             except ReadError as error:
                 transfer.complain(str(error))
-            problems += [at + problem for problem in transfer.problems]
-        sources = [transfer.source for transfer in self._transfers.values()]
+        sources = [transfer.source for transfer in transfers]
         return Arrived(
             frozenset(rank for source in sources if not source.shared for rank in source.ranks),
             reported,
             tuple(files),
-            tuple(problems),
-            tuple(notes),
+            tuple(line for transfer in transfers for line in transfer.named(transfer.problems)),
+            tuple(line for transfer in transfers for line in transfer.named(transfer.notes)),
             tuple(HostRunDir(self._run.path, source.name).own / "files" for source in sources),
             {rank: source.name for source in sources for rank in source.ranks},
-            frozenset(pair for transfer in self._transfers.values() for pair in transfer.elsewhere),
+            frozenset(pair for transfer in transfers for pair in transfer.elsewhere),
         )
 
     def _add(self, transfer: _Transfer, reported: Artifacts) -> list[str]:
