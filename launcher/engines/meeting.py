@@ -1,8 +1,9 @@
 """The folder in which the processes of one run meet that came up by themselves.
 
 `head` holds the head's word: the folder of its present attempt, or `over CODE`; `beat` holds a number that
-grows while the head lives; `left-I` is there when host I has read that it is over. `hccl.json` is the rank
-table as MindCluster writes one: {"status": "initializing"} until all hosts have told of their devices.
+grows while the head lives; `came-I` is there when host I is, `left-I` when it has read that it is over.
+`hccl.json` is the rank table as MindCluster writes one: {"status": "initializing"} until all hosts have told
+of their devices.
 """
 
 from __future__ import annotations
@@ -99,7 +100,8 @@ class Meeting:
         with suppress(OSError):
             write_word(self.folder / "head", f"over {code}")
         end = time.monotonic() + FAREWELL
-        others = [self.folder / f"left-{index}" for index in range(1, self._hosts)]
+        came = [index for index in range(1, self._hosts) if read_word(self.folder / f"came-{index}")]
+        others = [self.folder / f"left-{index}" for index in came]
         while others and time.monotonic() < end:
             others = [path for path in others if not read_word(path)]
             time.sleep(0.05)
@@ -121,6 +123,8 @@ class Meeting:
             PreflightError: nothing of the head is to be seen in the folder. HeadLostError: nothing any more.
         """
         with Signals() as signals:
+            with suppress(OSError):
+                write_word(self.folder / f"came-{self._index}", "came")
             seen, code = "", 0
             while True:
                 word = self._word(seen, signals)
