@@ -15,11 +15,13 @@ from launcher.hosts.frames import Frame
 from launcher.hosts.merged_logs import MergedLogs, header
 from launcher.hosts.ranks import Ranks
 from launcher.hosts.session import Session
+from launcher.plan.several import some
 from launcher.process.signals import ENDING, FORWARDED, name
-from launcher.supervision.attempt import SETTLE, Result
+from launcher.supervision.attempt import SETTLE
 from launcher.supervision.context import RunContext
 from launcher.supervision.events import Event
 from launcher.supervision.progress import Incident
+from launcher.supervision.result import Result
 from rank_table.ranges import spell
 
 CHECK = 0.3  # seconds between two looks at the hosts' signs of life and the ranks' progress
@@ -27,7 +29,7 @@ ACK = 0.05  # seconds between two answers to log bytes, at most
 MARGIN = 10.0  # seconds after the grace period in which the agents tell of the end
 LATE = 1.0  # seconds in which the frames of an agent come that the engine says has ended
 STACKS = 4.0  # seconds for the stacks of all ranks
-TELL = 5.0  # seconds between two words about logs that are still to come
+TELL, BEHIND = 5.0, 16 << 20  # seconds between two words about logs still to come; bytes worth a word
 NEVER = float("inf")
 # An agent's own record of these is about itself; the head writes those of the run.
 _OF_AGENT = frozenset(event.value for event in (Event.RUN, Event.RESTART, Event.END))
@@ -46,6 +48,7 @@ class Head:
         self._ending = False
         self._settle_at = self._ack_at = self._kill_at = NEVER
         self._check_at = 0.0
+        self._tell_at = time.monotonic() + TELL
         self._interrupted = self._interrupted_ns = self._interrupts = 0
         self._gave_up = False
         self._stacks: dict[int, str] = {}
@@ -178,6 +181,7 @@ class Head:
     def _check(self, now: float) -> None:
         self._look_for_lost(now)
         self._serve_requests(now)
+        self._tell_behind(now)
         self._ranks.write(now)
         if now >= self._kill_at:
             self._kill_at = NEVER
@@ -248,20 +252,23 @@ class Head:
     def _catch_up(self) -> None:
         """Take the rest of the logs, which ranks that wrote fast have left with their agents."""
         self._kill_at = NEVER
-        tell_at = time.monotonic() + TELL
+        self._tell_at = time.monotonic() + TELL
+        self._session.wait(
+            lambda: self._gave_up or all(host.sent or host.lost for host in self._fleet), NEVER
+        )
+        late = [host.name for host in self._fleet.there() if not host.sent]
+        if late:
+            where = self._context.folder.path / "hosts" / late[0] / "logs"
+            self._events.announce(f"logs of {some(late)} have not come whole; they are there, in {where}")
 
-        def told() -> bool:
-            nonlocal tell_at
-            waiting = [host for host in self._fleet.there() if not host.sent]
-            if waiting and time.monotonic() >= tell_at:
-                tell_at += TELL
-                behind = sum(host.behind for host in waiting)
-                self._events.announce(
-                    f"every rank has ended; {behind >> 20} MiB of their logs are still to come"
-                )
-            return self._gave_up or not waiting
-
-        self._session.wait(told, NEVER)
+    def _tell_behind(self, now: float) -> None:
+        """Say how much of the logs is still on the hosts: ranks never wait for its way to here."""
+        if now < self._tell_at:
+            return
+        self._tell_at = now + TELL
+        behind = sum(host.behind for host in self._fleet.there() if not host.sent)
+        if behind > BEHIND:
+            self._events.announce(f"{behind >> 20} MiB of the logs are still on their way from the hosts")
 
     def _signal(self, number: int) -> None:
         if number in ENDING:
@@ -277,7 +284,9 @@ class Head:
         self._interrupts += 1
         if not self._interrupted:
             self._interrupted, self._interrupted_ns = number, time.monotonic_ns()
-        if not self._ending:
+        if all(host.ends is not None or host.lost for host in self._fleet):
+            self._gave_up = True  # only the rest of the logs was waited for
+        elif not self._ending:
             self._end_all(why)
         elif number == signal.SIGINT and self._interrupts == 2:
             self._end_all(why, now=True)

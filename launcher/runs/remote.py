@@ -17,6 +17,7 @@ from typing import Mapping, NamedTuple
 from launcher import foreign
 from launcher.errors import MissingFileError, ReadError, UsageError
 from launcher.run_dir import RunDir, write_atomic
+from launcher.typed_json import Value
 
 RANKS_FILE = "ranks.json"
 ASK, ASK_STOP = ".ask-stacks", ".ask-stop"
@@ -41,13 +42,19 @@ def read_ranks(run: RunDir) -> dict[int, RemoteRank]:
         value = foreign.read_json(run.path / RANKS_FILE, _LARGEST)
     except MissingFileError:
         return {}
-    found: dict[int, RemoteRank] = {}
-    for rank, row in value.members().items():
-        host, pid, code, step, phase = row.items()
-        numbers = (None if item.value is None else item.whole() for item in (code, step))
-        known, train_step = numbers
-        found[int(rank)] = RemoteRank(host.text(), pid.whole(), known, train_step, phase.text())
-    return found
+    return {_number(rank, row): _rank(row) for rank, row in value.members().items()}
+
+
+def _number(text: str, value: Value) -> int:
+    return int(text) if text.isdecimal() else value.refuse(f"rank {text!r:.40}", "a number")
+
+
+def _rank(row: Value) -> RemoteRank:
+    if len(row.items()) != 5:
+        row.refuse("no rank", "host, pid, code, step, phase")
+    host, pid, code, step, phase = row.items()
+    known, train_step = (None if item.value is None else item.whole() for item in (code, step))
+    return RemoteRank(host.text(), pid.whole(), known, train_step, phase.text())
 
 
 def known_ranks(run: RunDir) -> dict[int, RemoteRank]:
@@ -77,7 +84,7 @@ def stacks(run: RunDir, patience: float = PATIENCE) -> dict[int, str]:
             continue
         with suppress(OSError):
             os.unlink(str(path))
-        return {int(rank): text.text() for rank, text in value.members().items()}
+        return {_number(rank, text): text.text() for rank, text in value.members().items()}
     with suppress(OSError):
         os.unlink(str(run.path / ASK))
     return {}

@@ -29,6 +29,8 @@ class FakeAgents(HeadTransport):
         self.coming: deque[Frame] = deque()
         self.code: int | None = None  # of the engine, once it has ended
         self.asked: list[str] = []  # stop and kill
+        self.left: list[str] = []  # hosts whose agents have ended, as the engine says
+        self.said = ""
 
     descriptors: Sequence[int] = ()
 
@@ -41,6 +43,13 @@ class FakeAgents(HeadTransport):
         self.sent.append(frame)
         for host in range(self.hosts) if frame.host == ALL else [frame.host]:
             self._answers.get(frame.kind, _nothing)(self, host, frame.body)
+
+    @property
+    def words(self) -> str:
+        return self.said
+
+    def exited(self) -> Sequence[str]:
+        return self.left
 
     def turn(self) -> float:
         return 0.005

@@ -78,6 +78,21 @@ def test_hosts_that_are_missing_or_of_another_release_are_named(
     assert str(error.value).startswith(text)
 
 
+def test_an_agent_that_could_not_begin_is_not_waited_for(signals: Signals) -> None:
+    agents = FakeAgents(3, {})
+    hello(agents, 0)
+    hello(agents, 1)
+    agents.left = ["node3"]
+    agents.said = "No module named launcher\nsrun: error: node3: task 2: Exited with exit code 1\n"
+    with pytest.raises(PreflightError) as error:
+        handshake.meet(session_of(agents, signals), 60.0)
+    assert error.value.lines == (
+        "host node3: the agent has ended",
+        "the engine says: No module named launcher",
+        "the engine says: srun: error: node3: task 2: Exited with exit code 1",
+    )
+
+
 def test_an_engine_that_ends_says_why(signals: Signals) -> None:
     agents = FakeAgents(3, {})
     agents.code = 1

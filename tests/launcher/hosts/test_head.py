@@ -20,9 +20,9 @@ from launcher.hosts.session import Session
 from launcher.process.signals import Signals
 from launcher.run_dir import RunDir
 from launcher.runs import remote
-from launcher.supervision.attempt import Result
 from launcher.supervision.context import RunContext
 from launcher.supervision.events import EventLog, violations
+from launcher.supervision.result import Result
 from launcher.ui.console import Console
 from launcher.ui.report import report
 from tests.launcher.hosts.fake_agents import SECOND, FakeAgents, ended, plan_of, ranks_of
@@ -149,6 +149,22 @@ def test_a_silent_host_is_lost_and_the_others_are_ended(stage: Stage) -> None:
     assert [host.name for host in stage.head.lost] == ["node2"]
     assert {"host_lost", "teardown"} <= {line["event"] for line in stage.lines()}
     assert all(not violations(line) for line in stage.lines())
+
+
+def test_an_agent_that_the_engine_says_has_ended_is_lost_before_the_lease_is_over(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(heads, "LATE", 0.1)
+
+    def start(agents: FakeAgents, host: int, body: Any) -> None:
+        started(agents, host, body)
+        agents.left = ["node1", "node2"]  # its last frames come after what the engine says
+        if host == 0:
+            agents.ends(0)
+
+    result = stage.play(FakeAgents(2, {"start": start}), lease=60.0)
+    assert result.culprit is not None and result.culprit.rank == 2
+    assert [end.code for end in result.ends] == [0, 0, None, None]
 
 
 @pytest.mark.parametrize("of_agent", [True, False])
