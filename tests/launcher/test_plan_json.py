@@ -62,9 +62,7 @@ RANKS = st.builds(
 HOSTS = st.builds(HostSpec, WHOLE, TEXTS, TEXTS, TEXTS)
 PLANS = st.builds(
     Plan, TEXTS, TEXTS, TEXTS, TEXTS, TEXTS, TEXTS, tuples(RANKS), POLICIES, tuples(TEXTS), tuples(HOSTS)
-).map(
-    lambda plan: replace(plan, ranks=tuple(replace(spec, rank=n) for n, spec in enumerate(plan.ranks)))
-)
+).map(lambda plan: replace(plan, ranks=tuple(replace(spec, rank=n) for n, spec in enumerate(plan.ranks))))
 RANK = RankSpec(0, "10.0.0.9", 4, 0, 0, ("/bin/true",), {"TOKEN": "hush"}, "/r", (1, 2))
 PLAN = Plan(
     "job", "job-1", "/r/runs/job-1", "10.0.0.9", "cpu", '{"status": "completed"}\n', (RANK,), Policy(), ("n",)
@@ -235,3 +233,17 @@ def test_the_plan_of_a_renamed_run_still_names_its_processes(tmp_path: Path) -> 
     assert registry.run_id(run) == "job-1"
     os.unlink(run.plan)
     assert registry.run_id(run) == "renamed"
+
+
+def test_a_secret_is_masked_wherever_it_stands() -> None:
+    names = ("ALL_TOKEN", "HOST_TOKEN", "RANK_TOKEN")
+    values = [("hush", "hush-" + server, f"hush-{rank}") for rank, server in enumerate("aab")]
+    ranks = tuple(
+        replace(RANK, rank=rank, server_id="aab"[rank], env=dict(zip(names, values[rank])))
+        for rank in range(3)
+    )
+    plan = replace(PLAN, ranks=ranks)
+    assert "hush" not in plan.to_json(masked=True)
+    assert {rank.env[name] for rank in Plan.from_json(plan.to_json(masked=True)).ranks for name in names} == {
+        "***"
+    }
