@@ -7,7 +7,7 @@ from typing import Iterator
 
 import pytest
 
-from tests.engines import slurm_cluster
+from tests.engines import slurm_cluster, slurm_job
 
 
 @pytest.fixture(scope="session")
@@ -31,3 +31,11 @@ def slurm(slurm_daemons: slurm_cluster.Cluster) -> Iterator[slurm_cluster.Cluste
     for job in slurm_daemons.call("squeue", "-h", "-o", "%i").split():
         slurm_daemons.call("scancel", job)
     slurm_daemons.wait_idle()
+
+
+@pytest.fixture()
+def job(slurm: slurm_cluster.Cluster, tmp_path: Path) -> Iterator[slurm_job.Job]:
+    """Give a run that a test starts, and kill what it leaves."""
+    made = slurm_job.Job(slurm, tmp_path)
+    yield made
+    made.clear()

@@ -140,6 +140,10 @@ class Cluster:
         done = subprocess.run(words, env=self.environ, stdout=subprocess.PIPE, timeout=60, **quiet)
         return done.stdout.decode()
 
+    def is_requeued(self, job: str) -> bool:
+        """Tell whether a job waits for its next start, 2 minutes after it was put back in the queue."""
+        return self.call("squeue", "-h", "-o", "%T|%r", "--job", job).strip() == "PENDING|BeginTime"
+
     def start(self, cwd: Path, *words: str, **env: str) -> subprocess.Popen[str]:
         """Start a program; both its streams are one."""
         return subprocess.Popen(

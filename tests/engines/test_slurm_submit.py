@@ -58,7 +58,7 @@ def test_a_program_at_its_time_limit_goes_on_in_its_folder(
     wait_for(lambda: all((run / "ranks" / rank / "ready").exists() for rank in "01"))
     assert state(slurm, tmp_path) == "running"
     slurm.call("scancel", "--batch", "--signal=USR1", job)
-    wait_for(lambda: "PENDING" in slurm.call("squeue", "-h", "-o", "%T", "--job", job))
+    wait_for(lambda: slurm.is_requeued(job))
     assert state(slurm, tmp_path) == "queued"
     slurm.call("scontrol", "update", f"job={job}", "StartTime=now")
     wait_for(lambda: state(slurm, tmp_path) == "finished")
