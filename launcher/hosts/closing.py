@@ -14,6 +14,7 @@ from launcher.runs.gather import Arrived
 
 PATIENCE = 5.0  # seconds in which agents go that may
 SHORT = 1.0  # ... and the engine, once they have, or some are lost
+TELL = 10.0  # seconds between two words to the user about files that come
 TOOK = 0.1  # seconds between two words on bytes of files that have come
 
 
@@ -24,43 +25,53 @@ def bring_files(session: Session, run: RunDir, patterns: Sequence[str], ended_we
     """
     sources = {host.index: Source(host.name, host.ranks, bool(host.sees_disk)) for host in session.fleet}
     receiver = Receiver(run, sources)
-    took_at = 0.0
-
-    def take(host: HostState, frame: Frame) -> None:
-        if frame.kind in ("offer", "file", "files_done"):
-            receiver.take(frame)
-
-    def turn(now: float) -> float:
-        nonlocal took_at
-        if now >= took_at:
-            took_at = now + TOOK
-            totals = receiver.totals()
-            if totals:
-                session.send("took", totals)
-        return TOOK
-
-    def over() -> bool:
-        for index in [index for index in receiver.waiting if not session.fleet.hosts[index].is_there]:
-            receiver.give_up(index, "its host is lost")
-        return not receiver.waiting
-
-    session.on_frame, session.on_turn, session.on_signal = take, turn, lambda number: None
+    bringing = _Bringing(session, receiver)
+    session.on_frame, session.on_turn = bringing.take, bringing.turn
+    session.on_signal = lambda number: None
     try:
         for host in session.fleet.there():
             session.send("fetch", receiver.fetch(host.index, patterns, ended_well), host.index)
-        lease = session.lease
-
-        def heard() -> bool:
-            limit = time.monotonic() - lease
-            for index in [index for index in receiver.waiting if session.fleet.hosts[index].heard < limit]:
-                receiver.give_up(index, f"no sign of its host for {lease:g} s")
-            return over()
-
-        session.wait(heard, float("inf"))
+        session.wait(bringing.over, float("inf"))
     except KeyboardInterrupt:  # what has come is placed
         receiver.give_up_all("ended by a signal")
     receiver.give_up_all("its host has gone")
     return receiver.arrived()
+
+
+class _Bringing:
+    """What the head does while files come."""
+
+    def __init__(self, session: Session, receiver: Receiver) -> None:
+        self._session, self._receiver = session, receiver
+        self._took_at, self._tell_at = 0.0, time.monotonic() + TELL
+
+    def take(self, host: HostState, frame: Frame) -> None:
+        """Take a frame of a host."""
+        if frame.kind in ("offer", "file", "files_done"):
+            self._receiver.take(frame)
+
+    def turn(self, now: float) -> float:
+        """Tell hosts what has come, and now and then the user."""
+        if now >= self._took_at:
+            self._took_at = now + TOOK
+            totals = self._receiver.totals()
+            if totals:
+                self._session.send("took", totals)
+        if now >= self._tell_at:
+            self._tell_at = now + TELL
+            self._session.console.say(f"npu-launch: {self._receiver.progress()}")
+        return TOOK
+
+    def over(self) -> bool:
+        """Tell whether nothing more comes; wait no longer for hosts that are lost or silent."""
+        lease = self._session.lease
+        for index in sorted(self._receiver.waiting):
+            host = self._session.fleet.hosts[index]
+            if not host.is_there:
+                self._receiver.give_up(index, "its host is lost")
+            elif host.heard < time.monotonic() - lease:
+                self._receiver.give_up(index, f"no sign of its host for {lease:g} s")
+        return not self._receiver.waiting
 
 
 def release(session: Session) -> None:

@@ -16,6 +16,7 @@ from typing import Any, Collection, Iterator, Mapping, NamedTuple, Sequence
 
 from launcher.errors import ReadError
 from launcher.hosts.frames import Frame
+from launcher.plan.several import some
 from launcher.run_dir import HostRunDir, RunDir, host_folder
 from launcher.runs.artifacts import Artifacts, FileSet, number
 from launcher.runs.gather import Arrived
@@ -104,6 +105,12 @@ class Receiver:
             if transfer.bytes > transfer.told:
                 transfer.told = found[str(index)] = transfer.bytes
         return found
+
+    def progress(self) -> str:
+        """Say for the user what has come, and from where more is to come."""
+        size = sum(transfer.bytes for transfer in self._transfers.values())
+        waiting = some([self._transfers[index].source.name for index in sorted(self.waiting)])
+        return f"bringing files: {size >> 20} MiB so far; more are to come from {waiting}"
 
     def take(self, frame: Frame) -> None:
         """Take a frame `offer`, `file` or `files_done`; what is wrong with it is a problem of its host."""

@@ -12,7 +12,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Mapping, Sequence
+from typing import Mapping
 
 from launcher import foreign
 from launcher.errors import ReadError, UsageError
@@ -118,15 +118,12 @@ def _unescaped(point: str) -> str:
 
 def answer(runs_dir: str, seen: Mapping[str, bool]) -> str:
     """Return the note of the plan: which hosts share the disk of the runs. seen: by the name of the host."""
+    from launcher.plan.several import some  # the head has it; agents need not load it
+
     alone = [name for name, sees_it in seen.items() if not sees_it]
     if not alone:
         return f"disk: {runs_dir} is shared by all {len(seen)} hosts"
     has = "has a run folder of its own" if len(alone) == 1 else "have run folders of their own"
     which = "no host shares" if len(alone) == len(seen) else "not every host shares"
     todo = "logs, checkpoints and files of `gather:` are brought here"
-    return f"disk: {which} {runs_dir}: {_some(alone)} {has}; {todo}"
-
-
-def _some(names: Sequence[str], most: int = 8) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+    return f"disk: {which} {runs_dir}: {some(alone)} {has}; {todo}"

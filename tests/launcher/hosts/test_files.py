@@ -236,6 +236,15 @@ def test_a_host_that_is_lost_meanwhile_costs_what_had_not_come(pair: Pair) -> No
     assert not [name for name in files_below(pair.head.path) if "incoming" in name]
 
 
+def test_the_user_is_told_what_has_come_and_from_where_more_is_to_come(pair: Pair) -> None:
+    checkpoint(pair.host(1, 8), 8, 5, b"x" * (1 << 20))
+    pair.host(2, 9)
+    receiver = pair.receiver()
+    for frame in pair.frames(receiver, 1):
+        receiver.take(frame)
+    assert receiver.progress() == "bringing files: 2 MiB so far; more are to come from node2"
+
+
 def test_a_host_that_is_lost_before_it_offers_anything_is_named(pair: Pair) -> None:
     pair.host(1, 8)
     receiver = pair.receiver()
