@@ -253,9 +253,7 @@ class Head:
         """Take the rest of the logs, which ranks that wrote fast have left with their agents."""
         self._kill_at = NEVER
         self._tell_at = time.monotonic() + TELL
-        self._session.wait(
-            lambda: self._gave_up or all(host.sent or host.lost for host in self._fleet), NEVER
-        )
+        self._session.expect(lambda host: self._gave_up or host.sent or not host.is_there, NEVER)
         late = [host.name for host in self._fleet.there() if not host.sent]
         if late:
             where = self._context.folder.path / "hosts" / late[0] / "logs"
@@ -286,6 +284,8 @@ class Head:
             self._interrupted, self._interrupted_ns = number, time.monotonic_ns()
         if all(host.ends is not None or host.lost for host in self._fleet):
             self._gave_up = True  # only the rest of the logs was waited for
+            for host in self._fleet:
+                self._session.wake(host)
         elif not self._ending:
             self._end_all(why)
         elif number == signal.SIGINT and self._interrupts == 2:

@@ -229,6 +229,18 @@ def test_a_second_ctrl_c_waits_for_no_grace_and_a_third_for_nothing(stage: Stage
     assert stops == [False, True] and agents.asked == ["kill"] and result.interrupted == signal.SIGINT
 
 
+def test_ctrl_c_ends_the_wait_for_the_rest_of_the_logs(stage: Stage) -> None:
+    def start(agents: FakeAgents, host: int, body: Any) -> None:
+        started(agents, host, body)
+        agents.ends(host)
+        if host:
+            agents.coming.pop()  # no word that all is sent
+            threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
+
+    result = stage.play(FakeAgents(2, {"start": start}))
+    assert result.interrupted == signal.SIGINT and "logs of node2 have not come whole" in stage.said()
+
+
 def test_agents_that_do_not_end_are_ended_through_the_engine(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
