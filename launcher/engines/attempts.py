@@ -12,9 +12,9 @@ from launcher.hosts.head import Head
 from launcher.hosts.session import Interrupted
 from launcher.process.signals import ENDING, Signals
 from launcher.supervision import restart_policy
-from launcher.supervision.attempt import Result
 from launcher.supervision.context import RunContext
 from launcher.supervision.events import Event, EventLog
+from launcher.supervision.result import Result
 from launcher.supervision.supervisor import Reserve, outcome_of
 from launcher.ui.console import Console
 from launcher.ui.report import headline

@@ -205,7 +205,7 @@ def _attempt(agent: Agent, signals: Signals, order: Order, plan: Plan, run: Host
         events.close()
     body: dict[str, Any] = {"ends": [end.to_json() for end in attempts[0].ends]}
     agent.over = True
-    body.update(teardown_ns=attempts[0].teardown_ns, interrupted=result.interrupted)
+    body.update(teardown_ns=result.teardown_ns, interrupted=result.interrupted)
     body.update(seconds=result.seconds, orphaned=agent.orphaned)
     agent.channel.send("end", body)
     agent.drain(signals)

@@ -6,8 +6,7 @@ import os
 import selectors
 import signal
 import time
-from contextlib import suppress
-from typing import TYPE_CHECKING, Mapping, NamedTuple
+from typing import TYPE_CHECKING
 
 from launcher.diagnosis.exit_codes import AGAIN
 from launcher.diagnosis.failure import RankEnd, RankStatus
@@ -16,7 +15,7 @@ from launcher.errors import LauncherError
 from launcher.process import procfs, spawn
 from launcher.process.signals import ENDING, FORWARDED, Signals, name
 from launcher.process.watchdog import Watchdog
-from launcher.supervision.capture import RankLog, Reader
+from launcher.supervision.capture import RankLog, Reader, close_logs
 from launcher.supervision.context import RunContext
 from launcher.supervision.events import Event
 from launcher.supervision.link import Link
@@ -24,9 +23,11 @@ from launcher.supervision.monitor import RankMonitor
 from launcher.supervision.progress import Incident, RunProgress
 from launcher.supervision.rank import RankProcess
 from launcher.supervision.rank_files import RankFiles
+from launcher.supervision.result import Result
 from launcher.supervision.run_clock import PausableClock
 from launcher.supervision.teardown import POLL as TEARDOWN_POLL
 from launcher.supervision.teardown import Phase, Teardown
+from launcher.supervision.waits import Waits
 
 if TYPE_CHECKING:  # loaded on a failure, not at every start
     from launcher.diagnosis.hang import StackSnapshot
@@ -38,16 +39,6 @@ DRAIN = 2.0  # seconds of silence in a pipe that some process still holds open
 FIRST_SIGNAL = 0.5  # seconds after a rank's end in which Ctrl-C may have reached both
 PIPE_CHUNKS = 8  # chunks that a pipe may hold when its rank has ended
 NEVER = float("inf")
-
-
-class Result(NamedTuple):
-    """The end of an attempt. `interrupted`: the signal that the launcher got, 0 for none."""
-
-    ends: tuple[RankEnd, ...]
-    culprit: RankEnd | None
-    interrupted: int
-    snapshot: StackSnapshot | None
-    seconds: float
 
 
 class Attempt:
@@ -82,8 +73,7 @@ class Attempt:
         self._selector = selectors.DefaultSelector()
         self._reader = Reader()
         self._pipes: set[int] = set()
-        self._console_descriptor: int | None = None
-        self._link_waits: dict[int, int] = {}
+        self._console_waits, self._link_waits = Waits(self._selector), Waits(self._selector)
 
     def run(self, foreign_children: frozenset[int], limits: tuple[int, int]) -> Result:
         """Run to the end. `foreign_children`: children of this process that do not belong to the run."""
@@ -101,17 +91,13 @@ class Attempt:
 
     def _result(self) -> Result:
         ends, culprit = self._judge()
-        return Result(ends, culprit, self._interrupted, self._snapshot, self._clock.now() - self._began)
+        seconds = self._clock.now() - self._began
+        return Result(ends, culprit, self._interrupted, self._snapshot, seconds, self._teardown.began_ns)
 
     @property
     def ends(self) -> list[RankEnd]:
         """The ends of the ranks, before any judgement."""
         return [rank.end() for rank in self._ranks]
-
-    @property
-    def teardown_ns(self) -> int | None:
-        """When the ranks were asked to end, on the monotonic clock; None: never."""
-        return self._teardown.began_ns
 
     def broken_off(self) -> Result:
         """Return what is known of an attempt that a bug in the launcher has ended; its ranks were killed."""
@@ -146,12 +132,12 @@ class Attempt:
         failed: RankProcess | None = None
         forked: list[tuple[RankProcess, spawn.ForkedRank]] = []
         for rank in ranks:
-            self._make_room(rank)
+            if self._folder.earlier + self.number:
+                rank.files.make_room(self._folder.rank_dir(rank.rank), self._folder.earlier + self.number - 1)
             rank.log = RankLog(self._folder, rank.rank, self._console, self._policy.max_log_bytes)
             rank.started = rank.active = self._clock.now()
             try:
-                stdin = rank.rank == self._policy.stdin_rank
-                forked.append((rank, spawn.fork(rank.spec, stdin, limits)))
+                forked.append((rank, spawn.fork(rank.spec, rank.rank == self._policy.stdin_rank, limits)))
             except LauncherError as error:
                 failed = self._not_started(rank, error)
                 break
@@ -177,14 +163,6 @@ class Attempt:
             self._selector.register(descriptor, selectors.EVENT_READ, (rank, stream))
             self._pipes.add(descriptor)
         self._events.record(Event.STARTED, rank.rank, pid=child.pid, start=procfs.start_of(child.pid))
-
-    def _make_room(self, rank: RankProcess) -> None:
-        """Put away what an earlier attempt has left in the rank's folder; make the folder if it is gone."""
-        before = self._folder.earlier + self.number
-        if before:
-            with suppress(OSError):
-                self._folder.rank_dir(rank.rank).mkdir(mode=0o700, parents=True)
-            rank.files.put_away(before - 1)
 
     # The loop.
 
@@ -218,6 +196,13 @@ class Attempt:
             due = min(due, now + TEARDOWN_POLL)
         return max(0.0, due - now)
 
+    def _receive(self, timeout: float) -> bool:
+        """Read what the ranks write within some seconds; return whether they did."""
+        ready = [key for key, _ in self._selector.select(timeout) if key.data is not None]
+        for key in ready:
+            self._read(key.fd, *key.data)
+        return bool(ready)
+
     def _read(self, descriptor: int, rank: RankProcess, stream: str) -> bool:
         """Read a chunk; return whether there was one."""
         data = self._reader.read(descriptor)
@@ -246,17 +231,7 @@ class Attempt:
         """Print what is due; wait for a slow console in the selector, like for everything else."""
         self._console_due = self._clock.now() + self._console.turn()
         wanted = self._console.descriptor
-        if wanted == self._console_descriptor:
-            return
-        if self._console_descriptor is not None:
-            self._selector.unregister(self._console_descriptor)
-        self._console_descriptor = None
-        if wanted is not None:
-            with suppress(OSError, ValueError):  # epoll takes no regular file; writing to one never waits
-                self._selector.register(wanted, selectors.EVENT_WRITE)
-                self._console_descriptor = wanted
-
-    # The head, where there is one.
+        self._console_waits.update({} if wanted is None else {wanted: selectors.EVENT_WRITE})
 
     def _serve_link(self) -> None:
         """Do what the head asks for, and let the link send what it has."""
@@ -265,27 +240,16 @@ class Attempt:
             return
         for kind, value in self._link.take():
             if kind == "signal":
-                self._forward(int(value))
+                self._teardown.forward(int(value))
             elif kind == "stacks":
-                self._link.stacks(self._ask_for_stacks())
+                self._link.stacks(self._monitor.stacks())
             elif self._teardown.phase is Phase.RUNNING:
                 self._begin_teardown(value)
             if kind == "kill":
                 self._teardown.expire()
         now = self._clock.now()
         self._link_due = now + self._link.turn(self._ranks, now, self._monitor.sampled)
-        self._watch(self._link.waits)
-
-    def _watch(self, wanted: Mapping[int, int]) -> None:
-        """Wait in the selector for what the link waits for."""
-        for descriptor in [old for old, event in self._link_waits.items() if wanted.get(old) != event]:
-            self._selector.unregister(descriptor)
-            del self._link_waits[descriptor]
-        for descriptor, event in wanted.items():
-            if descriptor not in self._link_waits:
-                with suppress(OSError, ValueError):  # epoll takes no regular file; reading one never waits
-                    self._selector.register(descriptor, event)
-                    self._link_waits[descriptor] = event
+        self._link_waits.update(self._link.waits)
 
     # Signals.
 
@@ -297,7 +261,7 @@ class Attempt:
                 self._reap()  # what ended before it
                 self._interrupt(number)
             elif number in FORWARDED:
-                self._forward(number)
+                self._teardown.forward(number)
             elif number == signal.SIGTSTP:
                 self._stop_all()
             elif number == signal.SIGCONT:
@@ -320,12 +284,6 @@ class Attempt:
             return self._teardown.phase is Phase.ENDING or self._interrupts > 2
         since = time.monotonic_ns() - (self._teardown.began_ns or 0)
         return self._teardown.phase is Phase.ENDING and since > FIRST_SIGNAL * 1e9
-
-    def _forward(self, number: int) -> None:
-        for rank in self._teardown.living():
-            if procfs.handles(rank.pid, number):  # it would kill a rank that does not
-                with suppress(ProcessLookupError, PermissionError):
-                    os.kill(rank.pid, number)
 
     def _stop_all(self) -> None:
         """Stop the ranks and this process; go on with them when somebody continues it."""
@@ -377,7 +335,7 @@ class Attempt:
         elif self._settle_at == NEVER:
             patience = self._policy.grace if leaves else min(SETTLE, self._policy.grace)
             self._settle_at = self._clock.now() + patience
-            self._snapshot = None if self._link else self._take_snapshot()  # the head asks all hosts
+            self._snapshot = None if self._link else self._monitor.snapshot()  # the head asks all hosts
 
     def _begin_teardown(self, why: str) -> None:
         self._settle_at = NEVER
@@ -399,28 +357,12 @@ class Attempt:
             return
         hung = incident.status is RankStatus.HUNG
         self._events.record(Event.HUNG if hung else Event.EXITED_EARLY, rank.rank, detail=incident.detail)
-        self._snapshot = self._take_snapshot()
+        self._snapshot = self._monitor.snapshot()
         outlier = self._snapshot.outlier if hung and self._snapshot else None
         rank = next((rank for rank in self._ranks if rank.rank == outlier), rank)
         rank.status, rank.detail = incident.status, incident.detail
         rank.ended_ns = rank.ended_ns or time.monotonic_ns()
         self._begin_teardown(f"rank {rank.rank} {'hangs' if hung else 'exited while others wait for it'}")
-
-    def _ask_for_stacks(self) -> Mapping[int, str]:
-        from launcher.diagnosis import hang, stacks
-
-        with self._events.surviving("the record of the stacks"):
-            return stacks.ask(
-                self._folder, {rank.rank: rank.pid for rank in self._teardown.living()}, hang.PATIENCE
-            )
-        return {}
-
-    def _take_snapshot(self) -> StackSnapshot | None:
-        from launcher.diagnosis.hang import take_snapshot
-
-        with self._events.surviving("the record of the stacks"):
-            return take_snapshot(self._folder, {rank.rank: rank.pid for rank in self._teardown.living()})
-        return None
 
     # The end.
 
@@ -428,10 +370,8 @@ class Attempt:
         """Read the rest of the pipes: up to their ends, or until nothing has come for DRAIN seconds."""
         end = time.monotonic() + DRAIN
         while self._pipes and time.monotonic() < end:
-            for key, _ in self._selector.select(0.05):
-                if key.data is not None:
-                    self._read(key.fd, *key.data)
-                    end = time.monotonic() + DRAIN
+            if self._receive(0.05):
+                end = time.monotonic() + DRAIN
             self._serve_link()
             self._serve_console()
 
@@ -443,9 +383,7 @@ class Attempt:
 
         end = interruption.wait_until(*self._judge())
         while not self._interrupted and time.monotonic_ns() < end:
-            for key, _ in self._selector.select(max(0.0, (end - time.monotonic_ns()) / 1e9)):
-                if key.data is not None:
-                    self._read(key.fd, *key.data)
+            self._receive(max(0.0, (end - time.monotonic_ns()) / 1e9))
             self._take_signals()
             self._serve_link()
             self._serve_console()
@@ -454,23 +392,8 @@ class Attempt:
         for descriptor in list(self._pipes):
             self._unregister(descriptor)
         for rank in self._ranks:
-            for path in (self._folder.error(rank.rank), self._folder.heartbeat(rank.rank)):
-                with suppress(OSError):
-                    os.unlink(f"{path}.tmp")  # the rank was killed while it wrote
-        self._close_logs()
+            rank.files.clear()
+        close_logs(self._folder, [rank.log for rank in self._ranks if rank.log], self._events.announce)
         self._monitor.close()
         self._console.finish()
         self._selector.close()
-
-    def _close_logs(self) -> None:
-        gone: list[str] = []
-        for rank in self._ranks:
-            if rank.log is not None:
-                path = self._folder.log(rank.rank)
-                gone += [] if rank.log.in_place() else [path.name]
-                rank.log.finish()
-                if rank.log.last_error:
-                    lost = f"{rank.log.bytes_lost} bytes of its output are not in {path}"
-                    self._events.announce(f"rank {rank.rank}: {lost}: {rank.log.last_error}")
-        if gone and self._folder.in_place():  # else the end of the run says so
-            self._events.announce(f"warning: {', '.join(gone)}: moved or removed while the ranks wrote")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 from contextlib import suppress
+from typing import Callable, Sequence
 
 from launcher import foreign
 from launcher.errors import ReadError
@@ -75,6 +76,18 @@ class RankLog:
             for line in lines.finish():
                 self._console.line(self.rank, time.time(), line)
         self._files.close()
+
+
+def close_logs(run: RunDir, logs: Sequence[RankLog], announce: Callable[[str], None]) -> None:
+    """Finish the logs of an attempt; announce what is not in them, or no longer where they were."""
+    gone = [run.log(log.rank).name for log in logs if not log.in_place()]
+    for log in logs:
+        log.finish()
+        if log.last_error:
+            lost = f"{log.bytes_lost} bytes of its output are not in {run.log(log.rank)}"
+            announce(f"rank {log.rank}: {lost}: {log.last_error}")
+    if gone and run.in_place():  # else the end of the run says so
+        announce(f"warning: {', '.join(gone)}: moved or removed while the ranks wrote")
 
 
 class Reader:

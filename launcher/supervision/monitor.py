@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from typing import Callable, Sequence
+from typing import TYPE_CHECKING, Callable, Mapping, Sequence
 
 from launcher.diagnosis import out_of_memory
 from launcher.diagnosis.exit_codes import signal_of, signal_said
@@ -15,6 +15,9 @@ from launcher.process.signals import ENDING, name
 from launcher.supervision.context import RunContext
 from launcher.supervision.progress import Incident, RunProgress
 from launcher.supervision.rank import RankProcess
+
+if TYPE_CHECKING:  # loaded on a failure, not at every start
+    from launcher.diagnosis.hang import StackSnapshot
 
 ERROR_PATIENCE = 1.0  # seconds in which a rank that wrote its error should end by itself
 LEAVE_PATIENCE = 10.0  # ... and one that called sys.exit(), which need not be in a hurry
@@ -43,7 +46,7 @@ class RankMonitor:
         on_descendants: Callable[[set[int]], None],
         progress: RunProgress | None = None,
     ) -> None:
-        self._policy, self._progress = context.plan.policy, progress
+        self._context, self._policy, self._progress = context, context.plan.policy, progress
         self._ranks, self._on_descendants = ranks, on_descendants
         self._next_sample = 0.0
         self.sampled = 0.0  # when the ranks' use of memory and processors was looked at last; 0: never
@@ -141,6 +144,25 @@ class RankMonitor:
             return str(found) if rank.error else f"it wrote: {found.line}; {found}"
         full = out_of_memory.shared_memory_full() if number == signal.SIGBUS else ""
         return f"{full}; {memory_words.SHARED[1]}" if full else ""
+
+    def stacks(self) -> Mapping[int, str]:
+        """Ask the living ranks where they are; return what answers, by rank."""
+        from launcher.diagnosis import hang, stacks
+
+        with self._context.events.surviving("the record of the stacks"):
+            return stacks.ask(self._context.folder, self._pids(), hang.PATIENCE)
+        return {}
+
+    def snapshot(self) -> StackSnapshot | None:
+        """Record where the living ranks are, and compare them."""
+        from launcher.diagnosis.hang import take_snapshot
+
+        with self._context.events.surviving("the record of the stacks"):
+            return take_snapshot(self._context.folder, self._pids())
+        return None
+
+    def _pids(self) -> dict[int, int]:
+        return {rank.rank: rank.pid for rank in self._ranks if rank.alive}
 
     def close(self) -> None:
         """Close what is open."""

@@ -49,6 +49,11 @@ class RankFile(Generic[T]):
                 self._on_fault(str(error))
         self._torn = torn
 
+    def clear(self) -> None:
+        """Remove what is only half written (launcher/worker.py)."""
+        with suppress(OSError):
+            os.unlink(f"{self._path}.tmp")
+
     def put_away(self, attempt: int) -> None:
         """Rename what an earlier attempt has left; what cannot be renamed is ignored from now on."""
         with suppress(OSError):
@@ -89,7 +94,14 @@ class RankFiles(NamedTuple):
             RankFile(beat, read_beat, fault_of(beat)),
         )
 
-    def put_away(self, attempt: int) -> None:
-        """Rename what an earlier attempt has left."""
+    def clear(self) -> None:
+        """Remove what a rank that was killed while it wrote has left."""
+        for file in (self.error, self.heartbeat):
+            file.clear()
+
+    def make_room(self, folder: Path, attempt: int) -> None:
+        """Rename what an earlier attempt has left in the rank's folder; make the folder if it is gone."""
+        with suppress(OSError):
+            folder.mkdir(mode=0o700, parents=True)
         for file in (self.error, self.thread_error, self.heartbeat):
             file.put_away(attempt)

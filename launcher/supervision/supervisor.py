@@ -19,9 +19,10 @@ from launcher.process import procfs, spawn, sweep
 from launcher.process.signals import ENDING, Signals, name
 from launcher.process.watchdog import Watchdog
 from launcher.run_dir import RunDir
-from launcher.supervision.attempt import Attempt, Result
+from launcher.supervision.attempt import Attempt
 from launcher.supervision.context import RunContext
 from launcher.supervision.events import Event, EventLog
+from launcher.supervision.result import Result
 from launcher.ui.console import Console
 
 if TYPE_CHECKING:  # loaded when an attempt has failed, not at every start

@@ -9,6 +9,7 @@ import enum
 import os
 import signal
 import time
+from contextlib import suppress
 from typing import Sequence
 
 from launcher.process import procfs, spawn, sweep
@@ -74,6 +75,13 @@ class Teardown:
         for rank in self._ranks:
             if rank.has_group:
                 rank.has_group = spawn.kill_group(rank.pid, number) or rank.alive
+
+    def forward(self, number: int) -> None:
+        """Pass a signal on to the ranks that handle it: it would kill the others."""
+        for rank in self.living():
+            if procfs.handles(rank.pid, number):
+                with suppress(ProcessLookupError, PermissionError):
+                    os.kill(rank.pid, number)
 
     def advance(self, now: float) -> None:
         """Take the step that is due."""

@@ -157,7 +157,7 @@ def test_the_next_attempt_does_not_read_what_the_last_one_left(tmp_path: Path, b
     if blocked:
         (run.rank_dir(0) / "heartbeat.json.0" / "x").mkdir(parents=True)
     files = RankFiles.of(run, 0, lambda rank, path, why: None)
-    files.put_away(0)
+    files.make_room(run.rank_dir(0), 0)
     assert not files.heartbeat.refresh(last=True) and files.heartbeat.value is None
     run.heartbeat(0).write_text('{"step": 8}')
     assert files.heartbeat.refresh() and files.heartbeat.value == Beat(8, 8, "")
@@ -170,7 +170,7 @@ def test_a_rank_folder_that_is_a_link_is_neither_read_nor_changed(tmp_path: Path
     files = RankFiles.of(run, 1, lambda rank, path, why: None)
     with pytest.raises(ReadError, match=r"ranks/1: a link \(expected a folder\)"):
         read_beat(run.heartbeat(1))
-    files.put_away(0)
+    files.make_room(run.rank_dir(1), 0)
     assert run.heartbeat(0).exists()
 
 

@@ -73,7 +73,7 @@ def test_ready_says_what_it_will_run_before_any_rank_is_started(head: ScriptedHe
 
 
 def test_a_rank_that_fails_is_told_at_once_and_its_host_is_torn_down(head: ScriptedHead) -> None:
-    head.start(["sh", "-c", 'if [ $RANK_ID = 1 ]; then echo boom; exit 7; fi; exec sleep 60'])
+    head.start(["sh", "-c", "if [ $RANK_ID = 1 ]; then echo boom; exit 7; fi; exec sleep 60"])
     failed = head.wait("failed")
     assert failed["end"]["rank"] == 1 and failed["end"]["code"] == 7 and not failed["victim"]
     body = head.wait("end")
@@ -113,8 +113,8 @@ def test_without_a_head_or_an_agent_nothing_goes_on(head: ScriptedHead, how: str
 
 
 def test_signs_of_life_keep_it_going(head: ScriptedHead) -> None:
-    head.start(["sh", "-c", "sleep 2.5"], lease=1.0)
-    for _ in range(9):
+    head.start(["sh", "-c", "sleep 3.5"], lease=2.0)
+    for _ in range(12):
         head.send("beat")
         time.sleep(0.3)
     assert [end.code for end in ends_of(head.wait("end"))] == [0, 0]
