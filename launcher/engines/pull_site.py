@@ -48,7 +48,7 @@ def run_member(
     Raises:
         UsageError, PreflightError, LauncherError: as on one host; the other hosts end with the same code.
     """
-    return with_init(lambda: _run(member, _settled(member, config, source), source, command, show))
+    return with_init(lambda: _run(member, settled(member, config, source), source, command, show))
 
 
 def _run(
@@ -80,7 +80,7 @@ def _run(
     return code
 
 
-def _settled(member: Member, config: JobConfig, source: Provenance) -> JobConfig:
+def settled(member: Member, config: JobConfig, source: Provenance) -> JobConfig:
     """Fit the job to where it runs. In pods the cluster chooses the NPUs, `devices` being their number."""
     if config.stdin_rank >= 0:
         raise UsageError("stdin_rank: not possible where hosts come up by themselves; leave it out")

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from launcher.config import job as configs
+from launcher.engines import pull_site
 from launcher.engines.pull import member
 from launcher.errors import UsageError
 
@@ -83,3 +85,14 @@ def test_one_process_alone_is_no_member(environ: dict[str, str]) -> None:
 def test_several_on_one_host_or_none_to_tell_apart_are_refused(environ: dict[str, str], words: str) -> None:
     with pytest.raises(UsageError, match=words):
         member(environ)
+
+
+@pytest.mark.parametrize("environ, written", [({**POD, "JOB_COMPLETION_INDEX": "0"}, False), (SLURM, True)])
+def test_in_pods_the_cluster_chooses_the_npus(environ: dict[str, str], written: bool) -> None:
+    found = member(environ)
+    config, source = configs.load(None, ["devices=0-1"], {})
+    assert found is not None
+    settled = pull_site.settled(found, config, source)
+    assert ("devices" in source.written) is written and settled.run_id == found.run_id
+    with pytest.raises(UsageError, match="stdin_rank"):
+        pull_site.settled(found, configs.load(None, ["stdin_rank=0"], {})[0], source)
