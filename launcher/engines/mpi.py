@@ -7,6 +7,7 @@ secret is in a command line. mpirun's exit code decides nothing about agents tha
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import shutil
@@ -23,7 +24,9 @@ from launcher.errors import LauncherError, NotFoundError, UsageError
 
 _PATIENCE = 10.0  # seconds for `mpirun --version`
 _STANDARD = ("/usr/bin", "/usr/local/bin", "/bin")  # where every shell looks
-_MARGIN = 15  # seconds that an agent may need beyond the grace of its ranks
+# Seconds that an agent may need beyond the grace of its ranks. A daemon that ends its agent sleeps for both,
+# twice, though the agent is long gone.
+_MARGIN = 2
 INSTALL = "install Open MPI (Debian, Ubuntu: apt-get install openmpi-bin) or load it (module load openmpi)"
 
 
@@ -72,7 +75,7 @@ class Mpi(Engine):
         """Return mpirun's own settings, by the names of its version."""
         new = self._version >= 5
         option, runtime, shell = ("--prtemca", "prte", "plm_ssh") if new else ("--mca", "orte", "plm_rsh")
-        grace = str(int(self._config.grace) + _MARGIN)
+        grace = str(math.ceil(self._config.grace) + _MARGIN)
         values = {
             f"{runtime}_abort_on_non_zero_status": "0",
             "odls_base_sigkill_timeout": grace,
@@ -158,7 +161,7 @@ def _networks_are_given(environ: Mapping[str, str]) -> bool:
 
 
 _LOST = (  # mpirun's words (4.1), and the host in them
-    r"lost communication with a remote daemon.*?remote daemon:\s+(?:\[[^\]]*\]\s+on\s+node\s+)?([\w.-]+)",
+    r"Remote daemon\s*: \S+ on node ([\w.-]+)",
     r"on node (\S+) exited on signal",
 )
 _REFUSED = (  # the remote shell's words, and the host in them
@@ -193,7 +196,7 @@ def explain(code: int, words: str) -> EngineEnd:
             return EngineEnd(code, f"mpirun: {host}: {reason}" if reason else f"mpirun: {host}", (host,))
     lost: list[str] = []
     for pattern in _LOST:
-        lost += [name for name in re.findall(pattern, plain, re.DOTALL) if name not in lost]
+        lost += [name for name in re.findall(pattern, plain) if name not in lost]
     if lost:
         return EngineEnd(code, f"mpirun: lost {', '.join(lost)}", tuple(lost))
     for pattern, meaning in _MEANINGS:
