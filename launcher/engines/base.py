@@ -35,6 +35,7 @@ class Engine(ABC):
 
     name = ""
     line = 1000  # bytes of a line that it passes on whole
+    reaches_own_children = True  # its standard input goes to the agent that it starts on the head's host, too
     tagged = False  # its output names the rank before each piece (launcher.hosts.frames.TaggedDecoder)
 
     @abstractmethod

@@ -36,6 +36,7 @@ class Mpi(Engine):
     name = "mpi"
     line = 1 << 16  # cut anywhere, and joined again: short lines have no use
     tagged = True
+    reaches_own_children = False
 
     def __init__(self, config: JobConfig, environ: Mapping[str, str]) -> None:
         self._config, self._environ = config, environ

@@ -82,6 +82,7 @@ class EngineSite(Site):
             engine.tagged,
             engine.orphaned,
             engine.exited,
+            beside=not engine.reaches_own_children,
         )
 
 

@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import Any
 
 from launcher.hosts.frames import ALL, LINE, Decoder, Frame, encode
+from launcher.process import procfs
 
 _CHUNK, _CHUNKS = 1 << 16, 16  # bytes of a read, reads in one turn
 BLOCKED, IDLE = 0.1, 3600.0  # seconds until what is full is tried again, writable or not; until the next turn
@@ -53,12 +54,28 @@ class AgentChannel(ABC):
         return False
 
 
+_FIFO = "NPU_LAUNCH_WORDS"  # launcher/hosts/transport.py
+_MPIRUNS = ("mpirun", "orterun", "prterun", "mpiexec")
+
+
+def _words() -> int:
+    """Open what the head's words come through: standard input, or beside it for a child of mpirun itself.
+
+    On other hosts the daemon of mpirun is the parent; the name of the FIFO means nothing there.
+    """
+    path = os.environ.pop(_FIFO, "")
+    if path and procfs.name(os.getppid()) in _MPIRUNS:
+        with suppress(OSError):
+            return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    return os.dup(0)
+
+
 class StdioChannel(AgentChannel):
     """Standard input and output. From now on this process's own output goes to standard error."""
 
     def __init__(self, index: int) -> None:
         self.index = index
-        self._in, self._out = os.dup(0), os.dup(1)
+        self._in, self._out = _words(), os.dup(1)
         null = os.open(os.devnull, os.O_RDONLY)
         os.dup2(null, 0)
         os.dup2(2, 1)

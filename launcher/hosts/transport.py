@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import signal
 import subprocess
+import sys
+import tempfile
 from abc import ABC, abstractmethod
 from collections import deque
 from contextlib import suppress
@@ -19,6 +22,7 @@ _BLOCKED = 0.005  # seconds until a full pipe is tried again
 _CHUNK, _CHUNKS = 1 << 18, 16  # bytes of a read, reads in one turn
 _PIPE_BYTES = 1 << 20
 _F_SETPIPE_SZ = 1031  # fcntl(2); in Python's fcntl from 3.10 on
+WORDS_FIFO = "NPU_LAUNCH_WORDS"  # names the FIFO of an agent that the engine's standard input does not reach
 WORDS = 1 << 16  # bytes that are kept of what the engine itself says
 
 
@@ -76,10 +80,93 @@ class HeadTransport(ABC):
         """Wait until the way has ended, and close it."""
 
 
+class _Feed:
+    """A pipe into which frames are written as it takes them."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._queue: deque[bytes] = deque()
+        self.written = 0
+
+    def put(self, data: bytes) -> None:
+        """Take bytes; they are lost when nobody can read them any more."""
+        if self._descriptor >= 0:
+            self._queue.append(data)
+
+    def turn(self) -> float:
+        """Write what the pipe takes; return the seconds until the next turn."""
+        while self._queue and self._descriptor >= 0:
+            if len(self._queue) > 1 and len(self._queue[0]) < _CHUNK:
+                self._join()
+            try:
+                written = os.write(self._descriptor, self._queue[0])
+            except BlockingIOError:
+                return _BLOCKED
+            except OSError:  # its end, which the engine's output tells
+                self.close()
+                return IDLE
+            self.written += written
+            rest = self._queue.popleft()[written:]
+            if rest:
+                self._queue.appendleft(rest)
+        return IDLE
+
+    def _join(self) -> None:
+        """Put small frames together into one write."""
+        joined: list[bytes] = []
+        size = 0
+        while self._queue and size < _CHUNK:
+            joined.append(self._queue.popleft())
+            size += len(joined[-1])
+        self._queue.appendleft(b"".join(joined))
+
+    def close(self) -> None:
+        """End it; what was not written is lost."""
+        self._queue.clear()
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+        self._descriptor = -1
+
+
+class _Beside(_Feed):
+    """A FIFO for the agent on this host, which mpirun's standard input does not reach (Open MPI 4.1).
+
+    Only mpirun's own children know of it (launcher/hosts/channel.py), so one agent reads it, or none does.
+    """
+
+    def __init__(self) -> None:
+        self._folder = tempfile.mkdtemp(prefix="npu-launch-")
+        self.path = os.path.join(self._folder, "words")
+        os.mkfifo(self.path, 0o600)
+        super().__init__(_plain(os.open(self.path, os.O_RDWR | os.O_CLOEXEC)))
+
+    def is_read(self) -> bool:
+        """Tell whether an agent reads it, when all of them have come; else end it, as it would fill up."""
+        if self._descriptor < 0:
+            return False
+        if _unread(self._descriptor) < self.written:
+            return True
+        self.close()
+        return False
+
+    def close(self) -> None:
+        super().close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _unread(descriptor: int) -> int:
+    """Count the bytes that wait in a pipe."""
+    size = bytearray(4)
+    with suppress(OSError):
+        fcntl.ioctl(descriptor, 0x541B, size)  # FIONREAD
+    return int.from_bytes(size, sys.byteorder)
+
+
 class EngineTransport(HeadTransport):
     """An engine's program as a child in a session of its own, so that no Ctrl-C reaches it.
 
     stop: asks the agents to end through the engine, given its pid. explain: its exit code and words.
+    beside: its standard input does not reach the agent that is its own child.
     orphaned: the same as stop for a program that was killed, whose pid may be another's. exited: finds the
     hosts in the engine's words whose agents have ended.
 
@@ -97,15 +184,23 @@ class EngineTransport(HeadTransport):
         tagged: bool = False,
         orphaned: Callable[[int], None] = lambda pid: None,
         exited: Callable[[str], Sequence[str]] = lambda words: (),
+        beside: bool = False,
     ) -> None:
         self._orphaned, self._exited = orphaned, exited
         self._fresh = b""  # words that `exited` has not seen
         self._name, self._line, self._stop, self._explain = os.path.basename(argv[0]), line, stop, explain
         self._words = b""
         self._decoder = TaggedDecoder(self.say) if tagged else Decoder(self.say)
-        self._queue: deque[bytes] = deque()
-        self._process = _started(argv, environ)
-        self._in, self._out, self._err = map(_plain, _streams(self._process))
+        self._in: _Feed | None = None
+        self._beside = _Beside() if beside else None
+        more = {WORDS_FIFO: self._beside.path} if self._beside else {}
+        try:
+            self._process = _started(argv, {**environ, **more})
+        except BaseException:
+            self._close_input()
+            raise
+        into, self._out, self._err = map(_plain, _streams(self._process))
+        self._in = _Feed(into)
         self._open = {self._out, self._err}
         self._end: End | None = None
 
@@ -128,39 +223,20 @@ class EngineTransport(HeadTransport):
         return sorted(self._open)
 
     def send(self, frame: Frame) -> None:
-        if self._in >= 0:
-            self._queue.append(b"".join(encode(frame, self._line)))
+        data = b"".join(encode(frame, self._line))
+        if self._in:
+            self._in.put(data)
+        if self._beside and (frame.kind != "start" or self._beside.is_read()):
+            self._beside.put(data)
 
     def turn(self) -> float:
-        while self._queue and self._in >= 0:
-            if len(self._queue) > 1 and len(self._queue[0]) < _CHUNK:
-                self._join()
-            try:
-                written = os.write(self._in, self._queue[0])
-            except BlockingIOError:
-                return _BLOCKED
-            except OSError:  # its end, which its output tells
-                self._close_input()
-                return IDLE
-            rest = self._queue.popleft()[written:]
-            if rest:
-                self._queue.appendleft(rest)
-        return IDLE
-
-    def _join(self) -> None:
-        """Put small frames together into one write."""
-        joined: list[bytes] = []
-        size = 0
-        while self._queue and size < _CHUNK:
-            joined.append(self._queue.popleft())
-            size += len(joined[-1])
-        self._queue.appendleft(b"".join(joined))
+        feeds = [feed for feed in (self._in, self._beside) if feed]
+        return min((feed.turn() for feed in feeds), default=IDLE)
 
     def _close_input(self) -> None:
-        self._queue.clear()
-        if self._in >= 0:
-            os.close(self._in)
-            self._in = -1
+        for feed in (self._in, self._beside):
+            if feed:
+                feed.close()
 
     def receive(self) -> list[Frame]:
         frames: list[Frame] = []
@@ -195,10 +271,7 @@ class EngineTransport(HeadTransport):
 
     def _readable(self) -> bool:
         """Tell whether a process that the engine left behind may still have written something."""
-        size = bytearray(4)
-        with suppress(OSError):
-            fcntl.ioctl(self._out, 0x541B, size)  # FIONREAD
-        return any(size)
+        return _unread(self._out) > 0
 
     def stop(self) -> None:
         if self._process.poll() is None:
