@@ -1,4 +1,4 @@
-"""Open MPI where the head's own host is one of the job's: mpirun's standard input does not reach its agent."""
+"""Open MPI with a host that is the head's own: mpirun's standard input does not reach its agent."""
 
 from __future__ import annotations
 
