@@ -98,7 +98,8 @@ def collect_logits(
     start, end = np.full(shape, LOWEST, np.float32), np.full(shape, LOWEST, np.float32)
     done = np.zeros(len(features), bool)
     column = np.arange(shape[1])
-    for rows, logits in zip(order, outputs):
+    # The outputs first: computing them may begin with what all ranks do together, even one without a batch.
+    for logits, rows in zip(outputs, order):
         real = np.flatnonzero(rows != NO_FEATURE)
         width = logits[0].shape[1]
         inside = column[:width] < features.lengths[rows[real], None]

@@ -45,11 +45,12 @@ def _ranks(folder: Path, words: Sequence[Sequence[str]]) -> tuple[list[int], lis
     return wait_all(started), [one.text() for one in started]
 
 
-def test_two_hosts_train_and_answer_like_one(tiny: Path, tmp_path: Path) -> None:
-    """Each builds its cache; checkpoints and answers are on the host of rank 0 alone."""
+@pytest.mark.parametrize("batch", [8, 64])
+def test_two_hosts_train_and_answer_like_one(tiny: Path, tmp_path: Path, batch: int) -> None:
+    """Each builds its cache; checkpoints and answers are on rank 0's host alone, with 64 all batches, too."""
     wish = flags(
         tiny, do_train=True, do_predict=True, num_train_steps=3, output_dir="out", input_files_dir="cache",
-        use_tfrecord=True, global_batch_size=4, display_loss_steps=1,
+        use_tfrecord=True, global_batch_size=4, display_loss_steps=1, predict_batch_size=batch,
     )  # fmt: skip
     codes, texts = _ranks(tmp_path, [wish, wish])
     assert codes == [0, 0], texts
