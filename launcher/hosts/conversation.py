@@ -161,6 +161,8 @@ class Agent(Link):
             if self.logs.is_read and not self.channel.pending:
                 break
             if any(map(ENDING.__contains__, signals.take())):
+                text = f"warning: {self.logs.behind} bytes of its ranks' logs stay in its own files"
+                self.channel.send("say", {"text": text})
                 break
             self.pause(due, signals.descriptor)
 

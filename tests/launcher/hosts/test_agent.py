@@ -168,3 +168,14 @@ def test_signals_of_the_head_reach_the_ranks_and_stacks_come_back(head: Scripted
     assert head.wait("stacks") == {"texts": {}}  # no Python there
     head.send("signal", {"number": int(signal.SIGUSR1)})
     assert [end.code for end in ends_of(head.wait("end"))] == [0]
+
+
+def test_a_signal_ends_the_wait_for_a_head_that_takes_no_logs(head: ScriptedHead) -> None:
+    head.acking = False
+    head.start([sys.executable, "-c", "print('x' * (2 << 20))"])
+    assert [end.code for end in ends_of(head.wait("end"))] == [0, 0]
+    os.kill(head.process.pid, signal.SIGTERM)
+    assert "bytes of its ranks' logs stay in its own files" in head.wait("say")["text"]
+    head.wait("sent")
+    head.send("done")
+    assert head.wait("bye") == {"code": 0}
