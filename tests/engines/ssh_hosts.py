@@ -125,16 +125,19 @@ class Hosts:
             _ip("-n", space, "link", "set", "docker0", "up")
         self._sshd(name)
 
+    def disk(self, name: str, place: Path) -> Path:
+        """Return where this machine sees what a host has in a private folder."""
+        return self.folder / name / str(place).strip("/").replace("/", "_")
+
     def _sshd(self, name: str) -> None:
         own = self.folder / name
         lines = [f"hostname {name}"]
         for place in self._private:
-            disk = own / str(place).strip("/").replace("/", "_")
+            disk = self.disk(name, place)
             disk.mkdir(parents=True, exist_ok=True)
             disk.chmod(0o1777 if place == Path("/tmp") else 0o755)
-            inside = place if place != Path("/tmp") else Path("/tmp")
-            inside.mkdir(parents=True, exist_ok=True)
-            lines.append(f"mount --bind {disk} {inside}")
+            place.mkdir(parents=True, exist_ok=True)
+            lines.append(f"mount --bind {disk} {place}")
         options = {
             "PidFile": "none", "AuthorizedKeysFile": f"{self.folder}/authorized_keys", "StrictModes": "no",
             "PermitRootLogin": "yes", "UsePAM": "no", "PasswordAuthentication": "no",
