@@ -220,7 +220,8 @@ def test_frames_come_through_mpirun_byte_for_byte_both_ways(hosts: ssh_hosts.Hos
     data = b"".join(b"".join(encode(Frame(ALL, "log", body), 1 << 16)) for body in bodies)
     done = subprocess.run(
         ["mpirun", "--allow-run-as-root", "--host", ",".join(f"{name}:1" for name in ORDER),
-         "--map-by", "seq", "-n", "4", "--stdin", "all", "--tag-output", "--mca", "plm_rsh_no_tree_spawn", "1",
+         "--map-by", "seq", "-n", "4", "--stdin", "all", "--tag-output",
+         "--mca", "plm_rsh_no_tree_spawn", "1",
          "--mca", "oob_tcp_if_include", f"{hosts.network}.0/24", "-x", "PYTHONPATH",
          sys.executable, "-c", ECHO, str(len(bodies))],
         input=data, stdout=subprocess.PIPE, timeout=90, check=True, cwd=str(ROOT),
