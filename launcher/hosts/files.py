@@ -61,6 +61,7 @@ class _Transfer:
     elsewhere: set[tuple[int, str]] = field(default_factory=set)  # ranks and paths on its own disk
     coming: _Coming | None = None
     bytes: int = 0
+    total: int = 0  # bytes of what is offered
     told: int = 0  # bytes that the host has heard of
     problems: list[str] = field(default_factory=list)
     notes: tuple[str, ...] = ()
@@ -108,9 +109,10 @@ class Receiver:
 
     def progress(self) -> str:
         """Say for the user what has come, and from where more is to come."""
-        size = sum(transfer.bytes for transfer in self._transfers.values())
+        transfers = self._transfers.values()
+        size, total = sum(item.bytes for item in transfers), sum(item.total for item in transfers)
         waiting = some([self._transfers[index].source.name for index in sorted(self.waiting)])
-        return f"bringing files: {size >> 20} MiB so far; more are to come from {waiting}"
+        return f"bringing files: {size >> 20} of {total >> 20} MiB; more are to come from {waiting}"
 
     def take(self, frame: Frame) -> None:
         """Take a frame `offer`, `file` or `files_done`; what is wrong with it is a problem of its host."""
@@ -134,7 +136,7 @@ class Receiver:
         paths = [path for item in sets for path in item.get("files").texts()]
         transfer.expected = dict.fromkeys([*paths, *offer.get("files").texts()])
         transfer.complain(*offer.get("problems").texts())
-        transfer.notes = offer.get("notes").texts()
+        transfer.notes, transfer.total = offer.get("notes").texts(), offer.get("bytes", 0).whole()
         transfer.elsewhere = {
             (rank, path)
             for rank in transfer.source.ranks

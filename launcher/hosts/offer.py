@@ -88,10 +88,11 @@ class Offer:
         patterns = self._body.get("patterns").texts()
         found = collect(self._run, ranks, patterns, ended_well=ended_well, cwds=self._cwds)
         offer = described(self._run.path, found)
-        yield Frame(self._index, "offer", offer)
         sets = [*offer["checkpoints"], *offer["predictions"]]
-        paths = [path for item in sets for path in item["files"]] + offer["files"]
-        for path in dict.fromkeys(paths):
+        paths = dict.fromkeys([path for item in sets for path in item["files"]] + offer["files"])
+        size = sum(os.path.getsize(path) for path in map(self._run.path.joinpath, paths) if path.exists())
+        yield Frame(self._index, "offer", {**offer, "bytes": size})
+        for path in paths:
             try:
                 yield from self._pieces(path)
             except (OSError, LauncherError) as error:

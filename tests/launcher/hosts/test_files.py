@@ -242,7 +242,7 @@ def test_the_user_is_told_what_has_come_and_from_where_more_is_to_come(pair: Pai
     receiver = pair.receiver()
     for frame in pair.frames(receiver, 1):
         receiver.take(frame)
-    assert receiver.progress() == "bringing files: 2 MiB so far; more are to come from node2"
+    assert receiver.progress() == "bringing files: 2 of 2 MiB; more are to come from node2"
 
 
 def test_a_host_that_is_lost_before_it_offers_anything_is_named(pair: Pair) -> None:
