@@ -97,3 +97,16 @@ def test_a_stopped_process_is_seen_as_such(tmp_path: Path) -> None:
     os.kill(process.pid, signal.SIGSTOP)
     until(lambda: procfs.processes()[process.pid].state == "T")
     end(process)
+
+
+def test_of_several_hosts_on_one_machine_each_finds_its_own_ranks_alone() -> None:
+    marked = {"NPU_LAUNCH_RUN_ID": "run-z", "PATH": os.environ["PATH"]}
+    ranks = [subprocess.Popen(["sleep", "60"], env={**marked, "NPU_LAUNCH_HOST": name}) for name in "ab"]
+    pod = subprocess.Popen(["sleep", "60"], env=marked)
+    try:
+        assert sweep.ProcessMatcher("run-z", host="b").find() == {ranks[1].pid}
+        assert sweep.ProcessMatcher("run-z").find() == {ranks[0].pid, ranks[1].pid, pod.pid}
+    finally:
+        for process in (*ranks, pod):
+            process.kill()
+            process.wait()

@@ -56,9 +56,7 @@ def train(folder: Path, *words: str) -> Any:
         "MY_TOKEN": "s3cret-of-the-head",
     }  # fmt: skip
     command = [sys.executable, pipes, "run", "node1,node2", *words, "train.yaml", "gather=[seen.txt]"]
-    return subprocess.run(
-        command, cwd=str(folder), env=environ, capture_output=True, text=True, timeout=60
-    )
+    return subprocess.run(command, cwd=str(folder), env=environ, capture_output=True, text=True, timeout=60)
 
 
 def run_of(folder: Path) -> Path:
