@@ -197,3 +197,22 @@ def test_a_cancelled_step_is_told_so(job: Job, slurm: Cluster) -> None:
     assert code not in (0, 125), text
     assert "cancelled" in text
     job.gone(LEASE + LEAVE)
+
+
+@pytest.mark.parametrize(
+    ("environ", "problem"),
+    [
+        ({"SLURM_JOB_ID": "4242", "SLURM_JOB_NODELIST": "node[1-2]"}, "the allocation is over: srun: "),
+        ({"SLURM_JOB_NODELIST": "node[3-5]", "SLURM_JOB_NUM_NODES": "3"}, "not in the allocation: srun: "),
+    ],
+)
+def test_what_srun_refuses_is_one_line(job: Job, environ: dict[str, str], problem: str) -> None:
+    wrong = ("env", *(f"{name}={value}" for name, value in environ.items()))
+    words = (sys.executable, "-m", "launcher", "backend=cpu", "--", "true")
+    done = job.cluster.start(
+        job.cwd, "salloc", "--quiet", "--nodes=2", *wrong, *words, NPU_TEST_MARK=job.mark
+    )
+    text = done.communicate(timeout=60)[0]
+    assert done.returncode == 78, text
+    assert text.count("\n") == 1 and problem in text
+    job.gone(2)
