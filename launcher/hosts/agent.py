@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import resource
 import shutil
-import sys
 import time
 from contextlib import ExitStack, suppress
 from dataclasses import replace
@@ -25,6 +24,7 @@ from launcher.hosts.channel import AgentChannel
 from launcher.hosts.conversation import ORPHANED, Agent, Ended
 from launcher.hosts.log_stream import LogStream
 from launcher.hosts.offer import Offer
+from launcher.output import echo
 from launcher.plan.host_facts import HostFacts
 from launcher.plan.model import Plan
 from launcher.plan.order import Order
@@ -54,7 +54,7 @@ def run_agent(channel: AgentChannel, name: str, environ: Mapping[str, str]) -> i
         except Exception as error:
             import traceback
 
-            traceback.print_exc(file=sys.stderr)
+            echo(*traceback.format_exc().splitlines(), err=True)
             code = LauncherError.exit_code
             channel.send("refused", {"code": code, "lines": [f"its agent failed: {describe(error)}"]})
         channel.send("bye", {"code": code})
