@@ -87,8 +87,10 @@ class ScriptedHead:
         facts = HostFacts.from_json(self.wait("hello")["facts"])
         shared = keys.pop("shared", True)
         config = JobConfig(backend="cpu", devices=devices, **{"grace": 5.0, "lease": 30.0, **keys})
-        run_dir = self.folder / "runs" / "job-1"
-        job = Job(config, Provenance(), tuple(command), "job-1", str(run_dir), str(self.folder))
+        # Tests run beside each other on one machine, where a sweep finds all processes of one id.
+        run_id = f"job-{os.urandom(4).hex()}"
+        run_dir = self.folder / "runs" / run_id
+        job = Job(config, Provenance(), tuple(command), run_id, str(run_dir), str(self.folder))
         layout = lay_out(job, [facts])
         if shared:
             run_dir.mkdir(parents=True, exist_ok=True)
