@@ -36,7 +36,9 @@ _LATER = (
     "hosts.closing",
     "runs.folder",
 )
-WINDOWS, LEAST_WINDOW = 32 << 20, 64 << 10  # bytes of logs on the way: of all hosts, of each at least
+# Bytes on the way to the head: of all hosts, of each at least. mpirun takes whatever it is given, and what one
+# host has sent stands before the signs of life of the others.
+WINDOWS, LEAST_WINDOW = 8 << 20, 64 << 10
 AGENT = (sys.executable, "-m", "launcher", "agent")
 
 Begun = Callable[[RunDir], None]

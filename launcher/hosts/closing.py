@@ -15,6 +15,7 @@ from launcher.runs.gather import Arrived
 PATIENCE = 5.0  # seconds in which agents go that may
 SHORT = 1.0  # ... and the engine, once they have, or some are lost
 TELL = 10.0  # seconds between two words to the user about files that come
+LEASES = 3  # times the lease: no rank runs any more, and one host's files may hold up the words of others
 TOOK = 0.1  # seconds between two words on bytes of files that have come
 
 
@@ -64,7 +65,7 @@ class _Bringing:
 
     def over(self) -> bool:
         """Tell whether nothing more comes; wait no longer for hosts that are lost or silent."""
-        lease = self._session.lease
+        lease = self._session.lease * LEASES
         for index in sorted(self._receiver.waiting):
             host = self._session.fleet.hosts[index]
             if not host.is_there:

@@ -104,9 +104,11 @@ class Session:
         readable = [self.signals.descriptor, *self.transport.descriptors]
         ready, _, _ = _select(readable, [] if wanted is None else [wanted], timeout)
         self._notice_pause(now, timeout)
+        began = time.monotonic()
         for number in self.signals.take() if self.signals.descriptor in ready else ():
             self.on_signal(number)
         self._receive()
+        self._notice_pause(began, 0.0)  # a slow disk: what came meanwhile has not been read
 
     def _beaten(self, now: float) -> float:
         """Send a sign of life where it is due; return the seconds until the next."""
@@ -116,7 +118,7 @@ class Session:
         return self._next_beat - now
 
     def _notice_pause(self, since: float, timeout: float) -> None:
-        """Take time in which this process was stopped for no silence of the hosts."""
+        """Take time in which this process was stopped, or busy, for no silence of the hosts."""
         late = time.monotonic() - since - timeout
         if late >= LATE:
             self.paused += late
