@@ -16,7 +16,7 @@ from typing import Any, Callable, Iterator
 import pytest
 
 from launcher.hosts.frames import ALL, Frame, TaggedDecoder, encode
-from tests.engines import ssh_hosts
+from tests.engines import ssh_hosts, training
 from tests.engines.slurm_cluster import wait_for
 from tests.launching import ROOT, latest
 
@@ -69,8 +69,8 @@ class Job:
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True,
         )  # fmt: skip
 
-    def end(self) -> tuple[int, str]:
-        text = self.process.communicate(timeout=90)[0]
+    def end(self, seconds: float = 90) -> tuple[int, str]:
+        text = self.process.communicate(timeout=seconds)[0]
         return self.process.returncode, text
 
     def begun(self, ranks: int) -> None:
@@ -157,6 +157,22 @@ def test_a_term_ends_all_with_grace(job: Job) -> None:
     job.begun(4)
     job.process.terminate()
     assert job.end()[0] == 143
+    job.gone(2)
+
+
+@pytest.mark.parametrize("job", ["own"], indirect=True)
+def test_a_training_goes_on_though_a_rank_is_killed_and_each_host_has_its_own_disk(
+    job: Job, folder: Path, minilm: Path, tmp_path: Path
+) -> None:
+    words = training.words(folder / "demo", minilm)
+    job.start(*words, "save_checkpoints_steps=10", "max_restarts=1", names=("node1", "node2"))
+    wait_for(lambda: job.process.poll() is not None or training.reached(latest(job.cwd), 14), 120)
+    job.kill("node2", "squad.run_squad")
+    code, text = job.end(300)
+    assert code == 0, text
+    assert "restart 1 of 1" in text and "rank 1 (host node2" in text and "resuming" in text
+    training.assert_equal(training.losses(latest(job.cwd)), training.one_host(tmp_path, words))
+    assert list((latest(job.cwd) / "checkpoints").glob(f"*-{training.STEPS}*"))  # it was made on node1
     job.gone(2)
 
 

@@ -3,68 +3,32 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 from pathlib import Path
 
 import pytest
 
+from tests.engines import training
 from tests.engines.slurm_cluster import Cluster, marked, wait_for
 from tests.engines.slurm_job import Job
-from tests.launching import ROOT, latest, launch
+from tests.engines.training import STEPS, Losses, assert_equal, losses, reached
+from tests.launching import latest, launch
 
 pytestmark = pytest.mark.engines
-STEPS = 40
 
 
 @pytest.fixture(scope="module")
 def words(tmp_path_factory: pytest.TempPathFactory, minilm: Path) -> tuple[str, ...]:
-    """Make the demo's questions; return the job and its overrides."""
-    import subprocess
-    import sys
-
-    folder = tmp_path_factory.mktemp("demo")
-    maker = [sys.executable, str(ROOT / "examples" / "make_squad_demo.py"), "--output", str(folder)]
-    subprocess.run(maker, check=True, stdout=subprocess.DEVNULL)
-    return (
-        str(ROOT / "examples" / "squad_demo.yaml"), f"train_file={folder}/train.json", "do_predict=false",
-        f"init_checkpoint={minilm}", f"num_train_steps={STEPS}", "display_loss_steps=1", "devices=0",
-        "backend=cpu", "train_batch_size=4", "global_batch_size=8", "env.OMP_NUM_THREADS=1",
-        "collective=grpc",
-    )  # fmt: skip
-
-
-def losses(folder: Path) -> dict[int, float]:
-    """Return the loss of each step in a run's log; of a step that was made twice, the last."""
-    text = (folder / "logs" / "rank_0.log").read_text()
-    return {
-        int(step): float(loss) for step, loss in re.findall(rf"step (\d+)/{STEPS} .*?loss ([\d.]+)", text)
-    }
-
-
-def reached(folder: Path, step: int) -> bool:
-    return step in (losses(folder) if (folder / "logs" / "rank_0.log").exists() else {})
+    return training.words(tmp_path_factory.mktemp("demo"), minilm)
 
 
 @pytest.fixture(scope="module")
-def one_host(tmp_path_factory: pytest.TempPathFactory, words: tuple[str, ...]) -> dict[int, float]:
-    """Train two ranks on one host, without a break; return the losses."""
-    folder = tmp_path_factory.mktemp("one")
-    done = launch(folder, *words, "devices=0-1", "collective=shm", timeout=300)
-    assert done.returncode == 0, done.stderr
-    found = losses(latest(folder))
-    assert len(found) == STEPS
-    return found
-
-
-def assert_equal(found: dict[int, float], expected: dict[int, float]) -> None:
-    assert sorted(found) == sorted(expected)
-    worst = max(abs(found[step] - expected[step]) for step in expected)
-    assert worst < 1e-4, worst
+def one_host(tmp_path_factory: pytest.TempPathFactory, words: tuple[str, ...]) -> Losses:
+    return training.one_host(tmp_path_factory.mktemp("one"), words)
 
 
 def test_two_nodes_train_as_one_host_though_a_rank_is_killed(
-    job: Job, slurm: Cluster, tmp_path: Path, words: tuple[str, ...], one_host: dict[int, float]
+    job: Job, slurm: Cluster, tmp_path: Path, words: tuple[str, ...], one_host: Losses
 ) -> None:
     job.start(*words, "save_checkpoints_steps=10", "max_restarts=1", nodes=2)
     wait_for(lambda: job.process.poll() is not None or reached(latest(tmp_path), 14), 120)
@@ -81,7 +45,7 @@ def test_two_nodes_train_as_one_host_though_a_rank_is_killed(
 
 
 def test_a_job_of_two_nodes_saves_at_its_time_limit_and_goes_on(
-    slurm: Cluster, tmp_path: Path, words: tuple[str, ...], one_host: dict[int, float]
+    slurm: Cluster, tmp_path: Path, words: tuple[str, ...], one_host: Losses
 ) -> None:
     options = ("--engine", "slurm", "--nodes", "2", "--time", "30")
     done = launch(tmp_path, "submit", *options, *words, env=slurm.environ)
