@@ -36,8 +36,8 @@ _LATER = (
     "hosts.closing",
     "runs.folder",
 )
-# Bytes on the way to the head: of all hosts, of each at least. mpirun takes whatever it is given, and what one
-# host has sent stands before the signs of life of the others.
+# Bytes on the way to the head: of all hosts, of each at least. mpirun takes whatever it is given, and what
+# one host has sent stands before the signs of life of the others.
 WINDOWS, LEAST_WINDOW = 8 << 20, 64 << 10
 AGENT = (sys.executable, "-m", "launcher", "agent")
 
