@@ -10,10 +10,13 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Sequence
+
+from tests.launching import ROOT
 
 INSTALL = "apt-get install -y --no-install-recommends openmpi-bin openssh-server openssh-client iproute2"
 _TOOLS = ("mpirun", "sshd", "ssh", "ssh-keygen", "ip", "unshare")
@@ -27,6 +30,16 @@ BatchMode yes
 ConnectTimeout 3
 LogLevel ERROR
 """
+
+
+def _installed_below(place: Path, disk: Path) -> list[str]:
+    """Keep on a host's own disk what it would hide of this checkout and its interpreter, at the same path."""
+    lines = []
+    for found in {ROOT, Path(sys.prefix), Path(sys.base_prefix)}:
+        if place in found.parents and not any(other in found.parents for other in (ROOT,)):
+            inside = disk / found.relative_to(place)
+            lines += [f"mkdir -p {inside}", f"mount --bind {found} {inside}"]
+    return lines
 
 
 def missing() -> str:
@@ -137,7 +150,7 @@ class Hosts:
             disk.mkdir(parents=True, exist_ok=True)
             disk.chmod(0o1777 if place == Path("/tmp") else 0o755)
             place.mkdir(parents=True, exist_ok=True)
-            lines.append(f"mount --bind {disk} {place}")
+            lines += [*_installed_below(place, disk), f"mount --rbind {disk} {place}"]
         options = {
             "PidFile": "none", "AuthorizedKeysFile": f"{self.folder}/authorized_keys", "StrictModes": "no",
             "PermitRootLogin": "yes", "UsePAM": "no", "PasswordAuthentication": "no",
