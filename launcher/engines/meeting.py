@@ -96,16 +96,31 @@ class Meeting:
             write_atomic(self.folder / "hccl.json", text.encode())
 
     def over(self, code: int) -> None:
-        """Let every host end with this code, then remove the folder."""
+        """Let every host end with this code, then remove the folder.
+
+        For a host that has not come yet the word stays, and nothing else.
+        """
         with suppress(OSError):
             write_word(self.folder / "head", f"over {code}")
         end = time.monotonic() + FAREWELL
-        came = [index for index in range(1, self._hosts) if read_word(self.folder / f"came-{index}")]
-        others = [self.folder / f"left-{index}" for index in came]
-        while others and time.monotonic() < end:
-            others = [path for path in others if not read_word(path)]
+        others = range(1, self._hosts)
+        while any(map(self._stays, others)) and time.monotonic() < end:
             time.sleep(0.05)
-        shutil.rmtree(str(self.folder), ignore_errors=True)
+        keep = {"head"} if not all(self._has("left", index) for index in others) else set()
+        with suppress(OSError):
+            for path in self.folder.iterdir():
+                if path.name not in keep:
+                    shutil.rmtree(str(path), ignore_errors=True)
+                    with suppress(OSError):
+                        path.unlink()
+            self.folder.rmdir()
+
+    def _has(self, word: str, index: int) -> bool:
+        return bool(read_word(self.folder / f"{word}-{index}"))
+
+    def _stays(self, index: int) -> bool:
+        """Tell whether a host has come and not left."""
+        return self._has("came", index) and not self._has("left", index)
 
     def _start(self, name: str) -> subprocess.Popen[bytes]:
         words = ["agent", f"--folder={self.folder / name}", f"--index={self._index}"]
