@@ -13,7 +13,7 @@ TWO = -n 2 --dist worksteal
 RUN = python scripts/run-tests
 MINILM = export NPU_LAUNCH_MINILM="$$($(BIN)/python examples/pretrained.py)"
 
-.PHONY: demo test-fast test test-all test-rest test-engines lint bench stress clean test-main test-slow test-37 test-26 test-adapter
+.PHONY: demo test-fast test test-all test-rest test-engines test-engines-training lint bench stress clean test-main test-slow test-37 test-26 test-adapter
 
 demo: .venv/demo.stamp $(DEMO)/train.json
 	$(BIN)/npu-launch --devices 0-1 examples/squad_demo.yaml \
@@ -49,11 +49,15 @@ test-main: .venv/dev.stamp
 	$(COVERED)
 
 test-slow: .venv/dev.stamp
-	$(BIN)/$(RUN) "$(TWO) -m slow"
+	$(BIN)/$(RUN) "$(TWO) -m 'slow and not engines'"
 
 # Runs over several hosts on real engines, one at a time; what is not installed is left out, and it says how to get it.
 test-engines: .venv/dev.stamp
-	$(BIN)/python scripts/run-tests "-m engines -rs tests/engines"
+	$(BIN)/python scripts/run-tests "-m 'engines and not slow' -rs tests/engines"
+
+# Trainings on them, which take minutes each.
+test-engines-training: .venv/dev.stamp
+	$(BIN)/python scripts/run-tests "-m 'engines and slow' -rs tests/engines"
 
 # npu_bridge exists for TensorFlow 1.15 on Python 3.7 alone, so this leg is where that code is proven; and that all
 # runs on Python 3.7.

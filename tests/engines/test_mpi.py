@@ -160,6 +160,7 @@ def test_a_term_ends_all_with_grace(job: Job) -> None:
     job.gone(2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("job", ["own"], indirect=True)
 def test_a_training_goes_on_though_a_rank_is_killed_and_each_host_has_its_own_disk(
     job: Job, folder: Path, minilm: Path, tmp_path: Path

@@ -14,7 +14,7 @@ from tests.engines.slurm_job import Job
 from tests.engines.training import STEPS, Losses, assert_equal, losses, reached
 from tests.launching import latest, launch
 
-pytestmark = pytest.mark.engines
+pytestmark = [pytest.mark.engines, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
