@@ -9,10 +9,11 @@ import select
 import socket
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Iterator, Sequence, TypeVar
+from typing import Callable, Iterator, Sequence, TypeVar
 
 from launcher.checks.device_state import Problems
 from launcher.checks.finding import ERROR, WARNING
+from launcher.checks.preflight import HCCL_BASE_PORT, Subject, free_port, port_number
 from launcher.errors import ReadError
 from launcher.foreign import read_json
 from launcher.process import procfs
@@ -20,15 +21,12 @@ from rank_table.model import Rank
 from rank_table.ranges import spell
 from rank_table.table import RankTable
 
-if TYPE_CHECKING:
-    from launcher.checks.preflight import Subject
-
 FEW = 3  # other hosts that are all asked; of more, the two neighbours
 GRPC_PORT = 30600  # rank r of the CPU collective listens on this + r (bert/backend/collective/grpc.py)
-HCCL_PORT = 60000  # HCCL_IF_BASE_PORT
+_GRPC_VARIABLE = "NPU_LAUNCH_GRPC_PORT"
 PATIENCE = 2.0  # seconds for a host of the same network
 Item = TypeVar("Item")
-_LOSS = re.compile(r"([\d.]+)\s*% packet loss")
+_LOSS = re.compile(r"(\d+(?:\.\d+)?)\s*% packet loss")
 
 
 def links(subject: Subject) -> Problems:
@@ -42,7 +40,7 @@ def links(subject: Subject) -> Problems:
     calls = [_call(own, peer) for own, peer in pairs]
     results = subject.machine.ask_all("hccn_tool", calls) if calls else []
     names = {host.server_id: host.name for host in subject.plan.hosts}
-    lost: dict[str, list[int]] = {}
+    lost: dict[tuple[str, str], list[int]] = {}
     unknown: dict[str, list[int]] = {}
     for (own, peer), result in zip(pairs, results):
         found = _LOSS.search(result.text)
@@ -50,12 +48,11 @@ def links(subject: Subject) -> Problems:
             problem = result.problem or "hccn_tool -ping: no packet loss in its output"
             unknown.setdefault(re.sub(r"-i \d+|address \S+", "...", problem), []).append(own.device_id)
         elif float(found.group(1)) > 0:
-            peer_name = f"{names[peer.server_id]} ({found.group(1)} % packet loss)"
-            lost.setdefault(peer_name, []).append(own.device_id)
-    for peer_name, devices in lost.items():
-        level = ERROR if "(100" in peer_name else WARNING
-        todo = "check cables, switch and netmask (`hccn_tool -i N -link -g`)"
-        yield level, f"device {spell(devices)} does not reach its like on {peer_name}", todo
+            lost.setdefault((names[peer.server_id], found.group(1)), []).append(own.device_id)
+    for (name, share), devices in lost.items():
+        level = ERROR if float(share) >= 100 else WARNING
+        what = f"device {spell(devices)} does not reach its like on {name} ({share} % packet loss)"
+        yield level, what, "check cables, switch and netmask (`hccn_tool -i N -link -g`)"
     for problem, devices in unknown.items():
         yield WARNING, f"links of device {spell(dict.fromkeys(devices))} are not known: {problem}", ""
 
@@ -100,9 +97,8 @@ def _first_port(subject: Subject) -> int:
     env = subject.environ
     own_range = env.get("HCCL_HOST_SOCKET_PORT_RANGE", "").partition("-")[0]
     hccl = own_range or env.get("HCCL_IF_BASE_PORT", "")
-    text = hccl if subject.npu else env.get("NPU_LAUNCH_GRPC_PORT", "")
-    usual = HCCL_PORT if subject.npu else GRPC_PORT
-    return int(text) if text.isdigit() and 0 < int(text) < 65536 else usual
+    port = port_number(hccl if subject.npu else env.get(_GRPC_VARIABLE, ""))
+    return port if 0 < port < 65536 else HCCL_BASE_PORT if subject.npu else GRPC_PORT
 
 
 def unreachable(addresses: Sequence[str], port: int, patience: float = PATIENCE) -> dict[str, str]:
@@ -151,29 +147,33 @@ def whitelist(subject: Subject) -> Problems:
 
 def collective(subject: Subject) -> Problems:
     """Over several hosts, CPU ranks listen on a port each; it must be free."""
-    from launcher.checks.preflight import free_port
-
     if subject.npu or not _uses_grpc(subject):
         return
     busy: list[int] = []
     for spec in subject.plan.local_ranks:
-        first = spec.env.get("NPU_LAUNCH_GRPC_PORT", str(GRPC_PORT))
-        port = int(first) + spec.rank if first.isdigit() else -1
-        if not 1024 <= port <= 65535:
-            yield (
-                ERROR,
-                f"NPU_LAUNCH_GRPC_PORT: {first!r}: rank {spec.rank} gets no port of 1024 to 65535",
-                "",
-            )
+        text = spec.env.get(_GRPC_VARIABLE) or str(GRPC_PORT)
+        first = port_number(text)
+        port = first + spec.rank
+        if first < 0 or not 1024 <= port <= 65535:
+            what = f"{_GRPC_VARIABLE}: {text!r}: rank {spec.rank} gets no port of 1024 to 65535"
+            yield ERROR, what, ""
             return
         busy += [] if free_port(port) else [port]
     if busy:
         holder = procfs.listener(busy[0]) or "holder not visible"
         what = f"port {spell(busy)} of the collective is in use ({holder})"
-        yield ERROR, what, "set env: NPU_LAUNCH_GRPC_PORT to the first of a free range"
+        yield ERROR, what, f"set env: {_GRPC_VARIABLE} to the first of a free range"
 
 
 def _uses_grpc(subject: Subject) -> bool:
     words = subject.plan.local_ranks[0].argv if subject.plan.local_ranks else ()
     joined = " ".join(words)
     return "--collective=grpc" in joined or "--collective grpc" in joined
+
+
+CHECKS: dict[str, Callable[[Subject], Problems]] = {
+    "reach": reach,
+    "links": links,
+    "whitelist": whitelist,
+    "collective": collective,
+}

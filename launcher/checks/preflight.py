@@ -73,13 +73,19 @@ def check(plan: Plan, config: JobConfig, table: RankTable, root: str = "/") -> l
         UsageError: skip_preflight has an unknown name.
     """
     skip = set(config.skip_preflight)
-    for name in sorted(skip - {*CHECKS, *ACROSS}):
-        hint = did_you_mean(name, [*CHECKS, *ACROSS], f"the checks are {', '.join([*CHECKS, *ACROSS])}")
+    known = (*CHECKS, *BETWEEN, *ACROSS)
+    for name in sorted(skip - {*known}):
+        hint = did_you_mean(name, known, f"the checks are {', '.join(known)}")
         raise UsageError(f"--skip-preflight: {name!r}: no such check; {hint}")
     subject = Subject(plan, config, table, Machine(os.environ, root, TOOL_TIMEOUT))
+    checks = CHECKS
+    if plan.hosts:
+        from launcher.checks import between_hosts
+
+        checks = {**CHECKS, **between_hosts.CHECKS}
     return [
         Finding(name, *problem)
-        for name, function in CHECKS.items()
+        for name, function in checks.items()
         if name not in skip
         for problem in function(subject)
     ]
@@ -253,7 +259,7 @@ def ports(subject: Subject) -> Problems:
         return
     bases = {spec.env.get("HCCL_IF_BASE_PORT", str(HCCL_BASE_PORT)) for spec in subject.plan.local_ranks}
     for text in sorted(bases):
-        base = int(text) if text.isdigit() else -1
+        base = port_number(text)
         if not 1024 <= base <= 65520:
             yield ERROR, f"HCCL_IF_BASE_PORT: {text!r}: invalid port (expected 1024 to 65520)", ""
             continue
@@ -263,6 +269,11 @@ def ports(subject: Subject) -> Problems:
             holder = procfs.listener(busy[0]) or "holder not visible"
             what = f"port {names} of HCCL's {HCCL_PORTS} from {base} is in use ({holder})"
             yield ERROR, what, "set env: HCCL_IF_BASE_PORT to a free range"
+
+
+def port_number(text: str) -> int:
+    """Read the number of a port, which may be too large for one; -1: it is no number."""
+    return int(text) if text.isdecimal() and len(text) < 6 else -1
 
 
 def free_port(port: int) -> bool:
@@ -283,38 +294,6 @@ def free_port(port: int) -> bool:
     return True
 
 
-def links(subject: Subject) -> Problems:
-    """Devices must reach those of other hosts."""
-    if subject.plan.hosts:
-        from launcher.checks import between_hosts
-
-        yield from between_hosts.links(subject)
-
-
-def reach(subject: Subject) -> Problems:
-    """Other hosts must be reached."""
-    if subject.plan.hosts:
-        from launcher.checks import between_hosts
-
-        yield from between_hosts.reach(subject)
-
-
-def whitelist(subject: Subject) -> Problems:
-    """HCCL's whitelist must have every host."""
-    if subject.plan.hosts:
-        from launcher.checks import between_hosts
-
-        yield from between_hosts.whitelist(subject)
-
-
-def collective(subject: Subject) -> Problems:
-    """Ports of a collective between hosts must be free."""
-    if subject.plan.hosts:
-        from launcher.checks import between_hosts
-
-        yield from between_hosts.collective(subject)
-
-
 CHECKS: dict[str, Callable[[Subject], Problems]] = {
     "devices": devices,
     "host": host,
@@ -325,10 +304,8 @@ CHECKS: dict[str, Callable[[Subject], Problems]] = {
     "files": files,
     "disk": disk,
     "ports": ports,
-    "reach": reach,
-    "links": links,
-    "whitelist": whitelist,
-    "collective": collective,
 }
+# Of checks/between_hosts.py, which each of several hosts makes too; one host does not import them.
+BETWEEN = ("reach", "links", "whitelist", "collective")
 # The checks of checks/hosts.py, which compare hosts.
 ACROSS = ("versions", "program", "arguments", "clock", "tls", "variables", "interfaces")

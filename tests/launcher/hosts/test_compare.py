@@ -16,7 +16,7 @@ from launcher.checks import between_hosts, hosts
 from launcher.checks.finding import ERROR, WARNING, Finding
 from launcher.checks.host_facts import collect
 from launcher.checks.host_report import report
-from launcher.checks.preflight import ACROSS, CHECKS, Subject, check
+from launcher.checks.preflight import ACROSS, BETWEEN, CHECKS, Subject, check
 from launcher.config.job import JobConfig
 from launcher.plan.host_plan import host_plan
 from launcher.plan.planner import PlannedJob
@@ -184,8 +184,20 @@ def test_ports_of_the_grpc_collective_must_be_free(tmp_path: Path) -> None:
     assert [finding.level for finding in found] == [ERROR] and f"port {port} of the collective" in str(
         found[0]
     )
-    made = planned(tmp_path, args={"collective": "grpc"}, env={"NPU_LAUNCH_GRPC_PORT": "x"})
-    assert "gets no port" in str(check(made.plan, made.config, made.table)[0])
+
+
+@pytest.mark.parametrize("text", ["x", "²", "-1", "9" * 5000, "65535"])
+def test_a_port_that_the_collective_cannot_have_is_named(tmp_path: Path, text: str) -> None:
+    made = planned(tmp_path, args={"collective": "grpc"}, env={"NPU_LAUNCH_GRPC_PORT": text})
+    (finding,) = [found for found in check(made.plan, made.config, made.table) if found.name == "collective"]
+    assert finding.level == ERROR and "gets no port" in str(finding)
+
+
+def test_the_collective_s_usual_ports_are_those_of_the_trainer(tmp_path: Path) -> None:
+    source = (ROOT / "bert" / "backend" / "collective" / "grpc.py").read_text(encoding="utf-8")
+    assert f"\nPORT = {between_hosts.GRPC_PORT} " in source
+    made = planned(tmp_path, args={"collective": "grpc"}, env={"NPU_LAUNCH_GRPC_PORT": ""})  # the usual ones
+    assert not [found for found in check(made.plan, made.config, made.table) if "gets no" in str(found)]
 
 
 def linked(tmp_path: Path, count: int, lost: str, index: int = 0) -> list[tuple[str, str, str]]:
@@ -248,7 +260,8 @@ def test_a_whitelist_of_hccl_must_name_every_host(tmp_path: Path) -> None:
 def test_every_check_is_in_the_reference() -> None:
     text = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
     table = text[text.index("### Checks before the start") : text.index("### Secrets")]
-    assert set(re.findall(r"`([a-z-]+)`", table)) - {"skip_preflight"} >= {*CHECKS, *ACROSS}
+    assert set(re.findall(r"`([a-z-]+)`", table)) - {"skip_preflight"} >= {*CHECKS, *BETWEEN, *ACROSS}
+    assert BETWEEN == tuple(between_hosts.CHECKS)
 
 
 def test_a_host_tells_of_its_npus_their_tls_switches_and_versions(tmp_path: Path) -> None:
