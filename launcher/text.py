@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from typing import Iterable
+from typing import Iterable, Mapping, Sequence
 
 from rank_table.ranges import spell
 
@@ -23,6 +23,28 @@ def label(ranks: set[int]) -> str:
     '[0-2,5]'
     """
     return str(next(iter(ranks))) if len(ranks) == 1 else f"[{spell(sorted(ranks))}]"
+
+
+MOST_NAMED = 16  # hosts that a message names before it counts
+
+
+def some(names: Sequence[str], most: int = MOST_NAMED) -> str:
+    """Name some hosts or other things, and count the rest.
+
+    >>> some(["a", "b", "c"], 2)
+    'a, b and 1 more'
+    """
+    rest = len(names) - most
+    return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def by_value(values: Mapping[str, str], nothing: str = "none") -> str:
+    """Spell values that differ between hosts, the most common first: `node1, node2: 8.0; node3: 7.0`."""
+    hosts: dict[str, list[str]] = {}
+    for host, value in values.items():
+        hosts.setdefault(value, []).append(host)
+    order = sorted(hosts, key=lambda value: -len(hosts[value]))
+    return "; ".join(f"{some(hosts[value])}: {value or nothing}" for value in order)
 
 
 def clock(wall: float) -> str:

@@ -17,6 +17,7 @@ from launcher.checks.preflight import HCCL_BASE_PORT, Subject, free_port, port_n
 from launcher.errors import ReadError
 from launcher.foreign import read_json
 from launcher.process import procfs
+from launcher.text import some
 from rank_table.model import Rank
 from rank_table.ranges import spell
 from rank_table.table import RankTable
@@ -142,7 +143,7 @@ def whitelist(subject: Subject) -> Problems:
         return
     absent = [host.address for host in subject.plan.hosts if host.address not in listed]
     if absent:
-        yield ERROR, f"{path}: host_ip lacks {', '.join(absent[:8])}, of this job", "add all hosts' addresses"
+        yield ERROR, f"{path}: host_ip lacks {some(absent, 8)}, of this job", "add all hosts' addresses"
 
 
 def collective(subject: Subject) -> Problems:

@@ -7,7 +7,7 @@ from typing import Any, Iterable, Iterator, Mapping, Sequence
 from launcher.checks.finding import ERROR, WARNING, Finding
 from launcher.checks.host_report import hccl_variables
 from launcher.plan.host_facts import HostFacts
-from launcher.plan.several import some
+from launcher.text import by_value, some
 
 MOST_OFF = 1_000_000_000  # ns that a clock may differ from the head's
 # Other values on other hosts are no fault of these: each host has its own.
@@ -51,15 +51,6 @@ def grouped(findings: Mapping[str, Iterable[Sequence[str]]]) -> list[Finding]:
 
 def _all_or(names: Sequence[str], count: int) -> str:
     return "every host" if len(names) == count > 1 else some(names)
-
-
-def by_value(values: Mapping[str, str], nothing: str = "none") -> str:
-    """Spell values that differ between hosts, the most common first: `node1, node2: 8.0; node3: 7.0`."""
-    hosts: dict[str, list[str]] = {}
-    for host, value in values.items():
-        hosts.setdefault(value, []).append(host)
-    order = sorted(hosts, key=lambda value: -len(hosts[value]))
-    return "; ".join(f"{some(hosts[value])}: {value or nothing}" for value in order)
 
 
 def _differ(values: Mapping[str, str]) -> bool:

@@ -22,6 +22,7 @@ from launcher.plan.model import Plan
 from launcher.process import spawn
 from launcher.process.signals import Signals, name
 from launcher.run_dir import RunDir, remove_on_error
+from launcher.text import some
 from launcher.ui.console import Console
 
 if TYPE_CHECKING:
@@ -293,4 +294,4 @@ class Opening:
 def _named_notes(notes: Mapping[str, Sequence[str]], count: int) -> Iterator[str]:
     """Say a note of all hosts once, and that of some with their names."""
     for note, names in notes.items():
-        yield note if len(names) == count else f"{several.some(names)}: {note}"
+        yield note if len(names) == count else f"{some(names)}: {note}"

@@ -16,10 +16,10 @@ from typing import Any, Collection, Iterator, Mapping, NamedTuple, Sequence
 
 from launcher.errors import ReadError
 from launcher.hosts.frames import Frame
-from launcher.plan.several import some
 from launcher.run_dir import HostRunDir, RunDir, host_folder
 from launcher.runs.artifacts import Artifacts, FileSet, number
 from launcher.runs.gather import Arrived
+from launcher.text import some
 from launcher.typed_json import Value
 
 _MOST_NAMED = 3  # files that are missing; more are counted

@@ -13,7 +13,7 @@ from launcher.hosts.clocks import Offset
 from launcher.hosts.frames import Frame
 from launcher.plan.host_facts import HostFacts
 from launcher.plan.model import Plan
-from launcher.plan.several import some
+from launcher.text import some
 from launcher.typed_json import Value
 
 

@@ -15,13 +15,13 @@ from launcher.hosts.frames import Frame
 from launcher.hosts.merged_logs import MergedLogs, header
 from launcher.hosts.ranks import Ranks
 from launcher.hosts.session import Session
-from launcher.plan.several import some
 from launcher.process.signals import ENDING, FORWARDED, name
 from launcher.supervision.attempt import SETTLE
 from launcher.supervision.context import RunContext
 from launcher.supervision.events import Event
 from launcher.supervision.progress import Incident
 from launcher.supervision.result import Result
+from launcher.text import some
 from rank_table.ranges import spell
 
 CHECK = 0.3  # seconds between two looks at the hosts' signs of life and the ranks' progress

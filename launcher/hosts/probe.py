@@ -17,6 +17,7 @@ from typing import Mapping
 from launcher import foreign
 from launcher.errors import ReadError, UsageError
 from launcher.run_dir import write_atomic
+from launcher.text import some
 from launcher.typed_json import Value
 
 PATIENCE = 2.0  # seconds
@@ -118,8 +119,6 @@ def _unescaped(point: str) -> str:
 
 def answer(runs_dir: str, seen: Mapping[str, bool]) -> str:
     """Return the note of the plan: which hosts share the disk of the runs. seen: by the name of the host."""
-    from launcher.plan.several import some  # the head has it; agents need not load it
-
     alone = [name for name, sees_it in seen.items() if not sees_it]
     if not alone:
         return f"disk: {runs_dir} is shared by all {len(seen)} hosts"

@@ -6,6 +6,7 @@ import ipaddress
 from typing import Iterable, Mapping, Sequence
 
 from launcher.plan.host_facts import HostFacts, Interface
+from launcher.text import some
 
 _BRIDGES = ("docker", "virbr", "br-", "cni", "flannel", "cali", "veth", "podman", "lxc", "kube-")
 LOOPBACK = "127.0.0.1"
@@ -51,7 +52,7 @@ def _twice(facts: Sequence[HostFacts], found: Mapping[int, str]) -> Iterable[str
         holders.setdefault(found[host.index], []).append(host.name)
     for address, names in holders.items():
         if address and len(names) > 1:
-            yield f"{', '.join(names)}: all have the address {address}; name the network in interfaces:"
+            yield f"{some(names)}: all have the address {address}; name the network in interfaces:"
 
 
 def _one(host: HostFacts, wanted: Sequence[str], known: str, common: set[str]) -> str:

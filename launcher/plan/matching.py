@@ -6,6 +6,7 @@ from typing import Mapping, Sequence
 
 from launcher.errors import UsageError
 from launcher.plan.host_facts import HostFacts
+from launcher.text import some
 
 MOST_NAMED = 8
 
@@ -36,18 +37,15 @@ def match(facts: Sequence[HostFacts], servers: Mapping[str, set[str]], what: str
     missing = [name for name in servers if name not in found]
     lines = []
     if missing:
-        lines.append(f"{what}: {_some(missing)}: none of this job's hosts ({_names(facts)})")
+        lines.append(f"{what}: {some(missing, MOST_NAMED)}: none of this job's hosts ({_names(facts)})")
     if left:
-        lines.append(f"{what}: {_names(list(left.values()))}: not in it; it has {_some(list(servers))}")
+        lines.append(
+            f"{what}: {_names(list(left.values()))}: not in it; it has {some(list(servers), MOST_NAMED)}"
+        )
     if lines:
         raise UsageError(*lines)
     return found
 
 
 def _names(facts: Sequence[HostFacts]) -> str:
-    return _some([host.name for host in facts])
-
-
-def _some(names: Sequence[str]) -> str:
-    rest = len(names) - MOST_NAMED
-    return ", ".join(names[:MOST_NAMED]) + (f" and {rest} more" if rest > 0 else "")
+    return some([host.name for host in facts], MOST_NAMED)

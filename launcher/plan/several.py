@@ -23,6 +23,7 @@ from launcher.plan.order import Order
 from launcher.plan.placement import BACKENDS, read_table
 from launcher.plan.program_check import check_program
 from launcher.plan.this_host import ADDRESS_KEYS
+from launcher.text import MOST_NAMED, by_value, some
 from rank_table.errors import InventoryError, RankTableError
 from rank_table.inventory import Host, virtual_cpu
 from rank_table.ranges import spell
@@ -30,7 +31,6 @@ from rank_table.render import render
 from rank_table.table import RankTable
 
 _SOUGHT = ("PYTHONPATH", "LD_LIBRARY_PATH", "ASCEND_", "TFPLUGIN_")  # without these programs may not start
-LINES = 16  # hosts that a message names before it counts
 
 
 @dataclass(frozen=True)
@@ -135,8 +135,10 @@ def lay_out(job: Job, facts: Sequence[HostFacts], devices: Sequence[str] = ()) -
 
 def _refuse(problems: Sequence[str]) -> None:
     if problems:
-        rest = len(problems) - LINES
-        raise PreflightError(*problems[:LINES], *([f"and {rest} more lines like these"] if rest > 0 else ()))
+        rest = len(problems) - MOST_NAMED
+        raise PreflightError(
+            *problems[:MOST_NAMED], *([f"and {rest} more lines like these"] if rest > 0 else ())
+        )
 
 
 def _backend(wanted: str, facts: Sequence[HostFacts]) -> tuple[str, tuple[str, ...]]:
@@ -153,12 +155,6 @@ def _backend(wanted: str, facts: Sequence[HostFacts]) -> tuple[str, tuple[str, .
         return "cpu", ("backend cpu: no host has an NPU, so virtual devices",)
     advice = "mount the devices and the driver, or leave these hosts out, or use backend=cpu"
     raise PreflightError(f"backend {wanted}: no NPU on {some(without)}; {advice}")
-
-
-def some(names: Sequence[str]) -> str:
-    """Name some hosts, and count the rest."""
-    rest = len(names) - LINES
-    return ", ".join(names[:LINES]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def _inventory(
@@ -235,12 +231,10 @@ def _made(job: Job, hosts: Sequence[Host], of: Mapping[str, HostFacts]) -> tuple
 
 def _chips(hosts: Sequence[Host], of: Mapping[str, HostFacts]) -> list[str]:
     """Refuse a mixture of generations, whose tables and collectives differ."""
-    holders: dict[str, list[str]] = {}
-    for host in hosts:
-        holders.setdefault(host.chip or "an unknown chip", []).append(of[host.server_id].name)
-    if len(holders) == 1:
+    chips = {of[host.server_id].name: host.chip for host in hosts}
+    if len({*chips.values()}) < 2:
         return []
-    found = "; ".join(f"{some(names)}: {chip}" for chip, names in holders.items())
+    found = by_value(chips, "an unknown chip")
     return [f"chips differ: {found} (expected one generation); choose other hosts, or set chip:"]
 
 
@@ -263,13 +257,10 @@ def _owners(job: Job, table: RankTable, facts: Sequence[HostFacts]) -> dict[str,
 
 def _unequal(table: RankTable, names: Mapping[str, str]) -> list[str]:
     """Refuse hosts with other numbers of devices: HCCL needs the same on each server."""
-    holders: dict[int, list[str]] = {}
-    for server in table.servers:
-        holders.setdefault(len(table.ranks_of(server)), []).append(names[server])
-    if len(holders) < 2:
+    counts = {names[server]: str(len(table.ranks_of(server))) for server in table.servers}
+    if len({*counts.values()}) < 2:
         return []
-    counts = sorted(holders.items(), key=lambda item: -len(item[1]))
-    found = "; ".join(f"{some(hosts)}: {count}" for count, hosts in counts)
+    found = by_value(counts)
     return [f"numbers of devices differ: {found} (expected as many on every host); set devices:"]
 
 

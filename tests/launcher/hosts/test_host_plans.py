@@ -21,6 +21,7 @@ from launcher.plan.host_facts import HostFacts
 from launcher.plan.host_plan import host_plan, read_table, to_head
 from launcher.plan.model import Plan
 from launcher.plan.order import Order
+from launcher.text import MOST_NAMED
 from tests.launcher.hosts.several import COMMAND, facts, job, laid_out, order, with_npus
 
 PATH = {"PATH": os.environ["PATH"]}
@@ -98,10 +99,12 @@ def test_hosts_that_cannot_train_together_are_named(
 def test_what_is_wrong_with_very_many_hosts_is_a_few_lines() -> None:
     with pytest.raises(LauncherError) as caught:
         laid_out([with_npus(n) for n in range(99)], backend="npu", devices="7")
-    assert len(caught.value.lines) == several.LINES + 1
+    assert len(caught.value.lines) == MOST_NAMED + 1
     assert caught.value.lines[-1] == "and 83 more lines like these"
     with pytest.raises(LauncherError, match=r"node1, node2, .*, node16 and 83 more; mount"):
         laid_out([facts(n) for n in range(99)], backend="npu")
+    with pytest.raises(LauncherError, match=r"node16 and 83 more: all have the address 10.0.0.1; name"):
+        laid_out([facts(n, "10.0.0.1/24") for n in range(99)], backend="cpu")
 
 
 def test_hosts_of_one_machine_may_share_an_address_and_have_none() -> None:
