@@ -61,38 +61,44 @@ def decide(
             host than rank 0's has the run's checkpoint.
     """
     answer: dict[str, Any] = {}
+    if backend.several_hosts:  # each may have a folder of its own
+        answer["newest"] = store.newest_step(folder)
     if backend.rank == 0:
         try:
-            found = _look(folder, model, config, backend.size, init_checkpoint, origin)
-            answer = dataclasses.asdict(found)
+            answer["start"] = dataclasses.asdict(
+                _look(folder, model, config, backend.size, init_checkpoint, origin)
+            )
         except (CheckpointError, OSError) as error:
-            answer = {"error": str(error)}
-    elif backend.several_hosts:  # each may have a folder of its own
-        answer = {"step": store.newest_step(folder)}
+            answer["error"] = str(error)
     answers = backend.all_gather(answer)
     if "error" in answers[0]:
         raise CheckpointError(answers[0]["error"])
-    start = Start(**dict(answers[0], notes=tuple(answers[0]["notes"])))
-    return dataclasses.replace(start, notes=(*start.notes, *_elsewhere(folder, start, answers, backend)))
+    start = Start(**dict(answers[0]["start"], notes=tuple(answers[0]["start"]["notes"])))
+    if not backend.several_hosts:
+        return start
+    elsewhere = _elsewhere(folder, start, [one["newest"] for one in answers], backend.servers)
+    return dataclasses.replace(start, notes=(*start.notes, *elsewhere))
 
 
-def _elsewhere(
-    folder: str, start: Start, answers: Sequence[Mapping[str, Any]], backend: Backend
-) -> Iterator[str]:
+def _elsewhere(folder: str, start: Start, newest: Sequence[int], servers: Sequence[str]) -> Iterator[str]:
     """Compare with what the other hosts have in their folders: only rank 0's host says where a run starts.
+
+    newest: the newest checkpoint's step that each rank sees. One that rank 0 sees too, and has not taken, is
+    damaged.
 
     Raises:
         CheckpointError: rank 0's host has no checkpoint, another host has one.
     """
-    step, rank = max((int(one.get("step", 0)), -rank) for rank, one in enumerate(answers[1:] or [{}], 1))
-    mine, other = backend.servers[0], backend.servers[-rank % len(backend.servers)]
-    if step and not start.prefix:
+    step = max(newest)
+    if step <= newest[0]:
+        return
+    mine, other = servers[0], servers[newest.index(step)]
+    if not start.prefix:
         raise CheckpointError(
             f"{folder}: no checkpoint on {mine}, the host of rank 0, but one of step {step} on {other};"
             f" copy it to {mine}, or put output_dir on a shared disk, or empty it on {other} for a new run"
         )
-    if backend.several_hosts and step > start.step:
-        yield f"{other} has a checkpoint of step {step} in {folder}; not used, as rank 0 is on {mine}"
+    yield f"{other} has a checkpoint of step {step} in {folder}; not used, as rank 0 is on {mine}"
 
 
 def _look(

@@ -58,6 +58,16 @@ def test_a_newer_checkpoint_of_another_host_is_named_and_not_used(tmp_path: Path
     assert "at step 3 of 6" in job.output() and "b has a checkpoint of step 40 in" in job.output()
 
 
+def test_on_a_shared_disk_a_damaged_checkpoint_is_not_another_host_s(tmp_path: Path) -> None:
+    assert _job(tmp_path, settings(num_train_steps=3)).wait() == [0, 0]
+    (tmp_path / "out-b").symlink_to("out-a")
+    (tmp_path / "out-a" / "model.ckpt-40.json").write_text("{}")
+    job = _job(tmp_path)
+    assert job.wait() == [0, 0], job.output()
+    assert "at step 3 of 6" in job.output() and "using the one before" in job.output()
+    assert "not used, as rank 0" not in job.output()
+
+
 @pytest.mark.parametrize("servers", [("localhost", "localhost"), ("a", "b")])
 def test_usr1_to_one_rank_saves_on_all_and_the_run_goes_on_exactly(
     tmp_path: Path, servers: tuple[str, ...]
