@@ -13,6 +13,7 @@ import numpy as np
 
 from bert.backend.base import Backend
 from bert.checkpoints.resume import fingerprint
+from rank_table.ranges import spell
 from squad.data.features import Features
 from squad.errors import DataError
 from squad.flags import fields
@@ -63,7 +64,7 @@ def differences(of_ranks: Sequence[Mapping[str, str]], servers: Sequence[str]) -
         others = [rank for rank, value in enumerate(values) if value != usual]
         if others:
             hosts = ", ".join(dict.fromkeys(servers[rank] for rank in others))
-            ranks = ", ".join(map(str, others[:8])) + (", ..." if len(others) > 8 else "")
+            ranks = spell(others)
             like = servers[values.index(usual)]
             lines.append(f"--{name} means something else on {hosts} (rank {ranks}) than on {like}")
     return lines

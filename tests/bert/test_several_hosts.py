@@ -21,6 +21,7 @@ from bert.stopping import AGAIN
 from tests.bert.runs import MODEL, Job, losses, records, settings, step_batches, train
 from tests.bert.test_grpc import _neighbours
 
+LOST = "no.such.host.invalid"
 CONFIG = settings(num_train_steps=6, save_checkpoints_steps=3)
 
 
@@ -166,6 +167,13 @@ def test_a_damaged_list_of_hosts_is_one_line(tmp_path: Path, hosts: Any) -> None
     with pytest.raises(TrainerError, match=r"hosts.json: no list of hosts with .*; start the ") as told:
         Cluster.from_environ(_environ(tmp_path, hosts))
     assert "\n" not in str(told.value)
+
+
+def test_an_address_that_is_not_found_is_named_with_its_ranks() -> None:
+    from bert.backend.collective import grpc
+
+    with pytest.raises(TrainerError, match=r"the address no\.such\.host\.invalid of ranks 1-2,4 cannot be"):
+        grpc.check([f"{host}:9" for host in ("127.0.0.1", LOST, LOST, "127.0.0.1", LOST)], 0)
 
 
 def test_a_port_in_use_is_named(tmp_path: Path) -> None:

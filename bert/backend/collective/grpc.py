@@ -21,6 +21,7 @@ from tensorflow.python.ops import collective_ops
 from bert.backend.collective.shared_memory import CollectiveError
 from bert.errors import TrainerError
 from bert.interfaces import Tensor
+from rank_table.ranges import spell
 
 PORT = 30600  # rank r listens on PORT + r, unless NPU_LAUNCH_GRPC_PORT names another first port
 _VARIABLE = "NPU_LAUNCH_GRPC_PORT"
@@ -54,7 +55,7 @@ def check(peers: Sequence[str], rank: int) -> None:
     hosts = [peer.rpartition(":")[0].strip("[]") for peer in peers]
     for host in dict.fromkeys(hosts):
         ranks = [index for index, other in enumerate(hosts) if other == host]
-        where = f"collective grpc: the address {host} of rank{'' if len(ranks) == 1 else 's'} {_span(ranks)}"
+        where = f"collective grpc: the address {host} of rank{'' if len(ranks) == 1 else 's'} {spell(ranks)}"
         try:
             found = str(socket.getaddrinfo(host, None, 0, socket.SOCK_STREAM)[0][4][0])
         except OSError as error:
@@ -66,11 +67,6 @@ def check(peers: Sequence[str], rank: int) -> None:
             text = f"{where} is {found} here, this host itself; if it is another one, give the hosts by IP"
             print(f"{text} addresses", file=sys.stderr, flush=True)
     _check_port(int(peers[rank].rpartition(":")[2]), rank, len(peers))
-
-
-def _span(ranks: Sequence[int]) -> str:
-    whole = len(ranks) > 1 and list(ranks) == list(range(ranks[0], ranks[-1] + 1))
-    return f"{ranks[0]}-{ranks[-1]}" if whole else ", ".join(map(str, ranks))
 
 
 def _check_port(port: int, rank: int, size: int) -> None:
