@@ -24,7 +24,7 @@ def collect(index: int, name: str, environ: Mapping[str, str], root: str = "/") 
     """Describe this host, the one with this number and name in the engine; runs the vendor's query tools."""
     machine = this_machine(environ, os.getcwd())
     machine.root = root
-    npus, problem = _npus(machine)
+    npus, problem, notes = _npus(machine)
     quota = cpu_quota(root)
     packages = machine.packages()
     cann = versions.installed(machine)
@@ -37,6 +37,7 @@ def collect(index: int, name: str, environ: Mapping[str, str], root: str = "/") 
         aliases=tuple(filter(None, (environ.get(key, "") for key in (*ADDRESS_VARIABLES, *POD_VARIABLES)))),
         npus=npus,
         problem=problem,
+        notes=notes,
         cores=tuple(sorted(os.sched_getaffinity(0))),
         quota=0.0 if quota == UNLIMITED else quota,
         launcher=launcher.__version__,
@@ -80,12 +81,14 @@ def _prefix_length(mask: str | None, longest: int) -> int:
     return bin(int(ipaddress.ip_address(mask.partition("/")[0]))).count("1") if mask else longest
 
 
-def _npus(machine: RecordingMachine) -> tuple[Host | None, str]:
-    """Return the NPUs of this host, None without any, and why they are not known."""
+def _npus(machine: RecordingMachine) -> tuple[Host | None, str, tuple[str, ...]]:
+    """Return the NPUs of this host, None without any, why they are not known, and what is missing of them."""
     try:
         if not sources.present(machine)[0]:
-            return None, ""
+            return None, "", ()
         found = sources.discover(machine, everything=False)
     except InventoryError as error:
-        return None, str(error)
-    return found.hosts[0], "" if found.hosts[0].devices else "; ".join(found.notes)
+        return None, str(error), ()
+    if found.hosts[0].devices:
+        return found.hosts[0], "", found.notes
+    return found.hosts[0], "; ".join(found.notes), ()

@@ -18,8 +18,9 @@ class HostFacts:
     """A host as its agent sees it.
 
     index, name: its number and name in the engine. npus: its NPUs, None where there are none; `problem` says
-    why they are not known. addresses: (interface, address/prefix length), without loopback. quota: CPUs'
-    time, 0 for no limit. Versions are "" where nothing says them. tls: the switch by device, "on" or "off".
+    why they are not known, `notes` what is missing of them. addresses: (interface, address/prefix length),
+    without loopback. quota: CPUs' time, 0 for no limit. Versions are "" where nothing says them. tls: the
+    switch by device, "on" or "off".
     """
 
     index: int
@@ -30,6 +31,7 @@ class HostFacts:
     aliases: tuple[str, ...] = ()  # names and addresses that a platform gives to the host or pod
     npus: Host | None = None
     problem: str = ""
+    notes: tuple[str, ...] = ()
     cores: tuple[int, ...] = ()
     quota: float = 0.0
     launcher: str = ""
@@ -71,6 +73,7 @@ class HostFacts:
             aliases=at["aliases"].texts(),
             npus=None if at["npus"].value is None else _host(at["npus"]),
             problem=at["problem"].text(),
+            notes=at["notes"].texts(),
             cores=at["cores"].wholes(),
             quota=at["quota"].number(),
             launcher=at["launcher"].text(),

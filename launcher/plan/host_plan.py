@@ -47,9 +47,17 @@ def host_plan(order: Order, facts: HostFacts, environ: Mapping[str, str], table:
         provenance=order.source,
         addresses={host.server_id: host.address for host in order.hosts},
     )
-    plan = build.build_plan(order.config, order.command, launch, (sourced,) if sourced else ())
+    notes = (*_of_devices(order, facts), *([sourced] if sourced else []))
+    plan = build.build_plan(order.config, order.command, launch, notes)
     plan = planner.reviewed(plan, order.config, order.source)
     return PlannedJob(order.config, replace(plan, hosts=order.hosts), parsed)
+
+
+def _of_devices(order: Order, facts: HostFacts) -> tuple[str, ...]:
+    """Return what is missing of this host's devices, where it is they that the rank table was made from."""
+    config = order.config
+    told = order.backend == "npu" and not (config.inventory or config.rank_table_file)
+    return facts.notes if told else ()
 
 
 def _logical_ids(order: Order, table: RankTable, facts: HostFacts) -> dict[tuple[str, int], int]:

@@ -15,6 +15,7 @@ from rank_table.sources.tools import Machine
 from rank_table.table import RankTable
 
 BACKENDS = ("cpu", "npu", "auto")
+THIS_HOST = "this host"  # source of an inventory that hosts have told of themselves
 
 
 @dataclass(frozen=True)
@@ -83,15 +84,22 @@ def choose_backend(backend: str, machine: Machine) -> tuple[str, tuple[str, ...]
 def _from_file(
     devices: Sequence[int], backend: str, path: str, chip: str, note: tuple[str, ...]
 ) -> Selection:
+    inventory = read_inventory(path, devices, chip)
+    return Selection(inventory, backend, note + inventory.notes)
+
+
+def read_inventory(path: str, devices: Sequence[int] | None, chip: str = "") -> Inventory:
+    """Read an inventory file. devices: on every host of it, None for all. UsageError: it has not got them."""
     from rank_table.sources import inventory_file
 
     try:
-        inventory = inventory_file.read(path).only(devices)
+        inventory = inventory_file.read(path)
+        inventory = inventory if devices is None else inventory.only(devices)
     except InventoryError as error:
         raise UsageError(str(error) if str(error).startswith(path) else f"{path}: {error}") from None
     if chip:
         inventory = replace(inventory, hosts=tuple(replace(host, chip=chip) for host in inventory.hosts))
-    return Selection(inventory, backend, note + inventory.notes)
+    return inventory
 
 
 def _from_machine(devices: Sequence[int], machine: Machine, chip: str, note: tuple[str, ...]) -> Selection:
@@ -175,22 +183,27 @@ def logical_ids(
 
 def made_table(selection: Selection, machine: Machine) -> Placement:
     """Make the rank table of the chosen devices."""
-    from rank_table.render import render
-
     hosts = selection.inventory.hosts
-    try:
-        table = RankTable.from_hosts(hosts)
-        text = render(table)
-    except RankTableError as error:
-        raise _not_made(selection.inventory, error) from None
+    table, text = rendered(selection.inventory)
     logical = {(host.server_id, item.device_id): item.logical_id for host in hosts for item in host.devices}
     server = own_server(table, machine)
     return Placement(table, text, server, selection.backend, logical, selection.notes)
 
 
+def rendered(inventory: Inventory) -> tuple[RankTable, str]:
+    """Make a rank table, and its text. UsageError, PreflightError: why there can be none."""
+    from rank_table.render import render
+
+    try:
+        table = RankTable.from_hosts(inventory.hosts)
+        return table, render(table)
+    except RankTableError as error:
+        raise _not_made(inventory, error) from None
+
+
 def _not_made(inventory: Inventory, error: RankTableError) -> LauncherError:
-    """Say why there can be no table: an inventory file lacks something, or this host's own files do."""
-    if inventory.source != "this host":
+    """Say why there can be no table: an inventory file lacks something, or the hosts' own files do."""
+    if inventory.source != THIS_HOST:
         return UsageError(f"{inventory.source}: {error}")
     why = [note for note in inventory.notes if "rootinfo" in note or "super_device_id" in note]
     return PreflightError("; ".join([str(error), *why]))

@@ -20,14 +20,13 @@ from launcher.plan.layers import Layered, split
 from launcher.plan.matching import match
 from launcher.plan.model import HostSpec, Plan
 from launcher.plan.order import Order
-from launcher.plan.placement import BACKENDS, read_table
+from launcher.plan.placement import BACKENDS, THIS_HOST, read_inventory, read_table, rendered
 from launcher.plan.program_check import check_program
 from launcher.plan.this_host import ADDRESS_KEYS
 from launcher.text import MOST_NAMED, by_value, some
-from rank_table.errors import InventoryError, RankTableError
-from rank_table.inventory import Host, virtual_cpu
+from rank_table.errors import InventoryError
+from rank_table.inventory import Host, Inventory, virtual_cpu
 from rank_table.ranges import spell
-from rank_table.render import render
 from rank_table.table import RankTable
 
 _SOUGHT = ("PYTHONPATH", "LD_LIBRARY_PATH", "ASCEND_", "TFPLUGIN_")  # without these programs may not start
@@ -121,8 +120,10 @@ def lay_out(job: Job, facts: Sequence[HostFacts], devices: Sequence[str] = ()) -
         table, text = job.given
         of = _owners(job, table, facts)
     else:
-        hosts, of = _inventory(job, facts, backend, devices)
-        table, text = _made(job, hosts, of)
+        inventory, of = _inventory(job, facts, backend, devices)
+        _refuse(_chips(inventory.hosts, of))
+        table, text = rendered(inventory)
+        note = (*note, *(inventory.notes if job.config.inventory else ()))  # else the agents say them
     servers = {host.index: server for server, host in of.items()}
     _refuse(_unequal(table, {server: host.name for server, host in of.items()}))
     known = {of[server].index: address for server, address in _known_addresses(table, facts, of).items()}
@@ -159,7 +160,7 @@ def _backend(wanted: str, facts: Sequence[HostFacts]) -> tuple[str, tuple[str, .
 
 def _inventory(
     job: Job, facts: Sequence[HostFacts], backend: str, devices: Sequence[str]
-) -> tuple[list[Host], dict[str, HostFacts]]:
+) -> tuple[Inventory, dict[str, HostFacts]]:
     """Return the hosts with the devices of the job, in the order of their ranks, and whose they are."""
     if job.config.inventory:
         return _from_file(job, facts)
@@ -172,7 +173,9 @@ def _inventory(
             problems.append(f"{host.name}: {error}")
     _refuse(problems)
     _refuse(_duplicates(hosts, facts))
-    return hosts, {host.server_id: fact for host, fact in zip(hosts, facts)}
+    notes = dict.fromkeys(note for host in facts for note in host.notes)
+    found = Inventory(tuple(hosts), THIS_HOST, tuple(notes))
+    return found, {host.server_id: fact for host, fact in zip(hosts, facts)}
 
 
 def _devices(
@@ -205,28 +208,12 @@ def _duplicates(hosts: Sequence[Host], facts: Sequence[HostFacts]) -> list[str]:
     ]
 
 
-def _from_file(job: Job, facts: Sequence[HostFacts]) -> tuple[list[Host], dict[str, HostFacts]]:
-    from rank_table.sources import inventory_file
-
+def _from_file(job: Job, facts: Sequence[HostFacts]) -> tuple[Inventory, dict[str, HostFacts]]:
     path = job.config.inventory
-    try:
-        found = inventory_file.read(path)
-        if "devices" in job.source.written:
-            found = found.only(parse_devices(job.config.devices))
-    except InventoryError as error:
-        raise UsageError(str(error) if str(error).startswith(path) else f"{path}: {error}") from None
-    chip = job.config.chip
-    hosts = [replace(host, chip=chip) if chip else host for host in found.hosts]
-    return hosts, match(facts, {host.server_id: {host.host_ip, host.pod_name} for host in hosts}, path)
-
-
-def _made(job: Job, hosts: Sequence[Host], of: Mapping[str, HostFacts]) -> tuple[RankTable, str]:
-    _refuse(_chips(hosts, of))
-    try:
-        table = RankTable.from_hosts(hosts)
-        return table, render(table)
-    except RankTableError as error:
-        raise (UsageError if job.config.inventory else PreflightError)(f"{error}") from None
+    devices = parse_devices(job.config.devices) if "devices" in job.source.written else None
+    found = read_inventory(path, devices, job.config.chip)
+    servers = {host.server_id: {host.host_ip, host.pod_name} for host in found.hosts}
+    return found, match(facts, servers, path)
 
 
 def _chips(hosts: Sequence[Host], of: Mapping[str, HostFacts]) -> list[str]:

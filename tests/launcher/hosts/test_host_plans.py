@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from launcher.checks.host_facts import collect
 from launcher.config.job import JobConfig, Provenance
-from launcher.errors import LauncherError, ReadError, UsageError
+from launcher.errors import LauncherError, PreflightError, ReadError, UsageError
 from launcher.plan import dry_run, host_environ, several
 from launcher.plan.host_facts import HostFacts
 from launcher.plan.host_plan import host_plan, read_table, to_head
@@ -152,7 +152,9 @@ def test_an_inventory_file_gives_the_order_of_the_ranks(tmp_path: Path) -> None:
     path.write_text(INVENTORY % "node1")
     layout = laid_out([facts(0), facts(1)], backend="cpu", inventory=str(path))
     assert layout.table.servers == ("b", "node1") and layout.servers == ("node1", "b")
-    assert layout.ranks(0) == (1,)
+    assert layout.ranks(0) == (1,) and layout.notes == ()
+    path.write_text(INVENTORY % "node1" + "notes: [made by hand]\n")
+    assert laid_out([facts(0), facts(1)], backend="cpu", inventory=str(path)).notes == ("made by hand",)
 
 
 def test_hosts_and_servers_of_a_file_must_be_the_same(tmp_path: Path) -> None:
@@ -186,6 +188,16 @@ def test_a_loopback_server_id_is_refused(tmp_path: Path) -> None:
     hosts = [facts(0), facts(1, aliases=("127.0.0.1",))]
     with pytest.raises(LauncherError, match=r"server_id 127.0.0.1: loopback, which means every host"):
         laid_out(hosts, backend="cpu", inventory=str(path))
+
+
+def test_what_is_missing_of_a_host_s_devices_is_told_as_on_one_host(tmp_path: Path) -> None:
+    note = "super_device_id: npu-smi: not found"
+    hosts = [with_npus(n, notes=(note,)) for n in (0, 1)]
+    layout = laid_out(hosts, backend="npu")
+    planned = host_plan(order(job(backend="npu"), layout), hosts[1], PATH)
+    assert note in planned.plan.notes and note not in layout.notes  # the head names the hosts that say it
+    with pytest.raises(PreflightError, match=f"no local_id .*; {note}$"):
+        laid_out([with_npus(n, chip="950", notes=(note,)) for n in (0, 1)], backend="npu")
 
 
 def test_a_host_computes_the_ranks_of_its_own_only() -> None:
@@ -342,7 +354,7 @@ def test_facts_come_back_as_they_were_and_anything_else_is_refused() -> None:
     assert HostFacts.from_json(json.loads(json.dumps(here.to_json()))) == here
     assert (here.index, here.name, here.node) == (3, "node4", os.uname().nodename)
     assert not [text for _, text in here.addresses if text.startswith(("127.", "fe80", "::1"))]
-    npus = with_npus(1)
+    npus = with_npus(1, notes=("device_ip: no hccn.conf",))
     assert HostFacts.from_json(json.loads(json.dumps(npus.to_json()))) == npus
     for wrong in (
         None,
