@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from launcher.diagnosis.failure import ErrorRecord, RankEnd, RankStatus
-from launcher.heartbeat import Beat
+from launcher.heartbeat import Beat, Counters
 from launcher.plan.model import RankSpec
 from launcher.process import spawn
 from launcher.process.procfs import Usage
@@ -22,6 +22,8 @@ class Heartbeat:
     step: int = 0  # of its phase
     train_step: int = 0  # the last one of training
     phase: str = ""
+    total_steps: int = 0
+    counters: Counters | None = None
     seen: float = 0.0
     has_stepped: bool = False  # it has beaten with a step once: it trains
 
@@ -37,7 +39,8 @@ class Heartbeat:
 
     def take(self, beat: Beat) -> None:
         """Take down what the file holds."""
-        self.step, self.train_step, self.phase = beat
+        self.step, self.train_step, self.phase = beat.step, beat.train_step, beat.phase
+        self.total_steps, self.counters = beat.total_steps, beat.counters
         self.has_stepped = self.has_stepped or self.step > 0
 
 

@@ -43,8 +43,8 @@ FLOORS = (
     "errors", "text", "masking", "output", "typed_json", "foreign", "lines",
     "heartbeat", "run_dir", "worker", "config", "hccl", "profiles", "plan",
     "process", "runs", "locks",
-    "diagnosis", "logs", "ui", "checks", "supervision", "hosts", "engines", "submit", "cases",
-    "commands", "cli", "__main__",
+    "diagnosis", "logs", "ui", "checks", "metrics", "supervision", "view", "page", "compare",
+    "hosts", "engines", "submit", "cases", "commands", "cli", "__main__",
 )  # fmt: skip
 
 

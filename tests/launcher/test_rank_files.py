@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from launcher.diagnosis import plog
 from launcher.diagnosis.failure import read_error
 from launcher.errors import MissingFileError, ReadError
-from launcher.heartbeat import Beat, read_beat
+from launcher.heartbeat import Beat, Counters, read_beat
 from launcher.run_dir import RunDir
 from launcher.supervision.rank_files import RankFile, RankFiles
 
@@ -29,6 +29,16 @@ from launcher.supervision.rank_files import RankFile, RankFiles
         ('{"step": 0, "train_step": 480, "phase": "answers"}', Beat(0, 480, "answers")),
         ('{"step": 12.0}', Beat(12, 12, "")),
         ('{"time": []}', Beat(0, 0, "")),
+        ('{"step": 3, "total_steps": 90, "steps": 3}', Beat(3, 3, "", 90)),
+        (
+            '{"step": 3, "time": 9.5, "steps": 3, "own_s": 1, "wait_s": null}',
+            Beat(3, 3, "", 0, Counters(9.5, 3, 0, 0, 0.0, 1.0, None, 0.0)),
+        ),
+        (
+            '{"step": 3, "time": 9, "steps": 3, "examples": 12, "tokens": 99, "input_s": 0.5, "own_s": 1,'
+            ' "wait_s": 0.25, "save_s": 2}',
+            Beat(3, 3, "", 0, Counters(9.0, 3, 12, 99, 0.5, 1.0, 0.25, 2.0)),
+        ),
     ],
 )
 def test_a_heartbeat_is_read_with_its_training_step(tmp_path: Path, text: str, beat: Beat) -> None:
@@ -50,6 +60,9 @@ def test_a_heartbeat_is_read_with_its_training_step(tmp_path: Path, text: str, b
         ('{"step": null}', "step: null (expected a number)"),
         ('{"step": 5, "train_step": []}', "train_step: a list (expected a number)"),
         ('{"step": 5, "phase": null}', "phase: null (expected a text)"),
+        ('{"step": 5, "steps": 5, "own_s": -1, "time": 1}', "own_s: a negative number"),
+        ('{"step": 5, "steps": 5, "own_s": 1, "time": null}', "time: null (expected a number)"),
+        ('{"step": 5, "steps": 5, "own_s": "1", "time": 1}', "own_s: a text (expected a number)"),
         ("[5]", "a list (expected an object)"),
         ("[" * 100000, "nested too deeply"),
         ('{"step": 5', "line 1"),

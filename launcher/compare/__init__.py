@@ -1,0 +1,1 @@
+"""Runs, and logs of other programs, side by side."""

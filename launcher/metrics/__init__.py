@@ -1,0 +1,1 @@
+"""What ranks measure of themselves: metrics.jsonl, and the rules that are applied to their counters."""

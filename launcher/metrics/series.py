@@ -1,0 +1,66 @@
+"""metrics.jsonl of a rank: one JSON object a line, of numbers and nulls, `step` among them."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any, Dict, NamedTuple
+
+from launcher import foreign
+
+LARGEST = 256 << 20  # bytes of which the rows are read
+Row = Dict[str, float]
+
+
+class Series(NamedTuple):
+    """The rows of a file, steps ascending. A null is left out of its row. unread: lines that are no rows."""
+
+    rows: tuple[Row, ...]
+    unread: int = 0
+
+
+def read(path: Path) -> Series:
+    """Read a whole file. ReadError: it cannot be read; MissingFileError: there is none."""
+    return parse(foreign.read_bytes(path, LARGEST))
+
+
+def read_last(path: Path, most: int = 1 << 16) -> Series:
+    """Read the rows in the last `most` bytes of a file. ReadError, MissingFileError: as `read`."""
+    with foreign.open_regular(path) as stream:
+        size = stream.seek(0, os.SEEK_END)
+        stream.seek(max(0, size - most))
+        data = stream.read(most)
+    return parse(data if size <= most else data.partition(b"\n")[2])
+
+
+def parse(data: bytes) -> Series:
+    """Parse lines. After a restart steps come again: what an earlier attempt wrote from there on is left out."""
+    rows: list[Row] = []
+    unread = 0
+    for line in data.split(b"\n"):
+        row = _row(line)
+        if row is None:
+            unread += bool(line.strip())
+            continue
+        while rows and rows[-1]["step"] >= row["step"]:
+            rows.pop()
+        rows.append(row)
+    return Series(tuple(rows), unread)
+
+
+def _row(line: bytes) -> Row | None:
+    try:
+        found = json.loads(line.decode())
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(found, dict) or not _is_number(found.get("step")):
+        return None
+    return {name: float(value) for name, value in found.items() if _is_number(value)}
+
+
+def _is_number(value: Any) -> bool:
+    if type(value) not in (int, float):
+        return False
+    return math.isfinite(value) and abs(value) < 1e300

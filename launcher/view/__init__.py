@@ -1,0 +1,1 @@
+"""One look at a run, living or ended."""

@@ -1,0 +1,39 @@
+"""metrics.jsonl as it may have been written, and read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from launcher.metrics.series import Series, parse, read, read_last
+
+
+@pytest.mark.parametrize(
+    ("text", "series"),
+    [
+        (b"", Series(())),
+        (b'{"step": 1, "a": 2.5}\n{"step": 2, "a": null}\n', Series(({"step": 1, "a": 2.5}, {"step": 2}))),
+        (b'{"step": 1}\n{"step": 2, "los', Series(({"step": 1},), 1)),  # the last line is being written
+        (b'{"step": 1, "note": "a", "skip": true}\n[1]\n{"loss": 1}\n\xff\n', Series(({"step": 1},), 3)),
+        (b'{"step": 1, "loss": NaN, "rate": 1e999}\n{"step": 1e400}', Series(({"step": 1},), 1)),
+        (b"[" * 100000, Series((), 1)),
+    ],
+    ids=range(6),
+)
+def test_rows_are_objects_with_a_step_and_numbers(text: bytes, series: Series) -> None:
+    assert parse(text) == series
+
+
+def test_a_restart_takes_back_what_was_written_after_its_checkpoint() -> None:
+    lines = [f'{{"step": {step}, "attempt": 0}}' for step in (10, 20, 30)]
+    lines += [f'{{"step": {step}, "attempt": 1}}' for step in (20, 25)]
+    found = parse("\n".join(lines).encode())
+    assert [(row["step"], row["attempt"]) for row in found.rows] == [(10, 0), (20, 1), (25, 1)]
+
+
+def test_the_last_rows_of_a_long_file_are_read_without_the_rest(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text("".join(f'{{"step": {step}}}\n' for step in range(1000)))
+    assert [row["step"] for row in read_last(path, 45).rows] == [997, 998, 999]
+    assert len(read_last(path).rows) == len(read(path).rows) == 1000
