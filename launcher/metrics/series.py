@@ -36,7 +36,7 @@ def read_last(path: Path, most: int = 1 << 16) -> Series:
 
 
 def parse(data: bytes) -> Series:
-    """Parse lines. After a restart steps come again: what an earlier attempt wrote from there on is left out."""
+    """Parse lines. Steps come again after a restart: what an earlier attempt wrote from there on goes."""
     rows: list[Row] = []
     unread = 0
     for line in data.split(b"\n"):
