@@ -14,8 +14,9 @@ LARGEST = 1 << 53  # up to which a double, as many programs write steps, is exac
 class Counters(NamedTuple):
     """What a rank has done since it began to train: all but `time` only grow.
 
-    Whoever looks subtracts two readings. Seconds do not overlap: input_s is waiting for input, wait_s the time
-    in collectives (None: not known, as where the device runs the loop alone), save_s saving; own_s the rest.
+    Whoever looks subtracts two readings. Seconds do not overlap: input_s is waiting for input, wait_s the
+    time in collectives (None: not known, as where the device runs the loop alone), save_s saving; own_s the
+    rest.
     """
 
     time: float  # seconds since the epoch, of the rank's host
