@@ -47,9 +47,7 @@ def report(planned: PlannedJob) -> dict[str, Any]:
     found: dict[str, Any] = dict(_NOTHING)
     if WORKER in spec.argv:
         found = _probed(spec)
-    digests = dict(_scripts(spec))
-    if digests:
-        found["program"] = " ".join([found["program"], *digests.values()]).strip()
+    found["scripts"] = dict(_scripts(spec))
     found["files"] = _files(planned.config, spec)
     found["hccl"] = {name: text for name, text in plain(spec.env).items() if name.startswith("HCCL_")}
     return found

@@ -82,10 +82,12 @@ def _unknown(reports: Reports) -> Iterator[Finding]:
 
 
 def _program(reports: Reports) -> Iterator[Finding]:
-    digests = {host: str(found["program"])[:12] for host, found in reports.items()}
-    if _differ({host: str(found["program"]) for host, found in reports.items()}):
-        todo = "copy one version to every host"
-        yield Finding("program", ERROR, f"its sha256 differs: {by_value(digests, 'no program')}", todo)
+    every = {host: {"": found["program"], **found["scripts"]} for host, found in reports.items()}
+    for name in dict.fromkeys(name for digests in every.values() for name in digests):
+        digests = {host: str(found.get(name, ""))[:12] for host, found in every.items()}
+        if _differ(digests):
+            what = f"{name}{': ' if name else ''}its sha256 differs: {by_value(digests, 'not there')}"
+            yield Finding("program", ERROR, what, "copy one version to every host")
 
 
 def _files(reports: Reports) -> Iterator[Finding]:

@@ -62,10 +62,10 @@ def _missing(session: Session, late: Sequence[HostState], what: str, timeout: fl
 
 def raise_refusals(hosts: Iterable[HostState]) -> None:
     """Raise what hosts have refused, all in one report; equal lines of several hosts are one."""
-    refused = {host.name: host.refused for host in hosts if host.refused}
-    if refused:
-        code = max(found[0] for found in refused.values()) or LauncherError.exit_code
-        entries = {name: [("error", "", line) for line in found[1]] for name, found in refused.items()}
+    refused = {host.name: host.refused or (0, ()) for host in hosts}
+    entries = {name: [("error", "", line) for line in lines] for name, (_, lines) in refused.items()}
+    if any(entries.values()):
+        code = max(code for code, _ in refused.values()) or LauncherError.exit_code
         raise RefusedError(code, *(finding.what for finding in grouped(entries)))
 
 

@@ -27,7 +27,8 @@ from tests.launcher.test_preflight import smi
 from tests.launching import ROOT
 
 SAME: dict[str, Any] = {
-    "python": "3.9.1", "tensorflow": "2.6.5", "program": "abc", "problem": "", "files": {}, "hccl": {}
+    "python": "3.9.1", "tensorflow": "2.6.5", "program": "abc", "problem": "",
+    "scripts": {"a.py": "e"}, "files": {}, "hccl": {},
 }  # fmt: skip
 FACTS = [with_npus(n, driver="24.1", cann="8.0", tls={"0": "on"}) for n in range(3)]
 
@@ -53,6 +54,8 @@ def test_equal_hosts_give_no_finding() -> None:
         ({}, {1: {"tensorflow": ""}}, "versions", ERROR,
          "TensorFlow differs: node1, node3: 2.6.5; node2: none"),
         ({}, {2: {"program": "d"}}, "program", ERROR, "its sha256 differs: node1, node2: abc; node3: d"),
+        ({}, {0: {"scripts": {}}}, "program", ERROR,
+         "a.py: its sha256 differs: node2, node3: e; node1: not there"),
         ({}, {0: {"files": {"/d/train.json": "5 bytes"}}}, "arguments", ERROR,
          "node2, node3: no /d/train.json, which other hosts have"),
         ({}, {0: {"files": {"/d": "folder"}}}, "arguments", WARNING, "node2, node3: no /d/, which"),
@@ -145,7 +148,8 @@ def test_a_report_has_the_program_and_the_files_of_this_host(tmp_path: Path) -> 
     assert first["python"] == ".".join(map(str, sys.version_info[:3])) and first["tensorflow"]
     assert first["hccl"] == {"HCCL_CONNECT_TIMEOUT": "600"}
     (tmp_path / "train.py").write_text("print(2)")
-    assert report(planned(tmp_path, (), **keys))["program"] != first["program"]
+    assert report(planned(tmp_path, (), **keys))["scripts"].keys() == first["scripts"].keys()
+    assert report(planned(tmp_path, (), **keys))["scripts"] != first["scripts"]
 
 
 def test_the_package_of_a_module_is_part_of_the_program(tmp_path: Path) -> None:

@@ -114,6 +114,22 @@ def test_refusals_of_all_hosts_are_one_report_with_the_highest_code(signals: Sig
     assert error.value.lines == ("node1: no such folder", "node2, node3: no such program")
 
 
+@pytest.mark.parametrize("ready,who", [((1,), "node1, node3"), ((), "every host")])
+def test_hosts_that_refuse_are_not_called_every_host_where_another_is_ready(
+    signals: Signals, ready: tuple[int, ...], who: str
+) -> None:
+    def order(agents: FakeAgents, host: int, body: Any) -> None:
+        if host in ready:
+            agents.up(host, "ready", {"plan": READY, "findings": [], "notes": []})
+        else:
+            agents.up(host, "refused", {"code": 127, "lines": ["no such program"]})
+
+    session = session_of(FakeAgents(3, {"order": order}), signals)
+    with pytest.raises(LauncherError) as error:
+        handshake.get_ready(session, {}, 5.0)
+    assert error.value.lines == (f"{who}: no such program",)
+
+
 def test_hosts_that_do_not_get_ready_are_named(signals: Signals) -> None:
     def order(agents: FakeAgents, host: int, body: Any) -> None:
         if host != 1:
