@@ -77,7 +77,8 @@ class Cluster:
         try:
             known = {str(host["server_id"]): host for host in json.loads(read_text(path))}
             addresses = tuple(str(known[server]["address"]) for server in self.servers)
-            shared = bool(known[self.servers[self.rank]].get("shared"))
+            ends = (known[self.servers[0]], known[self.servers[self.rank]])
+            shared = all(host.get("shared") for host in ends)  # each of them with the launcher's head
         except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
             raise TrainerError(
                 f"{path}: no list of hosts with server_id and address ({error}); start the run again"

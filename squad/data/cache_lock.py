@@ -18,6 +18,7 @@ from typing import IO, Callable, Iterator
 HOST = socket.gethostname()
 _BEAT, _SILENCE = 5.0, 60.0  # seconds between two touches; without one until the builder counts as gone
 _POLL = 0.2  # seconds
+_LOOK = 0.02  # seconds, more than another process holds the lock only to see that nobody does
 
 
 def is_held(path: str) -> bool:
@@ -35,7 +36,7 @@ def locked(path: str, say: Callable[[str], None]) -> Iterator[str]:
     """
     with open(path, "a+") as stream:
         waited_for = ""
-        if not _try(stream):
+        if not _try_twice(stream):
             waited_for = _wait(stream, path, say)
         if _try(stream):
             stream.seek(0)
@@ -56,6 +57,14 @@ def _try(stream: IO[str]) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def _try_twice(stream: IO[str]) -> bool:
+    """Try again where `is_held` of another process may have had it."""
+    if _try(stream):
+        return True
+    time.sleep(_LOOK)
+    return _try(stream)
 
 
 def _wait(stream: IO[str], path: str, say: Callable[[str], None]) -> str:

@@ -160,6 +160,8 @@ def test_addresses_come_from_the_launcher_s_hosts_and_else_from_the_table(tmp_pa
     ]
     found = Cluster.from_environ(_environ(tmp_path, hosts))
     assert found.addresses == ("fd00::1", "10.0.0.2") and found.shares_disk
+    hosts[1]["shared"] = False  # rank 0 is there, and the launcher's head on the other's disk
+    assert not Cluster.from_environ(_environ(tmp_path, hosts)).shares_disk
 
 
 @pytest.mark.parametrize("hosts", ["[", "{}", [], [{"server_id": "node-a"}], "[" * 5000, "7"])

@@ -147,6 +147,18 @@ def test_a_builder_on_another_host_that_is_silent_is_not_waited_for(
     assert said[0] == "waiting for process 12 on node9" and "no sign for 0.5 s" in said[1]
 
 
+def test_a_look_at_the_lock_is_no_builder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import fcntl
+
+    path, said = tmp_path / "lock", []
+    path.write_text("12 node9")
+    with path.open("a") as look:  # as is_held has it for a moment
+        fcntl.flock(look, fcntl.LOCK_EX)
+        monkeypatch.setattr(cache_lock.time, "sleep", lambda seconds: fcntl.flock(look, fcntl.LOCK_UN))
+        with cache_lock.locked(str(path), said.append) as waited_for:
+            assert waited_for == "" and said == []
+
+
 def test_a_builder_on_another_host_that_touches_the_file_is_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
