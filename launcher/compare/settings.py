@@ -1,0 +1,77 @@
+"""What was asked of a run of ours, and by which versions it was done: the flags and variables of its plan."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Iterator, Mapping, NamedTuple, Sequence
+
+from launcher.masking import mask
+from launcher.run_dir import RunDir
+from launcher.runs.registry import known_plan, read_json
+
+_VARIABLE = re.compile(r"(?:HCCL|TF|ASCEND|NPU|OMP|KMP|MKL|CUDA|NCCL|GE|PYTHONHASHSEED)(?:_\w+)?")
+# Of each rank's own, or set by the launcher.
+_OWN = re.compile(
+    r"NPU_LAUNCH_\w+|ASCEND_(?:DEVICE_ID|PROCESS_LOG_PATH)|TF_CONFIG|\w+_(?:PATH|HOME|DIR|FILE)"
+)
+
+
+class Difference(NamedTuple):
+    """A setting or version with its values on both sides; None: that side does not name it."""
+
+    kind: str  # setting, version
+    name: str
+    a: str | None
+    b: str | None
+
+
+def of_run(run: RunDir) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the settings and the versions of a run, as far as its files say; secrets are masked."""
+    plan, result = known_plan(run), read_json(run.result)
+    settings: dict[str, str] = {}
+    if plan is not None and plan.ranks:
+        first = plan.ranks[0]
+        settings = {"backend": plan.backend, "ranks": str(plan.world_size), **flags(first.argv)}
+        settings.update((name, first.env[name]) for name in sorted(first.env) if _is_telling(name))
+    versions = dict(_flat("", result.get("provenance", result.get("versions"))))
+    return _masked(settings), _masked(versions)
+
+
+def _is_telling(name: str) -> bool:
+    return bool(_VARIABLE.fullmatch(name)) and not _OWN.fullmatch(name)
+
+
+def flags(argv: Sequence[str]) -> dict[str, str]:
+    """Return the flags of a command line: --name=value, --name value, --name.
+
+    >>> flags(["python", "x.py", "--a=1", "--b", "2", "--c"])
+    {'a': '1', 'b': '2', 'c': 'True'}
+    """
+    found: dict[str, str] = {}
+    for word, after in zip(argv, [*argv[1:], "-"]):
+        match = re.match(r"--([A-Za-z][\w.-]*)(=?)", word)
+        if match:
+            plain = "True" if after.startswith("-") else after
+            found[match.group(1)] = word[match.end() :] if match.group(2) else plain
+    return found
+
+
+def _masked(values: Mapping[str, str]) -> dict[str, str]:
+    return {str(name): str(value) for name, value in mask(dict(values)).items()}
+
+
+def _flat(name: str, value: Any) -> Iterator[tuple[str, str]]:
+    """Name what lies deeper in a document by its path: cann.version."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from _flat(f"{name}.{key}" if name else str(key), item)
+    elif value is not None and name:
+        yield name, ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def differences(kind: str, a: Mapping[str, str], b: Mapping[str, str]) -> list[Difference]:
+    """List what differs, what both name first; nothing where one side names nothing at all."""
+    if not a or not b:
+        return []
+    names = sorted(set(a) | set(b), key=lambda name: (name not in a or name not in b, name))
+    return [Difference(kind, name, a.get(name), b.get(name)) for name in names if a.get(name) != b.get(name)]
