@@ -8,8 +8,9 @@ from contextlib import suppress
 from typing import Mapping
 
 import launcher
-from launcher.checks import network, versions
+from launcher.checks import versions
 from launcher.checks.machine import RecordingMachine, this_machine
+from launcher.plan import interfaces
 from launcher.plan.cpu_quota import UNLIMITED, cpu_quota
 from launcher.plan.host_facts import HostFacts
 from launcher.plan.this_host import ADDRESS_VARIABLES, POD_VARIABLES
@@ -45,7 +46,7 @@ def collect(index: int, name: str, environ: Mapping[str, str], root: str = "/") 
         tensorflow=next((packages[name] for name in versions.TENSORFLOWS if name in packages), ""),
         cann=cann[0].version if cann else "",
         driver=versions.driver(machine),
-        tls={} if npus is None else network.tls_switches(machine, [npu.device_id for npu in npus.devices]),
+        tls=_tls(machine, npus),
     )
 
 
@@ -57,28 +58,19 @@ def _boot_id(path: str) -> str:
 
 def addresses() -> tuple[tuple[str, str], ...]:
     """List the addresses of this host's interfaces with their prefix lengths; no loopback, no link-local."""
-    import ipaddress
-
-    import psutil
-
-    found = []
-    for name, entries in psutil.net_if_addrs().items():
-        for entry in entries:
-            try:
-                address = ipaddress.ip_address(entry.address.partition("%")[0])
-                length = _prefix_length(entry.netmask, address.max_prefixlen)
-            except ValueError:  # a link-layer address
-                continue
-            if not (address.is_loopback or address.is_link_local):
-                found.append((name, f"{address}/{length}"))
-    return tuple(found)
+    return tuple(
+        (name, f"{address}/{length}")
+        for name, address, length in interfaces.addresses()
+        if not (address.is_loopback or address.is_link_local)
+    )
 
 
-def _prefix_length(mask: str | None, longest: int) -> int:
-    """Count the bits of a netmask, as psutil writes it: 255.255.255.0, ffff:ffff::, or none."""
-    import ipaddress
+def _tls(machine: RecordingMachine, npus: Host | None) -> dict[str, str]:
+    if npus is None:
+        return {}
+    from launcher.checks import network  # with the parsers of the vendor's tools
 
-    return bin(int(ipaddress.ip_address(mask.partition("/")[0]))).count("1") if mask else longest
+    return network.tls_switches(machine, [npu.device_id for npu in npus.devices])
 
 
 def _npus(machine: RecordingMachine) -> tuple[Host | None, str, tuple[str, ...]]:

@@ -7,7 +7,7 @@ import socket
 from concurrent.futures import ThreadPoolExecutor
 from typing import Iterable, Sequence
 
-import psutil
+from launcher.plan import interfaces
 
 _AT_ONCE = 32  # names that are looked up
 Network = ipaddress.IPv4Network
@@ -33,10 +33,9 @@ def choose(networks: Sequence[Network], hosts: Sequence[Sequence[str]]) -> list[
 
 def own_networks() -> Iterable[Network]:
     """Yield the IPv4 networks of this host, without loopback."""
-    for entries in psutil.net_if_addrs().values():
-        for entry in entries:
-            if entry.family == socket.AF_INET and entry.netmask and not entry.address.startswith("127."):
-                yield ipaddress.IPv4Network(f"{entry.address}/{entry.netmask}", strict=False)
+    for _, address, length in interfaces.addresses():
+        if isinstance(address, ipaddress.IPv4Address) and not address.is_loopback:
+            yield ipaddress.IPv4Network((int(address), length), strict=False)
 
 
 def _addresses(host: str) -> list[str]:

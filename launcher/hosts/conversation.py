@@ -6,18 +6,20 @@ import os
 import select
 import time
 from selectors import EVENT_READ, EVENT_WRITE
-from typing import Any, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Mapping, Sequence
 
-from launcher.diagnosis.failure import RankEnd
 from launcher.errors import ReadError
 from launcher.hosts.channel import AgentChannel
-from launcher.hosts.log_stream import LogStream
-from launcher.hosts.offer import Offer
-from launcher.plan.order import Order
 from launcher.process.signals import ENDING, FORWARDED, Signals
 from launcher.supervision.link import Link, Wish
-from launcher.supervision.rank import RankProcess
 from launcher.typed_json import Value
+
+if TYPE_CHECKING:  # not needed before the order
+    from launcher.diagnosis.failure import RankEnd
+    from launcher.hosts.log_stream import LogStream
+    from launcher.hosts.offer import Offer
+    from launcher.plan.order import Order
+    from launcher.supervision.rank import RankProcess
 
 ORPHANED = 143  # as ended by SIGTERM: nobody is there to be told anything else
 BEAT = 1.0  # seconds between two signs of life

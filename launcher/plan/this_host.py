@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from launcher.errors import PreflightError
-from rank_table.sources.tools import Machine
-from rank_table.table import RankTable
+
+if TYPE_CHECKING:
+    from rank_table.sources.tools import Machine
+    from rank_table.table import RankTable
 
 # Keys of a server entry that may hold an address of the host or of the pod.
 ADDRESS_KEYS = ("host_ip", "server_ip", "container_ip", "pod_ip")
@@ -38,11 +42,10 @@ def _names(machine: Machine) -> set[str]:
     """List the names of this host: variables of the platform, addresses, the host name; no look-up."""
     import socket
 
-    import psutil
+    from launcher.plan import interfaces
 
     names = {machine.environ.get(name, "") for name in ADDRESS_VARIABLES} | {socket.gethostname()}
-    for addresses in psutil.net_if_addrs().values():
-        names.update(item.address.split("%")[0] for item in addresses if item.family != psutil.AF_LINK)
+    names.update(str(address) for _, address, _ in interfaces.addresses())
     return {name for name in names if name and not name.startswith("127.") and name != "::1"}
 
 

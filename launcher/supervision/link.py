@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Mapping, NamedTuple, Sequence
+from typing import TYPE_CHECKING, Mapping, NamedTuple, Sequence
 
-from launcher.diagnosis.failure import RankEnd
-from launcher.supervision.rank import RankProcess
+if TYPE_CHECKING:
+    from launcher.diagnosis.failure import RankEnd
+    from launcher.supervision.rank import RankProcess
 
 
 class Wish(NamedTuple):
