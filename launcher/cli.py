@@ -23,6 +23,7 @@ COMMANDS = {
     "ps": ("launcher.commands.runs:ps", "List runs and their processes."),
     "stop": ("launcher.commands.runs:stop", "Stop a run."),
     "stacks": ("launcher.commands.runs:stacks", "Show the Python stacks of the ranks."),
+    "compare": ("launcher.commands.compare:compare", "Compare runs, and logs of other programs."),
     "cases": ("launcher.commands.cases:cases", "Run test cases from a 13-column CSV file."),
     "rank-table": (
         "launcher.commands.rank_table:rank_table",

@@ -48,15 +48,15 @@ def compare_rates(a: Curve, b: Curve, names: tuple[str, str] = ("A", "B")) -> Ra
     for name, found in zip(names, values):
         if not found:
             return RateFigures((), f"{name} holds no rate")
-    factors = _factors(a), _factors(b)
+    scales = factors(a), factors(b)
     rates = []
     for unit in UNITS:
-        if all(unit in factor for factor in factors):
+        if all(unit in factor for factor in scales):
             first, second = (
-                rate([value * factor[unit] for value in found]) for found, factor in zip(values, factors)
+                rate([value * factor[unit] for value in found]) for found, factor in zip(values, scales)
             )
             rates.append(Rates(unit, first, second, second.median / first.median))
-    missing = [name for name, factor in zip(names, factors) if len(factor) < len(UNITS)]
+    missing = [name for name, factor in zip(names, scales) if len(factor) < len(UNITS)]
     hint = "give " + " ".join(f"--ranks {name}=N" for name in missing)
     if not rates:
         told = ", ".join(f"{name}'s rate is {_told(curve)}" for name, curve in zip(names, (a, b)))
@@ -70,7 +70,7 @@ def _told(curve: Curve) -> str:
     return texts.get(curve.rate_is, "either per device or of all")
 
 
-def _factors(curve: Curve) -> dict[str, float]:
+def factors(curve: Curve) -> dict[str, float]:
     """Map the units in which a curve's rate can be told to what its numbers are multiplied by."""
     ranks = float(curve.ranks or 0)
     if curve.rate_is == "global" or not _written(curve):

@@ -151,10 +151,8 @@ def _benchmark(errors: Sequence[Error]) -> Rule:
     """Three runs that agree are a benchmark; fewer are told, and fail nothing."""
     runs = max(1, len(errors))
     if runs < BENCHMARK_RUNS:
-        text = (
-            f"{runs} run{'s' if runs > 1 else ''}: by their rule {BENCHMARK_RUNS} that agree make a benchmark"
-        )
-        return Rule("benchmark", NOT_JUDGED, f"{text}; give --baseline so often")
+        text = f"{runs} run{'s' if runs > 1 else ''}: no benchmark by their rule, which asks for"
+        return Rule("benchmark", NOT_JUDGED, f"{text} {BENCHMARK_RUNS} that agree (--baseline X,Y,Z)")
     worst = max((error.relative for error in errors if error.relative is not None), default=None)
     if worst is None:
         return Rule("benchmark", NOT_JUDGED, f"{runs} runs, whose losses cannot be compared")

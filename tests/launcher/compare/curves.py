@@ -7,7 +7,9 @@ from typing import Any, Callable, Sequence
 from launcher.compare.curve import Curve, Point
 
 
-def curve(losses: Sequence[float | None], every: float = 100, first: float | None = None, **about: Any) -> Curve:
+def curve(
+    losses: Sequence[float | None], every: float = 100, first: float | None = None, **about: Any
+) -> Curve:
     """Make a curve whose losses stand `every` examples apart, the first at `first`."""
     begin = every if first is None else first
     points = [Point(examples=begin + every * place, loss=loss) for place, loss in enumerate(losses)]

@@ -39,7 +39,8 @@ def test_the_places_are_those_of_the_sparser_curve_on_either_side(sides: str) ->
 def test_steps_are_compared_where_nobody_knows_the_batch_and_that_is_said_loudly() -> None:
     aligned = align(by_step([2.0, 1.0]), by_step([2.0, 1.0]))
     assert aligned.by == "steps" and len(aligned.pairs) == 2
-    assert "ALIGNED BY STEP" in aligned.notes[0] and "--global-batch A=N --global-batch B=N" in aligned.notes[0]
+    assert "ALIGNED BY STEP" in aligned.notes[0]
+    assert "--global-batch A=N --global-batch B=N" in aligned.notes[0]
 
 
 def test_equal_batches_that_are_known_need_no_warning() -> None:
@@ -59,7 +60,7 @@ NO_LOSS = Curve("x", "test", (Point(step=1, rate=3.0),), notes=("holds no loss",
         (NO_PLACES, NO_PLACES, "give --global-batch A=N --global-batch B=N"),
         (NO_LOSS, curve([1.0]), "A holds no loss (holds no loss)"),
         (curve([1.0]), Curve("x", "test"), "B holds no loss"),
-        (curve([1.0, 1.0]), curve([1.0], first=500), "no overlap: A has 100 to 200, B has 500 to 500 examples"),
+        (curve([1.0, 1.0]), curve([1.0], first=500), "no overlap: A has 100 to 200, B has 500 to 500"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_aligned_says_why_in_one_line(a: Curve, b: Curve, problem: str) -> None:
@@ -73,7 +74,8 @@ def test_points_that_are_not_aligned_are_still_counted() -> None:
 
 
 def test_of_what_a_restart_repeats_the_last_counts() -> None:
-    points = [Point(examples=place, loss=loss) for place, loss in [(10, 4.0), (20, 3.0), (30, 2.0), (20, 3.5)]]
+    places = [(10, 4.0), (20, 3.0), (30, 2.0), (20, 3.5)]
+    points = [Point(examples=place, loss=loss) for place, loss in places]
     assert spots(Curve("x", "test", tuple(points)), "examples") == [Spot(10, 4.0), Spot(20, 3.5)]
 
 
@@ -95,7 +97,8 @@ points = st.builds(
 )  # fmt: skip
 curves = st.builds(
     Curve, name=st.just("x"), kind=st.just("test"), points=st.lists(points, max_size=12).map(tuple),
-    ranks=st.one_of(st.none(), st.integers(0, 10**6)), global_batch=st.one_of(st.none(), st.integers(0, 10**6)),
+    ranks=st.one_of(st.none(), st.integers(0, 10**6)),
+    global_batch=st.one_of(st.none(), st.integers(0, 10**6)),
     rate_is=st.sampled_from(["global", "per device", "unknown"]),
 )  # fmt: skip
 

@@ -59,7 +59,7 @@ def test_without_the_truth_differences_alone_are_counted() -> None:
     ("document", "answers"),
     [
         ({"q1": "yes", "q2": ""}, {"q1": "yes", "q2": ""}),
-        ({"q1": [{"text": "best", "probability": 0.6}, {"text": "next"}], "q2": []}, {"q1": "best", "q2": ""}),
+        ({"q1": [{"text": "best", "p": 0.6}, {"text": "next"}], "q2": []}, {"q1": "best", "q2": ""}),
     ],
 )  # fmt: skip
 def test_predictions_and_nbest_are_read(tmp_path: Path, document: Any, answers: Any) -> None:
@@ -74,7 +74,7 @@ def test_what_is_no_file_of_predictions_is_refused(tmp_path: Path, document: Any
 
 def test_the_truth_of_squad_names_every_question(tmp_path: Path) -> None:
     answers = [{"text": "The Seine"}, {"text": "seine"}, {"text": "the"}]
-    questions = [{"id": "q1", "question": "?", "answers": answers}, {"id": "q2", "question": "?", "answers": []}]
+    questions = [{"id": "q1", "answers": answers}, {"id": "q2", "answers": []}]
     path = write(tmp_path / "dev.json", {"data": [{"paragraphs": [{"context": "", "qas": questions}]}]})
     assert read_truth(path) == {"q1": ("seine",), "q2": ("",)}
 

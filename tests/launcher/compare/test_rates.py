@@ -29,7 +29,7 @@ def test_eight_devices_beside_one_are_told_apart_per_device_and_in_all() -> None
     [
         ({"rate_is": "global"}, {"rate_is": "global"}, ["all devices"]),
         ({"rate_is": "per device"}, {"rate_is": "per device", "ranks": 8}, ["per device"]),
-        ({"rate_is": "unknown", "ranks": 1}, {"rate_is": "global", "ranks": 2}, ["per device", "all devices"]),
+        ({"ranks": 1}, {"rate_is": "global", "ranks": 2}, ["per device", "all devices"]),
         ({"rate_is": "global"}, {"rate_is": "per device", "ranks": 8}, ["all devices"]),
     ],
 )  # fmt: skip
@@ -41,7 +41,7 @@ def test_the_units_are_those_that_both_can_be_told_in(a: Any, b: Any, units: lis
     ("a", "b", "hint"),
     [
         ({"rate_is": "global"}, {"rate_is": "per device"}, "give --ranks A=N --ranks B=N"),
-        ({"rate_is": "unknown", "ranks": 8}, {"rate_is": "global", "ranks": 8}, "A's rate is either per device or"),
+        ({"ranks": 8}, {"rate_is": "global", "ranks": 8}, "A's rate is either per device or"),
     ],
 )  # fmt: skip
 def test_rates_without_a_common_unit_are_not_comparable_and_that_says_why(a: Any, b: Any, hint: str) -> None:

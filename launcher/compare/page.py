@@ -1,0 +1,57 @@
+"""The page of comparisons: both curves, their difference and the rates, with the table of each."""
+
+from __future__ import annotations
+
+from typing import Any, Iterator, Sequence
+
+from launcher.compare.align import place_of, spots
+from launcher.compare.comparison import Comparison
+from launcher.compare.curve import Curve
+from launcher.compare.rates import factors
+from launcher.compare.table import sections, verdict_line
+from launcher.page.svg import Line, line_chart
+
+
+def render(found: Sequence[Comparison]) -> str:
+    """Return one HTML document that needs no other file and no network."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("templates", "report"), undefined=StrictUndefined, autoescape=True
+    )
+    return environment.get_template("compare.html.j2").render(parts=[_part(one) for one in found])
+
+
+def _part(found: Comparison) -> dict[str, Any]:
+    from markupsafe import Markup
+
+    return {
+        "title": verdict_line(found),
+        "outcome": found.outcome,
+        "charts": [Markup(chart) for chart in charts(found) if chart],  # noqa: S704, which escapes its texts
+        "sections": list(sections(found)),
+    }
+
+
+def charts(found: Comparison) -> Iterator[str]:
+    """Draw the losses, their difference, and the rates in the first unit that both have."""
+    a, b, aligned = found.a, found.b, found.aligned
+    by = aligned.by or "examples"
+    losses = [Line(side.name, spots(side.curve, by)) for side in (a, b)]
+    for name in ("low", "high") if found.band else ():
+        losses.append(Line(f"benchmark, {name}", [(one.place, getattr(one, name)) for one in found.band]))
+    yield line_chart(losses, "loss", x_unit=by)
+    apart = Line(f"{b.name} - {a.name}", [(pair.place, pair.b - pair.a) for pair in aligned.pairs])
+    yield line_chart([apart], f"difference of the losses, {b.name} - {a.name}", x_unit=by)
+    for rates in found.rates.rates[:1]:
+        lines = [Line(side.name, list(_rates(side.curve, rates.unit, by))) for side in (a, b)]
+        yield line_chart(lines, f"examples/s, {rates.unit}", x_unit=by)
+
+
+def _rates(curve: Curve, unit: str, by: str) -> Iterator[tuple[float, float]]:
+    """Yield the written rates of a curve by place, in a unit."""
+    factor = factors(curve)[unit]
+    for point in curve.points:
+        place = place_of(point, curve, by)
+        if place is not None and point.rate is not None:
+            yield place, point.rate * factor
