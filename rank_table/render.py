@@ -39,6 +39,11 @@ def render(table: RankTable) -> str:
     return text
 
 
+def prepare() -> None:
+    """Load what `render` needs, where there is time for that before."""
+    _template(TEMPLATES["1.0"])
+
+
 @lru_cache(maxsize=None)  # compiling takes longer than rendering a table of a thousand devices
 def _template(name: str) -> Template:
     from jinja2 import Environment, PackageLoader, StrictUndefined

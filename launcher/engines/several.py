@@ -1,4 +1,8 @@
-"""Run a job on several hosts: the head's whole course, from the start of the agents to the result."""
+"""Run a job on several hosts: the head's whole course, from the start of the agents to the result.
+
+The engine is started first; what the head needs beside it is imported, and the job looked at, while the
+agents come up.
+"""
 
 from __future__ import annotations
 
@@ -14,19 +18,18 @@ from typing import TYPE_CHECKING, Callable, Iterator, Mapping, Sequence
 from launcher.config.job import JobConfig, Provenance
 from launcher.engines.base import Allocation, Engine
 from launcher.errors import LauncherError
-from launcher.hosts.session import Interrupted, Session
 from launcher.hosts.transport import End, EngineTransport, HeadTransport
 from launcher.output import echo
-from launcher.plan import several
-from launcher.plan.model import Plan
-from launcher.process import spawn
 from launcher.process.signals import Signals, name
 from launcher.run_dir import RunDir, remove_on_error
 from launcher.text import some
-from launcher.ui.console import Console
 
 if TYPE_CHECKING:
+    from launcher.hosts.session import Session
+    from launcher.plan import several
+    from launcher.plan.model import Plan
     from launcher.runs.gather import Arrived
+    from launcher.ui.console import Console
 
 # Imported where they are used, but loaded while the agents start.
 _LATER = (
@@ -35,6 +38,7 @@ _LATER = (
     "checks.hosts",
     "checks.preflight",
     "hosts.closing",
+    "plan.several",
     "runs.folder",
 )
 # Bytes on the way to the head: of all hosts, of each at least. mpirun takes whatever it is given, and what
@@ -107,12 +111,13 @@ def run(
     Raises:
         UsageError, PreflightError, LauncherError: the job, or what hosts have refused.
     """
-    job = several.prepare(config, source, command)
+    preparation = Preparation(config, source, command)
     if not detach:
-        return _run(job, site, lambda run: None)
+        return _run(preparation, site, lambda run: None)
     from launcher.engines.background import start_work
 
-    pid = start_work(lambda begun: _run(job, site, begun, quiet=True))
+    job = preparation.job
+    pid = start_work(lambda begun: _run(preparation, site, begun, quiet=True))
     echo(f"npu-launch: run folder {job.run_dir}")
     echo(f"npu-launch: process {pid}; attach: npu-launch logs --follow {job.run_dir}")
     return 0
@@ -120,9 +125,8 @@ def run(
 
 def plan(config: JobConfig, source: Provenance, command: Sequence[str], site: Site) -> tuple[Plan, list[str]]:
     """Return the plan that `run` would follow, and what starts the agents: they are asked, nothing runs."""
-    job = several.prepare(config, source, command)
     with Signals() as signals:
-        opening = Opening(job, site, signals, dry=True)
+        opening = Opening(Preparation(config, source, command), site, signals, dry=True)
         with _named_signal():
             opening.open()
         from launcher.hosts.closing import dismiss
@@ -131,26 +135,47 @@ def plan(config: JobConfig, source: Provenance, command: Sequence[str], site: Si
         return opening.plan, site.command()
 
 
+class Preparation:
+    """A job that is looked at when it is needed; at once where its rank table is to be waited for."""
+
+    def __init__(self, config: JobConfig, source: Provenance, command: Sequence[str]) -> None:
+        self.config, self._source, self._command = config, source, command
+        self._job: several.Job | None = None
+        if config.rank_table_file:
+            self._job = self.job
+
+    @property
+    def job(self) -> several.Job:
+        """The job. UsageError, PreflightError: what is wrong with it."""
+        from launcher.plan.several import prepare
+
+        self._job = self._job or prepare(self.config, self._source, self._command)
+        return self._job
+
+
 class _named_signal:
     """Turn a signal that came before the start into an error."""
 
     def __enter__(self) -> None: ...
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        from launcher.hosts.session import Interrupted
+
         if isinstance(error, Interrupted):
             raise EndedError(error.number) from None
 
 
-def _run(job: several.Job, site: Site, begun: Begun, quiet: bool = False) -> int:
+def _run(preparation: Preparation, site: Site, begun: Begun, quiet: bool = False) -> int:
     started = time.time()
     with Signals() as signals, ExitStack() as stack:
-        opening = Opening(job, site, signals)
+        opening = Opening(preparation, site, signals)
         with _named_signal():
             opening.open()
         from launcher.engines.attempts import Attempts
         from launcher.engines.finish import Interruption, finish
         from launcher.hosts.closing import bring_files, dismiss, release
         from launcher.runs.launcher_record import recorded
+        from launcher.ui.console import Console
 
         stack.callback(lambda: dismiss(opening.session))
         plan, run = opening.plan, opening.run
@@ -176,22 +201,27 @@ class Opening:
     dry: nothing is made. Raises what handshake and plan.several raise, and Interrupted.
     """
 
-    def __init__(self, job: several.Job, site: Site, signals: Signals, dry: bool = False) -> None:
-        self.job, self._site, self._signals, self._dry = job, site, signals, dry
+    def __init__(self, preparation: Preparation, site: Site, signals: Signals, dry: bool = False) -> None:
+        self._preparation, self._config = preparation, preparation.config
+        self._site, self._signals, self._dry = site, signals, dry
         self._names = site.allocation.hosts
-        self._console = Console(sys.stderr)
+        self._console: Console | None = None  # None: that of an opening, which is standard error
         self.session: Session
+        self.job: several.Job
         self.plan: Plan
-        self.run = RunDir(Path(job.run_dir))
+        self.run: RunDir
         self._layout: several.Layout
         self._shared: list[bool] = []
         self._undo = ExitStack()
 
     def open(self) -> None:
         """Come to the first attempt."""
-        spawn.raise_descriptor_limit()
         with ExitStack() as undo:
-            self._begin(undo)
+            self._start(undo)
+            self._look_at_job()
+            self._meet()
+            from launcher.plan import several
+
             notes = [self._ask_for_disk()]
             facts = [host.facts for host in self.session.fleet if host.facts is not None]
             self._layout = several.lay_out(self.job, facts, self._site.allocation.devices)
@@ -200,7 +230,7 @@ class Opening:
                     undo.enter_context(remove_on_error(self.run.path))
                 from launcher.runs import folder
 
-                self.run = folder.begin(self.run.path, self.job.config, self._layout.text)
+                self.run = folder.begin(self.run.path, self._config, self._layout.text)
             self._get_ready(0)
             notes += self._judge_hosts()
             parts = [host.plan for host in self.session.fleet if host.plan is not None]
@@ -209,29 +239,48 @@ class Opening:
             )
             if not self._dry:
                 self._complete()
-            self._console.close()  # whoever reads it need not wait for a run in the background
+            self.session.console.close()  # whoever reads it need not wait for a run in the background
             undo.pop_all()
 
     def again(self, number: int, console: Console) -> None:
         """Come to attempt `number`: new agents on the same hosts."""
         self._console = console
         with ExitStack() as undo:
-            self._begin(undo)
+            self._start(undo)
+            self._meet()
             self._get_ready(number)
             self._judge_hosts()
             undo.pop_all()
 
-    def _begin(self, undo: ExitStack) -> None:
-        config = self.job.config
+    def _start(self, undo: ExitStack) -> None:
         transport = self._site.start()
-        self.session = Session(transport, self._names, self._signals, self._console, config.lease)
-        transport.turn()
+        from launcher.hosts import closing
+        from launcher.hosts.session import Session
+        from launcher.ui.console import Console
+
+        self._console = self._console or Console(sys.stderr)
+        lease = self._config.lease
+        self.session = Session(transport, self._names, self._signals, self._console, lease)
+        undo.callback(closing.dismiss, self.session)
+
+    def _look_at_job(self) -> None:
+        """Do what the job alone needs, while the agents come up."""
+        from launcher.process import spawn
+
+        spawn.raise_descriptor_limit()
+        self.job = self._preparation.job
+        self.run = RunDir(Path(self.job.run_dir))
         for module in _LATER:
             import_module("launcher." + module)
-        from launcher.hosts import closing, handshake
+        if self.job.given is None:
+            from rank_table import render
 
-        undo.callback(closing.dismiss, self.session)
-        handshake.meet(self.session, config.host_timeout)
+            render.prepare()
+
+    def _meet(self) -> None:
+        from launcher.hosts import handshake
+
+        handshake.meet(self.session, self._config.host_timeout)
         handshake.measure_clocks(self.session)
 
     def _ask_for_disk(self) -> str:
@@ -250,15 +299,14 @@ class Opening:
     def _get_ready(self, number: int) -> None:
         window = max(LEAST_WINDOW, WINDOWS // len(self._names))
         shared = [False] * len(self._names) if self._dry else self._shared
-        order = several.make_order(
-            self.job, self._layout, os.environ, shared, window, self.run.earlier + number
-        )
+        from launcher.hosts import handshake
+        from launcher.plan.several import make_order
+
+        order = make_order(self.job, self._layout, os.environ, shared, window, self.run.earlier + number)
         for host in self.session.fleet:
             host.ranks, host.sees_disk = self._layout.ranks(host.index), self._shared[host.index]
-        from launcher.hosts import handshake
-
         body = {**order.to_json(), "dry": self._dry}
-        handshake.get_ready(self.session, body, self.job.config.host_timeout)
+        handshake.get_ready(self.session, body, self._config.host_timeout)
 
     def _judge_hosts(self) -> list[str]:
         """Refuse what is wrong with any host, in one report; return the notes of all."""
@@ -266,7 +314,7 @@ class Opening:
         from launcher.checks.finding import WARNING
         from launcher.checks.preflight import raise_if_any
 
-        fleet, config = self.session.fleet, self.job.config
+        fleet, config = self.session.fleet, self._config
         found = checks.grouped({host.name: host.findings for host in fleet})
         found += checks.compare(
             [host.facts for host in fleet if host.facts is not None],
