@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import os
-import re
 from dataclasses import dataclass, field
-from typing import Any, Callable, Iterator, Mapping, Sequence
+from typing import Any, Callable, Mapping, Sequence
 
-from launcher.config import yaml_nodes
+from launcher.config import checks, yaml_nodes
 from launcher.config.yaml_nodes import Argument, WrongType, YamlError
 from launcher.errors import ConfigError
-from launcher.masking import MASK, is_secret, mask
+from launcher.masking import mask
 from launcher.text import did_you_mean
 from rank_table import files
 
@@ -58,6 +56,17 @@ class JobConfig:
     max_restarts: int = _key(0, "how often a failed run is started again")
     restart_on: list[str] = _key(
         list, "failures that trigger a restart: exit:CODE, signal:NAME, hang; default: all"
+    )
+    on_event: str | list[str] = _key(
+        "", "command that gets each event as a line of JSON on its stdin, one process each (no shell)"
+    )
+    on_event_only: list[str] = _key(list, "names of the events for on_event; default: all")
+    alert_loss: float = _key(1.5, "an alert when the loss stays above this many times its mean; 0: never")
+    alert_throughput: float = _key(
+        0.5, "an alert when the throughput stays below this share of the run's best; 0: never"
+    )
+    fail_on_alert: list[str] = _key(
+        list, "alerts that make a run that ended well exit with 1: nan, loss spike, throughput, disk"
     )
     bind: str = _key("none", "how ranks are bound to cores: none, even or numa")
     max_log_bytes: int = _key(0, "bytes kept of a rank's log: its first and last half; 0: all")
@@ -158,8 +167,7 @@ def load(
             provenance.lines.pop(name, None)
     provenance.written.update(values)
     config = JobConfig(**values)
-    _check_values(config, provenance)
-    _check_texts(config, provenance)
+    checks.check(config, provenance)
     return config, provenance
 
 
@@ -288,90 +296,6 @@ def _read(key: str, node: Any, reader: Callable[[Any], Any], provenance: Provena
         return reader(node)
     except (WrongType, YamlError) as error:
         raise provenance.error(key, str(error)) from None
-
-
-_CHOICES = {
-    "backend": ("cpu", "npu", "auto"),
-    "bind": ("none", "even", "numa"),
-    "cwd": ("", "rank", "launch"),
-    "chip": ("", "910A", "A2", "A3", "950"),
-    "engine": ("auto", "local", "slurm", "mpi"),
-}
-_LONGEST = {"job": 100, "run_id": 140}  # letters of a name
-_NOT_NEGATIVE = ("grace", "hang_timeout", "early_exit_grace", "max_restarts", "max_log_bytes")
-_POSITIVE = ("host_timeout", "lease")
-
-
-def _check_values(config: JobConfig, provenance: Provenance) -> None:
-    for key, allowed in _CHOICES.items():
-        if getattr(config, key) not in allowed:
-            given = getattr(config, key)
-            wanted = ", ".join(filter(None, allowed))
-            raise provenance.error(key, f"{given!r}: invalid value (expected one of {wanted})")
-    for key in _NOT_NEGATIVE:
-        if not 0 <= getattr(config, key) < float("inf"):
-            raise provenance.error(key, f"{getattr(config, key)}: invalid value (expected 0 or more)")
-    for key in _POSITIVE:
-        if not 0 < getattr(config, key) < float("inf"):
-            raise provenance.error(key, f"{getattr(config, key)}: invalid value (expected more than 0)")
-    if config.stdin_rank < -1:
-        raise provenance.error(
-            "stdin_rank", f"{config.stdin_rank}: invalid rank (expected a rank, or -1 for none)"
-        )
-    for word in config.restart_on:
-        if not re.fullmatch(r"exit:\d{1,3}|signal:[A-Za-z0-9+]+|hang", word):
-            raise provenance.error(
-                "restart_on", f"{word!r}: invalid failure (expected exit:CODE, signal:NAME or hang)"
-            )
-    for key in ("job", "run_id"):
-        _check_name(key, getattr(config, key), provenance)
-
-
-def _check_name(key: str, name: str, provenance: Provenance) -> None:
-    """Refuse what is no name of a folder; HCCL looks for ".json" in the path of its rank table there."""
-    if key == "run_id" and not name:
-        return
-    fits = len(name) <= _LONGEST[key] and ".json" not in name
-    if not fits or not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", name):
-        raise provenance.error(key, f"{name!r}: invalid folder name; use letters, digits, - and _")
-
-
-def _check_texts(config: JobConfig, provenance: Provenance) -> None:
-    """Refuse what no process can be given, before anything is made."""
-    for key, text in _texts(config):
-        problem = _unusable(text)
-        if problem:
-            raise provenance.error(key, f"{problem}; correct it")
-    for name, value in (*config.env.items(), *config.args.items()):
-        if value == MASK and is_secret(name):
-            key = ("env." if name in config.env else "args.") + name
-            raise provenance.error(key, f"{MASK} stands for a secret that was not written; give its value")
-    for name in config.env:
-        if not name or "=" in name:
-            raise provenance.error("env." + name, f"{name!r}: invalid name of a variable")
-
-
-def _texts(config: JobConfig) -> Iterator[tuple[str, str]]:
-    """Yield every text of a job with its key."""
-    for key, value in vars(config).items():
-        if isinstance(value, Mapping):
-            for name, item in value.items():
-                yield f"{key}.{name}", name
-                for part in item if isinstance(item, list) else [item]:
-                    yield f"{key}.{name}", str(part)
-        else:
-            for part in value if isinstance(value, list) else [value]:
-                yield key, str(part)
-
-
-def _unusable(text: str) -> str:
-    if "\0" in text:
-        return "holds a NUL character, which no program can be given"
-    try:
-        os.fsencode(text)
-    except UnicodeEncodeError:
-        return "holds a character that this locale cannot encode"
-    return ""
 
 
 def suggest(key: str, known: Any) -> str:

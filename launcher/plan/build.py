@@ -144,7 +144,33 @@ def policy_of(config: JobConfig) -> Policy:
         quiet=config.quiet,
         stdin_rank=config.stdin_rank,
         gather=tuple(config.gather),
+        on_event_only=tuple(config.on_event_only),
+        alert_loss=config.alert_loss,
+        alert_throughput=config.alert_throughput,
+        fail_on_alert=tuple(config.fail_on_alert),
     )
+
+
+def hook(
+    config: JobConfig, provenance: Provenance, environ: Mapping[str, str], launch_dir: str
+) -> tuple[str, ...]:
+    """Return the command of `on_event` with its program found; it runs where npu-launch was called.
+
+    Raises:
+        ConfigError: there is no such program, or it cannot be run.
+    """
+    given = config.on_event
+    words = shlex.split(given) if isinstance(given, str) else given
+    if not words:
+        return ()
+    try:
+        return (executable(os.path.expanduser(words[0]), environ, launch_dir), *words[1:])
+    except NotFoundError as error:
+        beside = os.sep not in words[0] and os.path.exists(os.path.join(launch_dir, words[0]))
+        advice = f"write ./{words[0]}" if beside else "give the path of a script, or a program on PATH"
+        raise provenance.error("on_event", f"{error}; {advice}") from None
+    except NotExecutableError as error:
+        raise provenance.error("on_event", str(error)) from None
 
 
 def is_command(config: JobConfig, command: Sequence[str]) -> bool:

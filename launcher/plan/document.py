@@ -21,6 +21,9 @@ _FIELDS = (
     "version", "job", "run_id", "run_dir", "host", "backend", "hosts", "rank_table_json", "commands",
     "environment", "environments", "ranks", "policy", "notes",
 )  # fmt: skip
+_NEWER_RULES = {  # of the policy; earlier releases of version 2 did not have them
+    "on_event": [], "on_event_only": [], "alert_loss": 0, "alert_throughput": 0, "fail_on_alert": [],
+}  # fmt: skip
 _NEWER = ("hosts", "commands", "environment", "environments")  # not in version 1
 
 
@@ -177,7 +180,10 @@ def _host(value: typed_json.Value) -> HostSpec:
 
 
 def _policy(value: typed_json.Value) -> Policy:
-    at = value.fields(Policy)
+    absent = {name: value.get(name, without) for name, without in _NEWER_RULES.items()}
+    given = value.members()
+    value.exactly([name for name in vars(Policy()) if name in given or name not in absent], "Policy")
+    at = {**absent, **given}
     return Policy(
         grace=at["grace"].number(),
         hang_timeout=at["hang_timeout"].number(),
@@ -189,4 +195,9 @@ def _policy(value: typed_json.Value) -> Policy:
         quiet=at["quiet"].flag(),
         stdin_rank=at["stdin_rank"].whole(),
         gather=at["gather"].texts(),
+        on_event=at["on_event"].texts(),
+        on_event_only=at["on_event_only"].texts(),
+        alert_loss=at["alert_loss"].number(),
+        alert_throughput=at["alert_throughput"].number(),
+        fail_on_alert=at["fail_on_alert"].texts(),
     )

@@ -45,6 +45,7 @@ def as_lines(plan: Plan, outer: Mapping[str, str], engine: Sequence[str] = ()) -
         f"command (cwd {first.cwd})",
         "  " + " ".join(map(shlex.quote, mask(first.argv))),
         "",
+        *_hook(plan),
         f"environment of rank {first.rank}, beside what it inherits",
         *_environment(first, outer),
         *(_of_hosts(plan) if plan.hosts else _differences(plan.ranks)),
@@ -52,6 +53,15 @@ def as_lines(plan: Plan, outer: Mapping[str, str], engine: Sequence[str] = ()) -
         "rank_table.json",
         *plan.rank_table_json.rstrip().split("\n"),
     ]
+
+
+def _hook(plan: Plan) -> list[str]:
+    """Show what gets the events."""
+    policy = plan.policy
+    if not policy.on_event:
+        return []
+    which = ", ".join(policy.on_event_only) or "every event"
+    return [f"on {which}", "  " + " ".join(map(shlex.quote, mask(policy.on_event))), ""]
 
 
 def _hosts(plan: Plan, engine: Sequence[str]) -> Iterator[str]:

@@ -52,6 +52,11 @@ class Policy:
     quiet: bool = False
     stdin_rank: int = -1  # -1: every rank reads /dev/null
     gather: tuple[str, ...] = ()
+    on_event: tuple[str, ...] = ()  # command for each event, its program found
+    on_event_only: tuple[str, ...] = ()  # empty: all events
+    alert_loss: float = 1.5
+    alert_throughput: float = 0.5
+    fail_on_alert: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,7 @@ def plan_job(config: JobConfig, source: Provenance, command: Sequence[str]) -> P
     """
     build.missing_program(config, command, source)
     here = launch_dir()
+    on_event = build.hook(config, source, os.environ, here)
     devices = parse_devices(config.devices)
     notes = check_program(config, source, command)
     placed = _placement(config, source, devices)
@@ -62,6 +63,7 @@ def plan_job(config: JobConfig, source: Provenance, command: Sequence[str]) -> P
     )
     seen = (*source.notes, *notes, *placed.notes, *([sourced] if sourced else []))
     plan = build.build_plan(config, command, launch, seen)
+    plan = replace(plan, policy=replace(plan.policy, on_event=on_event))
     if config.stdin_rank >= len(plan.ranks):
         last = len(plan.ranks) - 1
         raise source.error("stdin_rank", f"{config.stdin_rank}; the ranks are 0 to {last}")

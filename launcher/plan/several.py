@@ -44,6 +44,7 @@ class Job:
     launch_dir: str
     notes: tuple[str, ...] = ()
     given: tuple[RankTable, str] | None = None  # the job's own rank table and its text
+    on_event: tuple[str, ...] = ()  # the command for events, which the head runs
 
 
 @dataclass(frozen=True)
@@ -96,14 +97,15 @@ def prepare(config: JobConfig, source: Provenance, command: Sequence[str]) -> Jo
     if "$" not in config.env.get("HCCL_IF_IP", "$"):
         advice = "one address for all hosts; remove it, as each host gets its own"
         raise source.error("env.HCCL_IF_IP", advice)
-    notes = check_program(config, source, command)
     launch_dir = planner.launch_dir()
+    on_event = build.hook(config, source, os.environ, launch_dir)
+    notes = check_program(config, source, command)
     run_id = config.run_id or planner.new_run_id(config.job)
     run_dir = os.path.join(launch_dir, os.path.expanduser(config.runs_dir), run_id)
     path = os.path.expanduser(config.rank_table_file)
     given = read_table(path, notify=planner.notify) if path else None
     notes = [*source.notes, *notes]
-    return Job(config, source, tuple(command), run_id, run_dir, launch_dir, tuple(notes), given)
+    return Job(config, source, tuple(command), run_id, run_dir, launch_dir, tuple(notes), given, on_event)
 
 
 def lay_out(job: Job, facts: Sequence[HostFacts], devices: Sequence[str] = ()) -> Layout:
@@ -330,7 +332,7 @@ def whole_plan(
         parts[0],
         host="",
         rank_table_json=layout.text,
-        policy=build.policy_of(job.config),
+        policy=replace(build.policy_of(job.config), on_event=job.on_event),
         ranks=tuple(
             replace(spec, env=Layered(common, of_hosts[spec.server_id], rest))
             for spec, rest in zip(ranks, rests)

@@ -83,6 +83,14 @@ class Event(str, enum.Enum):
         "straggler", True, "a rank has made less than half of the others' steps; once for each rank",
         {"step": Field("int", "its step"), "usual": Field("int", "the median step of all ranks")},
     )  # fmt: skip
+    ALERT = (
+        "alert", False, "the run goes on, but not as it should; again only when all was well in between",
+        {
+            "kind": Field("text", "`nan`, `loss spike`, `throughput`, `disk` or `no progress`"),
+            "step": Field("int or null", "of the training, where the alert is about one"),
+            "text": Field("text", "what a person reads"),
+        },
+    )  # fmt: skip
     HUNG = ("hung", True, "no heartbeat or sign of life came within `hang_timeout`", {"detail": _SYMPTOM})
     EXITED_EARLY = (
         "early", True, "a rank exited with 0, and the others were idle for `early_exit_grace`",

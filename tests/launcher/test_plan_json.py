@@ -19,6 +19,7 @@ from launcher.runs import registry
 from tests.launcher.log_makers import make_run
 from tests.launching import launch
 
+NEWER = ("on_event", "on_event_only", "alert_loss", "alert_throughput", "fail_on_alert")
 # What os.environ makes of bytes that are no UTF-8 belongs to the texts of a plan.
 TEXTS = st.text(
     st.one_of(
@@ -45,6 +46,11 @@ POLICIES = st.builds(
     tuples(WHOLE),
     st.booleans(),
     WHOLE,
+    tuples(TEXTS),
+    tuples(TEXTS),
+    tuples(TEXTS),
+    NUMBERS,
+    NUMBERS,
     tuples(TEXTS),
 )
 RANKS = st.builds(
@@ -119,7 +125,7 @@ def test_an_environment_in_layers_is_as_good_as_a_dict() -> None:
 
 @pytest.mark.parametrize("place", [(), ("policy",), ("ranks", 0)])
 def test_every_field_is_needed_and_no_other_is_taken(place: tuple[Any, ...]) -> None:
-    for name in inside(json.loads(PLAN.to_json()), place):
+    for name in [name for name in inside(json.loads(PLAN.to_json()), place) if name not in NEWER]:
         document = json.loads(PLAN.to_json())
         del inside(document, place)[name]
         with pytest.raises(
@@ -186,6 +192,14 @@ def test_a_document_of_another_version_or_shape_is_refused_in_one_line(text: str
 
 def test_a_number_without_a_fraction_may_be_written_without_its_point() -> None:
     assert Plan.from_json(changed("policy", "grace", to=30)).policy.grace == 30.0
+
+
+def test_a_plan_of_a_release_without_alerts_and_hook_has_none() -> None:
+    document = json.loads(PLAN.to_json())
+    for name in NEWER:
+        del document["policy"][name]
+    policy = Plan.from_json(json.dumps(document)).policy
+    assert (policy.on_event, policy.alert_loss, policy.grace) == ((), 0.0, PLAN.policy.grace)
 
 
 def test_a_plan_with_a_number_that_json_does_not_have_is_not_written() -> None:
