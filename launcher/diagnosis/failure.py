@@ -6,7 +6,7 @@ import base64
 import enum
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Mapping, NamedTuple
 
 from launcher import foreign, typed_json
 from launcher.diagnosis.exit_codes import signal_of
@@ -145,6 +145,7 @@ class Outcome:
     report: str
     attempts: int
     seconds: float
+    alerts: tuple[Mapping[str, Any], ...] = ()  # kind, step, text
 
     def as_dict(self) -> dict[str, Any]:
         """Return what result.json holds of it."""
@@ -153,6 +154,7 @@ class Outcome:
             "culprit": self.culprit,
             "attempts": self.attempts,
             "seconds": round(self.seconds, 3),
+            "alerts": list(map(dict, self.alerts)),
             "ends": [end.as_dict() for end in self.ends],
         }
 

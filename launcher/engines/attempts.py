@@ -15,21 +15,24 @@ from launcher.supervision import restart_policy
 from launcher.supervision.context import RunContext
 from launcher.supervision.events import Event, EventLog
 from launcher.supervision.result import Result
-from launcher.supervision.supervisor import Reserve, outcome_of
+from launcher.supervision.supervisor import Reserve, ended, outcome_of
 from launcher.ui.console import Console
 from launcher.ui.report import headline
 
 if TYPE_CHECKING:
     from launcher.engines.several import Opening
+    from launcher.supervision.hook import Hook
 
 
 class Attempts:
     """The attempts of one run. opening: that of the first, and of each after it."""
 
-    def __init__(self, opening: Opening, signals: Signals, console: Console) -> None:
+    def __init__(
+        self, opening: Opening, signals: Signals, console: Console, hook: Hook | None = None
+    ) -> None:
         self._opening, self._signals, self._console = opening, signals, console
         self._policy = opening.plan.policy
-        self._events = EventLog(opening.run, console)
+        self._events = EventLog(opening.run, console, hook)
         self._context = RunContext(opening.plan, opening.run, console, self._events)
         self._interrupted = 0
 
@@ -52,9 +55,7 @@ class Attempts:
             outcome = Outcome(LauncherError.exit_code, (), None, text, 1, time.monotonic() - begin)
         finally:
             reserve.release()
-        self._events.record(Event.END, exit_code=outcome.exit_code, culprit=outcome.culprit)
-        self._events.close()
-        return outcome
+        return ended(self._context, outcome)
 
     def _attempts(self) -> tuple[Result, int, str]:
         """Return the last result, the number of attempts, and why there is no other."""

@@ -1,15 +1,15 @@
 """The end of a run: what failed first is told before all else, and no fault of a file changes the exit code.
 
-The report goes to the console. Then what the ranks made is gathered, and report.txt and result.json are
-written, each on its own: ranks may have moved, removed or filled the run folder.
+The report goes to the console. Then what the ranks made is gathered, and report.txt, result.json and the page
+report.html are written, each on its own: ranks may have moved, removed or filled the run folder.
 """
 
 from __future__ import annotations
 
 import json
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
-from typing import Any, Callable
+from typing import TYPE_CHECKING, Any, Callable, Iterator, TypeVar
 
 from launcher.diagnosis.failure import Outcome
 from launcher.errors import describe
@@ -19,6 +19,32 @@ from launcher.run_dir import AppendedFile, RunDir, write_atomic
 from launcher.runs.gather import Arrived, Gathered, gather
 from launcher.ui.console import Console
 from launcher.ui.summary import closing_lines
+
+if TYPE_CHECKING:
+    from launcher.supervision.hook import Hook
+
+
+T = TypeVar("T")
+
+
+@contextmanager
+def hooked(plan: Plan, run: RunDir, console: Console) -> Iterator[Hook | None]:
+    """Have the command of `on_event` get the events meanwhile; without one, nothing is loaded."""
+    if not plan.policy.on_event:
+        yield None
+        return
+    from launcher.supervision.hook import Hook
+
+    try:
+        hook = Hook(plan, run, lambda text: console.say("npu-launch: " + text))
+    except OSError as error:
+        console.say(f"npu-launch: warning: on_event: cannot start a process: {error.strerror}")
+        yield None
+        return
+    try:
+        yield hook
+    finally:
+        hook.close()
 
 
 class Interruption:
@@ -42,7 +68,7 @@ class Interruption:
             self.number = number
             raise KeyboardInterrupt
 
-    def call(self, work: Callable[[], Gathered]) -> Gathered | None:
+    def call(self, work: Callable[[], T]) -> T | None:
         """Return what the work returns; None when a signal has ended it."""
         with suppress(KeyboardInterrupt):
             self._calling = True
@@ -61,10 +87,12 @@ def finish(
     started: float,
     interruption: Interruption,
     arrive: Callable[[], Arrived] | None = None,
+    hook: Hook | None = None,
 ) -> int:
     """Report a run, gather what it made, and write its files; return the exit code.
 
-    arrive: of a run of several hosts: brings what those have that share no disk with this one.
+    arrive: of a run of several hosts: brings what those have that share no disk with this one. hook: has
+    the last event to deliver.
     """
     report = outcome.report.split("\n") if outcome.report else []
     console.say(*report)
@@ -81,9 +109,13 @@ def finish(
         "result.json": _failure(
             lambda: run.write_json(run.result, _result(plan, outcome, gathered, started))
         ),
+        "report.html": _failure(lambda: interruption.call(lambda: _write_page(run, outcome))),
     }
     console.say(*("npu-launch: " + line for line in _losses(run, failed)))
     console.finish()
+    if hook is not None:
+        interruption.call(hook.finish)
+        console.finish()
     return code
 
 
@@ -128,9 +160,25 @@ def _result(plan: Plan, outcome: Outcome, gathered: Gathered, started: float) ->
         "ranks": plan.world_size,
         "devices": [spec.device_id for spec in plan.ranks],
         "started": started,
+        "provenance": _provenance(plan, started),
         **asdict(gathered),
         **outcome.as_dict(),
     }
+
+
+def _provenance(plan: Plan, started: float) -> dict[str, Any]:
+    """Describe what the run was made of; what cannot be found out is not worth an error."""
+    from launcher.checks import provenance
+
+    with suppress(Exception):
+        return provenance.take(plan, started)
+    return {}
+
+
+def _write_page(run: RunDir, outcome: Outcome) -> None:
+    from launcher.page import run_page
+
+    run_page.write(run, state="failed" if outcome.exit_code else "finished")
 
 
 def _failure(write: Callable[[], None]) -> str:

@@ -35,7 +35,7 @@ def run(planned: PlannedJob, detach: bool = False) -> int:
 
 def _run(plan: Plan, run_dir: RunDir, quiet: bool = False) -> int:
     """Supervise the ranks, then report the run."""
-    from launcher.engines.finish import Interruption, finish
+    from launcher.engines.finish import Interruption, finish, hooked
     from launcher.supervision.supervisor import supervise
     from launcher.ui.console import Console
 
@@ -43,9 +43,9 @@ def _run(plan: Plan, run_dir: RunDir, quiet: bool = False) -> int:
     for line in (*plan.notes, f"run folder {run_dir.path}"):
         console.say("npu-launch: " + line)
     started = time.time()
-    with Interruption() as interruption:
-        outcome = supervise(plan, run_dir, console)
-        return finish(plan, run_dir, console, outcome, started, interruption)
+    with Interruption() as interruption, hooked(plan, run_dir, console) as hook:
+        outcome = supervise(plan, run_dir, console, hook=hook)
+        return finish(plan, run_dir, console, outcome, started, interruption, hook=hook)
 
 
 def debug(planned: PlannedJob) -> int:

@@ -172,7 +172,7 @@ def _run(preparation: Preparation, site: Site, begun: Begun, quiet: bool = False
         with _named_signal():
             opening.open()
         from launcher.engines.attempts import Attempts
-        from launcher.engines.finish import Interruption, finish
+        from launcher.engines.finish import Interruption, finish, hooked
         from launcher.hosts.closing import bring_files, dismiss, release
         from launcher.runs.launcher_record import recorded
         from launcher.ui.console import Console
@@ -184,7 +184,8 @@ def _run(preparation: Preparation, site: Site, begun: Begun, quiet: bool = False
         console = Console(sys.stdout, plan.policy.show_ranks, quiet or plan.policy.quiet)
         for line in (*plan.notes, f"run folder {run.path}"):
             console.say("npu-launch: " + line)
-        outcome = Attempts(opening, signals, console).run()
+        hook = stack.enter_context(hooked(plan, run, console))
+        outcome = Attempts(opening, signals, console, hook).run()
 
         def arrive() -> Arrived:
             arrived = bring_files(opening.session, run, plan.policy.gather, not outcome.exit_code)
@@ -192,7 +193,7 @@ def _run(preparation: Preparation, site: Site, begun: Begun, quiet: bool = False
             return arrived
 
         with Interruption() as interruption:
-            return finish(plan, run, console, outcome, started, interruption, arrive)
+            return finish(plan, run, console, outcome, started, interruption, arrive, hook)
 
 
 class Opening:

@@ -102,9 +102,14 @@ def wait_for_exec(forked: ForkedRank) -> Child:
         raise exec_error(forked.spec, json.loads(problem.decode()))
     for descriptor in (out, err):
         os.set_blocking(descriptor, False)
-        with suppress(OSError):  # beyond fs.pipe-user-pages-soft the kernel keeps its 64 KB
-            fcntl.fcntl(descriptor, _F_SETPIPE_SZ, PIPE_BYTES)
+        widen(descriptor)
     return Child(forked.spec.rank, forked.pid, out, err)
+
+
+def widen(pipe: int) -> None:
+    """Let a pipe hold more; beyond fs.pipe-user-pages-soft the kernel keeps its 64 KB."""
+    with suppress(OSError):
+        fcntl.fcntl(pipe, _F_SETPIPE_SZ, PIPE_BYTES)
 
 
 def _child(
@@ -126,7 +131,7 @@ def _child(
         path = spec.cwd
         os.chdir(spec.cwd)
         path = spec.argv[0]
-        _reset_signals()
+        reset_signals()
         os.execve(path, list(spec.argv), dict(spec.env))
     except BaseException as error:
         number = getattr(error, "errno", None) or errno.EINVAL
@@ -142,7 +147,8 @@ def _wire(out: int, err: int, inherit_stdin: bool) -> None:
     os.dup2(err, 2)
 
 
-def _reset_signals() -> None:
+def reset_signals() -> None:
+    """Give this process the signals of a fresh one: default actions, none blocked."""
     for number in BLOCKABLE:
         with suppress(OSError, ValueError):
             signal.signal(number, signal.SIG_DFL)

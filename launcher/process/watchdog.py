@@ -23,7 +23,7 @@ from launcher.process.spawn import BLOCKABLE, Child
 _PR_SET_NAME = 15
 _QUIET_ROUNDS = 5  # searches in a row that find nothing
 _LONGEST = 30.0  # seconds of killing at most
-_PIPE = 9  # the descriptor that the watchdog reads
+KEPT = 9  # the descriptor that the watchdog reads
 
 
 class Watchdog:
@@ -70,18 +70,20 @@ def _main(reading: int, run_id: str, host: str) -> None:
     try:
         os.setsid()
         os.chdir("/")
-        _keep_only(reading)
+        keep_only(reading)
         ctypes.CDLL(None).prctl(_PR_SET_NAME, b"npu-watchdog", 0, 0, 0)
         _listen(run_id, host)
     finally:
         os._exit(0)
 
 
-def _keep_only(reading: int) -> None:
-    """Close all that the launcher has open: a reader of its output must see the end of it."""
-    os.dup2(fcntl.fcntl(reading, fcntl.F_DUPFD, 10), _PIPE)
+def keep_only(reading: int) -> None:
+    """Close all that the launcher has open but one, which becomes KEPT: a reader of its output must see the
+    end of it, and nobody may hold its locks.
+    """
+    os.dup2(fcntl.fcntl(reading, fcntl.F_DUPFD, 10), KEPT)
     for name in os.listdir("/proc/self/fd"):
-        if int(name) != _PIPE:
+        if int(name) != KEPT:
             with suppress(OSError):
                 os.close(int(name))
     for _ in range(3):
@@ -92,7 +94,7 @@ def _listen(run_id: str, host: str) -> None:
     """Record what the launcher reports; if its pipe closes without `q`, kill what is left of the run."""
     pids: dict[int, int] = {}
     pipes: set[int] = set()
-    with os.fdopen(_PIPE, "rb", buffering=0) as stream:
+    with os.fdopen(KEPT, "rb", buffering=0) as stream:
         rest = b""
         while True:
             data = stream.read(1 << 16)

@@ -15,12 +15,15 @@ import os
 import time
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Iterator, Mapping, NamedTuple
+from typing import TYPE_CHECKING, Any, Iterator, Mapping, NamedTuple
 
 from launcher.errors import describe
 from launcher.process import procfs
 from launcher.run_dir import AppendedFile, RunDir
 from launcher.ui.console import Console
+
+if TYPE_CHECKING:  # loaded where a job names a command
+    from launcher.supervision.hook import Hook
 
 
 class Field(NamedTuple):
@@ -172,14 +175,21 @@ def reference() -> str:
 class EventLog:
     """The files in which a run is recorded; a full disk costs lines of them, never the run."""
 
-    def __init__(self, run: RunDir, console: Console) -> None:
-        self._folder, self._console = run, console
+    def __init__(self, run: RunDir, console: Console, hook: Hook | None = None) -> None:
+        self._folder, self._console, self._hook = run, console, hook
+        self.alerts: list[dict[str, Any]] = []  # what those of this run hold
         self._events, self._log = AppendedFile(run.events), AppendedFile(run.launcher_log)
         self._said: set[object] = set()
 
     def record(self, event: Event, rank: int | None = None, **data: Any) -> None:
         """Append an event to events.jsonl; `data` holds exactly the event's fields."""
-        self._write(self._events, json.dumps(self.line(event, rank, data)) + "\n")
+        self._append(self.line(event, rank, data))
+
+    def alert(self, kind: str, step: int | None, text: str) -> None:
+        """Tell of something that is not as it should be while the run goes on."""
+        self.announce("alert: " + text)
+        self.alerts.append({"kind": kind, "step": step, "text": text})
+        self.record(Event.ALERT, **self.alerts[-1])
 
     @staticmethod
     def line(event: Event, rank: int | None, data: Mapping[str, Any]) -> dict[str, Any]:
@@ -193,7 +203,13 @@ class EventLog:
 
     def forward(self, host: str, line: Mapping[str, Any], ahead: float) -> None:
         """Append an event of a host whose clock is ahead by some seconds."""
-        self._write(self._events, json.dumps({**line, "time": line["time"] - ahead, "host": host}) + "\n")
+        self._append({**line, "time": line["time"] - ahead, "host": host})
+
+    def _append(self, record: Mapping[str, Any]) -> None:
+        self._write(self._events, json.dumps(record) + "\n")
+        if self._hook is not None:
+            with self.surviving("the hook of on_event"):
+                self._hook.send(record)
 
     def announce(self, text: str) -> None:
         """Tell the user, on the console and in launcher.log."""

@@ -26,16 +26,20 @@ from launcher.supervision.result import Result
 from launcher.ui.console import Console
 
 if TYPE_CHECKING:  # loaded when an attempt has failed, not at every start
+    from launcher.supervision.hook import Hook
     from launcher.supervision.restart_policy import Busy, Failure
 
 BUG = LauncherError.exit_code
 RESERVED = 1 << 18  # bytes
 
 
-def supervise(plan: Plan, run: RunDir, console: Console, busy: Busy | None = None) -> Outcome:
+def supervise(
+    plan: Plan, run: RunDir, console: Console, busy: Busy | None = None, hook: Hook | None = None
+) -> Outcome:
     """Run every attempt of a plan in the main thread; end with no process of it left.
 
-    `busy` names who still uses a device of the plan; a restart waits until it returns "".
+    `busy` names who still uses a device of the plan; a restart waits until it returns "". `hook` gets the
+    events.
     """
     begin = time.monotonic()
     if threading.current_thread() is not threading.main_thread():
@@ -43,15 +47,23 @@ def supervise(plan: Plan, run: RunDir, console: Console, busy: Busy | None = Non
         raise LauncherError("supervise() must be called in the main thread")
     with Signals() as signals:  # before anything is written, so that a signal leaves nothing half done
         reserve = Reserve(run)
-        context = RunContext(plan, run, console, EventLog(run, console))
+        context = RunContext(plan, run, console, EventLog(run, console, hook))
         context.events.begin(plan.run_id)
         try:
             outcome = _outcome_of(context, busy, signals, begin)
         finally:
             reserve.release()
-        context.events.record(Event.END, exit_code=outcome.exit_code, culprit=outcome.culprit)
-        context.events.close()
-        return outcome
+        return ended(context, outcome)
+
+
+def ended(context: RunContext, outcome: Outcome) -> Outcome:
+    """Record the end of a run; return its outcome with the alerts that it had."""
+    events = context.events
+    kinds = {alert["kind"] for alert in events.alerts}
+    code = outcome.exit_code or int(bool(kinds.intersection(context.plan.policy.fail_on_alert)))
+    events.record(Event.END, exit_code=code, culprit=outcome.culprit)
+    events.close()
+    return replace(outcome, exit_code=code, alerts=tuple(events.alerts))
 
 
 def _outcome_of(context: RunContext, busy: Busy | None, signals: Signals, begin: float) -> Outcome:

@@ -9,7 +9,9 @@ from typing import Any, Mapping
 from launcher.diagnosis.failure import Outcome
 from launcher.plan.model import Plan
 from launcher.runs.gather import Gathered
+from launcher.text import printable
 
+MOST_ALERTS = 8  # that are listed at the end
 _NAMES = {"exact": "EM", "f1": "F1"}
 
 
@@ -17,6 +19,9 @@ def closing_lines(plan: Plan, outcome: Outcome, gathered: Gathered) -> list[str]
     """Return the lines that end a run, after its report."""
     lines = ["could not gather: " + problem for problem in gathered.problems]
     lines += ["passed over: " + note for note in gathered.notes]
+    lines += [f"alert        {printable(alert['text'])}" for alert in outcome.alerts[:MOST_ALERTS]]
+    if len(outcome.alerts) > MOST_ALERTS:
+        lines.append(f"alert        {len(outcome.alerts) - MOST_ALERTS} more, in events.jsonl")
     if gathered.metrics:
         lines.append(figures(gathered.metrics))
     if gathered.checkpoint:
