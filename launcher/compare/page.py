@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Iterator, Sequence
 
 from launcher.compare.align import place_of, spots
@@ -10,6 +11,8 @@ from launcher.compare.curve import Curve
 from launcher.compare.rates import factors
 from launcher.compare.table import sections, verdict_line
 from launcher.page.svg import Line, line_chart
+
+_LARGEST = 1e100  # of a value on an axis
 
 
 def render(found: Sequence[Comparison]) -> str:
@@ -40,12 +43,24 @@ def charts(found: Comparison) -> Iterator[str]:
     losses = [Line(side.name, spots(side.curve, by)) for side in (a, b)]
     for name in ("low", "high") if found.band else ():
         losses.append(Line(f"benchmark, {name}", [(one.place, getattr(one, name)) for one in found.band]))
-    yield line_chart(losses, "loss", x_unit=by)
+    yield _drawn(losses, "loss", by)
     apart = Line(f"{b.name} - {a.name}", [(pair.place, pair.b - pair.a) for pair in aligned.pairs])
-    yield line_chart([apart], f"difference of the losses, {b.name} - {a.name}", x_unit=by)
+    yield _drawn([apart], f"difference of the losses, {b.name} - {a.name}", by)
     for rates in found.rates.rates[:1]:
         lines = [Line(side.name, list(_rates(side.curve, rates.unit, by))) for side in (a, b)]
-        yield line_chart(lines, f"examples/s, {rates.unit}", x_unit=by)
+        yield _drawn(lines, f"examples/s, {rates.unit}", by)
+
+
+def _drawn(lines: Sequence[Line], title: str, by: str) -> str:
+    """Draw lines; what is too large for an axis is marked as infinite."""
+    shown = [
+        Line(
+            name,
+            [(x, y if y is None or not abs(y) > _LARGEST else math.copysign(math.inf, y)) for x, y in points],
+        )
+        for name, points in lines
+    ]
+    return line_chart(shown, title, x_unit=by)
 
 
 def _rates(curve: Curve, unit: str, by: str) -> Iterator[tuple[float, float]]:

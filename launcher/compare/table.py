@@ -20,17 +20,9 @@ def lines(found: Comparison, width: int) -> list[str]:
     """Return the lines of one comparison, for a terminal of such width."""
     shown: list[str] = []
     for title, rows, notes in sections(found):
-        shown += [
-            "",
-            title,
-            *_indented(columns(rows, width - 2)),
-            *_indented(columns([[x] for x in notes], width - 2)),
-        ]
+        body = [*columns(rows, width - 2), *columns([[note] for note in notes], width - 2)]
+        shown += ["", *columns([[title]], width), *("  " + line for line in body)]
     return shown[1:]
-
-
-def _indented(texts: Sequence[str]) -> list[str]:
-    return ["  " + text for text in texts]
 
 
 def columns(rows: Rows, width: int) -> list[str]:
