@@ -61,6 +61,7 @@ class RankEnd:
     tail: bytes = b""  # the end of its output
     plog: bytes = b""  # the end of what CANN logged of it, where it failed
     host: str = ""  # of a run on several
+    peak_bytes: int = 0  # of memory (resident); 0: not known
 
     @property
     def exit_code(self) -> int:
@@ -105,6 +106,7 @@ class RankEnd:
             detail=at["detail"].text(),
             tail=tail,
             plog=plog,
+            peak_bytes=at["peak_bytes"].whole(),
         )
 
     def on_clock(self, ahead_ns: int) -> RankEnd:
@@ -132,6 +134,7 @@ class RankEnd:
             "detail": self.detail,
             "error": {"type": error.kind, "message": error.message} if error else None,
             **({"host": self.host} if self.host else {}),
+            **({"peak_bytes": self.peak_bytes} if self.peak_bytes else {}),
         }
 
 

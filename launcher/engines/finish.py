@@ -109,9 +109,11 @@ def finish(
         "result.json": _failure(
             lambda: run.write_json(run.result, _result(plan, outcome, gathered, started))
         ),
-        "report.html": _failure(lambda: interruption.call(lambda: _write_page(run, outcome))),
     }
     console.say(*("npu-launch: " + line for line in _losses(run, failed)))
+    if not any(failed.values()):
+        page = _failure(lambda: interruption.call(lambda: _write_page(run, outcome)))
+        console.say(*[f"npu-launch: report.html: not written: {page}"][: bool(page)])
     console.finish()
     if hook is not None:
         interruption.call(hook.finish)

@@ -180,8 +180,16 @@ def kill_group(pid: int, number: int) -> bool:
     return True
 
 
-def reaped(own: Iterable[int], foreign_children: frozenset[int]) -> Iterator[tuple[int, int]]:
-    """Yield (pid, code; -n for signal n) of the children that have ended, `foreign_children` left out."""
+class Ended(NamedTuple):
+    """A child that has ended. code: -n for signal n. peak: bytes of memory, its own or a child's of it."""
+
+    pid: int
+    code: int
+    peak: int
+
+
+def reaped(own: Iterable[int], foreign_children: frozenset[int]) -> Iterator[Ended]:
+    """Yield the children that have ended, `foreign_children` left out."""
     while True:
         pid = _ended(os.P_ALL, 0)
         if pid is None or pid in foreign_children:
@@ -201,6 +209,7 @@ def _ended(kind: int, number: int) -> int | None:
     return ended.si_pid if ended is not None else None
 
 
-def _collect(pid: int) -> tuple[int, int]:
-    _, status = os.waitpid(pid, 0)
-    return pid, -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
+def _collect(pid: int) -> Ended:
+    _, status, usage = os.wait4(pid, 0)
+    code = -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
+    return Ended(pid, code, usage.ru_maxrss << 10)

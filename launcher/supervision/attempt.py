@@ -295,9 +295,10 @@ class Attempt:
 
     def _reap(self) -> None:
         ended: list[RankProcess] = []
-        for pid, code in spawn.reaped(self._by_pid, self._teardown.foreign_children):
+        for pid, code, peak in spawn.reaped(self._by_pid, self._teardown.foreign_children):
             rank = self._by_pid.get(pid)
             if rank is not None and rank.code is None:
+                rank.peak_bytes = peak
                 self._ended(rank, code)
                 ended.append(rank)
         if ended:

@@ -60,6 +60,7 @@ class RankProcess:
     error: ErrorRecord | None = None
     error_seen: float | None = None
     detail: str = ""
+    peak_bytes: int = 0
     has_group: bool = False  # processes may be left in its process group
     heartbeat: Heartbeat = field(default_factory=Heartbeat)
     usage: Usage = field(default_factory=Usage)  # at the last sample
@@ -119,6 +120,7 @@ class RankProcess:
             detail=self.detail,
             tail=(self.log.last() if failed else self.log.tail) if self.log else b"",
             plog=self._plog() if failed else b"",
+            peak_bytes=self.peak_bytes,
         )
 
     def _plog(self) -> bytes:

@@ -1,0 +1,125 @@
+"""The curves of a run, and the picture of who was slow when."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from typing import Mapping, NamedTuple, Sequence
+
+from launcher.metrics.series import Row
+from launcher.page.heat import heat_map
+from launcher.page.shown import shown
+from launcher.page.source import Happened, RankFacts, Source, as_number, as_text
+from launcher.page.svg import Band, Line, line_chart
+
+_WIDE = 100  # largest by smallest value from which an axis is logarithmic
+_MOST_OTHERS = 6  # charts of fields that only the user's program knows
+_RATES = ("examples_per_second", "examples_per_second_per_device")
+_LOSSES = ("loss", "own_loss")
+# Fields of a row that have a chart, or a place in one, or are for other parts of the page.
+_KNOWN = frozenset((*_LOSSES, *_RATES)) | frozenset(
+    "step time epoch learning_rate gradient_norm loss_scale skipped_steps interval_steps interval_examples "
+    "interval_tokens input_s own_s wait_s save_s".split()
+)
+
+
+class Chart(NamedTuple):
+    """A drawing, or why there is none. note: what a reader should know of it."""
+
+    name: str
+    drawing: str
+    note: str = ""
+
+
+def charts(source: Source) -> list[Chart]:
+    """Draw what the leading rank wrote: the usual curves, then the fields of the user's own."""
+    rows = source.rows
+    bands = marks(rows, source.events)
+    loss = [_line(rows, "loss", "loss"), _line(rows, "own_loss", f"own share of rank {source.leading}")]
+    rates = [_line(rows, _RATES[0], "all ranks"), _line(rows, _RATES[1], "per device")]
+    scale = [_line(rows, "loss_scale", "loss scale"), _line(rows, "skipped_steps", "overflows so far")]
+    made = [
+        _chart("Loss", loss, bands, note=_lost(rows)),
+        _chart("Learning rate", [_line(rows, "learning_rate", "learning rate")], bands, plain=True),
+        _chart("Gradient norm", [_line(rows, "gradient_norm", "gradient norm")], bands),
+        Chart("Loss scale", "", _constant(rows))
+        if _constant(rows)
+        else _chart("Loss scale and overflows", scale, bands),
+        _chart("Throughput", rates, bands, unit="examples/s", plain=True),
+    ]
+    others = sorted({name for row in rows for name in row} - _KNOWN)
+    named = {name: shown(name, source.secrets)[:40] for name in others[:_MOST_OTHERS]}
+    made += [_chart(title, [_line(rows, name, title)], bands) for name, title in named.items()]
+    if others[_MOST_OTHERS:]:
+        made.append(Chart("More", "", f"Not drawn: {', '.join(others[_MOST_OTHERS:][:20])}."))
+    return made
+
+
+def _line(rows: Sequence[Row], field: str, name: str) -> Line:
+    """Take a field out of the rows: a row that lacks it, as null was written, is a gap."""
+    there = any(field in row for row in rows)
+    return Line(name, [(row["step"], row.get(field)) for row in rows] if there else [])
+
+
+def _chart(
+    name: str,
+    lines: Sequence[Line],
+    bands: Sequence[Band],
+    unit: str = "",
+    note: str = "",
+    plain: bool = False,
+) -> Chart:
+    """Draw curves; plain: on a linear axis, however far the values reach."""
+    lines = [line for line in lines if line.points]
+    values = [y for line in lines for _, y in line.points if y is not None]
+    if not values:
+        return Chart(name, "", f"{name}: nothing was written.")
+    wide = not plain and min(values) > 0 and max(values) > _WIDE * min(values)
+    return Chart(name, line_chart(lines, name, unit, log=wide, bands=bands), note)
+
+
+def _lost(rows: Sequence[Row]) -> str:
+    """Say at which steps the loss was no number: null stands there in the file."""
+    gone = [row["step"] for row in rows if "loss" not in row]
+    if not gone or len(gone) == len(rows):
+        return ""
+    return f"No number was written as the loss at {len(gone)} place(s), the first at step {gone[0]:,.0f}."
+
+
+def _constant(rows: Sequence[Row]) -> str:
+    scales = {row["loss_scale"] for row in rows if "loss_scale" in row}
+    skipped = max((row.get("skipped_steps", 0.0) for row in rows), default=0.0)
+    return "Loss scale 1 throughout, no overflow." if scales == {1.0} and not skipped else ""
+
+
+def marks(rows: Sequence[Row], events: Sequence[Happened]) -> list[Band]:
+    """Mark restarts, alerts and verdicts on the axis of steps."""
+    found = []
+    times = [row.get("time", 0.0) for row in rows]
+    in_order = all(early <= late for early, late in zip(times, times[1:]))
+    for one in events:
+        step = as_number(one.data.get("since", one.data.get("step")))
+        text = as_text(one.data.get("text")) or one.event
+        if one.event == "restart" and rows and in_order:
+            place = min(bisect_left(times, one.time), len(rows) - 1)
+            found.append(Band(rows[place]["step"], rows[place]["step"], "restart"))
+        elif one.event in ("alert", "straggler") and step is not None:
+            found.append(Band(step, step, f"step {step:,.0f}: {text}", alert=True))
+    return found
+
+
+def slowness(ranks: Mapping[int, RankFacts]) -> Chart:
+    """Draw each rank's own seconds per step over the run."""
+    steps = sorted({step for facts in ranks.values() for step in facts.own})
+    columns = [f"step {step:,.0f}" for step in steps]
+    places = {step: place for place, step in enumerate(steps)}
+    values: list[list[float | None]] = []
+    for facts in ranks.values():
+        line: list[float | None] = [None] * len(steps)
+        for step, own in facts.own.items():
+            line[places[step]] = own
+        values.append(line)
+    drawing = heat_map([f"rank {rank}" for rank in ranks], columns, values, "Own time per step", "s")
+    if not drawing:
+        return Chart("Own time per step", "", "The ranks wrote no own_s per interval into metrics.jsonl.")
+    cut = any(facts.cut for facts in ranks.values())
+    return Chart("Own time per step", drawing, "Of long files only the last part was read." if cut else "")
