@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Iterator, Sequence
+from typing import Iterator, Sequence
 
 from launcher.compare.align import place_of, spots
 from launcher.compare.comparison import Comparison
 from launcher.compare.curve import Curve
 from launcher.compare.rates import factors
 from launcher.compare.table import sections, verdict_line
+from launcher.page import html
 from launcher.page.svg import Line, line_chart
 
 _LARGEST = 1e100  # of a value on an axis
@@ -17,23 +18,17 @@ _LARGEST = 1e100  # of a value on an axis
 
 def render(found: Sequence[Comparison]) -> str:
     """Return one HTML document that needs no other file and no network."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("templates", "report"), undefined=StrictUndefined, autoescape=True
-    )
-    return environment.get_template("compare.html.j2").render(parts=[_part(one) for one in found])
-
-
-def _part(found: Comparison) -> dict[str, Any]:
-    from markupsafe import Markup
-
-    return {
-        "title": verdict_line(found),
-        "outcome": found.outcome,
-        "charts": [Markup(chart) for chart in charts(found) if chart],  # noqa: S704, which escapes its texts
-        "sections": list(sections(found)),
-    }
+    parts = [
+        {
+            "names": f"{one.a.name} and {one.b.name}",
+            "title": verdict_line(one),
+            "outcome": one.outcome,
+            "charts": [chart for chart in charts(one) if chart],
+            "sections": list(sections(one)),
+        }
+        for one in found
+    ]
+    return html.render("compare.html.j2", parts=parts)
 
 
 def charts(found: Comparison) -> Iterator[str]:
@@ -53,13 +48,7 @@ def charts(found: Comparison) -> Iterator[str]:
 
 def _drawn(lines: Sequence[Line], title: str, by: str) -> str:
     """Draw lines; what is too large for an axis is marked as infinite."""
-    shown = [
-        Line(
-            name,
-            [(x, y if y is None or not abs(y) > _LARGEST else math.copysign(math.inf, y)) for x, y in points],
-        )
-        for name, points in lines
-    ]
+    shown = [Line(name, [(x, _drawable(y)) for x, y in points]) for name, points in lines]
     return line_chart(shown, title, x_unit=by)
 
 
@@ -70,3 +59,7 @@ def _rates(curve: Curve, unit: str, by: str) -> Iterator[tuple[float, float]]:
         place = place_of(point, curve, by)
         if place is not None and point.rate is not None:
             yield place, point.rate * factor
+
+
+def _drawable(y: float | None) -> float | None:
+    return y if y is None or not abs(y) > _LARGEST else math.copysign(math.inf, y)

@@ -91,8 +91,8 @@ def test_the_page_holds_both_curves_their_difference_and_no_other_address() -> N
     side = Side("B", "<script>alert(1)</script>", curve(falling(30, lambda place: 1.01)))
     html = page.render([compare([Side("A", "a & b", curve(falling(30)))], side)])
     assert html.count("<svg") == 2 and "difference of the losses, B - A" in html
-    assert "<script" not in html and "&lt;script&gt;alert(1)" in html and "a &amp; b" in html
-    assert "http" not in html.replace("http://www.w3.org/2000/svg", "")
+    assert html.count("<script") == 1 and "&lt;script&gt;alert(1)" in html and "a &amp; b" in html
+    assert not [word for word in ("://", " src=", "href=", "url(", "@import") if word in html]
 
 
 def write(path: Path, value: Any) -> Path:
