@@ -1,0 +1,147 @@
+"""The lines of a text log, each given to the readers of the formats whose words it has.
+
+Read in chunks; of a chunk only lines with a word that some format needs are looked at. A carriage return ends
+a line, too: progress bars stand between them.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Callable, Iterator
+
+from launcher import foreign
+from launcher.compare.formats import ascend, dllogger, estimator, huggingface, mindspore, nvidia, ours, scores
+from launcher.compare.formats.log import Line, Log
+from launcher.compare.formats.stream import Stream
+from launcher.lines.prefixes import SAMPLE, PrefixReader
+from launcher.logs.encodings import Decoder
+
+CHUNK = 1 << 20
+LONGEST = 1 << 20  # bytes of a line that is read
+Reader = Callable[[Line, Log], bool]
+
+
+def read_json_row(line: Line, log: Log) -> bool:
+    """Read a line that is a JSON object."""
+    text = line.text.strip()
+    if text[:1] != "{" or text[-1:] != "}":
+        return False
+    try:
+        row = json.loads(text, parse_int=float)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(row, dict) and (huggingface.read_row(row, line, log) or ours.read_row(row, line, log))
+
+
+# What a line must contain, and who may read it, in this order: the first that can has it.
+TABLE: tuple[tuple[bytes, Reader], ...] = (
+    (b"DLLL {", dllogger.read_file),
+    (b"DLL ", dllogger.read_console),
+    (b"Configuaration", nvidia.read_flags_begin),
+    (b"Configuration *****", nvidia.read_flags_begin),
+    (b"***** Running", nvidia.read_section),
+    (b" Loss = ", ascend.read_step),
+    (b" examples/s ", ours.read_summary),
+    (b"  loss ", ours.read_step),
+    (b"loss = ", estimator.read_loss),
+    (b"loss:0 = ", estimator.read_loss),
+    (b"_step/sec: ", estimator.read_rate),
+    (b"examples/sec: ", estimator.read_rate),
+    (b"oss for final step", estimator.read_final),
+    (b"'loss'", huggingface.read_console),
+    (b"'train_runtime'", huggingface.read_console),
+    (b"'eval_", huggingface.read_console),
+    (b'"loss"', read_json_row),
+    (b'"train_loss"', read_json_row),
+    (b"loss is", mindspore.read_loss),
+    (b"outputs are", mindspore.read_loss),
+    (b"poch:[", mindspore.read_loss),
+    (b"per step time", mindspore.read_time),
+    (b"Performance = ", nvidia.read_performance),
+    (b"Throughput Average", nvidia.read_throughput),
+    (b"Total Training Time", nvidia.read_total),
+    (b"Total Inference Time", nvidia.read_total),
+    (b"hvd.size()", nvidia.read_ranks),
+    (b"atch size", huggingface.read_head),
+    (b"Total ", huggingface.read_head),
+    (b"Num ", huggingface.read_head),
+    (b"atch size = ", nvidia.read_count),
+    (b"Num ", nvidia.read_count),
+    *((name, ascend.read_result) for name in (
+        b"Network", b"RankSize", b"BatchSize", b"DeviceType", b"CaseName", b"ActualFPS", b"TrainingTime",
+        b"TrainAccuracy", b"ActualLoss", b"E2ETrainingTime",
+    )),
+    *((name, scores.read) for name in (b"exact", b"f1", b"F1")),
+)  # fmt: skip
+_WHOLE = re.compile(r"[)}\]'\"]\s*$")  # how a line ends that cannot have been cut off
+_LAST_STEP = re.compile(r"step = (\d{1,16})\s*$")
+
+
+def read(path: Path, log: Log) -> None:
+    """Read a text log. ReadError."""
+    prefixes, learned = PrefixReader(), False
+    for lines, words, last in _chunks(path, log):
+        if not learned:
+            prefixes.learn(lines[:SAMPLE])
+            learned = True
+        for place, data in enumerate(lines):
+            readers = [reader for word, reader in words if word in data]
+            if readers or log.flags_follow:
+                cut = last and place == len(lines) - 1
+                _read_line(data, readers, prefixes, log, cut)
+    for stream in log.streams.values():
+        if stream.kind == estimator.TPU and (stream.pending.speed or stream.pending.rate):
+            stream.add(stream.pending)
+
+
+def _read_line(data: bytes, readers: list[Reader], prefixes: PrefixReader, log: Log, cut: bool) -> None:
+    key, rank, raw = prefixes.split(data)
+    line = Line(raw.decode("utf-8", "replace"), key, rank)
+    if cut and not _is_whole(line, log):
+        log.note("its last line is cut off and left out")
+        return
+    if log.flags_follow and nvidia.read_flag(line, log):
+        return
+    for reader in readers:
+        if reader(line, log):
+            return
+
+
+def _is_whole(line: Line, log: Log) -> bool:
+    """Tell whether a last line without a line end is whole: by its last character, or the step it ends with."""
+    if _WHOLE.search(line.text):
+        return True
+    found = _LAST_STEP.search(line.text)
+    return found is not None and any(_comes_next(int(found.group(1)), one) for one in log.streams.values())
+
+
+def _comes_next(step: int, stream: Stream) -> bool:
+    steps = [entry.step for entry in stream.entries[-2:] if entry.step is not None]
+    return len(steps) == 2 and step == 2 * steps[1] - steps[0]
+
+
+def _chunks(path: Path, log: Log) -> Iterator[tuple[list[bytes], list[tuple[bytes, Reader]], bool]]:
+    """Yield lines, the words of the table that are somewhere in them, and whether the last one has no end."""
+    decoder, rest, skipping = Decoder(), b"", False
+    with foreign.open_regular(path, follow=True) as stream:
+        while True:
+            data = stream.read(CHUNK)
+            text = decoder.feed(data, final=not data)
+            if b"\r" in text:
+                text = text.replace(b"\r", b"\n")
+            text = rest + text
+            if not data:
+                if text and not skipping:
+                    yield text.split(b"\n"), list(TABLE), True
+                return
+            whole, end, rest = text.rpartition(b"\n")
+            if end and skipping:
+                whole, skipping = whole.partition(b"\n")[2], False
+            if len(rest) > LONGEST:
+                rest, skipping = b"", True
+                log.note("a line of more than 1 MiB is left out")
+            words = [entry for entry in TABLE if entry[0] in whole]
+            if words or log.flags_follow:
+                yield whole.split(b"\n"), words, False
