@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from contextlib import closing
-from typing import TYPE_CHECKING, Generator, Iterator, Mapping
+from typing import TYPE_CHECKING, Generator, Iterator, Mapping, Sequence
 
 from bert import heartbeat, trainer
 from bert.backend.base import Backend
@@ -15,6 +16,7 @@ from squad import evaluate, hosts
 from squad.answers import latency, logit_shards, nbest, official_script
 from squad.answers.answer_text import AnswerText
 from squad.data import batching
+from squad.data.questions import Question
 from squad.data.squad_file import load_json
 from squad.flags import SquadFlags
 from squad.job import Dataset, Job
@@ -133,9 +135,32 @@ def score(job: Job, result: nbest.Answers) -> dict[str, float]:
         return {}
     odds: Mapping[str, float] | None = result.null_odds or None
     figures = evaluate.figures(questions, result.predictions, odds, flags.null_score_diff_threshold)
+    if odds is not None and figures:
+        _trace(job, questions, result.predictions, odds)
     if flags.eval_script:
         _compare(job, figures)
     return figures
+
+
+def _trace(
+    job: Job, questions: Sequence[Question], answers: Mapping[str, str], odds: Mapping[str, float]
+) -> None:
+    """Write precision_recall.json, the official curves by name; average is in per cent."""
+    traced = evaluate.curves(evaluate.score(questions, answers, False), odds)
+    document = {
+        name: {
+            "precisions": [round(value, 5) for value in curve.precisions],
+            "recalls": [round(value, 5) for value in curve.recalls],
+            "average": curve.average,
+        }
+        for name, curve in traced.items()
+    }
+    path = os.path.join(job.output_dir, "precision_recall.json")
+    try:
+        with open(path, "w", encoding="utf-8") as stream:
+            json.dump(document, stream)
+    except OSError as error:
+        job.say(f"warning: {path}: cannot be written: {error.strerror}")
 
 
 def _compare(job: Job, ours: Mapping[str, float]) -> None:

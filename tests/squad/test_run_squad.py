@@ -43,6 +43,9 @@ def test_trains_predicts_and_evaluates_in_one_go(
     assert "Latency Confidence Level 99" in text and "Throughput Average" in text
     assert sorted(load(out / "predictions.json")) == IDS
     assert sorted(load(out / "nbest_predictions.json")) == sorted(load(out / "null_odds.json")) == IDS
+    traced = load(out / "precision_recall.json")
+    assert set(traced) == {"pr_exact", "pr_f1", "pr_oracle"}
+    assert traced["pr_oracle"]["recalls"][-1] == 1 and traced["pr_oracle"]["precisions"][0] == 1
     kinds = {item["kind"]: item for item in artifacts(tmp_path)}
     assert set(kinds) == {"checkpoint", "predictions", "metrics"}
     assert {"exact", "f1", "HasAns_f1", "NoAns_f1"} <= set(kinds["metrics"]["values"])
