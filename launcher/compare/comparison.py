@@ -16,6 +16,7 @@ from launcher.compare.rates import RateFigures, compare_rates
 from launcher.compare.settings import Difference
 from launcher.compare.verdict import Rule
 from launcher.errors import ReadError
+from launcher.masking import mask
 
 
 class Side(NamedTuple):
@@ -94,7 +95,7 @@ def compare(baseline: Sequence[Side], other: Side, rule: str = "", truth: Path |
 
 
 def _settings(side: Side) -> dict[str, str]:
-    return {**side.curve.settings, **side.settings}
+    return {str(name): str(value) for name, value in mask({**side.curve.settings, **side.settings}).items()}
 
 
 def _answers(a: Side, b: Side, truth: Path | None) -> tuple[AnswerFigures | None, list[str]]:

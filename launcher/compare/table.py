@@ -210,7 +210,7 @@ def _answers(found: Comparison) -> list[str]:
 
 
 def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3%}"
+    return "-" if value is None else f"{100 * value:.3g}%"
 
 
 def _plain(value: float | None) -> str:
@@ -218,4 +218,4 @@ def _plain(value: float | None) -> str:
 
 
 def _signed(value: float | None) -> str:
-    return "-" if value is None else f"{value:+.3%}"
+    return "-" if value is None else f"{100 * value:+.3g}%"

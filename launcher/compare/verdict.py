@@ -105,7 +105,7 @@ def _mean(name: str, error: Error, kind: str, names: tuple[str, str], problem: s
 
 
 def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3%}"
+    return "-" if value is None else f"{100 * value:.3g}%"
 
 
 def _plain(value: float | None) -> str:
