@@ -6,6 +6,9 @@ import math
 from typing import Sequence
 
 
+_LARGEST = 1e250  # what is beyond stands at the end of an axis
+
+
 class Scale:
     """An axis on which the smallest value stands at `start` and the largest at `end`.
 
@@ -16,7 +19,8 @@ class Scale:
         self, values: Sequence[float], start: float, end: float, log: bool = False, loose: bool = False
     ) -> None:
         self._log = log
-        low, high = (min(values), max(values)) if values else (0.0, 1.0)
+        ends = (min(values), max(values)) if values else (0.0, 1.0)
+        low, high = (min(_LARGEST, max(-_LARGEST, end)) for end in ends)
         self._low, self._high = self._wide(low, high, loose)
         self._start, self._end = start, end
 
@@ -24,7 +28,7 @@ class Scale:
         """Return the ends as they are drawn (their logarithms on a log axis), never equal."""
         if self._log:
             low, high = math.log10(low), math.log10(high)
-        if high - low <= 1e-9 * max(abs(low), abs(high)):
+        if high - low <= max(1 / _LARGEST, 1e-9 * max(abs(low), abs(high))):
             half = max(0.5 if self._log else 0.1 * abs(low), 1e-12) if low else 0.5
             return low - half, high + half
         if not loose:

@@ -1,0 +1,83 @@
+"""The page in a real browser: nothing is refused, every part is drawn, values are read, it prints on A4."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from launcher.page import run_page
+from tests.launcher.runs_made import finished
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+pytestmark = [
+    pytest.mark.engines,
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium found (apt-get install chromium)"),
+]
+A4 = (595, 842)  # points
+
+
+def browse(page: Path, *options: str) -> str:
+    """Load a page and return what `options` print, such as the document; fail on any line of the console."""
+    words = [
+        str(CHROMIUM), "--headless=new", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--v=0",
+        f"--user-data-dir={page.parent / 'profile'}", "--window-size=1000,900", "--virtual-time-budget=2000",
+        *options, page.as_uri(),
+    ]  # fmt: skip
+    done = subprocess.run(words, capture_output=True, timeout=120, check=True)
+    said = [line for line in done.stderr.decode("utf-8", "replace").splitlines() if "CONSOLE" in line]
+    assert not said
+    return done.stdout.decode()
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("page")
+    return run_page.write(finished(folder, ranks=8, code=4), folder / "page.html")
+
+
+def test_every_part_is_there_and_its_script_runs(page: Path) -> None:
+    document = browse(page, "--dump-dom")
+    assert document.count('<svg class="chart"') == 6 and document.count('<svg class="heat"') == 1
+    assert document.count('<svg class="time"') == 1
+    assert 'class="at"' in document and "data-text=" in document  # the script has taken the titles
+    assert "<title>" not in document.split("<body>")[1]
+    assert 'class="missing"' not in document
+
+
+def test_the_policy_refuses_what_is_not_the_pages_own(page: Path) -> None:
+    harmed = page.parent / "harmed.html"
+    harmed.write_text(page.read_text().replace("<main>", '<main><script>document.title = "x"</script>'))
+    with pytest.raises(AssertionError):
+        browse(harmed, "--dump-dom")
+
+
+def test_values_under_the_pointer_are_shown(page: Path) -> None:
+    probe = page.parent / "probe.html"
+    text = page.read_text()
+    move = (
+        "var at = document.querySelectorAll('svg .at')[3], box = at.getBoundingClientRect();"
+        "at.dispatchEvent(new PointerEvent('pointermove', {bubbles: true, clientX: box.x, clientY: 90}));"
+        "document.body.dataset.read = document.getElementById('reading').textContent;"
+    )
+    text = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", text)
+    probe.write_text(text.replace("</body>", f"<script>{move}</script></body>"))
+    found = re.search(r'data-read="([^"]*)"', browse(probe, "--dump-dom"))
+    assert found and "step 20" in found.group(1) and "loss: 0.4" in found.group(1)
+
+
+def test_it_prints_on_a4_and_nothing_is_wider(page: Path) -> None:
+    pdf = page.parent / "page.pdf"
+    browse(page, f"--print-to-pdf={pdf}", "--no-pdf-header-footer")
+    boxes = re.findall(rb"/MediaBox\s*\[\s*0 0 ([\d.]+) ([\d.]+)", pdf.read_bytes())
+    assert boxes and all((round(float(x)), round(float(y))) == A4 for x, y in boxes)
+    wide = page.parent / "wide.html"
+    text = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page.read_text())
+    measure = "document.body.dataset.wide = document.documentElement.scrollWidth;"
+    style = "<style>html { width: 687px; }</style>"  # 182 mm between the margins
+    wide.write_text(text.replace("</body>", f"{style}<script>{measure}</script></body>"))
+    found = re.search(r'data-wide="(\d+)"', browse(wide, "--dump-dom", "--window-size=687,900"))
+    assert found and int(found.group(1)) <= 687

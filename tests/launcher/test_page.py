@@ -1,0 +1,183 @@
+"""The page of a run: every part has its data or says what is missing; nothing acts or tells a secret."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from launcher.page import run_page
+from launcher.run_dir import RunDir
+from tests.launcher.runs_made import SECRET, START, TOKEN, finished, lines, rows
+from tests.launching import launch
+
+PARTS = ("happened", "curves", "answers", "ranks", "memory", "ran", "origin")
+
+
+class Reader(HTMLParser):
+    """The tags of a page with their attributes, and its text by section."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str]]] = []
+        self.texts: dict[str, str] = {}
+        self._section = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        about = {name: value or "" for name, value in attrs}
+        self.tags.append((tag, about))
+        self._section = about["id"] if tag == "section" else self._section
+
+    def handle_data(self, data: str) -> None:
+        self.texts[self._section] = self.texts.get(self._section, "") + data
+
+
+def test_every_part_of_a_whole_run_has_its_data(tmp_path: Path) -> None:
+    page = run_page.page(finished(tmp_path))
+    read = Reader(page)
+    assert [about["id"] for tag, about in read.tags if tag == "section"] == list(PARTS)
+    assert not [about for _, about in read.tags if about.get("class") == "missing"]
+    for part, words in (
+        ("happened", ("started", "[0-1]", "run made")),
+        ("curves", ("Loss", "Learning rate", "Gradient norm", "overflows so far", "per device", "step 5")),
+        ("answers", ("88.30", "98.00", "average precision 77.00 %")),
+        ("ranks", ("rank 1 costs the run 11 %", "Own time per step", "300.0", "60.0")),
+        ("memory", ("2 GB",)),
+        ("ran", ("train.yaml", "completed", "--api_key=***")),
+        ("origin", ("abc123", "5 B", "7 B", "deadbeef")),
+    ):
+        assert all(word in read.texts[part] for word in words), (part, read.texts[part])
+    assert "训练 <demo>" in read.texts[""]
+
+
+@pytest.mark.parametrize("code", [0, 4])
+def test_no_secret_is_in_the_page(tmp_path: Path, code: int) -> None:
+    page = run_page.page(finished(tmp_path, code=code))
+    assert SECRET not in page and TOKEN not in page
+    assert ("password=***" in page) == bool(code)
+
+
+def test_nothing_in_the_page_acts_but_its_own_script(tmp_path: Path) -> None:
+    page = run_page.page(finished(tmp_path, code=4, name="<script>alert(1)</script>"))
+    read = Reader(page)
+    names = [tag for tag, _ in read.tags]
+    assert names.count("script") == names.count("style") == 1
+    assert not {"img", "link", "iframe", "object", "a", "form"} & set(names)
+    about = {name for _, attributes in read.tags for name in attributes}
+    assert not {name for name in about if name.startswith("on") or name in ("src", "style", "href")}
+    policy = next(about["content"] for tag, about in read.tags if "http-equiv" in about)
+    assert "default-src 'none'" in policy and "unsafe" not in policy
+    assert "\x1b" not in page and "\x00" not in page
+
+
+def test_a_page_of_1024_ranks_is_smaller_than_a_megabyte_and_shows_the_slow_one(tmp_path: Path) -> None:
+    run = finished(tmp_path, ranks=2, steps=150)
+    plan = json.loads(run.plan.read_text())
+    plan["ranks"] = [dict(plan["ranks"][0], rank=rank, device_id=rank % 8) for rank in range(1024)]
+    run.plan.write_text(json.dumps(plan))
+    for rank in range(2, 1024):
+        folder = run.rank_dir(rank)
+        folder.mkdir()
+        os.link(str(run.rank_dir(0) / "metrics.jsonl"), str(folder / "metrics.jsonl"))
+    page = run_page.page(run)
+    assert len(page.encode()) < 1_000_000
+    assert "rank 0-15: mean" in page and "960 ranks are not listed" in page
+
+
+def test_restarts_and_alerts_are_marked_in_the_curves(tmp_path: Path) -> None:
+    run = finished(tmp_path)
+    with run.events.open("ab") as stream:
+        stream.write(lines([{"time": START + 50, "event": "restart", "rank": None, "data": {"attempt": 2}}]))
+    text = Reader(run_page.page(run)).texts
+    assert "2 attempts" in text["happened"] and "restart" in text["curves"]
+
+
+def test_a_loss_that_is_no_number_is_told(tmp_path: Path) -> None:
+    run = finished(tmp_path)
+    broken = [dict(row, loss=None) if row["step"] == 30 else row for row in rows(20)]
+    (run.rank_dir(0) / "metrics.jsonl").write_bytes(lines(broken))
+    assert "the first at step 30" in Reader(run_page.page(run)).texts["curves"]
+
+
+@pytest.mark.parametrize(
+    ("file", "said"),
+    [
+        ("plan.json", "plan.json: no such file"),
+        ("result.json", "an older launcher ran it"),
+        ("events.jsonl", "events.jsonl: no such file"),
+        ("ranks", "none of ranks [0-1]"),
+    ],
+)
+def test_what_is_missing_is_told_in_its_part(tmp_path: Path, file: str, said: str) -> None:
+    run = finished(tmp_path)
+    path = run.path / file
+    shutil.rmtree(str(path)) if path.is_dir() else path.unlink()
+    assert said in run_page.page(run)
+
+
+def test_a_clock_that_goes_back_is_told(tmp_path: Path) -> None:
+    run = finished(tmp_path)
+    with run.events.open("ab") as stream:
+        stream.write(lines([{"time": START - 5000, "event": "swept", "rank": None, "data": {"pids": [1]}}]))
+    assert "The clock went back 1 time(s)" in run_page.page(run)
+
+
+FILES = ("plan.json", "result.json", "events.jsonl", "train.yaml", "report.txt", "rank_table.json",
+         "ranks/0/metrics.jsonl", "ranks/1/metrics.jsonl", "ranks/0/heartbeat.json", "logs/rank_0.log",
+         "ranks/0/precision_recall.json", "checkpoints/manifest.json")  # fmt: skip
+NAMES = (
+    "rank event data time ends metrics exact f1 step provenance files name started seconds exit_code peak_bytes "
+    "predictions loss pr_f1 recalls precisions text kind since code"
+).split()
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-5, 1 << 70) | st.floats() | st.text(max_size=6),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(NAMES), inner, max_size=5),
+    max_leaves=12,
+)
+HARM = st.one_of(
+    st.just(None), st.binary(max_size=40), st.floats(0, 1), JSON.map(lambda value: json.dumps(value).encode())
+)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
+    return finished(tmp_path_factory.mktemp("whole"), code=4)
+
+
+@settings(deadline=None, max_examples=120, suppress_health_check=list(HealthCheck))
+@given(st.dictionaries(st.sampled_from(FILES), HARM, min_size=1, max_size=4))
+def test_no_damaged_run_folder_breaks_the_page(
+    whole: RunDir, tmp_path_factory: pytest.TempPathFactory, harm: dict[str, bytes | float | None]
+) -> None:
+    """Files are gone (None), hold bytes or JSON of any kind, or end somewhere (a share of their length)."""
+    folder = tmp_path_factory.mktemp("harmed") / "run"
+    shutil.copytree(str(whole.path), str(folder))
+    for name, how in harm.items():
+        path = folder / name
+        if how is None:
+            path.unlink() if path.exists() else None
+        elif isinstance(how, bytes):
+            path.write_bytes(how)
+        elif path.exists():
+            path.write_bytes(path.read_bytes()[: int(how * path.stat().st_size)])
+    page = run_page.page(RunDir(folder))
+    assert "could not be made" not in page and page.rstrip().endswith("</html>")
+    shutil.rmtree(str(folder.parent))
+
+
+def test_a_run_ends_with_its_page_and_the_command_writes_it_again(tmp_path: Path) -> None:
+    done = launch(tmp_path, "--devices", "0", "--", "sh", "-c", "echo hello; exit 3")
+    page = (tmp_path / "runs" / "latest" / run_page.NAME).read_text()
+    assert done.returncode == 3 and "failed, exit code 3" in re.sub(r"<[^>]*>", "", page)
+    assert json.loads((tmp_path / "runs" / "latest" / "result.json").read_text())["provenance"]["launcher"]
+    again = launch(tmp_path, "report", "-o", "page.html")
+    assert again.returncode == 0 and again.stdout == "page.html\n"
+    assert "hello" in (tmp_path / "page.html").read_text()
