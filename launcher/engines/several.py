@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Callable, Iterator, Mapping, Sequence
 from launcher.config.job import JobConfig, Provenance
 from launcher.engines.base import Allocation, Engine
 from launcher.errors import LauncherError
+from launcher.hosts.frames import LINE
 from launcher.hosts.transport import End, EngineTransport, HeadTransport
 from launcher.output import echo
 from launcher.process.signals import Signals, name
@@ -53,6 +54,7 @@ class Site(ABC):
     """Where the hosts come from, and what brings an agent to each of them."""
 
     allocation: Allocation
+    line = LINE  # bytes of a line of an agent that comes whole
 
     @abstractmethod
     def command(self) -> list[str]:
@@ -67,7 +69,7 @@ class EngineSite(Site):
     """The hosts of an engine whose program is a child of the head."""
 
     def __init__(self, engine: Engine) -> None:
-        self._engine, self.allocation = engine, engine.allocation()
+        self._engine, self.allocation, self.line = engine, engine.allocation(), engine.line
 
     def command(self) -> list[str]:
         return self._engine.argv(AGENT, self.allocation.hosts)
@@ -303,7 +305,8 @@ class Opening:
         from launcher.hosts import handshake
         from launcher.plan.several import make_order
 
-        order = make_order(self.job, self._layout, os.environ, shared, window, self.run.earlier + number)
+        attempt, line = self.run.earlier + number, self._site.line
+        order = make_order(self.job, self._layout, os.environ, shared, window, attempt, line)
         for host in self.session.fleet:
             host.ranks, host.sees_disk = self._layout.ranks(host.index), self._shared[host.index]
         body = {**order.to_json(), "dry": self._dry}

@@ -21,6 +21,7 @@ class AgentChannel(ABC):
     """The way to the head. Nothing in it waits."""
 
     index: int
+    line = LINE  # bytes of a line that comes to the head whole
 
     @abstractmethod
     def fileno(self) -> int | None:
@@ -118,7 +119,7 @@ class StdioChannel(AgentChannel):
         return [frame for frame in frames if frame.host in (ALL, self.index)]
 
     def send(self, kind: str, body: Any = None) -> None:
-        lines = encode(Frame(self.index, kind, body), LINE)
+        lines = encode(Frame(self.index, kind, body), self.line)
         self._queue.extend(lines)
         self._pending += sum(map(len, lines))
 

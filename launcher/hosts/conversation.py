@@ -180,6 +180,7 @@ class Agent(Link):
     def follow(self, order: Order) -> None:
         """Go by an order: its lease counts from now on."""
         self._lease, self._heard = order.lease, time.monotonic()
+        self.channel.line = order.line
 
     def flush(self, patience: float) -> None:
         """Write what waits, for some seconds at most."""

@@ -21,8 +21,9 @@ class Order:
     table: the rank table's text; "" when every host sees the head's disk and reads it in the run folder,
     where it has the given sha256. hosts: in the engine's order. shared: by host, whether it sees the disk.
     chief_device: the logical id of rank 0. environ: the head's variables that are carried to each host.
-    lines: where the job's keys were written, for errors. lease: seconds. window: bytes. head: the host of the
-    head, as uname names it. dry: nothing is to be made, as nothing will run.
+    lines: where the job's keys were written, for errors. lease: seconds. window: bytes of logs on the way.
+    line: bytes of a line that the engine passes on. head: the host of the head, as uname names it. dry:
+    nothing is to be made, as nothing will run.
     """
 
     config: JobConfig
@@ -40,6 +41,7 @@ class Order:
     lease: float
     window: int
     attempt: int = 0
+    line: int = 1000
     head: str = ""
     dry: bool = False
     file: str = ""

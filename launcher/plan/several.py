@@ -286,6 +286,7 @@ def make_order(
     shared: Sequence[bool],
     window: int,
     attempt: int = 0,
+    line: int = Order.line,
 ) -> Order:
     """Return what every agent gets. shared: whether each host sees the run folder on the head's disk."""
     digest = hashlib.sha256(layout.text.encode()).hexdigest()
@@ -305,6 +306,7 @@ def make_order(
         lease=job.config.lease,
         window=window,
         attempt=attempt,
+        line=line,
         head=os.uname().nodename,
         file=job.source.file,
         lines=job.source.lines,
