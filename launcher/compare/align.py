@@ -120,6 +120,16 @@ def place_of(point: Point, curve: Curve, by: str) -> float | None:
     return place if place is not None and abs(place) < 1e300 else None
 
 
+def step_at(curve: Curve, place: float, by: str) -> int | None:
+    """Return the step of the point of a curve that is nearest to a place; None where steps are not known."""
+    near: tuple[float, int] | None = None
+    for point in curve.points:
+        own = place_of(point, curve, by)
+        if own is not None and point.step is not None and (near is None or abs(own - place) < near[0]):
+            near = abs(own - place), point.step
+    return near[1] if near else None
+
+
 def spots(curve: Curve, by: str) -> list[Spot]:
     """Return the losses of a curve, places ascending: of what a restart repeats, the last counts."""
     found: list[Spot] = []

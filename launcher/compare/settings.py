@@ -61,8 +61,15 @@ def _masked(values: Mapping[str, str]) -> dict[str, str]:
 
 
 def _flat(name: str, value: Any) -> Iterator[tuple[str, str]]:
-    """Name what lies deeper in a document by its path: cann.version."""
-    if isinstance(value, dict):
+    """Name what lies deeper in a document by its path: cann.version, files.train_file.bytes.
+
+    Of a file neither path, which is a setting, nor time: a copy is the same data.
+    """
+    if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
+        for place, item in enumerate(value):
+            own = {key: item[key] for key in item if key not in ("option", "path", "changed")}
+            yield from _flat(f"{name}.{item.get('option') or place}", own)
+    elif isinstance(value, dict):
         for key, item in value.items():
             yield from _flat(f"{name}.{key}" if name else str(key), item)
     elif value is not None and name:

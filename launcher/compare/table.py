@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from typing import Iterator, Sequence
 
+from launcher.compare.align import step_at
 from launcher.compare.comparison import Comparison, Side
 from launcher.compare.figures import TOLERANCE, Error, Oddities
 from launcher.compare.rates import Rate
@@ -124,16 +125,30 @@ def _not_finite(side: Oddities) -> str:
 
 def _parting(found: Comparison) -> list[str]:
     """Say where the curves part, as the place to look into (train_debug_guide 1.3)."""
-    parting, pairs, by = found.loss.parting, found.aligned.pairs, found.aligned.by
+    parting, pairs = found.loss.parting, found.aligned.pairs
     if parting.first is None:
         return [f"nowhere beyond {TOLERANCE:.0%}"]
-    text = f"beyond {TOLERANCE:.0%} first at {parting.first:,.0f} {by}"
+    text = f"beyond {TOLERANCE:.0%} first at {_place(found, parting.first)}"
     if parting.lasting is None:
         return [f"{text}; not at the end"]
-    text += f", for good from {parting.lasting:,.0f} on ({parting.left} of {len(pairs)} places)"
+    text += (
+        f"; for good from {_place(found, parting.lasting)}: the last {parting.left} of {len(pairs)} places"
+    )
     if parting.first == pairs[0].place:
         text += "; the first place differs already: look at data, weights and the forward pass"
     return [text]
+
+
+def _place(found: Comparison, place: float) -> str:
+    """Name a place, and beside examples the step of each side."""
+    by = found.aligned.by
+    steps = (
+        [(side.name, step_at(side.curve, place, by)) for side in (found.a, found.b)]
+        if by == "examples"
+        else []
+    )
+    told = ", ".join(f"step {step} of {name}" for name, step in steps if step is not None)
+    return f"{place:,.0f} {by}" + (f" ({told})" if told else "")
 
 
 def _remarks(error: Error) -> list[str]:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher.compare.align import Pair, Spot, align, at, spots
+from launcher.compare.align import Pair, Spot, align, at, spots, step_at
 from launcher.compare.curve import Curve, Point
 from launcher.compare.figures import loss_figures
 from launcher.compare.rates import compare_rates
@@ -77,6 +77,12 @@ def test_of_what_a_restart_repeats_the_last_counts() -> None:
     places = [(10, 4.0), (20, 3.0), (30, 2.0), (20, 3.5)]
     points = [Point(examples=place, loss=loss) for place, loss in places]
     assert spots(Curve("x", "test", tuple(points)), "examples") == [Spot(10, 4.0), Spot(20, 3.5)]
+
+
+@pytest.mark.parametrize(("place", "step"), [(80, 10), (150, 20), (1e9, 30), (-5, 10)])
+def test_a_place_is_named_by_the_nearest_step(place: float, step: int) -> None:
+    assert step_at(by_step([1.0] * 3, 10, global_batch=8), place, "examples") == step
+    assert step_at(curve([1.0]), place, "examples") is None
 
 
 @pytest.mark.parametrize(("place", "loss"), [(10, 4.0), (15, 3.0), (20, 2.0)])

@@ -56,9 +56,12 @@ def test_a_damaged_plan_has_no_settings(tmp_path: Path, text: str) -> None:
 
 def test_versions_are_those_of_the_result(tmp_path: Path) -> None:
     cann = {"version": "8.0", "parts": ["a", "b"]}
-    result = {"provenance": {"python": "3.11.4", "cann": cann, "driver": None}}
+    file = {"option": "train_file", "path": "/data/train.json", "bytes": 30, "changed": "2026-01-01"}
+    result = {"provenance": {"python": "3.11.4", "cann": cann, "driver": None, "files": [file]}}
     versions = of_run(make_run(tmp_path / "run", result=result))[1]
-    assert versions == {"python": "3.11.4", "cann.version": "8.0", "cann.parts": "a, b"}
+    assert versions == {
+        "python": "3.11.4", "cann.version": "8.0", "cann.parts": "a, b", "files.train_file.bytes": "30",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(

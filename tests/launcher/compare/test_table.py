@@ -34,7 +34,7 @@ def test_the_table_says_both_runs_the_figures_and_the_verdict() -> None:
     for line in (
         "A  runs/a  test  50 points, 8 devices, global batch 32",
         "loss, by examples: 100 to 5,000",
-        "beyond 1% first at 100 examples, for good from 100 on (50 of 50 places); the first place differs",
+        "beyond 1% first at 100 examples; for good from 100 examples: the last 50 of 50 places; the first",
         "examples/s: not compared",
         "verdict: B against A: fail (loss of fine-tuning); not judged: benchmark",
     ):
