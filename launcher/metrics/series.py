@@ -6,7 +6,7 @@ import json
 import math
 import os
 from pathlib import Path
-from typing import Any, Dict, NamedTuple
+from typing import Any, Dict, Mapping, NamedTuple
 
 from launcher import foreign
 
@@ -40,23 +40,28 @@ def parse(data: bytes) -> Series:
     rows: list[Row] = []
     unread = 0
     for line in data.split(b"\n"):
-        row = _row(line)
-        if row is None:
+        found = record(line)
+        if found is None:
             unread += bool(line.strip())
             continue
+        row = numbers(found)
         while rows and rows[-1]["step"] >= row["step"]:
             rows.pop()
         rows.append(row)
     return Series(tuple(rows), unread)
 
 
-def _row(line: bytes) -> Row | None:
+def record(line: bytes) -> dict[str, Any] | None:
+    """Return what a line holds, whatever its values are but `step`; None: it is no row."""
     try:
         found = json.loads(line.decode())
     except (ValueError, RecursionError):
         return None
-    if not isinstance(found, dict) or not _is_number(found.get("step")):
-        return None
+    return found if isinstance(found, dict) and _is_number(found.get("step")) else None
+
+
+def numbers(found: Mapping[str, Any]) -> Row:
+    """Return the numbers of a row."""
     return {name: float(value) for name, value in found.items() if _is_number(value)}
 
 

@@ -1,0 +1,222 @@
+"""What is not as it should be in a run that goes on: its loss, its throughput, its disk. Pure rules.
+
+Each alert comes once, and again only when all was well in between. `over` goes through a finished run.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from pathlib import Path
+from statistics import median
+from typing import Any, Iterator, Mapping, NamedTuple, Sequence
+
+from launcher import foreign
+from launcher.metrics import series
+
+NAN, SPIKE, THROUGHPUT, DISK, NO_PROGRESS = "nan", "loss spike", "throughput", "disk", "no progress"
+MEAN, LEAST = 50, 20  # rows before the last ones, of which the loss's mean is taken
+RECENT = (3, 10)  # last rows whose mean is held against it: a single one may be a batch that is hard
+SIGMAS = 6.0
+WINDOW, ROWS = 60.0, 3  # seconds of which the throughput is the median, and rows at least
+AGAIN = 1.2  # x the limit: from there on all is well again
+GROWTH, LONGEST = 600.0, 7200.0  # seconds that a disk is watched before its growth counts; of growth, at most
+SOON = 3600.0  # seconds: a disk full by then is worth an alert where nobody knows when the run ends
+
+
+class Alert(NamedTuple):
+    """What a person should know. step: of the training; None: the alert is about none."""
+
+    kind: str
+    step: int | None
+    text: str
+
+
+class Rules:
+    """The rules on the rows of rank 0.
+
+    loss: above this x its running mean is a spike (msprobe's rule; 0: none is). throughput: below this share
+    of the run's best is low (0: none is).
+    """
+
+    def __init__(self, loss: float = 1.5, throughput: float = 0.5) -> None:
+        self._loss, self._rate, self._step = _Loss(loss), _Rate(throughput), -1.0
+        self._bad = False
+
+    def add(self, record: Mapping[str, Any]) -> Iterator[Alert]:
+        """Take a row as series.record returns it; yield what it shows."""
+        row = series.numbers(record)
+        if row["step"] <= self._step:  # the ranks were started again
+            self._loss.go_back(row["step"])
+            self._rate.begin()
+        self._step = row["step"]
+        bad = "loss" in record and "loss" not in row
+        if bad and not self._bad:
+            value = record["loss"]
+            shown = "no finite number" if value is None else f"{value!s:.20}"
+            yield Alert(NAN, int(row["step"]), f"the loss is {shown} at step {row['step']:.0f}")
+        self._bad = bad if "loss" in record else self._bad
+        found = (self._loss.add(row), self._rate.add(row))
+        yield from (alert for alert in found if alert is not None)
+
+
+class _Loss:
+    """The loss beside its mean over the rows before, in logarithms, in which its noise has one width.
+
+    Early in a training, and where batches differ, losses far above the mean are normal: so the mean of the
+    last rows must be above by a multiple of the noise, too.
+    """
+
+    def __init__(self, factor: float) -> None:
+        self._factor = factor
+        self._rows: deque[tuple[float, float]] = deque(maxlen=MEAN + RECENT[-1])  # step, logarithm
+        self._usual: float | None = None  # while it is too high: what it was before
+
+    def go_back(self, step: float) -> None:
+        self._rows = deque((item for item in self._rows if item[0] < step), MEAN + RECENT[-1])
+
+    def add(self, row: series.Row) -> Alert | None:
+        loss = row.get("loss", 0.0)
+        if loss <= 0 or not self._factor:
+            return None
+        self._rows.append((row["step"], math.log(loss)))
+        logs = [item for _, item in self._rows]
+        before = logs[: -RECENT[-1]]
+        if self._usual is not None:
+            calm = _mean(logs[-RECENT[-1] :]) - self._usual < math.log(self._factor) / 2
+            self._usual = None if calm else self._usual
+        elif len(before) >= LEAST:
+            usual = _mean(before)
+            noise = math.sqrt(_mean([(item - usual) ** 2 for item in before]))
+            for count in RECENT:
+                above = _mean(logs[-count:]) - usual
+                if above > max(
+                    math.log(self._factor), SIGMAS * noise * math.sqrt(1 / count + 1 / len(before))
+                ):
+                    self._usual = usual
+                    return _spike([*self._rows][-count:], usual)
+        return None
+
+
+def _spike(rows: list[tuple[float, float]], usual: float) -> Alert:
+    first, level = int(rows[0][0]), math.exp(_mean([item for _, item in rows]))
+    factor = level / math.exp(usual)
+    text = (
+        f"the loss is {level:.4g} since step {first}, {factor:.1f} x its mean before ({math.exp(usual):.4g})"
+    )
+    return Alert(SPIKE, first, text)
+
+
+class _Rate:
+    """The throughput of a window beside the best one of the run, in tokens where rows count them.
+
+    Rates leave out saving and the first call, and their median one slow interval.
+    """
+
+    def __init__(self, share: float) -> None:
+        self._share, self._best, self._told = share, 0.0, False
+        self._rows: deque[tuple[float, float, float]] = deque()  # time, what is compared, examples/s
+        self._first = True
+
+    def begin(self) -> None:
+        """Begin anew with what is beside the best: the first interval of an attempt is none."""
+        self._rows.clear()
+        self._first = True
+
+    def add(self, row: series.Row) -> Alert | None:
+        rate, now = _rate(row), row.get("time")
+        first, self._first = self._first, False
+        if not rate or now is None or first or not self._share:
+            return None
+        if self._rows and now < self._rows[-1][0]:  # the clock was set back
+            self._rows.clear()
+        tokens = row.get("interval_tokens", 0.0) / row.get("interval_examples", math.inf)
+        self._rows.append((now, rate * (tokens or 1.0), rate))
+        while len(self._rows) > ROWS and now - self._rows[1][0] >= WINDOW:
+            self._rows.popleft()
+        if len(self._rows) < ROWS or now - self._rows[0][0] < WINDOW:
+            return None
+        return self._compare(int(row["step"]))
+
+    def _compare(self, step: int) -> Alert | None:
+        usual = median(item for _, item, _ in self._rows)
+        self._best = max(self._best, usual)
+        part = usual / self._best
+        if part >= min(1.0, AGAIN * self._share):
+            self._told = False
+        if part >= self._share or self._told:
+            return None
+        self._told = True
+        rate = median(item for _, _, item in self._rows)
+        text = f"the throughput is {part:.0%} of this run's best ({rate:.4g} examples/s at step {step})"
+        return Alert(THROUGHPUT, step, text)
+
+
+def _rate(row: series.Row) -> float:
+    """Return examples/s, as the program gives them or as they follow from its seconds; 0: not known."""
+    if "examples_per_second" in row:
+        return row["examples_per_second"]
+    seconds = sum(row.get(name, 0.0) for name in ("own_s", "wait_s", "input_s"))
+    return row.get("interval_examples", 0.0) / seconds if seconds > 0 else 0.0
+
+
+class Disk:
+    """One disk over time; `name`: a folder on it."""
+
+    def __init__(self, name: str) -> None:
+        self._name, self._told = name, False
+        self._seen: deque[tuple[float, float]] = deque()  # time, bytes free
+
+    def add(self, now: float, free: int, left: float | None, checkpoint: int = 0) -> Alert | None:
+        """Take a look at it. left: seconds to the end of the run; checkpoint: bytes that the next one needs.
+
+        Growth must show in both halves of what was seen: what fills a disk at first, such as the checkpoints
+        that are kept, or another's one large file, does not go on.
+        """
+        self._seen.append((now, float(free)))
+        while now - self._seen[0][0] > LONGEST:
+            self._seen.popleft()
+        full = free / self._growth() if self._growth() > 0 else math.inf
+        horizon = SOON if left is None else left
+        why = ""
+        if checkpoint and free < checkpoint:
+            why = f"{_size(free)} free, and the next checkpoint needs {_size(checkpoint)}"
+        elif full < horizon:
+            end = "" if left is None else f", the run ends in {_span(left)}"
+            why = f"{_size(free)} free, full in {_span(full)} as it grows now{end}"
+        if not why:
+            well = free >= AGAIN * checkpoint and full >= AGAIN * horizon
+            self._told = self._told and not well
+            return None
+        if self._told:
+            return None
+        self._told = True
+        return Alert(DISK, None, f"the disk of {self._name}: {why}")
+
+    def _growth(self) -> float:
+        """Return the bytes a second by which it fills, in the slower half of what was seen."""
+        (begin, free), (end, rest) = self._seen[0], self._seen[-1]
+        if end - begin < GROWTH:
+            return 0.0
+        middle, half = min(self._seen, key=lambda item: abs(item[0] - (begin + end) / 2))
+        return min((free - half) / (middle - begin), (half - rest) / (end - middle))
+
+
+def _mean(values: Sequence[float]) -> float:
+    """Return the mean (statistics.fmean is of Python 3.8)."""
+    return sum(values) / len(values)
+
+
+def _size(number: float) -> str:
+    return f"{number / (1 << 30):.1f} GiB" if number >= 1 << 30 else f"{number / (1 << 20):.1f} MiB"
+
+
+def _span(seconds: float) -> str:
+    return f"{seconds / 3600:.1f} h" if seconds >= 5400 else f"{seconds / 60:.0f} min"
+
+
+def over(path: Path, loss: float = 1.5, throughput: float = 0.5) -> list[Alert]:
+    """Return the alerts of a finished run, by rank 0's metrics.jsonl. ReadError: it cannot be read."""
+    rules = Rules(loss, throughput)
+    records = map(series.record, foreign.read_bytes(path, series.LARGEST).split(b"\n"))
+    return [alert for record in records if record is not None for alert in rules.add(record)]
