@@ -46,8 +46,8 @@ def align(a: Curve, b: Curve, names: tuple[str, str] = ("A", "B")) -> Aligned:
     """Bring two curves onto one axis. names: how the two are called in problems, notes and hints."""
     for name, curve in zip(names, (a, b)):
         if not any(point.loss is not None for point in curve.points):
-            told = "; ".join(curve.notes)
-            return _apart(a, b, f"{name} holds no loss" + (f" ({told})" if told else ""))
+            told = [note for note in curve.notes if note.startswith("holds no loss")]
+            return _apart(a, b, f"{name} {told[0] if told else 'holds no loss'}")
     by, problem, notes = _axis(a, b, names)
     if problem:
         return _apart(a, b, problem)

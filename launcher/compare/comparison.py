@@ -80,6 +80,7 @@ def compare(baseline: Sequence[Side], other: Side, rule: str = "", truth: Path |
         band=mean.band,
         within=share_within(mean.band, aligned),
         differences=(
+            *settings.differences("setting", _sizes(a.curve), _sizes(other.curve)),
             *settings.differences("setting", _settings(a), _settings(other)),
             *settings.differences("version", a.versions, other.versions),
         ),
@@ -94,8 +95,14 @@ def compare(baseline: Sequence[Side], other: Side, rule: str = "", truth: Path |
     )
 
 
+def _sizes(curve: Curve) -> dict[str, str]:
+    sizes = {"devices": curve.ranks, "global batch": curve.global_batch}
+    return {name: str(size) for name, size in sizes.items() if size}
+
+
 def _settings(side: Side) -> dict[str, str]:
-    return {str(name): str(value) for name, value in mask({**side.curve.settings, **side.settings}).items()}
+    asked = mask({**side.curve.settings, **side.settings})
+    return {str(name): str(value) for name, value in asked.items()}
 
 
 def _answers(a: Side, b: Side, truth: Path | None) -> tuple[AnswerFigures | None, list[str]]:

@@ -31,7 +31,7 @@ def of_run(run: RunDir) -> tuple[dict[str, str], dict[str, str]]:
     settings: dict[str, str] = {}
     if plan is not None and plan.ranks:
         first = plan.ranks[0]
-        settings = {"backend": plan.backend, "ranks": str(plan.world_size), **flags(first.argv)}
+        settings = {"backend": plan.backend, **flags(first.argv)}
         settings.update((name, first.env[name]) for name in sorted(first.env) if _is_telling(name))
     versions = dict(_flat("", result.get("provenance", result.get("versions"))))
     return _masked(settings), _masked(versions)

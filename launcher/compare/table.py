@@ -81,12 +81,14 @@ def _about(side: Side) -> Sequence[str]:
 
 
 def _differences(found: Comparison) -> Iterator[tuple[str, Rows, Sequence[str]]]:
-    if found.differences:
-        header = ("", found.a.name, found.b.name)
-        listed = found.differences[:MOST_DIFFERENCES]
-        rows = [header, *((one.name, _value(one.a), _value(one.b)) for one in listed)]
-        more = len(found.differences) - len(listed)
-        yield "what differs", rows, [f"... and {more} more; --json lists all"] if more else []
+    sides = (found.a, found.b)
+    notes = [f"{side.name} names no settings" for side in sides if not (side.curve.settings or side.settings)]
+    more = len(found.differences) - MOST_DIFFERENCES
+    if more > 0:
+        notes.append(f"... and {more} more; --json lists all")
+    listed = [(one.name, _value(one.a), _value(one.b)) for one in found.differences[:MOST_DIFFERENCES]]
+    if listed or notes:
+        yield "what differs", [("", found.a.name, found.b.name), *listed] if listed else [], notes
 
 
 def _value(text: str | None) -> str:

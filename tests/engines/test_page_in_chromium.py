@@ -9,7 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from launcher.compare import page as compare_page
+from launcher.compare.comparison import Side, compare
 from launcher.page import run_page
+from tests.launcher.compare.curves import curve, falling
 from tests.launcher.runs_made import finished
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -81,3 +84,12 @@ def test_it_prints_on_a4_and_nothing_is_wider(page: Path) -> None:
     wide.write_text(text.replace("</body>", f"{style}<script>{measure}</script></body>"))
     found = re.search(r'data-wide="(\d+)"', browse(wide, "--dump-dom", "--window-size=687,900"))
     assert found and int(found.group(1)) <= 687
+
+
+def test_a_comparison_is_drawn_by_the_same_script_and_policy(tmp_path: Path) -> None:
+    sides = [Side(name, "a run", curve(falling(40), rate_is="global")) for name in "AB"]
+    page = tmp_path / "compare.html"
+    page.write_text(compare_page.render([compare(sides[:1], sides[1])]))
+    document = browse(page, "--dump-dom")
+    assert document.count('<svg class="chart"') == 2 and "data-text=" in document
+    assert "B against A: pass" in document

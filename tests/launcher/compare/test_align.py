@@ -49,7 +49,7 @@ def test_equal_batches_that_are_known_need_no_warning() -> None:
 
 
 NO_PLACES = Curve("x", "test", (Point(loss=1.0), Point(loss=0.5)))
-NO_LOSS = Curve("x", "test", (Point(step=1, rate=3.0),), notes=("holds no loss",))
+NO_LOSS = Curve("x", "test", (Point(step=1, rate=3.0),), notes=("holds no loss (it is B's)", "holds no rate"))
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ NO_LOSS = Curve("x", "test", (Point(step=1, rate=3.0),), notes=("holds no loss",
         (curve([1.0]), by_step([1.0]), "had seen at a line; give --global-batch B=N"),
         (by_step([1.0]), by_step([1.0], global_batch=8), "nothing says how many examples A had seen"),
         (NO_PLACES, NO_PLACES, "give --global-batch A=N --global-batch B=N"),
-        (NO_LOSS, curve([1.0]), "A holds no loss (holds no loss)"),
+        (NO_LOSS, curve([1.0]), "A holds no loss (it is B's)"),
         (curve([1.0]), Curve("x", "test"), "B holds no loss"),
         (curve([1.0, 1.0]), curve([1.0], first=500), "no overlap: A has 100 to 200, B has 500 to 500"),
     ],

@@ -33,7 +33,7 @@ def test_a_run_has_the_flags_and_telling_variables_of_its_plan(tmp_path: Path) -
     env = {"HCCL_CONNECT_TIMEOUT": "120", "TF_DETERMINISTIC_OPS": "1", **own}
     found, versions = of_run(make_run(tmp_path / "run", ("--learning_rate=5e-5", "--fp16"), env))
     assert found == {
-        "backend": "cpu", "ranks": "2", "learning_rate": "5e-5", "fp16": "True",
+        "backend": "cpu", "learning_rate": "5e-5", "fp16": "True",
         "HCCL_CONNECT_TIMEOUT": "120", "TF_DETERMINISTIC_OPS": "1",
     }  # fmt: skip
     assert versions == {}
