@@ -41,13 +41,14 @@ def take(plan: Plan, started: float) -> dict[str, Any]:
 
 
 def _versions(machine: RecordingMachine, argv: Sequence[str]) -> dict[str, str]:
-    packages = machine.packages()
+    """Return the versions; of Python and its packages when the ranks have the launcher's own."""
     cann = versions.installed(machine)
-    python = argv[0] if argv and "python" in os.path.basename(argv[0]) else ""
+    own = not argv or os.path.dirname(argv[0]) == os.path.dirname(sys.executable)
+    packages = machine.packages() if own else {}
     return {
         "launcher": launcher.__version__,
-        "python": ".".join(map(str, sys.version_info[:3])),
-        "interpreter": python,
+        "python": ".".join(map(str, sys.version_info[:3])) if own else "",
+        "program": argv[0] if argv else "",
         "tensorflow": next((packages[name] for name in versions.TENSORFLOWS if name in packages), ""),
         "adapter": ", ".join(f"{name} {packages[name]}" for name in versions.ADAPTERS if name in packages),
         "driver": versions.driver(machine),

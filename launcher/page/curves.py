@@ -36,14 +36,21 @@ def charts(source: Source) -> list[Chart]:
     bands = marks(rows, source.events)
     loss = [_line(rows, "loss", "loss"), _line(rows, "own_loss", f"own share of rank {source.leading}")]
     rates = [_line(rows, _RATES[0], "all ranks"), _line(rows, _RATES[1], "per device")]
-    scale = [_line(rows, "loss_scale", "loss scale"), _line(rows, "skipped_steps", "overflows so far")]
+    skipped = overflows(rows)
     made = [
         _chart("Loss", loss, bands, note=_lost(rows)),
         _chart("Learning rate", [_line(rows, "learning_rate", "learning rate")], bands, plain=True),
         _chart("Gradient norm", [_line(rows, "gradient_norm", "gradient norm")], bands),
         Chart("Loss scale", "", _constant(rows))
         if _constant(rows)
-        else _chart("Loss scale and overflows", scale, bands),
+        else _chart(
+            "Loss scale and overflows",
+            [_line(rows, "loss_scale", "loss scale")],
+            [*bands, *skipped],
+            note=f"{rows[-1].get('skipped_steps', 0.0):,.0f} step(s) skipped for an overflow."
+            if rows
+            else "",
+        ),
         _chart("Throughput", rates, bands, unit="examples/s", plain=True),
     ]
     others = sorted({name for row in rows for name in row} - _KNOWN)
@@ -89,6 +96,18 @@ def _constant(rows: Sequence[Row]) -> str:
     scales = {row["loss_scale"] for row in rows if "loss_scale" in row}
     skipped = max((row.get("skipped_steps", 0.0) for row in rows), default=0.0)
     return "Loss scale 1 throughout, no overflow." if scales == {1.0} and not skipped else ""
+
+
+def overflows(rows: Sequence[Row]) -> list[Band]:
+    """Mark the intervals in which steps were skipped."""
+    found, before = [], 0.0
+    for row in rows:
+        skipped = row.get("skipped_steps", before)
+        if skipped > before:
+            words = f"until step {row['step']:,.0f}: {skipped - before:,.0f} step(s) skipped for an overflow"
+            found.append(Band(row["step"], row["step"], words, alert=True))
+        before = skipped
+    return found
 
 
 def marks(rows: Sequence[Row], events: Sequence[Happened]) -> list[Band]:

@@ -110,8 +110,8 @@ def _level(value: float, low: float, high: float) -> int:
 
 def _legend(low: float, high: float) -> Iterator[str]:
     right = WIDTH - 70
-    yield tick(right - LEVELS * 14 - 6, 14, number(low), "end")
+    yield tick(right - LEVELS * 14 - 6, 14, f"{low:.3g}", "end")
     for level in range(LEVELS):
         x = right - (LEVELS - level) * 14
         yield f'<path class="h{level}" stroke-width="10" d="M{x} 10h14"/>'
-    yield tick(right + 6, 14, number(high))
+    yield tick(right + 6, 14, f"{high:.3g}")

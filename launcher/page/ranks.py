@@ -23,6 +23,7 @@ class RankRow(NamedTuple):
     seconds: float | None
     step: float | None
     parts: tuple[float | None, ...] = ()
+    peak: float | None = None  # bytes of memory
 
 
 def table(source: Source) -> Any:
@@ -39,6 +40,7 @@ def table(source: Source) -> Any:
         "rows": chosen,
         "left_out": len(rows) - len(chosen),
         "counted": any(row.parts for row in rows),
+        "measured": any(row.peak for row in rows),
         "hosts": len({row.host for row in rows}) > 1,
     }
 
@@ -60,20 +62,18 @@ def _row(rank: int, spec: RankSpec | None, facts: RankFacts | None, end: Mapping
         as_number(end.get("seconds")),
         as_number(end.get("step")),
         parts,
+        as_number(end.get("peak_bytes")),
     )
 
 
 def memory(source: Source) -> Any:
-    """List the ranks by their peak memory."""
-    peaks = [
-        (rank, peak)
-        for rank, peak in ((end["rank"], as_number(end.get("peak_bytes"))) for end in _ends(source))
-        if peak
-    ]
+    """Return (words, rank, bytes) of the largest, the middle and the smallest peak."""
+    found = ((as_number(end.get("peak_bytes")), end["rank"]) for end in _ends(source))
+    peaks = sorted((peak, rank) for peak, rank in found if peak)
     if not peaks:
         return Missing("The peak memory of the ranks was not recorded.")
-    peaks = sorted(peaks, key=lambda item: -item[1])
-    return {"rows": [(rank, peak, 100 * peak / peaks[0][1]) for rank, peak in peaks[:MOST]], "of": len(peaks)}
+    places = {"at most": -1, "median": len(peaks) // 2, "at least": 0}
+    return [(words, peaks[place][1], peaks[place][0]) for words, place in places.items()]
 
 
 def _ends(source: Source) -> Sequence[Mapping[str, Any]]:

@@ -99,10 +99,12 @@ def _figures(source: Source) -> list[tuple[str, str]]:
 
 
 def _failure(source: Source) -> str:
-    """Return the first line of the report of a run that failed."""
+    """Return the first line of the report of a run that failed, and what the rank wrote."""
     if source.result.get("exit_code") in (0, None):
         return ""
-    return _read(source.run.report).split("\n")[0]
+    first, _, rest = _read(source.run.report).partition("\n")
+    wrote = rest.partition("\n")[0].strip()
+    return f"{first}\n{wrote}" if wrote.startswith("it wrote: ") else first
 
 
 def _read(path: Path) -> str:
@@ -159,7 +161,7 @@ def _short(text: str) -> str:
 
 _ORIGIN = (
     ("launcher", "npu-launch"), ("commit", "Commit at the start"), ("repository", "Repository"),
-    ("changed", "Tracked files at the end"), ("python", "Python"), ("interpreter", "Interpreter"),
+    ("changed", "Tracked files at the end"), ("python", "Python"), ("program", "Program of the ranks"),
     ("tensorflow", "TensorFlow"), ("adapter", "NPU adapter"), ("cann", "CANN"), ("driver", "Driver"),
     ("kernel", "Linux"),
 )  # fmt: skip
@@ -228,7 +230,7 @@ def _errors(source: Source) -> Any:
         "report": _short(report),
         "found": [
             {
-                "who": one.label,
+                "who": f"rank {one.rank}" if one.rank is not None else one.label,
                 "lines": "\n".join(one.lines[-40:]),
                 "codes": [str(code) for code in one.explanations],
             }

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import Sequence
 
-
 _LARGEST = 1e250  # what is beyond stands at the end of an axis
 
 

@@ -14,6 +14,7 @@ from launcher.text import clock, label
 MOST = 120  # rows that are listed; those between the first and the last ones are counted
 _LANES = ("run", "ranks", "trouble")
 _QUIET = {"run": 0, "restart": 0, "end": 0, "signal": 0, "started": 1, "ended": 1}  # lane; any other: trouble
+_USUAL = frozenset(("run", "started", "swept", "restart"))
 _LEFT, _TALL = 66, 26
 
 
@@ -32,26 +33,29 @@ def rows(events: Sequence[Happened]) -> list[Row]:
     """List what happened; the same that happened to several ranks one after the other is one row."""
     found: list[Row] = []
     start = events[0].time if events else 0.0
-    for group in _groups(events):
+    for group, bad in _groups(events):
         first = group[0]
         who = {one.rank for one in group if one.rank is not None}
         texts = [text for text in dict.fromkeys(map(_text, group)) if text]
         more = f" … and {len(texts) - 1} more" if texts[1:] else ""
         named = label(who) if who else first.host
         text = (texts[0] if texts else "") + more
-        found.append(Row(clock(first.time), first.time - start, first.event, named, text, is_bad(first)))
+        found.append(Row(clock(first.time), first.time - start, first.event, named, text, bad))
     return found
 
 
-def _groups(events: Sequence[Happened]) -> Iterator[list[Happened]]:
+def _groups(events: Sequence[Happened]) -> Iterator[tuple[list[Happened], bool]]:
+    """Yield what goes into one row, and whether it is trouble."""
     group: list[Happened] = []
-    for one in events:
-        if group and (one.rank is None or one.event != group[-1].event or is_bad(one) != is_bad(group[-1])):
-            yield group
+    kind: tuple[str, bool] = ("", False)
+    for one, bad in zip(events, troubles(events)):
+        if group and (one.rank is None or (one.event, bad) != kind):
+            yield group, kind[1]
             group = []
         group.append(one)
+        kind = one.event, bad
     if group:
-        yield group
+        yield group, kind[1]
 
 
 def listed(found: Sequence[Row]) -> tuple[Sequence[Row], int, Sequence[Row]]:
@@ -60,13 +64,18 @@ def listed(found: Sequence[Row]) -> tuple[Sequence[Row], int, Sequence[Row]]:
     return (found, 0, ()) if len(found) <= MOST else (found[:half], len(found) - MOST, found[-half:])
 
 
-def is_bad(one: Happened) -> bool:
-    """Tell whether an event is trouble: an exit code other than 0, or of a kind that is."""
-    if one.event == "ended":
-        return one.data.get("code") != 0
-    if one.event == "end":
-        return one.data.get("exit_code") != 0
-    return one.event not in ("run", "started", "swept", "restart")
+def troubles(events: Sequence[Happened]) -> list[bool]:
+    """Tell of each event whether it is trouble; ranks that the launcher ends are not."""
+    found, ending = [], False
+    for one in events:
+        ending = one.event == "teardown" or (ending and one.event != "restart")
+        if one.event == "ended":
+            found.append(one.data.get("code") != 0 and not ending)
+        elif one.event == "end":
+            found.append(one.data.get("exit_code") != 0)
+        else:
+            found.append(one.event not in _USUAL)
+    return found
 
 
 def _text(one: Happened) -> str:
@@ -78,7 +87,12 @@ def _text(one: Happened) -> str:
     if one.event == "run":
         return f"run {as_text(data.get('run_id'))}"
     if one.event == "started":
-        return "started"
+        return "the program runs"
+    if one.event == "end":
+        culprit = data.get("culprit")
+        return f"exit code {data.get('exit_code')!s:.12}" + (
+            "" if culprit is None else f", rank {culprit!s:.12} first"
+        )
     if one.event == "ended":
         return f"exit code {data.get('code')!s:.12} after {number(as_number(data.get('seconds')) or 0.0)} s"
     rest = [
@@ -124,8 +138,7 @@ def _marks(
 ) -> Mapping[tuple[int, int, bool], list[str]]:
     """Put together what would lie upon another."""
     found: dict[tuple[int, int, bool], list[str]] = {}
-    for one in events:
-        bad = is_bad(one)
+    for one, bad in zip(events, troubles(events)):
         lane = _QUIET.get(one.event, 2)
         who = f"rank {one.rank} " if one.rank is not None else ""
         text = f"{one.time - start:.1f} s: {who}{one.event} {_text(one)}"

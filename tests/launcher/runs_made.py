@@ -61,8 +61,8 @@ def finished(folder: Path, ranks: int = 2, steps: int = 20, **job: Any) -> RunDi
     metrics.update({"HasAns_exact": 97.1, "HasAns_f1": 98.0, "HasAns_total": 280})
     origin = {"launcher": "0.2", "commit": "abc123", "files": [{"option": "data", "path": "/d", "bytes": 5}]}
     result = {
-        "job": "demo", "started": START, "seconds": 60.0, "exit_code": code, "ranks": ranks, "metrics": metrics,
-        "provenance": origin, "ends": ends, "culprit": 0 if code else None,
+        "job": "demo", "started": START, "seconds": 60.0, "exit_code": code, "ranks": ranks,
+        "metrics": metrics, "provenance": origin, "ends": ends, "culprit": 0 if code else None,
     }  # fmt: skip
     run.result.write_text(json.dumps(result))
     events = [{"event": "run", "data": {"run_id": "made"}}]

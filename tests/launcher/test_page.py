@@ -47,7 +47,7 @@ def test_every_part_of_a_whole_run_has_its_data(tmp_path: Path) -> None:
     assert not [about for _, about in read.tags if about.get("class") == "missing"]
     for part, words in (
         ("happened", ("started", "[0-1]", "run made")),
-        ("curves", ("Loss", "Learning rate", "Gradient norm", "overflows so far", "per device", "step 5")),
+        ("curves", ("Loss", "Learning rate", "Gradient", "skipped for an overflow", "per device", "step 5")),
         ("answers", ("88.30", "98.00", "average precision 77.00 %")),
         ("ranks", ("rank 1 costs the run 11 %", "Own time per step", "300.0", "60.0")),
         ("memory", ("2 GB",)),
@@ -134,8 +134,8 @@ FILES = ("plan.json", "result.json", "events.jsonl", "train.yaml", "report.txt",
          "ranks/0/metrics.jsonl", "ranks/1/metrics.jsonl", "ranks/0/heartbeat.json", "logs/rank_0.log",
          "ranks/0/precision_recall.json", "checkpoints/manifest.json")  # fmt: skip
 NAMES = (
-    "rank event data time ends metrics exact f1 step provenance files name started seconds exit_code peak_bytes "
-    "predictions loss pr_f1 recalls precisions text kind since code"
+    "rank event data time ends metrics exact f1 step provenance files name started seconds exit_code "
+    "peak_bytes predictions loss pr_f1 recalls precisions text kind since code"
 ).split()
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-5, 1 << 70) | st.floats() | st.text(max_size=6),
@@ -152,7 +152,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
     return finished(tmp_path_factory.mktemp("whole"), code=4)
 
 
-@settings(deadline=None, max_examples=120, suppress_health_check=list(HealthCheck))
+@settings(deadline=None, max_examples=50, suppress_health_check=list(HealthCheck))
 @given(st.dictionaries(st.sampled_from(FILES), HARM, min_size=1, max_size=4))
 def test_no_damaged_run_folder_breaks_the_page(
     whole: RunDir, tmp_path_factory: pytest.TempPathFactory, harm: dict[str, bytes | float | None]
