@@ -40,11 +40,12 @@ def read_loss(line: Line, log: Log) -> bool:
         return False
     stream, time = _stream(ESTIMATOR, line, log)
     seconds = _SECONDS.search(line.text)
-    if time is None and seconds:
-        time = (stream.entries[-1].time or 0.0 if stream.entries else 0.0) + (number(seconds.group(1)) or 0.0)
+    if time is None:  # seconds since the line before, none where a program has started again
+        before = stream.entries[-1].time or 0.0 if stream.entries else 0.0
+        time = before + ((number(seconds.group(1)) if seconds else None) or 0.0)
     rate = next((values[name] for name in _RATES if name in values), None)
     waiting, stream.pending = stream.pending, Entry()
-    stream.add(waiting._replace(step=whole(step.group(1)), loss=loss, learning_rate=rate, time=time or 0.0))
+    stream.add(waiting._replace(step=whole(step.group(1)), loss=loss, learning_rate=rate, time=time))
     stream.rate_is = "device or global" if waiting.rate is not None else "global"
     return True
 

@@ -28,14 +28,15 @@ _HEAD = re.compile(
 )
 
 
+_BAR = re.compile(r"% ?\|.{0,200}\| {0,8}\d{1,12}/(\d{1,12}) \[")
+
+
 def read_console(line: Line, log: Log) -> bool:
     """Read the dictionary that is printed every logging_steps."""
     for text in _FLAT.findall(line.text):
         values = dict(pairs(text))
         if "train_runtime" in values:
-            rate = values.get("train_samples_per_second")
-            if rate:
-                log.summary = rate, "global"
+            _take_summary(values, log)
             return True
         scores.take(
             ((name, value) for name, value in values.items() if name.startswith("eval_")), log, "share"
@@ -44,18 +45,27 @@ def read_console(line: Line, log: Log) -> bool:
             continue
         stream = log.stream(CONSOLE, line)
         stream.rate_is = "global"
-        step = _step(values["epoch"], log)
-        stream.add(Entry(step, values["loss"], values.get("learning_rate")))
+        stream.add(Entry(None, values["loss"], values.get("learning_rate"), epoch=values["epoch"]))
         return True
     return False
 
 
-def _step(epoch: float, log: Log) -> int | None:
-    """Compute the step from the epoch: those of an epoch, rounded up, are all steps by the epochs."""
-    steps, epochs = (whole(log.settings.get(name, "")) for name in ("Total optimization steps", "Num Epochs"))
-    if not steps or not epochs or not 0 <= epoch <= epochs + 1:
-        return None
-    return max(1, round(epoch * steps / epochs))
+def read_bar(line: Line, log: Log) -> bool:
+    """Read the length of a progress bar, of which there are several: `_take_summary` knows the one to use."""
+    found = _BAR.search(line.text)
+    if found:
+        log.bar = int(found.group(1))
+    return False  # something may stand behind it
+
+
+def _take_summary(values: Mapping[str, float], log: Log) -> None:
+    """Take the rate and the steps of the whole training; the bar before it is that of the steps."""
+    rate, log.total_epochs = values.get("train_samples_per_second"), values.get("epoch", log.total_epochs)
+    if rate:
+        log.summary = rate, "global"
+    steps = values["train_runtime"] * values.get("train_steps_per_second", 0.0)
+    if log.total_steps is None and abs(log.bar - steps) <= max(1.0, 0.02 * steps):
+        log.total_steps = log.bar
 
 
 def read_head(line: Line, log: Log) -> bool:
@@ -65,6 +75,10 @@ def read_head(line: Line, log: Log) -> bool:
         return False
     name, text = found.group(1), found.group(2).replace(",", "")
     log.settings[name] = text
+    if name == "Total optimization steps":
+        log.total_steps = whole(text)
+    elif name == "Num Epochs":
+        log.total_epochs = float(whole(text) or 0)
     if name.startswith("Total train batch size") and whole(text):
         log.global_batch = whole(text)
     return True

@@ -37,6 +37,8 @@ def read_json_row(line: Line, log: Log) -> bool:
 
 # What a line must contain, and who may read it, in this order: the first that can has it.
 TABLE: tuple[tuple[bytes, Reader], ...] = (
+    (b"it/s", huggingface.read_bar),
+    (b"s/it", huggingface.read_bar),
     (b"DLLL {", dllogger.read_file),
     (b"DLL ", dllogger.read_console),
     (b"Configuaration", nvidia.read_flags_begin),
@@ -110,7 +112,7 @@ def _read_line(data: bytes, readers: list[Reader], prefixes: PrefixReader, log: 
 
 
 def _is_whole(line: Line, log: Log) -> bool:
-    """Tell whether a last line without a line end is whole: by its last character, or the step it ends with."""
+    """Tell whether a last line without a line end is whole: by its last character, or by its step."""
     if _WHOLE.search(line.text):
         return True
     found = _LAST_STEP.search(line.text)

@@ -41,6 +41,8 @@ class Log:
         self.batch_of_rate: list[float] = []  # examples/s by steps/s
         self.final_loss: float | None = None
         self.total_steps: int | None = None
+        self.total_epochs: float | None = None
+        self.bar = 0  # the length of the last progress bar
         self.kind = ""  # the name of what was found without a curve
         self.section = ""
         self.flags_follow = False
@@ -62,6 +64,7 @@ class Log:
         """Make the curve of the best of what is there: the most losses, else the most rates."""
         _learn_from_name(self)
         kind, chosen = self._choose()
+        self._count_by_epochs(chosen)
         settled = self._settle(chosen)
         rate_is = self._rate_is(chosen, settled)
         ranks = self.hints.get("ranks") or self.ranks or (settled.mixed if settled.mixed > 1 else None)
@@ -98,18 +101,25 @@ class Log:
 
     def _without_twins(self, kind: str) -> list[Stream]:
         """Return the streams of a kind, of those that a source writes twice the one that says more."""
-        best: dict[object, Stream] = {}
-        twins = False
-        for (name, source, _), stream in self.streams.items():
-            if name != kind:
-                continue
-            other = best.get(source)
-            twins = twins or other is not None
-            if other is None or _worth(stream) > _worth(other):
-                best[source] = stream
-        if twins:
+        found: dict[object, list[tuple[int, int, str, Stream]]] = {}
+        for (name, source, part), stream in self.streams.items():
+            if name == kind:
+                found.setdefault(source, []).append((stream.losses(), stream.rates(), part, stream))
+        if any(len(twins) > 1 for twins in found.values()):
             self.note("each message stands twice (absl and TensorFlow): one of the two is used")
-        return list(best.values())
+        return [max(twins, key=lambda twin: twin[:3])[3] for twins in found.values()]
+
+    def _count_by_epochs(self, chosen: Sequence[Stream]) -> None:
+        """Compute steps from fractions of epochs, where all steps and epochs are known."""
+        steps, epochs = self.total_steps, self.total_epochs
+        if not steps or not epochs:
+            return
+        for stream in chosen:
+            for place, entry in enumerate(stream.entries):
+                if entry.step is None and entry.epoch is not None and 0 <= entry.epoch <= epochs + 1:
+                    step = max(1, round(entry.epoch * steps / epochs))
+                    stream.entries[place] = entry._replace(step=step, epoch=None)
+                    self.note("its steps are computed from the epochs")
 
     def _settle(self, chosen: Sequence[Stream]) -> Settled:
         per_line = self.hints.get("iterations_per_loop") or whole(
@@ -206,11 +216,6 @@ class Log:
 def masked(settings: Mapping[str, str]) -> dict[str, str]:
     """Return settings without secrets."""
     return {str(name): str(value) for name, value in mask(dict(settings)).items()}
-
-
-def _worth(stream: Stream) -> tuple[int, int, bool]:
-    timed = any(entry.time is not None for entry in stream.entries[:2])
-    return stream.losses(), stream.rates(), timed
 
 
 def _point(entry: Entry, batch: int | None, per_rate: float | None) -> Point:

@@ -111,8 +111,7 @@ def _numbered(stream: Stream, per_line: int | None, notes: list[str]) -> list[En
     steps = [entry.step for entry in with_loss if entry.step is not None]
     if with_loss and not steps:
         return _counted(entries, per_line, stream.every, notes)
-    if steps and (min(steps) == 0 or (stream.kind.startswith("TF Estimator") and steps[0] % 10 != 1)):
-        # TF 1.15's LoggingTensorHook prints the number before the step, older ones and this may begin at 1
+    if steps and min(steps) == 0:
         notes.append("its steps count from 0: one is added, so that a step is the number of steps made")
         return [entry if entry.step is None else entry._replace(step=entry.step + 1) for entry in entries]
     return entries
@@ -165,7 +164,7 @@ def _mixture(entries: Sequence[Entry]) -> int:
 
 
 def mean_by_step(parts: Sequence[Sequence[Entry]]) -> list[Entry]:
-    """Average entries of the same step, steps ascending; of several parts only steps that half of them have."""
+    """Average entries of the same step, steps ascending; of several parts only those that half have."""
     found: dict[int, list[Entry]] = {}
     for part in parts:
         for entry in part:
