@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Callable, Sequence, TypeVar
 
 import click
 
-from launcher.errors import UsageError
+from launcher.errors import ReadError, UsageError
 from launcher.output import echo, echo_json
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -71,7 +71,7 @@ def compare(
     hints = {"global_batch": global_batch, "ranks": ranks, "iterations_per_loop": iterations_per_loop}
     sides = read_sides([*first, *runs], hints, runs_dir)
     split = max(1, len(first))
-    truth = Path(answers) if answers else _predict_file(sides)
+    truth = _checked(answers) if answers else _predict_file(sides)
     found = [beside(sides[:split], side, rule or "", truth) for side in sides[split:]]
     if output:
         from launcher.compare import page
@@ -84,6 +84,17 @@ def compare(
         for place, one in enumerate(found):
             echo(*([""] if place else []), *table.lines(one, width))
     sys.exit(1 if any(one.outcome == "fail" for one in found) else 0)
+
+
+def _checked(answers: str) -> Path:
+    """Return the path of a file of true answers. UsageError: it is none."""
+    from launcher.compare.answers import read_truth
+
+    try:
+        read_truth(Path(answers))
+    except ReadError as error:
+        raise UsageError(f"--answers: {error}") from None
+    return Path(answers)
 
 
 def _predict_file(sides: Sequence[Side]) -> Path | None:

@@ -107,10 +107,12 @@ def _settings(side: Side) -> dict[str, str]:
 
 def _answers(a: Side, b: Side, truth: Path | None) -> tuple[AnswerFigures | None, list[str]]:
     """Compare the predictions where both have them; say what could not be read."""
-    if a.predictions is None or b.predictions is None:
-        return None, []
+    lacking = [side.name for side in (a, b) if side.predictions is None]
+    if lacking:
+        told = f"the answers are not compared: {lacking[0]} has no predictions.json"
+        return None, [told] if len(lacking) == 1 else []
     try:
-        first, second = (predictions.read_answers(path) for path in (a.predictions, b.predictions))
+        first, second = (predictions.read_answers(side.predictions) for side in (a, b) if side.predictions)
     except ReadError as error:
         return None, [f"the answers are not compared: {error}"]
     known, notes = None, []

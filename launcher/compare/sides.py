@@ -9,7 +9,7 @@ from typing import Mapping, Sequence
 from launcher.compare import answers, settings
 from launcher.compare.comparison import Side
 from launcher.compare.formats import read
-from launcher.errors import UsageError
+from launcher.errors import ReadError, UsageError
 from launcher.run_dir import RunDir
 from launcher.runs import registry
 from launcher.text import some
@@ -22,7 +22,7 @@ def read_sides(words: Sequence[str], hints: Hints, runs_dir: str) -> list[Side]:
     """Read what is named; the first is A, the second B and so on.
 
     Raises:
-        UsageError: there is no such run or file, or a hint names none. ReadError: it cannot be read.
+        UsageError: there is no such run or file, it cannot be read, or a hint names none.
     """
     if len(words) > len(LETTERS):
         raise UsageError(f"{len(words)} runs: too many (expected {len(LETTERS)} at most)")
@@ -38,7 +38,10 @@ def read_sides(words: Sequence[str], hints: Hints, runs_dir: str) -> list[Side]:
 def _read_side(name: str, word: str, hints: Mapping[str, int], runs_dir: str) -> Side:
     place = find(word, runs_dir)
     path = place.path if isinstance(place, RunDir) else place
-    curve = read(path, **hints)
+    try:
+        curve = read(path, **hints)
+    except ReadError as error:  # it is what the user named
+        raise UsageError(str(error)) from None
     asked, versions = settings.of_run(place) if isinstance(place, RunDir) else ({}, {})
     return Side(name, word, curve, asked, versions, answers.find(path))
 

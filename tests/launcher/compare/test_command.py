@@ -153,6 +153,8 @@ def test_the_page_is_written_and_holds_both(call: Any) -> None:
         (["a", "a", "--global-batch", "Z=8"], "no run is called Z (expected A, B)"),
         (["a", "a", "-o", "none/page.html"], "cannot be written: No such file or directory"),
         (["a"] * 27, "27 runs: too many"),
+        (["a", "a", "--answers", "none.json"], "--answers: none.json: no such file"),
+        (["a", "."], "neither a run of npu-launch nor a known file in it"),
     ],
 )  # fmt: skip
 def test_a_wrong_command_line_is_one_line_and_exit_code_2(call: Any, words: list[str], said: str) -> None:
@@ -181,7 +183,7 @@ def test_a_fifo_is_refused_and_not_waited_for(call: Any) -> None:
     make_training("a", falling(5))
     os.mkfifo("pipe")
     done = call("a", "pipe")
-    assert done.code == 125 and "a FIFO (expected a regular file)" in done.text
+    assert done.code == 2 and "a FIFO (expected a regular file)" in done.text
 
 
 def test_halves_of_a_log_give_half_of_the_curve(call: Any) -> None:
