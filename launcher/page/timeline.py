@@ -14,7 +14,10 @@ from launcher.text import clock, label
 MOST = 120  # rows that are listed; those between the first and the last ones are counted
 _LANES = ("run", "ranks", "trouble")
 _QUIET = {"run": 0, "restart": 0, "end": 0, "signal": 0, "started": 1, "ended": 1}  # lane; any other: trouble
-_USUAL = frozenset(("run", "started", "swept", "restart"))
+_KINDS = {
+    **dict.fromkeys(("run", "started", "swept", "restart"), ""),
+    **dict.fromkeys(("straggler", "alert", "launcher_was_stopped", "unreadable"), "warn"),
+}  # of events; any other is bad
 _LEFT, _TALL = 66, 26
 
 
@@ -26,36 +29,36 @@ class Row(NamedTuple):
     event: str
     ranks: str
     text: str
-    bad: bool
+    kind: str  # "", "warn" or "bad"
 
 
 def rows(events: Sequence[Happened]) -> list[Row]:
     """List what happened; the same that happened to several ranks one after the other is one row."""
     found: list[Row] = []
     start = events[0].time if events else 0.0
-    for group, bad in _groups(events):
+    for group, kind in _groups(events):
         first = group[0]
         who = {one.rank for one in group if one.rank is not None}
         texts = [text for text in dict.fromkeys(map(_text, group)) if text]
         more = f" … and {len(texts) - 1} more" if texts[1:] else ""
         named = label(who) if who else first.host
         text = (texts[0] if texts else "") + more
-        found.append(Row(clock(first.time), first.time - start, first.event, named, text, bad))
+        found.append(Row(clock(first.time), first.time - start, first.event, named, text, kind))
     return found
 
 
-def _groups(events: Sequence[Happened]) -> Iterator[tuple[list[Happened], bool]]:
-    """Yield what goes into one row, and whether it is trouble."""
+def _groups(events: Sequence[Happened]) -> Iterator[tuple[list[Happened], str]]:
+    """Yield what goes into one row, and of what kind it is."""
     group: list[Happened] = []
-    kind: tuple[str, bool] = ("", False)
-    for one, bad in zip(events, troubles(events)):
-        if group and (one.rank is None or (one.event, bad) != kind):
-            yield group, kind[1]
+    last = ("", "")
+    for one, kind in zip(events, kinds(events)):
+        if group and (one.rank is None or (one.event, kind) != last):
+            yield group, last[1]
             group = []
         group.append(one)
-        kind = one.event, bad
+        last = one.event, kind
     if group:
-        yield group, kind[1]
+        yield group, last[1]
 
 
 def listed(found: Sequence[Row]) -> tuple[Sequence[Row], int, Sequence[Row]]:
@@ -64,17 +67,17 @@ def listed(found: Sequence[Row]) -> tuple[Sequence[Row], int, Sequence[Row]]:
     return (found, 0, ()) if len(found) <= MOST else (found[:half], len(found) - MOST, found[-half:])
 
 
-def troubles(events: Sequence[Happened]) -> list[bool]:
-    """Tell of each event whether it is trouble; ranks that the launcher ends are not."""
+def kinds(events: Sequence[Happened]) -> list[str]:
+    """Tell of each event whether it is "bad", a warning, or usual: as are ranks that the launcher ends."""
     found, ending = [], False
     for one in events:
         ending = one.event == "teardown" or (ending and one.event != "restart")
         if one.event == "ended":
-            found.append(one.data.get("code") != 0 and not ending)
+            found.append("" if ending or one.data.get("code") == 0 else "bad")
         elif one.event == "end":
-            found.append(one.data.get("exit_code") != 0)
+            found.append("bad" if one.data.get("exit_code") else "")
         else:
-            found.append(one.event not in _USUAL)
+            found.append(_KINDS.get(one.event, "bad"))
     return found
 
 
@@ -129,28 +132,28 @@ def line_of_time(events: Sequence[Happened]) -> str:
     for value in ticks:
         last = " s" if value == ticks[-1] else ""
         body.append(tick(scale.at(value), bottom + 14, number(value) + last, "end" if last else "middle"))
-    body += [_mark(at, lane, bad, texts) for (at, lane, bad), texts in _marks(events, start, scale).items()]
+    body += [_mark(at, lane, kind, texts) for (at, lane, kind), texts in _marks(events, start, scale).items()]
     return drawing("time", bottom + 20, "Events over the seconds since the run began", body)
 
 
 def _marks(
     events: Sequence[Happened], start: float, scale: Scale
-) -> Mapping[tuple[int, int, bool], list[str]]:
+) -> Mapping[tuple[int, int, str], list[str]]:
     """Put together what would lie upon another."""
-    found: dict[tuple[int, int, bool], list[str]] = {}
-    for one, bad in zip(events, troubles(events)):
+    found: dict[tuple[int, int, str], list[str]] = {}
+    for one, kind in zip(events, kinds(events)):
         lane = _QUIET.get(one.event, 2)
         who = f"rank {one.rank} " if one.rank is not None else ""
         text = f"{one.time - start:.1f} s: {who}{one.event} {_text(one)}"
-        found.setdefault((round(scale.at(one.time - start) / 4) * 4, lane, bad), []).append(text)
+        found.setdefault((round(scale.at(one.time - start) / 4) * 4, lane, kind), []).append(text)
     return found
 
 
-def _mark(at: int, lane: int, bad: bool, texts: Sequence[str]) -> str:
+def _mark(at: int, lane: int, kind: str, texts: Sequence[str]) -> str:
     y = 8 + _TALL * lane + 13
     shown = [*texts[:8], *([f"… and {len(texts) - 8} more"] if texts[8:] else [])]
     return (
-        f'<circle class="{"event bad" if bad else "event"}" cx="{at}" cy="{y}" r="5">'
+        f'<circle class="{f"event {kind}".strip()}" cx="{at}" cy="{y}" r="5">'
         f"<title>{escape(chr(10).join(shown))}</title></circle>"
     )
 
