@@ -6,10 +6,14 @@ between its points, along straight lines.
 
 from __future__ import annotations
 
-from bisect import bisect_left
+import math
+from bisect import bisect_left, bisect_right
 from typing import NamedTuple, Sequence
 
 from launcher.compare.curve import Curve, Point
+from launcher.compare.formats.huggingface import CONSOLE, FACTORY, STATE
+
+MEANS = frozenset([CONSOLE, STATE, FACTORY])  # kinds whose loss is the mean since the line before
 
 
 class Spot(NamedTuple):
@@ -58,10 +62,19 @@ def align(a: Curve, b: Curve, names: tuple[str, str] = ("A", "B")) -> Aligned:
     if low > high:
         return _apart(a, b, f"no overlap: {_range(names[0], first)}, {_range(names[1], second)} {by}", by)
     inside = _within(first, low, high), _within(second, low, high)
-    if len(inside[0]) <= len(inside[1]):
-        pairs = [Pair(spot.place, spot.loss, at(second, spot.place)) for spot in inside[0]]
+    a_leads = len(inside[0]) <= len(inside[1])
+    sparse, dense = (inside[0], second) if a_leads else (inside[1], first)
+    if (a.kind in MEANS, b.kind in MEANS) == (a_leads, not a_leads):
+        notes += (
+            f"{names[0 if a_leads else 1]}'s losses are means since its line before: so are the other's",
+        )
+        other = means(dense, sparse)
     else:
-        pairs = [Pair(spot.place, at(first, spot.place), spot.loss) for spot in inside[1]]
+        other = [at(dense, spot.place) for spot in sparse]
+    pairs = [
+        Pair(spot.place, spot.loss, value) if a_leads else Pair(spot.place, value, spot.loss)
+        for spot, value in zip(sparse, other)
+    ]
     problem = "" if pairs else "no place in common"
     return Aligned(by, tuple(pairs), tuple(inside[0]), tuple(inside[1]), problem, notes)
 
@@ -145,6 +158,15 @@ def spots(curve: Curve, by: str) -> list[Spot]:
 
 def _within(found: Sequence[Spot], low: float, high: float) -> list[Spot]:
     return [spot for spot in found if low <= spot.place <= high]
+
+
+def means(dense: Sequence[Spot], sparse: Sequence[Spot]) -> list[float]:
+    """Average a curve from each place of another, exclusive, to the next; where it has no point, read it."""
+    ends = [bisect_right(dense, (spot.place, math.inf)) for spot in sparse]
+    apart = sparse[1].place - sparse[0].place if len(sparse) > 1 else 0.0
+    starts = [bisect_right(dense, (spot.place - apart, math.inf)) for spot in sparse[:1]] + ends
+    losses = [[spot.loss for spot in dense[start:end]] for start, end in zip(starts, ends)]
+    return [sum(own) / len(own) if own else at(dense, spot.place) for own, spot in zip(losses, sparse)]
 
 
 def at(found: Sequence[Spot], place: float) -> float:

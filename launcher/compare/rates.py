@@ -106,7 +106,8 @@ def _from_times(curve: Curve) -> list[float]:
 def rate(values: Sequence[float]) -> Rate:
     """Summarise rates, of which there is one at least."""
     ordered = sorted(values)
-    usual = [value for value in ordered if value >= SLOW * quantile(ordered, 0.5)]
+    least = SLOW * quantile(ordered, 0.5)
+    usual = [value for value in ordered if value >= least]
     slow = len(ordered) - len(usual)
     return Rate(quantile(usual, 0.5), quantile(usual, 0.05), quantile(usual, 0.95), len(usual), slow)
 

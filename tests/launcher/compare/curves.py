@@ -13,7 +13,7 @@ def curve(
     """Make a curve whose losses stand `every` examples apart, the first at `first`."""
     begin = every if first is None else first
     points = [Point(examples=begin + every * place, loss=loss) for place, loss in enumerate(losses)]
-    return Curve("a.log", "test", tuple(points), **about)
+    return Curve("a.log", about.pop("kind", "test"), tuple(points), **about)
 
 
 def by_step(losses: Sequence[float], every: int = 100, **about: Any) -> Curve:

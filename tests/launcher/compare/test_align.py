@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from launcher.compare.align import Pair, Spot, align, at, spots, step_at
 from launcher.compare.curve import Curve, Point
 from launcher.compare.figures import loss_figures
+from launcher.compare.formats.huggingface import STATE
 from launcher.compare.rates import compare_rates
 from tests.launcher.compare.curves import by_step, curve
 
@@ -28,6 +29,22 @@ def test_runs_of_other_batches_meet_where_they_have_seen_as_many_examples() -> N
 def test_what_lies_between_two_points_is_on_their_line() -> None:
     aligned = align(curve([4.0, 2.0], 100), curve([5.0, 4.0, 3.0, 1.0], 50, first=75))
     assert aligned.pairs == (Pair(100, 4.0, 4.5), Pair(200, 2.0, 2.0))
+
+
+@pytest.mark.parametrize("sides", ["AB", "BA"])
+def test_the_means_of_hf_trainer_are_compared_with_means(sides: str) -> None:
+    """Its loss is that of all steps since the line before, not of one."""
+    steps = [4.0, 2.0, 3.0, 1.0, 2.0, 0.0]
+    both = {"A": curve(steps, 10), "B": curve([3.0, 2.0, 1.0], 20)._replace(kind=STATE)}
+    aligned = align(both[sides[0]], both[sides[1]])
+    assert [(pair.place, pair.b - pair.a) for pair in aligned.pairs] == [(20, 0), (40, 0), (60, 0)]
+    mean = "A" if sides == "BA" else "B"
+    assert aligned.notes == (f"{mean}'s losses are means since its line before: so are the other's",)
+
+
+def test_means_of_both_sides_are_compared_as_they_are() -> None:
+    both = [curve([4.0, 2.0], 10, kind=STATE), curve([3.0], 20, kind=STATE)]
+    assert align(*both).pairs == (Pair(20, 2.0, 3.0),)
 
 
 @pytest.mark.parametrize("sides", ["AB", "BA"])
