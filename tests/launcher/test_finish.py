@@ -16,6 +16,7 @@ import pytest
 from launcher.diagnosis.failure import Outcome
 from launcher.engines import finish as finishing
 from launcher.engines.finish import Interruption, finish
+from launcher.page import run_page
 from launcher.plan.model import Plan
 from launcher.run_dir import RunDir
 from launcher.runs.gather import Gathered
@@ -205,3 +206,23 @@ def test_a_restart_that_cannot_start_keeps_the_code_and_report_of_the_failure(tm
     done = launch(tmp_path / "cwd", *words, timeout=30)
     assert done.returncode == 4 and "failed first: exit code 4" in done.stdout, done.stdout
     assert f"not started again: rank 0: {tmp_path}/cwd: No such file or directory" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        (OSError(errno.ENOSPC, "disk full"), "report.html: not written: disk full"),
+        (KeyError("x"), "report.html: not written: KeyError: 'x'"),
+    ],
+)
+@pytest.mark.parametrize("code", [0, 4])
+def test_a_fault_of_the_page_is_one_line(
+    end: End, monkeypatch: pytest.MonkeyPatch, fault: Exception, said: str, code: int
+) -> None:
+    def write(*given: object, **named: object) -> None:
+        raise fault
+
+    monkeypatch.setattr(run_page, "write", write)
+    assert end.code(code) == code
+    assert [line for line in end.output.splitlines() if said in line and line.startswith("npu-launch: ")]
+    assert end.result["exit_code"] == code
