@@ -12,7 +12,7 @@ from launcher.hosts.head import Head
 from launcher.hosts.session import Interrupted
 from launcher.process.signals import ENDING, Signals
 from launcher.supervision import restart_policy
-from launcher.supervision.context import RunContext
+from launcher.supervision.context import RunContext, Watch
 from launcher.supervision.events import Event, EventLog
 from launcher.supervision.result import Result
 from launcher.supervision.supervisor import Reserve, ended, outcome_of
@@ -33,7 +33,10 @@ class Attempts:
         self._opening, self._signals, self._console = opening, signals, console
         self._policy = opening.plan.policy
         self._events = EventLog(opening.run, console, hook)
-        self._context = RunContext(opening.plan, opening.run, console, self._events)
+        sees = any(
+            host.sees_disk for host in opening.session.fleet if opening.plan.ranks[0].rank in host.ranks
+        )
+        self._context = RunContext(opening.plan, opening.run, console, self._events, Watch(sees))
         self._interrupted = 0
 
     def run(self) -> Outcome:
@@ -71,7 +74,11 @@ class Attempts:
             if failed is not None and result.culprit.status is RankStatus.NOT_STARTED:
                 return failed, number + 1, result.culprit.detail  # what made the restart necessary stands
             failed = result
-            failures.append(restart_policy.Failure(result.ends, result.culprit, result.seconds))
+            saved = restart_policy.newest_checkpoint(self._opening.plan, self._opening.run)
+            failures.append(restart_policy.Failure(result.ends, result.culprit, result.seconds, saved))
+            if restart_policy.stuck(failures):
+                text = restart_policy.no_progress(failures)
+                self._events.alert("no progress", failures[-1].checkpoint, text)
             why = restart_policy.refusal(self._policy, failures) or self._again(failures)
             if why:
                 return result, number + 1, why if self._policy.max_restarts else ""

@@ -72,6 +72,7 @@ class Head:
         session.expect(lambda host: host.ends is not None or not host.is_there, NEVER)
         self._look_for_lost(time.monotonic())
         self._catch_up()
+        self._context.look(time.monotonic(), last=True)
         self._await_signal()
         for problem in self._logs.close(time.time()):
             self._events.announce(problem)
@@ -183,6 +184,7 @@ class Head:
         self._serve_requests(now)
         self._tell_behind(now)
         self._ranks.write(now)
+        self._context.look(now)
         if now >= self._kill_at:
             self._kill_at = NEVER
             self._give_up()

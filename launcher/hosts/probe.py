@@ -16,6 +16,7 @@ from typing import Mapping
 
 from launcher import foreign
 from launcher.errors import ReadError, UsageError
+from launcher.process import mounts
 from launcher.run_dir import write_atomic
 from launcher.text import some
 from launcher.typed_json import Value
@@ -23,8 +24,6 @@ from launcher.typed_json import Value
 PATIENCE = 2.0  # seconds
 _PAUSE = 0.1
 _NAME, _FORGOTTEN = ".npu-launch-probe-", 3600.0  # seconds, after which a token is a killed head's
-# Types of file systems in /proc/self/mountinfo that one kernel alone writes to.
-_OWN = frozenset("bcachefs btrfs ext2 ext3 ext4 f2fs jfs overlay ramfs rootfs tmpfs vfat xfs zfs".split())
 
 
 class Probe:
@@ -91,30 +90,11 @@ def is_own(folder: str) -> bool:
     """Tell whether no other host can write to a folder, or to the one where it would appear."""
     while not os.path.isdir(folder) and folder != os.path.dirname(folder):
         folder = os.path.dirname(folder)
-    return _kind(folder) in _OWN
+    return _kind(folder) in mounts.OWN
 
 
 def _kind(folder: str) -> str:
-    """Return the type of the file system of a folder; "" where the system does not say (proc(5))."""
-    real = os.path.realpath(folder)
-    best, kind = "", ""
-    try:
-        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as stream:
-            for line in stream:
-                words, _, about = line.partition(" - ")
-                point = _unescaped(words.split(" ")[4])
-                inside = real == point or real.startswith(point.rstrip("/") + "/")
-                if inside and len(point) >= len(best):  # a later mount hides an earlier one
-                    best, kind = point, about.split(" ", 1)[0]
-    except (OSError, IndexError):
-        return ""
-    return kind
-
-
-def _unescaped(point: str) -> str:
-    for code, character in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
-        point = point.replace(code, character)
-    return point
+    return mounts.mount_of(os.path.realpath(folder))[1]
 
 
 def answer(runs_dir: str, seen: Mapping[str, bool]) -> str:

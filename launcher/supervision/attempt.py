@@ -64,14 +64,13 @@ class Attempt:
         self._by_pid: dict[int, RankProcess] = {}
         self._teardown = Teardown(context, self._ranks, self._clock)
         self._link = link
-        progress = None if link else RunProgress(self._policy, self._ranks, self._slow)
+        progress = None if link else RunProgress(self._policy, self._ranks, self._events)
         self._monitor = RankMonitor(context, self._ranks, watchdog.add_pids, progress)
         self._snapshot: StackSnapshot | None = None
         self._interrupted = self._interrupts = self._interrupted_ns = 0
         self._settle_at = NEVER
         self._next_poll = self._console_due = self._link_due = 0.0
-        self._selector = selectors.DefaultSelector()
-        self._reader = Reader()
+        self._selector, self._reader = selectors.DefaultSelector(), Reader()
         self._pipes: set[int] = set()
         self._console_waits, self._link_waits = Waits(self._selector), Waits(self._selector)
 
@@ -84,6 +83,7 @@ class Attempt:
             while self._teardown.phase is not Phase.DONE:
                 self._turn()
             self._drain()
+            self._context.look(self._clock.now(), last=True)
             self._await_signal()
         finally:
             self._close()
@@ -181,6 +181,7 @@ class Attempt:
         if now >= self._next_poll:
             self._next_poll = now + POLL
             self._check_ranks(now)
+            self._context.look(now)
         if now >= self._settle_at:
             self._begin_teardown("a rank waited in vain for others, or left before them")
         self._serve_link()
@@ -318,10 +319,6 @@ class Attempt:
         self._events.record(Event.ENDED, rank.rank, code=code, seconds=round(rank.seconds, 3))
 
     # Failures.
-
-    def _slow(self, rank: int, step: int, usual: int) -> None:
-        self._events.announce(f"warning: rank {rank} is slow: step {step}, where others are at {usual}")
-        self._events.record(Event.STRAGGLER, rank, step=step, usual=usual)
 
     def _failed(self, rank: RankProcess) -> None:
         """Begin the teardown: at once, or a moment later when this rank only waited for another."""

@@ -2,19 +2,59 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from launcher.plan.model import Plan
 from launcher.run_dir import RunDir
 from launcher.supervision.events import EventLog
 from launcher.ui.console import Console
 
+if TYPE_CHECKING:  # loaded when a run has gone on for some seconds
+    from launcher.supervision.alerts import Alerts
+
+LOOK = 5.0  # seconds between two looks for alerts, and before the first
+
+
+class Watch:
+    """When alerts of a run are looked for. sees: whether rank 0 writes on a disk of this host."""
+
+    def __init__(self, sees: bool = True) -> None:
+        self._sees, self._due = sees, 0.0
+        self._alerts: Alerts | None = None
+
+    def look(self, context: RunContext, now: float, last: bool) -> None:
+        """Look if it is time to. last: an attempt has ended."""
+        if last:
+            path = context.folder.rank_dir(context.plan.ranks[0].rank) / "metrics.jsonl"
+            if self._alerts is None and not os.path.exists(str(path)):
+                return
+        else:
+            waits = not self._due or now < self._due
+            if not self._due or not waits:
+                self._due = now + LOOK
+            if waits:
+                return
+        with context.events.surviving("the search for alerts"):
+            if self._alerts is None:
+                from launcher.supervision.alerts import Alerts
+
+                self._alerts = Alerts(context, self._sees)
+            self._alerts.look(last)
+
 
 @dataclass(frozen=True)
 class RunContext:
-    """The plan of a run, its folder, and where it reports."""
+    """The plan of a run, its folder, where it reports; what looks for alerts, if anything does."""
 
     plan: Plan
     folder: RunDir
     console: Console
     events: EventLog
+    watch: Watch | None = None
+
+    def look(self, now: float, last: bool = False) -> None:
+        """Look for alerts if it is time to. last: an attempt has ended."""
+        if self.watch is not None:
+            self.watch.look(self, now, last)

@@ -33,7 +33,7 @@ class Field(NamedTuple):
     meaning: str
 
 
-SCHEMA = 2  # 1: without `schema` in the event `run`, and without "host"
+SCHEMA = 3  # 1: without `schema` in the event `run`, and without "host"; 2: `straggler` had steps alone
 KINDS: Mapping[str, tuple[type, ...]] = {
     "int": (int,),
     "number": (int, float),
@@ -46,13 +46,13 @@ _SYMPTOM = Field("text", "what was observed")
 
 
 class Event(str, enum.Enum):
-    """The name of an event: what it means, whether it concerns one rank, and the fields of its data."""
+    """The name of an event: what it means, whether it concerns one rank (None: it may), fields of its data."""
 
     meaning: str
-    of_rank: bool
+    of_rank: bool | None
     fields: Mapping[str, Field]
 
-    def __new__(cls, name: str, of_rank: bool, meaning: str, fields: Mapping[str, Field]) -> Event:
+    def __new__(cls, name: str, of_rank: bool | None, meaning: str, fields: Mapping[str, Field]) -> Event:
         event = str.__new__(cls, name)
         event._value_ = name
         event.of_rank, event.meaning, event.fields = of_rank, meaning, fields
@@ -83,8 +83,14 @@ class Event(str, enum.Enum):
         },
     )  # fmt: skip
     STRAGGLER = (
-        "straggler", True, "a rank has made less than half of the others' steps; once for each rank",
-        {"step": Field("int", "its step"), "usual": Field("int", "the median step of all ranks")},
+        "straggler", None,
+        "something makes the run slow, costs another 5 % of its time, or is over; the last one holds",
+        {
+            "kind": Field("text", "`slow rank`, `slow input`, `slow collective` or `slower than before`"),
+            "cost": Field("number", "part of the run's time that would go without it; 0: it is over"),
+            "since": Field("int", "the step of the training since when"),
+            "text": Field("text", "what a person reads"),
+        },
     )  # fmt: skip
     ALERT = (
         "alert", False, "the run goes on, but not as it should; again only when all was well in between",
@@ -151,7 +157,7 @@ def violations(record: Mapping[str, Any]) -> list[str]:
         return [f"unknown event {record.get('event')!r}"]
     data = record.get("data")
     wrong = [] if isinstance(record.get("time"), float) else ["time is no number"]
-    if (record.get("rank") is not None) != event.of_rank:
+    if event.of_rank is not None and (record.get("rank") is not None) != event.of_rank:
         wrong.append(f"rank must be {'a number' if event.of_rank else 'null'}")
     if not isinstance(data, dict) or set(data) != set(event.fields):
         return [*wrong, f"data must have the fields {', '.join(event.fields)}"]
@@ -167,7 +173,7 @@ def reference() -> str:
     rows = ["| event | rank | when | data |", "|---|---|---|---|"]
     for event in Event:
         data = [f"`{name}` ({field.kind}): {field.meaning}" for name, field in event.fields.items()]
-        rank = "yes" if event.of_rank else "null"
+        rank = {True: "yes", False: "null", None: "or null"}[event.of_rank]
         rows.append(f"| `{event.value}` | {rank} | {event.meaning} | {'<br>'.join(data)} |")
     return "\n".join(rows)
 
@@ -189,7 +195,7 @@ class EventLog:
         """Tell of something that is not as it should be while the run goes on."""
         self.announce("alert: " + text)
         self.alerts.append({"kind": kind, "step": step, "text": text})
-        self.record(Event.ALERT, **self.alerts[-1])
+        self.record(Event.ALERT, kind=kind, step=step, text=text)
 
     @staticmethod
     def line(event: Event, rank: int | None, data: Mapping[str, Any]) -> dict[str, Any]:

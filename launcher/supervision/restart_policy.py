@@ -13,11 +13,14 @@ from launcher.diagnosis.failure import RankEnd, RankStatus
 from launcher.diagnosis.verdict import exit_code_of
 from launcher.errors import UsageError
 from launcher.plan.model import Plan, Policy
+from launcher.run_dir import RunDir
+from launcher.runs import gather
 from launcher.ui.report import normalised
 
 QUICK = 10.0  # seconds: the same traceback within this time will come again
 NPU_REST = 10.0  # seconds that a device needs after a process on it was killed (EJ0001)
 NPU_PATIENCE = 120.0  # seconds to wait until npu-smi shows the devices free
+STUCK = 3  # restarts without a newer checkpoint after which there is no other
 BACK_OFF, LONGEST_BACK_OFF = 0.5, 30.0  # seconds before the first restart, and at most
 
 Busy = Callable[[Plan], str]  # names who still uses a device of the plan; "": nobody
@@ -30,6 +33,7 @@ class Failure:
     ends: tuple[RankEnd, ...]
     culprit: RankEnd
     seconds: float
+    checkpoint: int | None = None  # the highest step of those that the run has reported until then
 
     @property
     def signature(self) -> str:
@@ -84,10 +88,37 @@ def refusal(policy: Policy, failures: Sequence[Failure]) -> str:
         return "SIGUSR1, the sign that its time is over, ended it"
     if policy.restart_on and not any(matches(word, last) for word in policy.restart_on):
         return f"restart_on ({', '.join(policy.restart_on)}) does not name this failure"
+    if stuck(failures):
+        return no_progress(failures)
     same = len(failures) > 1 and last.signature and last.signature == failures[-2].signature
     if same and last.seconds < QUICK:
         return f"the same traceback came back within {last.seconds:.1f} s"
     return ""
+
+
+def stuck(failures: Sequence[Failure]) -> bool:
+    """Tell whether restarts in a row have not brought the checkpoints on; what is not known counts for it."""
+    steps = [failure.checkpoint for failure in failures[-STUCK - 1 :]]
+    known = [step for step in steps if step is not None]
+    return len(known) == STUCK + 1 and known[-1] <= known[0]
+
+
+def no_progress(failures: Sequence[Failure]) -> str:
+    return f"no checkpoint beyond step {failures[-1].checkpoint} in {STUCK} restarts"
+
+
+def newest_checkpoint(plan: Plan, run: RunDir) -> int | None:
+    """Return the highest step of the checkpoints that ranks have reported; None: it is not known.
+
+    A report that cannot be read may be the one of a newer checkpoint, so then nothing is known (as NVRx's
+    progress_tracker has it).
+    """
+    if plan.policy.max_restarts <= STUCK:  # nobody asks
+        return None
+    problems: list[str] = []
+    cwds = {spec.rank: spec.cwd for spec in plan.ranks}
+    found = gather.read_reports(run, [*cwds], cwds, problems, ended_well=False)
+    return max((item.step for item in found.checkpoints), default=None) if not problems else None
 
 
 def back_off(attempt: int) -> float:

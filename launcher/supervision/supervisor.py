@@ -20,7 +20,7 @@ from launcher.process.signals import ENDING, Signals, name
 from launcher.process.watchdog import Watchdog
 from launcher.run_dir import RunDir
 from launcher.supervision.attempt import Attempt
-from launcher.supervision.context import RunContext
+from launcher.supervision.context import RunContext, Watch
 from launcher.supervision.events import Event, EventLog
 from launcher.supervision.result import Result
 from launcher.ui.console import Console
@@ -47,7 +47,7 @@ def supervise(
         raise LauncherError("supervise() must be called in the main thread")
     with Signals() as signals:  # before anything is written, so that a signal leaves nothing half done
         reserve = Reserve(run)
-        context = RunContext(plan, run, console, EventLog(run, console, hook))
+        context = RunContext(plan, run, console, EventLog(run, console, hook), Watch())
         context.events.begin(plan.run_id)
         try:
             outcome = _outcome_of(context, busy, signals, begin)
@@ -182,7 +182,11 @@ class _Supervisor:
             if failed is not None and result.culprit.status is RankStatus.NOT_STARTED:
                 return failed, number + 1, result.culprit.detail  # what made the restart necessary stands
             failed = result
-            failures.append(restart_policy.Failure(result.ends, result.culprit, result.seconds))
+            saved = restart_policy.newest_checkpoint(self._plan, self._context.folder)
+            failures.append(restart_policy.Failure(result.ends, result.culprit, result.seconds, saved))
+            if restart_policy.stuck(failures):
+                text = restart_policy.no_progress(failures)
+                self._events.alert("no progress", failures[-1].checkpoint, text)
             why = restart_policy.refusal(self._plan.policy, failures) or self._wait(signals, failures)
             if why:
                 return result, number + 1, why if self._plan.policy.max_restarts else ""
