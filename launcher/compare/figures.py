@@ -21,7 +21,8 @@ class Error(NamedTuple):
     """How far B is from A over some places. None: no place is left for it.
 
     absolute: mean of |b - a|. relative: mean of |b - a| / |a|, where a is not 0. level: mean of b by mean of
-    a, minus 1, in which noise of single places cancels. apart: places where one alone is no finite number.
+    a, minus 1, in which noise of single places cancels. only_a, only_b: places where that one is no finite
+    number and the other is.
     """
 
     places: int
@@ -29,7 +30,8 @@ class Error(NamedTuple):
     relative: float | None
     level: float | None
     zeros: int
-    apart: int
+    only_a: int
+    only_b: int
 
 
 class Parting(NamedTuple):
@@ -79,12 +81,13 @@ def loss_figures(aligned: Aligned) -> LossFigures:
 def error(pairs: Sequence[Pair]) -> Error:
     """Compute the mean errors over some places."""
     finite = [pair for pair in pairs if math.isfinite(pair.a) and math.isfinite(pair.b)]
-    apart = sum(math.isfinite(pair.a) != math.isfinite(pair.b) for pair in pairs)
+    only_a = sum(math.isfinite(pair.b) for pair in pairs) - len(finite)
+    only_b = sum(math.isfinite(pair.a) for pair in pairs) - len(finite)
     relative = [abs(pair.b - pair.a) / abs(pair.a) for pair in finite if pair.a]
     level_a, level_b = mean(pair.a for pair in finite), mean(pair.b for pair in finite)
     level = (level_b - level_a) / abs(level_a) if level_a and level_b is not None else None
     absolute = mean(abs(pair.b - pair.a) for pair in finite)
-    return Error(len(pairs), absolute, mean(relative), level, len(finite) - len(relative), apart)
+    return Error(len(pairs), absolute, mean(relative), level, len(finite) - len(relative), only_a, only_b)
 
 
 def mean(values: Iterable[float]) -> float | None:

@@ -89,9 +89,9 @@ def _mean(name: str, error: Error, kind: str, names: tuple[str, str], problem: s
     limit = f"{RELATIVE:.0%}" if relative else f"{ABSOLUTE}"
     if problem or error.places == 0:
         return Rule(name, NOT_JUDGED, problem or "one place in common is too few")
-    if error.apart:
+    if error.only_b:
         return Rule(
-            name, FAIL, f"{error.apart} of {error.places} places are NaN or infinite on one side alone"
+            name, FAIL, f"at {error.only_b} of {error.places} places {names[1]} alone is NaN or infinite"
         )
     if value is None:
         return Rule(name, NOT_JUDGED, f"no place of {error.places} has a {kind} error")
@@ -156,7 +156,7 @@ def _benchmark(errors: Sequence[Error]) -> Rule:
     worst = max((error.relative for error in errors if error.relative is not None), default=None)
     if worst is None:
         return Rule("benchmark", NOT_JUDGED, f"{runs} runs, whose losses cannot be compared")
-    agree = worst <= RELATIVE and not any(error.apart for error in errors)
+    agree = worst <= RELATIVE and not any(error.only_a or error.only_b for error in errors)
     text = f"{runs} runs, {_percent(worst)} at most from their mean"
     return (
         Rule("benchmark", PASS, text)

@@ -34,19 +34,20 @@ def test_noise_that_cancels_is_in_the_errors_and_not_in_the_level() -> None:
 
 
 @pytest.mark.parametrize(
-    ("a", "b", "places", "zeros", "apart"),
+    ("a", "b", "places", "zeros", "only"),
     [
-        ([0.0, 0.0], [0.0, 1.0], 2, 2, 0),
-        ([1.0, NAN], [1.0, 1.0], 2, 0, 1),
-        ([NAN, INF], [NAN, INF], 2, 0, 0),
-        ([], [], 0, 0, 0),
+        ([0.0, 0.0], [0.0, 1.0], 2, 2, (0, 0)),
+        ([1.0, NAN, INF], [1.0, 1.0, 1.0], 3, 0, (2, 0)),
+        ([1.0, 1.0], [1.0, NAN], 2, 0, (0, 1)),
+        ([NAN, INF], [NAN, INF], 2, 0, (0, 0)),
+        ([], [], 0, 0, (0, 0)),
     ],
 )  # fmt: skip
 def test_places_without_a_relative_error_are_counted(
-    a: list[float], b: list[float], places: int, zeros: int, apart: int
+    a: list[float], b: list[float], places: int, zeros: int, only: tuple[int, int]
 ) -> None:
     found = error(pairs(a, b))
-    assert (found.places, found.zeros, found.apart) == (places, zeros, apart)
+    assert (found.places, found.zeros, found.only_a, found.only_b) == (places, zeros, *only)
     assert found.relative is None or found.relative == 0
 
 

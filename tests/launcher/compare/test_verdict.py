@@ -63,6 +63,11 @@ def test_nan_may_not_come_more_often(a: list[float], b: list[float], expected: s
     assert judged(curve(a), curve(b))["NaN"] == expected
 
 
+def test_nan_of_the_benchmark_alone_is_no_fault_of_the_other() -> None:
+    found = judged(curve([math.nan] + falling(20)[1:]), curve(falling(20)))
+    assert found["loss early"] == found["loss late"] == "pass"
+
+
 def spiky(count: int) -> list[float]:
     return [2.0 if place % 20 == 19 and place // 20 < count else 1.0 for place in range(400)]
 
