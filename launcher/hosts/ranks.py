@@ -17,7 +17,6 @@ from launcher.plan.model import RankSpec
 from launcher.run_dir import write_atomic
 from launcher.runs.remote import RANKS_FILE
 from launcher.supervision.context import RunContext
-from launcher.supervision.events import Event
 from launcher.supervision.progress import Incident, RunProgress
 from launcher.supervision.rank import Heartbeat
 
@@ -62,7 +61,7 @@ class Ranks:
         self._context, self._fleet = context, fleet
         of = {rank: host for host in fleet for rank in host.ranks}
         self._ranks = {spec.rank: RemoteRank(spec, of[spec.rank]) for spec in context.plan.ranks}
-        self._progress = RunProgress(context.plan.policy, list(self._ranks.values()), self._slow)
+        self._progress = RunProgress(context.plan.policy, list(self._ranks.values()), context.events)
         self._failed: dict[int, RankEnd] = {}
         self._accused: dict[int, tuple[Incident, int]] = {}
         self._began = time.monotonic()
@@ -72,11 +71,6 @@ class Ranks:
         self._sampled: dict[int, float] = {}
         self.snapshot: StackSnapshot | None = None
         self.teardown_ns: int | None = None
-
-    def _slow(self, rank: int, step: int, usual: int) -> None:
-        events = self._context.events
-        events.announce(f"warning: rank {rank} is slow: step {step}, where others are at {usual}")
-        events.record(Event.STRAGGLER, rank, step=step, usual=usual)
 
     def started(self, rank: int, pid: int) -> None:
         """Take the start of a rank."""

@@ -46,7 +46,7 @@ _SYMPTOM = Field("text", "what was observed")
 
 
 class Event(str, enum.Enum):
-    """The name of an event: what it means, whether it concerns one rank (None: it may), fields of its data."""
+    """The name of an event: what it means, whether it concerns one rank (None: it may), its data."""
 
     meaning: str
     of_rank: bool | None
@@ -84,7 +84,7 @@ class Event(str, enum.Enum):
     )  # fmt: skip
     STRAGGLER = (
         "straggler", None,
-        "something makes the run slow, costs another 5 % of its time, or is over; the last one holds",
+        "something makes the run slow, its cost has changed by 0.05, or it is over; the last one holds",
         {
             "kind": Field("text", "`slow rank`, `slow input`, `slow collective` or `slower than before`"),
             "cost": Field("number", "part of the run's time that would go without it; 0: it is over"),

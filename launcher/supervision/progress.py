@@ -6,11 +6,13 @@ no process. Times are seconds of one clock.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Callable, NamedTuple, Sequence
+from typing import TYPE_CHECKING, NamedTuple, Sequence
 
 from launcher.diagnosis.failure import RankStatus
 from launcher.plan.model import Policy
+from launcher.supervision.events import EventLog
 from launcher.supervision.rank import Heartbeat
+from launcher.supervision.slowness import Slowness
 
 if TYPE_CHECKING:
     from typing import Protocol
@@ -33,9 +35,6 @@ if TYPE_CHECKING:
         def alive(self) -> bool: ...
 
 
-STRAGGLE = 10  # steps before ranks are compared
-
-
 class Incident(NamedTuple):
     """A problem of a rank while processes still live. `status` is HUNG, EXITED_EARLY or RAISED."""
 
@@ -45,31 +44,19 @@ class Incident(NamedTuple):
 
 
 class RunProgress:
-    """The comparison of all ranks of one attempt. on_straggler gets a slow rank, its step, the usual one."""
+    """The comparison of all ranks of one attempt."""
 
-    def __init__(
-        self, policy: Policy, ranks: Sequence[Progress], on_straggler: Callable[[int, int, int], None]
-    ) -> None:
-        self._policy, self._ranks, self._on_straggler = policy, ranks, on_straggler
-        self._stragglers: set[int] = set()
+    def __init__(self, policy: Policy, ranks: Sequence[Progress], events: EventLog) -> None:
+        self._policy, self._ranks, self._events = policy, ranks, events
+        self._slowness = Slowness(events)
         self._timed_since, self._living = 0.0, len(ranks)
 
     def check(self, now: float, sampled: float) -> Incident | None:
         """Return the first problem. sampled: when the ranks' use of processors was looked at last."""
         living = [rank for rank in self._ranks if rank.alive]
-        self._warn_of_stragglers(living)
+        with self._events.surviving("the search for slow ranks"):
+            self._slowness.check(living, now)
         return self._hung(living, now) or self._silent(living, now, sampled) or self._early(living, now)
-
-    def _warn_of_stragglers(self, living: Sequence[Progress]) -> None:
-        """Warn once of a rank that has made less than half of the others' steps."""
-        steps = sorted(rank.heartbeat.step for rank in living if rank.heartbeat.expects_beat)
-        usual = steps[len(steps) // 2] if len(steps) > 1 else 0
-        for rank in living if usual >= STRAGGLE else ():
-            step = rank.heartbeat.step
-            slow = rank.heartbeat.expects_beat and step * 2 < usual
-            if slow and rank.rank not in self._stragglers:
-                self._stragglers.add(rank.rank)
-                self._on_straggler(rank.rank, step, usual)
 
     def _hung(self, living: Sequence[Progress], now: float) -> Incident | None:
         """Find a rank whose next heartbeat is overdue."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -29,8 +30,9 @@ class Run:
         patch.setattr(procfs, "transferred", lambda pids: sum(self.moved.get(pid, 0) for pid in pids))
         self.ranks = [self._rank(folder, number) for number in range(count)]
         policy: Any = SimpleNamespace(hang_timeout=LIMIT, early_exit_grace=0.0)
-        context: Any = SimpleNamespace(events=None, plan=SimpleNamespace(policy=policy))
-        progress = RunProgress(policy, self.ranks, lambda rank, step, usual: None)
+        events: Any = SimpleNamespace(surviving=lambda what: nullcontext())
+        context: Any = SimpleNamespace(events=events, plan=SimpleNamespace(policy=policy))
+        progress = RunProgress(policy, self.ranks, events)
         self.monitor = monitor.RankMonitor(context, self.ranks, lambda pids: None, progress)
         self.now = 0.0
 

@@ -1,0 +1,68 @@
+"""Says which ranks make a run slow: a line on the console and an event, for one host as for several."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Sequence
+
+from launcher.metrics.stragglers import NOT_SPLIT, Stragglers, Verdict
+from launcher.metrics.windows import OWN, Reading
+from launcher.supervision.events import Event, EventLog
+
+if TYPE_CHECKING:
+    from launcher.supervision.progress import Progress
+
+LOOK = 1.0  # seconds between two looks at the counters, at least
+LOOK_COST = 1 / 500  # seconds more for each rank: a look at 16,384 takes about a tenth of a second
+STRAGGLE = 10  # steps before ranks without counters are compared
+
+
+class Slowness:
+    """The verdicts of one attempt, each said as it comes."""
+
+    def __init__(self, events: EventLog) -> None:
+        self._events, self._stragglers = events, Stragglers()
+        self._next_look = 0.0
+        self._behind: set[int] = set()
+        self._told = False
+
+    def check(self, living: Sequence[Progress], now: float) -> None:
+        """Compare the ranks, now and then. now: seconds of one clock."""
+        if now < self._next_look:
+            return
+        self._next_look = now + LOOK + LOOK_COST * len(living)
+        readings, others = {}, []
+        for rank in living:
+            beat = rank.heartbeat
+            if beat.counters is not None:
+                readings[rank.rank] = Reading(beat.train_step, beat.counters)
+            elif beat.expects_beat:
+                others.append(rank)
+        verdict = self._stragglers.look(readings)
+        if verdict is not None:
+            self._say(verdict)
+        elif not self._stragglers.split and not self._told:
+            self._told = True
+            self._events.debug(NOT_SPLIT)
+        self._compare_steps(others)
+
+    def _say(self, verdict: Verdict) -> None:
+        self._events.announce(f"{'warning: ' if verdict.cost else ''}{verdict.text}")
+        rank = min(verdict.ranks) if len(verdict.ranks) == 1 else None
+        kind, cost, since, text = verdict.kind, round(verdict.cost, 4), verdict.since, verdict.text
+        self._events.record(Event.STRAGGLER, rank, kind=kind, cost=cost, since=since, text=text)
+
+    def _compare_steps(self, ranks: Sequence[Progress]) -> None:
+        """Say once of a rank without counters that it has made less than half of the others' steps.
+
+        Only ranks that do not wait for each other get so far apart: the run ends when the slowest does.
+        """
+        steps = sorted(rank.heartbeat.step for rank in ranks)
+        usual = steps[len(steps) // 2] if len(steps) > 1 else 0
+        for rank in ranks if usual >= STRAGGLE else ():
+            step = rank.heartbeat.step
+            if step * 2 < usual and rank.rank not in self._behind:
+                self._behind.add(rank.rank)
+                text = f"rank {rank.rank} is slow: step {step}, where others are at {usual}"
+                self._events.announce(f"warning: {text}")
+                cost = round(1 - step / usual, 4)
+                self._events.record(Event.STRAGGLER, rank.rank, kind=OWN, cost=cost, since=0, text=text)
