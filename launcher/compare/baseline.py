@@ -39,18 +39,12 @@ def benchmark(curves: Sequence[Curve], names: Sequence[str]) -> Benchmark:
     if len(curves) == 1:
         return Benchmark(first)
     aligned = [align(first, other, (names[0], name)) for other, name in zip(curves[1:], names[1:])]
-    problem = next((one.problem for one in aligned if one.problem), "")
-    if problem:
-        return Benchmark(
-            first._replace(notes=(*first.notes, f"it stands alone, no mean of several: {problem}"))
-        )
-    by, found = aligned[0].by, [spots(curve, aligned[0].by) for curve in curves]
-    if any(one.by != by for one in aligned):
-        return Benchmark(
-            first._replace(notes=(*first.notes, "it stands alone: examples are known of some only"))
-        )
-    low, high = max(one[0].place for one in found), min(one[-1].place for one in found)
-    places = [spot.place for spot in min(found, key=len) if low <= spot.place <= high]
+    by, problem = aligned[0].by, _problem(aligned)
+    found = [] if problem else [spots(curve, by) for curve in curves]
+    places = _places(found)
+    if not places:
+        note = f"it stands alone, no mean of several: {problem or 'no place in common'}"
+        return Benchmark(first._replace(notes=(*first.notes, note)))
     rows = [(place, [at(one, place) for one in found]) for place in places]
     means = [sum(losses) / len(losses) for _, losses in rows]
     errors = [
@@ -59,6 +53,20 @@ def benchmark(curves: Sequence[Curve], names: Sequence[str]) -> Benchmark:
     ]
     curve = _joined(curves, [_point(by, place, mean) for place, mean in zip(places, means)])
     return Benchmark(curve, tuple(_band(place, losses) for place, losses in rows), tuple(errors))
+
+
+def _problem(aligned: Sequence[Aligned]) -> str:
+    if any(one.by != aligned[0].by for one in aligned if not one.problem):
+        return "examples are known of some runs only"
+    return next((one.problem for one in aligned if one.problem), "")
+
+
+def _places(found: Sequence[Sequence[Spot]]) -> list[float]:
+    """Return the places of the sparsest curve in the range of all."""
+    if not found:
+        return []
+    low, high = max(one[0].place for one in found), min(one[-1].place for one in found)
+    return [spot.place for spot in min(found, key=len) if low <= spot.place <= high]
 
 
 def _point(by: str, place: float, loss: float) -> Point:

@@ -154,8 +154,11 @@ def _place(found: Comparison, place: float) -> str:
 
 
 def _remarks(error: Error) -> list[str]:
-    texts = ((error.zeros, "where the loss of the benchmark is 0 have no relative error"),
-             (error.only_a + error.only_b, "are NaN or infinite on one side alone, and in no mean"))  # fmt: skip
+    alone = error.only_a + error.only_b
+    texts = (
+        (error.zeros, "where the loss of the benchmark is 0 have no relative error"),
+        (alone, "are NaN or infinite on one side alone, and in no mean"),
+    )
     return [f"{count} place(s) {text}" for count, text in texts if count]
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from hypothesis import given, settings
+from hypothesis.strategies import lists
 
 from launcher.compare import document, page, table
 from launcher.compare.comparison import Comparison, Side, compare
@@ -115,9 +116,10 @@ def test_answers_are_tested_where_both_runs_have_them(tmp_path: Path) -> None:
 
 
 @settings(max_examples=30, deadline=None)
-@given(a=curves, b=curves)
-def test_whatever_two_logs_hold_there_is_a_table_a_document_and_a_page(a: Any, b: Any) -> None:
-    found = beside(a, b)
+@given(baseline=lists(curves, min_size=1, max_size=3), b=curves)
+def test_whatever_logs_hold_there_is_a_table_a_document_and_a_page(baseline: Any, b: Any) -> None:
+    sides = [Side(name, name, a) for name, a in zip("XYZ", baseline)]
+    found = compare(sides, Side("B", "b.log", b))
     assert text(found).endswith(table.verdict_line(found)) or "verdict:" in text(found)
     json.dumps(document.document([found]), allow_nan=False)
     assert page.render([found]).endswith("</html>")

@@ -64,7 +64,7 @@ def test_nan_may_not_come_more_often(a: list[float], b: list[float], expected: s
 
 
 def test_nan_of_the_benchmark_alone_is_no_fault_of_the_other() -> None:
-    found = judged(curve([math.nan] + falling(20)[1:]), curve(falling(20)))
+    found = judged(curve([math.nan, *falling(20)[1:]]), curve(falling(20)))
     assert found["loss early"] == found["loss late"] == "pass"
 
 
