@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any, Mapping
 
@@ -9,9 +10,12 @@ from launcher import foreign
 from launcher.errors import MissingFileError, ReadError
 from launcher.page.source import Source, as_number
 from launcher.page.svg import Line, line_chart
+from launcher.runs import artifacts
+from launcher.runs.artifacts import Artifacts
 
 FILE = "precision_recall.json"  # {"pr_f1": {"precisions": [...], "recalls": [...], "average": per cent}, ...}
 _LARGEST = 16 << 20  # bytes
+_RANKS = 8  # that may have scored
 _PARTS = (("All questions", ""), ("With an answer", "HasAns_"), ("Without", "NoAns_"))
 _CURVES = (("pr_exact", "EM"), ("pr_f1", "F1"), ("pr_oracle", "answer or none"))
 
@@ -35,9 +39,9 @@ def answers(source: Source) -> Mapping[str, Any]:
 
 def _curve(source: Source) -> tuple[str, str]:
     """Draw precision over recall; or say why not."""
-    for folder in (source.run.predictions, *(source.run.rank_dir(rank) for rank in list(source.ranks)[:8])):
+    for folder in _folders(source):
         try:
-            found = foreign.read_json(Path(folder) / FILE, _LARGEST)
+            found = foreign.read_json(folder / FILE, _LARGEST)
             drawn = (_line(found.get(name).value, label) for name, label in _CURVES)
             lines = [line for line in drawn if line]
         except MissingFileError:
@@ -47,6 +51,24 @@ def _curve(source: Source) -> tuple[str, str]:
         if lines:
             return line_chart(lines, "Precision over recall", "%", x_unit="% recall"), ""
     return "", "No precision-recall curve: the evaluation had no no-answer scores, or did not write any."
+
+
+def _folders(source: Source) -> list[Path]:
+    """List where the curve may be: beside the predictions that ranks reported; not one of an earlier run."""
+    reported = Artifacts()
+    for rank in list(source.ranks)[:_RANKS]:
+        artifacts.read(source.run, rank, "", reported, True)
+    beside = [Path(path).parent for one in reported.predictions for path in one.files]
+    started = as_number(source.result.get("started")) or 0.0
+    places = dict.fromkeys([*beside, *(source.run.rank_dir(rank) for rank in list(source.ranks)[:_RANKS])])
+    return [place for place in places if _changed(place / FILE) >= started - 1]
+
+
+def _changed(path: Path) -> float:
+    try:
+        return os.lstat(str(path)).st_mtime
+    except (OSError, ValueError):
+        return 0.0
 
 
 def _line(curve: Any, label: str) -> Line | None:

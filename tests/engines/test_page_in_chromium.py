@@ -62,13 +62,19 @@ def test_values_under_the_pointer_are_shown(page: Path) -> None:
     probe = page.parent / "probe.html"
     text = page.read_text()
     move = (
+        "var row = document.querySelectorAll('svg.heat g path')[1], lies = row.getBoundingClientRect();"
+        "row.dispatchEvent(new PointerEvent('pointermove', {bubbles: true, clientX: lies.right - 2}));"
+        "document.body.dataset.cell = document.getElementById('reading').textContent;"
         "var at = document.querySelectorAll('svg .at')[3], box = at.getBoundingClientRect();"
         "at.dispatchEvent(new PointerEvent('pointermove', {bubbles: true, clientX: box.x, clientY: 90}));"
         "document.body.dataset.read = document.getElementById('reading').textContent;"
     )
     text = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", text)
     probe.write_text(text.replace("</body>", f"<script>{move}</script></body>"))
-    found = re.search(r'data-read="([^"]*)"', browse(probe, "--dump-dom"))
+    document = browse(probe, "--dump-dom")
+    cell = re.search(r'data-cell="([^"]*)"', document)
+    assert cell and re.match(r"rank \d, step \d+: 0\.\d+\n", cell.group(1))
+    found = re.search(r'data-read="([^"]*)"', document)
     assert found and "step 20" in found.group(1) and "loss: 0.4" in found.group(1)
 
 

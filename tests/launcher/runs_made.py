@@ -9,7 +9,7 @@ from typing import Any, Mapping, Sequence
 from launcher.plan.model import Plan, RankSpec
 from launcher.run_dir import RunDir
 
-START = 1795910574.0
+START = 1700000000.0
 SECRET = "hunter2-hunter2"
 TOKEN = "hf_" + "a1b2c3d4" * 4
 

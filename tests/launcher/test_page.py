@@ -123,6 +123,18 @@ def test_what_is_missing_is_told_in_its_part(tmp_path: Path, file: str, said: st
     assert said in run_page.page(run)
 
 
+def test_a_curve_of_answers_is_found_beside_the_predictions_but_not_an_old_one(tmp_path: Path) -> None:
+    run = finished(tmp_path)
+    (tmp_path / "out").mkdir()
+    place = tmp_path / "out" / "precision_recall.json"
+    os.replace(str(run.rank_dir(0) / "precision_recall.json"), str(place))
+    said = {"kind": "predictions", "files": [str(tmp_path / "out" / "predictions.json")]}
+    run.artifacts(0).write_bytes(lines([said]))
+    assert "Precision over recall" in run_page.page(run)
+    os.utime(str(place), (START - 60, START - 60))
+    assert "No precision-recall curve" in run_page.page(run)
+
+
 def test_a_clock_that_goes_back_is_told(tmp_path: Path) -> None:
     run = finished(tmp_path)
     with run.events.open("ab") as stream:
@@ -132,7 +144,7 @@ def test_a_clock_that_goes_back_is_told(tmp_path: Path) -> None:
 
 FILES = ("plan.json", "result.json", "events.jsonl", "train.yaml", "report.txt", "rank_table.json",
          "ranks/0/metrics.jsonl", "ranks/1/metrics.jsonl", "ranks/0/heartbeat.json", "logs/rank_0.log",
-         "ranks/0/precision_recall.json", "checkpoints/manifest.json")  # fmt: skip
+         "ranks/0/precision_recall.json", "checkpoints/manifest.json", "ranks/0/artifacts.jsonl")  # fmt: skip
 NAMES = (
     "rank event data time ends metrics exact f1 step provenance files name started seconds exit_code "
     "peak_bytes predictions loss pr_f1 recalls precisions text kind since code"
