@@ -85,7 +85,7 @@ class StdioChannel(AgentChannel):
             os.set_blocking(descriptor, False)
             fcntl.fcntl(descriptor, fcntl.F_SETFD, fcntl.FD_CLOEXEC)
         self._decoder = Decoder()
-        self._queue: deque[bytes] = deque()
+        self._queue: deque[bytes | memoryview] = deque()
         self._pending, self._closed, self._full = 0, False, False
 
     def fileno(self) -> int | None:
@@ -145,7 +145,7 @@ class StdioChannel(AgentChannel):
         while written:
             first = self._queue.popleft()
             if len(first) > written:
-                self._queue.appendleft(first[written:])
+                self._queue.appendleft(memoryview(first)[written:])
                 return
             written -= len(first)
 

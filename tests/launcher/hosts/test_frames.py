@@ -61,12 +61,16 @@ def test_a_long_message_is_deflated_and_comes_whole() -> None:
     assert decoded(Decoder(pytest.fail), b"".join(lines), 100) == [Frame(ALL, "order", body)]
 
 
-@pytest.mark.parametrize("kind, deflated", [("log", True), ("file", False)])
-def test_a_long_log_is_deflated_unless_that_makes_it_longer(kind: str, deflated: bool) -> None:
+@pytest.mark.parametrize(
+    "kind, most, deflated", [("log", LINE, True), ("log", 1 << 16, False), ("file", LINE, False)]
+)
+def test_a_long_log_is_deflated_in_short_lines_unless_that_makes_it_longer(
+    kind: str, most: int, deflated: bool
+) -> None:
     text, dense = b"step 12 loss 1.25\n" * 2000, os.urandom(20000)
     for data, shorter in ((text, deflated), (dense, False)):
         frame = Frame(1, kind, ({"path": "a"}, data))
-        lines = b"".join(encode(frame))
+        lines = b"".join(encode(frame, most))
         assert (len(lines) < len(data)) == shorter
         assert decoded(Decoder(pytest.fail), lines, 777) == [frame]
 
