@@ -16,11 +16,14 @@ from launcher.metrics import series
 
 NAN, SPIKE, THROUGHPUT, DISK, NO_PROGRESS = "nan", "loss spike", "throughput", "disk", "no progress"
 MEAN, LEAST = 50, 20  # rows before the last ones, of which the loss's mean is taken
-RECENT = (3, 10)  # last rows whose mean is held against it: a single one may be a batch that is hard
+RECENT = (3, 10)  # last rows whose median is held against it: a single one may be a batch that is hard
 SIGMAS = 6.0
 WINDOW, ROWS = 60.0, 3  # seconds of which the throughput is the median, and rows at least
 AGAIN = 1.2  # x the limit: from there on all is well again
-GROWTH, LONGEST = 600.0, 7200.0  # seconds that a disk is watched before its growth counts; of growth, at most
+GROWTH, LONGEST = (
+    1800.0,
+    7200.0,
+)  # seconds that a disk is watched before its growth counts; of growth, at most
 SOON = 3600.0  # seconds: a disk full by then is worth an alert where nobody knows when the run ends
 
 
@@ -63,14 +66,15 @@ class Rules:
 class _Loss:
     """The loss beside its mean over the rows before, in logarithms, in which its noise has one width.
 
-    Early in a training, and where batches differ, losses far above the mean are normal: so the mean of the
-    last rows must be above by a multiple of the noise, too.
+    Early in a training, and where batches differ, losses far above the mean are normal: so the median of
+    the last rows must be above by a multiple of the noise, too.
     """
 
     def __init__(self, factor: float) -> None:
         self._factor = factor
         self._rows: deque[tuple[float, float]] = deque(maxlen=MEAN + RECENT[-1])  # step, logarithm
         self._usual: float | None = None  # while it is too high: what it was before
+        self._since = 0
 
     def go_back(self, step: float) -> None:
         self._rows = deque((item for item in self._rows if item[0] < step), MEAN + RECENT[-1])
@@ -83,28 +87,28 @@ class _Loss:
         logs = [item for _, item in self._rows]
         before = logs[: -RECENT[-1]]
         if self._usual is not None:
-            calm = _mean(logs[-RECENT[-1] :]) - self._usual < math.log(self._factor) / 2
-            self._usual = None if calm else self._usual
+            self._since += 1  # rows after those that have shown it
+            calm = median(logs[-RECENT[-1] :]) - self._usual < math.log(self._factor) / 2
+            self._usual = None if calm and self._since >= RECENT[-1] else self._usual
         elif len(before) >= LEAST:
             usual = _mean(before)
             noise = math.sqrt(_mean([(item - usual) ** 2 for item in before]))
             for count in RECENT:
-                above = _mean(logs[-count:]) - usual
+                above = median(logs[-count:]) - usual
                 if above > max(
                     math.log(self._factor), SIGMAS * noise * math.sqrt(1 / count + 1 / len(before))
                 ):
-                    self._usual = usual
-                    return _spike([*self._rows][-count:], usual)
+                    self._usual, self._since = usual, 0
+                    return self._spike(count, usual)
         return None
 
-
-def _spike(rows: list[tuple[float, float]], usual: float) -> Alert:
-    first, level = int(rows[0][0]), math.exp(_mean([item for _, item in rows]))
-    factor = level / math.exp(usual)
-    text = (
-        f"the loss is {level:.4g} since step {first}, {factor:.1f} x its mean before ({math.exp(usual):.4g})"
-    )
-    return Alert(SPIKE, first, text)
+    def _spike(self, count: int, usual: float) -> Alert:
+        rows = [item for item in [*self._rows][-count:] if item[1] > usual + math.log(self._factor)]
+        first, level = int(rows[0][0]), math.exp(_mean([item for _, item in rows]))
+        before = math.exp(usual)
+        factor = f"{level / before:.1f} x its mean before ({before:.4g})"
+        text = f"the loss is {level:.4g} since step {first}, {factor}"
+        return Alert(SPIKE, first, text)
 
 
 class _Rate:
@@ -167,13 +171,16 @@ class Disk:
         self._name, self._told = name, False
         self._seen: deque[tuple[float, float]] = deque()  # time, bytes free
 
-    def add(self, now: float, free: int, left: float | None, checkpoint: int = 0) -> Alert | None:
-        """Take a look at it. left: seconds to the end of the run; checkpoint: bytes that the next one needs.
+    def add(
+        self, now: float, free: int, left: float | None, checkpoint: int = 0, saved: int = 0
+    ) -> Alert | None:
+        """Take a look at it. left: seconds to the end of the run.
 
-        Growth must show in both halves of what was seen: what fills a disk at first, such as the checkpoints
-        that are kept, or another's one large file, does not go on.
+        checkpoint: bytes that the next one needs; saved: those of the checkpoints on it, which do not count
+        as growth, as a program keeps some and removes the others. Growth must show in both halves of what
+        was seen: another's one large file does not go on.
         """
-        self._seen.append((now, float(free)))
+        self._seen.append((now, float(free + saved)))
         while now - self._seen[0][0] > LONGEST:
             self._seen.popleft()
         full = free / self._growth() if self._growth() > 0 else math.inf

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from launcher.metrics.alerts import Disk
     from launcher.supervision.context import RunContext
 
+KEPT = 100  # reports of checkpoints whose files are looked at
 CHUNK, MOST = 1 << 20, 64  # bytes that are read of a file in one look; such readings in the last look
 
 
@@ -68,6 +69,7 @@ class Alerts:
         self._disks: dict[str, Disk] = {}  # by mount point
         self._reports = (0, 0)  # size and time of artifacts.jsonl when it was read
         self._saved, self._needs = "", 0  # folder of the newest checkpoint; its bytes
+        self._holds = 0  # bytes of all checkpoints that are there
         self._began: tuple[float, float] | None = None  # time and step of the first row of this attempt
         self._last = (0.0, 0.0)
         if not sees:
@@ -105,10 +107,12 @@ class Alerts:
             found = artifacts.Artifacts()
             artifacts.read(self._folder, self._rank.rank, self._rank.cwd, found, ended_well=False)
             if found.checkpoints:
-                files = found.checkpoints[-1].files
-                self._saved = os.path.dirname(found.checkpoints[-1].prefix or files[0])
-                known = files if self._may_ask(self._saved) else ()
-                self._needs = sum(os.stat(path).st_size for path in known)
+                last = found.checkpoints[-1]
+                self._saved = os.path.dirname(last.prefix or last.files[0])
+                known = found.checkpoints[-KEPT:] if self._may_ask(self._saved) else []
+                sizes = {path: _size(path) for item in known for path in item.files}
+                self._needs = sum(sizes.get(path, 0) for path in last.files)
+                self._holds = sum(sizes.values())
 
     def _may_ask(self, folder: str) -> bool:
         """Tell whether a question about a folder is answered: a server that is gone lets one wait."""
@@ -125,7 +129,8 @@ class Alerts:
             with suppress(OSError):
                 status = os.statvfs(folder)
                 free = status.f_bavail * status.f_frsize
-                alert = disk.add(now, free, self._left(), self._needs if point == saved else 0)
+                needs, holds = (self._needs, self._holds) if point == saved else (0, 0)
+                alert = disk.add(now, free, self._left(), needs, holds)
                 if alert is not None:
                     self._events.alert(alert.kind, alert.step, alert.text)
 
@@ -146,3 +151,10 @@ class Alerts:
             pass
         except ReadError as error:
             self._events.unreadable(self._rank.rank, path, str(error))
+
+
+def _size(path: str) -> int:
+    try:
+        return os.lstat(path).st_size
+    except OSError:
+        return 0

@@ -59,11 +59,14 @@ def supervise(
 def ended(context: RunContext, outcome: Outcome) -> Outcome:
     """Record the end of a run; return its outcome with the alerts that it had."""
     events = context.events
-    kinds = {alert["kind"] for alert in events.alerts}
-    code = outcome.exit_code or int(bool(kinds.intersection(context.plan.policy.fail_on_alert)))
-    events.record(Event.END, exit_code=code, culprit=outcome.culprit)
+    outcome = replace(outcome, alerts=tuple(events.alerts))
+    failing = {alert["kind"] for alert in outcome.alerts} & set(context.plan.policy.fail_on_alert)
+    if failing and not outcome.exit_code:
+        text = f"the ranks ended well; exit code 1, as fail_on_alert names {', '.join(sorted(failing))}"
+        outcome = replace(outcome, exit_code=1, report=text)
+    events.record(Event.END, exit_code=outcome.exit_code, culprit=outcome.culprit)
     events.close()
-    return replace(outcome, exit_code=code, alerts=tuple(events.alerts))
+    return outcome
 
 
 def _outcome_of(context: RunContext, busy: Busy | None, signals: Signals, begin: float) -> Outcome:

@@ -1,0 +1,186 @@
+"""Alerts: rules on the rows of a run and on its disk, each once; no alarm for what is normal."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import random
+from pathlib import Path
+from typing import Any, Iterable
+
+import pytest
+
+from launcher.errors import ReadError
+from launcher.metrics.alerts import Alert, Disk, Rules, over
+from launcher.supervision.alerts import Appended
+
+GIB = 1 << 30
+
+
+def alerts(rows: Iterable[dict[str, Any]], rules: Rules | None = None) -> list[tuple[str, int | None]]:
+    rules = rules or Rules()
+    return [alert[:2] for row in rows for alert in rules.add(row)]
+
+
+def of_loss(losses: Iterable[Any], begin: int = 0) -> list[dict[str, Any]]:
+    return [{"step": begin + place, "loss": loss} for place, loss in enumerate(losses)]
+
+
+def around(level: float, count: int, seed: int = 1, noise: float = 0.1) -> list[float]:
+    rng = random.Random(seed)
+    return [level * math.exp(rng.gauss(0, noise)) for _ in range(count)]
+
+
+def of_rate(
+    rates: Iterable[float], begin: int = 0, every: float = 10.0, **more: float
+) -> list[dict[str, Any]]:
+    return [
+        {"step": begin + place, "time": (begin + place) * every, "examples_per_second": rate, **more}
+        for place, rate in enumerate(rates)
+    ]
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, None, "nan"])
+def test_a_loss_that_is_no_number_is_told_once_and_again_after_it_was_one(bad: Any) -> None:
+    assert alerts(of_loss([1.0, bad, bad, 1.0, bad])) == [("nan", 1), ("nan", 4)]
+
+
+def test_rows_without_a_loss_change_nothing() -> None:
+    rows = [{"step": 1, "loss": math.nan}, {"step": 2}, {"step": 3, "loss": math.nan}]
+    assert alerts(rows) == [("nan", 1)]
+
+
+def test_a_spike_is_told_once_and_again_after_all_was_well() -> None:
+    spike = around(4.0, 15)
+    calm = around(1.0, 70)
+    assert alerts(of_loss([*calm, *spike, *calm, *spike])) == [("loss spike", 70), ("loss spike", 155)]
+    assert alerts(of_loss([*calm, *around(4.0, 300)])) == [("loss spike", 70)]
+    assert alerts(of_loss([*calm, *spike]), Rules(loss=0)) == []
+
+
+@pytest.mark.parametrize(
+    "losses",
+    [
+        [*around(1.0, 70), 40.0, *around(1.0, 70)],  # one hard batch
+        [*around(1.0, 70), *around(1.2, 70)],  # less than 1.5 times
+        [6 * math.exp(-place / 50) + noise for place, noise in enumerate(around(1.0, 400, noise=0.3))],
+        around(1e-3, 1500, noise=1.0),  # a training that knows its rows, now and then not
+        [5.0, 9.0, 14.0, 30.0],  # the first steps
+        [-loss for loss in around(1.0, 99)],
+    ],
+)
+def test_what_is_normal_in_a_loss_is_no_spike(losses: list[float]) -> None:
+    assert alerts(of_loss(losses)) == []
+
+
+def test_a_restart_takes_back_the_rows_from_there_on() -> None:
+    rules = Rules()
+    assert alerts(of_loss([*around(1.0, 70), *around(4.0, 1)]), rules) == []
+    assert alerts(of_loss(around(1.0, 100), 60), rules) == []
+
+
+def test_a_throughput_below_half_of_the_best_is_told_once_and_again_after_recovery() -> None:
+    rates = [100.0] * 20 + [30.0] * 20 + [90.0] * 20 + [30.0] * 20
+    assert alerts(of_rate(rates)) == [("throughput", 23), ("throughput", 63)]
+    assert alerts(of_rate(rates), Rules(throughput=0.2)) == alerts(of_rate(rates), Rules(throughput=0)) == []
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        of_rate([100.0] * 20 + [5.0] * 3 + [100.0] * 20),  # as long as an evaluation or a busy neighbour
+        of_rate([900.0] + [100.0] * 20),  # the first interval
+        of_rate([100.0] * 20 + [60.0] * 20),
+        of_rate([100.0] * 6 + [0.0] * 20),  # not known
+        of_rate([100.0] * 20, interval_tokens=100.0, interval_examples=1.0)
+        + of_rate([25.0] * 20, 20, interval_tokens=400.0, interval_examples=1.0),  # longer rows
+        of_rate([100.0] * 5, every=1.0) + of_rate([10.0] * 5, 5, every=1.0),  # a few seconds
+    ],
+)
+def test_what_is_normal_in_a_throughput_is_no_alert(rows: list[dict[str, Any]]) -> None:
+    assert alerts(rows) == []
+
+
+def test_the_best_of_a_run_counts_after_a_restart_and_over_a_clock_that_is_set_back() -> None:
+    rules = Rules()
+    assert alerts(of_rate([100.0] * 20), rules) == []
+    slow = [{**row, "time": row["time"] - 3600} for row in of_rate([20.0] * 20, 10)]
+    assert alerts(slow, rules) == [("throughput", 17)]
+
+
+def test_a_throughput_follows_from_the_seconds_of_an_interval() -> None:
+    rows = [
+        {"step": place, "time": place * 10.0, "interval_examples": 10.0, "own_s": 1.0 if place < 20 else 4.0}
+        for place in range(40)
+    ]
+    assert alerts(rows) == [("throughput", 23)]
+
+
+def looks(free: Iterable[float], left: float | None, checkpoint: int = 0) -> list[Alert]:
+    disk = Disk("/runs/a")
+    found = (disk.add(place * 60.0, int(bytes_), left, checkpoint) for place, bytes_ in enumerate(free))
+    return [alert for alert in found if alert is not None]
+
+
+def test_a_disk_that_fills_before_the_end_is_told_once() -> None:
+    found = looks((100 * GIB - place * GIB for place in range(60)), 5 * 3600)
+    assert [alert.kind for alert in found] == ["disk"]
+    assert found[0].text == (
+        "the disk of /runs/a: 70.0 GiB free, full in 70 min as it grows now, the run ends in 5.0 h"
+    )
+
+
+@pytest.mark.parametrize(
+    ("free", "left"),
+    [
+        ([100 * GIB - place * GIB for place in range(60)], 600.0),  # it ends before
+        ([200 * GIB - place * GIB for place in range(60)], None),  # full in more than an hour
+        ([100 * GIB - (place > 30) * 90 * GIB for place in range(60)], 9e9),  # another's one large file
+        ([100 * GIB] * 60, 9e9),
+    ],
+)
+def test_a_disk_that_lasts_is_no_alert(free: list[float], left: float | None) -> None:
+    assert looks(free, left) == []
+
+
+def test_checkpoints_that_are_kept_at_first_are_no_growth() -> None:
+    disk, kept = Disk("/runs/a"), [min(place // 10, 5) * 15 * GIB for place in range(200)]
+    assert not any(disk.add(place * 60.0, 100 * GIB - size, 9e9, 0, size) for place, size in enumerate(kept))
+
+
+def test_a_next_checkpoint_that_does_not_fit_is_told_at_once_and_again_after_room_was_made() -> None:
+    found = looks([5 * GIB, GIB, GIB, 5 * GIB, GIB], None, 2 * GIB)
+    text = "the disk of /runs/a: 1.0 GiB free, and the next checkpoint needs 2.0 GiB"
+    assert [alert.text for alert in found] == [text, text]
+
+
+def test_a_finished_run_is_gone_through_again(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    lines = [json.dumps(row) for row in of_loss([*around(1.0, 70), *around(4.0, 15), math.nan])]
+    path.write_text("\n".join(["no row", *lines, '{"step": 9']))
+    assert [alert.kind for alert in over(path)] == ["loss spike", "nan"]
+    assert [alert.kind for alert in over(path, loss=9)] == ["nan"]
+
+
+def test_a_file_is_read_as_it_grows_and_anew_when_it_is_shorter(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    file = Appended(path)
+    assert file.lines() == []
+    with open(path, "ab", buffering=0) as stream:
+        stream.write(b"one\ntw")
+        assert file.lines() == [b"one"]
+        stream.write(b"o\n")
+        assert file.lines() == [b"two"] and file.lines() == []
+    path.write_bytes(b"new\n")
+    assert file.lines() == [b"new"]
+
+
+def test_a_file_that_is_none_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(str(tmp_path / "metrics.jsonl"))
+    file = Appended(tmp_path / "metrics.jsonl")
+    with open(os.open(str(tmp_path / "metrics.jsonl"), os.O_RDWR), "wb"):
+        assert file.lines() == []  # a FIFO has no size
+    (tmp_path / "link").symlink_to(tmp_path)
+    with pytest.raises(ReadError, match="a link"):
+        Appended(tmp_path / "link" / "metrics.jsonl").lines()
