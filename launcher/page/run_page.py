@@ -128,9 +128,9 @@ def _ran(source: Source) -> Any:
             ("Run", plan.run_id),
             ("Folder", plan.run_dir),
             ("Devices", spell(sorted({one.device_id for one in plan.ranks}))),
-            ("Command of a rank", " ".join(map(shlex.quote, mask(list(spec.argv)))) if spec else ""),
         ],
         "again": f"cd {shlex.quote(folder)} && {again}" if folder else again,
+        "command": _command(spec.argv) if spec else "",
         "masked": MASK in job,
         "notes": plan.notes,
         "files": [
@@ -144,6 +144,12 @@ def _ran(source: Source) -> Any:
             if text
         ],
     }
+
+
+def _command(argv: Sequence[str]) -> str:
+    """Write a command as a shell takes it, each option on a line of its own."""
+    words = [shlex.quote(str(word)) for word in mask(list(argv))]
+    return "".join((" \\\n  " if word.startswith("--") else " ") + word for word in words)[1:]
 
 
 def _compact(table: str) -> str:
