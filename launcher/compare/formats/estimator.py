@@ -11,14 +11,16 @@ from __future__ import annotations
 
 import re
 from calendar import timegm
+from typing import Mapping
 
 from launcher.compare.formats.log import Line, Log
-from launcher.compare.formats.stream import Entry, Stream
+from launcher.compare.formats.stream import NOTHING, Entry, Stream
 from launcher.compare.formats.text import NUMBER, number, pairs, whole
 
 ESTIMATOR, TPU, HOOK = "TF Estimator", "TPUEstimator", "Huawei BERT hook"
 _ABSL = re.compile(r"([IWEF])(\d\d)(\d\d) (\d\d):(\d\d):(\d\d\.\d{1,9}) +\d+ [^\]]{1,80}:\d+\] ")
 _STEP = re.compile(r"(?<![\w/])(?:global_)?step = (\d{1,16})\b")
+_USUAL = re.compile(r"(?<![\w/])loss = (" + NUMBER + r"), step = (\d{1,16})(?: \((\d[\d.]{0,20}) sec\))?\s*$")
 _SECONDS = re.compile(r"\((\d[\d.]{0,20}) sec\)")
 _BARE = re.compile(r"(?:^|tensorflow:|\] )loss = (" + NUMBER + r")\s*$")
 _RATE = re.compile(r"(global_step|examples)/sec: (" + NUMBER + r")")
@@ -31,23 +33,38 @@ def read_loss(line: Line, log: Log) -> bool:
     """Read `loss = F, step = N`, in any order and with other tensors between, or `loss = F` alone."""
     if "Saving dict" in line.text or "Model diverged" in line.text:  # of an evaluation; NaN
         return _read_other(line, log)
+    usual = _USUAL.search(line.text)
+    if usual:
+        _add(line, log, usual.group(2), number(usual.group(1)), None, usual.group(3))
+        return True
     step = _STEP.search(line.text)
     if step is None:
         return _read_bare(line, log)
     values = dict(pairs(line.text.replace(":0 =", " =")))
-    loss = next((values[name] for name in _LOSS if name in values), None)
+    loss, rate = _first(_LOSS, values), _first(_RATES, values)
     if loss is None:
         return False
-    stream, time = _stream(ESTIMATOR, line, log)
     seconds = _SECONDS.search(line.text)
-    if time is None:  # seconds since the line before, none where a program has started again
-        before = stream.entries[-1].time or 0.0 if stream.entries else 0.0
-        time = before + ((number(seconds.group(1)) if seconds else None) or 0.0)
-    rate = next((values[name] for name in _RATES if name in values), None)
-    waiting, stream.pending = stream.pending, Entry()
-    stream.add(waiting._replace(step=whole(step.group(1)), loss=loss, learning_rate=rate, time=time))
-    stream.rate_is = "device or global" if waiting.rate is not None else "global"
+    _add(line, log, step.group(1), loss, rate, seconds.group(1) if seconds else None)
     return True
+
+
+def _first(names: tuple[str, ...], values: Mapping[str, float]) -> float | None:
+    return next((values[name] for name in names if name in values), None)
+
+
+def _add(
+    line: Line, log: Log, step: str, loss: float | None, learning_rate: float | None, seconds: str | None
+) -> None:
+    """Add a line. seconds: since the line before; none where a program has just started."""
+    stream, time = _stream(ESTIMATOR, line, log)
+    if time is None:
+        time = (stream.entries[-1].time or 0.0 if stream.entries else 0.0) + (number(seconds) or 0.0)
+    _, _, _, rate, speed, _, _ = stream.pending
+    if rate is not None or speed is not None:
+        stream.pending = NOTHING
+    stream.add(Entry(whole(step), loss, learning_rate, rate, speed, time))
+    stream.rate_is = "global" if rate is None else "device or global"
 
 
 def _read_bare(line: Line, log: Log) -> bool:
@@ -99,13 +116,13 @@ def _read_tpu(rate: Entry, line: Line, log: Log) -> None:
     stream, time = _stream(TPU, line, log)
     if _has(stream.pending, rate):  # the same again: the other one is missing
         stream.add(stream.pending)
-        stream.pending = Entry()
+        stream.pending = NOTHING
     stream.pending = stream.pending.having(rate.speed, rate.rate)._replace(time=time)
     stream.rate_is = "device or global"
     if stream.pending.speed is not None and stream.pending.rate is not None:
         _compare(stream.pending, log)
         stream.add(stream.pending)
-        stream.pending = Entry()
+        stream.pending = NOTHING
 
 
 def _compare(entry: Entry, log: Log) -> None:

@@ -77,6 +77,7 @@ TABLE: tuple[tuple[bytes, Reader], ...] = (
     )),
     *((name, scores.read) for name in (b"exact", b"f1", b"F1")),
 )  # fmt: skip
+_HEADS = [word for word, reader in TABLE if reader is nvidia.read_flags_begin]
 _WHOLE = re.compile(r"[)}\]'\"]\s*$")  # how a line ends that cannot have been cut off
 _LAST_STEP = re.compile(r"step = (\d{1,16})\s*$")
 
@@ -84,21 +85,49 @@ _LAST_STEP = re.compile(r"step = (\d{1,16})\s*$")
 def read(path: Path, log: Log) -> None:
     """Read a text log. ReadError."""
     prefixes, learned = PrefixReader(), False
-    for lines, words, last in _chunks(path, log):
+    for text, last in _chunks(path, log):
         if not learned:
-            prefixes.learn(lines[:SAMPLE])
+            prefixes.learn(text[: 1 << 16].split(b"\n")[:SAMPLE])
             learned = True
-        for place, data in enumerate(lines):
-            readers = [reader for word, reader in words if word in data]
-            if readers or log.flags_follow:
-                cut = last and place == len(lines) - 1
-                _read_line(data, readers, prefixes, log, cut)
+        for begin, end, readers in _all(text) if _needs_all(text, log) else _candidates(text):
+            _read_line(text[begin:end], readers, prefixes, log, last and end == len(text))
     for stream in log.streams.values():
         if stream.kind == estimator.TPU and (stream.pending.speed or stream.pending.rate):
             stream.add(stream.pending)
 
 
+def _needs_all(text: bytes, log: Log) -> bool:
+    """Tell whether lines without any word of the table may matter: flags."""
+    return log.flags_follow or any(word in text for word in _HEADS)
+
+
+def _candidates(text: bytes) -> list[tuple[int, int, list[Reader]]]:
+    """Find the lines that have a word of the table: where each begins and ends, and who may read it."""
+    found: dict[int, tuple[int, int, list[Reader]]] = {}
+    for word, reader in TABLE:
+        at = text.find(word)
+        while at >= 0:
+            end = text.find(b"\n", at)
+            end = len(text) if end < 0 else end
+            begin = text.rfind(b"\n", 0, at) + 1
+            if begin in found:
+                found[begin][2].append(reader)
+            else:
+                found[begin] = (begin, end, [reader])
+            at = text.find(word, end)
+    return [found[begin] for begin in sorted(found)]
+
+
+def _all(text: bytes) -> Iterator[tuple[int, int, list[Reader]]]:
+    begin = 0
+    for line in text.split(b"\n"):
+        yield begin, begin + len(line), [reader for word, reader in TABLE if word in line]
+        begin += len(line) + 1
+
+
 def _read_line(data: bytes, readers: list[Reader], prefixes: PrefixReader, log: Log, cut: bool) -> None:
+    if not readers and not log.flags_follow:
+        return
     key, rank, raw = prefixes.split(data)
     line = Line(raw.decode("utf-8", "replace"), key, rank)
     if cut and not _is_whole(line, log):
@@ -124,19 +153,17 @@ def _comes_next(step: int, stream: Stream) -> bool:
     return len(steps) == 2 and step == 2 * steps[1] - steps[0]
 
 
-def _chunks(path: Path, log: Log) -> Iterator[tuple[list[bytes], list[tuple[bytes, Reader]], bool]]:
-    """Yield lines, the words of the table that are somewhere in them, and whether the last one has no end."""
+def _chunks(path: Path, log: Log) -> Iterator[tuple[bytes, bool]]:
+    """Yield whole lines, and whether the last of them has no end."""
     decoder, rest, skipping = Decoder(), b"", False
     with foreign.open_regular(path, follow=True) as stream:
         while True:
             data = stream.read(CHUNK)
             text = decoder.feed(data, final=not data)
-            if b"\r" in text:
-                text = text.replace(b"\r", b"\n")
-            text = rest + text
+            text = rest + (text.replace(b"\r", b"\n") if b"\r" in text else text)
             if not data:
                 if text and not skipping:
-                    yield text.split(b"\n"), list(TABLE), True
+                    yield text, True
                 return
             whole, end, rest = text.rpartition(b"\n")
             if end and skipping:
@@ -144,6 +171,4 @@ def _chunks(path: Path, log: Log) -> Iterator[tuple[list[bytes], list[tuple[byte
             if len(rest) > LONGEST:
                 rest, skipping = b"", True
                 log.note("a line of more than 1 MiB is left out")
-            words = [entry for entry in TABLE if entry[0] in whole]
-            if words or log.flags_follow:
-                yield whole.split(b"\n"), words, False
+            yield whole, False

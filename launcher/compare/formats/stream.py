@@ -32,6 +32,9 @@ class Entry(NamedTuple):
         )
 
 
+NOTHING = Entry()
+
+
 class Stream:
     """The entries of one rank in one format. rate_is: as in Curve; loss_line: the last line was a loss."""
 
@@ -41,7 +44,7 @@ class Stream:
         self.rate_is = "unknown"
         self.doubled = 0
         self.every = 1  # of the entries that came
-        self.pending = Entry()
+        self.pending = NOTHING
         self.steps_per_epoch: float | None = None
         self._came = 0
         self._before: Entry | None = None
