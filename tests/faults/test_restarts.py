@@ -48,6 +48,33 @@ def test_case_80_restarts_end_at_their_number_with_the_code_of_the_last_failure(
     assert job.result["attempts"] == 3 and "no restart left" in job.report
 
 
+STUCK = """
+    attempt, folder = int(os.environ["NPU_LAUNCH_ATTEMPT"]), os.environ["NPU_LAUNCH_RANK_DIR"]
+    step = min(attempt + 1, 2) * 100
+    path = os.path.join(folder, "model.ckpt-%d" % step)
+    with open(path, "w") as stream:
+        stream.write("weights")
+    with open(os.path.join(folder, "artifacts.jsonl"), "a") as stream:
+        record = {"kind": "checkpoint", "step": step, "prefix": path, "files": [path]}
+        stream.write(json.dumps(record) + "\\n")
+    os._exit(7)
+"""
+
+
+def test_restarts_end_when_three_have_brought_no_newer_checkpoint(job: Job) -> None:
+    job.script(STUCK)
+    hook = f"on_event=cp /dev/stdin {job.folder}/got"
+    assert job.run(1, "--max-restarts", 9, "on_event_only=[alert]", hook) == 7
+    assert job.result["attempts"] == 5
+    said = "no checkpoint beyond step 200 in 3 restarts"
+    assert f"not started again: {said}" in job.report
+    assert [event["data"] for event in job.events(Event.ALERT)] == [
+        {"kind": "no progress", "step": 200, "text": said}
+    ]
+    assert json.loads((job.folder / "got").read_text())["data"]["text"] == said
+    job.gone()
+
+
 def test_case_81_a_restart_waits_until_the_devices_are_free(job: Job) -> None:
     job.script("print('hello', flush=True); os._exit(9)")
     job.drive("busy", 1, max_restarts=1)

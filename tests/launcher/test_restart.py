@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -12,11 +13,13 @@ import pytest
 from launcher.diagnosis.failure import ErrorRecord, RankEnd, RankStatus
 from launcher.errors import UsageError
 from launcher.plan.model import Plan, Policy, RankSpec
+from launcher.run_dir import RunDir
 from launcher.supervision.restart_policy import (
     Failure,
     back_off,
     device_holders,
     matches,
+    newest_checkpoint,
     number,
     refusal,
     wait_until_free,
@@ -50,6 +53,45 @@ def raised(text: str, seconds: float = 1.0) -> Failure:
 )
 def test_a_condition_holds_for_what_it_names(word: str, facts: Any, holds: bool) -> None:
     assert matches(word, failure(**facts)) is holds
+
+
+@pytest.mark.parametrize(
+    ("steps", "stopped"),
+    [
+        ([10, 20, 20, 20, 20], True),
+        ([20, 20, 20, 20], True),
+        ([20, 20, 20], False),
+        ([10, 20, 20, 20], False),
+        ([None, None, None, None], False),  # it reports no checkpoints
+        ([20, 20, None, 20], False),  # unreadable: perhaps a newer one
+        ([None, 20, 20, 20, 20], True),
+    ],
+)
+def test_three_restarts_without_a_newer_checkpoint_are_the_last(
+    steps: list[int | None], stopped: bool
+) -> None:
+    failures = [replace(failure(), checkpoint=step) for step in steps]
+    text = refusal(Policy(max_restarts=9), failures)
+    assert text == ("no checkpoint beyond step 20 in 3 restarts" if stopped else "")
+
+
+def test_the_newest_checkpoint_is_that_of_any_rank_and_unknown_where_a_report_is_damaged(
+    tmp_path: Path,
+) -> None:
+    run = RunDir.create(tmp_path / "run", range(2))
+    specs = tuple(RankSpec(rank, "h", rank, rank, rank, (), {}, str(tmp_path)) for rank in range(2))
+    plan = Plan("job", "job-1", str(run.path), "h", "cpu", "{}", specs, Policy(max_restarts=9))
+    assert newest_checkpoint(plan, run) is None
+    for rank, step in ((0, 30), (1, 50), (0, 40)):
+        with open(str(run.artifacts(rank)), "a") as stream:
+            record = {"kind": "checkpoint", "step": step, "prefix": "p", "files": ["p"]}
+            stream.write(json.dumps(record) + "\n")
+    assert newest_checkpoint(plan, run) == 50
+    with open(str(run.artifacts(0)), "a") as stream:
+        stream.write('{"kind": "checkpoint", "st')  # it was killed within a line
+    assert newest_checkpoint(plan, run) == 50
+    run.artifacts(1).write_text("{}\n" * 2)
+    assert newest_checkpoint(plan, run) is None
 
 
 @pytest.mark.parametrize("word", ["exit", "exit:x", "always", "signal:", "signal:NOSUCH"])
