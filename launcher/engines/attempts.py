@@ -5,19 +5,19 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from launcher.diagnosis.failure import Outcome, RankStatus
+from launcher.diagnosis.failure import Outcome
 from launcher.errors import LauncherError, describe
 from launcher.hosts.closing import dismiss
 from launcher.hosts.head import Head
 from launcher.hosts.session import Interrupted
 from launcher.process.signals import ENDING, Signals
 from launcher.supervision import restart_policy
+from launcher.supervision.attempts import in_turn
 from launcher.supervision.context import RunContext, Watch
-from launcher.supervision.events import Event, EventLog
+from launcher.supervision.events import EventLog
 from launcher.supervision.result import Result
 from launcher.supervision.supervisor import Reserve, ended, outcome_of
 from launcher.ui.console import Console
-from launcher.ui.report import headline
 
 if TYPE_CHECKING:
     from launcher.engines.several import Opening
@@ -45,7 +45,7 @@ class Attempts:
         reserve = Reserve(self._opening.run)
         self._events.begin(self._opening.plan.run_id)
         try:
-            result, attempts, why = self._attempts()
+            result, attempts, why = in_turn(self._context, self._attempt, self._again)
             seconds = time.monotonic() - begin
             outcome = outcome_of(self._context, result, attempts, why, seconds, self._interrupted)
         except LauncherError as error:
@@ -60,34 +60,13 @@ class Attempts:
             reserve.release()
         return ended(self._context, outcome)
 
-    def _attempts(self) -> tuple[Result, int, str]:
-        """Return the last result, the number of attempts, and why there is no other."""
-        failures: list[restart_policy.Failure] = []
-        failed: Result | None = None
-        while True:
-            number = len(failures)
-            self._opening.session.console = self._console
-            head = Head(self._opening.session, self._context, self._opening.job.config.lease, number)
-            result = head.run()
-            if result.interrupted or result.culprit is None:
-                return result, number + 1, ""
-            if failed is not None and result.culprit.status is RankStatus.NOT_STARTED:
-                return failed, number + 1, result.culprit.detail  # what made the restart necessary stands
-            failed = result
-            saved = restart_policy.newest_checkpoint(self._opening.plan, self._opening.run)
-            failures.append(restart_policy.Failure(result.ends, result.culprit, result.seconds, saved))
-            if restart_policy.stuck(failures):
-                text = restart_policy.no_progress(failures)
-                self._events.alert("no progress", failures[-1].checkpoint, text)
-            why = restart_policy.refusal(self._policy, failures) or self._again(failures)
-            if why:
-                return result, number + 1, why if self._policy.max_restarts else ""
+    def _attempt(self, number: int) -> Result:
+        self._opening.session.console = self._console
+        lease = self._opening.job.config.lease
+        return Head(self._opening.session, self._context, lease, number).run()
 
-    def _again(self, failures: list[restart_policy.Failure]) -> str:
+    def _again(self, number: int) -> str:
         """Start new agents after a while; return why not, "" when they are ready."""
-        number, most = len(failures), self._policy.max_restarts
-        self._events.record(Event.RESTART, attempt=number)
-        self._events.announce(f"{headline(failures[-1].culprit)}; restart {number} of {most}")
         dismiss(self._opening.session)
         rest = restart_policy.NPU_REST if self._opening.plan.backend == "npu" else 0.0
         try:

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Callable, Iterator
 
-from launcher.diagnosis.failure import Outcome, RankStatus
+from launcher.diagnosis.failure import Outcome
 from launcher.diagnosis.verdict import exit_code_of
 from launcher.errors import LauncherError, describe
 from launcher.plan.model import Plan
@@ -20,6 +20,7 @@ from launcher.process.signals import ENDING, Signals, name
 from launcher.process.watchdog import Watchdog
 from launcher.run_dir import RunDir
 from launcher.supervision.attempt import Attempt
+from launcher.supervision.attempts import in_turn
 from launcher.supervision.context import RunContext, Watch
 from launcher.supervision.events import Event, EventLog
 from launcher.supervision.result import Result
@@ -27,7 +28,7 @@ from launcher.ui.console import Console
 
 if TYPE_CHECKING:  # loaded when an attempt has failed, not at every start
     from launcher.supervision.hook import Hook
-    from launcher.supervision.restart_policy import Busy, Failure
+    from launcher.supervision.restart_policy import Busy
 
 BUG = LauncherError.exit_code
 RESERVED = 1 << 18  # bytes
@@ -162,46 +163,18 @@ class _Supervisor:
         """Run attempts until one needs no restart."""
         begin = time.monotonic()
         with guarded(self._plan.run_id, lambda: self._attempt) as (watchdog, foreign_children):
-            result, attempts, why = self._attempts(signals, watchdog, foreign_children)
-        return self._outcome(result, attempts, why, time.monotonic() - begin)
 
-    def _attempts(
-        self, signals: Signals, watchdog: Watchdog, foreign_children: frozenset[int]
-    ) -> tuple[Result, int, str]:
-        """Return the last result, the number of attempts, and why there is no other."""
-        failures: list[Failure] = []
-        failed: Result | None = None
-        while True:
-            number = len(failures)
-            context = replace(
-                self._context, plan=_numbered(self._plan, self._context.folder.earlier + number)
-            )
-            self._attempt = Attempt(context, signals, watchdog, number)
-            result = self._attempt.run(foreign_children, self._limits)
-            if result.interrupted or result.culprit is None:
-                return result, number + 1, ""
-            from launcher.supervision import restart_policy
+            def attempt(number: int) -> Result:
+                plan = _numbered(self._plan, self._context.folder.earlier + number)
+                self._attempt = Attempt(replace(self._context, plan=plan), signals, watchdog, number)
+                return self._attempt.run(foreign_children, self._limits)
 
-            if failed is not None and result.culprit.status is RankStatus.NOT_STARTED:
-                return failed, number + 1, result.culprit.detail  # what made the restart necessary stands
-            failed = result
-            saved = restart_policy.newest_checkpoint(self._plan, self._context.folder)
-            failures.append(restart_policy.Failure(result.ends, result.culprit, result.seconds, saved))
-            if restart_policy.stuck(failures):
-                text = restart_policy.no_progress(failures)
-                self._events.alert("no progress", failures[-1].checkpoint, text)
-            why = restart_policy.refusal(self._plan.policy, failures) or self._wait(signals, failures)
-            if why:
-                return result, number + 1, why if self._plan.policy.max_restarts else ""
+            last = in_turn(self._context, attempt, lambda number: self._wait(signals, number))
+        return self._outcome(last.result, last.attempts, last.why, time.monotonic() - begin)
 
-    def _wait(self, signals: Signals, failures: list[Failure]) -> str:
-        """Wait before a restart; return why there is none, "" when there is one."""
+    def _wait(self, signals: Signals, number: int) -> str:
+        """Wait before restart `number`; return why there is none, "" when there is one."""
         from launcher.supervision import restart_policy
-        from launcher.ui.report import headline
-
-        number, most = len(failures), self._plan.policy.max_restarts
-        self._events.record(Event.RESTART, attempt=number)
-        self._events.announce(f"{headline(failures[-1].culprit)}; restart {number} of {most}")
 
         def sleep(seconds: float) -> bool:
             return self._sleep(signals, seconds)
