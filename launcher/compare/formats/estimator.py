@@ -15,7 +15,7 @@ from typing import Mapping
 
 from launcher.compare.formats.log import Line, Log
 from launcher.compare.formats.stream import NOTHING, Entry, Stream
-from launcher.compare.formats.text import NUMBER, number, pairs, whole
+from launcher.compare.formats.text import NUMBER, number, pairs
 
 ESTIMATOR, TPU, HOOK = "TF Estimator", "TPUEstimator", "Huawei BERT hook"
 _ABSL = re.compile(r"([IWEF])(\d\d)(\d\d) (\d\d):(\d\d):(\d\d\.\d{1,9}) +\d+ [^\]]{1,80}:\d+\] ")
@@ -62,8 +62,9 @@ def _add(
         time = (stream.entries[-1].time or 0.0 if stream.entries else 0.0) + (number(seconds) or 0.0)
     _, _, _, rate, speed, _, _ = stream.pending
     if rate is not None or speed is not None:
+        _compare(stream.pending, log)
         stream.pending = NOTHING
-    stream.add(Entry(whole(step), loss, learning_rate, rate, speed, time))
+    stream.add(Entry(int(step), loss, learning_rate, rate, speed, time))
     stream.rate_is = "global" if rate is None else "device or global"
 
 
@@ -71,6 +72,7 @@ def _read_bare(line: Line, log: Log) -> bool:
     found = _BARE.search(line.text)
     if found is None:
         return False
+    log.bare = True
     stream, time = _stream(HOOK, line, log)
     last = stream.entries[-1] if stream.entries else None
     loss = number(found.group(1))
@@ -94,35 +96,45 @@ def read_rate(line: Line, log: Log) -> bool:
     value = number(found.group(2)) if found else None
     if found is None or value is None:
         return False
-    rate = Entry(speed=value) if found.group(1) == "global_step" else Entry(rate=value)
-    hook, _ = _stream(HOOK, line, log)
-    if hook.entries and not _has(hook.entries[-1], rate):
-        hook.amend(rate.speed, rate.rate)
-        _compare(hook.entries[-1], log)
-        return True
-    # With a loss to come it is Estimator's; TPUEstimator's have none: both are kept, and the better is used.
-    stream, _ = _stream(ESTIMATOR, line, log)
-    stream.pending = stream.pending.having(rate.speed, rate.rate)
-    _read_tpu(rate, line, log)
+    speed, rate = (value, None) if found.group(1) == "global_step" else (None, value)
+    if log.bare:
+        hook, _ = _stream(HOOK, line, log)
+        if hook.entries and not _has(hook.entries[-1], rate):
+            hook.amend(speed, rate)
+            _compare(hook.entries[-1], log)
+            return True
+    stream, time = _stream(ESTIMATOR, line, log)
+    if _has(stream.pending, rate):  # no loss came between
+        _flush(stream, line, log)
+    before = stream.pending
+    stream.pending = Entry(
+        speed=before.speed if speed is None else speed, rate=before.rate if rate is None else rate, time=time
+    )
     return True
 
 
-def _has(entry: Entry, rate: Entry) -> bool:
-    """Tell whether an entry has a rate of this kind already."""
-    return (entry.speed if rate.rate is None else entry.rate) is not None
+def _has(entry: Entry, rate: float | None) -> bool:
+    """Tell whether an entry has a rate of this kind already: examples/s, or steps/s where `rate` is None."""
+    return (entry.speed if rate is None else entry.rate) is not None
 
 
-def _read_tpu(rate: Entry, line: Line, log: Log) -> None:
-    stream, time = _stream(TPU, line, log)
-    if _has(stream.pending, rate):  # the same again: the other one is missing
-        stream.add(stream.pending)
-        stream.pending = NOTHING
-    stream.pending = stream.pending.having(rate.speed, rate.rate)._replace(time=time)
-    stream.rate_is = "device or global"
-    if stream.pending.speed is not None and stream.pending.rate is not None:
-        _compare(stream.pending, log)
-        stream.add(stream.pending)
-        stream.pending = NOTHING
+def _flush(stream: Stream, line: Line, log: Log) -> None:
+    """Take rates that no loss follows as those of TPUEstimator."""
+    _compare(stream.pending, log)
+    tpu, _ = _stream(TPU, line, log)
+    tpu.rate_is = "device or global"
+    tpu.add(stream.pending)
+    stream.pending = NOTHING
+
+
+def end(log: Log) -> None:
+    """Take the last rates, which no loss has followed."""
+    for (kind, source, part), stream in list(log.streams.items()):
+        tpu = log.streams.get((TPU, source, part))
+        if kind == ESTIMATOR and stream.pending is not NOTHING and (tpu is not None or not stream.entries):
+            tpu = tpu or log.streams.setdefault((TPU, source, part), Stream(TPU, stream.rank))
+            tpu.rate_is = "device or global"
+            tpu.add(stream.pending)
 
 
 def _compare(entry: Entry, log: Log) -> None:

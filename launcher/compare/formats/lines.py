@@ -36,48 +36,44 @@ def read_json_row(line: Line, log: Log) -> bool:
 
 
 # What a line must contain, and who may read it, in this order: the first that can has it.
-TABLE: tuple[tuple[bytes, Reader], ...] = (
-    (b"it/s", huggingface.read_bar),
-    (b"s/it", huggingface.read_bar),
-    (b"DLLL {", dllogger.read_file),
-    (b"DLL ", dllogger.read_console),
-    (b"Configuaration", nvidia.read_flags_begin),
+TABLE: tuple[tuple[bytes, tuple[Reader, ...]], ...] = (
+    (b"it/s", (huggingface.read_bar,)),
+    (b"s/it", (huggingface.read_bar,)),
+    (b"DLLL {", (dllogger.read_file,)),
+    (b"DLL ", (dllogger.read_console,)),
+    (b"***** Running", (nvidia.read_section,)),
+    (b" Loss = ", (ascend.read_step,)),
+    (b" examples/s ", (ours.read_summary, ours.read_step)),
+    (b"  loss ", (ours.read_step,)),
+    (b"loss = ", (estimator.read_loss,)),
+    (b"loss:0 = ", (estimator.read_loss,)),
+    (b"_step/sec: ", (estimator.read_rate,)),
+    (b"examples/sec: ", (estimator.read_rate,)),
+    (b"oss for final step", (estimator.read_final,)),
+    (b"{'", (huggingface.read_console,)),
+    (b'loss"', (read_json_row,)),
+    (b"loss is", (mindspore.read_loss,)),
+    (b"outputs are", (mindspore.read_loss,)),
+    (b"poch:[", (mindspore.read_loss,)),
+    (b"per step time", (mindspore.read_time,)),
+    (b"Performance = ", (nvidia.read_performance,)),
+    (b"Throughput Average", (nvidia.read_throughput,)),
+    (b"hvd.size()", (nvidia.read_ranks,)),
+    (b"Total ", (nvidia.read_total, huggingface.read_head)),
+    (b"atch size", (huggingface.read_head, nvidia.read_count)),
+    (b"Num ", (huggingface.read_head, nvidia.read_count)),
+    (b"exact", (scores.read,)),
+    (b"f1", (scores.read,)),
+    (b"F1", (scores.read,)),
+)
+# Words of texts of which each line is looked at: it is read by these.
+_HEADS: tuple[tuple[bytes, Reader], ...] = (
+    (b"Configuaration *****", nvidia.read_flags_begin),
     (b"Configuration *****", nvidia.read_flags_begin),
-    (b"***** Running", nvidia.read_section),
-    (b" Loss = ", ascend.read_step),
-    (b" examples/s ", ours.read_summary),
-    (b"  loss ", ours.read_step),
-    (b"loss = ", estimator.read_loss),
-    (b"loss:0 = ", estimator.read_loss),
-    (b"_step/sec: ", estimator.read_rate),
-    (b"examples/sec: ", estimator.read_rate),
-    (b"oss for final step", estimator.read_final),
-    (b"'loss'", huggingface.read_console),
-    (b"'train_runtime'", huggingface.read_console),
-    (b"'eval_", huggingface.read_console),
-    (b'"loss"', read_json_row),
-    (b'"train_loss"', read_json_row),
-    (b"loss is", mindspore.read_loss),
-    (b"outputs are", mindspore.read_loss),
-    (b"poch:[", mindspore.read_loss),
-    (b"per step time", mindspore.read_time),
-    (b"Performance = ", nvidia.read_performance),
-    (b"Throughput Average", nvidia.read_throughput),
-    (b"Total Training Time", nvidia.read_total),
-    (b"Total Inference Time", nvidia.read_total),
-    (b"hvd.size()", nvidia.read_ranks),
-    (b"atch size", huggingface.read_head),
-    (b"Total ", huggingface.read_head),
-    (b"Num ", huggingface.read_head),
-    (b"atch size = ", nvidia.read_count),
-    (b"Num ", nvidia.read_count),
-    *((name, ascend.read_result) for name in (
-        b"Network", b"RankSize", b"BatchSize", b"DeviceType", b"CaseName", b"ActualFPS", b"TrainingTime",
-        b"TrainAccuracy", b"ActualLoss", b"E2ETrainingTime",
-    )),
-    *((name, scores.read) for name in (b"exact", b"f1", b"F1")),
-)  # fmt: skip
-_HEADS = [word for word, reader in TABLE if reader is nvidia.read_flags_begin]
+    (b"ActualFPS", ascend.read_result),
+    (b"RankSize", ascend.read_result),
+    (b"BatchSize", ascend.read_result),
+)
 _WHOLE = re.compile(r"[)}\]'\"]\s*$")  # how a line ends that cannot have been cut off
 _LAST_STEP = re.compile(r"step = (\d{1,16})\s*$")
 
@@ -91,29 +87,27 @@ def read(path: Path, log: Log) -> None:
             learned = True
         for begin, end, readers in _all(text) if _needs_all(text, log) else _candidates(text):
             _read_line(text[begin:end], readers, prefixes, log, last and end == len(text))
-    for stream in log.streams.values():
-        if stream.kind == estimator.TPU and (stream.pending.speed or stream.pending.rate):
-            stream.add(stream.pending)
+    estimator.end(log)
 
 
 def _needs_all(text: bytes, log: Log) -> bool:
-    """Tell whether lines without any word of the table may matter: flags."""
-    return log.flags_follow or any(word in text for word in _HEADS)
+    """Tell whether lines without any word of the table may matter: flags, a result file."""
+    return log.flags_follow or any(word in text for word, _ in _HEADS)
 
 
 def _candidates(text: bytes) -> list[tuple[int, int, list[Reader]]]:
     """Find the lines that have a word of the table: where each begins and ends, and who may read it."""
     found: dict[int, tuple[int, int, list[Reader]]] = {}
-    for word, reader in TABLE:
+    for word, readers in TABLE:
         at = text.find(word)
         while at >= 0:
             end = text.find(b"\n", at)
             end = len(text) if end < 0 else end
             begin = text.rfind(b"\n", 0, at) + 1
             if begin in found:
-                found[begin][2].append(reader)
+                found[begin][2].extend(readers)
             else:
-                found[begin] = (begin, end, [reader])
+                found[begin] = (begin, end, list(readers))
             at = text.find(word, end)
     return [found[begin] for begin in sorted(found)]
 
@@ -121,13 +115,13 @@ def _candidates(text: bytes) -> list[tuple[int, int, list[Reader]]]:
 def _all(text: bytes) -> Iterator[tuple[int, int, list[Reader]]]:
     begin = 0
     for line in text.split(b"\n"):
-        yield begin, begin + len(line), [reader for word, reader in TABLE if word in line]
+        readers = [reader for word, reader in _HEADS[:2] if word in line]
+        readers += [reader for word, several in TABLE if word in line for reader in several]
+        yield begin, begin + len(line), [*readers, ascend.read_result]
         begin += len(line) + 1
 
 
 def _read_line(data: bytes, readers: list[Reader], prefixes: PrefixReader, log: Log, cut: bool) -> None:
-    if not readers and not log.flags_follow:
-        return
     key, rank, raw = prefixes.split(data)
     line = Line(raw.decode("utf-8", "replace"), key, rank)
     if cut and not _is_whole(line, log):

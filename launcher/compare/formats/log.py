@@ -46,6 +46,7 @@ class Log:
         self.kind = ""  # the name of what was found without a curve
         self.section = ""
         self.flags_follow = False
+        self.bare = False  # a loss without a step was there
 
     def stream(self, kind: str, line: Line, part: str = "") -> Stream:
         """Return the stream of a line. part: tells apart what one rank writes twice."""

@@ -22,7 +22,7 @@ def number(text: str | None) -> float | None:
     if text is None:
         return None
     try:
-        return float(text.replace(",", ""))
+        return float(text.replace(",", "") if "," in text else text)
     except ValueError:
         return None
 
