@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import deque
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Iterator
@@ -17,13 +18,12 @@ from launcher.errors import MissingFileError, ReadError
 from launcher.heartbeat import read_beat
 from launcher.metrics import series
 from launcher.process import mounts
-from launcher.runs import artifacts
 
 if TYPE_CHECKING:
     from launcher.metrics.alerts import Disk
     from launcher.supervision.context import RunContext
 
-KEPT = 100  # reports of checkpoints whose files are looked at
+KEPT = 20  # checkpoints whose files are looked at
 CHUNK, MOST = 1 << 20, 64  # bytes that are read of a file in one look; such readings in the last look
 
 
@@ -67,9 +67,9 @@ class Alerts:
         self._path = self._folder.rank_dir(self._rank.rank) / "metrics.jsonl"
         self._metrics = Appended(self._path) if sees else None
         self._disks: dict[str, Disk] = {}  # by mount point
-        self._reports = (0, 0)  # size and time of artifacts.jsonl when it was read
-        self._saved, self._needs = "", 0  # folder of the newest checkpoint; its bytes
-        self._holds = 0  # bytes of all checkpoints that are there
+        self._reports = Appended(self._folder.artifacts(self._rank.rank))
+        self._saved = ""  # folder of the newest checkpoint
+        self._checkpoints: deque[list[str]] = deque(maxlen=KEPT)  # their files
         self._began: tuple[float, float] | None = None  # time and step of the first row of this attempt
         self._last = (0.0, 0.0)
         if not sees:
@@ -99,20 +99,23 @@ class Alerts:
 
     def _look_for_checkpoints(self) -> None:
         """Find out where checkpoints go, and what the next one needs: as much as the last."""
-        with suppress(OSError):
-            about = os.lstat(str(self._folder.artifacts(self._rank.rank)))
-            if (about.st_size, about.st_mtime_ns) == self._reports:
-                return
-            self._reports = about.st_size, about.st_mtime_ns
-            found = artifacts.Artifacts()
-            artifacts.read(self._folder, self._rank.rank, self._rank.cwd, found, ended_well=False)
-            if found.checkpoints:
-                last = found.checkpoints[-1]
-                self._saved = os.path.dirname(last.prefix or last.files[0])
-                known = found.checkpoints[-KEPT:] if self._may_ask(self._saved) else []
-                sizes = {path: _size(path) for item in known for path in item.files}
-                self._needs = sum(sizes.get(path, 0) for path in last.files)
-                self._holds = sum(sizes.values())
+        before = self._saved
+        with suppress(ReadError):  # gathering names it
+            for line in self._reports.lines():
+                self._report(line)
+        if self._saved and self._saved != before and not self._may_ask(self._saved):
+            text = f"the free space for checkpoints in {self._saved} is not watched"
+            self._events.debug(f"{text}: another disk, over the network")
+            self._checkpoints.clear()
+
+    def _report(self, line: bytes) -> None:
+        """Take a line of artifacts.jsonl (launcher/runs/artifacts.py), whose files are not touched here."""
+        with suppress(ReadError):
+            record = foreign.parse_json(line, "artifacts.jsonl")
+            if record.get("kind").text() == "checkpoint":
+                files = [os.path.join(self._rank.cwd, item.text()) for item in record.get("files").items()]
+                self._saved = os.path.dirname(files[0]) if files else self._saved
+                self._checkpoints.append(files)
 
     def _may_ask(self, folder: str) -> bool:
         """Tell whether a question about a folder is answered: a server that is gone lets one wait."""
@@ -129,10 +132,15 @@ class Alerts:
             with suppress(OSError):
                 status = os.statvfs(folder)
                 free = status.f_bavail * status.f_frsize
-                needs, holds = (self._needs, self._holds) if point == saved else (0, 0)
-                alert = disk.add(now, free, self._left(), needs, holds)
+                sizes = self._sizes() if point == saved and self._checkpoints else []
+                alert = disk.add(now, free, self._left(), *sizes)
                 if alert is not None:
                     self._events.alert(alert.kind, alert.step, alert.text)
+
+    def _sizes(self) -> list[int]:
+        """Return the bytes of the newest checkpoint, and of all that are there."""
+        sizes = {path: _size(path) for files in self._checkpoints for path in files}
+        return [sum(sizes[path] for path in [*self._checkpoints][-1]), sum(sizes.values())]
 
     def _left(self) -> float | None:
         """Estimate the seconds to the end of the training; None: not known."""

@@ -7,13 +7,20 @@ import math
 import os
 import random
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Iterable
 
 import pytest
 
 from launcher.errors import ReadError
 from launcher.metrics.alerts import Alert, Disk, Rules, over
-from launcher.supervision.alerts import Appended
+from launcher.plan.model import Plan, RankSpec
+from launcher.process import mounts
+from launcher.run_dir import RunDir
+from launcher.supervision.alerts import Alerts, Appended
+from launcher.supervision.context import RunContext
+from launcher.supervision.events import EventLog
+from launcher.ui.console import Console
 
 GIB = 1 << 30
 
@@ -184,3 +191,73 @@ def test_a_file_that_is_none_is_not_waited_for(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path)
     with pytest.raises(ReadError, match="a link"):
         Appended(tmp_path / "link" / "metrics.jsonl").lines()
+
+
+# The search in a run.
+
+
+class Watched:
+    """A run of one rank, looked at without a launcher."""
+
+    def __init__(self, folder: Path, sees: bool = True) -> None:
+        self.run = RunDir.create(folder / "run", [0])
+        spec = RankSpec(0, "h", 0, 0, 0, (), {}, str(folder))
+        plan = Plan("job", "job-1", str(self.run.path), "h", "cpu", "{}", (spec,))
+        console = Console(None)
+        self.events = EventLog(self.run, console)
+        self.alerts = Alerts(RunContext(plan, self.run, console, self.events), sees)
+
+    def texts(self) -> list[str]:
+        return [str(alert["text"]) for alert in self.events.alerts]
+
+    def log(self) -> str:
+        return self.run.launcher_log.read_text()
+
+
+def test_a_checkpoint_larger_than_the_rest_of_its_disk_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = [1.5]
+    told = SimpleNamespace(f_frsize=1 << 20)
+    monkeypatch.setattr(os, "statvfs", lambda path: vars(told).update(f_bavail=free[0]) or told)
+    watched = Watched(tmp_path)
+    path = tmp_path / "model.ckpt-1"
+    path.write_bytes(b"x" * (2 << 20))
+    record = {"kind": "checkpoint", "step": 1, "prefix": str(path), "files": [str(path), "removed"]}
+    watched.alerts.look()
+    watched.run.artifacts(0).write_text(json.dumps(record) + "\n")
+    watched.alerts.look()
+    watched.alerts.look()
+    assert [text.partition(": ")[2] for text in watched.texts()] == [
+        "1.5 MiB free, and the next checkpoint needs 2.0 MiB"
+    ]
+
+
+def test_a_disk_over_the_network_is_not_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        mounts, "mount_of", lambda path: ("/nfs", "nfs4") if path.startswith("/nfs") else ("/", "ext4")
+    )
+    asked: list[str] = []
+    real = os.lstat
+    monkeypatch.setattr(os, "lstat", lambda path: asked.append(str(path)) or real(path))
+    watched = Watched(tmp_path)
+    record = {"kind": "checkpoint", "step": 1, "prefix": "/nfs/a", "files": ["/nfs/a.index"]}
+    watched.run.artifacts(0).write_text(json.dumps(record) + "\n")
+    watched.alerts.look()
+    assert "/nfs/a.index" not in asked and [*watched.alerts._disks] == ["/"]
+    assert watched.log().count("the free space for checkpoints in /nfs is not watched") == 1
+
+
+def test_metrics_on_another_hosts_disk_are_said_not_to_be_watched(tmp_path: Path) -> None:
+    watched = Watched(tmp_path, sees=False)
+    (watched.run.rank_dir(0) / "metrics.jsonl").write_text('{"step": 1, "loss": NaN}\n')
+    watched.alerts.look()
+    assert watched.texts() == [] and "no alerts on loss and throughput" in watched.log()
+
+
+def test_metrics_that_cannot_be_read_are_named_once(tmp_path: Path) -> None:
+    watched = Watched(tmp_path)
+    (watched.run.rank_dir(0) / "metrics.jsonl").symlink_to(__file__)
+    watched.alerts.look()
+    watched.alerts.look(last=True)
+    assert watched.log().count("warning: ") == 1 and "a link (expected a regular file)" in watched.log()
