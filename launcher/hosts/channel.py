@@ -55,7 +55,7 @@ class AgentChannel(ABC):
         return False
 
 
-_FIFO = "NPU_LAUNCH_WORDS"  # launcher/hosts/transport.py
+WORDS_FIFO = "NPU_LAUNCH_WORDS"  # names the FIFO of an agent that the engine's standard input does not reach
 _MPIRUNS = ("mpirun", "orterun", "prterun", "mpiexec")
 
 
@@ -64,7 +64,7 @@ def _words() -> int:
 
     On other hosts the daemon of mpirun is the parent; the name of the FIFO means nothing there.
     """
-    path = os.environ.pop(_FIFO, "")
+    path = os.environ.pop(WORDS_FIFO, "")
     if path and procfs.name(os.getppid()) in _MPIRUNS:
         with suppress(OSError):
             return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)

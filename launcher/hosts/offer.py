@@ -18,7 +18,7 @@ from launcher.hosts.frames import Frame
 from launcher.hosts.probe import is_own
 from launcher.run_dir import HostRunDir
 from launcher.runs.artifacts import Artifacts, FileSet
-from launcher.runs.gather import Arrived, Collected, collect, read_reports
+from launcher.runs.gather import Arrived, Gathered, gather, read_reports
 from launcher.typed_json import Value
 
 PIECE = 64 << 10  # bytes of a file in one frame
@@ -86,7 +86,7 @@ class Offer:
             yield Frame(self._index, "offer", of_own_disks(self._run, ranks, self._cwds, ended_well))
             return
         patterns = self._body.get("patterns").texts()
-        found = collect(self._run, ranks, patterns, ended_well=ended_well, cwds=self._cwds)
+        found = gather(self._run, ranks, patterns, ended_well=ended_well, cwds=self._cwds)
         offer = described(self._run.path, found)
         sets = [*offer["checkpoints"], *offer["predictions"]]
         paths = dict.fromkeys([path for item in sets for path in item["files"]] + offer["files"])
@@ -145,14 +145,14 @@ def of_own_disks(
     reported = read_reports(run, ranks, cwds, [], ended_well)
     own = reported.without(lambda item: not any(map(is_here, item.files)))
     place = _Staging(run.path, run.own.name)
-    found = collect(place, (), arrived=Arrived(reported=Artifacts(own.checkpoints, own.predictions)))
+    found = gather(place, (), arrived=Arrived(reported=Artifacts(own.checkpoints, own.predictions)))
     origins: dict[str, list[str]] = {}
     for item in (*own.checkpoints, *own.predictions):
         origins.setdefault(str(item.rank), []).extend(item.files)
     return {**described(place.own / "files", found), "elsewhere": origins}
 
 
-def described(folder: Path, found: Collected) -> dict[str, Any]:
+def described(folder: Path, found: Gathered) -> dict[str, Any]:
     """Describe what was gathered, by paths in a folder: the body of `offer`."""
 
     def inside(path: str) -> str:
@@ -165,13 +165,12 @@ def described(folder: Path, found: Collected) -> dict[str, Any]:
             "complete": item.complete,
         }  # fmt: skip
 
-    gathered = found.gathered
     return {
-        "checkpoints": [group(item) for item in found.checkpoints],
-        "predictions": [group(item) for item in found.predictions],
-        "files": [inside(path) for path in gathered.files],
-        "metrics": dict(gathered.metrics or {}),
-        "problems": list(gathered.problems),
-        "notes": list(gathered.notes),
+        "checkpoints": [group(item) for item in found.placed.checkpoints],
+        "predictions": [group(item) for item in found.placed.predictions],
+        "files": [inside(path) for path in found.files],
+        "metrics": dict(found.metrics or {}),
+        "problems": list(found.problems),
+        "notes": list(found.notes),
         "elsewhere": {},
     }

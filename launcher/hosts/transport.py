@@ -15,6 +15,7 @@ from contextlib import suppress
 from typing import Callable, Mapping, NamedTuple, Sequence
 
 from launcher.errors import NotExecutableError, NotFoundError
+from launcher.hosts.channel import WORDS_FIFO
 from launcher.hosts.frames import LINE, Decoder, Frame, TaggedDecoder, encode
 
 IDLE = 3600.0  # seconds until the next turn where nothing waits
@@ -22,7 +23,6 @@ _BLOCKED = 0.005  # seconds until a full pipe is tried again
 _CHUNK, _CHUNKS = 1 << 18, 16  # bytes of a read, reads in one turn
 _PIPE_BYTES = 1 << 20
 _F_SETPIPE_SZ = 1031  # fcntl(2); in Python's fcntl from 3.10 on
-WORDS_FIFO = "NPU_LAUNCH_WORDS"  # names the FIFO of an agent that the engine's standard input does not reach
 WORDS = 1 << 16  # bytes that are kept of what the engine itself says
 
 

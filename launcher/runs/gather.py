@@ -14,7 +14,7 @@ import shutil
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Iterator, Mapping, NamedTuple, Sequence
+from typing import Any, Iterator, Mapping, Sequence
 
 from launcher.errors import LauncherError, ReadError
 from launcher.run_dir import RunDir, write_atomic
@@ -31,6 +31,7 @@ class Gathered:
     """What was gathered.
 
     problems: what was reported or asked for and could not be had. notes: what `*` and `**` passed over.
+    placed: the sets of files as they are placed.
     """
 
     checkpoint: str = ""  # path of the newest prefix
@@ -39,14 +40,7 @@ class Gathered:
     metrics: Mapping[str, Any] | None = None
     problems: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
-
-
-class Collected(NamedTuple):
-    """What was gathered, and the sets of files as they were placed."""
-
-    gathered: Gathered
-    checkpoints: list[FileSet]
-    predictions: list[FileSet]
+    placed: artifacts.Artifacts = field(default_factory=artifacts.Artifacts)
 
 
 @dataclass(frozen=True)
@@ -92,19 +86,6 @@ def gather(
     wanted: patterns of files in the ranks' folders. ended_well: no rank was killed, perhaps within a line.
     cwds: where each rank was started (default: in its own folder). arrived: what other ranks made.
     """
-    return collect(run, ranks, wanted, ended_well=ended_well, cwds=cwds, arrived=arrived).gathered
-
-
-def collect(
-    run: RunDir,
-    ranks: Sequence[int],
-    wanted: Sequence[str] = (),
-    *,
-    ended_well: bool = True,
-    cwds: Mapping[int, str] | None = None,
-    arrived: Arrived | None = None,
-) -> Collected:
-    """Collect as `gather` does; return the sets of files, too."""
     arrived = arrived or Arrived()
     problems, notes = list(arrived.problems), list(arrived.notes)
     reported = read_reports(run, ranks, cwds or {}, problems, ended_well).without(arrived.brought)
@@ -113,15 +94,15 @@ def collect(
     predictions = _predictions(run, reported.predictions, problems)
     _remove(arrived.staged, problems)
     files = [path for rank in ranks for path in _by_patterns(run, rank, wanted, problems, notes)]
-    gathered = Gathered(
+    return Gathered(
         latest,
         tuple(dict.fromkeys(path for item in predictions for path in item.files)),
         (*arrived.files, *files),
         reported.metrics or None,
         tuple(map(arrived.named, problems)),
         tuple(map(arrived.named, notes)),
+        artifacts.Artifacts(checkpoints, predictions),
     )
-    return Collected(gathered, checkpoints, predictions)
 
 
 def read_reports(

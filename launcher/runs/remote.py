@@ -100,24 +100,25 @@ def ask_to_stop(run: RunDir, now: bool) -> None:
 
 def asked_to_stop(folder: Path) -> str:
     """Take a request to end the run: "stop" or "now"; "" when there is none."""
-    try:
-        word = foreign.read_bytes(folder / ASK_STOP).decode("ascii", "replace")
-    except ReadError:
-        return ""
-    with suppress(OSError):
-        os.unlink(str(folder / ASK_STOP))
+    word = _taken(folder / ASK_STOP)
     return word if word in ("stop", "now") else ""
 
 
 def asked(folder: Path) -> str:
     """Take the token of somebody who asks for stacks; "" when nobody does."""
+    token = _taken(folder / ASK)
+    return token if token.isalnum() and len(token) <= 32 else ""
+
+
+def _taken(path: Path) -> str:
+    """Take away a request; "" when there is none."""
     try:
-        token = foreign.read_bytes(folder / ASK).decode("ascii", "replace")
+        text = foreign.read_bytes(path).decode("ascii", "replace")
     except ReadError:
         return ""
     with suppress(OSError):
-        os.unlink(str(folder / ASK))
-    return token if token.isalnum() and len(token) <= 32 else ""
+        os.unlink(str(path))
+    return text
 
 
 def answer(run: RunDir, token: str, texts: Mapping[int, str]) -> None:
