@@ -152,11 +152,8 @@ def read_final(line: Line, log: Log) -> bool:
 
 def _stream(kind: str, line: Line, log: Log) -> tuple[Stream, float | None]:
     """Return the stream of a line and its time. absl and TensorFlow may both print a message."""
-    head = (
-        _ABSL.search(line.text, 0, 200)
-        if line.text[:1] in "IWEF" and "tensorflow:" not in line.text[:30]
-        else None
-    )
+    absl = line.text[1:2].isdigit() and line.text[:1] in "IWEF"
+    head = _ABSL.search(line.text, 0, 200) if absl else None
     stream = log.stream(kind, line, "absl" if head else "")
     return stream, _time(*head.groups()[1:]) if head else None
 

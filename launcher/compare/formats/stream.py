@@ -7,6 +7,7 @@ several ranks without prefixes are mixed: their mean is taken.
 from __future__ import annotations
 
 from collections import Counter
+from operator import lt
 from typing import Iterable, NamedTuple, Sequence
 
 MOST = 1 << 20  # entries that are held; of a log with more every second one, then every fourth, ...
@@ -99,13 +100,18 @@ def settle(stream: Stream, per_line: int | None) -> Settled:
         notes.append(f"{stream.doubled} doubled line(s) are left out")
     if stream.every > 1:
         notes.append(f"it is long: one line in {stream.every} is kept")
-    mixed = _mixture(entries)
+    mixed = 1 if _ascends(entries) else _mixture(entries)
     if mixed > 1:
         notes.append(f"each step comes {mixed} times, as of ranks without prefixes: their mean is taken")
         entries = mean_by_step([entries])
     else:
         entries = _last_attempt(entries, notes)
     return Settled(entries, notes, mixed)
+
+
+def _ascends(entries: Sequence[Entry]) -> bool:
+    steps = [entry.step for entry in entries if entry.step is not None]
+    return all(map(lt, steps, steps[1:]))
 
 
 def _numbered(stream: Stream, per_line: int | None, notes: list[str]) -> list[Entry]:
@@ -116,7 +122,7 @@ def _numbered(stream: Stream, per_line: int | None, notes: list[str]) -> list[En
         return _counted(entries, per_line, stream.every, notes)
     if steps and min(steps) == 0:
         notes.append("its steps count from 0: one is added, so that a step is the number of steps made")
-        return [entry if entry.step is None else entry._replace(step=entry.step + 1) for entry in entries]
+        return [entry if entry.step is None else Entry(entry.step + 1, *entry[1:]) for entry in entries]
     return entries
 
 
@@ -196,6 +202,8 @@ def _average(values: Iterable[float | None]) -> float | None:
 
 def _last_attempt(entries: Sequence[Entry], notes: list[str]) -> list[Entry]:
     """Drop what a restart repeats, and single steps that fall out of their order."""
+    if _ascends(entries):
+        return list(entries)
     kept: list[Entry] = []
     steps: list[int] = []  # of what is kept
     dropped = odd = 0
