@@ -62,5 +62,6 @@ def read_result(line: Line, log: Log) -> bool:
         log.final_loss = value
     elif name == "ActualFPS" and value is not None:
         log.summary = value, "global"
+        log.summary_note = True
         log.note("ActualFPS is the last rate of the last rank, no mean")
     return True

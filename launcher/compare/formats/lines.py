@@ -39,6 +39,8 @@ def read_json_row(line: Line, log: Log) -> bool:
 TABLE: tuple[tuple[bytes, tuple[Reader, ...]], ...] = (
     (b"it/s", (huggingface.read_bar,)),
     (b"s/it", (huggingface.read_bar,)),
+    (b"train_batch_size", (nvidia.read_command,)),
+    (b"distributed training: True", (nvidia.read_distributed,)),
     (b"DLLL {", (dllogger.read_file,)),
     (b"DLL ", (dllogger.read_console,)),
     (b"***** Running", (nvidia.read_section,)),

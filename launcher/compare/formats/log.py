@@ -31,11 +31,13 @@ class Log:
         self.streams: dict[tuple[str, object, str], Stream] = {}
         self.scores: dict[str, float] = {}
         self.shares: set[str] = set()  # scores that may be from 0 to 1, as their form says nothing
+        self.total = 0.0  # the number of questions
         self.settings: dict[str, str] = {}
         self.notes: dict[str, None] = {}
         self.ranks: int | None = None
         self.several_ranks = False
         self.summary: tuple[float, str] | None = None  # the rate of the whole training, and rate_is
+        self.summary_note = False  # something else is said of that rate
         self.global_batch: int | None = None
         self.device_batch: int | None = None
         self.batch_of_rate: list[float] = []  # examples/s by steps/s
@@ -77,7 +79,8 @@ class Log:
         if not any(point.rate is not None for point in points) and self.summary is not None:
             points.append(Point(rate=self.summary[0]))
             rate_is = self.summary[1]
-            self.note("its rate is the mean of the whole training")
+            if not self.summary_note:
+                self.note("its rate is the mean of the whole training")
         if ranks == 1 and rate_is in ("unknown", "per device"):
             rate_is = "global"
         self._say_what_lacks(kind, points, settled, batch)
@@ -140,7 +143,8 @@ class Log:
         self.several_ranks = True
         if not means:
             return Settled(parts[0], [*notes, f"{told} write lines: those of the first are used"])
-        return Settled(means, [*notes, f"{told} write lines: their mean is taken"], len(settled))
+        ranks = max(named) + 1 if len(named) == len(useful) else len(settled)
+        return Settled(means, [*notes, f"{told} write lines: their mean is taken"], ranks)
 
     def _rate_is(self, chosen: Sequence[Stream], settled: Settled) -> str:
         told = next((stream.rate_is for stream in chosen), "unknown")
@@ -189,6 +193,8 @@ class Log:
 
     def _scores(self) -> dict[str, float]:
         """Return the scores in per cent."""
+        if self.total and _are_shares(self.scores, self.total):
+            self.shares.update(self.scores)
         parts = {name: self.scores[name] for name in self.shares if name in self.scores}
         if parts and 0 < max(parts.values()) <= 1:
             self.note("EM and F1 lie between 0 and 1: taken as shares, times 100")
@@ -212,6 +218,12 @@ class Log:
             self.note("holds steps/s, but no examples/s" if speeds else "holds no rate")
         if not self.scores:
             self.note("holds no EM and F1")
+
+
+def _are_shares(scores: Mapping[str, float], total: float) -> bool:
+    """Tell whether exact is a share of so many questions, as it is no whole number of them in per cent."""
+    count = scores.get("exact", 0.0) * total
+    return 0 < count <= total and abs(count - round(count)) < 1e-3 < abs(count / 100 - round(count / 100))
 
 
 def masked(settings: Mapping[str, str]) -> dict[str, str]:

@@ -19,6 +19,7 @@ _FLAG = re.compile(r"(?:^|tensorflow:|\] )\s*([A-Za-z]\w{0,60}): (.{0,400})$")
 _STARS = re.compile(r"\*{10,}\s*$")
 _COUNT = re.compile(r"(Batch size|Num steps|Num orig examples|Num split examples) = (\d{1,12})\b")
 _RANKS = re.compile(r"hvd\.size\(\) = (\d{1,6}) ")
+_COMMAND = re.compile(r"\b(train_batch_size|num_accumulation_steps|iterations_per_loop)[= ]'?(\d{1,9})\b")
 _THROUGHPUT = re.compile(r"Throughput Average \(sentences/sec\) (with overhead )?= (" + NUMBER + ")")
 _TOTAL = re.compile(r"Total (Training|Inference) Time")
 _PERFORMANCE = re.compile(
@@ -81,6 +82,21 @@ def read_count(line: Line, log: Log) -> bool:
         if found.group(1) == "Batch size":
             log.device_batch = log.device_batch or int(found.group(2))
     return bool(found)
+
+
+def read_command(line: Line, log: Log) -> bool:
+    """Read the batch of a device and the steps of a loop in a command line, or in argparse's Namespace."""
+    for name, value in _COMMAND.findall(line.text):
+        log.settings.setdefault(name, value)
+    if _COMMAND.search(line.text):
+        _batch_of_flags(log)
+    return False  # something else may read it, too
+
+
+def read_distributed(line: Line, log: Log) -> bool:
+    """Read what PyTorch's BERT says of its processes."""
+    log.several_ranks = True
+    return False
 
 
 def read_total(line: Line, log: Log) -> bool:

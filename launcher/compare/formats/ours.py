@@ -18,7 +18,7 @@ from launcher.compare.formats.text import NUMBER, as_number, number, whole
 from launcher.compare.settings import flags
 from launcher.errors import MissingFileError, ReadError
 from launcher.metrics import series
-from launcher.run_dir import RunDir
+from launcher.run_dir import RunDir, opened
 from launcher.runs.registry import known_plan, read_json
 
 RUN, METRICS, CONSOLE = "npu-launch run", "npu-launch metrics.jsonl", "npu-launch console"
@@ -78,7 +78,7 @@ def read_row(row: Mapping[str, Any], line: Line, log: Log) -> bool:
 
 def read_run(path: Path, hints: Mapping[str, int]) -> Curve:
     """Read a run folder: metrics.jsonl of rank 0, the plan, the results."""
-    run = RunDir(path)
+    run = opened(path)
     notes: list[str] = []
     rows = _rows(run, 0, notes)
     plan = known_plan(run)
