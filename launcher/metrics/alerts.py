@@ -53,12 +53,12 @@ class Rules:
             self._loss.go_back(row["step"])
             self._rate.begin()
         self._step = row["step"]
-        bad = "loss" in record and "loss" not in row
+        value = record.get("loss", "")
+        bad = value is None or (isinstance(value, float) and not math.isfinite(value))
         if bad and not self._bad:
-            value = record["loss"]
-            shown = "no finite number" if value is None else f"{value!s:.20}"
+            shown = "no finite number" if value is None else str(value)
             yield Alert(NAN, int(row["step"]), f"the loss is {shown} at step {row['step']:.0f}")
-        self._bad = bad if "loss" in record else self._bad
+        self._bad = bad or (self._bad and "loss" not in row)
         found = (self._loss.add(row), self._rate.add(row))
         yield from (alert for alert in found if alert is not None)
 
@@ -130,12 +130,13 @@ class _Rate:
     def add(self, row: series.Row) -> Alert | None:
         rate, now = _rate(row), row.get("time")
         first, self._first = self._first, False
-        if not rate or now is None or first or not self._share:
+        tokens, examples = row.get("interval_tokens", 0.0), row.get("interval_examples", 0.0)
+        compared = rate * tokens / examples if tokens > 0 and examples > 0 else rate
+        if not 0 < compared < math.inf or now is None or first or not self._share:
             return None
         if self._rows and now < self._rows[-1][0]:  # the clock was set back
             self._rows.clear()
-        tokens = row.get("interval_tokens", 0.0) / row.get("interval_examples", math.inf)
-        self._rows.append((now, rate * (tokens or 1.0), rate))
+        self._rows.append((now, compared, rate))
         while len(self._rows) > ROWS and now - self._rows[1][0] >= WINDOW:
             self._rows.popleft()
         if len(self._rows) < ROWS or now - self._rows[0][0] < WINDOW:

@@ -11,8 +11,11 @@ from types import SimpleNamespace
 from typing import Any, Iterable
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from launcher.errors import ReadError
+from launcher.metrics import series
 from launcher.metrics.alerts import Alert, Disk, Rules, over
 from launcher.plan.model import Plan, RankSpec
 from launcher.process import mounts
@@ -48,7 +51,7 @@ def of_rate(
     ]
 
 
-@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, None, "nan"])
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, None])
 def test_a_loss_that_is_no_number_is_told_once_and_again_after_it_was_one(bad: Any) -> None:
     assert alerts(of_loss([1.0, bad, bad, 1.0, bad])) == [("nan", 1), ("nan", 4)]
 
@@ -56,6 +59,20 @@ def test_a_loss_that_is_no_number_is_told_once_and_again_after_it_was_one(bad: A
 def test_rows_without_a_loss_change_nothing() -> None:
     rows = [{"step": 1, "loss": math.nan}, {"step": 2}, {"step": 3, "loss": math.nan}]
     assert alerts(rows) == [("nan", 1)]
+
+
+NAMES = "step loss time examples_per_second interval_tokens interval_examples own_s input_s wait_s".split()
+WHOLE = st.integers(-(10**400), 10**400)
+VALUES = st.one_of(st.floats(), WHOLE, st.none(), st.text(max_size=3), st.booleans())
+
+
+@given(st.lists(st.dictionaries(st.sampled_from(NAMES), VALUES), max_size=99), st.integers(0, 40))
+def test_no_row_is_too_odd_for_the_rules(rows: list[dict[str, Any]], calm: int) -> None:
+    rules, begin = Rules(), [{**row, "loss": 1.0} for row in of_rate([5.0] * calm)]
+    for row in [*begin, *rows]:
+        record = series.record(json.dumps(row).encode())
+        for alert in rules.add(record) if record is not None else ():
+            assert alert.kind in ("nan", "loss spike", "throughput") and "nan%" not in alert.text
 
 
 def test_a_spike_is_told_once_and_again_after_all_was_well() -> None:
