@@ -79,6 +79,8 @@ class Progress:
     ) -> None:
         self._config, self._rank, self._ranks = config, backend.rank, backend.size
         self.meter = Meter()
+        self.counters = heartbeat.Counters(config.num_train_steps, backend.waited is not None)
+        self._counted = self.counters.record()
         self._shown = start
         self._skipped: float | None = None
         path = os.path.join(rank_dir, "metrics.jsonl")
@@ -97,7 +99,9 @@ class Progress:
         self._shown = step
         record = self._record(step, result)
         if self._metrics:
-            self._metrics.write(json.dumps(record) + "\n")
+            own = float(result["own_loss"]) * self._ranks
+            line = {**record, "own_loss": _finite(own), **self._interval()}
+            self._metrics.write(json.dumps(line) + "\n")
         if self._events:
             self._events.write(step, record)
         if self._rank == 0:
@@ -121,8 +125,16 @@ class Progress:
         }  # fmt: skip
         if self._config.steps_per_epoch:
             record["epoch"] = step / self._config.steps_per_epoch
-        # null for infinities, as JSON has no such number: an overflow makes the norm infinite.
-        return {key: value if abs(value) < float("inf") else None for key, value in record.items()}
+        return {key: _finite(value) for key, value in record.items()}
+
+    def _interval(self) -> dict[str, float | None]:
+        """Return what the counters have gained since the last call."""
+        before, self._counted = self._counted, self.counters.record()
+        gained = {
+            name: None if value is None else round(value - (before[name] or 0), 6)
+            for name, value in self._counted.items()
+        }
+        return {name if name.endswith("_s") else f"interval_{name}": value for name, value in gained.items()}
 
     def _line(self, record: dict[str, Any]) -> str:
         words = [f"step {record['step']}/{self._config.num_train_steps}"]
@@ -147,6 +159,11 @@ class Progress:
         for part in (self._metrics, self._events, self._bar):
             if part:
                 part.close()
+
+
+def _finite(value: float) -> float | None:
+    """Return null for infinities, as JSON has no such number: an overflow makes the norm infinite."""
+    return value if abs(value) < float("inf") else None
 
 
 class Events:

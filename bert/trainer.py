@@ -19,6 +19,7 @@ from bert.checkpoints import reader, resume, sharing, store
 from bert.checkpoints.resume import Start
 from bert.config import BertConfig
 from bert.errors import NotFinite, PersistentOverflow, StepsDiffer
+from bert.feed import Feed, Taken
 from bert.model import Model, Operations, create_variables, tanh_gelu
 from bert.progress import Progress
 from bert.step import StepGraph
@@ -70,14 +71,15 @@ def train(
     reading = _read_start(start.prefix or init_checkpoint, bool(start.prefix), backend)
     with tf.Graph().as_default():
         tf.set_random_seed(config.seed + backend.rank)
-        feeder, batch = input_pipeline(batches(start.step), backend.static_shapes)
+        feed = Feed()
+        feeder, batch = input_pipeline(batches(start.step), backend.static_shapes, feed.made)
         graph = step.build(model_config, config, batch, backend)
         with tf.Session(config=backend.session_config()) as session, StopRequest() as stop:
             _set_variables(session, graph, start, backend, reading)
             session.run(feeder.initializer)
             progress = Progress(config, backend, start.step, output_dir, rank_dir)
             run = _Run(model_config, config, backend, output_dir, start, origin.data, beside)
-            return _Loop(session, graph, run, progress, stop).run()
+            return _Loop(session, graph, run, progress, stop, feed).run()
 
 
 def _read_start(path: str, slots: bool, backend: Backend) -> reader.Reading:
@@ -94,11 +96,14 @@ def _say(backend: Backend, *lines: str) -> None:
 
 
 def input_pipeline(
-    batches: Iterator[Mapping[str, Any]], static_shapes: bool = False
+    batches: Iterator[Mapping[str, Any]],
+    static_shapes: bool = False,
+    made: Callable[[Mapping[str, Any]], None] = lambda batch: None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Make a tf.data iterator over numpy batches: (iterator to initialise, tensors by key).
 
     static_shapes: every batch has the shapes of the first, and the graph may rely on them.
+    made: is told of each batch when it is ready, in a thread of tf.data and ahead of its step.
     """
     first = next(batches)
     keys = sorted(first)
@@ -111,7 +116,9 @@ def input_pipeline(
 
     def pull(_: np.ndarray) -> list[np.ndarray]:
         batch = next(every)
-        return [np.asarray(batch[key], types[key].as_numpy_dtype) for key in keys]
+        arrays = [np.asarray(batch[key], types[key].as_numpy_dtype) for key in keys]
+        made(batch)
+        return arrays
 
     def batch_of(index: Tensor) -> dict[str, Tensor]:
         tensors = dict(zip(keys, tf.numpy_function(pull, [index], [types[key] for key in keys])))
@@ -166,10 +173,17 @@ class _Loop:
     """The loop over the steps; runs once."""
 
     def __init__(
-        self, session: Tensor, graph: StepGraph, run: _Run, progress: Progress, stop: StopRequest
+        self,
+        session: Tensor,
+        graph: StepGraph,
+        run: _Run,
+        progress: Progress,
+        stop: StopRequest,
+        feed: Feed,
     ) -> None:
         self._session, self._graph, self._progress, self._stop = session, graph, progress, stop
         self._about, self._config, self._backend = run, run.config, run.backend
+        self._feed, self._taken = feed, Taken()
         self._saver = tf.train.Saver(graph.saved, max_to_keep=None)
 
     def run(self) -> TrainResult:
@@ -179,18 +193,20 @@ class _Loop:
         while at < config.num_train_steps:
             if self._stop.requested:
                 _assign(self._session, self._graph.stop, 1.0)
-            count, begin = self._steps_at_once(at), time.monotonic()
+            count, begin, waited = self._steps_at_once(at), time.monotonic(), self._backend.waited or 0.0
             result = self._stop.call(self._run, count)
             at += count
+            self._count(count, (self._backend.waited or 0.0) - waited)
             self._progress.meter.call(time.monotonic() - begin, int(result["seen"]) - seen, count)
             seen = int(result["seen"])
             self._compare_steps(at, count, int(result["step"]))
-            heartbeat.beat("train", at)
+            heartbeat.beat("train", at, self._progress.counters)
             self._check(at, result)
             self._progress.step(at, result)
             stopping = float(result["stop"]) > 0  # summed over the ranks, so all stop at the same step
             if stopping or self._due(at):
-                prefix = self._save(at, result)
+                with self._progress.counters.saving():
+                    prefix = self._save(at, result)
             if stopping and at < config.num_train_steps:
                 self._leave(at, prefix)
         self._progress.close(at)
@@ -206,9 +222,22 @@ class _Loop:
 
     def _run(self, count: int) -> dict[str, Any]:
         for _ in range(self._config.num_accumulation_steps - 1):
-            self._session.run(self._graph.accumulate)
-        result: dict[str, Any] = self._backend.run_steps(self._session, self._graph.fetches, count)
+            self._fed(1, self._session.run, self._graph.accumulate)
+        result: dict[str, Any] = self._fed(
+            count, self._backend.run_steps, self._session, self._graph.fetches, count
+        )
         return result
+
+    def _fed(self, batches: int, run: Callable[..., Any], *arguments: Any) -> Any:
+        """Call run(*arguments), which takes so many batches, and count them."""
+        begin = time.monotonic()
+        result = run(*arguments)
+        self._taken = self._taken.plus(self._feed.taken(batches, begin, time.monotonic()))
+        return result
+
+    def _count(self, steps: int, wait_s: float) -> None:
+        taken, self._taken = self._taken, Taken()
+        self._progress.counters.call(steps, round(taken.examples), taken.tokens, taken.input_s, wait_s)
 
     def _compare_steps(self, at: int, count: int, reported: int) -> None:
         """End a run whose device made more or fewer steps than requested, before anything is saved."""

@@ -25,6 +25,7 @@ class Backend(ABC):
     steps_per_call = 1  # the most training steps that one run_steps makes on the device
     predictions_at_once = 1  # batches whose prediction may overlap
     loads_on_every_rank = False  # True: all ranks load a checkpoint, as all must run the same graphs
+    waited: float | None = None  # seconds in the graph's collectives so far; None: the device does not tell
 
     @property
     def several_hosts(self) -> bool:

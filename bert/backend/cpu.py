@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, Any, Callable, Sequence, cast
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Callable, Iterator, Sequence, cast
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -28,6 +30,7 @@ class CpuBackend(Backend):
 
     name = "cpu"
     fused_adam = True
+    waited: float = 0.0
 
     def __init__(self, cluster: Cluster, amp: bool = False, kind: str = "auto") -> None:
         """Connect to the other ranks.
@@ -91,7 +94,8 @@ class CpuBackend(Backend):
         joined = cast("RowCollective", self._collective)  # supports_sparse_gradients says that it is one
 
         def join(values: np.ndarray, indices: np.ndarray) -> list[np.ndarray]:
-            return [joined.all_gather_rows(array) for array in (values, indices)]
+            with self._timed():
+                return [joined.all_gather_rows(array) for array in (values, indices)]
 
         kinds = [rows.values.dtype, rows.indices.dtype]
         values, indices = tf.numpy_function(join, [rows.values, rows.indices], kinds)
@@ -101,12 +105,22 @@ class CpuBackend(Backend):
 
     def _sum(self, tensors: list[Tensor]) -> list[Tensor]:
         def reduce(*arrays: np.ndarray) -> list[np.ndarray]:
-            return self._collective.all_reduce_sum(arrays)
+            with self._timed():
+                return self._collective.all_reduce_sum(arrays)
 
         summed = list(tf.numpy_function(reduce, tensors, [tensor.dtype for tensor in tensors]))
         for after, before in zip(summed, tensors):
             after.set_shape(before.shape)
         return summed
+
+    @contextmanager
+    def _timed(self) -> Iterator[None]:
+        """Count the time of a collective; the graph runs one after another."""
+        begin = time.monotonic()
+        try:
+            yield
+        finally:
+            self.waited += time.monotonic() - begin
 
     def broadcast(self, variables: Sequence[Tensor]) -> Tensor:
         if self.size == 1:

@@ -109,12 +109,16 @@ def test_every_rank_writes_its_metrics_and_only_the_first_speaks(tmp_path: Path)
     assert job.wait() == [0, 0], job.output()
     keys = {
         "step", "epoch", "loss", "learning_rate", "gradient_norm", "loss_scale", "skipped_steps",
-        "examples_per_second", "examples_per_second_per_device", "time",
+        "examples_per_second", "examples_per_second_per_device", "time", "own_loss",
+        "interval_steps", "interval_examples", "interval_tokens", "input_s", "own_s", "wait_s", "save_s",
     }  # fmt: skip
     for rank in (0, 1):
         held = records(tmp_path, rank)
         assert sorted(held) == [1, 2, 3] and set(held[3]) == keys
         assert held[3]["examples_per_second"] == pytest.approx(2 * held[3]["examples_per_second_per_device"])
+    for step in (1, 2, 3):
+        shares = [records(tmp_path, rank)[step]["own_loss"] for rank in (0, 1)]
+        assert sum(shares) / 2 == pytest.approx(records(tmp_path)[step]["loss"], rel=1e-6)
     assert "step 3/3" in job.output(0) and "trained to step 3: 24 examples" in job.output(0)
     assert "step" not in re.sub(r".*(WARNING|I0000|\.py:).*", "", job.output(1))
 
