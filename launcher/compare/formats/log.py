@@ -179,6 +179,8 @@ class Log:
         if self.global_batch:
             return self.global_batch
         if self.device_batch and (ranks or not self.several_ranks):
+            if not ranks:
+                self.note("its global batch is taken as that of one device: nothing speaks of several")
             return self.device_batch * (ranks or 1)
         ratio = self._ratio()
         if ratio and (rate_is == "global" or (rate_is == "per device" and ranks)):

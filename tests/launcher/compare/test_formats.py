@@ -315,6 +315,29 @@ def test_our_own_console(log: Reader) -> None:
     assert curve.scores == {"exact": 88.333, "f1": 89.5, "HasAns_exact": 97.143, "HasAns_f1": 98.5}
 
 
+@pytest.mark.parametrize(
+    ("line", "exact"),
+    [
+        ('{"exact": 0.75, "f1": 0.8, "total": 4}', 75.0),  # 3 of 4, and no whole number in per cent
+        ('{"exact": 0.5, "f1": 0.8, "total": 200}', 0.5),  # 1 of 200
+        ('{"exact_match": 0.75, "f1": 0.8}', 0.75),  # SQuAD's script, which prints per cent
+        ('{"eval_exact_match": 0.75, "eval_f1": 0.8}', 75.0),
+        ("eval_exact_match = 0.75, eval_f1 = 0.8", 75.0),
+        ("exact_match: 75.5 f1: 80.5", 75.5),
+    ],
+)
+def test_scores_are_in_per_cent(log: Reader, line: str, exact: float) -> None:
+    assert log(line).scores["exact"] == exact
+
+
+def test_the_batch_of_a_command_line(log: Reader) -> None:
+    command = "python run_squad.py --train_batch_size=4 --num_accumulation_steps=2 --iterations_per_loop=100"
+    curve = log(command, *hook(5.0, 4.0)[::3])
+    assert curve.points[1][:2] == (200, 1600) and "one device" in told(curve)
+    several = "device: cuda n_gpu: 1, distributed training: True, 16-bits training: True"
+    assert log(command, several, *hook(5.0)[::3]).global_batch is None
+
+
 # What happens to logs.
 
 
@@ -373,6 +396,13 @@ def test_carriage_returns_marks_and_utf_16(tmp_path: Path) -> None:
     for name, data in (("a", text.encode()), ("b", text.encode("utf-8-sig")), ("c", text.encode("utf-16"))):
         (tmp_path / name).write_bytes(data)
         assert losses(read(tmp_path / name)) == [(1, 6.0), (101, 5.0)]
+
+
+def test_of_a_very_long_log_some_lines_are_kept(log: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("launcher.compare.formats.stream.MOST", 16)
+    curve = log(*estimator(*((step, 1.0 + step) for step in range(1, 101))))
+    assert losses(curve)[:2] == [(8, 9.0), (16, 17.0)] and len(losses(curve)) == 12
+    assert "one line in 8" in told(curve)
 
 
 def test_lines_longer_than_a_chunk(tmp_path: Path) -> None:
