@@ -26,7 +26,9 @@ from launcher.metrics.windows import (
 from launcher.text import label
 
 CONSECUTIVE = 3  # windows that agree before a word is said, or taken back
+LASTING = 8  # ... and before the run is called slower than before: others may use the machine for a while
 RENEW = 0.05  # of the run's time: a price that changes by as much is said again
+LEARNT = 5  # windows that tell what is usual
 PRICED = 9  # windows whose median price is said
 LENGTHS = 16  # kinds of row lengths that windows are compared within
 CAUSES = {OWN: "own work", READING: "input", COLLECTIVE: "collective", BEFORE: "slower than before"}
@@ -71,7 +73,7 @@ class _History:
     def before(self, tokens: float) -> Usual | None:
         """Return what is usual, once there are enough windows."""
         usual, count = self._usual.get(_length(tokens), (None, 0))
-        return usual if count >= CONSECUTIVE else None
+        return usual if count >= LEARNT else None
 
     def add(self, window: Window) -> None:
         """Take a window that nothing slowed; some that are all faster make what was before unusual."""
@@ -80,12 +82,13 @@ class _History:
         faster = self._faster.setdefault(length, [])
         if now.step * SLOWER < usual.step:
             faster.append(now)
-        elif now.step <= SLOWER * usual.step or count < CONSECUTIVE:
+        elif now.step <= usual.bound or count < LEARNT:
             faster.clear()
+            now = now._replace(spread=abs(now.step - usual.step))
             self._usual[length] = usual.mean(now, 1 / (count + 1)), count + 1
         if len(faster) == CONSECUTIVE:
             mean = Usual(*(sum(column) / CONSECUTIVE for column in zip(*faster)))
-            self._usual[length] = mean, CONSECUTIVE
+            self._usual[length] = mean, LEARNT
             faster.clear()
         if len(self._usual) > LENGTHS:
             oldest = next(iter(self._usual))
@@ -104,7 +107,7 @@ class Stragglers:
         self._base: Mapping[int, Reading] = {}
         self._behind: int | None = None  # a rank that had not filled the window when looked at last
         self._history = _History()
-        self._blames: deque[tuple[Blame | None, int]] = deque(maxlen=CONSECUTIVE)
+        self._blames: deque[tuple[Blame | None, int]] = deque(maxlen=LASTING)
         self._said: Verdict | None = None
         self._costs: deque[float] = deque(maxlen=PRICED)
         self.split = True  # whether all ranks tell waiting from own work
@@ -147,7 +150,8 @@ class Stragglers:
 
     def _agreed(self) -> Verdict | None:
         """Return what the last windows have in common."""
-        blames = [blame for blame, _ in self._blames if blame is not None]
+        last = list(self._blames)[-CONSECUTIVE:]
+        blames = [blame for blame, _ in last if blame is not None]
         if len(blames) < CONSECUTIVE:
             return None
         common = frozenset.intersection(*(blame.ranks for blame in blames))
@@ -155,12 +159,17 @@ class Stragglers:
         if not common and (len(kinds) > 1 or OWN in kinds):
             return None  # ranks that are slow in turn are not to blame; if their input is, the run is
         kind = max(blames, key=lambda blame: blame.cost).kind
-        return Verdict(kind, common, median(blame.cost for blame in blames), self._blames[0][1])
+        if kind == BEFORE:
+            last = list(self._blames)
+            if len(last) < LASTING or any(blame is None or blame.kind != BEFORE for blame, _ in last):
+                return None
+        return Verdict(kind, common, median(blame.cost for blame in blames), last[0][1])
 
     def _new(self, found: Verdict) -> Verdict:
         self._said = found
         self._costs.clear()
-        self._costs.extend(blame.cost for blame, _ in self._blames if blame is not None)
+        blames = [blame for blame, _ in self._blames if blame is not None and found.is_of(blame)]
+        self._costs.extend(blame.cost for blame in blames)
         return found
 
     def _renewed(self, said: Verdict, found: Verdict) -> Verdict | None:
@@ -173,8 +182,8 @@ class Stragglers:
 
     def _taken_back(self) -> Verdict | None:
         """Return that what was said is over, once no window of the last ones shows it."""
-        said, blames = self._said, [blame for blame, _ in self._blames]
-        if said is None or any(blame is not None and said.is_of(blame) for blame in blames):
+        said, last = self._said, list(self._blames)[-CONSECUTIVE:]
+        if said is None or any(blame is not None and said.is_of(blame) for blame, _ in last):
             return None
         self._said = None
-        return said._replace(cost=0.0, since=self._blames[0][1])
+        return said._replace(cost=0.0, since=last[0][1])

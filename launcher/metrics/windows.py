@@ -18,6 +18,7 @@ WINDOW = 20  # steps, at least
 RATIO = 1.3  # own time above this x the usual is slow (MindCluster's clusterMeanDistance)
 INPUT = 0.10  # of the step: waiting longer for input is slow
 SLOWER = 1.10  # x as before (FALCON verifies a change by the same)
+SPREADS = 3  # ... and as many times further than windows lie from each other (MindCluster's nSigma)
 LEAST = 0.03  # of the step: what costs less is not worth a line
 
 OWN, READING, COLLECTIVE, BEFORE = "slow rank", "slow input", "slow collective", "slower than before"
@@ -49,6 +50,12 @@ class Usual(NamedTuple):
     wait: float  # of the rank that waits least: what the collective itself takes
     inputs: float  # of the ranks with most, added up
     late: float  # work beyond the median's, of the ranks with most, added up
+    spread: float = 0.0  # seconds by which steps of such windows differ from their mean
+
+    @property
+    def bound(self) -> float:
+        """Return the longest step that is still usual."""
+        return max(SLOWER * self.step, self.step + SPREADS * self.spread)
 
     def mean(self, other: Usual, weight: float) -> Usual:
         """Move by a part of the way towards another window."""
@@ -155,7 +162,7 @@ class Window:
         return Blame(COLLECTIVE, frozenset(), rise / self.step) if rise > INPUT * self.step else None
 
     def _of_all(self, before: Usual) -> Blame | None:
-        if self.step <= SLOWER * before.step:
+        if self.step <= before.bound:
             return None
         return Blame(BEFORE, frozenset(), 1 - before.step / self.step)
 

@@ -6,6 +6,8 @@ import random
 from typing import Callable, Sequence
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from launcher.heartbeat import Counters
 from launcher.metrics.stragglers import Stragglers, Verdict
@@ -125,6 +127,159 @@ def test_each_cause_is_told_from_the_others(
 ) -> None:
     run = Ranks(look=look)
     assert run.train(300) == []
-    said = run.train(300, change)
+    said = run.train(500, change)
     assert {(verdict.kind, verdict.ranks) for verdict in said} == {(kind, frozenset(ranks))}
     assert said[-1].cost == pytest.approx(price, abs=0.06)
+
+
+def test_ranks_that_work_for_random_times_are_not_to_blame() -> None:
+    for ranks, noise in ((2, 0.3), (4, 0.3), (16, 0.2), (64, 0.5)):
+        assert Ranks(ranks, noise).train(800) == []
+
+
+def test_ranks_that_are_late_in_turn_are_neither_to_blame_nor_is_the_collective() -> None:
+    run = Ranks()
+    run.train(300)
+    assert [verdict for verdict in run.train(400, late_in_turn) if verdict.kind != "slower than before"] == []
+
+
+def test_a_rank_that_gets_well_is_taken_back_and_said_anew_when_it_falls_ill_again() -> None:
+    run = Ranks()
+    run.train(200, own_time(3, 2))
+    (over,) = run.train(200)
+    assert over.cost == 0 and over.ranks == {3} and over.since == 200
+    assert over.text == "rank 3 costs the run nothing any more (own work), since step 200"
+    assert [verdict.since for verdict in run.train(200, own_time(3, 2))] == [400]
+
+
+def test_a_price_is_said_again_when_it_has_changed_by_5_points() -> None:
+    run = Ranks(noise=0.01)
+    (first,) = run.train(300, own_time(1, 1.5))
+    assert run.train(300, own_time(1, 1.52)) == []
+    renewed = run.train(600, own_time(1, 3))
+    assert renewed[-1].cost > 0.6 > first.cost and renewed[-1].since == first.since
+    assert all(abs(after.cost - one.cost) >= 0.05 for one, after in zip([first, *renewed], renewed))
+
+
+def test_a_short_hiccup_is_no_verdict() -> None:
+    run = Ranks()
+    for _ in range(10):
+        assert run.train(100) + run.train(40, own_time(0, 3)) == []
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_ranks_with_longer_rows_are_not_slow(same: bool) -> None:
+    def longer(step: Step) -> None:
+        long = 2 if step.number % 7 else 1
+        step.tokens[2], step.own[2] = 1000 * long, step.own[2] * (long if same else 2 * long)
+
+    assert [verdict.kind for verdict in Ranks().train(600, longer)] == ([] if same else ["slow rank"])
+
+
+def test_longer_rows_on_all_ranks_are_no_slower_run() -> None:
+    def longer(step: Step) -> None:
+        step.tokens = [4000] * 4
+        step.own = [own * 4 for own in step.own]
+
+    run = Ranks()
+    for _ in range(4):
+        assert run.train(200) + run.train(200, longer) == []
+    assert [verdict.kind for verdict in run.train(200, everything)] == ["slower than before"]
+
+
+def test_saving_is_nobodys_fault_and_hides_nobody() -> None:
+    def save(step: Step) -> None:
+        step.save[0] = 0.5 if step.number % 30 == 0 else 0.0
+
+    def save_and_lag(step: Step) -> None:
+        save(step)
+        step.own[2] *= 2
+
+    run = Ranks()
+    assert run.train(600, save) == []
+    assert [(verdict.kind, verdict.ranks) for verdict in run.train(300, save_and_lag)] == [("slow rank", {2})]
+
+
+def test_a_first_step_that_counts_is_forgotten() -> None:
+    def compiles(step: Step) -> None:
+        step.own = [own + (20 if step.number == 0 else 0) for own in step.own]
+
+    run = Ranks()
+    assert run.train(400, compiles) == []
+    assert [verdict.kind for verdict in run.train(200, everything)] == ["slower than before"]
+
+
+def test_several_slow_ranks_are_named_together() -> None:
+    def two(step: Step) -> None:
+        step.own[4] *= 1.6
+        step.own[7] *= 1.6
+
+    (said,) = Ranks(8, noise=0.02).train(300, two)
+    assert said.text == "ranks [4,7] cost the run 33 %: own work, since step 0"
+
+
+def test_where_waiting_is_not_told_only_input_and_the_step_are_judged() -> None:
+    run = Ranks(waits=False)
+    assert run.train(300) + run.train(200, own_time(1, 1.08)) == [] and not run.stragglers.split
+    assert [(verdict.kind, verdict.ranks) for verdict in run.train(200, reading([2], 0.004))] == [
+        ("slow input", {2})
+    ]
+    run = Ranks(waits=False)
+    run.train(300)
+    assert [verdict.kind for verdict in run.train(300, own_time(1, 2))] == ["slower than before"]
+
+
+def test_one_rank_alone_can_be_short_of_input_or_slower_than_before() -> None:
+    run = Ranks(1)
+    assert run.train(300, own_time(0, 1)) == []
+    assert run.train(200, reading([0], 0.01))[0].text.startswith("all ranks cost the run 46 %: input")
+    run = Ranks(1)
+    run.train(300)
+    assert run.train(300, own_time(0, 1.5))[0].kind == "slower than before"
+
+
+def test_a_counter_that_goes_back_or_a_rank_that_comes_or_goes_begins_a_new_window() -> None:
+    run = Ranks()
+    run.train(100)
+    run.rows[1] = [0.0] * 5
+    run.steps = 0
+    assert run.train(100) == []
+    run.rows.append([0.0] * 5)
+    assert run.train(100) == []
+    del run.rows[0]
+    assert run.train(100) == []
+
+
+def test_what_is_kept_does_not_grow_with_the_run() -> None:
+    def every_length(step: Step) -> None:
+        step.tokens = [1000 + 37 * (step.number // 20)] * 4
+
+    run = Ranks()
+    run.train(6000, every_length)
+    stragglers = run.stragglers
+    assert len(stragglers._history._usual) <= 16 and len(stragglers._history._faster) <= 16
+    assert len(stragglers._blames) == 8 and len(stragglers._base) == 4
+
+
+COUNTS, SECONDS = st.integers(0, 1 << 53), st.floats(0, 1e300)
+
+
+@given(
+    st.lists(
+        st.lists(
+            st.tuples(COUNTS, COUNTS, SECONDS, SECONDS, SECONDS, st.none() | SECONDS),
+            min_size=1,
+            max_size=4,
+        ),
+        max_size=8,
+    )
+)
+def test_whatever_the_ranks_write_gives_verdicts_within_bounds(looks: list) -> None:
+    stragglers = Stragglers()
+    for rows in looks:
+        readings = {
+            rank: Reading(0, Counters(0.0, steps, 0, tokens, reading, own, wait, save))
+            for rank, (steps, tokens, reading, own, save, wait) in enumerate(rows)
+        }
+        verdict = stragglers.look(readings)
+        assert verdict is None or (0 <= verdict.cost <= 1 and verdict.text)
