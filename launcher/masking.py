@@ -212,7 +212,14 @@ def _value_end(line: str, match: re.Match[str]) -> int:
     return start + len(line[start:].split(maxsplit=1)[0]) if match.group(1) else len(line)
 
 
-def secret_values(environ: Mapping[str, str]) -> list[str]:
-    """List the secrets of an environment that are long enough to be sought in other texts, longest first."""
+def secret_values(environ: Mapping[str, str], argv: Sequence[str] = ()) -> list[str]:
+    """List the secrets of an environment and a command that are long enough to be sought in other texts.
+
+    The longest is first.
+    """
     found = {value for name, value in environ.items() if _hidden(value) == MASK and is_secret(name)}
+    for word, masked in zip(argv, mask(list(argv))):
+        before, hidden, after = masked.partition(MASK)
+        if hidden and word != masked and word.startswith(before) and word.endswith(after):
+            found.add(word[len(before) : len(word) - len(after)])
     return sorted((value for value in found if len(value) >= 8), key=len, reverse=True)

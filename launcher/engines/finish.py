@@ -112,7 +112,7 @@ def finish(
     }
     console.say(*("npu-launch: " + line for line in _losses(run, failed)))
     if not any(failed.values()):
-        page = _failure(lambda: interruption.call(lambda: _write_page(run, outcome)))
+        page = _failure(lambda: interruption.call(lambda: _write_page(plan, run, outcome)))
         console.say(*[f"npu-launch: report.html: not written: {page}"][: bool(page)])
     console.finish()
     if hook is not None:
@@ -177,10 +177,13 @@ def _provenance(plan: Plan, started: float) -> dict[str, Any]:
     return {}
 
 
-def _write_page(run: RunDir, outcome: Outcome) -> None:
+def _write_page(plan: Plan, run: RunDir, outcome: Outcome) -> None:
+    """Write the page. plan.json holds no secrets: which ones to mask only this plan knows."""
+    from launcher.masking import secret_values
     from launcher.page import run_page
 
-    run_page.write(run, state="failed" if outcome.exit_code else "finished")
+    secrets = [value for spec in plan.ranks[:1] for value in secret_values(spec.env, spec.argv)]
+    run_page.write(run, state="failed" if outcome.exit_code else "finished", secrets=secrets)
 
 
 def _failure(write: Callable[[], None]) -> str:

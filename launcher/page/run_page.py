@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 from pathlib import Path
 from typing import Any, Callable, Mapping, Sequence
@@ -18,18 +19,22 @@ from rank_table.ranges import spell
 
 NAME = "report.html"
 _TEXT = 12_000  # characters of a file that are shown
+_NO_PROGRAM = re.compile(r"^program: ''$", re.M)
 
 
-def write(run: RunDir, path: Path | None = None, state: str = "") -> Path:
-    """Write the page of a run, into its folder unless a place is named. OSError: it cannot be written."""
+def write(run: RunDir, path: Path | None = None, state: str = "", secrets: Sequence[str] = ()) -> Path:
+    """Write the page of a run, into its folder unless a place is named. OSError: it cannot be written.
+
+    secrets: values to mask wherever they turn up, beside those of this process's environment.
+    """
     path = path or run.path / NAME
-    write_atomic(path, page(run, state).encode("utf-8", "backslashreplace"))
+    write_atomic(path, page(run, state, secrets).encode("utf-8", "backslashreplace"))
     return path
 
 
-def page(run: RunDir, state: str = "") -> str:
+def page(run: RunDir, state: str = "", secrets: Sequence[str] = ()) -> str:
     """Make the page of a run, as far as what its folder holds goes."""
-    source = read(run, state)
+    source = read(run, state, secrets)
     parts: dict[str, Callable[[Source], Any]] = {
         "head": _head, "ran": _ran, "origin": _origin, "happened": _happened, "errors": _errors,
         "curves": curves.charts, "slowness": lambda one: curves.slowness(one.ranks), "verdicts": _verdicts,
@@ -122,6 +127,8 @@ def _ran(source: Source) -> Any:
     job = _read(source.run.job_yaml)
     folder = spec.env.get("PWD", "") if spec else ""
     again = f"npu-launch {shlex.quote(str(source.run.job_yaml))}"
+    if spec and _NO_PROGRAM.search(job):  # the job was a command
+        again += " -- " + " ".join(shlex.quote(str(word)) for word in mask(list(spec.argv)))
     common: dict[str, str] = dict(spec.env) if spec else {}
     return {
         "facts": [
@@ -131,7 +138,7 @@ def _ran(source: Source) -> Any:
         ],
         "again": f"cd {shlex.quote(folder)} && {again}" if folder else again,
         "command": _command(spec.argv) if spec else "",
-        "masked": MASK in job,
+        "masked": MASK in job + again,
         "notes": plan.notes,
         "files": [
             (title, text)

@@ -64,8 +64,8 @@ class Source(NamedTuple):
     secrets: tuple[str, ...] = ()  # values that must not be shown anywhere
 
 
-def read(run: RunDir, state: str = "") -> Source:
-    """Read a run. state: as the caller knows it better than the folder, while the launcher still runs."""
+def read(run: RunDir, state: str = "", secrets: Sequence[str] = ()) -> Source:
+    """Read a run. state, secrets: what a launcher that still runs knows better than the folder."""
     missing: dict[str, str] = {}
     plan = None
     try:
@@ -73,14 +73,14 @@ def read(run: RunDir, state: str = "") -> Source:
     except ReadError as error:
         missing["plan.json"] = str(error)
     result = _document(run.result, missing)
-    environs = [spec.env for spec in plan.ranks[:1]] if plan else []
-    secrets = tuple(value for environ in [*environs, os.environ] for value in secret_values(environ))
-    events = tuple(_events(run.events, missing, secrets))
+    told = [value for spec in plan.ranks[:1] for value in secret_values(spec.env, spec.argv)] if plan else []
+    hidden = (*secrets, *told, *secret_values(os.environ))
+    events = tuple(_events(run.events, missing, hidden))
     ranks = sorted(spec.rank for spec in plan.ranks) if plan else _folders(run)
     leading, rows, facts = _metrics(run, ranks, missing)
     state = state or _state(run)
     outline = {} if plan else registry.read_json(run.plan)
-    return Source(run, state, plan, outline, result, events, leading, rows, facts, missing, secrets)
+    return Source(run, state, plan, outline, result, events, leading, rows, facts, missing, hidden)
 
 
 def _state(run: RunDir) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import os
 import re
@@ -183,6 +184,16 @@ def test_no_damaged_run_folder_breaks_the_page(
     page = run_page.page(RunDir(folder))
     assert "could not be made" not in page and page.rstrip().endswith("</html>")
     shutil.rmtree(str(folder.parent))
+
+
+def test_values_of_secret_variables_and_arguments_are_masked_in_what_the_ranks_wrote(tmp_path: Path) -> None:
+    (tmp_path / "job.yaml").write_text("job: x\ndevices: 0\nenv: {DEMO_TOKEN: in-the-job-1}\n")
+    script = 'echo "got $DEMO_TOKEN ${0#*=}"; exit 3'
+    launch(tmp_path, "job.yaml", "--", "sh", "-c", script, "--api-key=an-argument-2")
+    page = html.unescape((tmp_path / "runs" / "latest" / run_page.NAME).read_text())
+    assert "got *** ***" in page
+    assert not re.search("in-the-job-1|an-argument-2", page)
+    assert "train.yaml -- sh -c" in page.replace("/usr/bin/", "").replace("/bin/", "")
 
 
 def test_a_run_ends_with_its_page_and_the_command_writes_it_again(tmp_path: Path) -> None:
