@@ -28,7 +28,7 @@ from launcher.text import label
 CONSECUTIVE = 3  # windows that agree before a word is said, or taken back
 LASTING = 8  # ... and before the run is called slower than before: others may use the machine for a while
 RENEW = 0.05  # of the run's time: a price that changes by as much is said again
-LEARNT = 5  # windows that tell what is usual
+LEARNT = 3  # windows that tell what is usual
 PRICED = 9  # windows whose median price is said
 LENGTHS = 16  # kinds of row lengths that windows are compared within
 CAUSES = {OWN: "own work", READING: "input", COLLECTIVE: "collective", BEFORE: "slower than before"}

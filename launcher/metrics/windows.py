@@ -19,6 +19,7 @@ RATIO = 1.3  # own time above this x the usual is slow (MindCluster's clusterMea
 INPUT = 0.10  # of the step: waiting longer for input is slow
 SLOWER = 1.10  # x as before (FALCON verifies a change by the same)
 SPREADS = 3  # ... and as many times further than windows lie from each other (MindCluster's nSigma)
+IN_TURN = 1.5  # input that costs the run so much more than its slowest rank does is no single rank's
 LEAST = 0.03  # of the step: what costs less is not worth a line
 
 OWN, READING, COLLECTIVE, BEFORE = "slow rank", "slow input", "slow collective", "slower than before"
@@ -94,7 +95,9 @@ class Window:
 
     def blame(self, before: Usual | None) -> Blame | None:
         """Say what costs most. before: windows of this run in which rows were as long."""
-        found = self._of_ranks() or self._of_input(before)
+        found, all_input = self._of_ranks(), self._of_input(before)
+        if all_input and (found is None or (found.kind == READING and all_input.cost > IN_TURN * found.cost)):
+            found = all_input
         if found is None and before is not None and not self.saved:
             found = self._of_collective(before) or self._of_all(before)
         return found if found is not None and found.cost >= LEAST else None
