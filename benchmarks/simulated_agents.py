@@ -26,6 +26,7 @@ from typing import Any, Sequence
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 EACH = 8
+COUNTERS = [1795864414.4, 480, 3840, 1474560, 0.012345, 311.123456, 45.123456, 2.512345]
 _NOTHING: dict[str, Any] = {  # an offer of no files
     "checkpoints": [], "predictions": [], "files": [], "metrics": {}, "problems": [], "notes": [],
     "elsewhere": {},
@@ -158,7 +159,7 @@ class Player:
             self._write(b"".join(self._encoded(host, "event", event) for event in events))
         rows = [
             [
-                [host * EACH + local, True, 5, 5, "train", True, 0.1, 0.1, 0.1, 60.0, None]
+                [host * EACH + local, True, 5, 5, "train", True, 0.1, 0.1, 0.1, 60.0, None, 5000, COUNTERS]
                 for local in range(EACH)
             ]
             for host in range(self.count)

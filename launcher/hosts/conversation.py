@@ -50,6 +50,7 @@ class Agent(Link):
         self._inbox: dict[str, Any] = {}
         self._wishes: list[Wish] = []
         self._next_beat = self._next_logs = 0.0
+        self._counted: dict[int, list[object]] = {}  # rank -> its counters as last told
         self.over = False  # the attempt is: `stop` has nothing more to end
         self.orphaned = ""  # why there is no head any more
 
@@ -132,9 +133,17 @@ class Agent(Link):
         moment = time.monotonic()
         if moment >= self._next_beat:
             self._next_beat = moment + BEAT
-            rows = [_row(rank, now) for rank in ranks if rank.child is not None]
+            rows = [[*_row(rank, now), *self._counters(rank)] for rank in ranks if rank.child is not None]
             self.channel.send("beats", {"behind": self._behind, "sampled_age": now - sampled, "ranks": rows})
         return min(self.send_logs(), self._next_beat - moment)
+
+    def _counters(self, rank: RankProcess) -> list[object]:
+        """Return what a rank counts, its time by this host's clock; nothing where it is as told before."""
+        counted: list[object] = [rank.heartbeat.total_steps, rank.heartbeat.counters]
+        if counted == self._counted.get(rank.rank, [0, None]):
+            return []
+        self._counted[rank.rank] = counted
+        return counted
 
     @property
     def _behind(self) -> int:
@@ -192,7 +201,7 @@ class Agent(Link):
 
 
 def _row(rank: RankProcess, now: float) -> list[object]:
-    """Describe a rank for the head: ages are seconds, as clocks differ."""
+    """Describe a rank for the head (ranks.py reads it): ages are seconds, as clocks differ."""
     beat = rank.heartbeat
     ages = [round(now - then, 3) for then in (beat.seen, rank.active, rank.lively, rank.started)]
     state = [rank.rank, rank.alive, beat.step, beat.train_step, beat.phase, beat.has_stepped]

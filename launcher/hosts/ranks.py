@@ -11,6 +11,7 @@ from typing import Any, Iterable, Sequence
 from launcher.diagnosis.failure import RankEnd, RankStatus
 from launcher.diagnosis.hang import StackSnapshot
 from launcher.diagnosis.verdict import judge
+from launcher.heartbeat import Counters
 from launcher.hosts import ends
 from launcher.hosts.fleet import Fleet, HostState
 from launcher.plan.model import RankSpec
@@ -83,7 +84,7 @@ class Ranks:
         """Take what an agent tells of its ranks; ages are seconds before it was sent."""
         self._sampled[host.index] = now - sampled
         for row in rows:
-            rank, alive, step, train_step, phase, has_stepped, seen, active, lively, started, code = row
+            rank, alive, step, train_step, phase, has_stepped, seen, active, lively, started, code = row[:11]
             found = self._ranks.get(rank)
             if found is None or found.host is not host:
                 continue
@@ -91,6 +92,8 @@ class Ranks:
             beat.step, beat.train_step, beat.phase, beat.has_stepped = step, train_step, phase, has_stepped
             beat.seen, found.active, found.lively = now - seen, now - active, now - lively
             found.started = now - started
+            if len(row) > 11:  # told only when they change
+                beat.total_steps, beat.counters = row[11], Counters(*row[12]) if row[12] else None
             if not alive and found.code is None and code is not None:
                 self._ended(found, code, time.monotonic_ns())
             self._changed = True

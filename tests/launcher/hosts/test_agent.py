@@ -112,6 +112,30 @@ def test_without_a_head_or_an_agent_nothing_goes_on(head: ScriptedHead, how: str
     assert code == (-signal.SIGKILL if how == "killed" else 143)
 
 
+COUNTING = """
+import json, os, time
+rank = int(os.environ["RANK_ID"])
+beat = {"step": 9, "phase": "train", "time": 1.5e9, "total_steps": 50, "steps": 8,
+    "own_s": 2.5, "wait_s": None}
+if rank == 1:
+    beat = {"step": 9}
+path = os.path.join(os.environ["NPU_LAUNCH_RANK_DIR"], "heartbeat.json")
+with open(path + ".tmp", "w") as stream:
+    json.dump(beat, stream)
+os.replace(path + ".tmp", path)
+time.sleep(4)
+"""
+
+
+def test_what_a_rank_counts_is_told_once_until_it_changes(head: ScriptedHead) -> None:
+    head.start([sys.executable, "-c", COUNTING])
+    head.wait("end")
+    rows = [row for frame in head.frames if frame.kind == "beats" for row in frame.body["ranks"]]
+    told = [row[11:] for row in rows if row[0] == 0 and row[2] == 9]
+    assert len(told) > 1 and told[0] == [50, [1.5e9, 8, 0, 0, 0, 2.5, None, 0]]
+    assert not any(told[1:]) and not any(row[11:] for row in rows if row[0] == 1)
+
+
 def test_signs_of_life_keep_it_going(head: ScriptedHead) -> None:
     head.start(["sh", "-c", "sleep 3.5"], lease=2.0)
     for _ in range(12):

@@ -13,15 +13,19 @@ import pytest
 
 from launcher.diagnosis.failure import ErrorRecord, RankStatus
 from launcher.diagnosis.verdict import exit_code_of
+from launcher.heartbeat import Counters
 from launcher.hosts import head as heads
+from launcher.hosts import ranks
 from launcher.hosts.clocks import Offset
 from launcher.hosts.head import Head
+from launcher.hosts.ranks import RemoteRank
 from launcher.hosts.session import Session
 from launcher.process.signals import Signals
 from launcher.run_dir import RunDir
 from launcher.runs import remote
 from launcher.supervision.context import RunContext
 from launcher.supervision.events import EventLog, violations
+from launcher.supervision.progress import RunProgress
 from launcher.supervision.result import Result
 from launcher.ui.console import Console
 from launcher.ui.report import report
@@ -182,6 +186,28 @@ def test_an_agent_or_engine_that_ends_is_lost_with_its_reason(stage: Stage, of_a
     why = "its agent ended with exit code 143" if of_agent else "the engine has crashed"
     assert result.culprit is not None and result.culprit.detail == f"host node2 lost: {why}; its ranks 2-3"
     assert [end.code for end in result.ends[:2]] == ([-15, -15] if of_agent else [0, 0])
+
+
+def test_what_ranks_count_is_known_until_it_changes(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[RemoteRank] = []
+
+    class Watched(RunProgress):
+        def __init__(self, policy: Any, ranks: Any, events: Any) -> None:
+            super().__init__(policy, ranks, events)
+            seen.extend(ranks)
+
+    def start(agents: FakeAgents, host: int, body: Any) -> None:
+        started(agents, host, body)
+        row = [2 * host, True, 9, 9, "train", True, 0.1, 0.1, 0.1, 20.0, None]
+        for counted in ([50, [1.5e9, 8, 64, 768, 0.5, 2.5, None, 0.25]], [], [60, None] if host else []):
+            agents.up(host, "beats", {"behind": 0, "sampled_age": 0.0, "ranks": [[*row, *counted]]})
+        agents.ends(host)
+
+    monkeypatch.setattr(ranks, "RunProgress", Watched)
+    stage.play(FakeAgents(2, {"start": start}))
+    told = [(rank.heartbeat.total_steps, rank.heartbeat.counters) for rank in seen]
+    counters = Counters(1.5e9, 8, 64, 768, 0.5, 2.5, None, 0.25)
+    assert told == [(50, counters), (0, None), (60, None), (0, None)]
 
 
 def test_a_hang_is_judged_over_all_hosts_by_the_stacks_of_all(stage: Stage) -> None:
