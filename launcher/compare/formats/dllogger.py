@@ -15,7 +15,7 @@ from typing import Any, Mapping
 from launcher.compare.formats import scores
 from launcher.compare.formats.log import Line, Log
 from launcher.compare.formats.stream import Entry
-from launcher.compare.formats.text import NUMBER, number, whole
+from launcher.compare.formats.text import NUMBER, integer, number, whole
 
 CONSOLE, FILE = "DLLogger console", "DLLogger file"
 _CONSOLE = re.compile(r"DLL (\d{4})-(\d\d)-(\d\d) (\d\d):(\d\d):(\d\d(?:\.\d{1,9})?) - (.*)$")
@@ -51,7 +51,7 @@ def read_file(line: Line, log: Log) -> bool:
     if at < 0:
         return False
     try:
-        found = json.loads(line.text[at + 5 :], parse_int=float)
+        found = json.loads(line.text[at + 5 :], parse_int=integer)
     except (ValueError, RecursionError):
         return False
     if not isinstance(found, dict) or found.get("type") != "LOG" or not isinstance(found.get("data"), dict):
@@ -114,7 +114,10 @@ def _step(told: str) -> tuple[int | None, int | None]:
 
 
 def _parameters(log: Log) -> None:
-    """Take the batch from PyTorch BERT's parameters: train_batch_size, a device's before accumulation."""
+    """Take the batch from PyTorch BERT's parameters: train_batch_size, a device's before accumulation.
+
+    Of several devices the first alone writes the file, and says nowhere how many there are.
+    """
     batch = whole(log.settings.get("train_batch_size", ""))
     if batch:
-        log.device_batch = batch
+        log.device_batch, log.several_ranks = batch, True

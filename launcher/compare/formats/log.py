@@ -47,7 +47,7 @@ class Log:
         self.bar = 0  # the length of the last progress bar
         self.kind = ""  # the name of what was found without a curve
         self.section = ""
-        self.flags_follow = False
+        self.flags_follow = 0  # lines that may be flags
         self.bare = False  # a loss without a step was there
 
     def stream(self, kind: str, line: Line, part: str = "") -> Stream:
@@ -214,10 +214,15 @@ class Log:
                 why += f", but that of the final step: {self.final_loss:g}"
             self.note(f"holds no loss{why}")
         elif batch is None and not any(point.examples is not None for point in points):
-            self.note("says nowhere how many examples a step has: give --global-batch N")
+            lacks = "says nowhere how many examples a step has: give --global-batch N"
+            if self.device_batch:
+                lacks = f"a device's batch is {self.device_batch}, but of how many devices: give --ranks N"
+            self.note(lacks)
         if not any(point.rate is not None for point in points):
+            timed = sum(point.time is not None and point.examples is not None for point in points)
             speeds = any(entry.speed is not None for entry in settled.entries)
-            self.note("holds steps/s, but no examples/s" if speeds else "holds no rate")
+            lacks = "holds steps/s, but no examples/s" if speeds else "holds no rate"
+            self.note("holds no rate: it follows from the times of the lines" if timed > 1 else lacks)
         if not self.scores:
             self.note("holds no EM and F1")
 

@@ -6,25 +6,32 @@ import re
 from typing import Iterator
 
 NUMBER = (
-    r"[-+]?(?:\d{1,30}(?:,\d{3}(?!\d))*(?:\.\d{0,40})?|\.\d{1,40})(?:[eE][-+]?\d{1,5})?"
+    r"[-+]?(?:\d{1,30}(?:(?:,\d{3}(?!\d))+(?:\.\d{0,40})?|,\d{1,40}(?!,?\d)|\.\d{0,40})?|\.\d{1,40})"
+    r"(?:[eE][-+]?\d{1,5})?"
     r"|[-+]?(?i:nan|inf(?:inity)?)\b"
 )
 _PAIR = re.compile(r"[\"']?([A-Za-z_][\w./]{0,60})[\"']?\s{0,40}[:=]\s{0,40}[\"']?(" + NUMBER + r")(?![\w.])")
+_THOUSANDS = re.compile(r"[-+]?[1-9]\d{0,2}(?:,\d{3})+(?!\d)")
 LARGEST_STEP = 10**15
 
 
 def number(text: str | None) -> float | None:
-    """Return the number that a text of NUMBER says.
+    """Return the number that a text of NUMBER says; a comma that separates no thousands is a decimal one.
 
-    >>> number("1,234.5"), number("nan") != number("nan"), number(None)
-    (1234.5, True, None)
+    >>> number("1,234.5"), number("0,523"), number("nan") != number("nan"), number(None)
+    (1234.5, 0.523, True, None)
     """
     if text is None:
         return None
     try:
-        return float(text.replace(",", "") if "," in text else text)
+        return float(text.replace(",", "" if _THOUSANDS.match(text) else ".") if "," in text else text)
     except ValueError:
         return None
+
+
+def integer(text: str) -> float:
+    """Return a whole number of JSON: a float where it is so long that reading it takes long."""
+    return int(text) if len(text) < 19 else float(text)
 
 
 def whole(value: object) -> int | None:

@@ -198,6 +198,15 @@ def test_dllogger_between_progress_bars(log: Reader) -> None:
     assert (rates(curve), curve.scores) == ([55.5], {"exact": 81.25, "f1": 88.5})
 
 
+@pytest.mark.parametrize(
+    ("text", "loss"),
+    [("0,523", 0.523), ("5,8000000", 5.8), ("12,5", 12.5), ("1,234.5", 1234.5), ("2,5e-05", 2.5e-5)],
+)
+def test_a_decimal_comma_is_no_end_of_a_number(log: Reader, text: str, loss: float) -> None:
+    curve = log(f"INFO:tensorflow:loss = {text}, step = 7", f"{{'loss': '{text}', 'epoch': 1}}")
+    assert losses(curve) == [(7, loss)]
+
+
 def dlll(step: Any, kind: str = "LOG", **data: Any) -> str:
     about = {"timestamp": "1623712133.5", "elapsedtime": "1.5", "datetime": "2021-06-14 23:08:53.5"}
     return "DLLL " + json.dumps({**about, "type": kind, "step": step, "data": data})
@@ -214,7 +223,8 @@ def test_the_file_of_dllogger(log: Reader) -> None:
         dlll([], exact_match=0.8125, F1=0.885),
     )
     assert (curve.kind, losses(curve)) == ("DLLogger file", [(10, 2.5), (20, 1.5)])
-    assert (rates(curve), curve.global_batch) == ([44.0], 8)
+    assert (rates(curve), curve.global_batch, curve.settings["SEED"]) == ([44.0], None, "1")
+    assert "a device's batch is 8, but of how many devices" in told(curve)
     assert curve.scores == {"exact": 81.25, "f1": 88.5} and "times 100" in told(curve)
     pretraining = dlll(100, total_loss=9.5, mlm_loss=8.0, throughput_train=77.0, learning_rate="1e-4")
     assert log(pretraining).points[0][2:5] == (9.5, 1e-4, 77.0)
@@ -475,6 +485,8 @@ def test_scores_of_a_run_that_was_killed(tmp_path: Path) -> None:
 
 
 def test_metrics_alone(log: Reader) -> None:
-    curve = log(*map(json.dumps, (row(10, 2.0), row(20, None))), name="metrics.jsonl")
+    rows = [row(10, 2.0, interval_steps=9, interval_examples=36), row(20, None)]
+    curve = log(*map(json.dumps, rows), name="metrics.jsonl")
+    assert [point.examples for point in curve.points] == [80, 160]
     assert losses(curve)[0] == (10, 2.0) and math.isnan(losses(curve)[1][1])
     assert (curve.ranks, rates(curve)) == (2, [40.0, 40.0])
