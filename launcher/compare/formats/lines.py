@@ -94,7 +94,7 @@ def read(path: Path, log: Log) -> None:
 
 def _needs_all(text: bytes, log: Log) -> bool:
     """Tell whether lines without any word of the table may matter: flags, a result file."""
-    return log.flags_follow or any(word in text for word, _ in _HEADS)
+    return log.flags_follow > 0 or any(word in text for word, _ in _HEADS)
 
 
 def _candidates(text: bytes) -> list[tuple[int, int, list[Reader]]]:

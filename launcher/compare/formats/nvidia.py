@@ -14,6 +14,7 @@ from launcher.compare.formats.log import Line, Log
 from launcher.compare.formats.text import NUMBER, number, whole
 
 KIND = "NVIDIA TF1 BERT"
+MOST_FLAGS = 300  # lines in which the end of the flags is looked for
 _SECTION = re.compile(r"\*{5} Running (\w+)")
 _FLAG = re.compile(r"(?:^|tensorflow:|\] )\s*([A-Za-z]\w{0,60}): (.{0,400})$")
 _STARS = re.compile(r"\*{10,}\s*$")
@@ -37,14 +38,15 @@ def read_section(line: Line, log: Log) -> bool:
 
 def read_flags_begin(line: Line, log: Log) -> bool:
     """Read the head of the flags."""
-    log.flags_follow = True
+    log.flags_follow = MOST_FLAGS
     return True
 
 
 def read_flag(line: Line, log: Log) -> bool:
     """Read one flag of those that follow the head."""
-    if _STARS.search(line.text):
-        log.flags_follow = False
+    log.flags_follow -= 1
+    if _STARS.search(line.text) or not log.flags_follow:
+        log.flags_follow = 0
         _batch_of_flags(log)
         return True
     found = _FLAG.search(line.text)

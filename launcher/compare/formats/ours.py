@@ -62,7 +62,7 @@ def read_row(row: Mapping[str, Any], line: Line, log: Log) -> bool:
     """Read a JSON line with a step and a loss; null is a loss that is no number in metrics.jsonl."""
     step = whole(row.get("step", row.get("global_step")))
     own = "examples_per_second" in row
-    loss = as_number(row.get("loss", row.get("train_loss")))
+    loss = as_number(row.get("loss", row.get("train_loss", row.get("train/loss"))))
     if step is None or (loss is None and not (own and "loss" in row)):
         return False
     stream = log.stream(METRICS if own else "JSON lines", line)
@@ -72,8 +72,14 @@ def read_row(row: Mapping[str, Any], line: Line, log: Log) -> bool:
     each = as_number(row.get("examples_per_second_per_device"))
     if rate and each and rate >= each > 0:
         log.ranks = round(rate / each)
+        log.device_batch = _batch_of_interval(row) or log.device_batch
     stream.add(Entry(step, math.nan if loss is None else loss, learning_rate, rate, None, time))
     return True
+
+
+def _batch_of_interval(row: Mapping[str, Any]) -> int | None:
+    steps, examples = whole(row.get("interval_steps")), whole(row.get("interval_examples"))
+    return examples // steps if steps and examples and examples % steps == 0 else None
 
 
 def read_run(path: Path, hints: Mapping[str, int]) -> Curve:
