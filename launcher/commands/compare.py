@@ -69,8 +69,8 @@ def compare(
     if len(runs) + len(first) < 2 or not runs:
         raise UsageError("nothing to compare (expected two runs or logs at least: npu-launch compare A B)")
     hints = {"global_batch": global_batch, "ranks": ranks, "iterations_per_loop": iterations_per_loop}
-    sides = read_sides([*first, *runs], hints, runs_dir)
     split = max(1, len(first))
+    sides = read_sides([*first, *runs], hints, runs_dir, split)
     truth = _checked(answers) if answers else _predict_file(sides)
     found = [beside(sides[:split], side, rule or "", truth) for side in sides[split:]]
     if output:

@@ -18,6 +18,8 @@ from launcher.compare.verdict import Rule
 from launcher.errors import ReadError
 from launcher.masking import mask
 
+MEAN = "mean"  # what a benchmark of several runs is called
+
 
 class Side(NamedTuple):
     """A run or log, as it was read.
@@ -66,7 +68,7 @@ def compare(baseline: Sequence[Side], other: Side, rule: str = "", truth: Path |
     several = len(baseline) > 1
     a = baseline[0]._replace(curve=mean.curve, predictions=None if several else baseline[0].predictions)
     if mean.band:
-        a = a._replace(name="mean", word=", ".join(side.word for side in baseline))
+        a = a._replace(name=MEAN, word=", ".join(side.word for side in baseline))
     names = a.name, other.name
     aligned = align(a.curve, other.curve, names)
     loss = loss_figures(aligned)

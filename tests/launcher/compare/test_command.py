@@ -163,13 +163,26 @@ def test_a_wrong_command_line_is_one_line_and_exit_code_2(call: Any, words: list
     assert done.code == 2 and said in done.text and "\n" not in done.text
 
 
-def test_logs_of_nothing_are_compared_as_far_as_they_go(call: Any) -> None:
-    Path("empty.log").write_bytes(b"")
-    Path("noise.log").write_bytes(b"\x00\xff\r\n{}[]\nloss = \n")
-    make_training("a", [])
-    for words in (["empty.log", "noise.log"], ["a", "noise.log"], ["empty.log", "a"]):
+@pytest.mark.parametrize("data", [b"", b"\x00\xff\r\n{}[]\nloss = \n"])
+def test_a_log_of_nothing_known_is_a_wrong_word(call: Any, data: bytes) -> None:
+    Path("noise.log").write_bytes(data)
+    make_training("a", falling(5))
+    for words in (["noise.log", "a"], ["a", "noise.log"]):
         done = call(*words)
-        assert done.code == 0 and "holds no loss" in done.text and ": not judged" in done.text
+        assert done.code == 2 and done.text.startswith("noise.log: no line has a known form")
+
+
+def test_a_run_without_rows_is_compared_as_far_as_it_goes(call: Any) -> None:
+    make_training("a", [])
+    done = call("a", "a")
+    assert done.code == 0 and "holds no loss" in done.text and ": not judged" in done.text
+
+
+def test_a_hint_may_call_the_benchmark_mean(call: Any) -> None:
+    for name in "xyz":
+        Path(name).write_text("loss = 1.5, step = 10\nglobal_step/sec: 2\nloss = 1.5, step = 20\n")
+    done = call("--baseline", "x,y", "z", "--json", "--ranks", "mean=2", "--ranks", "C=3")
+    assert [json.loads(done.text)["comparisons"][0][side]["ranks"] for side in "ab"] == [2, 3]
 
 
 def test_a_run_that_was_nan_from_the_start_fails(call: Any) -> None:
