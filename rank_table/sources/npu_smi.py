@@ -42,7 +42,8 @@ class SmiProcess(NamedTuple):
 class SmiChip:
     """One chip of `npu-smi info` or `info -m`; -1 and "" stand for what is not printed.
 
-    `used` and `total` are MB of the chip's HBM, of its DDR where it has no HBM (310P).
+    `used` and `total` are MB of the chip's HBM, of its DDR where it has no HBM (310P). `power`: W; the second
+    chip of an A3 prints none. `temperature`: degrees C. `busy`: AICore(%).
     """
 
     npu_id: int
@@ -54,6 +55,9 @@ class SmiChip:
     bus: str = ""
     used: int = -1
     total: int = -1
+    power: float = -1.0
+    temperature: int = -1
+    busy: int = -1
     processes: tuple[SmiProcess, ...] = ()
 
     @property
@@ -136,7 +140,10 @@ class _Reader:
         if len(titles) > 1 and len(numbers) > 1:  # Phy-ID (A3), Device (310P)
             chip = replace(chip, phy_id=numbers[1])
         health, bus = _cell(self.first, head, "Health"), _cell(self.second, row, "Bus-Id")
-        self.chips.append(replace(chip, health=health, bus=bus, used=used, total=total))
+        told = {**_readings(self.first, head), **_readings(self.second, row)}
+        chip = replace(chip, health=health, bus=bus, used=used, total=total, power=told.get("Power", -1.0))
+        temperature, busy = int(told.get("Temp", -1)), int(told.get("AICore", -1))
+        self.chips.append(replace(chip, temperature=temperature, busy=busy))
 
     def table(self) -> SmiTable:
         self._flush()
@@ -227,6 +234,16 @@ def _usage(titles: Cells, cells: Cells) -> dict[str, tuple[int, int]]:
         names = re.findall(r"([A-Za-z]+)-Usage", title)
         for name, (used, total) in zip(names, _USAGE.findall(cell)):
             found[name] = (_number(used), _number(total))
+    return found
+
+
+def _readings(titles: Cells, cells: Cells) -> dict[str, float]:
+    """Read the single numbers of cells that hold several, by the words of their titles."""
+    found: dict[str, float] = {}
+    for title, cell in zip(titles, cells):
+        for name, word in zip(title.split(), re.sub(r"\s*/\s*", "/", cell).split()):
+            if re.match(r"[0-9]{1,6}(\.[0-9]{1,6})?\Z", word):
+                found[name.partition("(")[0]] = float(word)
     return found
 
 
