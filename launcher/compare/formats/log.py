@@ -142,7 +142,7 @@ class Log:
         means = mean_by_step(parts)
         self.several_ranks = True
         if not means:
-            return Settled(parts[0], [*notes, f"{told} write lines: those of the first are used"])
+            return Settled(parts[0], [*notes, f"{told} write lines: those of the first are used"], len(parts))
         ranks = max(named) + 1 if len(named) == len(useful) else len(settled)
         return Settled(means, [*notes, f"{told} write lines: their mean is taken"], ranks)
 
@@ -201,6 +201,8 @@ class Log:
         if parts and 0 < max(parts.values()) <= 1:
             self.note("EM and F1 lie between 0 and 1: taken as shares, times 100")
             return {name: value * (100 if name in parts else 1) for name, value in self.scores.items()}
+        if self.scores and 0 < max(self.scores.values()) <= 1:
+            self.note("EM and F1 are at most 1, of 100: in the form of SQuAD's scripts they are per cent")
         return dict(self.scores)
 
     def _say_what_lacks(

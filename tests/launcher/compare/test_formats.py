@@ -207,6 +207,18 @@ def test_a_decimal_comma_is_no_end_of_a_number(log: Reader, text: str, loss: flo
     assert losses(curve) == [(7, loss)]
 
 
+def test_ranks_that_write_rates_alone_are_counted(log: Reader) -> None:
+    rows = ["global_step/sec: 2.5", "examples/sec: 10"] * 5
+    curve = log(*(f"[1,{rank}]<stderr>:INFO:tensorflow:{row}" for row in rows for rank in range(4)))
+    assert (curve.rate_is, curve.ranks, curve.global_batch) == ("per device", 4, 16)
+    assert rates(curve) == [10.0] * 5
+
+
+def test_scores_below_one_of_squads_scripts_are_doubted(log: Reader) -> None:
+    curve = log('{"exact_match": 0.81, "f1": 0.88}')
+    assert curve.scores == {"exact": 0.81, "f1": 0.88} and "at most 1, of 100" in told(curve)
+
+
 def dlll(step: Any, kind: str = "LOG", **data: Any) -> str:
     about = {"timestamp": "1623712133.5", "elapsedtime": "1.5", "datetime": "2021-06-14 23:08:53.5"}
     return "DLLL " + json.dumps({**about, "type": kind, "step": step, "data": data})
