@@ -2,8 +2,8 @@
 
 python benchmarks/stragglers.py [--runs 12] [--seed 1] [--clean 60] [--beside 10]
 
-Each run is some processes that work, wait for input, and meet at a barrier each step; after two fifths
-of the steps something goes wrong. Work is sleeping (many runs side by side) or a loop that needs a core. A run takes
+Each run is some processes that work, wait for input, and meet at a barrier each step; after two fifths of the
+steps something goes wrong. Work is sleeping (many runs side by side) or a loop that needs a core. A run takes
 5 to 18 seconds of an idle machine. The true price is measured: how much shorter steps were before.
 """
 
@@ -201,7 +201,7 @@ def table(outcomes: dict[str, list[Outcome]]) -> list[str]:
     """Render what was found."""
     lines = [
         "| rule | false alarms in clean runs | a rank's fault: found | another blamed | no rank's fault: "
-        "found | a rank blamed | precision | recall "
+        "found | a rank or another cause blamed | precision | recall "
         "| error of the price where work is sleeping, points: median, most |",
         "|---|---|---|---|---|---|---|---|---|",
     ]

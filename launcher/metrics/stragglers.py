@@ -6,9 +6,9 @@ Pure. Per rank one reading is kept, however long the run is.
 from __future__ import annotations
 
 import math
-from collections import deque
+from collections import Counter, deque
 from statistics import median
-from typing import Mapping, NamedTuple
+from typing import Mapping, NamedTuple, Sequence
 
 from launcher.metrics.windows import (
     BEFORE,
@@ -27,6 +27,7 @@ from launcher.text import label
 
 CONSECUTIVE = 3  # windows that agree before a word is said, or taken back
 LASTING = 8  # ... and before the run is called slower than before: others may use the machine for a while
+MOST = 6  # of these of the same kind; the others may be of another
 RENEW = 0.05  # of the run's time: a price that changes by as much is said again
 LEARNT = 3  # windows that tell what is usual
 PRICED = 9  # windows whose median price is said
@@ -100,6 +101,12 @@ def _length(tokens: float) -> int:
     return round(math.log(tokens) / math.log(1.05)) if tokens else 0
 
 
+def _repeated(blames: Sequence[Blame]) -> bool:
+    """Tell whether a rank is blamed more than once: perhaps it is the culprit, and time will show."""
+    named = [rank for blame in blames for rank in blame.ranks]
+    return len(named) > len(set(named))
+
+
 class Stragglers:
     """The verdicts of one attempt. Feed `look` now and then with readings of all ranks that keep counters."""
 
@@ -155,15 +162,24 @@ class Stragglers:
         if len(blames) < CONSECUTIVE:
             return None
         common = frozenset.intersection(*(blame.ranks for blame in blames))
-        kinds = {blame.kind for blame in blames}
-        if not common and (len(kinds) > 1 or OWN in kinds):
-            return None  # ranks that are slow in turn are not to blame; if their input is, the run is
-        kind = max(blames, key=lambda blame: blame.cost).kind
-        if kind == BEFORE:
-            last = list(self._blames)
-            if len(last) < LASTING or any(blame is None or blame.kind != BEFORE for blame, _ in last):
-                return None
-        return Verdict(kind, common, median(blame.cost for blame in blames), last[0][1])
+        costs = {blame.kind: 0.0 for blame in blames}
+        for blame in blames:
+            costs[blame.kind] += blame.cost
+        kind = max(costs, key=lambda kind: costs[kind])
+        cost = median(blame.cost for blame in blames)
+        if common or (len(costs) == 1 and kind not in (OWN, BEFORE) and not _repeated(blames)):
+            return Verdict(kind, common, cost, last[0][1])
+        return self._lasting()  # ranks that are slow in turn are not to blame; if their input is, the run is
+
+    def _lasting(self) -> Verdict | None:
+        """Return what all ranks have had in most of many windows, none of which was as usual."""
+        blames = [blame for blame, _ in self._blames if blame is not None]
+        kinds = Counter(blame.kind for blame in blames if not blame.ranks)
+        if len(blames) < LASTING or not kinds:
+            return None
+        kind, count = kinds.most_common(1)[0]
+        cost = median(blame.cost for blame in blames)
+        return Verdict(kind, frozenset(), cost, self._blames[0][1]) if count >= MOST else None
 
     def _new(self, found: Verdict) -> Verdict:
         self._said = found

@@ -19,7 +19,7 @@ RATIO = 1.3  # own time above this x the usual is slow (MindCluster's clusterMea
 INPUT = 0.10  # of the step: waiting longer for input is slow
 SLOWER = 1.10  # x as before (FALCON verifies a change by the same)
 SPREADS = 3  # ... and as many times further than windows lie from each other (MindCluster's nSigma)
-IN_TURN = 1.5  # input that costs the run so much more than its slowest rank does is no single rank's
+IN_TURN = 2.0  # x the next rank's input: ranks whose input is slow in turn come closer to each other
 LEAST = 0.03  # of the step: what costs less is not worth a line
 
 OWN, READING, COLLECTIVE, BEFORE = "slow rank", "slow input", "slow collective", "slower than before"
@@ -95,9 +95,7 @@ class Window:
 
     def blame(self, before: Usual | None) -> Blame | None:
         """Say what costs most. before: windows of this run in which rows were as long."""
-        found, all_input = self._of_ranks(), self._of_input(before)
-        if all_input and (found is None or (found.kind == READING and all_input.cost > IN_TURN * found.cost)):
-            found = all_input
+        found = self._of_ranks() or self._of_input(before)
         if found is None and before is not None and not self.saved:
             found = self._of_collective(before) or self._of_all(before)
         return found if found is not None and found.cost >= LEAST else None
@@ -118,10 +116,13 @@ class Window:
         if min(self.shares, key=lambda share: share.wait).rank not in late:
             return None
         culprits = [share for share in self.shares if share.rank in late]
-        others = max(self._work(share) for share in self.shares if share.rank not in late)
+        rest = [share for share in self.shares if share.rank not in late]
+        others = max(map(self._work, rest))
         ideal = max(others, *(self._usual_own(share) + self._input for share in culprits))
         slowest = max(culprits, key=self._work)
         kind = READING if self._reads_late(slowest) else OWN
+        if kind == READING and slowest.input < IN_TURN * max(share.input for share in rest):
+            return None
         return Blame(kind, frozenset(late), (self._work(slowest) - ideal) / self.step)
 
     def _work(self, share: Share) -> float:
@@ -133,7 +134,7 @@ class Window:
     def _is_late(self, share: Share) -> bool:
         reading, own = share.input - self._input, share.own - self._usual_own(share)
         if self._reads_late(share):
-            slow = share.input > INPUT * self.step and reading * 2 > share.input
+            slow = share.input > INPUT * self.step
         else:
             slow = share.own > RATIO * self._usual_own(share) > 0
         return slow and (self._wait - share.wait) * 2 >= reading + own
