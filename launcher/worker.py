@@ -2,6 +2,14 @@
 
     worker.py -m MODULE [ARG ...]      worker.py SCRIPT [ARG ...]
 
+Any program may tell what it does, by `from launcher.worker import phase, step, timed` (docs/reference.md):
+
+    for number, batch in enumerate(loader, 1):
+        loss = train(batch)
+        with timed("wait"):
+            reduce_gradients()
+        step(number, examples=len(batch), total=1000, loss=loss if number % 10 == 0 else None)
+
 The first thing that an exception does is error.json in the rank's folder, written in one go: a rank that
 then hangs in an exit handler has already said why. An exception in another thread, which ends no process,
 goes to thread_error.json. DUMP_SIGNAL makes faulthandler write all stacks to stacks.txt.
@@ -9,8 +17,10 @@ goes to thread_error.json. DUMP_SIGNAL makes faulthandler write all stacks to st
 
 from __future__ import annotations
 
+import atexit
 import faulthandler
 import json
+import math
 import os
 import runpy
 import signal
@@ -18,13 +28,17 @@ import sys
 import threading
 import time
 import traceback
+from contextlib import contextmanager, suppress
+from importlib.machinery import ModuleSpec
+from importlib.util import spec_from_file_location
 from types import TracebackType
-from typing import Any, Mapping, TextIO
+from typing import Any, Iterator, Mapping, TextIO
 
 RANK_DIR = os.environ.get("NPU_LAUNCH_RANK_DIR", "")
 DUMP_SIGNAL = signal.SIGRTMIN + 8
 LONGEST_TEXT = 1 << 15  # characters: an error.json stays below the MiB that its reader takes
 _PID = os.getpid()
+_GAP = 0.02  # seconds between two beats at least: a program of short steps does not become slow by them
 _OWN_FILES = (os.path.abspath(__file__), os.path.abspath(runpy.__file__), "<frozen runpy>")
 
 
@@ -143,13 +157,167 @@ def opened(path: str, flags: int) -> TextIO:
 def write(path: str, record: Mapping[str, object]) -> None:
     """Write a JSON file in one go, so that nobody reads half of it."""
     with opened(path + ".tmp", os.O_TRUNC) as stream:
-        json.dump(record, stream)
+        stream.write(json.dumps(record))
     os.replace(path + ".tmp", path)
+
+
+class _Told:
+    """What the program has told, and the seconds between; each of them is in one of the four."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.training: dict[str, int] = {}
+        self.counts: dict[str, float] = dict.fromkeys(
+            ("steps", "examples", "tokens", "input_s", "own_s", "wait_s", "save_s"), 0
+        )
+        self.at_row = dict(self.counts)  # at the last line of metrics.jsonl
+        self.mark: float | None = None  # up to when seconds are counted; None: the next step only begins
+        self.timed = 0.0  # seconds since then that are no own work
+        self.timing = self.knows_wait = self.unwritten = False
+        self.next_beat = 0.0
+
+    def made(self, step: int, examples: float, tokens: float) -> None:
+        """Count what lies between the last step and this one."""
+        now, last = time.monotonic(), self.training.get("train_step", step - 1)
+        if self.mark is not None:
+            self.counts["steps"] += max(1, step - last)
+            self.counts["examples"] += examples
+            self.counts["tokens"] += tokens
+            self.counts["own_s"] += max(0.0, now - self.mark - self.timed)
+        self.mark, self.timed = now, 0.0
+
+    def record(self, counts: Mapping[str, float]) -> dict[str, float | None]:
+        """Return counts as they are written: a program that times no waiting does not know it."""
+        made: dict[str, float | None] = {name: round(value, 6) for name, value in counts.items()}
+        return made if self.knows_wait else {**made, "wait_s": None}
+
+    def beat(self, phase: str, step: int) -> None:
+        """Write heartbeat.json; a full disk costs no more than its content."""
+        counted = self.record(self.counts) if self.training else {}
+        path = os.path.join(RANK_DIR, "heartbeat.json")
+        try:
+            write(path, {"step": step, "phase": phase, **self.training, "time": time.time(), **counted})
+        except OSError:
+            with suppress(OSError):
+                os.utime(path)
+        self.unwritten = False
+
+    def row(self, step: int, figures: Mapping[str, Any]) -> None:
+        """Append figures, and the counts since the last line, to metrics.jsonl."""
+        gained = self.record({name: value - self.at_row[name] for name, value in self.counts.items()})
+        self.at_row = dict(self.counts)
+        line = {"step": step, **{name: _finite(value) for name, value in figures.items()}}
+        line["time"] = time.time()
+        seconds = sum(gained[name] or 0.0 for name in ("input_s", "own_s", "wait_s"))
+        if gained["examples"] and seconds:
+            line.setdefault("examples_per_second_per_device", gained["examples"] / seconds)
+        for name, value in gained.items():
+            line[name if name.endswith("_s") else f"interval_{name}"] = value
+        with suppress(OSError), opened(os.path.join(RANK_DIR, "metrics.jsonl"), os.O_APPEND) as stream:
+            stream.write(json.dumps(line) + "\n")
+
+
+_told = _Told()
+
+
+def _finite(value: Any) -> float | None:
+    number = float(value)
+    return number if math.isfinite(number) else None
+
+
+def _is_rank() -> bool:
+    """Tell whether there is a launcher, and this is no child of its rank."""
+    return bool(RANK_DIR) and os.getpid() == _PID
+
+
+def step(
+    step: int, examples: float = 0, tokens: float = 0, total: int = 0, loss: Any = None, **figures: Any
+) -> None:
+    """Tell that training step `step` (from 1 on) is made; without a launcher, do nothing.
+
+    examples, tokens: of this rank, since the call before; tokens with padding, so that they grow as the work
+    does. total: the steps of the training. A loss, and further figures by name (learning_rate, gradient_norm,
+    examples_per_second), make a line of metrics.jsonl: where reading them makes the device wait, give them
+    each 10 steps or so. The first call, and the first one after `phase`, only begin the count: that step
+    prepares what later ones use.
+    """
+    if not _is_rank():
+        return
+    with _told.lock:
+        if not _told.training:
+            atexit.register(_write_last)
+        _told.made(step, examples, tokens)
+        _told.training["train_step"] = step
+        if total:
+            _told.training["total_steps"] = total
+        _told.unwritten = True
+        if time.monotonic() >= _told.next_beat:
+            _told.beat("train", step)
+            _told.next_beat = time.monotonic() + _GAP
+        if loss is not None:
+            figures = {"loss": loss, **figures}
+        if figures:
+            _told.row(step, figures)
+
+
+@contextmanager
+def timed(part: str) -> Iterator[None]:
+    """Count the block's time as "input" (waiting for it), "wait" (in a collective), or "save".
+
+    For the thread that makes the steps; within another such block it does nothing. What is in none of them
+    is the rank's own work.
+    """
+    if part not in ("input", "wait", "save"):
+        raise ValueError(f"timed({part!r}): one of input, wait, save")
+    if _told.timing or not _is_rank():
+        yield
+        return
+    _told.timing, begin = True, time.monotonic()
+    try:
+        yield
+    finally:
+        with _told.lock:
+            _told.timing, _told.knows_wait = False, _told.knows_wait or part == "wait"
+            if _told.mark is not None:
+                seconds = time.monotonic() - max(begin, _told.mark)
+                _told.counts[part + "_s"] += seconds
+                _told.timed += seconds
+
+
+def phase(name: str, step: int = 0) -> None:
+    """Tell that a phase beside training's steps begins, such as "load" or "evaluate"; it may take any time.
+
+    With a `step` of its own, of 1 or more, the next one is due within hang_timeout. Training goes on with
+    the next call of `step`.
+    """
+    if _is_rank():
+        with _told.lock:
+            _told.mark = None
+            _told.beat(name, step)
+
+
+def _write_last() -> None:
+    if _is_rank() and _told.unwritten:
+        _told.beat("train", _told.training["train_step"])
+
+
+class _Finder:
+    """Finds this package for a program whose Python has none of that name: it is asked last."""
+
+    @staticmethod
+    def find_spec(name: str, path: object = None, target: object = None) -> ModuleSpec | None:
+        """Return where `launcher` is."""
+        folder = os.path.dirname(os.path.abspath(__file__))
+        if name != "launcher":
+            return None
+        init = os.path.join(folder, "__init__.py")
+        return spec_from_file_location(name, init, submodule_search_locations=[folder])
 
 
 def main() -> None:
     """Run the program as `python -m` or `python SCRIPT` would."""
     install()
+    sys.meta_path.append(_Finder)
     try:
         _run(sys.argv[1:])
     except SystemExit as error:
