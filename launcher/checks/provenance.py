@@ -24,6 +24,7 @@ from launcher.plan.model import Plan
 
 MOST_FILES = 24
 GIT_TIME = 1.0  # seconds that git may take to compare a work tree with its index
+_WORKER = str(Path(launcher.__file__).with_name("worker.py"))
 _REFLOG = 64 << 20  # bytes
 
 
@@ -103,7 +104,7 @@ def _files(argv: Sequence[str]) -> Iterator[Mapping[str, Any]]:
     count = 0
     for word in argv[1:]:
         name, _, value = word.partition("=") if word.startswith("-") else ("", "", word)
-        if os.sep not in value or count == MOST_FILES:
+        if os.sep not in value or value == _WORKER or count == MOST_FILES:
             continue
         with suppress(OSError, ValueError):
             about = os.stat(value)

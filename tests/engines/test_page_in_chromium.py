@@ -85,8 +85,11 @@ def test_it_prints_on_a4_and_nothing_is_wider(page: Path) -> None:
     assert boxes and all((round(float(x)), round(float(y))) == A4 for x, y in boxes)
     wide = page.parent / "wide.html"
     text = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page.read_text())
-    measure = "document.body.dataset.wide = document.documentElement.scrollWidth;"
-    style = "<style>html { width: 687px; }</style>"  # 182 mm between the margins
+    measure = (
+        "var all = Array.from(document.querySelectorAll('table, svg, pre, main'), part => part.scrollWidth);"
+        "document.body.dataset.wide = Math.max(document.documentElement.scrollWidth, ...all);"
+    )
+    style = "<style>html { width: 687px; } main { padding: 0; }</style>"  # 182 mm between the margins
     wide.write_text(text.replace("</body>", f"{style}<script>{measure}</script></body>"))
     found = re.search(r'data-wide="(\d+)"', browse(wide, "--dump-dom", "--window-size=687,900"))
     assert found and int(found.group(1)) <= 687
