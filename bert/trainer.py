@@ -207,6 +207,7 @@ class _Loop:
             if stopping or self._due(at):
                 with self._progress.counters.saving():
                     prefix = self._save(at, result)
+                heartbeat.beat("save")  # with the seconds that it took
             if stopping and at < config.num_train_steps:
                 self._leave(at, prefix)
         self._progress.close(at)
