@@ -170,10 +170,11 @@ class Terminal:
         """Draw what a screen shows."""
         width, height = shutil.get_terminal_size()
         if self._live is not None and width > 1 and height > 1:
-            self._live.update(_text(*screen.lines(width, height)), refresh=True)
+            self._live.update(as_text(*screen.lines(width, height)), refresh=True)
 
 
-def _text(lines: Sequence[str], chosen: int) -> Text:
+def as_text(lines: Sequence[str], chosen: int) -> Text:
+    """Return lines as rich draws them, the chosen one reversed."""
     from rich.text import Text
 
     text = Text(no_wrap=True, overflow="crop", end="")
