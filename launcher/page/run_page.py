@@ -18,7 +18,7 @@ from launcher.run_dir import RunDir, write_atomic
 from rank_table.ranges import spell
 
 NAME = "report.html"
-_TEXT = 12_000  # characters of a file that are shown
+_TEXT, _LINE = 12_000, 300  # characters of a file that are shown, and of a line of a log
 _NO_PROGRAM = re.compile(r"^program: ''$", re.M)
 
 
@@ -244,7 +244,7 @@ def _errors(source: Source) -> Any:
         "found": [
             {
                 "who": f"rank {one.rank}" if one.rank is not None else one.label,
-                "lines": "\n".join(one.lines[-40:]),
+                "lines": "\n".join(line[:_LINE] for line in one.lines[-40:]),
                 "codes": [str(code) for code in one.explanations],
             }
             for one in found[:8]

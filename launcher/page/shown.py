@@ -8,6 +8,7 @@ from launcher.masking import MASK, mask, mask_text
 from launcher.text import printable
 
 _DEEPEST = 20
+_LONGEST = 300  # characters of a text in a document
 
 
 def shown(text: str, secrets: Sequence[str] = ()) -> str:
@@ -24,7 +25,8 @@ def shown_document(value: Any, secrets: Sequence[str] = ()) -> Any:
 
 def _deep(value: Any, secrets: Sequence[str], depth: int) -> Any:
     if isinstance(value, str):
-        return shown(value, secrets)
+        text = shown(value, secrets)
+        return text if len(text) <= _LONGEST else text[:_LONGEST] + "…"
     if isinstance(value, (dict, list)) and not depth:
         return "…"
     if isinstance(value, dict):

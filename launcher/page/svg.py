@@ -18,6 +18,7 @@ _LEFT, _RIGHT, _HEIGHT = 66, 12, 190  # margins, height of the plot
 _COLUMNS = 240  # the most that are told apart
 _COLOURS = 8
 _LETTER = 6.6  # width of a letter, nearly
+_APART, _LONGEST = 6, 80  # of bands: units between two, characters of a text
 
 
 class Line(NamedTuple):
@@ -164,15 +165,20 @@ def _axes(x: Scale, y: Scale, top: int, x_unit: str) -> Iterator[str]:
 
 
 def _bands(bands: Sequence[Band], columns: _Columns, top: int) -> Iterator[str]:
+    """Draw bands; those that would lie upon another are one, which counts them."""
     first, last = columns.xs[0], columns.xs[-1]
+    found: dict[tuple[int, int, bool], list[str]] = {}
     for band in bands:
-        if not (band.start <= last and band.end >= first):
-            continue
-        left, right = (columns.scale.at(min(last, max(first, x))) for x in (band.start, band.end))
-        kind = "band alert" if band.alert else "band"
+        if band.start <= last and band.end >= first:
+            at = (columns.scale.at(min(last, max(first, x))) for x in (band.start, band.end))
+            left, right = (round(x / _APART) * _APART for x in at)
+            found.setdefault((left, right, band.alert), []).append(band.text)
+    for (left, right, alert), texts in found.items():
+        kind = "band alert" if alert else "band"
+        told = f"{texts[0]:.{_LONGEST}}" + (f" … and {len(texts) - 1} more" if texts[1:] else "")
         yield (
-            f'<rect class="{kind}" x="{left - 1:.1f}" y="{top}" width="{max(2.0, right - left):.1f}" '
-            f'height="{_HEIGHT}"><title>{escape(band.text)}</title></rect>'
+            f'<rect class="{kind}" x="{left - 1}" y="{top}" width="{max(2, right - left)}" '
+            f'height="{_HEIGHT}"><title>{escape(told)}</title></rect>'
         )
 
 

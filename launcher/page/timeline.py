@@ -19,6 +19,7 @@ _KINDS = {
     **dict.fromkeys(("straggler", "alert", "launcher_was_stopped", "unreadable"), "warn"),
 }  # of events; any other is bad
 _LEFT, _TALL = 66, 26
+_TOLD, _LONGEST = 3, 80  # texts of a mark, and characters of each: a page stays small whatever happened
 
 
 class Row(NamedTuple):
@@ -144,14 +145,14 @@ def _marks(
     for one, kind in zip(events, kinds(events)):
         lane = _QUIET.get(one.event, 2)
         who = f"rank {one.rank} " if one.rank is not None else ""
-        text = f"{one.time - start:.1f} s: {who}{one.event} {_text(one)}"
-        found.setdefault((round(scale.at(one.time - start) / 4) * 4, lane, kind), []).append(text)
+        text = f"{one.time - start:.1f} s: {who}{one.event} {_text(one):.{_LONGEST}}"
+        found.setdefault((round(scale.at(one.time - start) / 8) * 8, lane, kind), []).append(text)
     return found
 
 
 def _mark(at: int, lane: int, kind: str, texts: Sequence[str]) -> str:
     y = 8 + _TALL * lane + 13
-    shown = [*texts[:8], *([f"… and {len(texts) - 8} more"] if texts[8:] else [])]
+    shown = [*texts[:_TOLD], *([f"… and {len(texts) - _TOLD} more"] if texts[_TOLD:] else [])]
     return (
         f'<circle class="{f"event {kind}".strip()}" cx="{at}" cy="{y}" r="5">'
         f"<title>{escape(chr(10).join(shown))}</title></circle>"

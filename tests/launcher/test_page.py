@@ -93,6 +93,20 @@ def test_a_page_of_1024_ranks_is_smaller_than_a_megabyte_and_shows_the_slow_one(
     assert "rank 0-15: mean" in page and "960 ranks are not listed" in page
 
 
+def test_a_page_stays_small_whatever_happened(tmp_path: Path) -> None:
+    run = finished(tmp_path, ranks=64, steps=300, code=4)
+    kinds = ("restart", "alert", "straggler", "hang")
+    events = [
+        {"event": kinds[place % 4], "time": START + place / 2, "rank": place % 64,
+         "data": {"step": place, "text": f"{place} <长>" * 400}}
+        for place in range(3000)
+    ]  # fmt: skip
+    run.events.write_bytes(run.events.read_bytes() + lines(events))
+    page = run_page.page(run)
+    assert len(page.encode()) < 1_000_000
+    assert re.search(r"step 5: 5 &lt;长&gt;[^<]* … and \d+ more</title>", page)
+
+
 def test_restarts_and_alerts_are_marked_in_the_curves(tmp_path: Path) -> None:
     run = finished(tmp_path)
     with run.events.open("ab") as stream:
