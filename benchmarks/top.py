@@ -114,12 +114,9 @@ def main() -> None:
                 for child in children:
                     child.kill()
                     child.wait()
-        print(
-            f"{ranks} ranks: {1000 * spent:.1f} ms a look, {spent / INTERVAL:.2%} of a core at {INTERVAL:g} s; "
-            f"bare reading {1000 * bare:.1f} ms; top -b "
-            + ("not here" if other is None else f"{1000 * other:.1f} ms")
-            + f"; memory in the last half: +{grown} KiB"
-        )
+        beside = "not here" if other is None else f"{1000 * other:.1f} ms"
+        print(f"{ranks} ranks: {1000 * spent:.1f} ms a look, {spent / INTERVAL:.2%} of a core; ", end="")
+        print(f"bare reading {1000 * bare:.1f} ms; top -b {beside}; last half: +{grown} KiB of memory")
 
 
 if __name__ == "__main__":
