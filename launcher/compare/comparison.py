@@ -16,7 +16,6 @@ from launcher.compare.rates import RateFigures, compare_rates
 from launcher.compare.settings import Difference
 from launcher.compare.verdict import Rule
 from launcher.errors import ReadError
-from launcher.masking import mask
 
 MEAN = "mean"  # what a benchmark of several runs is called
 
@@ -103,8 +102,7 @@ def _sizes(curve: Curve) -> dict[str, str]:
 
 
 def _settings(side: Side) -> dict[str, str]:
-    asked = mask({**side.curve.settings, **side.settings})
-    return {str(name): str(value) for name, value in asked.items()}
+    return settings.masked({**side.curve.settings, **side.settings})
 
 
 def _answers(a: Side, b: Side, truth: Path | None) -> tuple[AnswerFigures | None, list[str]]:

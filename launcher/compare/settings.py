@@ -34,7 +34,7 @@ def of_run(run: RunDir) -> tuple[dict[str, str], dict[str, str]]:
         settings = {"backend": plan.backend, **flags(first.argv)}
         settings.update((name, first.env[name]) for name in sorted(first.env) if _is_telling(name))
     versions = dict(_flat("", result.get("provenance", result.get("versions"))))
-    return _masked(settings), _masked(versions)
+    return masked(settings), masked(versions)
 
 
 def _is_telling(name: str) -> bool:
@@ -56,7 +56,8 @@ def flags(argv: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def _masked(values: Mapping[str, str]) -> dict[str, str]:
+def masked(values: Mapping[str, str]) -> dict[str, str]:
+    """Return settings without secrets."""
     return {str(name): str(value) for name, value in mask(dict(values)).items()}
 
 

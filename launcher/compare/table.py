@@ -9,7 +9,7 @@ from launcher.compare.align import step_at
 from launcher.compare.comparison import Comparison, Side
 from launcher.compare.figures import TOLERANCE, Error, Oddities
 from launcher.compare.rates import Rate
-from launcher.compare.verdict import NOT_JUDGED
+from launcher.compare.verdict import NOT_JUDGED, percent, plain
 
 MOST_DIFFERENCES = 40
 _NAMES = {"exact": "EM", "f1": "F1"}
@@ -107,7 +107,7 @@ def _loss(found: Comparison) -> tuple[str, Rows, Sequence[str]]:
     a, b = found.a.name, found.b.name
     header = ("", "places", f"mean |{b}-{a}|", f"mean |{b}-{a}|/|{a}|", "means apart by")
     rows = [header] + [
-        (name, str(error.places), _plain(error.absolute), _percent(error.relative), _signed(error.level))
+        (name, str(error.places), plain(error.absolute), percent(error.relative), _signed(error.level))
         for name, error in (("all", loss.whole), ("early", loss.early), ("late", loss.late))
     ]
     first, last = aligned.pairs[0].place, aligned.pairs[-1].place
@@ -227,14 +227,6 @@ def _answers(found: Comparison) -> list[str]:
     else:
         text += "; which are right is not known: give --answers FILE (a SQuAD file)"
     return [text, *answers.notes]
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.3g}%"
-
-
-def _plain(value: float | None) -> str:
-    return "-" if value is None else f"{value:.5g}"
 
 
 def _signed(value: float | None) -> str:

@@ -96,19 +96,19 @@ def _mean(name: str, error: Error, kind: str, names: tuple[str, str], problem: s
     if value is None:
         return Rule(name, NOT_JUDGED, f"no place of {error.places} has a {kind} error")
     a, b = names
-    formulas = (
-        f"mean |{b} - {a}| / |{a}| {_percent(error.relative)}, mean |{b} - {a}| {_plain(error.absolute)}"
-    )
+    formulas = f"mean |{b} - {a}| / |{a}| {percent(error.relative)}, mean |{b} - {a}| {plain(error.absolute)}"
     passes = value <= RELATIVE if relative else value < ABSOLUTE
     text = f"{formulas} over {error.places} places ({kind}: at most {limit})"
     return Rule(name, PASS if passes else FAIL, text)
 
 
-def _percent(value: float | None) -> str:
+def percent(value: float | None) -> str:
+    """Write a share in per cent."""
     return "-" if value is None else f"{100 * value:.3g}%"
 
 
-def _plain(value: float | None) -> str:
+def plain(value: float | None) -> str:
+    """Write a figure in its own unit."""
     return "-" if value is None else f"{value:.5g}"
 
 
@@ -157,7 +157,7 @@ def _benchmark(errors: Sequence[Error]) -> Rule:
     if worst is None:
         return Rule("benchmark", NOT_JUDGED, f"{runs} runs, whose losses cannot be compared")
     agree = worst <= RELATIVE and not any(error.only_a or error.only_b for error in errors)
-    text = f"{runs} runs, {_percent(worst)} at most from their mean"
+    text = f"{runs} runs, {percent(worst)} at most from their mean"
     return (
         Rule("benchmark", PASS, text)
         if agree

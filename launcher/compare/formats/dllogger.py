@@ -15,7 +15,7 @@ from typing import Any, Mapping
 from launcher.compare.formats import scores
 from launcher.compare.formats.log import Line, Log
 from launcher.compare.formats.stream import Entry
-from launcher.compare.formats.text import NUMBER, integer, number, whole
+from launcher.compare.formats.text import NUMBER, first, integer, number, whole
 
 CONSOLE, FILE = "DLLogger console", "DLLogger file"
 _CONSOLE = re.compile(r"DLL (\d{4})-(\d\d)-(\d\d) (\d\d):(\d\d):(\d\d(?:\.\d{1,9})?) - (.*)$")
@@ -34,9 +34,9 @@ def read_console(line: Line, log: Log) -> bool:
     if found is None:
         return False
     head, rest = found.groups()[:6], found.group(7)
-    first = _VALUE.search(rest)
+    value = _VALUE.search(rest)
     values: dict[str, str] = dict(_VALUE.findall(rest))
-    _take(CONSOLE, rest[: first.start()] if first else rest, values, _console_time(*head), line, log)
+    _take(CONSOLE, rest[: value.start()] if value else rest, values, _console_time(*head), line, log)
     return True
 
 
@@ -81,7 +81,7 @@ def _take(kind: str, told: str, values: Mapping[str, str], time: float | None, l
     numbers = {name: number(value) for name, value in values.items() if number(value) is not None}
     epoch, step = _step(told)
     validation = told.count("Validation Iteration") > 0 or len(re.findall(r"\d+", told)) > 2
-    loss, rate = _first(_LOSS, numbers), _first(_RATE, numbers)
+    loss, rate = first(_LOSS, numbers), first(_RATE, numbers)
     if step is None:
         if loss is None and "final_loss" in numbers:
             log.final_loss = numbers["final_loss"]
@@ -93,11 +93,7 @@ def _take(kind: str, told: str, values: Mapping[str, str], time: float | None, l
     rank = whole(numbers.get("Rank"))  # TF1 pre-training under Horovod names it so
     stream = log.stream(kind, line if rank is None else line._replace(rank=rank))
     stream.rate_is = "global"  # all of NVIDIA's BERT programs count the batch of all devices
-    stream.add(Entry(step, loss, _first(_LEARNING_RATE, numbers), rate, None, time, epoch))
-
-
-def _first(names: tuple[str, ...], values: Mapping[str, Any]) -> Any:
-    return next((values[name] for name in names if values.get(name) is not None), None)
+    stream.add(Entry(step, loss, first(_LEARNING_RATE, numbers), rate, None, time, epoch))
 
 
 def _step(told: str) -> tuple[int | None, int | None]:

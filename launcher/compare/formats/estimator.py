@@ -11,11 +11,10 @@ from __future__ import annotations
 
 import re
 from calendar import timegm
-from typing import Mapping
 
 from launcher.compare.formats.log import Line, Log
 from launcher.compare.formats.stream import NOTHING, Entry, Stream
-from launcher.compare.formats.text import NUMBER, number, pairs
+from launcher.compare.formats.text import NUMBER, first, number, pairs
 
 ESTIMATOR, TPU, HOOK = "TF Estimator", "TPUEstimator", "Huawei BERT hook"
 _ABSL = re.compile(r"([IWEF])(\d\d)(\d\d) (\d\d):(\d\d):(\d\d\.\d{1,9}) +\d+ [^\]]{1,80}:\d+\] ")
@@ -41,16 +40,12 @@ def read_loss(line: Line, log: Log) -> bool:
     if step is None:
         return _read_bare(line, log)
     values = dict(pairs(line.text.replace(":0 =", " =")))
-    loss, rate = _first(_LOSS, values), _first(_RATES, values)
+    loss, rate = first(_LOSS, values), first(_RATES, values)
     if loss is None:
         return False
     seconds = _SECONDS.search(line.text)
     _add(line, log, step.group(1), loss, rate, seconds.group(1) if seconds else None)
     return True
-
-
-def _first(names: tuple[str, ...], values: Mapping[str, float]) -> float | None:
-    return next((values[name] for name in names if name in values), None)
 
 
 def _add(

@@ -9,7 +9,7 @@ from typing import Mapping, NamedTuple, Sequence
 from launcher.compare.curve import Curve, Point
 from launcher.compare.formats.stream import Entry, Settled, Stream, mean_by_step, settle
 from launcher.compare.formats.text import whole
-from launcher.masking import mask
+from launcher.compare.settings import masked
 
 _NAMED_BATCH = re.compile(r"(?:^|[_.-])gbs_?(\d{1,6})(?=[_.-]|$)")
 _NAMED_PRECISION = re.compile(r"[_.-](fp16|fp32|bf16|amp|tf32)(?=[_.-])")
@@ -233,11 +233,6 @@ def _are_shares(scores: Mapping[str, float], total: float) -> bool:
     """Tell whether exact is a share of so many questions, as it is no whole number of them in per cent."""
     count = scores.get("exact", 0.0) * total
     return 0 < count <= total and abs(count - round(count)) < 1e-3 < abs(count / 100 - round(count / 100))
-
-
-def masked(settings: Mapping[str, str]) -> dict[str, str]:
-    """Return settings without secrets."""
-    return {str(name): str(value) for name, value in mask(dict(settings)).items()}
 
 
 def _point(entry: Entry, batch: int | None, per_rate: float | None) -> Point:

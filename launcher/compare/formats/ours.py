@@ -12,10 +12,10 @@ from typing import Any, Mapping, Sequence
 from launcher import foreign
 from launcher.compare.curve import Curve, Point
 from launcher.compare.formats import scores
-from launcher.compare.formats.log import Line, Log, masked
+from launcher.compare.formats.log import Line, Log
 from launcher.compare.formats.stream import Entry
 from launcher.compare.formats.text import NUMBER, as_number, number, whole
-from launcher.compare.settings import flags
+from launcher.compare.settings import flags, masked
 from launcher.errors import MissingFileError, ReadError
 from launcher.metrics import series
 from launcher.run_dir import RunDir, opened

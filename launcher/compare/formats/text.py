@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Iterator
+from typing import Iterable, Iterator, Mapping
 
 NUMBER = (
     r"[-+]?(?:\d{1,30}(?:(?:,\d{3}(?!\d))+(?:\.\d{0,40})?|,\d{1,40}(?!,?\d)|\.\d{0,40})?|\.\d{1,40})"
@@ -40,6 +40,11 @@ def whole(value: object) -> int | None:
     if isinstance(found, bool) or not isinstance(found, (int, float)):
         return None
     return int(found) if 0 <= found <= LARGEST_STEP and found == int(found) else None
+
+
+def first(names: Iterable[str], values: Mapping[str, float | None]) -> float | None:
+    """Return the first of some values that is there."""
+    return next((values[name] for name in names if values.get(name) is not None), None)
 
 
 def pairs(text: str) -> Iterator[tuple[str, float]]:
