@@ -13,6 +13,7 @@ from launcher.metrics import series
 
 T = TypeVar("T")
 MOST = 16 << 20  # bytes that one look reads of a file
+LAST = 4096  # bytes in which the last row is looked for
 POINTS = 512  # of a curve
 
 
@@ -82,9 +83,11 @@ class Growing:
 
 
 def last_row(path: Path) -> series.Row:
-    """Read the last row of metrics.jsonl; empty when there is none. ReadError: as series.read_last."""
-    rows = series.read_last(path, 2048).rows
-    return rows[-1] if rows else {}
+    """Read the last whole row of metrics.jsonl; empty when it is none. ReadError: it cannot be read."""
+    with foreign.open_regular(path) as stream:
+        stream.seek(max(0, stream.seek(0, os.SEEK_END) - LAST))
+        found = series.record(b"".join(stream.read(LAST).split(b"\n")[-2:-1]))
+    return series.numbers(found) if found else {}
 
 
 class Curve:
