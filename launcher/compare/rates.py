@@ -55,7 +55,8 @@ def compare_rates(a: Curve, b: Curve, names: tuple[str, str] = ("A", "B")) -> Ra
             first, second = (
                 rate([value * factor[unit] for value in found]) for found, factor in zip(values, scales)
             )
-            rates.append(Rates(unit, first, second, second.median / first.median))
+            ratio = second.median / first.median if first.median else math.inf  # what is tiny, by ranks
+            rates.append(Rates(unit, first, second, ratio))
     missing = [name for name, factor in zip(names, scales) if len(factor) < len(UNITS)]
     hint = "give " + " ".join(f"--ranks {name}=N" for name in missing)
     if not rates:

@@ -84,3 +84,8 @@ def test_clocks_that_are_set_back_and_restarts_give_no_rate() -> None:
 def test_the_only_rate_of_a_log_counts() -> None:
     found = compare_rates(with_rates([50.0], ranks=1), with_rates([100.0], ranks=1))
     assert found.rates[0].ratio == 2
+
+
+def test_a_rate_that_is_nothing_per_device_divides_by_nothing() -> None:
+    found = compare_rates(*(with_rates([5e-324], rate_is="global", ranks=64) for _ in "ab"))
+    assert [(one.unit, one.ratio) for one in found.rates] == [("per device", math.inf), ("all devices", 1.0)]
