@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shlex
+import time
 from pathlib import Path
 from typing import Any, Callable, Mapping, Sequence
 
@@ -60,7 +61,7 @@ def _head(source: Source) -> Mapping[str, Any]:
     started = as_number(result.get("started")) or (source.events[0].time if source.events else None)
     seconds = as_number(result.get("seconds"))
     if seconds is None and source.events:
-        seconds = max(one.time for one in source.events) - source.events[0].time
+        seconds = _last_seen(source) - source.events[0].time
     hosts = sorted({spec.server_id for spec in plan.ranks}) if plan else []
     return {
         "job": name or source.run.path.name,
@@ -80,6 +81,15 @@ def _head(source: Source) -> Mapping[str, Any]:
         ],
         "figures": _figures(source),
     }
+
+
+def _last_seen(source: Source) -> float:
+    """Return when a run without a result was last seen: now while it runs, else at its last event or row."""
+    now = time.time()
+    if source.state == "running":
+        return now
+    written = source.rows[-1].get("time", 0.0) if source.rows else 0.0
+    return max([one.time for one in source.events] + [written if written <= now else 0.0])
 
 
 def _some(names: Sequence[str]) -> str:

@@ -107,6 +107,13 @@ def test_a_page_stays_small_whatever_happened(tmp_path: Path) -> None:
     assert re.search(r"step 5: 5 &lt;长&gt;[^<]* … and \d+ more</title>", page)
 
 
+def test_a_run_without_a_result_took_until_it_was_last_seen(tmp_path: Path) -> None:
+    run = finished(tmp_path, steps=20)
+    run.result.unlink()
+    run.events.write_bytes(run.events.read_bytes().split(b"\n")[0] + b"\n")
+    assert re.search(r"Took\W*1 min 40 s", re.sub(r"<[^>]*>", " ", run_page.page(run, "lost")))
+
+
 def test_restarts_and_alerts_are_marked_in_the_curves(tmp_path: Path) -> None:
     run = finished(tmp_path)
     with run.events.open("ab") as stream:
