@@ -12,7 +12,7 @@ import numpy as np
 class Taken(NamedTuple):
     """What a step has taken. input_s: seconds for which it waited; tokens: padding included."""
 
-    examples: float = 0.0
+    examples: int = 0
     tokens: int = 0
     input_s: float = 0.0
 
@@ -25,13 +25,13 @@ class Feed:
     """The batches of a training, made ahead in a thread of tf.data and taken in that order."""
 
     def __init__(self) -> None:
-        self._ready: deque[tuple[float, float, int]] = deque()  # when, examples, tokens
+        self._ready: deque[tuple[float, int, int]] = deque()  # when, examples, tokens
 
     def made(self, batch: Mapping[str, Any]) -> None:
         """Take note of a batch that is ready now (in tf.data's thread)."""
         ids = batch.get("input_ids", ())
         weights = batch.get("example_weights")
-        examples = float(len(ids)) if weights is None else float(np.sum(weights))
+        examples = len(ids) if weights is None else int(np.count_nonzero(weights))  # rows of padding weigh 0
         self._ready.append((time.monotonic(), examples, int(np.size(ids))))
 
     def taken(self, count: int, begin: float, end: float) -> Taken:

@@ -238,7 +238,7 @@ class _Loop:
 
     def _count(self, steps: int, wait_s: float) -> None:
         taken, self._taken = self._taken, Taken()
-        self._progress.counters.call(steps, round(taken.examples), taken.tokens, taken.input_s, wait_s)
+        self._progress.counters.call(steps, taken.examples, taken.tokens, taken.input_s, wait_s)
 
     def _compare_steps(self, at: int, count: int, reported: int) -> None:
         """End a run whose device made more or fewer steps than requested, before anything is saved."""
