@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import signal
 from pathlib import Path
 from typing import Iterator
 
@@ -23,6 +24,13 @@ RANK_VARIABLES = (
     "JOB_ID",
     "POD_NAME",
 )
+
+
+def pytest_configure() -> None:
+    """Take signals that a shell's background job ignores: Ctrl-C is something that runs are tested with."""
+    for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGQUIT, signal.SIG_DFL)):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 @pytest.fixture(autouse=True)
