@@ -66,7 +66,8 @@ def test_what_only_some_hosts_have_is_told_in_one_report_and_then_it_runs(site: 
     code, text = site.run(*job)
     lines = [line for line in text.splitlines() if "PYTHONPATH" not in line]
     assert code == 78, text
-    assert lines[0].startswith("npu-launch: preflight: program: its sha256 differs: node1: ")
+    script = site.work / "train.py"
+    assert lines[0].startswith(f"npu-launch: preflight: program: {script}: its sha256 differs: node1: ")
     assert lines[1].startswith("npu-launch: preflight: arguments: node2: no data.json, which other hosts")
     assert lines[2].endswith("--skip-preflight program --skip-preflight arguments") and len(lines) == 3
     assert not list((site.work / "runs").glob("*")) and not site.hosts.commands("node1")
