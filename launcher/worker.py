@@ -157,7 +157,7 @@ def opened(path: str, flags: int) -> TextIO:
 def write(path: str, record: Mapping[str, object]) -> None:
     """Write a JSON file in one go, so that nobody reads half of it."""
     with opened(path + ".tmp", os.O_TRUNC) as stream:
-        stream.write(json.dumps(record))
+        stream.write(json.dumps(record, default=float))  # numpy's numbers are none of JSON's
     os.replace(path + ".tmp", path)
 
 
@@ -214,7 +214,7 @@ class _Told:
         for name, value in gained.items():
             line[name if name.endswith("_s") else f"interval_{name}"] = value
         with suppress(OSError), opened(os.path.join(RANK_DIR, "metrics.jsonl"), os.O_APPEND) as stream:
-            stream.write(json.dumps(line) + "\n")
+            stream.write(json.dumps(line, default=float) + "\n")
 
 
 _told = _Told()
@@ -243,6 +243,7 @@ def step(
     """
     if not _is_rank():
         return
+    step, total = int(step), int(total)
     with _told.lock:
         if not _told.training:
             atexit.register(_write_last)
@@ -293,7 +294,7 @@ def phase(name: str, step: int = 0) -> None:
     if _is_rank():
         with _told.lock:
             _told.mark = None
-            _told.beat(name, step)
+            _told.beat(name, int(step))
 
 
 def _write_last() -> None:

@@ -200,3 +200,15 @@ def test_a_forked_child_tells_nothing(told: Any, tmp_path: Path) -> None:
         os._exit(0)
     os.waitpid(pid, 0)
     assert os.listdir(str(tmp_path)) == []
+
+
+def test_numbers_of_numpy_are_numbers(told: Any, tmp_path: Path) -> None:
+    numpy = pytest.importorskip("numpy")
+    for number in numpy.arange(1, 4):
+        told.step(number, examples=number, total=numpy.int64(9), loss=numpy.float32(0.5))
+    told.phase("evaluate", numpy.int64(2))
+    beat = read_beat(tmp_path / "heartbeat.json")
+    assert (beat.step, beat.train_step, beat.total_steps) == (2, 3, 9)
+    assert beat.counters and beat.counters.examples == 5
+    rows = series.read(tmp_path / "metrics.jsonl").rows
+    assert [row["interval_examples"] for row in rows] == [0, 2, 3]
