@@ -157,7 +157,7 @@ def opened(path: str, flags: int) -> TextIO:
 def write(path: str, record: Mapping[str, object]) -> None:
     """Write a JSON file in one go, so that nobody reads half of it."""
     with opened(path + ".tmp", os.O_TRUNC) as stream:
-        stream.write(json.dumps(record, default=float))  # numpy's numbers are none of JSON's
+        stream.write(json.dumps(record))
     os.replace(path + ".tmp", path)
 
 
@@ -202,27 +202,40 @@ class _Told:
                 os.utime(path)
         self.unwritten = False
 
-    def row(self, step: int, figures: Mapping[str, Any]) -> None:
+    def row(self, step: int, figures: Mapping[str, float | None]) -> None:
         """Append figures, and the counts since the last line, to metrics.jsonl."""
         gained = self.record({name: value - self.at_row[name] for name, value in self.counts.items()})
         self.at_row = dict(self.counts)
-        line = {"step": step, **{name: _finite(value) for name, value in figures.items()}}
-        line["time"] = time.time()
+        line: dict[str, float | None] = {"step": step, **figures, "time": time.time()}
         seconds = sum(gained[name] or 0.0 for name in ("input_s", "own_s", "wait_s"))
         if gained["examples"] and seconds:
             line.setdefault("examples_per_second_per_device", gained["examples"] / seconds)
         for name, value in gained.items():
             line[name if name.endswith("_s") else f"interval_{name}"] = value
         with suppress(OSError), opened(os.path.join(RANK_DIR, "metrics.jsonl"), os.O_APPEND) as stream:
-            stream.write(json.dumps(line, default=float) + "\n")
+            stream.write(json.dumps(line) + "\n")
 
 
 _told = _Told()
 
 
-def _finite(value: Any) -> float | None:
-    number = float(value)
+LARGEST = 1 << 53  # up to which a double is exact
+
+
+def _finite(name: str, value: Any) -> float | None:
+    """Return a figure as JSON can hold it. TypeError: it is no number, such as a whole array."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        raise TypeError(f"step(): {name}: {value!r:.40}: not a number") from None
     return number if math.isfinite(number) else None
+
+
+def _count(name: str, value: Any) -> float:
+    number = _finite(name, value)
+    if number is None or not 0 <= number <= LARGEST:
+        raise ValueError(f"step(): {name}: {value!r:.40}: invalid count (expected 0 or more)")
+    return int(number) if number == int(number) else number
 
 
 def _is_rank() -> bool:
@@ -241,9 +254,14 @@ def step(
     each 10 steps or so. The first call, and the first one after `phase`, only begin the count: that step
     prepares what later ones use.
     """
+    # Looked at without a launcher, too: a mistake shows on the first machine, and before anything is counted.
+    step, total = int(_count("step", step)), int(_count("total", total))
+    examples, tokens = _count("examples", examples), _count("tokens", tokens)
+    if loss is not None:
+        figures = {"loss": loss, **figures}
+    rows = {name: _finite(name, value) for name, value in figures.items()}
     if not _is_rank():
         return
-    step, total = int(step), int(total)
     with _told.lock:
         if not _told.training:
             atexit.register(_write_last)
@@ -255,10 +273,8 @@ def step(
         if time.monotonic() >= _told.next_beat:
             _told.beat("train", step)
             _told.next_beat = time.monotonic() + _GAP
-        if loss is not None:
-            figures = {"loss": loss, **figures}
-        if figures:
-            _told.row(step, figures)
+        if rows:
+            _told.row(step, rows)
 
 
 @contextmanager
@@ -291,10 +307,11 @@ def phase(name: str, step: int = 0) -> None:
     With a `step` of its own, of 1 or more, the next one is due within hang_timeout. Training goes on with
     the next call of `step`.
     """
+    step = int(_count("step", step))
     if _is_rank():
         with _told.lock:
             _told.mark = None
-            _told.beat(name, int(step))
+            _told.beat(name, step)
 
 
 def _write_last() -> None:

@@ -212,3 +212,30 @@ def test_numbers_of_numpy_are_numbers(told: Any, tmp_path: Path) -> None:
     assert beat.counters and beat.counters.examples == 5
     rows = series.read(tmp_path / "metrics.jsonl").rows
     assert [row["interval_examples"] for row in rows] == [0, 2, 3]
+
+
+@pytest.mark.parametrize("folder", [True, False], ids=["in a rank", "without a launcher"])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"step": None}, {"step": -1}, {"step": float("nan")}, {"step": 10**400}, {"examples": -3},
+        {"tokens": "a"}, {"examples": 10**400}, {"loss": "low"}, {"loss": [1, 2]}, {"norm": object()},
+    ],
+    ids=lambda wrong: str(wrong)[:20],
+)  # fmt: skip
+def test_a_wrong_argument_is_an_error_wherever_and_counts_nothing(
+    told: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: dict[str, Any], folder: bool
+) -> None:
+    told.step(1)
+    if not folder:
+        monkeypatch.setattr(told, "RANK_DIR", "")
+    with pytest.raises((TypeError, ValueError), match=f"{next(iter(wrong))}: .*(number|count)"):
+        told.step(**{"step": 2, "examples": 5, **wrong})
+    assert not any(told._told.counts.values()) and told._told.training["train_step"] == 1
+
+
+def test_a_loss_that_is_no_number_is_null(told: Any, tmp_path: Path) -> None:
+    told.step(1, loss=float("nan"))
+    told.step(2, loss=float("inf"), norm=2)
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [(row["loss"], row.get("norm")) for row in rows] == [(None, None), (None, 2.0)]
