@@ -17,6 +17,7 @@ from launcher import foreign
 from launcher.errors import MissingFileError, ReadError
 from launcher.heartbeat import read_beat
 from launcher.metrics import series
+from launcher.metrics.appended import Appended
 from launcher.process import mounts
 
 if TYPE_CHECKING:
@@ -25,33 +26,6 @@ if TYPE_CHECKING:
 
 KEPT = 20  # checkpoints whose files are looked at
 CHUNK, MOST = 1 << 20, 64  # bytes that are read of a file in one look; such readings in the last look
-
-
-class Appended:
-    """The new lines of a file that a rank appends to; one that has become shorter is read anew."""
-
-    def __init__(self, path: Path) -> None:
-        self._path, self._offset, self._rest = path, 0, b""
-
-    def lines(self) -> list[bytes]:
-        """Return the whole lines that have come, up to CHUNK. ReadError: it cannot be read."""
-        if os.path.islink(str(self._path.parent)):
-            raise ReadError(f"{self._path.parent}: a link (expected a folder)")
-        try:
-            size = os.lstat(str(self._path)).st_size
-        except OSError:
-            return []
-        if size == self._offset:
-            return []
-        if size < self._offset:
-            self._offset, self._rest = 0, b""
-        with foreign.open_regular(self._path) as stream:
-            stream.seek(self._offset)
-            data = stream.read(CHUNK)
-        self._offset += len(data)
-        *lines, rest = (self._rest + data).split(b"\n")
-        self._rest = rest if len(rest) <= CHUNK else b""
-        return lines
 
 
 class Alerts:
@@ -65,9 +39,9 @@ class Alerts:
         self._folder, self._events = context.folder, context.events
         self._rank = context.plan.ranks[0]
         self._path = self._folder.rank_dir(self._rank.rank) / "metrics.jsonl"
-        self._metrics = Appended(self._path) if sees else None
+        self._metrics = Appended(self._path, CHUNK) if sees else None
         self._disks: dict[str, Disk] = {}  # by mount point
-        self._reports = Appended(self._folder.artifacts(self._rank.rank))
+        self._reports = Appended(self._folder.artifacts(self._rank.rank), CHUNK)
         self._saved = ""  # folder of the newest checkpoint
         self._checkpoints: deque[list[str]] = deque(maxlen=KEPT)  # their files
         self._began: tuple[float, float] | None = None  # time and step of the first row of this attempt

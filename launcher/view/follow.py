@@ -10,6 +10,7 @@ from typing import Callable, Generic, TypeVar
 from launcher import foreign
 from launcher.errors import MissingFileError, ReadError
 from launcher.metrics import series
+from launcher.metrics.appended import Appended
 
 T = TypeVar("T")
 MOST = 16 << 20  # bytes that one look reads of a file
@@ -52,34 +53,20 @@ def stamp_of(path: Path) -> tuple[int, int, int]:
 
 
 class Growing:
-    """A file to which lines are appended."""
+    """A file to which lines are appended. problem: why it cannot be read."""
 
     def __init__(self, path: Path) -> None:
-        self._path, self._inode, self._offset, self._begun = path, 0, 0, b""
+        self._file = Appended(path, MOST, last=True)
         self.problem = ""
 
     def look(self) -> list[bytes]:
         """Return the whole lines that are new; of a file that was exchanged, all."""
-        _, inode, size = stamp_of(self._path)
-        if inode != self._inode or size < self._offset:
-            self._inode, self._offset, self._begun = inode, max(0, size - MOST), b""
-        if size <= self._offset:
-            return []
         try:
-            data = self._begun + self._next()
-        except (ReadError, OSError) as error:
-            self.problem, self._offset = str(error), size
+            return self._file.lines()
+        except ReadError as error:
+            self.problem = str(error)
+            self._file.skip()
             return []
-        *lines, self._begun = data.split(b"\n")
-        self._begun = self._begun if len(self._begun) < series.LONGEST else b""
-        return lines
-
-    def _next(self) -> bytes:
-        with foreign.open_regular(self._path) as stream:
-            stream.seek(self._offset)
-            data = stream.read(MOST)
-            self._offset = stream.tell()
-        return data
 
 
 def last_row(path: Path) -> series.Row:

@@ -17,10 +17,11 @@ from hypothesis import strategies as st
 from launcher.errors import ReadError
 from launcher.metrics import series
 from launcher.metrics.alerts import Alert, Disk, Rules, over
+from launcher.metrics.appended import Appended
 from launcher.plan.model import Plan, RankSpec
 from launcher.process import mounts
 from launcher.run_dir import RunDir
-from launcher.supervision.alerts import Alerts, Appended
+from launcher.supervision.alerts import CHUNK, Alerts
 from launcher.supervision.context import RunContext
 from launcher.supervision.events import EventLog
 from launcher.ui.console import Console
@@ -189,7 +190,7 @@ def test_a_finished_run_is_gone_through_again(tmp_path: Path) -> None:
 
 def test_a_file_is_read_as_it_grows_and_anew_when_it_is_shorter(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
-    file = Appended(path)
+    file = Appended(path, CHUNK)
     assert file.lines() == []
     with open(path, "ab", buffering=0) as stream:
         stream.write(b"one\ntw")
@@ -202,12 +203,12 @@ def test_a_file_is_read_as_it_grows_and_anew_when_it_is_shorter(tmp_path: Path) 
 
 def test_a_file_that_is_none_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(str(tmp_path / "metrics.jsonl"))
-    file = Appended(tmp_path / "metrics.jsonl")
+    file = Appended(tmp_path / "metrics.jsonl", CHUNK)
     with open(os.open(str(tmp_path / "metrics.jsonl"), os.O_RDWR), "wb"):
         assert file.lines() == []  # a FIFO has no size
     (tmp_path / "link").symlink_to(tmp_path)
     with pytest.raises(ReadError, match="a link"):
-        Appended(tmp_path / "link" / "metrics.jsonl").lines()
+        Appended(tmp_path / "link" / "metrics.jsonl", CHUNK).lines()
 
 
 # The search in a run.
