@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Sequence
+from typing import TYPE_CHECKING, Mapping, Sequence
 
-from launcher.metrics.stragglers import NOT_SPLIT, Stragglers, Verdict
-from launcher.metrics.windows import OWN, Reading
+from launcher.heartbeat import Counters
 from launcher.supervision.events import Event, EventLog
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # the rules are loaded when ranks keep counters, not at every start
+    from launcher.metrics.stragglers import Stragglers, Verdict
     from launcher.supervision.progress import Progress
 
 LOOK = 1.0  # seconds between two looks at the counters, at least
@@ -20,7 +20,8 @@ class Slowness:
     """The verdicts of one attempt, each said as it comes."""
 
     def __init__(self, events: EventLog) -> None:
-        self._events, self._stragglers = events, Stragglers()
+        self._events = events
+        self._stragglers: Stragglers | None = None
         self._next_look = 0.0
         self._behind: set[int] = set()
         self._told = False
@@ -30,20 +31,29 @@ class Slowness:
         if now < self._next_look:
             return
         self._next_look = now + LOOK + LOOK_COST * len(living)
-        readings, others = {}, []
+        told: dict[int, tuple[int, Counters]] = {}
+        others = []
         for rank in living:
             beat = rank.heartbeat
             if beat.counters is not None:
-                readings[rank.rank] = Reading(beat.train_step, beat.counters)
+                told[rank.rank] = beat.train_step, beat.counters
             elif beat.expects_beat:
                 others.append(rank)
-        verdict = self._stragglers.look(readings)
+        if told or self._stragglers is not None:
+            self._judge(told)
+        self._compare_steps(others)
+
+    def _judge(self, told: Mapping[int, tuple[int, Counters]]) -> None:
+        from launcher.metrics.stragglers import NOT_SPLIT, Stragglers
+        from launcher.metrics.windows import Reading
+
+        self._stragglers = self._stragglers or Stragglers()
+        verdict = self._stragglers.look({rank: Reading(*reading) for rank, reading in told.items()})
         if verdict is not None:
             self._say(verdict)
         elif not self._stragglers.split and not self._told:
             self._told = True
             self._events.debug(NOT_SPLIT)
-        self._compare_steps(others)
 
     def _say(self, verdict: Verdict) -> None:
         self._events.announce(f"{'warning: ' if verdict.cost else ''}{verdict.text}")
@@ -64,5 +74,7 @@ class Slowness:
                 self._behind.add(rank.rank)
                 text = f"rank {rank.rank} is slow: step {step}, where others are at {usual}"
                 self._events.announce(f"warning: {text}")
+                from launcher.metrics.windows import OWN
+
                 cost = round(1 - step / usual, 4)
                 self._events.record(Event.STRAGGLER, rank.rank, kind=OWN, cost=cost, since=0, text=text)

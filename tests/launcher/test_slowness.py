@@ -75,7 +75,7 @@ def test_what_is_no_single_ranks_has_no_rank(tmp_path: Path) -> None:
 def test_counters_are_looked_at_once_a_second_and_more_seldom_with_many_ranks(tmp_path: Path) -> None:
     ranks = Ranks(tmp_path, 1000)
     looks: list[float] = []
-    ranks.slowness._stragglers.look = lambda readings: looks.append(ranks.now)  # type: ignore[assignment]
+    ranks.slowness._compare_steps = lambda others: looks.append(ranks.now)  # type: ignore[assignment]
     for _ in range(10):
         ranks.look()
     assert looks == [2, 6, 10, 14, 18]
