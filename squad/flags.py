@@ -54,6 +54,39 @@ class SquadFlags:
     do_predict: bool = _flag(False, "answer predict_file and evaluate the answers")
     version_2_with_negative: bool = _flag(False, "SQuAD 2.0: a question may have no answer")
     skip_bad_answers: bool = _flag(False, "skip training questions whose answer is not at its offset")
+    preset: str = _flag(
+        "",
+        "the numbers of a published recipe; flags that are given come before it",
+        choices=("original-910", "google", "nvidia", "hf"),
+    )
+    train_answers: str = _flag(
+        "",
+        "several answers in training: learn the first, all, or the most frequent; default: refuse",
+        choices=("first", "all", "most"),
+    )
+    max_train_samples: int = _flag(0, "train on the first N questions of train_file; 0: all")
+    max_eval_samples: int = _flag(0, "answer and evaluate the first N questions; 0: all")
+
+    # Evaluation while training.
+    eval_steps: int = _flag(0, "steps between two evaluations while training; 0: none")
+    eval_epochs: float = _flag(0.0, "epochs between two evaluations while training; 0: none")
+    eval_share: float = _flag(
+        0.0,
+        "share of train_file, in whole articles, to evaluate on instead of predict_file",
+    )
+    keep_best: str = _flag(
+        "",
+        'figure whose best checkpoint is kept and predicted with; span_f1 ignores "no answer"',
+        choices=("f1", "exact", "span_f1"),
+    )
+    early_stopping_patience: int = _flag(
+        0, "end the training after N evaluations in a row that are not better; 0: never"
+    )
+    evaluation: str = _flag(
+        "squad",
+        "rules of the figures: the official SQuAD scripts', or CMRC 2018's, by characters",
+        choices=("squad", "cmrc"),
+    )
 
     # Features.
     do_lower_case: Optional[bool] = _flag(
@@ -64,6 +97,11 @@ class SquadFlags:
     )
     tokenize_chinese_chars: Optional[bool] = _flag(
         None, "make each Chinese character a word; default: as tokenizer_config.json says, else True"
+    )
+    word_split: str = _flag(
+        "auto",
+        "words are divided at spaces, as Google's; also at CJK and Thai characters; or as the texts need",
+        choices=("google", "cjk", "auto"),
     )
     max_seq_length: int = _flag(384, "tokens in a row")
     doc_stride: int = _flag(128, "tokens between the starts of two windows of a passage")
@@ -107,6 +145,11 @@ class SquadFlags:
 
     # Prediction.
     predict_batch_size: int = _flag(8, "features per device and call")
+    engine: str = _flag(
+        "tensorflow",
+        "what computes the answers; onnxruntime reads an export's .onnx as init_checkpoint",
+        choices=("tensorflow", "onnxruntime"),
+    )
     num_eval_iterations: int = _flag(0, "answer only the questions of the first N batches; 0: all")
     n_best_size: int = _flag(20, "answers to keep per question")
     max_answer_length: int = _flag(30, "the most tokens of an answer")
