@@ -174,7 +174,14 @@ class _Told:
         self.mark: float | None = None  # up to when seconds are counted; None: the next step only begins
         self.timed = 0.0  # seconds since then that are no own work
         self.timing = self.knows_wait = self.unwritten = False
+        self.torn = False  # the last write to metrics.jsonl failed
         self.next_beat = 0.0
+
+    def starts_timing(self) -> bool:
+        """Tell whether no other block is being timed, in any thread; the caller's is now."""
+        with self.lock:
+            starts, self.timing = not self.timing, True
+            return starts
 
     def made(self, step: int, examples: float, tokens: float) -> None:
         """Count what lies between the last step and this one."""
@@ -212,8 +219,13 @@ class _Told:
             line.setdefault("examples_per_second_per_device", gained["examples"] / seconds)
         for name, value in gained.items():
             line[name if name.endswith("_s") else f"interval_{name}"] = value
-        with suppress(OSError), opened(os.path.join(RANK_DIR, "metrics.jsonl"), os.O_APPEND) as stream:
-            stream.write(json.dumps(line) + "\n")
+        # A full disk may have taken half of the line before: the end of that one keeps this one whole.
+        text = "\n" * self.torn + json.dumps(line) + "\n"
+        self.torn = True
+        with suppress(OSError):
+            with opened(os.path.join(RANK_DIR, "metrics.jsonl"), os.O_APPEND) as stream:
+                stream.write(text)
+            self.torn = False
 
 
 _told = _Told()
@@ -286,10 +298,10 @@ def timed(part: str) -> Iterator[None]:
     """
     if part not in ("input", "wait", "save"):
         raise ValueError(f"timed({part!r}): one of input, wait, save")
-    if _told.timing or not _is_rank():
+    if not _is_rank() or not _told.starts_timing():
         yield
         return
-    _told.timing, begin = True, time.monotonic()
+    begin = time.monotonic()
     try:
         yield
     finally:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import resource
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -190,6 +192,38 @@ def test_a_disk_that_takes_nothing_and_a_wrong_word(told: Any, tmp_path: Path) -
     assert (tmp_path / "heartbeat.json").stat().st_mtime > before + 30  # it shows that the rank is alive
     with pytest.raises(ValueError, match="one of input, wait, save"), told.timed("reading"):
         pass
+
+
+def test_a_row_after_a_full_disk_is_a_line_of_its_own(told: Any, tmp_path: Path) -> None:
+    told.step(1, loss=1.0)
+    path = tmp_path / "metrics.jsonl"
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 9, limits[1]))
+    try:
+        told.step(2, loss=2.0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    told.step(3, loss=3.0)
+    first, half, last = path.read_text().splitlines()
+    assert (json.loads(first)["step"], half, json.loads(last)["step"]) == (1, '{"step": ', 3)
+
+
+def test_blocks_of_two_threads_are_not_both_counted(told: Any, tmp_path: Path) -> None:
+    told.step(1)
+    with told.timed("input"):
+        other = threading.Thread(target=_waits, args=(told,))
+        other.start()
+        other.join()
+    with told.timed("wait"):  # the other thread's end has not ended this one's
+        told.time.now += 0.25
+    told.step(2, loss=1.0)
+    (row,) = series.read(tmp_path / "metrics.jsonl").rows
+    assert (row["input_s"], row["wait_s"]) == (0.5, 0.25)
+
+
+def _waits(told: Any) -> None:
+    with told.timed("wait"):
+        told.time.now += 0.5
 
 
 def test_a_forked_child_tells_nothing(told: Any, tmp_path: Path) -> None:
