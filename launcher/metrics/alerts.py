@@ -20,10 +20,7 @@ RECENT = (3, 10)  # last rows whose median is held against it: a single one may 
 SIGMAS = 6.0
 WINDOW, ROWS = 60.0, 3  # seconds of which the throughput is the median, and rows at least
 AGAIN = 1.2  # x the limit: from there on all is well again
-GROWTH, LONGEST = (
-    1800.0,
-    7200.0,
-)  # seconds that a disk is watched before its growth counts; of growth, at most
+GROWTH, LONGEST = 1800.0, 7200.0  # seconds of watching a disk before its growth counts; at most
 SOON = 3600.0  # seconds: a disk full by then is worth an alert where nobody knows when the run ends
 
 

@@ -177,6 +177,8 @@ class _Runner:
             self._dropped += 1
             return
         self._until = min(now + TIMEOUT, self._left_at)
+        if os.fstat(self._log).st_size > LOG:  # what the last commands wrote is what matters
+            os.ftruncate(self._log, 0)
         self._limit = os.fstat(self._log).st_size + LOG
         self._left_behind()  # one of those that have ended, too
         self._ran += 1

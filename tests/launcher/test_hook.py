@@ -189,6 +189,15 @@ def test_output_without_end_is_cut_off(run: Run, monkeypatch: pytest.MonkeyPatch
     assert "wrote more than 1 MiB and was killed" in run.said
 
 
+def test_the_log_of_many_commands_keeps_what_the_last_ones_wrote(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hooks, "LOG", 1 << 16)
+    through(run.hook("head -c 60000 /dev/zero"), *["alert"] * 6, "end")
+    log = (run.dir.logs / "on_event.log").read_bytes()
+    assert len(log) < 3 << 16 and log.rstrip(b"\0").endswith(b" end\n")
+
+
 # As a user gives it.
 
 
