@@ -21,7 +21,7 @@ from bert import model_files, names, text_rules, vocabulary
 from bert.checkpoints import index
 from bert.config import CONFIGS, BertConfig
 from bert.errors import CheckpointError
-from bert.model_files import Words, recorded_gelu
+from bert.model_files import Words, recorded_gelu, recorded_task
 
 FORMATS = ("safetensors", "saved_model")
 
@@ -113,6 +113,7 @@ def export(
         CheckpointError: the checkpoint is damaged, does not fit, or has no span head.
         ValueError: FOLDER exists.
     """
+    texts = model_files.texts(config.with_gelu(gelu), words, recorded_task(checkpoint))
     if os.path.exists(folder):
         raise ValueError(f"{folder} exists; give a new folder")
     draft = folder.rstrip("/") + ".tmp"
@@ -122,7 +123,7 @@ def export(
             _saved_model(checkpoint, draft, config, gelu)
         else:
             _safetensors(checkpoint, draft, config)
-        for name, text in model_files.texts(config.with_gelu(gelu), words).items():
+        for name, text in texts.items():
             with open(os.path.join(draft, name), "w", encoding="utf-8", errors="replace") as stream:
                 stream.write(text)
         os.rename(draft, folder)

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+from types import MappingProxyType
 from typing import Any, Mapping
 
-from bert import text_rules
-from bert.config import BertConfig
+from bert import files, text_rules
+from bert.checkpoints import index
+from bert.config import CONFIGS, BertConfig
 from bert.text_rules import TextRules
 from bert.vocabulary import Vocabulary
+
+NO_TASK: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,12 +25,18 @@ class Words:
     rules: TextRules
 
 
-def texts(config: BertConfig, words: Words | None) -> dict[str, str]:
-    """Format the files by name: config.json, and with `words` vocab.txt and tokenizer_config.json."""
-    made = {"config.json": json.dumps(hf_config(config), indent=2, sort_keys=True) + "\n"}
+def texts(config: BertConfig, words: Words | None, task: Mapping[str, Any] = NO_TASK) -> dict[str, str]:
+    """Format the files by name: config.json, and with `words` vocab.txt and tokenizer_config.json.
+
+    task: how the model is asked, as squad.task says it; {} leaves it out.
+    """
+    values = hf_config(config)
+    if task:
+        values["task_specific_params"] = {"squad": dict(task)}
+    made = {"config.json": json.dumps(values, indent=2, sort_keys=True) + "\n"}
     if words is not None:
         made["vocab.txt"] = words.vocabulary.text
-        made[text_rules.CONFIG] = text_rules.to_json(words.rules)
+        made[text_rules.CONFIG] = text_rules.to_json(words.rules, task.get("max_seq_length"))
     return made
 
 
@@ -37,6 +48,25 @@ def hf_config(config: BertConfig) -> dict[str, Any]:
         pad_token_id=0, torch_dtype="float32",
     )  # fmt: skip
     return values
+
+
+def recorded_task(checkpoint: str) -> dict[str, Any]:
+    """Return how a model was trained to be asked, by name; {} if neither its JSON nor its config.json says.
+
+    PREFIX.json comes first, as config.json is that of all checkpoints in the folder.
+    """
+    recorded = index.record(checkpoint).get("task")
+    if isinstance(recorded, dict):
+        return recorded
+    for name in CONFIGS:
+        try:
+            said = files.read_object(os.path.join(index.folder_of(checkpoint), name), 4 << 20)
+        except ValueError:
+            continue
+        of_tasks = said.get("task_specific_params")
+        found = of_tasks.get("squad") if isinstance(of_tasks, dict) else None
+        return found if isinstance(found, dict) else {}
+    return {}
 
 
 def recorded_gelu(facts: Mapping[str, Any]) -> str:

@@ -126,13 +126,15 @@ def _guess(vocabulary: Vocabulary, folder: str) -> tuple[bool, str]:
     return True, ""
 
 
-def to_json(rules: TextRules) -> str:
-    """Format a tokenizer_config.json that transformers' BertTokenizer reads."""
+def to_json(rules: TextRules, length: int | None = None) -> str:
+    """Format a tokenizer_config.json that transformers' BertTokenizer reads; `length`: tokens in a row."""
     lower, chinese = rules.do_lower_case, rules.tokenize_chinese_chars
-    values = {
+    values: dict[str, Any] = {
         "do_lower_case": True if lower is None else lower,
         "strip_accents": rules.strip_accents,
         "tokenize_chinese_chars": True if chinese is None else chinese,
         "tokenizer_class": "BertTokenizer",
     }
+    if length is not None:
+        values["model_max_length"] = length
     return json.dumps(values, indent=2) + "\n"

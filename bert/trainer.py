@@ -78,7 +78,7 @@ def train(
             _set_variables(session, graph, start, backend, reading)
             session.run(feeder.initializer)
             progress = Progress(config, backend, start.step, output_dir, rank_dir)
-            run = _Run(model_config, config, backend, output_dir, start, origin.data, beside)
+            run = _Run(model_config, config, backend, output_dir, start, origin, beside)
             return _Loop(session, graph, run, progress, stop, feed).run()
 
 
@@ -165,7 +165,7 @@ class _Run:
     backend: Backend
     output_dir: str
     start: Start
-    data: Mapping[str, Any]  # what the rows were made from, for the checkpoints' JSON
+    origin: resume.Origin  # what the rows were made from, and more, for the checkpoints' JSON
     beside: tuple[str, ...]  # files of the output folder that belong to every checkpoint
 
 
@@ -295,7 +295,7 @@ class _Loop:
         held = reader.values(self._session, self._graph.scalars)
         scalars = {name: float(value) for name, value in held.items()}
         about, ranks = self._about, self._backend.size
-        facts = resume.facts(about.model, self._config, ranks, about.start, scalars, loss, about.data)
+        facts = resume.facts(about.model, self._config, ranks, about.start, scalars, loss, about.origin)
         saved = store.save(about.output_dir, at, write, facts, self._config.keep_checkpoints, about.beside)
         heartbeat.artifact(saved.artifact())
         return saved

@@ -14,6 +14,7 @@ from bert.config import BertConfig
 from bert.model_files import Words
 from bert.text_rules import TextRules
 from bert.train_config import TrainConfig
+from squad import task
 from squad.data import batching
 from squad.data.data_order import DataOrder
 from squad.errors import DataError
@@ -77,9 +78,12 @@ def origin(job: Job, model: BertConfig) -> resume.Origin:
         "max_query_length": flags.max_query_length,
         "version_2_with_negative": flags.version_2_with_negative,
         "skip_bad_answers": flags.skip_bad_answers,
+        "train_answers": flags.train_answers,
+        "max_train_samples": flags.max_train_samples,
         "batching": flags.batching,
     }
-    texts = model_files.texts(model, Words(words, rules))
+    asked = task.to_json(task.of_flags(flags))
+    texts = model_files.texts(model, Words(words, rules), asked)
     sources = (flags.vocab_file, flags.bert_config_file, flags.init_checkpoint)
     folder = os.path.realpath(job.output_dir)
     if folder in (os.path.realpath(os.path.dirname(source)) for source in sources):
@@ -87,7 +91,7 @@ def origin(job: Job, model: BertConfig) -> resume.Origin:
         texts = {
             name: text for name, text in texts.items() if not os.path.lexists(os.path.join(folder, name))
         }
-    return resume.Origin(data, texts)
+    return resume.Origin(data, texts, {"task": asked})
 
 
 def rows_per_step(flags: SquadFlags, ranks: int) -> int:

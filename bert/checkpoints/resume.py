@@ -29,6 +29,8 @@ class Origin:
     data: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     # Texts by file name that the output folder needs to predict with: configuration, vocabulary.
     files: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    # What else a checkpoint's JSON says, by name: how the model is asked, the preset. Not compared.
+    about: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -240,13 +242,14 @@ def facts(
     start: Start,
     scalars: dict[str, float],
     loss: float,
-    data: Mapping[str, Any],
+    origin: Origin,
 ) -> dict[str, Any]:
     """Collect what a checkpoint's JSON says about the run."""
     return {
+        **origin.about,
         "model": dataclasses.asdict(model),
         "config": dataclasses.asdict(config),
-        "data": dict(data),
+        "data": dict(origin.data),
         "ranks": ranks,
         "init_checkpoint": start.began,
         "scalars": scalars,
