@@ -112,6 +112,15 @@ def _best(
     return result
 
 
+def span_figures(questions: Sequence[Question], best: Mapping[str, str]) -> dict[str, float]:
+    """Score the best non-empty answers of the questions that have one: `span_f1`, per cent; {} if none has.
+
+    It measures finding spans alone, whatever the scores of "no answer".
+    """
+    answerable = [question for question in questions if question.answers]
+    return {"span_f1": _percent(score(answerable, best, False).f1.values())} if answerable else {}
+
+
 def headline(result: Mapping[str, float]) -> tuple[float, float]:
     """Select exact match and F1 from a result of either version."""
     return result["exact" if "exact" in result else "exact_match"], result["f1"]

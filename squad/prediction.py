@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from contextlib import closing
-from typing import TYPE_CHECKING, Generator, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Generator, Iterator
 
-from bert import heartbeat, trainer
+from bert import heartbeat, predictor
 from bert.backend.base import Backend
 from bert.backend.npu_options import NpuOptions
 from bert.config import BertConfig
-from squad import evaluate, hosts
-from squad.answers import latency, logit_shards, nbest, official_script
+from squad import hosts, scoring
+from squad.answers import latency, logit_shards, nbest
 from squad.answers.answer_text import AnswerText
 from squad.data import batching
-from squad.data.questions import Question
-from squad.data.squad_file import load_json
 from squad.flags import SquadFlags
 from squad.job import Dataset, Job
 from squad.progress import progress_bar
@@ -38,8 +35,7 @@ def predict(job: Job, model: BertConfig, data: Dataset, checkpoint: str, backend
     _hand_over(job.output_dir, logit_shards.encode(data.features, *logits), backend)
     backend.barrier()
     if backend.rank == 0:
-        result = _answer(job, data, backend.size)
-        report(job, score(job, result), len(result.predictions))
+        scoring.score_file(job, _answer(job, data, backend.size))
 
 
 def _hand_over(folder: str, shard: bytes, backend: Backend) -> None:
@@ -62,10 +58,10 @@ def _shard(
     mode = "pad" if backend.static_shapes else "bucket"
     share = (data.features, backend.rank, backend.size, flags.predict_batch_size, mode)
     order = batching.predict_order(*share)
-    outputs = trainer.predict(model, checkpoint, batching.predict_batches(*share), backend, flags.gelu)
+    outputs = predictor.predict(model, checkpoint, batching.predict_batches(*share), backend, flags.gelu)
     seconds: list[float] = []
     begin = time.monotonic()
-    with closing(outputs):  # now, not when it is garbage-collected: it has made its graph the default one
+    with closing(outputs):  # now, not when it is garbage-collected
         logits = batching.collect_logits(data.features, order, _timed(outputs, len(order), seconds))
     lines = latency.summary(
         seconds, int(logits[2].sum()), time.monotonic() - begin, flags.predict_batch_size,
@@ -116,74 +112,3 @@ def _answer(job: Job, data: Dataset, ranks: int) -> nbest.Answers:
     paths = nbest.write_files(job.output_dir, result, flags.version_2_with_negative)
     heartbeat.artifact({"kind": "predictions", "files": paths})
     return result
-
-
-def score(job: Job, result: nbest.Answers) -> dict[str, float]:
-    """Score the answers, also with the official script if it is given; {} for a file without answers.
-
-    Raises:
-        DataError: the script fails.
-    """
-    flags = job.flags
-    questions = evaluate.read_questions(load_json(flags.predict_file), flags.predict_file, references=False)
-    if flags.num_eval_iterations:
-        questions = [question for question in questions if question.id in result.predictions]
-    unknown = sum(question.answers is None for question in questions)
-    if unknown:
-        which = "contains no" if unknown == len(questions) else f"{unknown} questions have no"
-        job.say(f"{flags.predict_file}: {which} reference answers, so nothing is scored")
-        return {}
-    odds: Mapping[str, float] | None = result.null_odds or None
-    figures = evaluate.figures(questions, result.predictions, odds, flags.null_score_diff_threshold)
-    if odds is not None and figures:
-        _trace(job, questions, result.predictions, odds)
-    if flags.eval_script:
-        _compare(job, figures)
-    return figures
-
-
-def _trace(
-    job: Job, questions: Sequence[Question], answers: Mapping[str, str], odds: Mapping[str, float]
-) -> None:
-    """Write precision_recall.json, the official curves by name; average is in per cent."""
-    traced = evaluate.curves(evaluate.score(questions, answers, False), odds)
-    document = {
-        name: {
-            "precisions": [round(value, 5) for value in curve.precisions],
-            "recalls": [round(value, 5) for value in curve.recalls],
-            "average": curve.average,
-        }
-        for name, curve in traced.items()
-    }
-    path = os.path.join(job.output_dir, "precision_recall.json")
-    try:
-        with open(path, "w", encoding="utf-8") as stream:
-            json.dump(document, stream)
-    except OSError as error:
-        job.say(f"warning: {path}: cannot be written: {error.strerror}")
-
-
-def _compare(job: Job, ours: Mapping[str, float]) -> None:
-    """Run the official script on the same files and show its figures."""
-    flags = job.flags
-    if flags.num_eval_iterations:
-        job.say(f"{flags.eval_script}: not run, as only some questions are answered")
-        return
-    path = os.path.join(job.output_dir, "predictions.json")
-    theirs = official_script.run(flags.eval_script, flags.predict_file, path)
-    job.say(f"{flags.eval_script}: {'  '.join(f'{name} {value:.4f}' for name, value in theirs.items())}")
-    for line in official_script.differences(ours, theirs):
-        job.say(f"warning: the evaluations differ: {line}")
-
-
-def report(job: Job, figures: Mapping[str, float], questions: int) -> None:
-    """Print the figures and report them to the launcher."""
-    if not figures:
-        return
-    heartbeat.artifact({"kind": "metrics", "values": dict(figures)})
-    exact, f1 = evaluate.headline(figures)
-    job.say(f"EM {exact:.3f}  F1 {f1:.3f}  on {questions} questions")
-    for part in ("HasAns", "NoAns"):
-        if part + "_f1" in figures:
-            exact, f1, total = (figures[f"{part}_{name}"] for name in ("exact", "f1", "total"))
-            job.say(f"  {part:<6}  EM {exact:.3f}  F1 {f1:.3f}  on {total:.0f}")

@@ -135,6 +135,21 @@ def save(
     return Saved(prefix, facts, beside)
 
 
+def amend(prefix: str, values: Mapping[str, Any]) -> None:
+    """Add values to a checkpoint's JSON, or replace those of the same name, atomically.
+
+    Raises:
+        CheckpointError: the checkpoint has no JSON that can be read and written.
+    """
+    path = prefix + ".json"
+    try:
+        write_atomic(path, json.dumps(dict(read_object(path), **values), indent=1))
+    except OSError as error:
+        raise CheckpointError(f"{path}: {error.strerror}") from None
+    except ValueError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+
+
 def write_beside(folder: str, files: Mapping[str, str]) -> tuple[str, ...]:
     """Write the files that predicting from the folder needs; return their paths.
 
