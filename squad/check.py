@@ -95,12 +95,17 @@ _AT_LEAST_ONE = (
     "display_loss_steps", "iterations_per_loop",
 )  # fmt: skip
 
+_AT_LEAST_ZERO = (
+    "learning_rate", "num_train_epochs", "num_train_steps", "global_batch_size", "max_train_samples",
+    "max_eval_samples",
+)  # fmt: skip
+
 
 def _ranges(flags: SquadFlags) -> Iterator[Finding]:
     for name in _AT_LEAST_ONE:
         if getattr(flags, name) < 1:
             yield name, f"{getattr(flags, name)} is below 1"
-    for name in ("learning_rate", "num_train_epochs", "num_train_steps", "global_batch_size"):
+    for name in _AT_LEAST_ZERO:
         if getattr(flags, name) < 0:
             yield name, f"{getattr(flags, name)} is negative"
     if not 0 <= flags.warmup_proportion < 1:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from squad.data import feature_cache
 from squad.data.examples import Example, overlap, read_squad
 from squad.data.features import Features, build_features
@@ -40,7 +42,9 @@ def warn_of_overlap(job: Job, train_set: Dataset, dev_set: Dataset) -> None:
 
 def _read(job: Job, path: str, training: bool) -> list[Example]:
     flags = job.flags
-    found = read_squad(path, training, flags.version_2_with_negative, flags.skip_bad_answers)
+    limit = flags.max_train_samples if training else flags.max_eval_samples
+    rules = (flags.version_2_with_negative, flags.skip_bad_answers, flags.train_answers, limit)
+    found = read_squad(path, training, *rules)
     for note in found.notes:
         job.say(note)
     if not training and flags.num_eval_iterations:
@@ -63,6 +67,12 @@ def _unusual_rules(flags: SquadFlags) -> dict[str, bool]:
     return rules if chinese else {**rules, "tokenize_chinese_chars": False}
 
 
+def _choice(flags: SquadFlags) -> dict[str, Any]:
+    """Return which questions and answers are taken, if not all: a cache of all stays usable."""
+    chosen = {"train_answers": flags.train_answers, "max_train_samples": flags.max_train_samples}
+    return {name: value for name, value in chosen.items() if value}
+
+
 def _cached(job: Job, path: str, build: feature_cache.Build) -> Features:
     flags, cluster = job.flags, job.cluster
     key = feature_cache.cache_key(
@@ -75,6 +85,7 @@ def _cached(job: Job, path: str, build: feature_cache.Build) -> Features:
         version_2_with_negative=flags.version_2_with_negative,
         skip_bad_answers=flags.skip_bad_answers,
         **_unusual_rules(flags),
+        **_choice(flags),
     )
     cache = feature_cache.Cache(
         folder=flags.input_files_dir,

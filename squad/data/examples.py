@@ -7,11 +7,12 @@ asks of an answer. Every problem is a line that names the file and the place in 
 from __future__ import annotations
 
 import gc
+from collections import Counter
 from contextlib import contextmanager
 from typing import Iterable, Iterator, List, NamedTuple, Sequence
 
 from squad.data.layouts import name, shown
-from squad.data.questions import PREDICTION, TRAINING, Question, Reader, unanswerable
+from squad.data.questions import PREDICTION, TRAINING, Answer, Question, Reader, unanswerable
 from squad.data.squad_file import load_json
 from squad.data.words import Passage, split_words
 from squad.errors import DataError
@@ -19,6 +20,11 @@ from squad.errors import DataError
 __all__ = ["Example", "Examples", "load_json", "overlap", "paused_gc", "read_squad", "split_words"]
 _SHOWN = 20  # offenders named in a message
 _NOTED = 3  # ids named in a note
+_LEARNT = {
+    "first": "the first one",
+    "all": "all that differ, an example for each",
+    "most": "the most frequent one",
+}
 
 
 class Example(NamedTuple):
@@ -46,12 +52,23 @@ class Examples(List[Example]):
 
 
 def read_squad(
-    path: str, training: bool, version_2_with_negative: bool, skip_bad_answers: bool = False
+    path: str,
+    training: bool,
+    version_2_with_negative: bool,
+    skip_bad_answers: bool = False,
+    several: str = "",
+    limit: int = 0,
 ) -> Examples:
-    """Read a SQuAD file into examples, in the order of the file.
+    """Read a file of questions into examples, in the order of the file.
 
-    An answer is bad if its words are not at the offset `answer_start`; with skip_bad_answers such questions
+    An answer is bad if its words are not at the offset `answer_start`; with skip_bad_answers such answers
     are left out and counted in `notes`.
+
+    Args:
+        several: what training learns of a question with several answers (`--train_answers`): "first", "all"
+            (an example for each different answer), "most" (the most frequent text, the first of equals);
+            "" refuses them.
+        limit: read the first `limit` questions alone; 0: all.
 
     Raises:
         DataError: a line for each fault: the file cannot be read, is no SQuAD file, or has duplicate ids,
@@ -59,7 +76,7 @@ def read_squad(
     """
     needs = TRAINING._replace(negative=version_2_with_negative) if training else PREDICTION
     with paused_gc():
-        maker = _Maker(Reader(path, needs), training, version_2_with_negative)
+        maker = _Maker(Reader(path, needs), training, version_2_with_negative, several, limit)
         examples = Examples(maker.examples(load_json(path)))
     bad = maker.bad
     if bad and not skip_bad_answers:
@@ -92,27 +109,35 @@ def overlap(train: Sequence[Example], predict: Sequence[Example]) -> int:
 class _Maker:
     """A maker of examples from the questions of one file."""
 
-    def __init__(self, reader: Reader, training: bool, negative: bool) -> None:
+    def __init__(self, reader: Reader, training: bool, negative: bool, several: str, limit: int) -> None:
         self.reader, self.training, self.negative = reader, training, negative
+        self.several, self.limit = several, limit
         self.bad = _BadAnswers()
+        self._read, self._cut = 0, False  # questions; whether others follow
+        self._several = 0  # questions with several answers
         self._passage = Passage("")
         self._blank: list[str] = []  # ids of questions without text
 
     def examples(self, document: object) -> Iterator[Example]:
-        """Yield an example for each question from which one can be made."""
+        """Yield the examples of each question from which one can be made."""
         for context, questions in self.reader.read(document):
             if context != self._passage.context:
                 self._passage = Passage(context)
             words = self._passage.words
             for question in questions:
+                if self._read == self.limit > 0:
+                    self._cut = True
+                    return
+                self._read += 1
                 if not question.text.strip():
                     self._blank.append(question.id)
                 if not self.training:
                     yield Example(question.id, question.text, words)
                 elif self.negative and unanswerable(question):
                     yield Example(question.id, question.text, words, "", -1, -1, True)
-                elif self._has_one_answer(question):
-                    yield from self._answered(question)
+                else:
+                    for number, answer in self._chosen(question):
+                        yield from self._answered(question, number, answer)
 
     def notes(self, examples: Sequence[Example]) -> Iterator[str]:
         """Yield what the user should know of a file that was read."""
@@ -122,35 +147,52 @@ class _Maker:
             ids = ", ".join(map(name, self._blank[:_NOTED]))
             noun = "question is" if len(self._blank) == 1 else "questions are"
             yield f"{len(self._blank)} {noun} empty ({ids}{_dots(self._blank)})"
+        if self._several:
+            noun = "question has" if self._several == 1 else "questions have"
+            yield f"{self._several} {noun} several answers; learnt: {_LEARNT[self.several]}"
+        if self._cut:
+            yield f"the first {self.limit} questions alone are read"
         if self.training and self.negative and not any(example.is_impossible for example in examples):
             yield "every question has an answer: nothing teaches the model to answer with nothing"
 
-    def _has_one_answer(self, question: Question) -> bool:
-        """Tell whether a question that can be answered has the one answer that training needs."""
+    def _chosen(self, question: Question) -> Iterable[tuple[int, Answer]]:
+        """Choose the answers from which to learn, with their numbers; none is a fault."""
         answers = question.answers or []
         if len(answers) == 1:
-            return True
+            return enumerate(answers)
+        if answers and self.several:
+            self._several += 1
+            return _choose(answers, self.several)
         if answers:
             message = f"{len(answers)} answers, training needs exactly one, so this may be a dev file"
-            message += "; give the train file"
+            message += "; give the train file, or --train_answers=first, all or most"
         elif unanswerable(question):
             message = "none, so this is a SQuAD 2.0 file; give --version_2_with_negative"
         else:
             message = "none, but is_impossible is false; give one, or is_impossible: true"
         self.reader.fault(question.place, "answers", message, question.id)
-        return False
+        return ()
 
-    def _answered(self, question: Question) -> Iterator[Example]:
-        """Yield the example of a question with one answer, or none if the answer is not at its offset."""
-        text, start = (question.answers or [])[0]
+    def _answered(self, question: Question, number: int, answer: Answer) -> Iterator[Example]:
+        """Yield the example of a question's answer, or none if the answer is not at its offset."""
+        text, start = answer
         found = self._passage.find(text, start)
         if found is not None:
             before = self._passage.before(text, start)
             words = self._passage.words
             yield Example(question.id, question.text, words, text, found[0], found[1], False, before)
             return
-        place = self.reader.where((*question.place, 0))
+        place = self.reader.where((*question.place, number))
         self.bad.append(f"{place}: {shown(text)} at {start} (question {name(question.id)})")
+
+
+def _choose(answers: Sequence[Answer], rule: str) -> list[tuple[int, Answer]]:
+    """Choose of several answers the first, all that differ, or the first one with the most frequent text."""
+    numbers = [number for number, answer in enumerate(answers) if answers.index(answer) == number]
+    if rule == "most":
+        counts = Counter(answer.text for answer in answers)  # of equal ones, max takes the first
+        numbers = [max(numbers, key=lambda number: counts[answers[number].text])]
+    return [(number, answers[number]) for number in (numbers if rule == "all" else numbers[:1])]
 
 
 class _BadAnswers(List[str]):

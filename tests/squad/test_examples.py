@@ -275,7 +275,63 @@ def test_a_2_0_file_without_version_2_with_negative_is_refused(
 def test_a_dev_file_given_as_train_file_is_refused(document: dict[str, Any], squad_file: Write) -> None:
     answers = paragraph(document)["qas"][0]["answers"]
     answers.append(answers[0])
-    assert "2 answers, training needs exactly one, so this may be a dev file" in message(squad_file(document))
+    found = message(squad_file(document))
+    assert "2 answers, training needs exactly one, so this may be a dev file; give the train file" in found
+    assert found.endswith("--train_answers=first, all or most (question q1)")
+
+
+def answer(text: str, start: int) -> dict[str, Any]:
+    return {"text": text, "answer_start": start}
+
+
+ADA, LOVELACE, WROTE = answer("Ada", 4), answer("Lovelace", 8), answer("wrote", 17)
+
+
+@pytest.mark.parametrize(
+    ("rule", "given", "learnt"),
+    [
+        ("first", [LOVELACE, ADA, ADA], ["Lovelace"]),
+        ("all", [LOVELACE, ADA, ADA], ["Lovelace", "Ada"]),
+        ("all", [answer("e", 2), answer("e", 11)], ["e", "e"]),  # the same text at two places
+        ("most", [LOVELACE, ADA, ADA], ["Ada"]),
+        ("most", [WROTE, ADA, LOVELACE, ADA, WROTE], ["wrote"]),  # the first of equals
+        ("most", [ADA], ["Ada"]),
+    ],
+)
+def test_of_several_answers_training_learns_what_it_is_told(
+    rule: str, given: list[Any], learnt: list[str], document: dict[str, Any], squad_file: Write
+) -> None:
+    paragraph(document)["qas"][0]["answers"] = given
+    *found, impossible = read_squad(squad_file(document), True, True, several=rule)
+    assert [example.orig_answer_text for example in found] == learnt and impossible.is_impossible
+    assert {example.qas_id for example in found} == {"q1"}  # an example more is no question more
+    assert len({example.start_position for example in found}) == len(learnt)
+
+
+def test_of_several_answers_the_bad_ones_alone_are_skipped(
+    document: dict[str, Any], squad_file: Write
+) -> None:
+    paragraph(document)["qas"][0]["answers"] = [ADA, answer("Ada", 17), WROTE]
+    found = read_squad(squad_file(document), True, True, skip_bad_answers=True, several="all")
+    assert [example.orig_answer_text for example in found] == ["Ada", "wrote", ""]
+    assert "qas[0].answers[1]: 'Ada' at 17 (question q1); skipped" in found.notes[0]
+    assert "1 question has several answers; learnt: all that differ, an example" in found.notes[1]
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_first_questions_alone_are_read(
+    training: bool, document: dict[str, Any], squad_file: Write
+) -> None:
+    first, second = paragraph(document)["qas"]
+    first["answers"] = [ADA, WROTE]
+    paragraph(document)["qas"] = [first, second, dict(first, id="q3")]
+    # A limit counts questions, not the examples or features that are made of them.
+    found = read_squad(squad_file(document), training, True, several="all", limit=2)
+    assert [example.qas_id for example in found] == (["q1", "q1", "q2"] if training else ["q1", "q2"])
+    assert any(note.endswith(": the first 2 questions alone are read") for note in found.notes)
+    whole = read_squad(squad_file(document), training, True, several="all", limit=3)
+    assert whole == read_squad(squad_file(document), training, True, several="all")
+    assert not any("alone are read" in note for note in whole.notes)
 
 
 def test_an_answerable_question_without_answer_is_refused(
