@@ -93,7 +93,7 @@ def run(
 ) -> tuple[float, Any, Any]:
     """Predict all features; return (seconds, start, end)."""
     from bert import backend as backends
-    from bert import trainer
+    from bert import predictor
     from bert.cluster import Cluster
     from bert.config import BertConfig
     from squad.data.batching import collect_logits, predict_batches, predict_order
@@ -107,7 +107,7 @@ def run(
         # Everything twice in one call: the second time is measured, as the graph is ready by then.
         batches = chain(*(predict_batches(features, 0, 1, batch_size, mode) for _ in range(2)))
         outputs, times = [], []
-        for output in trainer.predict(config, weights, batches, backend):
+        for output in predictor.predict(config, weights, batches, backend):
             outputs.append(output)
             times.append(time.perf_counter())
         start, end, done = collect_logits(features, order, outputs[:count])

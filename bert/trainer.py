@@ -5,10 +5,8 @@ from __future__ import annotations
 import itertools
 import sys
 import time
-from collections import deque
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Callable, Generator, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Callable, Iterator, Mapping
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -20,14 +18,13 @@ from bert.checkpoints.resume import Start
 from bert.config import BertConfig
 from bert.errors import NotFinite, PersistentOverflow, StepsDiffer
 from bert.feed import Feed, Taken
-from bert.model import Model, Operations, create_variables, tanh_gelu
 from bert.progress import Progress
 from bert.step import StepGraph
 from bert.stopping import StopRequest, code_of
 from bert.train_config import TrainConfig
 
 if TYPE_CHECKING:
-    from bert.interfaces import Batches, Logits, PredictBatch, Tensor
+    from bert.interfaces import Batches, Tensor
 
 
 @dataclass(frozen=True)
@@ -305,58 +302,3 @@ class _Loop:
         name, code = code_of(self._stop.call(self._backend.all_gather, int(self._stop.requested)))
         _say(self._backend, f"{name}: saved {prefix} at step {at}; to continue, start the same command again")
         sys.exit(code)
-
-
-def predict(
-    model_config: BertConfig,
-    prefix: str,
-    batches: Iterator[PredictBatch],
-    backend: Backend,
-    gelu: str = "exact",
-) -> Generator[Logits, None, None]:
-    """Yield (start logits, end logits) [B, L] of each batch, in order; rank 0's host has the checkpoint.
-
-    Raises:
-        CheckpointError: it does not fit.
-    """
-    reading, broadcasts = sharing.begin(prefix, False, backend)
-    if reading.reads:
-        reader.check(prefix, model_config)
-    first = next(batches, None)
-    if first is None and not broadcasts:
-        return
-    shape = first["input_ids"].shape if first and backend.static_shapes else [None, None]
-    with tf.Graph().as_default():
-        weights = create_variables(model_config)
-        feeds = {key: tf.placeholder(tf.int32, shape) for key in ("input_ids", "input_mask", "segment_ids")}
-        operations = Operations(gelu=tanh_gelu if gelu == "tanh" else backend.gelu)
-        logits = Model(model_config, weights, operations).span_logits(feeds)
-        with tf.Session(config=backend.session_config()) as session:
-            loaded = reader.initialize(session, weights, reading)
-            if broadcasts:
-                session.run(backend.broadcast(list(weights.values())))
-            if loaded.missing:
-                _say(backend, *loaded.lines())
-            if first is None:
-                return
-
-            def run(batch: Mapping[str, Any]) -> Logits:
-                start, end = session.run(logits, {feeds[key]: batch[key] for key in feeds})
-                return start, end
-
-            yield from _ahead(run, itertools.chain([first], batches), backend.predictions_at_once)
-
-
-def _ahead(
-    run: Callable[[PredictBatch], Logits], batches: Iterator[PredictBatch], count: int
-) -> Iterator[Logits]:
-    """Run up to `count` batches at once; yield their results in order."""
-    if count == 1:
-        yield from map(run, batches)
-        return
-    with ThreadPoolExecutor(count) as pool:
-        running = deque(pool.submit(run, batch) for batch in itertools.islice(batches, count))
-        while running:
-            result = running.popleft().result()
-            running.extend(pool.submit(run, batch) for batch in itertools.islice(batches, 1))
-            yield result

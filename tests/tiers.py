@@ -16,7 +16,7 @@ NEEDS_SHARED = "needs ../shared"
 HEAVY = (
     *(f"bert/test_{name}.py" for name in (
         "agreement", "checkpoint", "export", "golden", "grpc", "loss_scale", "model", "onednn", "optimizer",
-        "predict_ahead", "progress", "resume", "trainer",
+        "progress", "resume", "trainer",
     )),
     *(f"squad/test_{name}.py" for name in ("records", "run_squad", "seed_defects", "training")),
     "npu/test_program.py",

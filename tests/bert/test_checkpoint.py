@@ -14,7 +14,7 @@ import tensorflow.compat.v1 as tf
 from safetensors.numpy import load_file, save_file
 
 from bert import backend as backends
-from bert import names, trainer
+from bert import names, predictor
 from bert.checkpoints import index, inspection, reader
 from bert.checkpoints.headers import Entry
 from bert.checkpoints.reader import Loaded, Reading
@@ -22,6 +22,7 @@ from bert.cluster import Cluster
 from bert.config import BertConfig
 from bert.errors import CheckpointError
 from bert.export import find_config
+from bert.model import create_variables
 from bert.optimizer import Optimizer, OptimizerConfig
 from tests.bert.runs import MODEL, settings, train
 
@@ -57,7 +58,7 @@ def _hf(folder: Path, values: Values, prefix: str = "bert.") -> str:
 
 def _load(path: str) -> tuple[Loaded, Values]:
     with tf.Graph().as_default(), tf.Session() as session:
-        variables = trainer.create_variables(MODEL)
+        variables = create_variables(MODEL)
         loaded = reader.initialize(session, variables, Reading(path))
         return loaded, reader.values(session, variables)
 
@@ -91,7 +92,7 @@ def test_a_training_begins_with_zero_moments_that_no_graph_holds_as_constants(tm
     path = _tensorflow(tmp_path, {**values, **slots, "global_step": np.int64(8200)})
     fed = {}
     with tf.Graph().as_default(), tf.Session() as session:
-        weights = trainer.create_variables(MODEL)
+        weights = create_variables(MODEL)
         moments = Optimizer(OptimizerConfig(), list(weights.values())).slots
         total = tf.get_variable("accumulator_0", [3, 4], tf.float32, tf.zeros_initializer())
         scale = tf.get_variable("loss_scale", [], tf.float32, tf.constant_initializer(8.0))
@@ -321,7 +322,7 @@ def test_predicting_refuses_a_checkpoint_of_another_model(tmp_path: Path) -> Non
     path = _tensorflow(tmp_path, _values())
     other = dataclasses.replace(MODEL, vocab_size=50)
     with pytest.raises(CheckpointError, match="word_embeddings"):
-        next(trainer.predict(other, path, iter([]), backends.create(Cluster(), "cpu")))
+        next(predictor.predict(other, path, iter([]), backends.create(Cluster(), "cpu")))
 
 
 def test_the_weights_of_minilm_load_whole(minilm: Path, tmp_path: Path) -> None:

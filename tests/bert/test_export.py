@@ -14,7 +14,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 from bert import backend as backends
-from bert import export, names, trainer
+from bert import export, names, predictor
 from bert.checkpoints import reader
 from bert.cluster import Cluster
 from bert.config import BertConfig
@@ -37,7 +37,7 @@ def _inputs() -> dict[str, np.ndarray]:
 
 def _logits(path: str, config: BertConfig, gelu: str, inputs: dict[str, np.ndarray]) -> tuple[Any, Any]:
     backend = backends.create(Cluster(), "cpu")
-    [logits] = trainer.predict(config, path, iter([inputs]), backend, gelu)
+    [logits] = predictor.predict(config, path, iter([inputs]), backend, gelu)
     return logits
 
 

@@ -11,7 +11,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 from bert import backend as backends
-from bert import optimizer, trainer
+from bert import optimizer, predictor, trainer
 from bert.checkpoints import reader
 from bert.cluster import Cluster
 from bert.config import BertConfig
@@ -65,7 +65,7 @@ def test_logits_are_googles(
 ) -> None:
     backend = backends.create(Cluster())
     # google-research/bert computes gelu by its tanh approximation.
-    [made] = trainer.predict(config, str(model / "bert_model.ckpt"), iter([batch]), backend, gelu="tanh")
+    [made] = predictor.predict(config, str(model / "bert_model.ckpt"), iter([batch]), backend, gelu="tanh")
     for logits, name in zip(made, ("start_logits", "end_logits")):
         np.testing.assert_allclose(logits, answers[name], rtol=1e-4, atol=1e-5)
 

@@ -8,7 +8,7 @@ from typing import Iterator
 
 import pytest
 
-from bert.trainer import _ahead
+from bert.predictor import ahead
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 9])
@@ -17,7 +17,7 @@ def test_results_come_in_order_whatever_finishes_first(count: int) -> None:
         time.sleep(0.01 * (3 - batch % 3))
         return -batch
 
-    assert list(_ahead(run, iter(range(7)), count)) == [-batch for batch in range(7)]
+    assert list(ahead(run, iter(range(7)), count)) == [-batch for batch in range(7)]
 
 
 def test_no_more_batches_are_made_than_are_under_way() -> None:
@@ -28,7 +28,7 @@ def test_no_more_batches_are_made_than_are_under_way() -> None:
             made.append(number)
             yield number
 
-    results = _ahead(lambda batch: batch, batches(), 3)
+    results = ahead(lambda batch: batch, batches(), 3)
     assert [next(results) for _ in range(4)] == [0, 1, 2, 3]
     assert len(made) <= 4 + 3
 
@@ -39,7 +39,7 @@ def test_an_error_of_a_batch_comes_in_its_place() -> None:
             raise ValueError("batch 2")
         return batch
 
-    results = _ahead(run, iter(range(9)), 3)
+    results = ahead(run, iter(range(9)), 3)
     assert [next(results), next(results)] == [0, 1]
     with pytest.raises(ValueError, match="batch 2"):
         next(results)
@@ -55,7 +55,7 @@ def test_whoever_stops_early_waits_for_what_is_under_way() -> None:
         done.append(batch)
         return batch
 
-    results = _ahead(run, iter(range(9)), 3)
+    results = ahead(run, iter(range(9)), 3)
     next(results)
     results.close()
     begun = 0

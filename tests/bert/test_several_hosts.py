@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bert import trainer
+from bert import predictor
 from bert.checkpoints import store
 from bert.cluster import Cluster
 from bert.errors import TrainerError
@@ -107,7 +107,7 @@ def _predict(rank: int, folder: str, port: int, answers: Any) -> None:
     batch = next(step_batches(1))
     given = {name: batch[name] for name in ("input_ids", "input_mask", "segment_ids")}
     prefix = os.path.join(folder, "ab"[rank], "model.ckpt-2")
-    found = [part.tolist() for part in next(trainer.predict(MODEL, prefix, iter([given]), backend))]
+    found = [part.tolist() for part in next(predictor.predict(MODEL, prefix, iter([given]), backend))]
     answers.put((rank, found))
     backend.barrier()
     backend.close()
