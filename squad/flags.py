@@ -10,13 +10,18 @@ A flag is a field of `SquadFlags`; its metadata says what it means. A value can 
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import os
 import typing
 from dataclasses import dataclass
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, FrozenSet, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
-Finding = Tuple[str, str]  # (flag, what is wrong and what to do); in a note: (flag, what is done instead)
+from squad import flag_parser
+from squad.flag_parser import ALIASES, REFUSED, UNUSED, Finding
+
+__all__ = [
+    "ALIASES", "REFUSED", "UNUSED", "Finding", "Parsed", "SquadFlags", "fields", "parse", "reference",
+    "resolve_paths", "usage",
+]  # fmt: skip
 
 
 def _flag(default: Any, meaning: str, path: str = "", choices: Sequence[str] = ()) -> Any:
@@ -191,6 +196,9 @@ class SquadFlags:
         choices=("auto", "shm", "grpc"),
     )
 
+    # Flags that the command line has: what a preset or the model's files say does not change them.
+    given: FrozenSet[str] = dataclasses.field(default=frozenset(), compare=False, repr=False)
+
     @property
     def text_rules(self) -> Tuple[bool, Optional[bool], bool]:
         """Whether texts are lower-cased, lose accents (None: with case), have Chinese characters apart."""
@@ -219,131 +227,18 @@ class Parsed(NamedTuple):
     notes: List[Finding]
 
 
-# Flags of the original script's successor: the flag used instead, and the difference.
-ALIASES: Dict[str, Tuple[str, str]] = {
-    "use_fast_gelu": (
-        "npu_bert_fused_gelu",
-        "an NPU uses its gelu (npu_bert_fused_gelu), which is not the same operation as its fast_gelu",
-    ),
-    "npu_bert_npu_dropout_v3": (
-        "npu_bert_npu_dropout",
-        "an NPU uses its dropout (npu_bert_npu_dropout), which is not the same operation as its dropout_v3",
-    ),
-}
-# Errors unless they are switched off: they request something that this program lacks.
-REFUSED: Dict[str, str] = {
-    "horovod": "start the program with npu-launch; ranks come from the rank table",
-    "use_trt": "TensorRT is for NVIDIA GPUs; use `npu-launch export` for a SavedModel",
-    "use_xla": "there is no XLA for this backend; leave the flag out",
-    "export_triton": "use `npu-launch export` for a SavedModel",
-    "npu_bert_tail_optimize": "leave it out; the all-reduce runs during the backward pass (hcom_parallel)",
-    "use_fp16_cls": "leave it out; --precision_mode sets what is computed in half precision",
-    "npu_bert_use_fused_adam_momentum": "leave it out; give --optimizer_type=adam or adamw",
-    "npu_bert_use_fused_lamb_momentum": "leave it out; give --optimizer_type=lamb",
-}
-# Notes, whatever their value: what happens instead.
-UNUSED: Dict[str, str] = {"dllog_path": "metrics are written to metrics.jsonl in the rank's folder"}
-UNUSED.update(
-    {
-        "triton_" + name: "nothing is exported for Triton; use `npu-launch export` for a SavedModel"
-        for name in (
-            "model_name", "model_version", "server_url", "model_overwrite",
-            "max_batch_size", "dyn_batching_delay", "engine_count",
-        )
-    }
-)  # fmt: skip
-
-
 def fields() -> Dict[str, Any]:
     """Map each flag's name to its dataclass field."""
-    return {field.name: field for field in dataclasses.fields(SquadFlags)}
+    return {field.name: field for field in dataclasses.fields(SquadFlags) if field.metadata}
 
 
 def parse(argv: Sequence[str]) -> Parsed:
     """Parse a command line; findings name every flag that is unknown, refused or of a wrong type."""
-    values: Dict[str, Any] = {}
-    findings: List[Finding] = []
-    notes: List[Finding] = []
-    aliased: Dict[str, Tuple[str, str]] = {}
-    for name, text in _pairs(argv, findings):
-        target, difference = ALIASES.get(name, (name, ""))
-        try:
-            if target in fields():
-                values[target] = _convert(target, text)
-            elif name not in UNUSED:
-                _refuse(name, text)
-        except ValueError as error:
-            findings.append((name, str(error)))
-        if name in UNUSED:
-            notes.append((name, "has no effect; " + UNUSED[name]))
-        elif difference:
-            aliased[name] = (target, difference)
-    notes += [(name, difference) for name, (target, difference) in aliased.items() if values.get(target)]
-    return Parsed(SquadFlags(**values), findings, notes)
-
-
-def _pairs(argv: Sequence[str], findings: List[Finding]) -> List[Tuple[str, Optional[str]]]:
-    """Split a command line into (flag, text); text is None for a flag without value."""
-    pairs: List[Tuple[str, Optional[str]]] = []
-    rest = list(argv)
-    while rest:
-        word = rest.pop(0)
-        if not word.startswith("--"):
-            findings.append((word, "not a flag; write --name=value"))
-            continue
-        name, equals, value = word[2:].partition("=")
-        text: Optional[str] = value if equals else None
-        if text is None and name.startswith("no") and not _is_known(name) and _is_known(name[2:]):
-            name, text = name[2:], "False"
-        if text is None and rest and not rest[0].startswith("--"):
-            text = rest.pop(0)
-        pairs.append((name, text))
-    return pairs
-
-
-def _is_known(name: str) -> bool:
-    return name in fields() or name in ALIASES or name in REFUSED or name in UNUSED
-
-
-def _refuse(name: str, text: Optional[str]) -> None:
-    """Raise ValueError for a flag that is unknown, or refused and not switched off."""
-    if name in REFUSED:
-        if (text or "").lower() in ("false", "0"):
-            return
-        raise ValueError(f"not supported; {REFUSED[name]}")
-    near = difflib.get_close_matches(name, fields(), n=1)
-    raise ValueError(f"unknown flag; did you mean {near[0]}?" if near else "unknown flag; see --help")
-
-
-_TYPES = typing.get_type_hints(SquadFlags)
-_PLAIN: Dict[Any, Any] = {Optional[bool]: bool, Optional[float]: float}
-_BOOLEANS = {
-    **dict.fromkeys(("true", "t", "1", "yes"), True),
-    **dict.fromkeys(("false", "f", "0", "no"), False),
-}
-
-
-def _convert(name: str, text: Optional[str]) -> Any:
-    """Convert a flag's text to its type. ValueError: what is wrong, what to give."""
-    kind = _PLAIN.get(_TYPES[name], _TYPES[name])
-    if kind is bool:
-        if text is None:
-            return True
-        if text.lower() not in _BOOLEANS:
-            raise ValueError(f"{text!r} is not a boolean; give True or False")
-        return _BOOLEANS[text.lower()]
-    if text is None:
-        raise ValueError("needs a value")
-    if kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            noun = "an integer" if kind is int else "a number"
-            raise ValueError(f"{text!r} is not {noun}") from None
-    choices = fields()[name].metadata["choices"]
-    if choices and text not in choices:
-        raise ValueError(f"{text!r} is none of {', '.join(choices)}")
-    return text
+    types = typing.get_type_hints(SquadFlags)
+    kinds = {name: types[name] for name in fields()}
+    choices = {name: field.metadata["choices"] for name, field in fields().items()}
+    values, findings, notes = flag_parser.read(argv, kinds, choices)
+    return Parsed(SquadFlags(**values, given=frozenset(values)), findings, notes)
 
 
 def resolve_paths(flags: SquadFlags, environ: Mapping[str, str]) -> SquadFlags:
