@@ -15,7 +15,7 @@ _counters: list[Counters] = []  # the training's, once there is one
 class Counters:
     """What this rank has done since its training began, without the first call, which prepares the graph.
 
-    Seconds do not overlap: each moment since the first call ended is in one of the four.
+    Seconds do not overlap: each moment since the first call ended is in one of the four, or in an evaluation.
     """
 
     def __init__(self, total_steps: int = 0, knows_wait: bool = False) -> None:
@@ -39,13 +39,20 @@ class Counters:
     def saving(self) -> Iterator[None]:
         """Count the block's time as saving."""
         begin = time.monotonic()
+        with self.apart():
+            yield
+        self._save += time.monotonic() - begin
+
+    @contextmanager
+    def apart(self) -> Iterator[None]:
+        """Leave the block's time out: an evaluation is no part of a step."""
         if self._mark is not None:
-            self._own += begin - self._mark
+            self._own += time.monotonic() - self._mark
         try:
             yield
         finally:
-            self._mark = time.monotonic()
-            self._save += self._mark - begin
+            if self._mark is not None:
+                self._mark = time.monotonic()
 
     def record(self) -> dict[str, float | None]:
         """Return all by the names that the launcher reads."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 Tensor = Any  # a tensor, variable, operation or session: TensorFlow has no types
 
 if TYPE_CHECKING:
-    from typing import Callable, Iterator, Protocol, Sequence, TypedDict
+    from typing import Callable, Iterator, Mapping, Protocol, Sequence, TypedDict
 
     import numpy as np
 
@@ -34,6 +34,20 @@ if TYPE_CHECKING:
 
     Batches = Callable[[int], Iterator[Batch]]
     Logits = tuple[np.ndarray, np.ndarray]  # of starts and of ends, [B, L] each
+
+    class Evaluation(Protocol):
+        """What a training evaluates itself on; the same on all ranks, which share the work."""
+
+        shape: tuple[int, int]  # rows and columns of a batch, where the device has static shapes
+
+        def measure(
+            self, run: Callable[[Iterator[PredictBatch]], Iterator[Logits]], stopped: Callable[[], bool]
+        ) -> Mapping[str, float] | None:
+            """Compute the figures, per cent, `f1` among them; equal on all ranks, which all call it.
+
+            run: computes the logits of this rank's batches, of which there is one at least, in order; it
+            may end early. stopped: is called once, after them; if it is true, the result is None.
+            """
 
     class Collective(Protocol):
         """What the ranks of a job do together, on the host."""

@@ -6,7 +6,7 @@ import itertools
 from abc import ABC, abstractmethod
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Callable, Generator, Iterator, Tuple, TypeVar
+from typing import TYPE_CHECKING, Callable, Generator, Iterator, Mapping, Tuple, TypeVar
 
 if TYPE_CHECKING:
     from bert.backend.base import Backend
@@ -45,11 +45,34 @@ class Predictor(ABC):
         self.close()
 
 
-class _Session(Predictor):
+class Forward:
+    """The graph from a batch to its logits, over variables that may be a training's."""
+
+    def __init__(
+        self,
+        config: BertConfig,
+        weights: Mapping[str, Tensor],
+        backend: Backend,
+        gelu: str = "exact",
+        shape: Shape | None = None,
+    ) -> None:
+        """Build it in the default graph. shape: that of every batch, for a device with static shapes."""
+        import tensorflow.compat.v1 as tf
+
+        from bert.model import Model, Operations, tanh_gelu
+
+        self.static = shape if backend.static_shapes else None
+        self.feeds = {key: tf.placeholder(tf.int32, self.static or [None, None]) for key in _KEYS}
+        operations = Operations(gelu=tanh_gelu if gelu == "tanh" else backend.gelu)
+        self.logits = Model(config, weights, operations).span_logits(self.feeds)
+
+
+class SessionPredictor(Predictor):
     """A model in a session of TensorFlow."""
 
-    def __init__(self, session: Tensor, logits: Tensor, feeds: dict[str, Tensor]) -> None:
-        self._session, self._logits, self._feeds = session, logits, feeds
+    def __init__(self, session: Tensor, forward: Forward, backend: Backend) -> None:
+        self._session, self._logits, self._feeds = session, forward.logits, forward.feeds
+        self.static, self.at_once = forward.static, backend.predictions_at_once
 
     def run(self, batch: PredictBatch) -> Logits:
         given: dict[str, object] = dict(batch)
@@ -107,21 +130,18 @@ def _load(
     import tensorflow.compat.v1 as tf
 
     from bert.checkpoints import reader
-    from bert.model import Model, Operations, create_variables, tanh_gelu
+    from bert.model import create_variables
 
-    static = shape if backend.static_shapes else None
     graph = tf.Graph()
     with graph.as_default():
         weights = create_variables(config)
-        feeds = {key: tf.placeholder(tf.int32, static or [None, None]) for key in _KEYS}
-        operations = Operations(gelu=tanh_gelu if gelu == "tanh" else backend.gelu)
-        logits = Model(config, weights, operations).span_logits(feeds)
-        predictor = _Session(tf.Session(graph=graph, config=backend.session_config()), logits, feeds)
-        predictor.static, predictor.at_once = static, backend.predictions_at_once
+        forward = Forward(config, weights, backend, gelu, shape)
+        session = tf.Session(graph=graph, config=backend.session_config())
+        predictor = SessionPredictor(session, forward, backend)
         try:
-            loaded = reader.initialize(predictor._session, weights, reading)
+            loaded = reader.initialize(session, weights, reading)
             if broadcasts:
-                predictor._session.run(backend.broadcast(list(weights.values())))
+                session.run(backend.broadcast(list(weights.values())))
         except BaseException:
             predictor.close()
             raise

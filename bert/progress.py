@@ -15,7 +15,10 @@ from bert.bar import Bar
 from bert.train_config import TrainConfig
 
 if TYPE_CHECKING:
+    from bert.evaluation import Standing
     from bert.interfaces import Tensor
+
+_FIGURES = {"exact": "EM", "f1": "F1", "span_f1": "span F1"}  # as they are shown
 
 
 class Meter:
@@ -149,6 +152,22 @@ class Progress:
             left = (self._config.num_train_steps - record["step"]) * self.meter.seconds_a_step()
             words.append(f"{duration(left)} left")
         return "  ".join(words)
+
+    def evaluation(self, step: int, standing: Standing) -> None:
+        """Record the figures of an evaluation; only rank 0 does."""
+        if self._rank:
+            return
+        figures, judge = standing.figures, self._config.judged_by
+        best = f"best {_FIGURES.get(judge, judge)} {standing.best[judge]:.1f}"
+        best += f" at step {standing.best_step}" if standing.without_gain else ""
+        shown = [f"{text} {figures[name]:.1f}" for name, text in _FIGURES.items() if name in figures]
+        print(f"step {step}: {' '.join(shown)} ({best})", flush=True)
+        if self._metrics:
+            # No name of a training's row: its readers take these rows for what they are.
+            named = {f"eval_{name}": value for name, value in figures.items()}
+            self._metrics.write(json.dumps({"step": step, **named, "time": time.time()}) + "\n")
+        if self._events:
+            self._events.write(step, {f"eval/{name}": value for name, value in figures.items()})
 
     def close(self, step: int) -> None:
         """Print the summary and close the files."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import sys
 import time
 from dataclasses import dataclass
@@ -17,23 +18,27 @@ from bert.checkpoints import reader, resume, sharing, store
 from bert.checkpoints.resume import Start
 from bert.config import BertConfig
 from bert.errors import NotFinite, PersistentOverflow, StepsDiffer
+from bert.evaluation import Evaluations, Standing
 from bert.feed import Feed, Taken
+from bert.predictor import Forward, SessionPredictor
 from bert.progress import Progress
 from bert.step import StepGraph
 from bert.stopping import StopRequest, code_of
 from bert.train_config import TrainConfig
 
 if TYPE_CHECKING:
-    from bert.interfaces import Batches, Tensor
+    from bert.interfaces import Batches, Evaluation, Tensor
 
 
 @dataclass(frozen=True)
 class TrainResult:
     """Where training ended."""
 
-    checkpoint: str
+    checkpoint: str  # the newest
     step: int
     loss: float
+    standing: Standing = Standing()
+    best: str = ""  # the best checkpoint, which config.keep_best has kept
 
 
 def train(
@@ -45,8 +50,11 @@ def train(
     init_checkpoint: str = "",
     rank_dir: str = "",
     origin: resume.Origin = resume.NO_ORIGIN,
+    evaluation: Evaluation | None = None,
 ) -> TrainResult:
     """Train to config.num_train_steps; rank 0 saves into output_dir, all ranks may read it.
+
+    evaluation: what to evaluate every config.eval_steps, and at the end.
 
     batches(S) yields config.num_accumulation_steps batches for each of the steps S, S + 1, ..., each batch
     with the weight of its whole step. A run that output_dir already contains is resumed.
@@ -61,7 +69,7 @@ def train(
     done = resume.finished(start, config)
     if done:
         _say(backend, done)
-        return TrainResult(start.prefix, start.step, start.loss)
+        return _result(start.prefix, start.step, start.loss, start.standing, config)
     if init_checkpoint and not start.prefix:
         reader.check(init_checkpoint, model_config)
     beside = store.write_beside(output_dir, origin.files) if backend.rank == 0 else ()
@@ -69,14 +77,27 @@ def train(
     with tf.Graph().as_default():
         tf.set_random_seed(config.seed + backend.rank)
         feed = Feed()
-        feeder, batch = input_pipeline(batches(start.step), backend.static_shapes, feed.made)
+        first = min(start.step, config.num_train_steps - 1)  # beyond the last step there are no batches
+        feeder, batch = input_pipeline(batches(first), backend.static_shapes, feed.made)
         graph = step.build(model_config, config, batch, backend)
+        forward = None
+        if evaluation is not None:  # in the same graph and session: of its weights there is one copy
+            forward = Forward(model_config, graph.weights, backend, config.gelu, evaluation.shape)
         with tf.Session(config=backend.session_config()) as session, StopRequest() as stop:
             _set_variables(session, graph, start, backend, reading)
             session.run(feeder.initializer)
             progress = Progress(config, backend, start.step, output_dir, rank_dir)
             run = _Run(model_config, config, backend, output_dir, start, origin, beside)
-            return _Loop(session, graph, run, progress, stop, feed).run()
+            predictor = SessionPredictor(session, forward, backend) if forward else None
+            evaluations = Evaluations(evaluation, predictor, config, backend, progress, stop, start.standing)
+            return _Loop(session, graph, run, progress, stop, feed, evaluations).run()
+
+
+def _result(prefix: str, at: int, loss: float, standing: Standing, config: TrainConfig) -> TrainResult:
+    best = ""
+    if config.keep_best and standing.best_step:
+        best = store.prefix_of(os.path.dirname(prefix), standing.best_step)
+    return TrainResult(prefix, at, loss, standing, best)
 
 
 def _read_start(path: str, slots: bool, backend: Backend) -> reader.Reading:
@@ -177,17 +198,20 @@ class _Loop:
         progress: Progress,
         stop: StopRequest,
         feed: Feed,
+        evaluations: Evaluations,
     ) -> None:
         self._session, self._graph, self._progress, self._stop = session, graph, progress, stop
         self._about, self._config, self._backend = run, run.config, run.backend
-        self._feed, self._taken = feed, Taken()
+        self._feed, self._taken, self._evaluations = feed, Taken(), evaluations
         self._saver = tf.train.Saver(graph.saved, max_to_keep=None)
 
     def run(self) -> TrainResult:
         """Train, save, and end."""
-        config, at, seen, prefix = self._config, self._about.start.step, 0, ""
-        result: dict[str, Any] = {}
-        while at < config.num_train_steps:
+        config, start, evaluations = self._config, self._about.start, self._evaluations
+        at, seen, prefix, loss = start.step, 0, start.prefix, start.loss
+        if start.standing.pending and evaluations.asked:
+            self._take_up(at)
+        while at < config.num_train_steps and not evaluations.over:
             if self._stop.requested:
                 _assign(self._session, self._graph.stop, 1.0)
             count, begin, waited = self._steps_at_once(at), time.monotonic(), self._backend.waited or 0.0
@@ -200,23 +224,42 @@ class _Loop:
             heartbeat.beat("train", at, self._progress.counters)
             self._check(at, result)
             self._progress.step(at, result)
-            stopping = float(result["stop"]) > 0  # summed over the ranks, so all stop at the same step
-            if stopping or self._due(at):
+            loss = float(result["loss"])
+            # Summed over the ranks, so all stop at the same step.
+            stopping = evaluations.step(at, float(result["stop"]) > 0)
+            if stopping or self._due(at) or evaluations.saves:
                 with self._progress.counters.saving():
-                    prefix = self._save(at, result)
+                    prefix = self._save(at, loss)
                 heartbeat.beat("save")  # with the seconds that it took
-            if stopping and at < config.num_train_steps:
+            if stopping and (at < config.num_train_steps or evaluations.standing.pending):
                 self._leave(at, prefix)
+        if evaluations.over:
+            why = evaluations.standing.why_over(config)
+            _say(self._backend, f"step {at}: the training ends early, as {why}")
         self._progress.close(at)
-        return TrainResult(prefix, at, float(result["loss"]))
+        return _result(prefix, at, loss, evaluations.standing, config)
+
+    def _take_up(self, at: int) -> None:
+        """Make the evaluation that was cut short where this run goes on."""
+        folder, prefix = self._about.output_dir, self._about.start.prefix
+        if self._evaluations.run(at, int(prefix.rpartition("-")[2])):
+            self._leave(at, prefix)
+        if self._backend.rank == 0:
+            store.amend(prefix, self._evaluations.facts())
+            store.prune(folder, self._config.keep_checkpoints, self._best)
+
+    @property
+    def _best(self) -> int:
+        """The step of the checkpoint that is not to be removed; 0: none."""
+        return self._evaluations.standing.best_step if self._config.keep_best else 0
 
     def _steps_at_once(self, at: int) -> int:
-        """Count the steps of the next call: at most up to the next checkpoint."""
+        """Count the steps of the next call: at most up to the next checkpoint or evaluation."""
         if self._graph.accumulate is not None:
             return 1
-        every = self._config.save_checkpoints_steps or self._config.num_train_steps
-        limit = min(every - at % every, self._config.num_train_steps - at)
-        return min(self._backend.steps_per_call, limit)
+        last = self._config.num_train_steps
+        every = (self._config.save_checkpoints_steps or last, self._config.eval_steps or last)
+        return min(self._backend.steps_per_call, last - at, *(count - at % count for count in every))
 
     def _run(self, count: int) -> dict[str, Any]:
         for _ in range(self._config.num_accumulation_steps - 1):
@@ -270,13 +313,13 @@ class _Loop:
                 f" scale {result['scale']:g}; lower the learning rate or the (initial) loss scale"
             )
 
-    def _save(self, at: int, result: dict[str, Any]) -> str:
+    def _save(self, at: int, loss: float) -> str:
         """Save on rank 0 what is equal on all ranks; the others wait. Return the prefix."""
         heartbeat.beat("save")
         self._compare(at)
         prefix = ""
         if self._backend.rank == 0:
-            prefix = self._write(at, float(result["loss"])).prefix
+            prefix = self._write(at, loss).prefix
         return str(self._stop.call(self._backend.all_gather, prefix)[0])
 
     def _compare(self, at: int) -> None:
@@ -293,7 +336,9 @@ class _Loop:
         scalars = {name: float(value) for name, value in held.items()}
         about, ranks = self._about, self._backend.size
         facts = resume.facts(about.model, self._config, ranks, about.start, scalars, loss, about.origin)
-        saved = store.save(about.output_dir, at, write, facts, self._config.keep_checkpoints, about.beside)
+        facts.update(self._evaluations.facts())
+        keep = self._config.keep_checkpoints
+        saved = store.save(about.output_dir, at, write, facts, keep, about.beside, self._best)
         heartbeat.artifact(saved.artifact())
         return saved
 

@@ -13,6 +13,7 @@ from bert.checkpoints import index, store
 from bert.checkpoints.store import Saved
 from bert.config import BertConfig
 from bert.errors import CheckpointError
+from bert.evaluation import Standing
 from bert.train_config import TrainConfig
 
 _OTHER_RUN = (  # in a checkpoint's "data": what makes its weights and its steps those of another run
@@ -41,8 +42,14 @@ class Start:
     prefix: str = ""  # of the run's own checkpoint; "": a new run
     scalars: dict[str, float] = dataclasses.field(default_factory=dict)
     loss: float = 0.0
+    evaluation: dict[str, Any] = dataclasses.field(default_factory=dict)  # the fields of a Standing
     began: dict[str, str] = dataclasses.field(default_factory=dict)  # init_checkpoint: path and fingerprint
     notes: tuple[str, ...] = ()
+
+    @property
+    def standing(self) -> Standing:
+        """What the evaluations up to here have shown."""
+        return Standing(**self.evaluation)
 
 
 NO_ORIGIN = Origin()
@@ -130,8 +137,15 @@ def _look(
     if init_checkpoint and not _is_own(saved, init_checkpoint):
         notes.append(f"init_checkpoint {init_checkpoint}: this run started from it; it is not loaded again")
     notes += [*_changes(saved, config, ranks), *_data_changes(saved, origin.data)]
-    held = saved.facts
-    return Start(step, saved.prefix, held["scalars"], held["loss"], held["init_checkpoint"], tuple(notes))
+    held, standing = saved.facts, Standing.read(saved.facts)
+    gone = config.keep_best and standing.best
+    if gone and not os.path.exists(store.prefix_of(folder, standing.best_step) + ".json"):
+        notes.append(f"the best checkpoint, of step {standing.best_step}, is gone; the rest is compared anew")
+        standing = dataclasses.replace(standing, best={}, best_step=0)
+    return Start(
+        step, saved.prefix, held["scalars"], held["loss"], dataclasses.asdict(standing),
+        held["init_checkpoint"], tuple(notes),
+    )  # fmt: skip
 
 
 def _check(folder: str, saved: Saved, model: BertConfig, config: TrainConfig, init_checkpoint: str) -> None:
@@ -259,7 +273,11 @@ def facts(
 
 def finished(start: Start, config: TrainConfig) -> str | None:
     """Return a message if there is nothing left to train, else None."""
-    if start.step < config.num_train_steps:
+    standing = start.standing
+    if start.prefix and standing.over(config):
+        why = standing.why_over(config)
+        return f"{start.prefix}: the training ended early at step {start.step}, as {why}; nothing to do"
+    if start.step < config.num_train_steps or (standing.pending and config.eval_steps):
         return None
     return (
         f"{start.prefix} is already trained to step {start.step} of {config.num_train_steps}; nothing to do"

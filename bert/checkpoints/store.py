@@ -52,7 +52,7 @@ def newest(folder: str) -> tuple[Saved | None, list[str]]:
     """Find the newest undamaged checkpoint, and describe what is wrong with each newer one."""
     problems: list[str] = []
     for step in sorted(_steps(folder), reverse=True):
-        prefix = os.path.join(folder, _NAME % step)
+        prefix = prefix_of(folder, step)
         problem, facts = verify(prefix)
         if not problem:
             return Saved(prefix, facts), problems
@@ -111,8 +111,9 @@ def save(
     facts: dict[str, Any],
     keep: int,
     beside: tuple[str, ...] = (),
+    best: int = 0,
 ) -> Saved:
-    """Write a checkpoint, whose files `write(prefix)` makes, and remove all but the `keep` newest."""
+    """Write a checkpoint, whose files `write(prefix)` makes; remove all but the `keep` newest and `best`."""
     draft = os.path.join(folder, f"{_DRAFT}{step}")
     shutil.rmtree(draft, ignore_errors=True)
     os.makedirs(draft)
@@ -122,7 +123,7 @@ def save(
         for name in sorted(os.listdir(draft))
     }
     facts = dict(facts, format=FORMAT, step=step, files=files)
-    prefix = os.path.join(folder, _NAME % step)
+    prefix = prefix_of(folder, step)
     with suppress(FileNotFoundError):  # left by a damaged checkpoint of this step
         os.unlink(prefix + ".json")
     for name in files:
@@ -131,7 +132,7 @@ def save(
     # The file in which tf.train.latest_checkpoint, and so google-research/bert, looks.
     write_atomic(os.path.join(folder, "checkpoint"), f'model_checkpoint_path: "{_NAME % step}"\n')
     os.rmdir(draft)
-    _prune(folder, keep)
+    prune(folder, keep, best)
     return Saved(prefix, facts, beside)
 
 
@@ -190,15 +191,27 @@ def write_atomic(path: str, text: str) -> None:
     os.replace(path + ".tmp", path)
 
 
-def _prune(folder: str, keep: int) -> None:
+def prune(folder: str, keep: int, best: int = 0) -> None:
+    """Remove all checkpoints but the `keep` newest and that of the step `best`."""
     for step in sorted(_steps(folder))[: -max(keep, 1)]:
-        _remove(os.path.join(folder, _NAME % step))
+        if step != best:
+            _remove(prefix_of(folder, step))
+
+
+def prefix_of(folder: str, step: int) -> str:
+    """Name the checkpoint of a step."""
+    return os.path.join(folder, _NAME % step)
+
+
+def kept(folder: str) -> list[str]:
+    """List the checkpoints in a folder, which may be damaged: their prefixes, the newest last."""
+    return [prefix_of(folder, step) for step in sorted(_steps(folder))]
 
 
 def clean(folder: str) -> None:
     """Remove what a process that was killed while saving has left behind."""
     for draft in glob.glob(os.path.join(glob.escape(folder), _DRAFT + "*")):
-        prefix = os.path.join(folder, _NAME % int(draft.rpartition("-")[2]))
+        prefix = prefix_of(folder, int(draft.rpartition("-")[2]))
         if not os.path.exists(prefix + ".json"):
             _remove(prefix)
         shutil.rmtree(draft, ignore_errors=True)

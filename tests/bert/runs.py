@@ -76,7 +76,7 @@ def _train(
             )  # losses that many times as large
             yield batch
 
-    given = {name: options[name] for name in ("init_checkpoint", "origin") if name in options}
+    given = {name: options[name] for name in ("init_checkpoint", "origin", "evaluation") if name in options}
     try:
         return trainer.train(
             options.get("model", MODEL), config, options.get("batches", batches), backend,
