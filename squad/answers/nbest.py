@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from squad.data.examples import Example
     from squad.data.features import Features
 
+ESCAPED = "backslashreplace"  # half a surrogate pair, which is no UTF-8, becomes JSON's escape of it
 _CHUNK = 2048  # features whose candidates are found at once
 
 
@@ -46,11 +47,24 @@ class Options:
 
 
 class Entry(NamedTuple):
-    """One answer of the n-best."""
+    """One answer of the n-best, and its place in the context, in characters; -1 for no answer."""
 
     text: str
     start_logit: float
     end_logit: float
+    start: int = -1
+    end: int = -1  # exclusive
+
+
+class Ranked(NamedTuple):
+    """What is known of one question's answer, best first; `best` is the best that is not empty.
+
+    odds: the null score minus the score of `best` (SQuAD 2.0 only).
+    """
+
+    entries: list[Entry]
+    best: Entry | None
+    odds: float | None
 
 
 class Answers(NamedTuple):
@@ -90,15 +104,28 @@ def find_answers(
     Raises:
         DataError: logits and features do not fit together, or the logits are nan or infinite.
     """
+    result = Answers(Predictions(), {}, {})
+    ranked = rank(examples, features, start_logits, end_logits, texts, options)
+    for example, answer in zip(examples, ranked):
+        _add(example.qas_id, answer, options, result)
+    return result
+
+
+def rank(
+    examples: Sequence[Example],
+    features: Features,
+    start_logits: np.ndarray,
+    end_logits: np.ndarray,
+    texts: AnswerText,
+    options: Options,
+) -> Iterator[Ranked]:
+    """Yield the best answers of each example, in order. Arguments and errors are those of find_answers."""
     rows = _rows(features)
     start_logits, end_logits = _checked(examples, rows, start_logits, end_logits)
     candidates = _candidates(len(examples), rows, start_logits, end_logits, options)
     nulls = _null_entries(len(examples), rows, start_logits, end_logits)
-    result = Answers(Predictions(), {}, {})
     for index, example in enumerate(examples):
-        spans = _spans(index, example, rows.input_ids, candidates, texts)
-        _answer(example.qas_id, spans, nulls[index], options, result)
-    return result
+        yield _ranked(_spans(index, example, rows.input_ids, candidates, texts), nulls[index], options)
 
 
 def write_files(folder: str, result: Answers, version_2_with_negative: bool) -> list[str]:
@@ -110,8 +137,8 @@ def write_files(folder: str, result: Answers, version_2_with_negative: bool) -> 
     paths = []
     for name, document in documents.items():
         path = os.path.join(folder, name)
-        with open(path + ".tmp", "w", encoding="utf-8") as stream:
-            stream.write(json.dumps(document, indent=4) + "\n")
+        with open(path + ".tmp", "w", encoding="utf-8", errors=ESCAPED) as stream:
+            stream.write(json.dumps(document, ensure_ascii=False, indent=4) + "\n")
         os.replace(path + ".tmp", path)
         paths.append(path)
     return paths
@@ -209,10 +236,10 @@ def _spans(
     columns = (column[here].tolist() for column in candidates.columns)
     for row, start, end, first, last, start_logit, end_logit in zip(*columns):
         tokens = input_ids[row, start : end + 1].tolist()
-        text = texts.text(tokens, example.doc_tokens[first : last + 1])
+        text, *place = texts.find(tokens, example, first, last)
         if text not in seen:
             seen.add(text)
-            yield Entry(text, start_logit, end_logit)
+            yield Entry(text, start_logit, end_logit, *place)
 
 
 def _with_null(spans: Iterator[Entry], null: Entry) -> Iterator[Entry]:
@@ -228,39 +255,48 @@ def _with_null(spans: Iterator[Entry], null: Entry) -> Iterator[Entry]:
         yield null
 
 
-def _answer(qas_id: str, spans: Iterator[Entry], null: Entry, options: Options, result: Answers) -> None:
-    """Choose the n-best and the prediction of one question and add them to `result`."""
+def _ranked(spans: Iterator[Entry], null: Entry, options: Options) -> Ranked:
+    """Choose the n-best of one question."""
     if not options.version_2_with_negative:
-        nbest = list(islice(spans, options.n_best_size)) or [Entry("empty", 0.0, 0.0)]
-        result.nbest[qas_id] = _with_probabilities(nbest)
-        result.predictions[qas_id] = result.predictions.best[qas_id] = nbest[0].text
-        return
+        nbest = list(islice(spans, options.n_best_size))
+        return Ranked(nbest or [Entry("empty", 0.0, 0.0)], nbest[0] if nbest else None, None)
     ranked = _with_null(spans, null)
     nbest = list(islice(ranked, options.n_best_size))
     best = next((entry for entry in chain(nbest, ranked) if entry.text), None)
     if null not in nbest:
         nbest.append(null)
-    result.nbest[qas_id] = _with_probabilities(nbest)
     odds = null.start_logit + null.end_logit
     if best is not None:
         odds = odds - best.start_logit - best.end_logit
-    result.null_odds[qas_id] = odds
-    text = best.text if best else ""
-    result.predictions.best[qas_id] = text
-    result.predictions[qas_id] = "" if odds > options.null_score_diff_threshold else text
+    return Ranked(nbest, best, odds)
 
 
-def _with_probabilities(nbest: Sequence[Entry]) -> list[dict[str, Any]]:
+def _add(qas_id: str, answer: Ranked, options: Options, result: Answers) -> None:
+    """Add one question's answer to what is written."""
+    result.nbest[qas_id] = _with_probabilities(answer.entries)
+    if answer.odds is None:
+        result.predictions[qas_id] = result.predictions.best[qas_id] = answer.entries[0].text
+        return
+    result.null_odds[qas_id] = answer.odds
+    text = result.predictions.best[qas_id] = answer.best.text if answer.best else ""
+    result.predictions[qas_id] = "" if answer.odds > options.null_score_diff_threshold else text
+
+
+def probabilities(nbest: Sequence[Entry]) -> list[float]:
     """Turn scores into probabilities by a softmax over the n-best."""
     scores = [entry.start_logit + entry.end_logit for entry in nbest]
     powers = [math.exp(score - max(scores)) for score in scores]
     total = sum(powers)
+    return [power / total for power in powers]
+
+
+def _with_probabilities(nbest: Sequence[Entry]) -> list[dict[str, Any]]:
     return [
         {
             "text": entry.text,
-            "probability": power / total,
+            "probability": probability,
             "start_logit": entry.start_logit,
             "end_logit": entry.end_logit,
         }
-        for entry, power in zip(nbest, powers)
+        for entry, probability in zip(nbest, probabilities(nbest))
     ]
