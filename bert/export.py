@@ -2,6 +2,9 @@
 
     python -m bert.export CHECKPOINT FOLDER --format safetensors     for transformers: HF's names and config
     python -m bert.export CHECKPOINT FOLDER --format saved_model     for TensorFlow Serving
+    python -m bert.export CHECKPOINT FOLDER --format onnx            for onnxruntime and others
+    python -m bert.export CHECKPOINT FOLDER --format onnx-int8       a quarter of the size
+    python -m bert.export CHECKPOINT FOLDER --format om --soc Ascend310P3   for Ascend, with CANN's atc
 
 CHECKPOINT is a TensorFlow prefix, a folder or file of safetensors, or the output folder of a run: its newest
 checkpoint. Configuration, vocabulary and case are taken from its folder where they are not given.
@@ -11,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shutil
 import sys
 from typing import Any, Mapping, Sequence
@@ -23,23 +27,30 @@ from bert.config import CONFIGS, BertConfig
 from bert.errors import CheckpointError
 from bert.model_files import Words, recorded_gelu, recorded_task
 
-FORMATS = ("safetensors", "saved_model")
+ONNX = ("onnx", "onnx-int8", "om")
+FORMATS = ("safetensors", "saved_model", *ONNX)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line; return the exit code: 2 if something in it cannot be used."""
-    options = _parser().parse_args(argv)
+    return run(parser().parse_args(argv))
+
+
+def run(options: argparse.Namespace) -> int:
+    """Do what a command line says; return the exit code, as `main`."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # only errors
     try:
         checkpoint = index.resolve(options.checkpoint)
         facts = index.record(checkpoint)
         config = find_config(checkpoint, options.config, facts)
         gelu = options.gelu or recorded_gelu(facts) or config.gelu
         words = find_words(checkpoint, options.vocab, config, facts)
-        export(checkpoint, options.folder, config, options.format, gelu, words=words)
+        shape, soc = _shape(options, config, checkpoint), _soc(options)
+        lines = export(checkpoint, options.folder, config, options.format, gelu, words, shape, soc)
     except (CheckpointError, OSError, ValueError) as error:
         print(f"export: {error}", file=sys.stderr)
         return 2
-    print(f"wrote {options.folder}")
+    print(*lines, f"wrote {options.folder}", sep="\n")
     if words is None:
         print("without vocab.txt and tokenizer_config.json: none beside the checkpoint; give --vocab")
     elif words.rules.source:
@@ -47,7 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
+    """Describe the command line."""
     parser = argparse.ArgumentParser(
         prog="npu-launch export", description="Write a checkpoint for other programs."
     )
@@ -62,7 +74,53 @@ def _parser() -> argparse.ArgumentParser:
         default="",
         help="default: as recorded in the checkpoint, else as the configuration's hidden_act",
     )
+    parser.add_argument(
+        "--static",
+        default="",
+        metavar="BxL",
+        help="onnx: fixed rows and columns, such as 1x384; default: any",
+    )
+    parser.add_argument(
+        "--soc",
+        default="",
+        metavar="NAME",
+        help="om: the chip, such as Ascend310P3; default: as npu-smi says",
+    )
     return parser
+
+
+def _shape(options: argparse.Namespace, config: BertConfig, checkpoint: str) -> tuple[int, int] | None:
+    """Read --static; an om has a shape in any case. ValueError: it is none, or does not fit."""
+    most = config.max_position_embeddings
+    if not options.static:
+        asked = recorded_task(checkpoint).get("max_seq_length")
+        return (1, min(most, asked if isinstance(asked, int) else 384)) if options.format == "om" else None
+    if options.format not in ONNX:
+        raise ValueError(f"--static: {options.format} has no fixed shape; leave it out")
+    match = re.fullmatch(r"(\d{1,6})x(\d{1,6})", options.static)
+    rows, columns = map(int, match.groups()) if match else (0, 0)
+    if not rows or not columns:
+        raise ValueError(f"--static {options.static!r:.40} is no shape; give rows and columns, such as 1x384")
+    if columns > most:
+        raise ValueError(f"--static: {columns} columns are more than the model's {most} positions")
+    return rows, columns
+
+
+def _soc(options: argparse.Namespace) -> str:
+    """Find the chip of an om. ValueError: neither given nor told by npu-smi."""
+    if options.format != "om":
+        if options.soc:
+            raise ValueError("--soc: only --format om is made for a chip")
+        return ""
+    from bert.onnx import atc
+
+    found: str = options.soc or atc.chip()
+    if not re.fullmatch(r"Ascend\w+", found):
+        raise ValueError(
+            f"--soc: {found or 'npu-smi does not tell the chip'}; give its name, such as Ascend310P3 or"
+            " Ascend910B3 (npu-smi info; the name with Ascend before it)"
+        )
+    return found
 
 
 def find_config(checkpoint: str, given: str, facts: Mapping[str, Any]) -> BertConfig:
@@ -106,8 +164,12 @@ def export(
     form: str = "safetensors",
     gelu: str = "exact",
     words: Words | None = None,
-) -> None:
-    """Write FOLDER completely or not at all.
+    shape: tuple[int, int] | None = None,
+    soc: str = "",
+) -> list[str]:
+    """Write FOLDER completely or not at all; return what to tell the user.
+
+    shape: fixed rows and columns of an .onnx file. soc: the chip of an om.
 
     Raises:
         CheckpointError: the checkpoint is damaged, does not fit, or has no span head.
@@ -118,17 +180,24 @@ def export(
         raise ValueError(f"{folder} exists; give a new folder")
     draft = folder.rstrip("/") + ".tmp"
     shutil.rmtree(draft, ignore_errors=True)
+    lines: list[str] = []
     try:
         if form == "saved_model":
             _saved_model(checkpoint, draft, config, gelu)
-        else:
+        elif form == "safetensors":
             _safetensors(checkpoint, draft, config)
+        else:
+            from bert.onnx import writing
+
+            order = writing.Order(checkpoint, config, gelu, form, shape, soc)
+            lines = writing.write(order, _weights(checkpoint, config), draft)
         for name, text in texts.items():
             with open(os.path.join(draft, name), "w", encoding="utf-8", errors="replace") as stream:
                 stream.write(text)
         os.rename(draft, folder)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+    return lines
 
 
 def _weights(checkpoint: str, config: BertConfig) -> dict[str, np.ndarray]:
@@ -136,7 +205,7 @@ def _weights(checkpoint: str, config: BertConfig) -> dict[str, np.ndarray]:
 
     reader.check(checkpoint, config)
     wanted = names.shapes(config)
-    values = {name: value for name, value in reader.read(checkpoint) if name in wanted}
+    values = {name: value.astype(np.float32) for name, value in reader.read(checkpoint) if name in wanted}
     missing = sorted(set(wanted) - set(values))
     if missing:
         raise CheckpointError(f"{checkpoint} lacks {', '.join(missing)}; fine-tune it first")
@@ -149,7 +218,7 @@ def _safetensors(checkpoint: str, folder: str, config: BertConfig) -> None:
     values = {}
     for google, value in _weights(checkpoint, config).items():
         name, transposed = names.to_hf(google)
-        values[name] = np.ascontiguousarray(value.T if transposed else value, np.float32)
+        values[name] = np.ascontiguousarray(value.T if transposed else value)
     os.makedirs(folder)
     with open(os.path.join(folder, "model.safetensors"), "wb") as weights:
         weights.write(save(values, {"format": "pt"}))

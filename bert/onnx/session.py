@@ -1,0 +1,141 @@
+"""Answer batches with onnxruntime: on an Ascend device where it is made for CANN, else on its cores."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, Mapping, Sequence
+
+import numpy as np
+
+from bert.errors import CheckpointError
+from bert.onnx import missing
+from bert.onnx.graph import INPUTS, KEYS, OUTPUTS
+from bert.predictor import Predictor, Shape
+
+if TYPE_CHECKING:
+    from bert.interfaces import Logits, PredictBatch
+
+MODEL = "model.onnx"  # in a folder; the name is that of transformers' and optimum's exports
+CANN = "CANNExecutionProvider"
+_SPELLINGS = dict(zip(KEYS, KEYS), **dict(zip(INPUTS, KEYS)))  # of an input, here
+_INTEGERS = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
+
+
+def find(path: str) -> str:
+    """Find the file that a path means: itself, or model.onnx in a folder; "" if there is none."""
+    found = os.path.join(path, MODEL) if os.path.isdir(path) else path
+    return found if found.endswith(".onnx") and os.path.isfile(found) else ""
+
+
+def cores() -> int:
+    """Count the cores of this rank, as the launcher has set them."""
+    return int(os.environ.get("OMP_NUM_THREADS", "0")) or len(os.sched_getaffinity(0))
+
+
+class OnnxModel(Predictor):
+    """A session of onnxruntime."""
+
+    def __init__(self, session: Any, at_once: int = 1) -> None:
+        """Look at what the file reads and writes. ValueError: not what a model of this kind does."""
+        self._session, self.at_once = session, at_once
+        self._inputs = _inputs(session.get_inputs())
+        self._fixed = _fixed(session.get_inputs()[0].shape)
+        held = [output.name for output in session.get_outputs()]
+        if not set(OUTPUTS) <= set(held):
+            raise ValueError(f"its outputs are {', '.join(held)}; expected {' and '.join(OUTPUTS)}")
+        self.provider = str(session.get_providers()[0])
+        # A device compiles each shape separately, so there all batches have one.
+        self.padded = self._fixed is not None or self.provider == CANN
+
+    @property
+    def columns(self) -> int | None:
+        """The most tokens of a row; None: as many as the model has positions."""
+        return self._fixed[1] if self._fixed else None
+
+    def run(self, batch: PredictBatch) -> Logits:
+        given: Mapping[str, Any] = batch
+        if self._fixed is None:
+            return self._run(given)
+        return self._run_fixed(given, *self._fixed)
+
+    def _run(self, batch: Mapping[str, Any]) -> Logits:
+        feed = {name: batch[key].astype(kind) for name, (key, kind) in self._inputs.items()}
+        start, end = self._session.run(list(OUTPUTS), feed)
+        return start, end
+
+    def _run_fixed(self, batch: Mapping[str, Any], rows: int, columns: int) -> Logits:
+        """Fill rows and columns up to the file's shape, call after call; return the batch's own."""
+        count, width = batch["input_ids"].shape
+        if width > columns:
+            raise ValueError(f"a row of {width} tokens; the file is made for {columns}")
+        parts = []
+        for first in range(0, count, rows):
+            part = {key: batch[key][first : first + rows] for key in KEYS}
+            short = ((0, rows - len(part["input_ids"])), (0, columns - width))
+            parts.append(self._run({key: np.pad(value, short) for key, value in part.items()}))
+        start, end = (np.concatenate(side)[:count, :width] for side in zip(*parts))
+        return start, end
+
+    def close(self) -> None:
+        self._session = None
+
+
+def open(path: str, at_once: int = 1, provider: str = "") -> OnnxModel:  # a module's word: session.open
+    """Load an .onnx file, or the one in a folder; the caller closes it.
+
+    at_once: batches that are computed at the same time, sharing the cores. provider: of onnxruntime; default:
+    CANN's where onnxruntime has it, else the CPU's.
+
+    Raises:
+        CheckpointError: there is no such file, onnxruntime is missing or refuses the file, or its inputs and
+            outputs are another model's.
+    """
+    runtime = missing.runtime()
+    found = find(path)
+    if not found:
+        raise CheckpointError(f"{path}: no .onnx file; make one with npu-launch export --format onnx")
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = max(1, cores() // at_once)
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    try:
+        session = runtime.InferenceSession(found, options, providers=_providers(runtime, provider))
+        return OnnxModel(session, at_once)
+    except Exception as error:  # onnxruntime has an exception for each of its codes, and no class above them
+        raise CheckpointError(f"{found}: {_first_line(error)}") from None
+
+
+def _providers(runtime: Any, wanted: str) -> list[Any]:
+    held = runtime.get_available_providers()
+    if wanted and wanted not in held:
+        raise ValueError(f"this onnxruntime has no {wanted}, only {', '.join(held)}")
+    if CANN in held and wanted in ("", CANN):
+        # https://onnxruntime.ai/docs/execution-providers/community-maintained/CANN-ExecutionProvider.html
+        device = os.environ.get("ASCEND_DEVICE_ID") or os.environ.get("DEVICE_ID") or "0"
+        return [(CANN, {"device_id": device}), "CPUExecutionProvider"]
+    return [wanted or "CPUExecutionProvider"]
+
+
+def _inputs(held: Sequence[Any]) -> dict[str, tuple[str, Any]]:
+    """Map the file's inputs to this program's names and to their types."""
+    found = {}
+    for entry in held:
+        if entry.name not in _SPELLINGS or entry.type not in _INTEGERS:
+            raise ValueError(f"input {entry.name} of {entry.type} is unknown; expected {', '.join(INPUTS)}")
+        found[entry.name] = (_SPELLINGS[entry.name], _INTEGERS[entry.type])
+    absent = [name for name, key in zip(INPUTS, KEYS) if key not in [key for key, _ in found.values()]]
+    if absent:
+        raise ValueError(f"it has no input {', '.join(absent)}; this is not a BERT that reads two texts")
+    return found
+
+
+def _fixed(sizes: Sequence[Any]) -> Shape | None:
+    """Read a fixed shape; None where rows and columns are free. ValueError: one of them is."""
+    numbers = [size for size in sizes if isinstance(size, int)]
+    if len(sizes) != 2 or len(numbers) == 1:
+        raise ValueError(f"input of shape {list(sizes)}; expected rows and columns, both fixed or both free")
+    return (numbers[0], numbers[1]) if numbers else None
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0][:300] or type(error).__name__
