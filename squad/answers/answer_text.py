@@ -8,9 +8,15 @@ other than spaces to find it in the words as written; if that fails, take the wh
 from __future__ import annotations
 
 import unicodedata
-from typing import Callable, Dict, Mapping, Sequence
+from bisect import bisect_right
+from itertools import accumulate
+from typing import TYPE_CHECKING, Callable, Dict, Mapping, Sequence
 
 from squad.data.tokenizer import basic_tokens
+from squad.data.words import word_places
+
+if TYPE_CHECKING:
+    from squad.data.examples import Example
 
 Log = Callable[[str], None]
 
@@ -29,12 +35,35 @@ class AnswerText:
         self._tokens = {index: token for token, index in vocab.items()}
         self._log = log
         self._normalised = _Normalised(do_lower_case, strip_accents, tokenize_chinese_chars)
+        self._places: tuple[str, list[int]] = ("", [])  # of the words of the last context
 
     def text(self, token_ids: Sequence[int], words: Sequence[str]) -> str:
         """Return the part of `words` that the tokens represent, as written in the passage."""
+        start, end = self._place(token_ids, words)
+        return " ".join(words)[start:end]
+
+    def find(self, token_ids: Sequence[int], example: Example, first: int, last: int) -> tuple[str, int, int]:
+        """Find the text of tokens of the words first..last, and its place in the context: (text, start, end).
+
+        The text has single spaces between its words, whatever the context has there.
+        """
+        words = example.doc_tokens[first : last + 1]
+        start, end = self._place(token_ids, words)
+        begins = [0, *accumulate(len(word) + 1 for word in words)]
+        before, behind = bisect_right(begins, start) - 1, bisect_right(begins, max(start, end - 1)) - 1
+        places = self._word_places(example.context)[first:]
+        text = " ".join(words)[start:end]
+        return text, places[before] + start - begins[before], places[behind] + end - begins[behind]
+
+    def _word_places(self, context: str) -> list[int]:
+        if self._places[0] != context:
+            self._places = (context, word_places(context))
+        return self._places[1]
+
+    def _place(self, token_ids: Sequence[int], words: Sequence[str]) -> tuple[int, int]:
         written = " ".join(words)
         normalised = " ".join(filter(None, map(self._normalised.__getitem__, words)))
-        return align(self._join(token_ids), normalised, written, self._log, self._normalised.letters)
+        return locate(self._join(token_ids), normalised, written, self._log, self._normalised.letters)
 
     def _join(self, token_ids: Sequence[int]) -> str:
         text = " ".join([self._tokens[index] for index in token_ids])
@@ -65,10 +94,22 @@ def align(
     log: Log | None = None,
     letters: Callable[[str], int] | None = None,
 ) -> str:
-    """Find `predicted` in `normalised` and cut the same characters out of `written`.
+    """Cut out of `written` what `locate` finds."""
+    start, end = locate(predicted, normalised, written, log, letters)
+    return written[start:end]
 
-    If they cannot be aligned, return all of `written` and pass the reason to `log`. With `letters`, how many
-    characters each one becomes, texts that normalising has made longer or shorter can be aligned too: with
+
+def locate(
+    predicted: str,
+    normalised: str,
+    written: str,
+    log: Log | None = None,
+    letters: Callable[[str], int] | None = None,
+) -> tuple[int, int]:
+    """Find `predicted` in `normalised`, and the same characters in `written`: their start and end.
+
+    If they cannot be aligned, these are of all of `written`, and `log` gets the reason. With `letters`, how
+    many characters each one becomes, texts that normalising has made longer or shorter can be aligned too: with
     zero-width characters, no-break spaces, separate accents, or Hangul, of which google-research/bert returns
     all words.
     """
@@ -82,7 +123,7 @@ def align(
     elif solid != len(written) - written.count(" "):
         places = _places(written, letters) if letters and predicted else []
         if len(places) == solid and solid:
-            return written[places[before] : _with_accents(written, places[last])]
+            return places[before], _with_accents(written, places[last])
         texts = [text.replace(" ", "") for text in (written, normalised)]
         problem = f"Length not equal after stripping spaces: '{texts[0]}' vs '{texts[1]}'"
     elif not predicted:
@@ -90,8 +131,8 @@ def align(
     if problem:
         if log:
             log(problem)
-        return written
-    return written[_solid(written, before) : _solid(written, last) + 1]
+        return 0, len(written)
+    return _solid(written, before), _solid(written, last) + 1
 
 
 def _places(written: str, letters: Callable[[str], int]) -> list[int]:

@@ -41,6 +41,7 @@ class Example(NamedTuple):
     end_position: int | None = None
     is_impossible: bool = False
     before: str = ""  # the characters of the word `start_position` before the answer
+    context: str = ""  # the passage as written
 
 
 class Examples(List[Example]):
@@ -132,9 +133,9 @@ class _Maker:
                 if not question.text.strip():
                     self._blank.append(question.id)
                 if not self.training:
-                    yield Example(question.id, question.text, words)
+                    yield Example(question.id, question.text, words, context=context)
                 elif self.negative and unanswerable(question):
-                    yield Example(question.id, question.text, words, "", -1, -1, True)
+                    yield Example(question.id, question.text, words, "", -1, -1, True, "", context)
                 else:
                     for number, answer in self._chosen(question):
                         yield from self._answered(question, number, answer)
@@ -179,8 +180,8 @@ class _Maker:
         found = self._passage.find(text, start)
         if found is not None:
             before = self._passage.before(text, start)
-            words = self._passage.words
-            yield Example(question.id, question.text, words, text, found[0], found[1], False, before)
+            held = (self._passage.words, text, *found, False, before, self._passage.context)
+            yield Example(question.id, question.text, *held)
             return
         place = self.reader.where((*question.place, number))
         self.bad.append(f"{place}: {shown(text)} at {start} (question {name(question.id)})")

@@ -21,6 +21,11 @@ def split_words(context: str) -> list[str]:
     return list(filter(None, context.split(" ")))
 
 
+def word_places(context: str) -> list[int]:
+    """List the places, in characters, at which the words of a text begin."""
+    return [word.start() for word in _WORD.finditer(context)]
+
+
 def _has_rare_space(text: str) -> bool:
     return "\n" in text or "\t" in text or "\r" in text or "\u202f" in text
 
@@ -81,5 +86,5 @@ class Passage:
         if self._simple:
             return self.context.count(" ", 0, char)
         if self._starts is None:
-            self._starts = [word.start() for word in _WORD.finditer(self.context)]
+            self._starts = word_places(self.context)
         return bisect_right(self._starts, char) - 1

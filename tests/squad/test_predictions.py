@@ -15,8 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from squad.answers.answer_text import AnswerText, align
-from squad.answers.nbest import Answers, Options, find_answers, write_files
+from squad.answers.nbest import Answers, Options, find_answers, rank, write_files
+from squad.data.examples import Example
 from squad.data.tokenizer import basic_tokens
+from squad.data.words import split_words
 from squad.errors import DataError
 
 VOCAB = [
@@ -55,7 +57,7 @@ class World:
     def __init__(self, passages: list[list[str]], window: int, stride: int, query: int = 2) -> None:
         self.examples, rows = [], []
         for index, words in enumerate(passages):
-            self.examples.append(SimpleNamespace(qas_id=f"q{index}", doc_tokens=words))
+            self.examples.append(Example(f"q{index}", "", words, context=" ".join(words)))
             tokens = [(token, w) for w, word in enumerate(words) for token in WORDS[word]]
             starts = list(range(0, max(1, len(tokens) - window + stride), stride)) if tokens else []
             for start in starts:
@@ -213,6 +215,26 @@ def test_cuts_the_answer_out_of_its_words_as_written() -> None:
 
 def _single(world: World, first: int, last: int) -> str:
     return answer(world, *peak(world, (0, first, last, 9))).predictions["q0"]
+
+
+@pytest.mark.parametrize(
+    ("context", "first", "last", "text"),
+    [
+        ("The  Smith's\ncafé, OLD", "smith", "cafe", "Smith's\ncafé"),
+        ("\n The Smith's", "'", "s", "'s"),
+        ("The café,\t\u200bold  house", ",", "old", ",\t\u200bold"),
+        ("OLD ☃x  house", "[UNK]", "house", "☃x  house"),
+    ],
+)
+def test_an_entry_knows_its_place_in_the_context(context: str, first: str, last: str, text: str) -> None:
+    world = World([split_words(context)], 10, 5)
+    world.examples[0] = world.examples[0]._replace(context=context)
+    columns = {token: column for column, token in enumerate(world.features.input_ids[0])}
+    logits = peak(world, (0, columns[IDS[first]], columns[IDS[last]], 9))
+    (answer,) = rank(world.examples, world.features, *logits, AnswerText(IDS), Options(1, 30, True))
+    assert context[answer.entries[0].start : answer.entries[0].end] == text
+    assert answer.entries[0].text == " ".join(text.split())
+    assert answer.entries[-1][3:] == (-1, -1)  # no answer
 
 
 def test_takes_whole_words_and_says_why_when_texts_do_not_align() -> None:
