@@ -13,11 +13,11 @@ from typing import Iterable, Iterator, List, NamedTuple, Sequence
 
 from squad.data.layouts import name, shown
 from squad.data.questions import PREDICTION, TRAINING, Answer, Question, Reader, unanswerable
-from squad.data.squad_file import load_json
+from squad.data.squad_file import load_questions
 from squad.data.words import Passage, split_words
 from squad.errors import DataError
 
-__all__ = ["Example", "Examples", "load_json", "overlap", "paused_gc", "read_squad", "split_words"]
+__all__ = ["Example", "Examples", "overlap", "paused_gc", "read_squad", "split_words"]
 _SHOWN = 20  # offenders named in a message
 _NOTED = 3  # ids named in a note
 _LEARNT = {
@@ -78,7 +78,7 @@ def read_squad(
     needs = TRAINING._replace(negative=version_2_with_negative) if training else PREDICTION
     with paused_gc():
         maker = _Maker(Reader(path, needs), training, version_2_with_negative, several, limit)
-        examples = Examples(maker.examples(load_json(path)))
+        examples = Examples(maker.examples(load_questions(path)))
     bad = maker.bad
     if bad and not skip_bad_answers:
         maker.reader.add(bad.message())
@@ -142,6 +142,7 @@ class _Maker:
 
     def notes(self, examples: Sequence[Example]) -> Iterator[str]:
         """Yield what the user should know of a file that was read."""
+        yield from self.reader.notes
         if self.bad:
             yield f"{self.bad.summary()}; skipped"
         if self._blank:

@@ -1,4 +1,4 @@
-"""Name a file that is no JSON by its first bytes, so that a message says what is there and what to do.
+"""Name a file by its first bytes if it is no JSON, so that a message says what is there and what to do.
 
 Signatures: those of each format's own specification (RFC 1952, PKWARE's APPNOTE, Apache Parquet and Arrow,
 git-lfs's spec.md and so on).
@@ -14,6 +14,8 @@ from bert.files import LFS_START
 HEAD = 512  # bytes to give to `name`
 GZIP = b"\x1f\x8b"
 
+TABLE, UTF16 = "a table (CSV or TSV)", "UTF-16 text"
+COLUMNAR = ("a parquet file", "an Arrow file", "an Arrow stream")
 _UNPACK = "unpack it"
 _EXPORT = "export it as JSON"
 _SIGNATURES = (
@@ -24,9 +26,9 @@ _SIGNATURES = (
     (b"\x28\xb5\x2f\xfd", "a zstd file", _UNPACK + " with unzstd"),
     (b"7z\xbc\xaf\x27\x1c", "a 7z archive", _UNPACK),
     (b"Rar!\x1a\x07", "a rar archive", _UNPACK),
-    (b"PAR1", "a parquet file", _EXPORT + ": Dataset.from_parquet(FILE).to_json(...)"),
-    (b"ARROW1", "an Arrow file", _EXPORT + ": Dataset.from_file(FILE).to_json(...)"),
-    (b"\xff\xff\xff\xff", "an Arrow stream", _EXPORT + ": Dataset.from_file(FILE).to_json(...)"),
+    (b"PAR1", COLUMNAR[0], _EXPORT + ": Dataset.from_parquet(FILE).to_json(...)"),
+    (b"ARROW1", COLUMNAR[1], _EXPORT + ": Dataset.from_file(FILE).to_json(...)"),
+    (b"\xff\xff\xff\xff", COLUMNAR[2], _EXPORT + ": Dataset.from_file(FILE).to_json(...)"),
     (b"ORC", "an ORC file", _EXPORT),
     (b"Obj\x01", "an Avro file", _EXPORT),
     (b"\x89HDF\r\n\x1a\n", "an HDF5 file", "give the JSON file"),
@@ -38,8 +40,8 @@ _SIGNATURES = (
     (b"\x80\x04", "a Python pickle", _EXPORT),
     (b"\x80\x05", "a Python pickle", _EXPORT),
     (codecs.BOM_UTF32_LE, "UTF-32 text", "save it as UTF-8"),
-    (codecs.BOM_UTF16_LE, "UTF-16 text", "save it as UTF-8"),
-    (codecs.BOM_UTF16_BE, "UTF-16 text", "save it as UTF-8"),
+    (codecs.BOM_UTF16_LE, UTF16, "save it as UTF-8"),
+    (codecs.BOM_UTF16_BE, UTF16, "save it as UTF-8"),
     (LFS_START, "a Git LFS pointer", "run `git lfs pull`"),
     (b"/annex/objects/", "a git-annex pointer", "run `git annex get`"),
 )
@@ -57,7 +59,7 @@ def name(head: bytes) -> tuple[str, str] | None:
         return "a tar archive", _UNPACK
     if b"\x00" in head[:4]:
         wide = len(head) > 1 and (head[0] == 0) != (head[1] == 0)
-        return ("UTF-16 text", "save it as UTF-8") if wide else ("a binary file", "give the JSON file")
+        return (UTF16, "save it as UTF-8") if wide else ("a binary file", "give the JSON file")
     return _text(head)
 
 
@@ -72,5 +74,5 @@ def _text(head: bytes) -> tuple[str, str] | None:
     if re.match(r"40[34]\b|not found|access denied|entry not found", start):
         return f"a server's message, {text.splitlines()[0][:40]!r}", "the download failed; download it again"
     if _COLUMNS.match(text) and text[0] not in "[{":
-        return "a table (CSV or TSV)", "write it as JSON, one question an object"
+        return TABLE, "write it as JSON, one question an object"
     return None

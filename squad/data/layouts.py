@@ -2,7 +2,8 @@
 
 Read: SQuAD's articles and paragraphs, as CMRC's SQuAD-style files, DRCD, KorQuAD 1, GermanQuAD, FQuAD, MLQA
 and XQuAD have them too; a list of them without the object around it; rows of one question each, as Hugging
-Face's datasets and its run_qa.py write them, in `data`, in a list or one a line. Standard library only.
+Face's datasets and its run_qa.py write them, in `data`, in a list or one a line; pandas' orientations of
+them but "values". Standard library only.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import reprlib
 from typing import Any, Iterable, NamedTuple, Sequence
 
-from squad.data.squad_file import JsonLines
+from squad.data.rows import Rows
 
 _BRIEF = reprlib.Repr()
 _BRIEF.maxstring = _BRIEF.maxother = _BRIEF.maxlong = 40
@@ -60,25 +61,50 @@ def name(text: str) -> str:
 
 def find(document: Any) -> Layout | str:
     """Find the entries (articles, paragraphs or rows) of a document, or say why it has none."""
-    if isinstance(document, JsonLines):
-        return Layout(zip(document.numbers, document), "line %d")
+    if isinstance(document, Rows):
+        return Layout(zip(document.numbers, document), document.root)
     if isinstance(document, list):
         return Layout(enumerate(document), "[%d]")
     if not isinstance(document, dict):
         return f"{shown(document)} is not a JSON object with a key `data`; give a SQuAD file"
     data = document.get("data")
     if isinstance(data, list):
-        if "columns" in document and "index" in document:
-            return 'a table by columns (pandas, orient="split"); write orient="records"'
+        if isinstance(document.get("columns"), list) and "index" in document:
+            return _split(document["columns"], data)
         return Layout(enumerate(data), "data[%d]")
     if is_row(document):
-        by_column = isinstance(document["context"], (list, dict)) and isinstance(
-            document["question"], (list, dict)
-        )
-        if by_column:
-            return "a table by columns (pandas, to_dict); write one object for each question"
-        return Layout([(1, document)], "line %d")
+        return _by_column(document)
+    if document and all(isinstance(value, dict) and is_row(value) for value in document.values()):
+        return Layout(enumerate(document.values(), 1), "row %d")  # pandas, orient="index"
     return _why_not(document)
+
+
+def _split(columns: list[Any], data: list[Any]) -> Layout | str:
+    """Read a table as pandas writes it with orient="split"."""
+    names = [str(column) for column in columns]
+    if not is_row(dict.fromkeys(names)):
+        return f"a table by columns without context and question (found: {', '.join(map(name, names[:8]))})"
+    if any(not isinstance(cells, list) or len(cells) != len(names) for cells in data):
+        return 'a table (pandas, orient="split") whose rows have other columns; write orient="records"'
+    return Layout(enumerate((dict(zip(names, cells)) for cells in data), 1), "row %d")
+
+
+def _by_column(document: dict[str, Any]) -> Layout | str:
+    """Read a single row, or columns as pandas' to_json and Dataset.to_dict have them."""
+    held = [document["context"], document["question"]]
+    if not all(isinstance(value, (list, dict)) for value in held):
+        return Layout([(1, document)], "line %d")
+    keys = range(len(held[0])) if isinstance(held[0], list) else list(held[0])
+    columns: dict[str, list[Any]] = {}
+    for column, cells in document.items():
+        if isinstance(cells, dict) and list(cells) == keys:
+            columns[column] = list(cells.values())
+        elif isinstance(cells, list) and len(cells) == len(keys):
+            columns[column] = cells
+        else:
+            return f'a table by columns, of which {name(column)} is no full one; write orient="records"'
+    rows = (dict(zip(columns, cells)) for cells in zip(*columns.values()))
+    return Layout(enumerate(rows, 1), "row %d")
 
 
 def is_row(entry: dict[str, Any]) -> bool:

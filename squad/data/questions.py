@@ -12,6 +12,7 @@ from typing import Any, Iterator, NamedTuple, Sequence, Tuple
 
 from squad.data import layouts
 from squad.data.layouts import shown
+from squad.data.rows import ANSWERS, STARTS, Rows
 from squad.errors import DataError
 
 _SHOWN = 20  # faults named in a message
@@ -73,6 +74,7 @@ class Reader:
         self._texts, self._offsets, self._references = needs.texts, needs.offsets, needs.references
         # Nothing is learnt from the answers of questions that cannot be answered.
         self._skips = needs.offsets and needs.negative
+        self.notes: list[str] = []  # lines to show to the user
         self._root = ""
         self._faults: list[str] = []
         self._count = 0
@@ -85,6 +87,8 @@ class Reader:
             self.add(found)
             return
         self._root = found.root
+        if isinstance(document, Rows) and not self._begin(document):
+            return
         for number, entry in found.entries:
             if not isinstance(entry, dict):
                 self.fault((number,), "paragraphs", layouts.describe(entry))
@@ -99,6 +103,19 @@ class Reader:
                 return  # its other entries are of the same layout
             else:
                 self.fault((number,), "paragraphs", layouts.describe(entry) + "; give a SQuAD file")
+
+    def _begin(self, rows: Rows) -> bool:
+        """Take over what was found when the rows were read; False: the file lacks what is needed."""
+        self.notes.extend(rows.notes)
+        for number, field, message in rows.faults:
+            self.fault((number,), field, message)
+        if rows.without == ANSWERS and (self._references or self._offsets):
+            self.add("no column of answers, which training and scoring need; its questions can be predicted")
+            return False
+        if rows.without == STARTS and self._offsets:
+            self.add("no column answer_start, which training needs: where in its context an answer begins")
+            return False
+        return True
 
     def finish(self) -> None:
         """Raise a DataError with a line for each fault, if there were any."""

@@ -1,4 +1,4 @@
-"""Open and parse the JSON files that a user gives: questions, predictions, no-answer scores.
+"""Open and parse the files that a user gives: questions, predictions, no-answer scores.
 
 Standard library only, and every problem is a `DataError` of one line: file, place, what is there, what to do.
 """
@@ -8,20 +8,33 @@ from __future__ import annotations
 import json
 import os
 import stat
-from typing import Any, BinaryIO, List, cast
+from typing import Any, BinaryIO, cast
 
 from squad.data import file_kinds
+from squad.data.rows import Rows
 from squad.errors import DataError
 
 _LARGEST = 4 << 30  # bytes of an unpacked file
+_HEAD = 1 << 16  # bytes that show what a file is
 
 
-class JsonLines(List[Any]):
-    """The values of a file of JSON lines; `numbers` are their lines, from 1."""
+def load_questions(path: str) -> Any:
+    """Parse a file of questions: JSON, JSON lines, CSV or TSV, each also gzipped; parquet or Arrow.
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.numbers: list[int] = []
+    Raises:
+        DataError: it cannot be read, is another kind of file, or is invalid at a place.
+    """
+    raw = _content(path)
+    kind = _kind(path, raw[:_HEAD])
+    if kind == "columns":
+        from squad.data import columnar
+
+        return columnar.read(path, raw)
+    if kind == "table":
+        from squad.data import tables
+
+        return tables.read(path, raw)
+    return _parsed(path, raw)
 
 
 def load_json(path: str) -> Any:
@@ -30,32 +43,56 @@ def load_json(path: str) -> Any:
     Raises:
         DataError: it cannot be read, is another kind of file, or is invalid at a line and column.
     """
-    raw = _content(path)
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 at byte {error.start}; save it as UTF-8") from None
-    del raw
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        if error.msg == "Extra data":
-            return _lines(path, text)
-        raise _invalid(path, text, error) from None
-    except RecursionError:
-        raise DataError(f"{path}: JSON is nested too deeply; give a SQuAD file") from None
-    except ValueError as error:  # a number of thousands of digits
-        raise DataError(f"{path}: invalid JSON: {error}; correct it") from None
+    return _parsed(path, _content(path))
 
 
 def problem(path: str) -> str | None:
-    """Describe, from its first bytes alone, why a file cannot be JSON; None if it may be."""
+    """Describe, from its first bytes alone, why a file cannot be one of questions; None if it may be."""
     try:
         with _opened(path) as stream:
-            found = file_kinds.name(stream.read(file_kinds.HEAD))
+            head = _unpacked_head(stream.read(_HEAD))
     except DataError as error:
         return str(error)[len(path) + 2 :]
+    except OSError as error:
+        return error.strerror or str(error)
+    kind = _kind(path, head)
+    if kind == "columns":
+        from squad.data import columnar
+
+        lacking = columnar.missing()
+        return f"{columnar.kind(head)} {lacking}" if lacking else None
+    if kind == "table":
+        from squad.data import tables
+
+        return tables.problem(path, head) or None
+    found = file_kinds.name(head[: file_kinds.HEAD])
     return "; ".join(found) if found else None
+
+
+def _unpacked_head(head: bytes) -> bytes:
+    """Unpack the beginning of a gzip file as far as it goes; other bytes are returned as they are."""
+    if not head.startswith(file_kinds.GZIP):
+        return head
+    import zlib
+
+    try:
+        return zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(head, _HEAD)
+    except zlib.error:
+        return b"["  # what is wrong is said when it is read
+
+
+def _kind(path: str, head: bytes) -> str:
+    """Tell how a file of questions is read: "columns", "table" or "" (JSON)."""
+    if head.lstrip().startswith((b"{", b"[")):
+        return ""
+    found = file_kinds.name(head[: file_kinds.HEAD])
+    if found and found[0] in file_kinds.COLUMNAR:
+        return "columns"
+    if found and found[0] not in (file_kinds.TABLE, file_kinds.UTF16):
+        return ""
+    from squad.data import tables
+
+    return "table" if (found or [""])[0] == file_kinds.TABLE or tables.is_table(path, head) else ""
 
 
 def _opened(path: str) -> BinaryIO:
@@ -74,7 +111,7 @@ def _opened(path: str) -> BinaryIO:
 
 
 def _content(path: str) -> bytes:
-    """Read a file, unpacked. DataError: it cannot be read, or is no JSON by its first bytes."""
+    """Read a file, unpacked."""
     try:
         with _opened(path) as stream:
             raw = stream.read()
@@ -82,11 +119,28 @@ def _content(path: str) -> bytes:
         raise DataError(f"{path}: {error.strerror or error}") from None
     if raw.startswith(file_kinds.GZIP):
         raw = _unpacked(path, raw)
+    return raw
+
+
+def _parsed(path: str, raw: bytes) -> Any:
     found = file_kinds.name(raw[: file_kinds.HEAD])
     if found:
         what, advice = found
         raise DataError(f"{path}: {what}, not JSON; {advice}")
-    return raw
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 at byte {error.start}; save it as UTF-8") from None
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        if error.msg == "Extra data":
+            return _lines(path, text)
+        raise _invalid(path, text, error) from None
+    except RecursionError:
+        raise DataError(f"{path}: JSON is nested too deeply; give a SQuAD file") from None
+    except ValueError as error:  # a number of thousands of digits
+        raise DataError(f"{path}: invalid JSON: {error}; correct it") from None
 
 
 def _unpacked(path: str, raw: bytes) -> bytes:
@@ -113,18 +167,17 @@ def _invalid(path: str, text: str, error: json.JSONDecodeError) -> DataError:
     return DataError(f"{place}; correct it or download it again")
 
 
-def _lines(path: str, text: str) -> JsonLines:
+def _lines(path: str, text: str) -> Rows:
     """Parse JSON lines (jsonlines.org), as Dataset.to_json of Hugging Face's datasets writes them."""
-    values = JsonLines()
+    values = Rows()
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
         try:
-            values.append(json.loads(line))
+            values.add(number, json.loads(line))
         except json.JSONDecodeError as error:
             place = f"{path}:{number}:{error.colno}: invalid JSON: {error.msg}"
             raise DataError(f"{place}; give one JSON document, or one object a line") from None
         except (RecursionError, ValueError) as error:
             raise DataError(f"{path}:{number}: invalid JSON: {error}; correct it") from None
-        values.numbers.append(number)
     return values
