@@ -119,7 +119,10 @@ class Evaluations:
 
     def facts(self) -> dict[str, Any]:
         """Return what a checkpoint's JSON says of them."""
-        return {"evaluation": dataclasses.asdict(self.standing)} if self._evaluation else {}
+        if self._evaluation is None:
+            return {}
+        about = self._evaluation.about if self.standing.figures else {}
+        return {**about, "evaluation": dataclasses.asdict(self.standing)}
 
     def _put_off(self) -> bool:
         self.standing = dataclasses.replace(self.standing, pending=True)

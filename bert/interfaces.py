@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         """What a training evaluates itself on; the same on all ranks, which share the work."""
 
         shape: tuple[int, int]  # rows and columns of a batch, where the device has static shapes
+        about: Mapping[str, Any]  # what rank 0 adds to the JSON of a checkpoint of what was measured last
 
         def measure(
             self, run: Callable[[Iterator[PredictBatch]], Iterator[Logits]], stopped: Callable[[], bool]

@@ -123,7 +123,20 @@ class SquadFlags:
     )
     num_train_epochs: float = _flag(3.0, "passes over all features")
     num_train_steps: int = _flag(0, "steps; 0: as many as num_train_epochs needs")
+    steps_from: str = _flag(
+        "features",
+        "what num_train_epochs counts: features, or as the original script questions, which are fewer",
+        choices=("features", "examples"),
+    )
+    round_steps_to: int = _flag(
+        1, "round the steps of num_train_epochs up to a multiple; in those added the rate is 0"
+    )
     warmup_proportion: float = _flag(0.1, "fraction of the steps in which the rate rises")
+    peak: str = _flag(
+        "plain",
+        "the rate falls as if from learning_rate at step 0; raised: from where its rise ends",
+        choices=("plain", "raised"),
+    )
     num_accumulation_steps: int = _flag(1, "batches per device that are summed into one step")
     optimizer_type: str = _flag(
         "adam", "optimizer; adam is Google's, without bias correction", choices=("adam", "adamw", "lamb")
@@ -131,6 +144,11 @@ class SquadFlags:
     weight_decay: float = _flag(0.01, "decoupled weight decay, except on biases and LayerNorm")
     adam_epsilon: float = _flag(1e-6, "epsilon of the optimizer (1e-4 in the original script)")
     clip: str = _flag("global", "gradient clipping at norm 1", choices=("global", "per_tensor", "none"))
+    embedding_norm: str = _flag(
+        "token",
+        "the norm that clip limits counts a word's gradient once per token, as Google's, or once per word",
+        choices=("token", "word"),
+    )
     batching: str = _flag(
         "pad", "rows: padded, grouped by similar length, or packed", choices=("pad", "bucket", "pack")
     )
@@ -158,8 +176,10 @@ class SquadFlags:
     num_eval_iterations: int = _flag(0, "answer only the questions of the first N batches; 0: all")
     n_best_size: int = _flag(20, "answers to keep per question")
     max_answer_length: int = _flag(30, "the most tokens of an answer")
-    null_score_diff_threshold: float = _flag(
-        0.0, "give no answer if the null score exceeds the best by more than this"
+    null_score_diff_threshold: Optional[float] = _flag(
+        0.0,
+        "give no answer if the null score exceeds the best by more than this; auto: the checkpoint's own",
+        choices=("auto",),
     )
     verbose_logging: bool = _flag(False, "explain answers whose text could not be aligned")
 
@@ -175,6 +195,10 @@ class SquadFlags:
         None, "-1 off, 0 dynamic, 1 or more static; default: dynamic on an NPU in float16, else off"
     )
     init_loss_scale_value: float = _flag(2.0**32, "first value of the dynamic loss scale")
+    loss_scale_good_steps: int = _flag(
+        1000, "steps without overflow, in a row, after which the dynamic loss scale doubles"
+    )
+    loss_scale_bad_steps: int = _flag(2, "steps with overflow after which the dynamic loss scale halves")
     npu_gather: bool = _flag(False, "NPU: embedding gather with a dense gradient; no effect on CPU")
     hcom_parallel: bool = _flag(True, "NPU: all-reduce during the backward pass; always so on CPU")
     profiling: bool = _flag(False, "NPU: record a profile; no effect on CPU")
@@ -198,6 +222,11 @@ class SquadFlags:
 
     # Flags that the command line has: what a preset or the model's files say does not change them.
     given: FrozenSet[str] = dataclasses.field(default=frozenset(), compare=False, repr=False)
+
+    @property
+    def evaluates(self) -> bool:
+        """Tell whether the training evaluates itself."""
+        return self.do_train and bool(self.eval_steps or self.eval_epochs)
 
     @property
     def text_rules(self) -> Tuple[bool, Optional[bool], bool]:
@@ -257,7 +286,8 @@ def usage() -> str:
     rows = ["usage: run_squad --vocab_file=F --predict_file=F ... [--flag=value]", ""]
     for name, field in fields().items():
         choices = field.metadata["choices"]
-        values = "|".join(choices) if choices else repr(field.default)
+        chosen = choices and isinstance(field.default, str)
+        values = "|".join(choices if chosen else [repr(field.default), *choices])
         rows.append(f"  --{name:<30} {field.metadata['help']} ({values})")
     return "\n".join(rows)
 

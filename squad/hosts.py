@@ -22,7 +22,13 @@ from squad.job import Dataset, Job
 _AT_ONCE = 16 << 20  # bytes of all ranks in one exchange
 
 
-def compare(job: Job, backend: Backend, train_set: Dataset | None, dev_set: Dataset | None) -> None:
+def compare(
+    job: Job,
+    backend: Backend,
+    train_set: Dataset | None,
+    dev_set: Dataset | None,
+    eval_set: Dataset | None = None,
+) -> None:
     """Compare what each host has made of its own copies of the files, before any step.
 
     Raises:
@@ -30,7 +36,7 @@ def compare(job: Job, backend: Backend, train_set: Dataset | None, dev_set: Data
     """
     facts = _settings(job)
     facts["init_checkpoint"] = fingerprint(job.flags.init_checkpoint)
-    for flag, data in (("train_file", train_set), ("predict_file", dev_set)):
+    for flag, data in (("train_file", train_set), ("predict_file", dev_set), ("eval_share", eval_set)):
         facts[flag] = digest(data.features) if data else ""
     problems = differences(backend.all_gather(facts), job.cluster.servers)
     if problems:

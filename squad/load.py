@@ -8,12 +8,15 @@ from squad.data import feature_cache
 from squad.data.examples import Example, overlap, read_squad
 from squad.data.features import Features, build_features
 from squad.flags import SquadFlags
+from squad.held import NOTHING, Held
 from squad.job import Dataset, Job
 from squad.progress import progress_bar
 
 
-def load(job: Job, path: str, training: bool) -> Dataset:
+def load(job: Job, path: str, training: bool, held: Held = NOTHING) -> Dataset:
     """Load the rows of a file. Training rows go through the cache if input_files_dir is given.
+
+    held: questions of a training file that are not trained on; not training, they are the only ones.
 
     Raises:
         DataError: the file, the vocabulary or the cache's folder cannot be used.
@@ -21,10 +24,15 @@ def load(job: Job, path: str, training: bool) -> Dataset:
     examples: list[Example] = []
 
     def build() -> Features:
-        examples.extend(_read(job, path, training))
+        examples.extend(_read(job, path, training, held))
         return _build(job, examples, training)
 
-    features = _cached(job, path, build) if training and job.flags.input_files_dir else build()
+    cached = training and bool(job.flags.input_files_dir)
+    if cached and held.ids:  # its rows do not say of which articles they are
+        job.say("input_files_dir: not used, as eval_share leaves out rows of train_file")
+    features = _cached(job, path, build) if cached and not held.ids else build()
+    if training and job.flags.steps_from == "examples" and not examples:  # a cache does not say how many
+        examples.extend(_read(job, path, training, held))
     questions = f"{len(examples)} questions, " if examples else ""
     job.say(f"{path}: {questions}{len(features)} features")
     return Dataset(features, examples)
@@ -40,9 +48,11 @@ def warn_of_overlap(job: Job, train_set: Dataset, dev_set: Dataset) -> None:
         )
 
 
-def _read(job: Job, path: str, training: bool) -> list[Example]:
+def _read(job: Job, path: str, training: bool, held: Held) -> list[Example]:
     flags = job.flags
     limit = flags.max_train_samples if training else flags.max_eval_samples
+    if held.ids:
+        return _part(job, path, training, held)[: limit or None]
     rules = (flags.version_2_with_negative, flags.skip_bad_answers, flags.train_answers, limit)
     found = read_squad(path, training, *rules)
     for note in found.notes:
@@ -51,6 +61,17 @@ def _read(job: Job, path: str, training: bool) -> list[Example]:
         kept = flags.num_eval_iterations * flags.predict_batch_size
         return found[:kept]
     return found
+
+
+def _part(job: Job, path: str, training: bool, held: Held) -> list[Example]:
+    """Read the questions to train on, or those that are held back from it."""
+    flags = job.flags
+    found = read_squad(
+        path, training, flags.version_2_with_negative, flags.skip_bad_answers, flags.train_answers
+    )
+    for note in found.notes if training else ():
+        job.say(note)
+    return [example for example in found if (example.qas_id in held.ids) != training]
 
 
 def _build(job: Job, examples: list[Example], training: bool) -> Features:

@@ -11,12 +11,13 @@ from bert import heartbeat, predictor
 from bert.backend.base import Backend
 from bert.backend.npu_options import NpuOptions
 from bert.config import BertConfig
-from squad import hosts, scoring
+from squad import hosts, null_threshold, scoring
 from squad.answers import latency, logit_shards, nbest
 from squad.answers.answer_text import AnswerText
 from squad.data import batching
 from squad.flags import SquadFlags
 from squad.job import Dataset, Job
+from squad.null_threshold import Threshold
 from squad.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -29,16 +30,18 @@ def predict(job: Job, model: BertConfig, data: Dataset, checkpoint: str, backend
     """Compute this rank's shard of the logits; rank 0 then merges, writes and scores the answers.
 
     Raises:
-        DataError: shards are missing, or the model has diverged.
+        DataError: shards are missing, the model has diverged, or the checkpoint has no threshold to use.
     """
+    # Rank 0 alone answers; it fails before anything is computed.
+    threshold = null_threshold.chosen(job.flags, checkpoint) if backend.rank == 0 else Threshold(0.0)
     logits = _shard(job, model, data, checkpoint, backend)
-    _hand_over(job.output_dir, logit_shards.encode(data.features, *logits), backend)
+    hand_over(job.output_dir, logit_shards.encode(data.features, *logits), backend)
     backend.barrier()
     if backend.rank == 0:
-        scoring.score_file(job, _answer(job, data, backend.size))
+        scoring.score_file(job, _answer(job, data, backend.size, threshold.value), checkpoint, threshold)
 
 
-def _hand_over(folder: str, shard: bytes, backend: Backend) -> None:
+def hand_over(folder: str, shard: bytes, backend: Backend) -> None:
     """Put this rank's shard where rank 0 merges them: through the folder, or the ranks' connection."""
     shards = {backend.rank: shard}
     if backend.several_hosts:
@@ -94,21 +97,28 @@ def _timed(outputs: Iterator[Logits], count: int, seconds: list[float]) -> Gener
             yield output
 
 
-def _answer(job: Job, data: Dataset, ranks: int) -> nbest.Answers:
+def _answer(job: Job, data: Dataset, ranks: int, threshold: float) -> nbest.Answers:
     """Find the answers from the logits of all ranks, and write them."""
-    flags = job.flags
     heartbeat.beat("answers")
     start, end = logit_shards.merge(job.output_dir, ranks, data.features)
+    result = find_answers(job, data, start, end, threshold)
+    paths = nbest.write_files(job.output_dir, result, job.flags.version_2_with_negative)
+    heartbeat.artifact({"kind": "predictions", "files": paths})
+    return result
+
+
+def find_answers(
+    job: Job, data: Dataset, start: np.ndarray, end: np.ndarray, threshold: float
+) -> nbest.Answers:
+    """Find the answers in the logits [R, L] of all rows. DataError: the model has diverged."""
+    flags = job.flags
     options = nbest.Options(
         flags.n_best_size,
         flags.max_answer_length,
         flags.version_2_with_negative,
-        flags.null_score_diff_threshold,
+        threshold,
     )
     lower, accents, chinese = flags.text_rules
     log = print if flags.verbose_logging else None
     texts = AnswerText(job.tokenizer.vocab, lower, log, accents, chinese)
-    result = nbest.find_answers(data.examples, data.features, start, end, texts, options)
-    paths = nbest.write_files(job.output_dir, result, flags.version_2_with_negative)
-    heartbeat.artifact({"kind": "predictions", "files": paths})
-    return result
+    return nbest.find_answers(data.examples, data.features, start, end, texts, options)

@@ -20,11 +20,13 @@ from bert.backend.npu_options import NpuOptions
 from bert.cluster import Cluster
 from bert.config import BertConfig
 from bert.errors import CheckpointError, TrainerError
+from squad import held as held_back
 from squad import hosts
 from squad.check import check
 from squad.data.tokenizer import Tokenizer
 from squad.errors import DataError
 from squad.flags import SquadFlags, usage
+from squad.held import NOTHING
 from squad.job import Job
 from squad.load import load, warn_of_overlap
 
@@ -43,7 +45,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         cluster = Cluster.from_environ(os.environ)
         for key, message in notes if cluster.rank == 0 else ():
-            print(f"run_squad: note: --{key}: {message}", file=sys.stderr, flush=True)
+            if key == "preset":  # what is trained, rather than something to correct
+                print(f"preset {message}", flush=True)
+            else:
+                print(f"run_squad: note: --{key}: {message}", file=sys.stderr, flush=True)
         run(flags, cluster)
     except (DataError, CheckpointError) as error:
         print(f"run_squad: {error}", file=sys.stderr)
@@ -63,14 +68,20 @@ def run(flags: SquadFlags, cluster: Cluster) -> None:
     """
     job = Job(flags, cluster, Tokenizer(flags.vocab_file, *flags.text_rules))
     heartbeat.beat("features")
-    train_set = load(job, flags.train_file, training=True) if flags.do_train else None
-    dev_set = load(job, flags.predict_file, training=False) if flags.do_predict else None
+    held = held_back.choose(flags.train_file, flags.eval_share, flags.seed) if flags.evaluates else NOTHING
+    if held.text:
+        job.say(held.text)
+    train_set = load(job, flags.train_file, training=True, held=held) if flags.do_train else None
+    wanted = flags.do_predict or (flags.evaluates and not held.ids)
+    dev_set = load(job, flags.predict_file, training=False) if wanted else None
+    eval_set = load(job, flags.train_file, training=False, held=held) if held.ids else dev_set
     if train_set and dev_set:
         warn_of_overlap(job, train_set, dev_set)
     device = backends.choose(cluster.backend)
     onednn.ask(os.environ, device)  # this and the next before TensorFlow is imported, as it reads them then
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # only errors
     from squad import prediction, training  # imports TensorFlow
+    from squad.evaluation import SquadEvaluation
 
     model = BertConfig.from_file(flags.bert_config_file).with_dropout(flags.dropout_rate)
     model = model.with_gelu(flags.gelu or model.gelu)
@@ -79,13 +90,17 @@ def run(flags: SquadFlags, cluster: Cluster) -> None:
     backend = backends.create(cluster, device, options, amp, flags.collective)
     try:
         if cluster.several_hosts:
-            hosts.compare(job, backend, train_set, dev_set)
+            hosts.compare(job, backend, train_set, dev_set, eval_set)
         checkpoint = flags.init_checkpoint
         if train_set is not None:
-            checkpoint = training.train(job, model, train_set, backend)
+            asked = None
+            if flags.evaluates and eval_set is not None:
+                path = flags.train_file if held.ids else flags.predict_file
+                asked = SquadEvaluation(job, path, eval_set, backend)
+            checkpoint = training.train(job, model, train_set, backend, asked, held)
         else:
             _compare_checkpoints(backend.all_gather(os.path.basename(checkpoint)))
-        if dev_set is not None:
+        if flags.do_predict and dev_set is not None:
             prediction.predict(job, model, dev_set, checkpoint, backend)
     finally:
         backend.close()

@@ -14,21 +14,32 @@ from bert.config import BertConfig
 from bert.model_files import Words
 from bert.text_rules import TextRules
 from bert.train_config import TrainConfig
-from squad import task
+from squad import presets, task
 from squad.data import batching
 from squad.data.data_order import DataOrder
 from squad.errors import DataError
 from squad.flags import SquadFlags
+from squad.held import NOTHING, Held
 from squad.job import Dataset, Job
 
 if TYPE_CHECKING:
     from bert.interfaces import Batch
+    from squad.evaluation import SquadEvaluation
 
 OFF, DYNAMIC = -1.0, 0.0  # of TrainConfig.npu_bert_loss_scale
 
 
-def train(job: Job, model: BertConfig, data: Dataset, backend: Backend) -> str:
-    """Train on the rows; return the prefix of the last checkpoint, which every rank can read.
+def train(
+    job: Job,
+    model: BertConfig,
+    data: Dataset,
+    backend: Backend,
+    evaluation: SquadEvaluation | None = None,
+    held: Held = NOTHING,
+) -> str:
+    """Train on the rows; return the prefix of the best checkpoint, or of the last one if none is kept.
+
+    Every rank can read it. held: the questions of train_file that the rows leave out.
 
     Raises:
         DataError: there are no rows, or the device cannot take batches of this kind.
@@ -43,7 +54,7 @@ def train(job: Job, model: BertConfig, data: Dataset, backend: Backend) -> str:
         )
     shuffle = not flags.npu_bert_debug
     order = batching.make_order(features, rows_per_step(flags, backend.size), flags.seed, shuffle, mode)
-    config = train_config(flags, order, backend.name)
+    config = train_config(flags, order, backend.name, len(data.examples))
     job.say(describe(order, config, len(features), backend.size))
     if backend.name == "npu" or config.npu_bert_loss_scale >= 0:
         job.say(describe_scale(config))
@@ -56,13 +67,19 @@ def train(job: Job, model: BertConfig, data: Dataset, backend: Backend) -> str:
 
     result = trainer.train(
         model, config, batches, backend, job.output_dir, flags.init_checkpoint, job.cluster.rank_dir,
-        origin(job, model) if backend.rank == 0 else resume.NO_ORIGIN,
+        origin(job, model, held) if backend.rank == 0 else resume.NO_ORIGIN, evaluation,
     )  # fmt: skip
     job.say(f"trained {result.step} steps, loss {result.loss:.4f}; checkpoint {result.checkpoint}")
-    return result.checkpoint
+    if not result.best:
+        return result.checkpoint
+    figure = f"{config.keep_best} {result.standing.best[config.keep_best]:.3f}"
+    job.say(
+        f"best checkpoint: {result.best}, {figure}" + ("; predicting with it" if flags.do_predict else "")
+    )
+    return result.best
 
 
-def origin(job: Job, model: BertConfig) -> resume.Origin:
+def origin(job: Job, model: BertConfig, held: Held = NOTHING) -> resume.Origin:
     """Collect what the rows are made of, and the files that predicting from the output folder needs."""
     flags = job.flags
     words = job.tokenizer.vocabulary
@@ -81,6 +98,7 @@ def origin(job: Job, model: BertConfig) -> resume.Origin:
         "train_answers": flags.train_answers,
         "max_train_samples": flags.max_train_samples,
         "batching": flags.batching,
+        "eval_share": {"name": f"{held.share:g}", "sha256": held.digest},
     }
     asked = task.to_json(task.of_flags(flags))
     texts = model_files.texts(model, Words(words, rules), asked)
@@ -91,7 +109,7 @@ def origin(job: Job, model: BertConfig) -> resume.Origin:
         texts = {
             name: text for name, text in texts.items() if not os.path.lexists(os.path.join(folder, name))
         }
-    return resume.Origin(data, texts, {"task": asked})
+    return resume.Origin(data, texts, {"task": asked, **presets.record(flags)})
 
 
 def rows_per_step(flags: SquadFlags, ranks: int) -> int:
@@ -111,21 +129,42 @@ def loss_scale(flags: SquadFlags, device: str) -> float:
     return DYNAMIC if half else OFF
 
 
-def train_config(flags: SquadFlags, order: DataOrder, device: str) -> TrainConfig:
-    """Derive the trainer's settings from the flags, the data and the device."""
-    steps = flags.num_train_steps or max(1, round(flags.num_train_epochs * order.steps_per_epoch))
+def steps_of(flags: SquadFlags, order: DataOrder, examples: int) -> int:
+    """Count the steps of the schedule: given, else those of the epochs of features or of questions."""
+    counted = round(flags.num_train_epochs * order.steps_per_epoch)
+    if flags.steps_from == "examples":  # as run_squad.py of google-research/bert and its heirs
+        counted = int(examples / order.global_batch * flags.num_train_epochs)
+    return flags.num_train_steps or max(1, counted)
+
+
+def eval_steps(flags: SquadFlags, order: DataOrder) -> int:
+    """Count the steps between two evaluations; 0: there are none."""
+    if flags.eval_steps or not flags.eval_epochs:
+        return flags.eval_steps
+    return max(1, round(flags.eval_epochs * order.steps_per_epoch))
+
+
+def train_config(flags: SquadFlags, order: DataOrder, device: str, examples: int = 0) -> TrainConfig:
+    """Derive the trainer's settings from the flags, the data and the device; `examples`: questions."""
+    steps = steps_of(flags, order, examples)
+    trained = steps if flags.num_train_steps else -(-steps // flags.round_steps_to) * flags.round_steps_to
     return TrainConfig(
-        num_train_steps=steps,
+        num_train_steps=trained,
         learning_rate=flags.learning_rate,
         lr_scaling=flags.lr_scaling,
         num_warmup_steps=int(steps * flags.warmup_proportion),
+        decay_steps=steps if trained != steps else 0,
+        peak=flags.peak,
         optimizer_type=flags.optimizer_type,
         weight_decay=flags.weight_decay,
         adam_epsilon=flags.adam_epsilon,
         clip=flags.clipping,
+        embedding_norm=flags.embedding_norm,
         num_accumulation_steps=flags.num_accumulation_steps,
         npu_bert_loss_scale=loss_scale(flags, device),
         init_loss_scale_value=flags.init_loss_scale_value,
+        loss_scale_good_steps=flags.loss_scale_good_steps,
+        loss_scale_bad_steps=flags.loss_scale_bad_steps,
         dropout=not flags.npu_bert_debug,
         gelu=flags.gelu or "exact",
         gradient_checkpointing=flags.gradient_checkpointing,
@@ -139,15 +178,19 @@ def train_config(flags: SquadFlags, order: DataOrder, device: str) -> TrainConfi
         save_checkpoints_steps=flags.save_checkpoints_steps,
         keep_checkpoints=flags.keep_checkpoints,
         display_loss_steps=flags.display_loss_steps,
+        eval_steps=eval_steps(flags, order),
+        keep_best=flags.keep_best,
+        early_stopping_patience=flags.early_stopping_patience,
     )
 
 
 def describe(order: DataOrder, config: TrainConfig, features: int, ranks: int) -> str:
     """Describe in a line what an epoch and a step are."""
     rows = f" in {order.num_rows} rows" if order.mode == "pack" else ""
+    tail = f", at rate 0 from step {config.decay_steps} on" if config.decay_steps else ""
     return (
         f"training: {config.num_train_steps} steps of {order.global_batch} rows on {ranks}"
-        f" device{'' if ranks == 1 else 's'}; an epoch is {features} features{rows},"
+        f" device{'' if ranks == 1 else 's'}{tail}; an epoch is {features} features{rows},"
         f" {order.steps_per_epoch} steps; batching {order.mode}"
     )
 

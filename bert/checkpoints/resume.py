@@ -17,7 +17,7 @@ from bert.evaluation import Standing
 from bert.train_config import TrainConfig
 
 _OTHER_RUN = (  # in a checkpoint's "data": what makes its weights and its steps those of another run
-    "train_file", "vocabulary", "do_lower_case", "strip_accents", "tokenize_chinese_chars",
+    "train_file", "vocabulary", "do_lower_case", "strip_accents", "tokenize_chinese_chars", "eval_share",
 )  # fmt: skip
 _NOT_NUMERICS = ("save_checkpoints_steps", "keep_checkpoints", "display_loss_steps")
 

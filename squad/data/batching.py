@@ -63,16 +63,24 @@ def _train_batch(features: Features, share: Share, mode: str) -> Batch:
 
 
 def predict_order(
-    features: Features, rank: int = 0, size: int = 1, batch_size: int = 8, mode: str = "pad"
+    features: Features,
+    rank: int = 0,
+    size: int = 1,
+    batch_size: int = 8,
+    mode: str = "pad",
+    every_rank: bool = False,
 ) -> list[np.ndarray]:
     """Choose a rank's features for prediction: its batches, each [batch_size], with NO_FEATURE in the tail.
 
     bucket (and pack, which is for training) puts the longest features first, similar lengths together.
+    every_rank: each has a batch, if need be one of NO_FEATURE alone, so that all run the same graphs.
     """
     order = np.arange(len(features))
     if mode != "pad":
         order = np.argsort(-features.lengths.astype(np.int64), kind="stable")
     missing = -len(order) % batch_size
+    if every_rank:
+        missing = max(missing, size * batch_size - len(order))
     batches = np.concatenate([order, np.full(missing, NO_FEATURE)]).reshape(-1, batch_size)
     return list(batches[rank::size])
 
@@ -81,8 +89,14 @@ def predict_batches(
     features: Features, rank: int = 0, size: int = 1, batch_size: int = 8, mode: str = "pad"
 ) -> Iterator[PredictBatch]:
     """Yield the batches of `predict_order`; pad keeps all L columns."""
-    for rows in predict_order(features, rank, size, batch_size, mode):
-        batch = _plain(features, np.where(rows == NO_FEATURE, rows[0], rows), trim=mode != "pad")
+    return batches_of(features, predict_order(features, rank, size, batch_size, mode), mode)
+
+
+def batches_of(features: Features, order: Sequence[np.ndarray], mode: str) -> Iterator[PredictBatch]:
+    """Yield the batches of an order; pad keeps all L columns. A feature of theirs stands for NO_FEATURE."""
+    for rows in order:
+        first = max(0, int(rows[0]))  # a batch may hold NO_FEATURE alone
+        batch = _plain(features, np.where(rows == NO_FEATURE, first, rows), trim=mode != "pad")
         yield cast("PredictBatch", batch)
 
 

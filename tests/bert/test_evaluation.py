@@ -7,7 +7,7 @@ import os
 import signal
 import time
 from pathlib import Path
-from typing import Any, Callable, Iterator
+from typing import Any, Callable, ClassVar, Iterator
 
 import numpy as np
 import pytest
@@ -25,6 +25,7 @@ class Probe:
     """An evaluation that tells of weights how near they are to those of which it gave `wanted` as exact."""
 
     shape = (8, COLUMNS)
+    about: ClassVar[dict[str, Any]] = {}
 
     def __init__(self, wanted: float = 0.0, die_at: int = 0, signal_at: int = 0) -> None:
         self._wanted = wanted
