@@ -55,9 +55,14 @@ def recorded_task(checkpoint: str) -> dict[str, Any]:
 
     PREFIX.json comes first, as config.json is that of all checkpoints in the folder.
     """
-    recorded = index.record(checkpoint).get("task")
-    if isinstance(recorded, dict):
-        return recorded
+    record = index.record(checkpoint)
+    recorded, found = record.get("task"), record.get("threshold")
+    # Searched by an evaluation of this very checkpoint; F1's is the one that is used.
+    own = {"threshold": found["f1"]} if isinstance(found, dict) and "f1" in found else {}
+    return dict(recorded if isinstance(recorded, dict) else _task_of_config(checkpoint), **own)
+
+
+def _task_of_config(checkpoint: str) -> dict[str, Any]:
     for name in CONFIGS:
         try:
             said = files.read_object(os.path.join(index.folder_of(checkpoint), name), 4 << 20)

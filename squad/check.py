@@ -7,40 +7,52 @@ exits with 0 if there are no findings, else with 2; npu-launch runs it before it
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 from typing import Callable, Iterator, Mapping, Sequence
 
+from bert import backend as backends
 from bert import files
 from bert.backend.npu_options import NpuOptions
 from bert.checkpoints import absent, index
 from bert.train_config import HIGHEST_SCALE
-from squad import model_files
+from squad import evaluate, model_files, null_threshold, scoring
 from squad.data import squad_file
+from squad.errors import DataError
 from squad.flags import Finding, Parsed, SquadFlags, fields, parse, resolve_paths
 from squad.model_files import Report, with_model_files
+from squad.presets import statements, with_preset
 
 
 def check(argv: Sequence[str], environ: Mapping[str, str]) -> Parsed:
     """Parse and check a command line; in the returned flags paths are absolute and nothing is left open."""
     typed, findings, notes = parse(argv)
-    given = resolve_paths(typed, environ)
+    given = resolve_paths(with_preset(typed), environ)
     flags = with_model_files(given)
     other = model_files.other_model(flags)
     if not findings and other:
         findings.append(("bert_config_file", other))
     elif not findings:
         findings.extend(_checkpoint(flags, typed.init_checkpoint))
-        for rule in (_tasks, _required, _files, _ranges):
+        for rule in (_tasks, _required, _files, _ranges, _evaluation):
             findings.extend(rule(flags))
     if not findings:
         report = Report()
         flags = model_files.settle(flags, given, report)
-        findings, notes = report.findings, [*notes, *report.notes]
+        notes += [("preset", line) for line in statements(flags, _precision(flags, environ))]
+        findings, notes = [*report.findings, *_threshold(flags), *_references(flags)], [*notes, *report.notes]
     launched = environ.get("NPU_LAUNCH_RANK_DIR") or environ.get("NPU_LAUNCH_CHECK")
     if not flags.output_dir and not launched:
         findings.append(("output_dir", "missing; give the folder for checkpoints and predictions"))
     return Parsed(flags, findings, notes)
+
+
+def _precision(flags: SquadFlags, environ: Mapping[str, str]) -> str:
+    """Name the types in which this machine's device computes."""
+    if backends.choose(environ.get("NPU_LAUNCH_BACKEND", "auto")) == "npu":
+        return " and ".join(NpuOptions.from_flags(flags).computes_in)
+    return "bf16" if flags.mixed_precision else "fp32"
 
 
 def _tasks(flags: SquadFlags) -> Iterator[Finding]:
@@ -65,11 +77,14 @@ def _required(flags: SquadFlags) -> Iterator[Finding]:
 
 
 def _files(flags: SquadFlags) -> Iterator[Finding]:
-    wanted = {"train_file": flags.do_train, "predict_file": flags.do_predict}
+    evaluated = flags.evaluates and not flags.eval_share
+    wanted = {"train_file": flags.do_train, "predict_file": flags.do_predict or evaluated}
     for name, field in fields().items():
         value = getattr(flags, name)
         if field.metadata["path"] == "in" and value and wanted.get(name, True):
-            problem = _unusable(value) or (squad_file.problem(value) if name in wanted else None)
+            problem: str | None = _unusable(value)
+            if name in wanted and (not problem or os.path.isdir(value)):
+                problem = squad_file.problem(value)
             if problem:
                 yield name, f"{value}: {problem}"
 
@@ -92,7 +107,8 @@ def _checkpoint(flags: SquadFlags, typed: str) -> Iterator[Finding]:
 _AT_LEAST_ONE = (
     "train_batch_size", "predict_batch_size", "max_seq_length", "doc_stride", "max_query_length",
     "num_accumulation_steps", "n_best_size", "max_answer_length", "keep_checkpoints",
-    "display_loss_steps", "iterations_per_loop",
+    "display_loss_steps", "iterations_per_loop", "round_steps_to", "loss_scale_good_steps",
+    "loss_scale_bad_steps",
 )  # fmt: skip
 
 _AT_LEAST_ZERO = (
@@ -117,6 +133,46 @@ def _ranges(flags: SquadFlags) -> Iterator[Finding]:
     length, query = flags.max_seq_length, flags.max_query_length
     if query + 3 >= length:
         yield "max_seq_length", f"{length} leaves no room for a passage beside a question of {query} tokens"
+
+
+def _threshold(flags: SquadFlags) -> Iterator[Finding]:
+    """Refuse a threshold that is no number, and auto where the checkpoint to predict with has none."""
+    problem = null_threshold.problem(flags)
+    if problem:
+        yield "null_score_diff_threshold", problem
+
+
+def _evaluation(flags: SquadFlags) -> Iterator[Finding]:
+    """Refuse what an evaluation while training cannot be made of, and what needs one."""
+    if not flags.do_train:
+        return  # a job that predicts may keep the flags of its training
+    for name in ("eval_steps", "eval_epochs", "early_stopping_patience"):
+        if not 0 <= getattr(flags, name) < math.inf:
+            yield name, f"{getattr(flags, name)} is not 0 or more"
+    if not 0 <= flags.eval_share < 1:
+        yield "eval_share", f"{flags.eval_share} is outside 0 to 1"
+    if flags.eval_steps and flags.eval_epochs:
+        yield "eval_epochs", f"given beside eval_steps={flags.eval_steps}; give one of them"
+    for name in ("eval_share", "keep_best", "early_stopping_patience"):
+        if getattr(flags, name) and not flags.evaluates:
+            yield name, "needs evaluations while training; give eval_epochs=1, or eval_steps"
+    if flags.evaluates and not (flags.eval_share or flags.predict_file):
+        name = "eval_steps" if flags.eval_steps else "eval_epochs"
+        yield name, "nothing to evaluate on; give predict_file, or eval_share=0.1 for a share of train_file"
+
+
+def _references(flags: SquadFlags) -> Iterator[Finding]:
+    """Refuse to evaluate on questions without answers; what else is wrong with their file comes later."""
+    if not flags.evaluates or flags.eval_share:
+        return
+    path = flags.predict_file
+    try:
+        questions = evaluate.read_questions(squad_file.load_questions(path), path, references=False)
+    except DataError:
+        return
+    problem = scoring.no_references(questions)
+    if problem:
+        yield "predict_file", f"{path}: {problem}"
 
 
 def _loss_scale(flags: SquadFlags) -> Iterator[Finding]:

@@ -115,7 +115,7 @@ _BOOLEANS = {
 
 
 def _convert(kind: Any, choices: Sequence[str], text: str | None) -> Any:
-    """Convert a flag's text to its type. ValueError: what is wrong, what to give."""
+    """Convert a flag's text to its type; the choice beside a number is None. ValueError: what to give."""
     kind = _PLAIN.get(kind, kind)
     if kind is bool:
         if text is None:
@@ -126,6 +126,8 @@ def _convert(kind: Any, choices: Sequence[str], text: str | None) -> Any:
     if text is None:
         raise ValueError("needs a value")
     if kind in (int, float):
+        if text in choices:
+            return None
         try:
             return kind(text)
         except ValueError:

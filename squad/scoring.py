@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import json
 import os
-from typing import TYPE_CHECKING, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Mapping, Sequence
 
 from bert import heartbeat
-from squad import evaluate
+from bert.checkpoints.store import sha256
+from squad import evaluate, null_threshold
 from squad.answers import official_script
 from squad.data.questions import Question
-from squad.data.squad_file import load_json
+from squad.data.squad_file import load_questions
 
 if TYPE_CHECKING:
     from squad.answers.nbest import Answers
     from squad.job import Job
+    from squad.null_threshold import Threshold
 
 
-def score_file(job: Job, answers: Answers) -> dict[str, float]:
+def score_file(job: Job, answers: Answers, checkpoint: str, threshold: Threshold) -> dict[str, float]:
     """Score the answers of predict_file, also with the official script if it is given; report the figures.
 
-    Returns {} for a file without reference answers.
+    The best threshold is searched as well, and kept with the checkpoint. Returns {} for a file without
+    reference answers.
 
     Raises:
         DataError: the script fails.
@@ -28,37 +31,60 @@ def score_file(job: Job, answers: Answers) -> dict[str, float]:
     questions = read_questions(job, answers)
     if not questions:
         return {}
-    figures = score(job, questions, answers)
+    figures = score(job, questions, answers, threshold.value)
     if answers.null_odds:
         _trace(job, questions, answers)
     if job.flags.eval_script:
         _compare(job, figures)
-    report(job, figures, len(questions))
+    data = {"name": os.path.basename(job.flags.predict_file), "sha256": sha256(job.flags.predict_file)}
+    report(job, figures, len(questions), f"at {threshold}: " if answers.null_odds else "")
+    if threshold.sha256 == data["sha256"]:
+        job.say("  no result: this threshold was searched on this file")
+    found = null_threshold.search(questions, answers, data, job.flags.evaluation)
+    if found:
+        # One that auto took stays: the same command gives the same figures again.
+        kept = "" if threshold.origin else "; " + null_threshold.keep(checkpoint, found)
+        _report_best(job, questions, answers, found, kept)
     return figures
 
 
 def read_questions(job: Job, answers: Answers) -> list[Question]:
     """List the questions of predict_file that are answered; none, and a line, if some have no reference."""
     flags = job.flags
-    questions = evaluate.read_questions(load_json(flags.predict_file), flags.predict_file, references=False)
+    path = flags.predict_file
+    questions = evaluate.read_questions(load_questions(path), path, references=False)
     if flags.num_eval_iterations or flags.max_eval_samples:
         questions = [question for question in questions if question.id in answers.predictions]
     unknown = sum(question.answers is None for question in questions)
     if not unknown:
         return questions
     which = "contains no" if unknown == len(questions) else f"{unknown} questions have no"
-    job.say(f"{flags.predict_file}: {which} reference answers, so nothing is scored")
+    job.say(f"{path}: {which} reference answers, so nothing is scored")
     return []
 
 
-def score(job: Job, questions: Sequence[Question], answers: Answers) -> dict[str, float]:
+def no_references(questions: Sequence[Question]) -> str:
+    """Say why a training cannot evaluate itself on questions; "" if it can."""
+    unknown = sum(question.answers is None for question in questions)
+    if not unknown:
+        return ""
+    return (
+        f"{unknown} of {len(questions)} questions have no reference answers, so nothing can be evaluated"
+        " while training; give a file with answers, or eval_share=0.1 for a share of train_file"
+    )
+
+
+def score(
+    job: Job, questions: Sequence[Question], answers: Answers, threshold: float = 0.0
+) -> dict[str, float]:
     """Compute the official figures, per cent by the official keys, and `span_f1`.
+
+    threshold: of "no answer", with which the answers were chosen.
 
     Raises:
         DataError: answers and questions are not of the same file.
     """
     odds: Mapping[str, float] | None = answers.null_odds or None
-    threshold = job.flags.null_score_diff_threshold
     figures = evaluate.figures(questions, answers.predictions, odds, threshold)
     figures.update(evaluate.span_figures(questions, answers.predictions.best))
     return figures
@@ -96,14 +122,23 @@ def _compare(job: Job, ours: Mapping[str, float]) -> None:
         job.say(f"warning: the evaluations differ: {line}")
 
 
-def report(job: Job, figures: Mapping[str, float], questions: int) -> None:
-    """Print the figures and report them to the launcher."""
+def report(job: Job, figures: Mapping[str, float], questions: int, title: str = "") -> None:
+    """Print the figures, after a title, and report them to the launcher."""
     if not figures:
         return
     heartbeat.artifact({"kind": "metrics", "values": dict(figures)})
     exact, f1 = evaluate.headline(figures)
-    job.say(f"EM {exact:.3f}  F1 {f1:.3f}  on {questions} questions")
+    job.say(f"{title}EM {exact:.3f}  F1 {f1:.3f}  on {questions} questions")
     for part in ("HasAns", "NoAns"):
         if part + "_f1" in figures:
             exact, f1, total = (figures[f"{part}_{name}"] for name in ("exact", "f1", "total"))
             job.say(f"  {part:<6}  EM {exact:.3f}  F1 {f1:.3f}  on {total:.0f}")
+
+
+def _report_best(
+    job: Job, questions: Sequence[Question], answers: Answers, found: Mapping[str, Any], kept: str
+) -> None:
+    """Print what the best threshold gives on the questions on which it was searched."""
+    reached = evaluate.figures(questions, answers.predictions.best, answers.null_odds, found["f1"])
+    best = f"best threshold {found['f1']:.6g} (searched on these questions)"
+    job.say(f"{best}: EM {reached['exact']:.3f}  F1 {reached['f1']:.3f}{kept}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from typing import Mapping
@@ -17,7 +18,8 @@ def run(script: str, predict_file: str, predictions: str) -> dict[str, float]:
         DataError: the script fails, or prints no JSON object of numbers.
     """
     command = [sys.executable, script, predict_file, predictions]
-    done = subprocess.run(command, capture_output=True, text=True)
+    environment = dict(os.environ, PYTHONUTF8="1")  # the scripts open files in the locale's encoding
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", env=environment)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message on stderr"])[-1]
         raise DataError(f"{script}: failed with exit code {done.returncode}: {last}")

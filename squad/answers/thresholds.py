@@ -1,10 +1,17 @@
-"""What a threshold on the no-answer scores can reach: the official searches. Standard library only."""
+"""What a threshold on the no-answer scores can reach: the official searches, and one to predict with.
+
+Standard library only.
+"""
 
 from __future__ import annotations
 
-from typing import Mapping
+from collections import defaultdict
+from typing import Mapping, Sequence
 
 from squad.answers.plots import Curve
+
+_MARGIN = 2.0  # how far beyond the lowest and highest no-answer score the search looks
+_EQUAL = 1e-9  # sums of F1 that differ by less are the same
 
 
 def best_threshold(
@@ -27,6 +34,43 @@ def best_threshold(
         if current > best:
             best, threshold = current, na_probs[key]
     return 100.0 * best / len(values), threshold
+
+
+def stable_threshold(
+    values: Mapping[str, float],
+    predictions: Mapping[str, str],
+    na_probs: Mapping[str, float],
+    has_answer: Mapping[str, bool],
+) -> float:
+    """Find the no-answer threshold to predict with: the middle of the widest range with the best average.
+
+    The official search returns the very score of a question, so a rounding error empties its answer, and it
+    looks between questions of equal scores, where no threshold lies. Ties: the lowest of the widest ranges.
+    """
+    gains: dict[float, float] = defaultdict(float)
+    for key, answerable in has_answer.items():
+        gains[na_probs[key]] += values[key] if answerable else -bool(predictions[key])
+    odds = sorted(gains)
+    if not odds:
+        return 0.0
+    edges = [odds[0] - _MARGIN, *odds, odds[-1] + _MARGIN]
+    totals = [0.0]  # totals[i] is reached from edges[i] up to edges[i + 1]
+    for score in odds:
+        totals.append(totals[-1] + gains[score])
+    low, high = max(_plateaus(edges, totals), key=lambda ends: ends[1] - ends[0])
+    middle = low / 2 + high / 2
+    return middle if low <= middle < high else low
+
+
+def _plateaus(edges: Sequence[float], totals: Sequence[float]) -> list[tuple[float, float]]:
+    """List the ranges of thresholds, as long as possible, that give the greatest total; lowest first."""
+    best = max(totals) - _EQUAL
+    found: list[tuple[float, float]] = []
+    for total, low, high in zip(totals, edges, edges[1:]):
+        if total >= best:
+            joined = found and found[-1][1] == low
+            found.append((found.pop()[0] if joined else low, high))
+    return found
 
 
 def precision_recall(
