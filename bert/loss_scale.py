@@ -1,6 +1,6 @@
 """Scale the loss so that small gradients survive half precision, and skip the steps that overflow.
 
-A dynamic scale doubles after GOOD_STEPS steps in a row without overflow, and halves after BAD_STEPS steps
+A dynamic scale doubles after some (1000) steps in a row without overflow, and halves after some (2) steps
 with overflow, consecutive or not, counted from the last change; it never falls below 1. This is the rule of
 TensorFlow 1.15's contrib.mixed_precision.ExponentialUpdateLossScaleManager and of npu_bridge's, which is
 based on it.
@@ -18,28 +18,31 @@ from bert.train_config import HIGHEST_SCALE
 if TYPE_CHECKING:
     from bert.interfaces import LossScaleManager, Tensor
 
-GOOD_STEPS = 1000
-BAD_STEPS = 2
+EVERY = (1000, 2)  # good steps, bad steps
 MOST_OVERFLOWS = 100  # overflows in a row that end the run: a scale of 2**32 has fallen to 1 after 64
 
 
-def make(scale: float, initial: float, backend: Backend) -> LossScaleManager | None:
+def make(
+    scale: float, initial: float, backend: Backend, every: tuple[int, int] = EVERY
+) -> LossScaleManager | None:
     """Make the manager of the loss scale, the device's own if it has one; None: no scale.
 
     scale: below 0 means off, 0 dynamic, starting at `initial`, 1 or more static. ValueError: any other.
+    every: steps without overflow after which it doubles, with overflow after which it halves.
     """
     if scale < 0:
         return None
     if not 1 <= (scale or initial) <= HIGHEST_SCALE:  # false for nan, too
         allowed = f"-1 (off), 0 (dynamic), or 1 to {HIGHEST_SCALE:g}"
         raise ValueError(f"loss scale {scale or initial:g} is invalid; give {allowed}")
-    return backend.loss_scale_manager(scale, initial) or LossScale(scale, initial)
+    return backend.loss_scale_manager(scale, initial, every) or LossScale(scale, initial, every)
 
 
 class LossScale:
     """A loss scale in variables of the graph, equal on all ranks."""
 
-    def __init__(self, scale: float, initial: float) -> None:
+    def __init__(self, scale: float, initial: float, every: tuple[int, int] = EVERY) -> None:
+        self._every = every
         self._dynamic = scale == 0
         self._scale = counter("loss_scale", scale or initial)
         self._good, self._bad = counter("loss_scale/good_steps"), counter("loss_scale/bad_steps")
@@ -55,7 +58,7 @@ class LossScale:
             return tf.no_op()
         scale, good, bad = (tf.convert_to_tensor(variable) for variable in self.variables)
         good, bad = tf.where(finite, good + 1.0, 0.0), tf.where(finite, bad, bad + 1.0)
-        up, down = good >= GOOD_STEPS, bad >= BAD_STEPS
+        up, down = good >= self._every[0], bad >= self._every[1]
         # Not beyond float32: an infinite scale would stay infinite.
         doubled = tf.where(scale < HIGHEST_SCALE / 2.0, scale * 2.0, scale)
         scale = tf.where(up, doubled, tf.where(down, tf.maximum(scale / 2.0, 1.0), scale))

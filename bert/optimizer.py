@@ -16,10 +16,17 @@ BETA_1, BETA_2 = 0.9, 0.999
 KINDS = ("adam", "adamw", "lamb")
 
 
-def learning_rate(step: Tensor, peak: float, steps: int, warmup: int, power: float = 1.0) -> Tensor:
-    """Rise linearly over `warmup` steps, then fall from `peak` (as if from step 0) to 0 at `steps`."""
+def learning_rate(
+    step: Tensor, peak: float, steps: int, warmup: int, power: float = 1.0, raised: bool = False
+) -> Tensor:
+    """Rise linearly to `peak` over `warmup` steps, then fall (as if from `peak` at step 0) to 0 at `steps`.
+
+    raised: fall from where the rise ends, as if from peak / (1 - warmup / steps) at step 0. So do NVIDIA's
+    BERT (DeepLearningExamples, optimization.py) and transformers' linear schedule.
+    """
     step = tf.cast(step, tf.float32)
-    falling = peak * tf.pow(1.0 - tf.minimum(step, steps) / steps, power)
+    first = peak / (1.0 - warmup / steps) ** power if raised else peak
+    falling = first * tf.pow(1.0 - tf.minimum(step, steps) / steps, power)
     if not warmup:
         return falling
     return tf.where(step < warmup, peak * step / warmup, falling)

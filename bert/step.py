@@ -51,7 +51,10 @@ def build(model_config: BertConfig, config: TrainConfig, batch: Tensors, backend
     trained = {name: weight for name, weight in weights.items() if not name.startswith(frozen)}
     step = _step_counter()
     part = counter("accumulated")
-    scale = loss_scale.make(config.npu_bert_loss_scale, config.init_loss_scale_value, backend)
+    scale = loss_scale.make(
+        config.npu_bert_loss_scale, config.init_loss_scale_value, backend,
+        (config.loss_scale_good_steps, config.loss_scale_bad_steps),
+    )  # fmt: skip
     loss = _loss(model_config, config, batch, backend, weights, _batch_number(config, step, part))
     keep_rows = backend.supports_sparse_gradients and config.num_accumulation_steps == 1
     sums, sparse = _gradients(loss, list(trained.values()), scale, keep_rows)
@@ -60,7 +63,8 @@ def build(model_config: BertConfig, config: TrainConfig, batch: Tensors, backend
     total, stops = _over_ranks(backend, sums, stop)
     # Adam changes every row, so from here on all gradients are dense.
     gradients = [_unscale(tf.convert_to_tensor(gradient), scale) for gradient in total.gradients]
-    norm = _norm(gradients, total.per_token, sparse)
+    by_token = config.embedding_norm == "token"
+    norm = _norm(gradients, total.per_token, sparse) if by_token else tf.global_norm(gradients)
     update = _Update(config, backend, trained, step, scale)
     operations, figures = update.make(gradients, norm, batch["global_weight"])
     with tf.control_dependencies(operations):
@@ -120,7 +124,8 @@ def _gradients(
     scaled = loss if scale is None else loss * scale.get_loss_scale()
     raw = tf.gradients(scaled, variables)
     sparse = [isinstance(gradient, tf.IndexedSlices) for gradient in raw]
-    # Google's norm counts a word's gradient once per token, before the gradients of equal words are added.
+    # Google's norm counts a word's gradient once per token, before the gradients of equal words are added;
+    # PyTorch's (embedding_norm word) once per word, after.
     # Unscaled before they are squared: the squares of scaled gradients overflow long before these do.
     rows = [_unscale(gradient.values, scale) for gradient in raw if isinstance(gradient, tf.IndexedSlices)]
     per_token = tf.add_n([tf.reduce_sum(tf.square(values)) for values in rows]) if rows else tf.zeros([])
@@ -214,8 +219,8 @@ class _Update:
         """Build the operations and the step's figures; `weight` is the sum of its examples' weights."""
         config = self._config
         rate = optimizer.learning_rate(
-            self._step, config.peak_rate(self._backend.size), config.num_train_steps,
-            config.num_warmup_steps, config.decay_power,
+            self._step, config.peak_rate(self._backend.size), config.decay_steps or config.num_train_steps,
+            config.num_warmup_steps, config.decay_power, config.peak == "raised",
         )  # fmt: skip
         if self._scale is None:
             operations = [self._apply(gradients, norm, rate)]

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Mapping
+from typing import Any, Iterator, Mapping
 
 from bert import text_rules, vocabulary
 from bert.checkpoints import index, inspection
 from bert.config import CONFIGS, BertConfig, read_values, refuse_other_models, unknown_keys
 from bert.model_files import recorded_gelu
 from bert.vocabulary import Vocabulary
+from squad import task
+from squad import engine
 from squad.flags import Finding, SquadFlags
 
 _MOST_PADDING = 1024  # rows of the vocabulary's table without a token: Italian BERT has 1000, NVIDIA's 6
@@ -46,7 +49,7 @@ class Report:
 
 def with_model_files(flags: SquadFlags) -> SquadFlags:
     """Resolve init_checkpoint; take configuration and vocabulary from its folder unless they are given."""
-    path = index.resolve(flags.init_checkpoint) if flags.init_checkpoint else ""
+    path = engine.resolve(flags)
     folder = index.folder_of(path)
     changes: dict[str, Any] = {"init_checkpoint": path}
     for flag, names in (("bert_config_file", CONFIGS), ("vocab_file", vocabulary.NAMES)):
@@ -57,7 +60,28 @@ def with_model_files(flags: SquadFlags) -> SquadFlags:
         found = [name for name in candidates if os.path.exists(name) and not os.path.isdir(name)]
         if folder and found and not getattr(flags, flag):
             changes[flag] = found[0]
+    return _asked(dataclasses.replace(flags, **changes))
+
+
+def _asked(flags: SquadFlags) -> SquadFlags:
+    """Ask a model as it was trained to be asked; give one that is trained no more tokens than it can have."""
+    changes: dict[str, Any] = {}
+    with suppress(ValueError):  # `settle` says what is damaged
+        said = {} if flags.do_train or not flags.init_checkpoint else task.recorded(flags.init_checkpoint)
+        changes = {name: said[name] for name in said if name not in flags.given and name != "threshold"}
+    if "max_seq_length" not in changes and "max_seq_length" not in flags.given and not flags.preset:
+        changes["max_seq_length"] = min([flags.max_seq_length, *_most_tokens(flags)])
     return dataclasses.replace(flags, **changes)
+
+
+def _most_tokens(flags: SquadFlags) -> Iterator[int]:
+    """Read how long a row can be: the positions, and transformers' model_max_length."""
+    beside = os.path.join(index.folder_of(flags.init_checkpoint), text_rules.CONFIG)
+    for path, name in ((flags.bert_config_file, "max_position_embeddings"), (beside, "model_max_length")):
+        with suppress(ValueError):
+            value = read_values(path).get(name) if os.path.isfile(path) else None
+            if type(value) is int and value > 0:
+                yield value
 
 
 def missing(flag: str, flags: SquadFlags) -> str:
@@ -99,8 +123,11 @@ def settle(flags: SquadFlags, given: SquadFlags, report: Report) -> SquadFlags:
     facts = index.record(flags.init_checkpoint) if flags.init_checkpoint else {}
     _compare_sizes(flags, config, words, report)
     _compare_words(flags, words, facts, report)
-    if flags.init_checkpoint:
+    _compare_asked(flags, given, report)
+    if flags.init_checkpoint and flags.engine == "tensorflow":
         _inspect(flags, config, report)
+        if not report.findings:  # else shapes have told it
+            _compare_models(flags, config, facts, report)
     changes: dict[str, Any] = dict(_rules(flags, words, facts, report))
     changes["gelu"] = _gelu(flags, config, facts, report)
     return dataclasses.replace(flags, **changes)
@@ -174,6 +201,44 @@ def _compare_words(flags: SquadFlags, words: Vocabulary, facts: Mapping[str, Any
         report.refuse("vocab_file", f"{text}; give that one, or leave the flag out")
 
 
+def _compare_asked(flags: SquadFlags, given: SquadFlags, report: Report) -> None:
+    """Say where a model is asked otherwise than by the flags' defaults, or than it was trained to be."""
+    try:
+        said = {} if flags.do_train or not flags.init_checkpoint else task.recorded(flags.init_checkpoint)
+    except ValueError as error:
+        report.refuse("init_checkpoint", f"{flags.init_checkpoint}: {error}")
+        return
+    if flags.max_seq_length < given.max_seq_length and "max_seq_length" not in said:
+        report.say("max_seq_length", f"{flags.max_seq_length}, as the model's files allow no more")
+    taken = [name for name in said if name != "threshold" and getattr(flags, name) != getattr(given, name)]
+    if taken:
+        listed = ", ".join(f"{name} {said[name]}" for name in taken)
+        report.say("init_checkpoint", f"asked as it was trained: {listed}")
+    for name, value in said.items():
+        wish = getattr(flags, name, value)
+        if wish != value and name != "n_best_size":
+            report.say(
+                name, f"{flags.init_checkpoint} was trained with {value}; {wish} is used, as the flag says"
+            )
+
+
+def _compare_models(flags: SquadFlags, config: BertConfig, facts: Mapping[str, Any], report: Report) -> None:
+    """Compare a configuration given with the checkpoint's own: heads and epsilon have no shape that tells."""
+    own: Any = facts.get("model")
+    if not isinstance(own, dict):
+        folder = index.folder_of(flags.init_checkpoint)
+        beside = next(filter(os.path.isfile, (os.path.join(folder, name) for name in CONFIGS)), "")
+        if not folder or not beside or os.path.realpath(beside) == os.path.realpath(flags.bert_config_file):
+            return
+        with suppress(ValueError):
+            own = dataclasses.asdict(BertConfig.from_file(beside))
+    for name in ("num_attention_heads", "layer_norm_eps") if isinstance(own, dict) else ():
+        now = getattr(config, name)
+        if own.get(name, now) != now:
+            text = f"{flags.bert_config_file} says {name} {now}, {flags.init_checkpoint} is of {own[name]}"
+            report.refuse("bert_config_file", f"{text}; leave the flag out")
+
+
 def _inspect(flags: SquadFlags, config: BertConfig, report: Report) -> None:
     """Compare the checkpoint with the configuration, and with the task."""
     path = flags.init_checkpoint
@@ -204,7 +269,8 @@ def _gelu(flags: SquadFlags, config: BertConfig, facts: Mapping[str, Any], repor
         said = f"{flags.init_checkpoint} was trained with {recorded}"
     wanted = recorded or config.gelu
     if flags.gelu and flags.gelu != wanted:
-        report.say("gelu", f"{said}; {flags.gelu} is computed, as the flag says")
+        by = "flag" if "gelu" in flags.given else f"preset {flags.preset}"
+        report.say("gelu", f"{said}; {flags.gelu} is computed, as the {by} says")
     elif not flags.gelu and wanted != config.gelu:
         report.say(
             "gelu", f"{said}, so that is computed; hidden_act {config.hidden_act} would be {config.gelu}"

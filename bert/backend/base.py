@@ -2,35 +2,35 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, Sequence
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Any, Generator, Iterator, Sequence
+
+from bert.backend.engine import Engine
 
 if TYPE_CHECKING:
-    from bert.interfaces import LossScaleManager, Tensor
+    from bert.config import BertConfig
+    from bert.interfaces import Logits, LossScaleManager, PredictBatch, Tensor
 
 
-class Backend(ABC):
-    """A device and its connection to the other ranks; a job of one rank runs the same code."""
+class Backend(Engine):
+    """A device that trains and predicts with TensorFlow."""
 
-    name = ""
-    rank = 0
-    size = 1
-    servers: tuple[str, ...] = ("localhost",)  # server_id of each rank
     fused_adam = False  # True: TensorFlow's fused Adam exists and is faster
     repeats_dropout = True  # False: its dropout has no seed, so a layer cannot be computed twice
     supports_sparse_gradients = (
         False  # True: all_reduce_sum takes and returns rows of a table, tf.IndexedSlices
     )
-    static_shapes = False  # True: every batch must have the shapes of the first, and the graph states them
     steps_per_call = 1  # the most training steps that one run_steps makes on the device
     predictions_at_once = 1  # batches whose prediction may overlap
     loads_on_every_rank = False  # True: all ranks load a checkpoint, as all must run the same graphs
     waited: float | None = None  # seconds in the graph's collectives so far; None: the device does not tell
 
-    @property
-    def several_hosts(self) -> bool:
-        """Tell whether a rank may lack files that another one has."""
-        return len(set(self.servers)) > 1
+    def predict(
+        self, config: BertConfig, prefix: str, batches: Iterator[PredictBatch], gelu: str = "exact"
+    ) -> Generator[Logits, None, None]:
+        from bert import predictor
+
+        return predictor.predict(config, prefix, batches, self, gelu)
 
     @abstractmethod
     def session_config(self) -> Tensor:
@@ -43,14 +43,6 @@ class Backend(ABC):
     @abstractmethod
     def broadcast(self, variables: Sequence[Tensor]) -> Tensor:
         """Return an operation that copies rank 0's values to all ranks."""
-
-    @abstractmethod
-    def barrier(self) -> None:
-        """Wait for all ranks (on the host)."""
-
-    @abstractmethod
-    def all_gather(self, value: Any) -> list[Any]:
-        """Collect a JSON value of every rank (on the host)."""
 
     @abstractmethod
     def gelu(self, x: Tensor) -> Tensor:
@@ -80,10 +72,13 @@ class Backend(ABC):
 
         return tf.gather(table, ids)
 
-    def loss_scale_manager(self, scale: float, initial: float) -> LossScaleManager | None:
+    def loss_scale_manager(
+        self, scale: float, initial: float, every: tuple[int, int]
+    ) -> LossScaleManager | None:
         """Return the device's own manager of the loss scale; None: the trainer uses its own.
 
         scale: 0 means dynamic, starting at `initial`; 1 or more is a static scale.
+        every: good steps in a row after which it doubles, bad steps after which it halves.
         """
         return None
 
@@ -100,7 +95,3 @@ class Backend(ABC):
         for _ in range(count):
             result = session.run(fetches)
         return result
-
-    @abstractmethod
-    def close(self) -> None:
-        """Release the device."""

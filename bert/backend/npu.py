@@ -198,16 +198,19 @@ class NpuBackend(Backend):
         with tf.control_dependencies([cleared]):
             return tf.identity(status)
 
-    def loss_scale_manager(self, scale: float, initial: float) -> LossScaleManager | None:
+    def loss_scale_manager(
+        self, scale: float, initial: float, every: tuple[int, int]
+    ) -> LossScaleManager | None:
         managers = self._adapter.loss_scale
         if managers is None:
             return None
         before = set(map(id, tf.global_variables()))
         if scale >= 1:
             manager = managers.FixedLossScaleManager(loss_scale=scale)
-        else:  # as in the original script: doubled after 1000 good steps, halved after 2 bad ones
+        else:
+            good, bad = every
             manager = managers.ExponentialUpdateLossScaleManager(
-                init_loss_scale=initial, incr_every_n_steps=1000, decr_every_n_nan_or_inf=2, decr_ratio=0.5
+                init_loss_scale=initial, incr_every_n_steps=good, decr_every_n_nan_or_inf=bad, decr_ratio=0.5
             )
         manager.variables = [variable for variable in tf.global_variables() if id(variable) not in before]
         return cast("LossScaleManager", manager)

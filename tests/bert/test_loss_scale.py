@@ -18,10 +18,12 @@ from bert.errors import NotFinite, PersistentOverflow
 from tests.bert.runs import ROWS, Batch, Job, losses, records, settings, step_batches, train
 
 
-def _manage(dynamic: bool, first: float, finite: list[bool]) -> list[float]:
+def _manage(
+    dynamic: bool, first: float, finite: list[bool], every: tuple[int, int] = loss_scale.EVERY
+) -> list[float]:
     """Give the scale before each step and after the last."""
     with tf.Graph().as_default(), tf.Session() as session:
-        manager = loss_scale.LossScale(0.0 if dynamic else first, first)
+        manager = loss_scale.LossScale(0.0 if dynamic else first, first, every)
         given = tf.placeholder(tf.bool, [])
         scale, update = manager.get_loss_scale(), manager.update_loss_scale(given)
         session.run(tf.global_variables_initializer())
@@ -34,6 +36,11 @@ def _manage(dynamic: bool, first: float, finite: list[bool]) -> list[float]:
 
 def test_a_dynamic_scale_halves_after_two_overflows_and_never_falls_below_one() -> None:
     assert _manage(True, 4.0, [False] * 6) == [4, 4, 2, 2, 1, 1, 1]
+
+
+def test_it_changes_as_often_as_is_said() -> None:
+    """The original script's successor halves it after the first overflow."""
+    assert _manage(True, 8.0, [False, True, True, True, False], (3, 1)) == [8, 4, 4, 4, 8, 4]
 
 
 def test_overflows_add_up_over_good_steps_until_the_scale_changes() -> None:
@@ -61,9 +68,7 @@ def test_the_scale_is_that_of_contribs_manager_step_by_step(first: float) -> Non
         for value in finite:
             session.run(update, {given: value})
             theirs.append(float(session.run(scale)))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loss_scale, "GOOD_STEPS", 5)
-        assert _manage(True, first, finite) == theirs
+    assert _manage(True, first, finite, (5, 2)) == theirs
 
 
 def test_a_dynamic_scale_doubles_after_a_thousand_good_steps() -> None:

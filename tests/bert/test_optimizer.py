@@ -92,6 +92,16 @@ def test_the_rate_rises_then_falls_to_zero() -> None:
     np.testing.assert_allclose([rates[0][2], rates[9][2]], [2.0, 0.2], rtol=1e-5)
 
 
+def test_a_raised_peak_lets_the_fall_begin_where_the_rise_ends() -> None:
+    with tf.Graph().as_default(), tf.Session() as session:
+        step = tf.placeholder(tf.int64, [])
+        rate = optimizer.learning_rate(step, 5e-5, 8144, 814, raised=True)
+        rates = [session.run(rate, {step: number}) for number in (0, 407, 813, 814, 4072, 8144, 8199)]
+    raised = 5e-5 / (1 - 814 / 8144)
+    expected = [0, 2.5e-5, 5e-5 * 813 / 814, 5e-5, raised / 2, 0, 0]
+    np.testing.assert_allclose(rates, expected, rtol=1e-5, atol=1e-12)
+
+
 def test_the_peak_grows_with_the_ranks_only_when_asked() -> None:
     peaks = [TrainConfig(1, 0.1, lr_scaling=mode).peak_rate(4) for mode in ("none", "linear", "sqrt")]
     assert peaks == pytest.approx([0.1, 0.4, 0.2])

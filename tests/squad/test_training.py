@@ -55,11 +55,33 @@ def test_no_flag_about_training_is_left_behind() -> None:
     }
     own = {
         "global_batch_size", "train_batch_size", "num_train_epochs", "warmup_proportion", "batching",
-        "npu_bert_debug", "npu_bert_clip_by_global_norm", "dropout_rate",
+        "npu_bert_debug", "npu_bert_clip_by_global_norm", "dropout_rate", "steps_from", "round_steps_to",
     }  # fmt: skip
     fields = [f.name for f in dataclasses.fields(SquadFlags)]
     training = fields[fields.index("train_batch_size") : fields.index("predict_batch_size")]
     assert set(training) - names - own == set()
+
+
+@pytest.mark.parametrize(
+    ("changes", "steps", "decay"),
+    [
+        ({"steps_from": "examples"}, 8144, 0),
+        ({"steps_from": "examples", "round_steps_to": 100}, 8200, 8144),
+        ({"round_steps_to": 100}, 8300, 8242),
+        ({"num_train_steps": 7, "steps_from": "examples", "round_steps_to": 100}, 7, 0),
+    ],
+)
+def test_steps_are_counted_and_rounded_as_in_the_original_script(
+    changes: dict[str, Any], steps: int, decay: int
+) -> None:
+    """130,319 questions of SQuAD 2.0, which make 131,868 features or so."""
+    flags = SquadFlags(train_batch_size=32, num_train_epochs=2.0, **changes)
+    found = train_config(flags, DataOrder(OrderConfig(32), 131868), "cpu", 130319)
+    assert (found.num_train_steps, found.decay_steps) == (steps, decay)
+    assert found.num_warmup_steps == int((decay or steps) * 0.1)
+    text = describe(DataOrder(OrderConfig(32), 131868), found, 131868, 1)
+    assert text.startswith(f"training: {steps} steps of 32 rows on 1 device")
+    assert ("at rate 0 from step" in text) is bool(decay)
 
 
 @pytest.mark.parametrize(
