@@ -7,6 +7,7 @@ lists. pyarrow (`pip install npu-launch[parquet]`) is imported when such a file 
 from __future__ import annotations
 
 import importlib.util
+import re
 from typing import Any
 
 from squad.data import file_kinds, layouts
@@ -42,14 +43,19 @@ def read(path: str, raw: bytes) -> Rows:
     import pyarrow
 
     try:
-        table = _table(raw, what)
-        names = [str(name) for name in table.column_names]
-        _check(path, what, names)
-        listed = table.select([name for name in _READ if name in names]).to_pylist()
+        source = _open(raw, what)
+        names = [str(name) for name in source.schema.names]
+        listed = _rows(source, names) if not _lacking(names) else []
     except (pyarrow.ArrowException, OSError, ValueError, MemoryError, OverflowError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        reason = "".join(mark if mark.isprintable() else "?" for mark in first)
         raise DataError(f"{path}: {what} that cannot be read: {reason}; write or download it again") from None
+    if _lacking(names):
+        raise DataError(f"{path}: {what}: {_lacking(names)}")
     rows = Rows("row %d")
+    part = re.search(r"-(\d{5})-of-(\d{5})\.\w+$", path)
+    if part and int(part.group(2)) > 1:
+        rows.notes.append(f"one of {int(part.group(2))} parts of a data set; the others are not read")
     for number, entry in enumerate(listed, 1):
         rows.add(number, entry)
     if "answers" not in names and "context" in names and "question" in names:
@@ -57,30 +63,44 @@ def read(path: str, raw: bytes) -> Rows:
     return rows
 
 
-def _table(raw: bytes, what: str) -> Any:
-    """Open a file's table; in this thread alone, as a rank has few cores."""
+class _Parquet:
+    """A parquet file, with the members of pyarrow's readers of Arrow files."""
+
+    def __init__(self, source: Any) -> None:
+        from pyarrow import parquet
+
+        self._file = parquet.ParquetFile(source)
+        self.schema = self._file.schema_arrow
+
+    def read_all(self) -> Any:
+        """Read what is needed, in this thread alone, as a rank has few cores. ValueError: too large."""
+        groups = self._file.metadata
+        sizes = (groups.row_group(group).total_byte_size for group in range(groups.num_row_groups))
+        if sum(sizes) > _LARGEST:
+            raise ValueError(f"more than {_LARGEST >> 30} GiB unpacked")
+        columns = [name for name in self.schema.names if name in _READ]
+        return self._file.read(columns=columns, use_threads=False)
+
+
+def _open(raw: bytes, what: str) -> Any:
     import pyarrow
 
     source = pyarrow.BufferReader(raw)
-    if what == "an Arrow stream":
-        return pyarrow.ipc.open_stream(source).read_all()
-    if what == "an Arrow file":
-        return pyarrow.ipc.open_file(source).read_all()
-    from pyarrow import parquet
-
-    file = parquet.ParquetFile(source)
-    groups = range(file.metadata.num_row_groups)
-    if sum(file.metadata.row_group(group).total_byte_size for group in groups) > _LARGEST:
-        raise ValueError(f"more than {_LARGEST >> 30} GiB unpacked")
-    wanted = [name for name in file.schema_arrow.names if name in _READ]
-    return file.read(columns=wanted, use_threads=False) if wanted else file.schema_arrow.empty_table()
+    if what == "a parquet file":
+        return _Parquet(source)
+    return pyarrow.ipc.open_stream(source) if what == "an Arrow stream" else pyarrow.ipc.open_file(source)
 
 
-def _check(path: str, what: str, names: list[str]) -> None:
-    """Refuse a table of something else than questions, by the names of its columns."""
+def _rows(source: Any, names: list[str]) -> list[dict[str, Any]]:
+    table = source.read_all().select([name for name in _READ if name in names])
+    table.validate(full=True)  # in a damaged Arrow file offsets lead anywhere
+    return list(table.to_pylist())
+
+
+def _lacking(names: list[str]) -> str:
+    """Say what a table of something else is, by the names of its columns; "" for one of questions."""
     if "paragraphs" in names or ("context" in names and ("question" in names or "qas" in names)):
-        return
-    known = layouts.foreign(dict.fromkeys(names))
+        return ""
     listed = ", ".join(map(layouts.name, names[:8])) or "none"
-    advice = known or f"no columns context and question (found: {listed}); rename them"
-    raise DataError(f"{path}: {what}: {advice}")
+    known = layouts.foreign(dict.fromkeys(names))
+    return known or f"no columns context and question (found: {listed}); rename them"

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 from typing import Any, BinaryIO, cast
 
-from squad.data import file_kinds
+from squad.data import file_kinds, layouts
 from squad.data.rows import Rows
 from squad.errors import DataError
 
 _LARGEST = 4 << 30  # bytes of an unpacked file
+_NAMES = re.compile(r"\.(jsonl?|csv|tsv|parquet|arrow)(\.gz)?$", re.IGNORECASE)
 _HEAD = 1 << 16  # bytes that show what a file is
 
 
@@ -106,8 +108,18 @@ def _opened(path: str) -> BinaryIO:
         return cast(BinaryIO, open(handle, "rb"))
     os.close(handle)
     if stat.S_ISDIR(mode):
-        raise DataError(f"{path}: a folder; give the file in it")
+        raise DataError(f"{path}: a folder; give the file in it{_within(path)}")
     raise DataError(f"{path}: not a regular file; write its content to a file")
+
+
+def _within(folder: str) -> str:
+    """List the files of a folder that may have questions: ": train.json, validation.json"."""
+    try:
+        names = sorted(name for name in os.listdir(folder) if _NAMES.search(name))
+    except OSError:
+        return ""
+    listed = ", ".join(map(layouts.name, names[:4])) + (", ..." if len(names) > 4 else "")
+    return f": {listed}" if names else ""
 
 
 def _content(path: str) -> bytes:
