@@ -12,6 +12,7 @@ from bisect import bisect_right
 from itertools import accumulate
 from typing import TYPE_CHECKING, Callable, Dict, Mapping, Sequence
 
+from squad.data.token_places import TokenPlaces
 from squad.data.tokenizer import basic_tokens
 from squad.data.words import word_places
 
@@ -35,6 +36,8 @@ class AnswerText:
         self._tokens = {index: token for token, index in vocab.items()}
         self._log = log
         self._normalised = _Normalised(do_lower_case, strip_accents, tokenize_chinese_chars)
+        self.strips = do_lower_case if strip_accents is None else strip_accents
+        self._token_places = TokenPlaces(vocab, (do_lower_case, strip_accents, tokenize_chinese_chars))
         self._places: tuple[str, list[int]] = ("", [])  # of the words of the last context
 
     def text(self, token_ids: Sequence[int], words: Sequence[str]) -> str:
@@ -54,6 +57,20 @@ class AnswerText:
         places = self._word_places(example.context)[first:]
         text = " ".join(words)[start:end]
         return text, places[before] + start - begins[before], places[behind] + end - begins[behind]
+
+    def cut(self, example: Example, first: tuple[int, int], last: tuple[int, int]) -> tuple[str, int, int]:
+        """Cut an answer out of its context: (text, start, end).
+
+        first, last: its first and last token, each by word and by number in the word.
+        """
+        places = example.word_places or []
+        start, end = (
+            places[word] + self._token_places[example.doc_tokens[word]][token][side]
+            for side, (word, token) in enumerate((first, last))
+        )
+        if self.strips:
+            end = _with_accents(example.context, end - 1)
+        return example.context[start:end], start, end
 
     def _word_places(self, context: str) -> list[int]:
         if self._places[0] != context:
@@ -109,9 +126,9 @@ def locate(
     """Find `predicted` in `normalised`, and the same characters in `written`: their start and end.
 
     If they cannot be aligned, these are of all of `written`, and `log` gets the reason. With `letters`, how
-    many characters each one becomes, texts that normalising has made longer or shorter can be aligned too: with
-    zero-width characters, no-break spaces, separate accents, or Hangul, of which google-research/bert returns
-    all words.
+    many characters each one becomes, texts that normalising has made longer or shorter can be aligned too:
+    with zero-width characters, no-break spaces, separate accents, or Hangul, of which google-research/bert
+    returns all words.
     """
     start = normalised.find(predicted)
     before = start - normalised.count(" ", 0, start)

@@ -89,6 +89,7 @@ class _Rows(NamedTuple):
     input_ids: np.ndarray
     token_to_orig_map: np.ndarray
     token_is_max_context: np.ndarray
+    token_of_word: np.ndarray | None
 
 
 def find_answers(
@@ -125,7 +126,7 @@ def rank(
     candidates = _candidates(len(examples), rows, start_logits, end_logits, options)
     nulls = _null_entries(len(examples), rows, start_logits, end_logits)
     for index, example in enumerate(examples):
-        yield _ranked(_spans(index, example, rows.input_ids, candidates, texts), nulls[index], options)
+        yield _ranked(_spans(index, example, rows, candidates, texts), nulls[index], options)
 
 
 def write_files(folder: str, result: Answers, version_2_with_negative: bool) -> list[str]:
@@ -149,7 +150,7 @@ def _rows(features: Features) -> _Rows:
     index, words, best = features.example_index, features.token_to_orig_map, features.token_is_max_context
     if index is None or words is None or best is None:
         raise ValueError("these features have no token maps; build them with maps=True")
-    return _Rows(index, features.input_ids, words, best)
+    return _Rows(index, features.input_ids, words, best, features.token_of_word)
 
 
 def _checked(
@@ -228,15 +229,19 @@ def _null_entries(
 
 
 def _spans(
-    index: int, example: Example, input_ids: np.ndarray, candidates: _Candidates, texts: AnswerText
+    index: int, example: Example, rows: _Rows, candidates: _Candidates, texts: AnswerText
 ) -> Iterator[Entry]:
     """Yield an example's candidates as text, best first, each text once."""
     seen = set()
     here = slice(candidates.bounds[index], candidates.bounds[index + 1])
     columns = (column[here].tolist() for column in candidates.columns)
     for row, start, end, first, last, start_logit, end_logit in zip(*columns):
-        tokens = input_ids[row, start : end + 1].tolist()
-        text, *place = texts.find(tokens, example, first, last)
+        if rows.token_of_word is not None and example.word_places is not None:
+            number, other = rows.token_of_word[row, [start, end]].tolist()
+            text, *place = texts.cut(example, (first, number), (last, other))
+        else:
+            tokens = rows.input_ids[row, start : end + 1].tolist()
+            text, *place = texts.find(tokens, example, first, last)
         if text not in seen:
             seen.add(text)
             yield Entry(text, start_logit, end_logit, *place)

@@ -9,8 +9,10 @@ from __future__ import annotations
 import gc
 from collections import Counter
 from contextlib import contextmanager
-from typing import Iterable, Iterator, List, NamedTuple, Sequence
+from typing import Any, Iterable, Iterator, List, NamedTuple, Sequence, Union
 
+from squad.data import characters
+from squad.data.characters import CharacterPassage
 from squad.data.layouts import name, shown
 from squad.data.questions import PREDICTION, TRAINING, Answer, Question, Reader, unanswerable
 from squad.data.squad_file import load_questions
@@ -42,6 +44,12 @@ class Example(NamedTuple):
     is_impossible: bool = False
     before: str = ""  # the characters of the word `start_position` before the answer
     context: str = ""  # the passage as written
+    # Where the words begin, in characters, if answers are known by their characters (word_split cjk).
+    word_places: list[int] | None = None
+    answer_start: int = -1  # then: the place of orig_answer_text
+
+
+AnyPassage = Union[Passage, CharacterPassage]
 
 
 class Examples(List[Example]):
@@ -59,6 +67,8 @@ def read_squad(
     skip_bad_answers: bool = False,
     several: str = "",
     limit: int = 0,
+    word_split: str = "auto",
+    divide: bool = True,
 ) -> Examples:
     """Read a file of questions into examples, in the order of the file.
 
@@ -70,6 +80,8 @@ def read_squad(
             (an example for each different answer), "most" (the most frequent text, the first of equals);
             "" refuses them.
         limit: read the first `limit` questions alone; 0: all.
+        word_split: "google", "cjk", or "auto" to choose by the passages.
+        divide: with cjk, whether the tokenizer makes each Chinese character a word.
 
     Raises:
         DataError: a line for each fault: the file cannot be read, is no SQuAD file, or has duplicate ids,
@@ -77,16 +89,32 @@ def read_squad(
     """
     needs = TRAINING._replace(negative=version_2_with_negative) if training else PREDICTION
     with paused_gc():
-        maker = _Maker(Reader(path, needs), training, version_2_with_negative, several, limit)
-        examples = Examples(maker.examples(load_questions(path)))
+        document = load_questions(path)
+        choice = characters.choose(document) if word_split == "auto" else None
+        rule = (choice.split if choice else word_split, divide)
+        maker = _Maker(Reader(path, needs), training, version_2_with_negative, several, limit, rule)
+        examples = Examples(maker.examples(document))
     bad = maker.bad
     if bad and not skip_bad_answers:
         maker.reader.add(bad.message())
     maker.reader.finish()
-    examples.notes.extend(f"{path}: {note}" for note in maker.notes(examples))
+    chosen = [str(choice)] if choice and choice.split == "cjk" else []
+    examples.notes.extend(f"{path}: {note}" for note in [*chosen, *maker.notes(examples)])
     if not examples:
         raise DataError(f"{path}: contains no questions; give a SQuAD file")
     return examples
+
+
+def asked(qas_id: str, question: str, context: str, word_split: str = "auto", divide: bool = True) -> Example:
+    """Make the example of a question on a passage that stand in no file; arguments as of read_squad."""
+    if word_split == "auto":
+        word_split = characters.choose_for([context]).split
+    passage = _passage(context, word_split, divide)
+    return Example(qas_id, question, passage.words, context=context, word_places=passage.places)
+
+
+def _passage(context: str, word_split: str, divide: bool) -> AnyPassage:
+    return CharacterPassage(context, divide) if word_split == "cjk" else Passage(context)
 
 
 @contextmanager
@@ -110,21 +138,30 @@ def overlap(train: Sequence[Example], predict: Sequence[Example]) -> int:
 class _Maker:
     """A maker of examples from the questions of one file."""
 
-    def __init__(self, reader: Reader, training: bool, negative: bool, several: str, limit: int) -> None:
+    def __init__(
+        self,
+        reader: Reader,
+        training: bool,
+        negative: bool,
+        several: str,
+        limit: int,
+        rule: tuple[str, bool],
+    ) -> None:
         self.reader, self.training, self.negative = reader, training, negative
         self.several, self.limit = several, limit
         self.bad = _BadAnswers()
         self._read, self._cut = 0, False  # questions; whether others follow
         self._several = 0  # questions with several answers
-        self._passage = Passage("")
+        self._rule = rule  # of words
+        self._passage = _passage("", *rule)
         self._blank: list[str] = []  # ids of questions without text
 
     def examples(self, document: object) -> Iterator[Example]:
         """Yield the examples of each question from which one can be made."""
         for context, questions in self.reader.read(document):
             if context != self._passage.context:
-                self._passage = Passage(context)
-            words = self._passage.words
+                self._passage = _passage(context, *self._rule)
+            words, places = self._passage.words, self._passage.places
             for question in questions:
                 if self._read == self.limit > 0:
                     self._cut = True
@@ -133,9 +170,9 @@ class _Maker:
                 if not question.text.strip():
                     self._blank.append(question.id)
                 if not self.training:
-                    yield Example(question.id, question.text, words, context=context)
+                    yield Example(question.id, question.text, words, context=context, word_places=places)
                 elif self.negative and unanswerable(question):
-                    yield Example(question.id, question.text, words, "", -1, -1, True, "", context)
+                    yield Example(question.id, question.text, words, "", -1, -1, True, "", context, places)
                 else:
                     for number, answer in self._chosen(question):
                         yield from self._answered(question, number, answer)
@@ -177,15 +214,26 @@ class _Maker:
 
     def _answered(self, question: Question, number: int, answer: Answer) -> Iterator[Example]:
         """Yield the example of a question's answer, or none if the answer is not at its offset."""
-        text, start = answer
-        found = self._passage.find(text, start)
-        if found is not None:
-            before = self._passage.before(text, start)
-            held = (self._passage.words, text, *found, False, before, self._passage.context)
-            yield Example(question.id, question.text, *held)
+        fields = _answer_fields(self._passage, answer)
+        if fields is not None:
+            yield Example(question.id, question.text, *fields)
             return
+        text, start = answer
         place = self.reader.where((*question.place, number))
         self.bad.append(f"{place}: {shown(text)} at {start} (question {name(question.id)})")
+
+
+def _answer_fields(passage: AnyPassage, answer: Answer) -> tuple[Any, ...] | None:
+    """Return the fields of an example from `doc_tokens` on; None if the answer is not in its passage."""
+    found = passage.find(*answer)
+    if found is None:
+        return None
+    words, context = passage.words, passage.context
+    if isinstance(passage, Passage):
+        return (words, answer.text, *found, False, passage.before(*answer), context)
+    start, end = found
+    span = passage.word_at(start), passage.word_at(end - 1)
+    return (words, context[start:end], *span, False, "", context, passage.places, start)
 
 
 def _choose(answers: Sequence[Answer], rule: str) -> list[tuple[int, Answer]]:

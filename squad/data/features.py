@@ -21,6 +21,7 @@ from bert import text_rules
 from squad.data import windows
 from squad.data.examples import Example, paused_gc, read_squad
 from squad.data.ragged import Numbering, Ragged
+from squad.data.token_places import TokenPlaces
 from squad.data.tokenizer import Tokenizer, read_vocabulary
 from squad.data.windows import Windows
 from squad.errors import DataError
@@ -43,6 +44,7 @@ class Features:
     segment_ids: np.ndarray  # [R, L] int8
     token_to_orig_map: np.ndarray | None = None  # [R, L] word of the passage, -1 elsewhere
     token_is_max_context: np.ndarray | None = None  # [R, L] int8: 1, 0, -1 outside the passage
+    token_of_word: np.ndarray | None = None  # [R, L] number of the token in its word; only word_split cjk
     start_positions: np.ndarray | None = None  # [R] int32; this and the next two for training only
     end_positions: np.ndarray | None = None
     is_impossible: np.ndarray | None = None  # [R] bool
@@ -79,6 +81,8 @@ def build_features(
     cuts = windows.cut(text.passages.counts()[text.passage_of], question, max_seq_length, doc_stride)
     answers = _answers(examples, text, cuts, tokenizer) if training else {}
     rows = _rows(text, cuts, max_seq_length, (tokenizer.cls_id, tokenizer.sep_id), maps, progress)
+    if maps and any(example.word_places is not None for example in examples):
+        rows["token_of_word"] = _tokens_of_words(text, cuts, rows["token_to_orig_map"])
     return Features(
         unique_ids=np.arange(FIRST_UNIQUE_ID, FIRST_UNIQUE_ID + len(cuts.start), dtype=np.int32),
         example_index=cuts.example,
@@ -139,9 +143,27 @@ def _answers(
     """Locate the answers: start and end column of each row, and whether its question has no answer."""
     impossible = np.array([example.is_impossible for example in examples], bool)
     first, last = _answer_tokens(examples, text)
+    by_words = np.array([example.word_places is None for example in examples], bool)
+    _narrow(examples, text, tokenizer, ~impossible & by_words, first, last)
+    places = TokenPlaces(tokenizer.vocab, tokenizer.rules)
+    for index in np.flatnonzero(~impossible & ~by_words).tolist():
+        first[index], last[index] = _tokens_at(examples[index], text, index, places)
     first[impossible] = -1  # in no window
+    start, end = windows.answer_columns(cuts, first, last)
+    return {"start_positions": start, "end_positions": end, "is_impossible": impossible[cuts.example]}
+
+
+def _narrow(
+    examples: Sequence[Example],
+    text: _Text,
+    tokenizer: Tokenizer,
+    which: np.ndarray,
+    first: np.ndarray,
+    last: np.ndarray,
+) -> None:
+    """Narrow the tokens of an answer's words to its own, where these are among them."""
     own = text.answers.counts()
-    for index in np.flatnonzero(~impossible & (own > 0) & (own < last - first + 1)).tolist():
+    for index in np.flatnonzero(which & (own > 0) & (own < last - first + 1)).tolist():
         shifts = _shifts(text, index, int(first[index]), int(last[index]))
         if len(shifts) > 1 and examples[index].before:
             # Several places in its words hold the answer; google-research/bert takes the first one.
@@ -150,8 +172,24 @@ def _answers(
         if shifts:
             first[index] += shifts[0]
             last[index] = first[index] + own[index] - 1
-    start, end = windows.answer_columns(cuts, first, last)
-    return {"start_positions": start, "end_positions": end, "is_impossible": impossible[cuts.example]}
+
+
+def _tokens_at(example: Example, text: _Text, index: int, places: TokenPlaces) -> tuple[int, int]:
+    """Find the first and last token, counted within the passage, that hold characters of the answer.
+
+    An answer whose characters are in no token gets the token behind it, or the passage's last one.
+    """
+    passage = int(text.passage_of[index])
+    base, origin = int(text.words.starts[passage]), int(text.passages.starts[passage])
+    begins = example.word_places or [0]
+    begin, end = example.answer_start, example.answer_start + len(example.orig_answer_text or "")
+    word, other = example.start_position or 0, example.end_position or 0
+    skipped = sum(stop <= begin - begins[word] for _, stop in places[example.doc_tokens[word]])
+    held = sum(start < end - begins[other] for start, _ in places[example.doc_tokens[other]])
+    first = int(text.word_starts[base + word]) - origin + skipped
+    last = int(text.word_starts[base + other]) - origin + held - 1
+    first = min(first, len(text.passages[passage]) - 1)
+    return first, max(first, last)
 
 
 def _answer_tokens(examples: Sequence[Example], text: _Text) -> tuple[np.ndarray, np.ndarray]:
@@ -174,6 +212,18 @@ def _shifts(text: _Text, index: int, first: int, last: int) -> list[int]:
     held = text.passages[text.passage_of[index]][max(first, 0) : last + 1].tolist()
     size = len(answer)
     return [shift for shift in range(len(held) - size + 1) if held[shift : shift + size] == answer]
+
+
+def _tokens_of_words(text: _Text, cuts: Windows, words: np.ndarray) -> np.ndarray:
+    """Number the tokens of each word, where `words` has one; from 0, also if its first ones are cut off."""
+    inside = words >= 0
+    passage = text.passage_of[cuts.example]
+    token = text.passages.starts[passage] + cuts.start - cuts.head
+    tokens = (token[:, None] + np.arange(words.shape[1]))[inside]
+    of_word = np.repeat(text.words.starts[passage], inside.sum(axis=1)) + words[inside]
+    numbers = np.zeros(words.shape, np.int32)
+    numbers[inside] = tokens - text.word_starts[of_word]
+    return numbers
 
 
 def _rows(

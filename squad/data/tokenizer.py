@@ -24,9 +24,9 @@ from squad.errors import DataError
 
 _CHUNK = 1024  # words passed to the library in one string: a call costs as much as several tokens
 _PLAIN = re.compile("[a-zA-Z0-9]+|[^a-zA-Z0-9 ]")
-_LONGEST = 200  # characters of a word; longer ones are [UNK] (the library's default is 100)
+LONGEST = 200  # characters of a word; longer ones are [UNK] (the library's default is 100)
 _NOT_IN_ANY_VOCABULARY = "\U0010ffff"
-_CJK = (
+CJK = (
     (0x4E00, 0x9FFF), (0x3400, 0x4DBF), (0x20000, 0x2A6DF), (0x2A700, 0x2B73F),
     (0x2B740, 0x2B81F), (0x2B820, 0x2CEAF), (0xF900, 0xFAFF), (0x2F800, 0x2FA1F),
 )  # fmt: skip
@@ -54,7 +54,7 @@ class Tokenizer:
         self._tokens = {index: token for token, index in self.vocab.items()}
         self._continues = np.zeros(max(self.vocab.values()) + 1, bool)
         self._continues[[i for token, i in self.vocab.items() if token.startswith("##")]] = True
-        pieces = models.WordPiece(self.vocab, unk_token="[UNK]", max_input_chars_per_word=_LONGEST)  # noqa: S106
+        pieces = models.WordPiece(self.vocab, unk_token="[UNK]", max_input_chars_per_word=LONGEST)  # noqa: S106
         self._library = RustTokenizer(pieces)
         self._library.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
 
@@ -137,7 +137,7 @@ class _Clean(Dict[int, str]):
         elif category == "Cs":  # half of a surrogate pair, impossible in Rust's strings and in no vocabulary
             value = _NOT_IN_ANY_VOCABULARY
         else:
-            among = self._spaced and any(low <= point <= high for low, high in _CJK)
+            among = self._spaced and any(low <= point <= high for low, high in CJK)
             value = f" {char} " if among else char
         self[point] = value
         return value

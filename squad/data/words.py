@@ -33,6 +33,8 @@ def _has_rare_space(text: str) -> bool:
 class Passage:
     """A context and its words."""
 
+    places: list[int] | None = None  # as answers are known by their words
+
     def __init__(self, context: str) -> None:
         self.context = context
         self._starts: list[int] | None = None

@@ -73,7 +73,8 @@ class World:
             ids[r, query + 2 + len(tokens)] = 3
         owners = np.array([row[0] for row in rows], np.int32)
         self.features = SimpleNamespace(
-            example_index=owners, input_ids=ids, token_to_orig_map=maps, token_is_max_context=best
+            example_index=owners, input_ids=ids, token_to_orig_map=maps, token_is_max_context=best,
+            token_of_word=None
         )
 
     def logits(self, seed: int, levels: int) -> tuple[np.ndarray, np.ndarray]:
