@@ -15,9 +15,9 @@ from typing import Callable, Iterator, Mapping, Sequence
 from bert import backend as backends
 from bert import files
 from bert.backend.npu_options import NpuOptions
-from bert.checkpoints import absent, index
+from bert.checkpoints import index
 from bert.train_config import HIGHEST_SCALE
-from squad import evaluate, model_files, null_threshold, scoring
+from squad import engine, evaluate, model_files, null_threshold, scoring
 from squad.data import squad_file
 from squad.errors import DataError
 from squad.flags import Finding, Parsed, SquadFlags, fields, parse, resolve_paths
@@ -34,7 +34,7 @@ def check(argv: Sequence[str], environ: Mapping[str, str]) -> Parsed:
     if not findings and other:
         findings.append(("bert_config_file", other))
     elif not findings:
-        findings.extend(_checkpoint(flags, typed.init_checkpoint))
+        findings.extend(engine.problems(flags, typed.init_checkpoint))
         for rule in (_tasks, _required, _files, _ranges, _evaluation):
             findings.extend(rule(flags))
     if not findings:
@@ -46,6 +46,24 @@ def check(argv: Sequence[str], environ: Mapping[str, str]) -> Parsed:
     if not flags.output_dir and not launched:
         findings.append(("output_dir", "missing; give the folder for checkpoints and predictions"))
     return Parsed(flags, findings, notes)
+
+
+def asking(argv: Sequence[str], environ: Mapping[str, str]) -> Parsed:
+    """Parse and check what a model needs that is only asked: the flags of its checkpoint and of texts."""
+    typed, findings, notes = parse(argv)
+    given = resolve_paths(typed, environ)
+    flags = with_model_files(given)
+    other = model_files.other_model(flags)
+    if not findings and other:
+        findings.append(("bert_config_file", other))
+    elif not findings:
+        findings.extend(engine.problems(flags, typed.init_checkpoint))
+        for rule in (_required, _files, _ranges):
+            findings.extend(rule(flags))
+    report = Report()
+    if not findings:
+        flags = model_files.settle(flags, given, report)
+    return Parsed(flags, [*findings, *report.findings], [*notes, *report.notes])
 
 
 def _precision(flags: SquadFlags, environ: Mapping[str, str]) -> str:
@@ -67,7 +85,7 @@ def _tasks(flags: SquadFlags) -> Iterator[Finding]:
 
 
 def _required(flags: SquadFlags) -> Iterator[Finding]:
-    own = not flags.init_checkpoint or index.find(flags.init_checkpoint) is not None
+    own = not flags.init_checkpoint or engine.has_model(flags)
     needed = [("vocab_file", own), ("bert_config_file", own)]  # they may be where the right path leads
     needed += [("train_file", flags.do_train), ("predict_file", flags.do_predict)]
     for name, wanted in needed:
@@ -96,12 +114,6 @@ def _unusable(path: str) -> str:
     if not os.access(path, os.R_OK):
         return "not readable by this user"
     return files.irregular(path)
-
-
-def _checkpoint(flags: SquadFlags, typed: str) -> Iterator[Finding]:
-    path = flags.init_checkpoint
-    if path and index.find(path) is None:
-        yield "init_checkpoint", f"{path}: {absent.explain(path, typed)}"
 
 
 _AT_LEAST_ONE = (

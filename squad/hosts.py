@@ -11,7 +11,7 @@ from typing import Mapping, Sequence
 
 import numpy as np
 
-from bert.backend.base import Backend
+from bert.backend.engine import Engine
 from bert.checkpoints.resume import fingerprint
 from rank_table.ranges import spell
 from squad.data.features import Features
@@ -24,7 +24,7 @@ _AT_ONCE = 16 << 20  # bytes of all ranks in one exchange
 
 def compare(
     job: Job,
-    backend: Backend,
+    backend: Engine,
     train_set: Dataset | None,
     dev_set: Dataset | None,
     eval_set: Dataset | None = None,
@@ -76,7 +76,7 @@ def differences(of_ranks: Sequence[Mapping[str, str]], servers: Sequence[str]) -
     return lines
 
 
-def collect(data: bytes, backend: Backend) -> list[bytes]:
+def collect(data: bytes, backend: Engine) -> list[bytes]:
     """Send bytes of each rank to rank 0, which returns them; the others return []."""
     lengths: list[int] = backend.all_gather(len(data))
     step = max(_AT_ONCE // len(lengths), 1024)

@@ -17,8 +17,7 @@ from bert.checkpoints import index, inspection
 from bert.config import CONFIGS, BertConfig, read_values, refuse_other_models, unknown_keys
 from bert.model_files import recorded_gelu
 from bert.vocabulary import Vocabulary
-from squad import task
-from squad import engine
+from squad import engine, task
 from squad.flags import Finding, SquadFlags
 
 _MOST_PADDING = 1024  # rows of the vocabulary's table without a token: Italian BERT has 1000, NVIDIA's 6
@@ -263,6 +262,10 @@ def _inspect(flags: SquadFlags, config: BertConfig, report: Report) -> None:
 
 def _gelu(flags: SquadFlags, config: BertConfig, facts: Mapping[str, Any], report: Report) -> str:
     """Choose the form of gelu: the flag's, the one trained with, or that of hidden_act."""
+    if flags.engine == "onnxruntime":
+        if flags.gelu and flags.gelu != config.gelu:
+            report.say("gelu", f"no effect; {flags.init_checkpoint} computes {config.gelu}")
+        return config.gelu
     recorded = recorded_gelu(facts)
     said = f"{flags.bert_config_file} says hidden_act {config.hidden_act} ({config.gelu})"
     if recorded:

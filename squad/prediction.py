@@ -7,14 +7,14 @@ import time
 from contextlib import closing
 from typing import TYPE_CHECKING, Generator, Iterator
 
-from bert import heartbeat, predictor
-from bert.backend.base import Backend
+from bert import heartbeat
+from bert.backend.engine import Engine
 from bert.backend.npu_options import NpuOptions
 from bert.config import BertConfig
 from squad import hosts, null_threshold, scoring
-from squad.answers import latency, logit_shards, nbest
+from squad.answers import latency, logit_shards, nbest, spreadsheet
 from squad.answers.answer_text import AnswerText
-from squad.data import batching
+from squad.data import batching, squad_file
 from squad.flags import SquadFlags
 from squad.job import Dataset, Job
 from squad.null_threshold import Threshold
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from bert.interfaces import Logits
 
 
-def predict(job: Job, model: BertConfig, data: Dataset, checkpoint: str, backend: Backend) -> None:
+def predict(job: Job, model: BertConfig, data: Dataset, checkpoint: str, backend: Engine) -> None:
     """Compute this rank's shard of the logits; rank 0 then merges, writes and scores the answers.
 
     Raises:
@@ -41,7 +41,7 @@ def predict(job: Job, model: BertConfig, data: Dataset, checkpoint: str, backend
         scoring.score_file(job, _answer(job, data, backend.size, threshold.value), checkpoint, threshold)
 
 
-def hand_over(folder: str, shard: bytes, backend: Backend) -> None:
+def hand_over(folder: str, shard: bytes, backend: Engine) -> None:
     """Put this rank's shard where rank 0 merges them: through the folder, or the ranks' connection."""
     shards = {backend.rank: shard}
     if backend.several_hosts:
@@ -52,7 +52,7 @@ def hand_over(folder: str, shard: bytes, backend: Backend) -> None:
 
 
 def _shard(
-    job: Job, model: BertConfig, data: Dataset, checkpoint: str, backend: Backend
+    job: Job, model: BertConfig, data: Dataset, checkpoint: str, backend: Engine
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Predict this rank's batches: (start [R, L], end [R, L], done [R])."""
     flags = job.flags
@@ -61,7 +61,7 @@ def _shard(
     mode = "pad" if backend.static_shapes else "bucket"
     share = (data.features, backend.rank, backend.size, flags.predict_batch_size, mode)
     order = batching.predict_order(*share)
-    outputs = predictor.predict(model, checkpoint, batching.predict_batches(*share), backend, flags.gelu)
+    outputs = backend.predict(model, checkpoint, batching.predict_batches(*share), flags.gelu)
     seconds: list[float] = []
     begin = time.monotonic()
     with closing(outputs):  # now, not when it is garbage-collected
@@ -74,8 +74,10 @@ def _shard(
     return logits
 
 
-def precision(flags: SquadFlags, backend: Backend) -> str:
+def precision(flags: SquadFlags, backend: Engine) -> str:
     """Name the types in which the device computes."""
+    if backend.precision:
+        return backend.precision
     if backend.name == "npu":
         return " and ".join(NpuOptions.from_flags(flags).computes_in)
     from bert.backend.cpu import amp_obstacle
@@ -103,6 +105,8 @@ def _answer(job: Job, data: Dataset, ranks: int, threshold: float) -> nbest.Answ
     start, end = logit_shards.merge(job.output_dir, ranks, data.features)
     result = find_answers(job, data, start, end, threshold)
     paths = nbest.write_files(job.output_dir, result, job.flags.version_2_with_negative)
+    if squad_file.is_table(job.flags.predict_file):
+        paths.append(spreadsheet.write(job.output_dir, data.examples, result))
     heartbeat.artifact({"kind": "predictions", "files": paths})
     return result
 

@@ -15,7 +15,7 @@ if __name__ == "__main__" and not __package__:
     sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 from bert import backend as backends
-from bert import heartbeat, onednn, stopping
+from bert import environment, heartbeat, stopping
 from bert.backend.npu_options import NpuOptions
 from bert.cluster import Cluster
 from bert.config import BertConfig
@@ -27,7 +27,7 @@ from squad.data.tokenizer import Tokenizer
 from squad.errors import DataError
 from squad.flags import SquadFlags, usage
 from squad.held import NOTHING
-from squad.job import Job
+from squad.job import Dataset, Job
 from squad.load import load, warn_of_overlap
 
 
@@ -77,9 +77,11 @@ def run(flags: SquadFlags, cluster: Cluster) -> None:
     eval_set = load(job, flags.train_file, training=False, held=held) if held.ids else dev_set
     if train_set and dev_set:
         warn_of_overlap(job, train_set, dev_set)
+    if flags.engine == "onnxruntime" and dev_set is not None:
+        _answer_by_onnxruntime(job, dev_set)
+        return
     device = backends.choose(cluster.backend)
-    onednn.ask(os.environ, device)  # this and the next before TensorFlow is imported, as it reads them then
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # only errors
+    environment.prepare(os.environ, device)
     from squad import prediction, training  # imports TensorFlow
     from squad.evaluation import SquadEvaluation
 
@@ -104,6 +106,21 @@ def run(flags: SquadFlags, cluster: Cluster) -> None:
             prediction.predict(job, model, dev_set, checkpoint, backend)
     finally:
         backend.close()
+
+
+def _answer_by_onnxruntime(job: Job, dev_set: Dataset) -> None:
+    """Answer without TensorFlow, whose import takes longer than some question files."""
+    from bert.onnx.engine import OnnxEngine
+    from squad import prediction
+
+    path = job.flags.init_checkpoint
+    engine = OnnxEngine(job.cluster, path, job.flags.collective)
+    try:
+        if job.cluster.several_hosts:
+            hosts.compare(job, engine, None, dev_set)
+        prediction.predict(job, BertConfig.from_file(job.flags.bert_config_file), dev_set, path, engine)
+    finally:
+        engine.close()
 
 
 def _compare_checkpoints(names: Sequence[str]) -> None:

@@ -217,8 +217,8 @@ def _shown(value: Any) -> str:
 
 def fingerprint(path: str) -> str:
     """Hash the first megabyte of a checkpoint's index or file; a TensorFlow index holds each tensor's CRC."""
-    found = index.find(path) if path else None
-    if found is None:
+    found = index.find(path) or (path if path.endswith(".onnx") and os.path.isfile(path) else "")
+    if not found:
         return ""
     with open(found, "rb") as stream:
         return hashlib.sha256(stream.read(1 << 20)).hexdigest()

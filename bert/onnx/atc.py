@@ -15,8 +15,8 @@ import subprocess
 from typing import Sequence
 
 from bert.errors import CheckpointError
+from bert.onnx.files import MODEL
 from bert.onnx.graph import INPUTS, Shape
-from bert.onnx.session import MODEL
 
 SCRIPT = "atc.sh"
 _SHOWN = 8  # last lines of a failed atc

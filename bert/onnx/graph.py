@@ -50,7 +50,9 @@ def build(
     outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, sizes) for name in OUTPUTS]
     made = helper.make_graph(graph.nodes, "bert_span", inputs, outputs, graph.tensors)
     opsets = [helper.make_opsetid("", OPSET)]
-    return helper.make_model(made, producer_name="npu-launch", ir_version=IR_VERSION, opset_imports=opsets)
+    model = helper.make_model(made, producer_name="npu-launch", ir_version=IR_VERSION, opset_imports=opsets)
+    helper.set_model_props(model, {"precision": "int8" if int8 else "fp32", "gelu": gelu})
+    return model
 
 
 def quantised(kernel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -8,23 +8,16 @@ from typing import TYPE_CHECKING, Any, Mapping, Sequence
 import numpy as np
 
 from bert.errors import CheckpointError
-from bert.onnx import missing
+from bert.onnx import files, missing
 from bert.onnx.graph import INPUTS, KEYS, OUTPUTS
 from bert.predictor import Predictor, Shape
 
 if TYPE_CHECKING:
     from bert.interfaces import Logits, PredictBatch
 
-MODEL = "model.onnx"  # in a folder; the name is that of transformers' and optimum's exports
 CANN = "CANNExecutionProvider"
 _SPELLINGS = dict(zip(KEYS, KEYS), **dict(zip(INPUTS, KEYS)))  # of an input, here
 _INTEGERS = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
-
-
-def find(path: str) -> str:
-    """Find the file that a path means: itself, or model.onnx in a folder; "" if there is none."""
-    found = os.path.join(path, MODEL) if os.path.isdir(path) else path
-    return found if found.endswith(".onnx") and os.path.isfile(found) else ""
 
 
 def cores() -> int:
@@ -48,6 +41,12 @@ class OnnxModel(Predictor):
         self.padded = self._fixed is not None or self.provider == CANN
 
     @property
+    def precision(self) -> str:
+        """Name the type in which the matrices are multiplied."""
+        held = self._session.get_modelmeta().custom_metadata_map
+        return "int8" if held.get("precision") == "int8" else "fp32"
+
+    @property
     def columns(self) -> int | None:
         """The most tokens of a row; None: as many as the model has positions."""
         return self._fixed[1] if self._fixed else None
@@ -67,7 +66,7 @@ class OnnxModel(Predictor):
         """Fill rows and columns up to the file's shape, call after call; return the batch's own."""
         count, width = batch["input_ids"].shape
         if width > columns:
-            raise ValueError(f"a row of {width} tokens; the file is made for {columns}")
+            raise CheckpointError(f"a row has {width} tokens, the .onnx file is made for {columns}")
         parts = []
         for first in range(0, count, rows):
             part = {key: batch[key][first : first + rows] for key in KEYS}
@@ -91,7 +90,7 @@ def open(path: str, at_once: int = 1, provider: str = "") -> OnnxModel:  # a mod
             outputs are another model's.
     """
     runtime = missing.runtime()
-    found = find(path)
+    found = files.find(path)
     if not found:
         raise CheckpointError(f"{path}: no .onnx file; make one with npu-launch export --format onnx")
     options = runtime.SessionOptions()

@@ -11,7 +11,7 @@ import numpy as np
 
 from bert.config import BertConfig
 from bert.errors import CheckpointError
-from bert.onnx import atc, graph, missing, session
+from bert.onnx import atc, files, graph, missing, session
 from bert.onnx.graph import Shape, Weights
 
 TOLERANCE = 1e-4  # of a logit, between the file in onnxruntime and the checkpoint in TensorFlow
@@ -39,7 +39,7 @@ def write(order: Order, weights: Weights, folder: str) -> list[str]:
     """
     missing.onnx(), missing.runtime()  # before anything is computed
     os.makedirs(folder)
-    path = os.path.join(folder, session.MODEL)
+    path = os.path.join(folder, files.MODEL)
     save(graph.build(order.config, weights, order.gelu, order.shape, order.form == "onnx-int8"), path)
     difference = compare(order, path)
     if order.form != "onnx-int8" and not difference <= TOLERANCE:
@@ -101,7 +101,7 @@ def samples(config: BertConfig, shape: Shape | None) -> Iterator[Any]:
 
 def _size(folder: str) -> str:
     size = sum(os.path.getsize(os.path.join(folder, name)) for name in os.listdir(folder))
-    return f"{session.MODEL}: {size / 1e6:.1f} MB, opset {graph.OPSET}"
+    return f"{files.MODEL}: {size / 1e6:.1f} MB, opset {graph.OPSET}"
 
 
 def _checked(order: Order, difference: float) -> str:
@@ -125,7 +125,7 @@ def _readme(order: Order, lines: list[str]) -> str:
     )
     return "\n".join([
         "# BERT with a span head, as ONNX", "",
-        f"`{session.MODEL}`: {kind}, opset {graph.OPSET}, gelu {order.gelu}. Inputs int64 {sizes}: "
+        f"`{files.MODEL}`: {kind}, opset {graph.OPSET}, gelu {order.gelu}. Inputs int64 {sizes}: "
         + ", ".join(f"`{name}`" for name in graph.INPUTS)
         + f"; outputs float32 {sizes}: " + " and ".join(f"`{name}`" for name in graph.OUTPUTS) + ".", "",
         "`config.json`, `vocab.txt` and `tokenizer_config.json` say how texts become its inputs, and how"

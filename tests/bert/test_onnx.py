@@ -114,7 +114,7 @@ def test_a_file_of_fixed_shape_takes_what_fits(trained: str, exported: Path, tmp
             assert one.shape == (5, 9)
             np.testing.assert_allclose(one, other, atol=1e-5)
         [wide] = writing.samples(MODEL, (1, 13))
-        with pytest.raises(ValueError, match="13 tokens; the file is made for 12"):
+        with pytest.raises(ValueError, match="13 tokens, the .onnx file is made for 12"):
             fixed.run(wide)
 
 
