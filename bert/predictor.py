@@ -24,6 +24,7 @@ class Predictor(ABC):
     """A loaded model: batches in, logits out. A context manager; `run` may be called from several threads."""
 
     static: Shape | None = None  # the only shape that a batch may have; None: any
+    padded = False  # True: whole rows and batches, as each shape is compiled separately
     at_once = 1  # batches whose computation may overlap
 
     @abstractmethod
@@ -73,6 +74,7 @@ class SessionPredictor(Predictor):
     def __init__(self, session: Tensor, forward: Forward, backend: Backend) -> None:
         self._session, self._logits, self._feeds = session, forward.logits, forward.feeds
         self.static, self.at_once = forward.static, backend.predictions_at_once
+        self.padded = backend.static_shapes
 
     def run(self, batch: PredictBatch) -> Logits:
         given: dict[str, object] = dict(batch)

@@ -35,6 +35,7 @@ COMMANDS = {
         "launcher.commands.inventory:inventory",
         "Show this host's devices and where each value comes from.",
     ),
+    "ask": ("launcher.commands.ask:ask", "Ask a fine-tuned model questions about a passage."),
     "export": ("launcher.commands.export:export", "Write a checkpoint as safetensors or SavedModel."),
     "doctor": ("launcher.commands.doctor:doctor", "Check this host: versions, devices, network, limits."),
 }

@@ -1,0 +1,128 @@
+"""Ask a fine-tuned model: on a terminal, in JSON lines, or about all questions of a file.
+
+    python -m squad.ask CHECKPOINT [--passage FILE] [QUESTION]
+    python -m squad.ask CHECKPOINT < questions.jsonl > answers.jsonl
+    python -m squad.ask CHECKPOINT --file questions.json > answers.jsonl
+
+CHECKPOINT is a TensorFlow prefix, a folder of checkpoints, a run's folder, a folder or file of safetensors,
+or an .onnx file or its folder. How it is asked (lengths, case, threshold ...) is read from its files.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from typing import Any, Callable, Sequence
+
+from bert.errors import CheckpointError
+from squad.asking import passages, view
+from squad.errors import DataError
+from squad.flags import fields
+
+# Flags of run_squad that a model may be asked with.
+FLAGS = (
+    "version_2_with_negative", "null_score_diff_threshold", "max_answer_length", "n_best_size",
+    "max_seq_length", "doc_stride", "max_query_length", "word_split", "do_lower_case", "strip_accents",
+    "tokenize_chinese_chars", "vocab_file", "bert_config_file", "gelu", "predict_batch_size", "engine",
+)  # fmt: skip
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command line; return the exit code: 1 if a question had an error, 2 if nothing could start."""
+    options = _parser().parse_intermixed_args(argv)
+    for stream in (sys.stdout, sys.stderr):
+        getattr(stream, "reconfigure", lambda **_: None)(errors="backslashreplace")
+    try:
+        return _run(options)
+    except (CheckpointError, DataError) as error:
+        print(*(f"ask: {line}" for line in str(error).splitlines()), sep="\n", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # whoever reads the answers has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 141
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="npu-launch ask",
+        description="Ask a fine-tuned model about a passage: on a terminal, or in JSON lines.",
+        epilog='JSON lines: {"question": ..., "context": ..., "id": ...} in, an answer with its place out.',
+    )
+    add = parser.add_argument
+    add("checkpoint", help="run, checkpoint, folder of safetensors, or .onnx file")
+    add("question", nargs="?", default="", help="a question; without one, questions are read")
+    add("--passage", metavar="FILE", default="", help="text to ask about; -: standard input")
+    add("--file", default="", help="answer all questions of a file: SQuAD JSON, rows, CSV, parquet")
+    described = fields()
+    for name in FLAGS:
+        field = described[name]
+        add(f"--{name}", metavar="VALUE", nargs="?", const="True", help=field.metadata["help"])
+    return parser
+
+
+def _run(options: argparse.Namespace) -> int:
+    from squad.answerer import Answerer, settle
+
+    given = {name: getattr(options, name) for name in FLAGS}
+    piped = not sys.stdin.isatty()
+    passage = _passage(options, piped)
+    settings = settle(options.checkpoint, **given)
+    for name, text in settings.notes:
+        print(f"ask: note: {name}: {text}", file=sys.stderr)
+    if options.file or (piped and not options.question):
+        with Answerer(settings=settings) as model:
+            return _answer_lines(model, options.file, passage)
+    if options.question and passage:
+        with Answerer(settings=settings) as model:
+            return _answer_one(model, options.question, passage)
+    return _converse(lambda: Answerer(settings=settings), passage, options.question)
+
+
+def _passage(options: argparse.Namespace, piped: bool) -> str:
+    """Read the passage that is given; with a question alone it may be piped in."""
+    if options.passage == "-" or (piped and options.question and not options.passage and not options.file):
+        return passages.from_stream(sys.stdin.buffer)
+    return passages.read(options.passage) if options.passage else ""
+
+
+def _answer_lines(model: Any, path: str, passage: str) -> int:
+    from squad.asking import lines
+
+    out = sys.stdout.buffer
+    if path:
+        return 1 if lines.answer_file(model, path, out) else 0
+    return 1 if lines.answer_lines(model, sys.stdin.fileno(), out, passage or None) else 0
+
+
+def _answer_one(model: Any, question: str, passage: str) -> int:
+    """Show the answer to a question on a terminal; write it as a JSON line elsewhere."""
+    from squad.asking import lines, terminal
+
+    answer = model.answer(question, passage)
+    if not sys.stdout.isatty():
+        lines.write(sys.stdout.buffer, 1, answer)
+        return 0
+    print(*view.show(answer, passage, model.settings.threshold, *terminal.looks()), sep="\n")
+    return 0
+
+
+def _converse(load: Callable[[], Any], passage: str, question: str) -> int:
+    """Talk on the terminal; the model is loaded meanwhile."""
+    from squad.asking import terminal
+    from squad.asking.loading import Loading
+
+    loading = Loading(load)
+    try:
+        terminal.Conversation(loading.result, terminal.line_editor()).run(passage, question)
+    except KeyboardInterrupt:
+        print()
+        return loading.leave(130)
+    return loading.leave(0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,115 @@
+"""A conversation on a terminal: a passage, then questions about it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Callable
+
+from squad.asking import passages, view
+from squad.errors import DataError
+
+if TYPE_CHECKING:
+    from squad.answerer import Answerer
+
+_HELP = "  :passage [FILE]  another passage;  :quit  or Ctrl-D  the end;  anything else is a question"
+ASK = "question> "
+Reader = Callable[[str], str]
+
+
+class Conversation:
+    """Questions are read with `read`, answers printed; `model` waits until it is loaded."""
+
+    def __init__(self, model: Callable[[], Answerer], read: Reader = input) -> None:
+        self._model, self._read = model, read
+        self._passage = ""
+
+    def run(self, passage: str, question: str) -> None:
+        """Ask until the input ends; passage and question are the first ones, or empty."""
+        try:
+            self._use(passage or self._paste())
+            if question:
+                self._ask(question)
+            while True:
+                self._obey(self._read(ASK).strip())
+        except EOFError:
+            print()
+        except _Quit:
+            pass
+
+    def _obey(self, line: str) -> None:
+        word, _, rest = line.partition(" ")
+        if word in (":q", ":quit", ":exit"):
+            raise _Quit
+        if word in (":passage", ":p"):
+            self._switch(rest.strip())
+        elif line.startswith(":"):
+            print(_HELP)
+        elif line:
+            self._ask(line)
+
+    def _switch(self, path: str) -> None:
+        try:
+            self._use(passages.read(path) if path else self._paste())
+        except DataError as error:
+            print(f"  {view.printable(str(error))}")
+
+    def _use(self, passage: str) -> None:
+        self._passage = passage
+        print(f"  a passage of {len(passage)} characters; :help lists commands")
+
+    def _paste(self) -> str:
+        """Read a passage: lines up to an empty one, or the name of a file."""
+        while True:
+            first = self._read("passage (text and an empty line, or a file)> ").strip()
+            if not first:
+                continue
+            lines = [first]
+            try:
+                if os.path.isfile(os.path.expanduser(first)):
+                    return passages.read(first)
+                while lines[-1].strip():
+                    lines.append(self._read("... "))
+                return "\n".join(lines).strip()
+            except DataError as error:
+                print(f"  {view.printable(str(error))}")
+
+    def _ask(self, question: str) -> None:
+        model = self._model()
+        try:
+            answer = model.answer(question, self._passage)
+        except DataError as error:
+            print(f"  {error}")
+            return
+        print(*view.show(answer, self._passage, model.settings.threshold, *looks()), sep="\n")
+
+
+class _Quit(Exception):
+    """The user has had enough."""
+
+
+def line_editor() -> Reader:
+    """Return a reader of lines with editing and a history of this conversation, where Python has one."""
+    try:
+        import readline
+    except ImportError:
+        return input
+    readline.set_auto_history(False)
+
+    def read(prompt: str) -> str:
+        line = input(prompt)
+        if line.strip() and prompt == ASK:
+            readline.add_history(line)
+        return line
+
+    return read
+
+
+def looks() -> tuple[int, bool]:
+    """Return the columns of the terminal, and whether it shows colours (https://no-color.org)."""
+    try:
+        columns = os.get_terminal_size(sys.stdout.fileno()).columns
+    except (OSError, ValueError):
+        return 80, False
+    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    return columns or 80, not plain
