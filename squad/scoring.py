@@ -35,7 +35,7 @@ def score_file(job: Job, answers: Answers, checkpoint: str, threshold: Threshold
     if answers.null_odds:
         _trace(job, questions, answers)
     if job.flags.eval_script:
-        _compare(job, figures)
+        _compare(job, questions, figures)
     data = {"name": os.path.basename(job.flags.predict_file), "sha256": sha256(job.flags.predict_file)}
     report(job, figures, len(questions), f"at {threshold}: " if answers.null_odds else "")
     if threshold.sha256 == data["sha256"]:
@@ -109,14 +109,19 @@ def _trace(job: Job, questions: Sequence[Question], answers: Answers) -> None:
         job.say(f"warning: {path}: cannot be written: {error.strerror}")
 
 
-def _compare(job: Job, ours: Mapping[str, float]) -> None:
+def _compare(job: Job, questions: Sequence[Question], ours: Mapping[str, float]) -> None:
     """Run the official script on the same files and show its figures."""
     flags = job.flags
     if flags.num_eval_iterations or flags.max_eval_samples:
         job.say(f"{flags.eval_script}: not run, as only some questions are answered")
         return
     path = os.path.join(job.output_dir, "predictions.json")
-    theirs = official_script.run(flags.eval_script, flags.predict_file, path)
+    asked = flags.predict_file
+    if not official_script.standard(asked):
+        asked = os.path.join(job.output_dir, "questions.json")
+        official_script.convert(questions, asked)
+        job.say(f"{flags.eval_script}: reads {asked}, the same questions and answers in SQuAD's layout")
+    theirs = official_script.run(flags.eval_script, asked, path)
     job.say(f"{flags.eval_script}: {'  '.join(f'{name} {value:.4f}' for name, value in theirs.items())}")
     for line in official_script.differences(ours, theirs):
         job.say(f"warning: the evaluations differ: {line}")

@@ -6,9 +6,13 @@ import json
 import os
 import subprocess
 import sys
-from typing import Mapping
+from typing import TYPE_CHECKING, Mapping, Sequence
 
+from squad.data.squad_file import load_questions
 from squad.errors import DataError
+
+if TYPE_CHECKING:
+    from squad.data.questions import Question
 
 
 def run(script: str, predict_file: str, predictions: str) -> dict[str, float]:
@@ -29,6 +33,26 @@ def run(script: str, predict_file: str, predictions: str) -> dict[str, float]:
         return {str(name): float(value) for name, value in figures.items()}
     except (ValueError, TypeError, AttributeError):
         raise DataError(f"{script}: printed no JSON of figures: {done.stdout!r:.80}") from None
+
+
+def standard(path: str) -> bool:
+    """Tell whether a file is as the scripts read it: plain JSON of articles with paragraphs in `data`."""
+    with open(path, "rb") as stream:
+        plain = stream.read(64).lstrip().startswith(b"{")
+    document = load_questions(path) if plain else None
+    data = document.get("data") if isinstance(document, dict) else None
+    return isinstance(data, list) and all(isinstance(entry, dict) and "paragraphs" in entry for entry in data)
+
+
+def convert(questions: Sequence[Question], path: str) -> None:
+    """Write questions in that layout: what the scripts read of it, ids and the texts of answers."""
+    listed = [
+        {"id": question.id, "answers": [{"text": answer.text} for answer in question.answers or ()]}
+        for question in questions
+    ]
+    document = {"version": "v2.0", "data": [{"title": "", "paragraphs": [{"context": "", "qas": listed}]}]}
+    with open(path, "w", encoding="utf-8") as stream:
+        json.dump(document, stream)
 
 
 def differences(ours: Mapping[str, float], theirs: Mapping[str, float], tolerance: float = 1e-9) -> list[str]:

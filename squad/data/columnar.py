@@ -14,7 +14,7 @@ from squad.data import file_kinds, layouts
 from squad.data.rows import ANSWERS, Rows
 from squad.errors import DataError
 
-_READ = ("id", "context", "question", "answers", "is_impossible", "paragraphs", "qas")
+_READ = ("id", "title", "context", "question", "answers", "is_impossible", "paragraphs", "qas")
 _LARGEST = 4 << 30  # bytes of a file unpacked
 
 

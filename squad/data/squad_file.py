@@ -51,12 +51,9 @@ def load_json(path: str) -> Any:
 def problem(path: str) -> str | None:
     """Describe, from its first bytes alone, why a file cannot be one of questions; None if it may be."""
     try:
-        with _opened(path) as stream:
-            head = _unpacked_head(stream.read(_HEAD))
+        head = _head(path)
     except DataError as error:
         return str(error)[len(path) + 2 :]
-    except OSError as error:
-        return error.strerror or str(error)
     kind = _kind(path, head)
     if kind == "columns":
         from squad.data import columnar
@@ -71,8 +68,18 @@ def problem(path: str) -> str | None:
     return "; ".join(found) if found else None
 
 
-def _unpacked_head(head: bytes) -> bytes:
-    """Unpack the beginning of a gzip file as far as it goes; other bytes are returned as they are."""
+def is_table(path: str) -> bool:
+    """Tell whether a file is a CSV or TSV. DataError: it cannot be read."""
+    return _kind(path, _head(path)) == "table"
+
+
+def _head(path: str) -> bytes:
+    """Read the beginning of a file, unpacked as far as it goes."""
+    try:
+        with _opened(path) as stream:
+            head = stream.read(_HEAD)
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror or error}") from None
     if not head.startswith(file_kinds.GZIP):
         return head
     import zlib

@@ -29,8 +29,8 @@ _NAMES = {
     "answers": ("answers", "answer", "answer_text", "answers.text", "答案"),
     "answer_start": ("answer_start", "answers.answer_start"),
     "is_impossible": ("is_impossible",),
+    "title": ("title", "标题"),
 }
-_UNUSED = ("title", "标题", "")
 _EXTENSIONS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
 _DELIMITERS = ",\t;|"
 _STRUCTURE = re.compile(r"\s*\{\s*['\"](text|answer_start)['\"]\s*:")
@@ -195,7 +195,7 @@ class _Filler:
         used = set(self._columns.values())
         rest = [
             cell for place, cell in enumerate(header)
-            if place not in used and cell.strip().lower() not in _UNUSED
+            if place not in used and cell.strip()
         ]  # fmt: skip
         if rest:
             rows.notes.append(f"columns that are not read: {', '.join(map(layouts.name, rest[:8]))}")
@@ -229,8 +229,9 @@ class _Filler:
                 entry[column] = self._cell(cells, column)
                 if not entry[column].strip() and len(cells) >= self._width:
                     self._rows.faults.append((line, column, "empty; fill the cell or remove the line"))
-        if self._cell(cells, "is_impossible").strip():
-            entry["is_impossible"] = self._cell(cells, "is_impossible").strip()
+        for column in ("is_impossible", "title"):
+            if self._cell(cells, column).strip():
+                entry[column] = self._cell(cells, column).strip()
         return entry
 
     def _check_width(self, line: int, cells: Sequence[str]) -> None:
