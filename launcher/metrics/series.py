@@ -1,4 +1,8 @@
-"""metrics.jsonl of a rank: one JSON object a line, of numbers and nulls, `step` among them."""
+"""metrics.jsonl of a rank: one JSON object a line, of numbers and nulls, `step` among them.
+
+A row says how the training went since the row before. One of nothing but `eval_...` beside `step`, `time` and
+`epoch` says what was evaluated after that step.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +16,19 @@ from launcher import foreign
 LARGEST = 256 << 20  # bytes of which the rows are read
 LONGEST = 1 << 16  # bytes of a row: reading a number takes the square of its digits
 Row = Dict[str, float]
+_EVALUATION = "eval_"
+_BESIDE = frozenset(("step", "time", "epoch"))
 
 
 class Series(NamedTuple):
-    """The rows of a file, steps ascending. A null is left out of its row. unread: lines that are no rows."""
+    """The rows of a file, steps ascending. A null is left out of its row. unread: lines that are no rows.
+
+    evaluations: the rows of figures that were evaluated after a step, apart.
+    """
 
     rows: tuple[Row, ...]
     unread: int = 0
+    evaluations: tuple[Row, ...] = ()
 
 
 def read(path: Path) -> Series:
@@ -38,21 +48,41 @@ def read_last(path: Path, most: int = 1 << 16) -> Series:
 def parse(data: bytes) -> Series:
     """Parse lines. Steps come again after a restart: what an earlier attempt wrote from there on goes."""
     rows: list[Row] = []
+    evaluations: list[Row] = []
     unread = 0
     for line in data.split(b"\n"):
-        found = record(line)
+        found = _object(line)
         if found is None:
             unread += bool(line.strip())
             continue
         row = numbers(found)
-        while rows and rows[-1]["step"] >= row["step"]:
-            rows.pop()
-        rows.append(row)
-    return Series(tuple(rows), unread)
+        evaluated = is_evaluation(found)
+        for kept in (evaluations,) if evaluated else (rows, evaluations):
+            while kept and kept[-1]["step"] >= row["step"]:
+                kept.pop()
+        (evaluations if evaluated else rows).append(row)
+    return Series(tuple(rows), unread, tuple(evaluations))
 
 
 def record(line: bytes) -> dict[str, Any] | None:
-    """Return what a line holds, whatever its values are but `step`; None: it is no row."""
+    """Return what a line says of the training, whatever its values are but `step`; None: it says nothing."""
+    found = _object(line)
+    return None if found is None or is_evaluation(found) else found
+
+
+def evaluation(line: bytes) -> Row:
+    """Return what a line says was evaluated; empty: it is no such row."""
+    found = _object(line)
+    return numbers(found) if found is not None and is_evaluation(found) else {}
+
+
+def is_evaluation(found: Mapping[str, Any]) -> bool:
+    """Tell whether a row says what was evaluated, and nothing of the training."""
+    others = found.keys() - _BESIDE
+    return bool(others) and all(name.startswith(_EVALUATION) for name in others)
+
+
+def _object(line: bytes) -> dict[str, Any] | None:
     if len(line) > LONGEST:
         return None
     try:

@@ -53,6 +53,10 @@ def charts(source: Source) -> list[Chart]:
         ),
         _chart("Throughput", rates, bands, unit="examples/s", plain=True),
     ]
+    if source.evaluations:
+        named_lines = {"eval_f1": "F1", "eval_exact": "EM", "eval_span_f1": "span F1"}
+        figures = [_line(source.evaluations, field, name) for field, name in named_lines.items()]
+        made.insert(1, _chart("Evaluations", figures, bands, unit="%", plain=True))
     others = sorted({name for row in rows for name in row} - _KNOWN)
     named = {name: shown(name, source.secrets)[:40] for name in others[:_MOST_OTHERS]}
     made += [_chart(title, [_line(rows, name, title)], bands) for name, title in named.items()]

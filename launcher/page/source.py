@@ -59,6 +59,7 @@ class Source(NamedTuple):
     events: tuple[Happened, ...]
     leading: int | None  # the rank whose curves are shown
     rows: tuple[series.Row, ...]  # its rows
+    evaluations: tuple[series.Row, ...]  # and what it has evaluated in between
     ranks: Mapping[int, RankFacts]
     missing: Mapping[str, str]
     secrets: tuple[str, ...] = ()  # values that must not be shown anywhere
@@ -77,10 +78,12 @@ def read(run: RunDir, state: str = "", secrets: Sequence[str] = ()) -> Source:
     hidden = (*secrets, *told, *secret_values(os.environ))
     events = tuple(_events(run.events, missing, hidden))
     ranks = sorted(spec.rank for spec in plan.ranks) if plan else _folders(run)
-    leading, rows, facts = _metrics(run, ranks, missing)
+    leading, rows, evaluations, facts = _metrics(run, ranks, missing)
     state = state or _state(run)
     outline = {} if plan else registry.read_json(run.plan)
-    return Source(run, state, plan, outline, result, events, leading, rows, facts, missing, hidden)
+    return Source(
+        run, state, plan, outline, result, events, leading, rows, evaluations, facts, missing, hidden
+    )
 
 
 def _state(run: RunDir) -> str:
@@ -149,10 +152,11 @@ def _folders(run: RunDir) -> list[int]:
 
 def _metrics(
     run: RunDir, ranks: list[int], missing: dict[str, str]
-) -> tuple[int | None, tuple[series.Row, ...], dict[int, RankFacts]]:
+) -> tuple[int | None, tuple[series.Row, ...], tuple[series.Row, ...], dict[int, RankFacts]]:
     """Read what the ranks wrote of their steps; the rows of the first that wrote any are kept whole."""
     leading: int | None = None
     rows: tuple[series.Row, ...] = ()
+    evaluations: tuple[series.Row, ...] = ()
     facts: dict[int, RankFacts] = {}
     silent: list[int] = []
     damaged: list[str] = []
@@ -171,13 +175,13 @@ def _metrics(
         if found.unread:
             damaged.append(f"{found.unread} line(s) of rank {rank} cannot be read")
         if found.rows and leading is None:
-            leading, rows = rank, found.rows
+            leading, rows, evaluations = rank, found.rows, found.evaluations
         facts[rank] = RankFacts(_own(found.rows), _counters(run, rank), big and leading != rank)
     if silent:
         damaged.append(f"none of rank{'s' if len(silent) > 1 else ''} {label(set(silent))}")
     if damaged or not ranks:
         missing["metrics.jsonl"] = "metrics.jsonl: " + ("; ".join(damaged[:4]) or "no rank is known")
-    return leading, rows, facts
+    return leading, rows, evaluations, facts
 
 
 def _own(rows: tuple[series.Row, ...]) -> dict[float, float]:

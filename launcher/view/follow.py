@@ -70,10 +70,16 @@ class Growing:
 
 
 def last_row(path: Path) -> series.Row:
-    """Read the last whole row of metrics.jsonl; empty when it is none. ReadError: it cannot be read."""
+    """Read the last whole row of metrics.jsonl on the training; empty when it is none.
+
+    ReadError: it cannot be read.
+    """
     with foreign.open_regular(path) as stream:
         stream.seek(max(0, stream.seek(0, os.SEEK_END) - LAST))
-        found = series.record(b"".join(stream.read(LAST).split(b"\n")[-2:-1]))
+        lines = stream.read(LAST).split(b"\n")[:-1]
+    while lines and series.evaluation(lines[-1]):
+        lines.pop()
+    found = series.record(lines[-1]) if lines else None
     return series.numbers(found) if found else {}
 
 

@@ -122,6 +122,16 @@ def test_restarts_and_alerts_are_marked_in_the_curves(tmp_path: Path) -> None:
     assert "2 attempts" in text["happened"] and "restart" in text["curves"]
 
 
+def test_what_was_evaluated_has_a_curve_of_its_own(tmp_path: Path) -> None:
+    run = finished(tmp_path)
+    with (run.rank_dir(0) / "metrics.jsonl").open("ab") as stream:
+        last = rows(20)[-1]["step"]
+        stream.write(lines([{"step": last, "eval_f1": 61.5, "eval_exact": 58.25, "time": START}]))
+    text = Reader(run_page.page(run)).texts["curves"]
+    assert "Evaluations" in text and "61.5" in text and "eval_" not in text
+    assert "No number was written" not in text
+
+
 def test_a_loss_that_is_no_number_is_told(tmp_path: Path) -> None:
     run = finished(tmp_path)
     broken = [dict(row, loss=None) if row["step"] == 30 else row for row in rows(20)]

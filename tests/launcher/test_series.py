@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from launcher.metrics.series import Series, parse, read, read_last
+from launcher.metrics.series import Series, parse, read, read_last, record
+from launcher.view.follow import last_row
 
 
 @pytest.mark.parametrize(
@@ -30,6 +31,19 @@ def test_a_restart_takes_back_what_was_written_after_its_checkpoint() -> None:
     lines += [f'{{"step": {step}, "attempt": 1}}' for step in (20, 25)]
     found = parse("\n".join(lines).encode())
     assert [(row["step"], row["attempt"]) for row in found.rows] == [(10, 0), (20, 1), (25, 1)]
+
+
+def test_what_was_evaluated_after_a_step_is_no_row_of_the_training(tmp_path: Path) -> None:
+    """It would take back the row of the same step, and its loss would count as no number."""
+    evaluated = b'{"step": 20, "eval_f1": 63.5, "eval_exact": null, "time": 9}\n'
+    rows = b'{"step": 10, "loss": 3, "eval_s": 1}\n{"step": 20, "loss": 2}\n'
+    found = parse(rows + evaluated)
+    assert [row["step"] for row in found.rows] == [10, 20] and found.unread == 0
+    assert found.evaluations == ({"step": 20, "eval_f1": 63.5, "time": 9},)
+    assert record(evaluated) is None and record(rows.splitlines()[0]) is not None
+    assert parse(rows + evaluated + b'{"step": 20, "loss": 2}').evaluations == ()  # the step came again
+    (tmp_path / "metrics.jsonl").write_bytes(rows + evaluated)
+    assert last_row(tmp_path / "metrics.jsonl") == {"step": 20, "loss": 2}
 
 
 def test_the_last_rows_of_a_long_file_are_read_without_the_rest(tmp_path: Path) -> None:
