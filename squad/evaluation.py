@@ -92,12 +92,9 @@ def _questions(path: str, data: Dataset, keep_best: str) -> list[Question]:
     questions = [question for question in every if question.id in asked]
     if not len(data.features):
         raise DataError(f"{path}: contains no passage with text to evaluate on; give a SQuAD file")
-    unknown = sum(question.answers is None for question in questions)
-    if unknown:
-        raise DataError(
-            f"{path}: {unknown} of {len(questions)} questions have no reference answers, so nothing can be"
-            " evaluated while training; give a file with answers, or eval_share"
-        )
+    problem = scoring.no_references(questions)
+    if problem:
+        raise DataError(f"{path}: {problem}")
     if keep_best == "span_f1" and not any(question.answers for question in questions):
         raise DataError(f"{path}: no question has an answer, so there is no span_f1; give keep_best=f1")
     return questions

@@ -1,0 +1,132 @@
+"""Evaluation while training: on which questions, by how many ranks, and what becomes of the figures."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bert.checkpoints import store
+from squad import held
+from squad.errors import DataError
+from squad.run_squad import main
+from tests.squad.conftest import flags, squad_document
+from tests.squad.ranks import run_squad as run_ranks
+from tests.squad.test_check import findings
+
+EVERY = {"num_train_steps": 6, "eval_steps": 2, "keep_best": "span_f1", "display_loss_steps": 1}
+
+
+def articles(*titles: str, rows: bool = False) -> list[Any]:
+    """Make an article of two questions for each title, or a row for each question."""
+    entries = [
+        {**squad_document(number, 1)["data"][0], "title": title} for number, title in enumerate(titles)
+    ]
+    if not rows:
+        return entries
+    return [
+        {**question, "title": entry["title"], "context": paragraph["context"]}
+        for entry in entries
+        for paragraph in entry["paragraphs"]
+        for question in paragraph["qas"]
+    ]
+
+
+def written(path: Path, entries: list[Any]) -> str:
+    path.write_text(json.dumps({"version": "v2.0", "data": entries}))
+    return str(path)
+
+
+@pytest.mark.parametrize("rows", [False, True], ids=["articles", "rows"])
+def test_whole_articles_are_held_and_the_seed_and_their_titles_choose_them(
+    tmp_path: Path, rows: bool
+) -> None:
+    path = written(tmp_path / "a.json", articles("a", "b", "a", "c", "d", rows=rows))
+    chosen = held.choose(path, 0.3, seed=1)
+    assert {frozenset(chosen.ids)} <= {
+        frozenset(("q0", "n0", "q2", "n2")),  # both parts of a
+        *(frozenset((f"q{one}", f"n{one}", f"q{two}", f"n{two}")) for one in (1, 3, 4) for two in (1, 3, 4)),
+        *(frozenset((f"q{one}", f"n{one}", "q0", "n0", "q2", "n2")) for one in (1, 3, 4)),
+    }
+    again = written(tmp_path / "b.json", articles("a", "b", "a", "c", "d", rows=not rows))
+    assert held.choose(again, 0.3, seed=1).ids == chosen.ids
+    assert len({held.choose(path, 0.3, seed).ids for seed in range(9)}) > 2
+    assert "of 4 articles, are held back to evaluate on (eval_share 0.3, seed 1)" in chosen.text
+
+
+def test_rows_without_titles_are_held_by_context(tmp_path: Path) -> None:
+    entries = articles("", "", "", rows=True)
+    chosen = held.choose(written(tmp_path / "a.json", entries), 0.2, seed=1).ids
+    assert len(chosen) == 2 and len({one[1:] for one in chosen}) == 1
+
+
+def test_one_article_cannot_be_divided(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="all questions are of one article; give predict_file"):
+        held.choose(written(tmp_path / "a.json", articles("a", "a")), 0.2, 1)
+
+
+def test_held_articles_are_neither_trained_on_nor_counted(
+    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    path = written(tmp_path / "a.json", articles(*"abcdefgh"))
+    wish = flags(tiny, do_train=True, train_file=path, predict_file="", eval_epochs=0.5, eval_share=0.25,
+                 num_train_epochs=1, train_batch_size=2, output_dir=tmp_path / "out")  # fmt: skip
+    assert main(wish) == 0
+    text = capsys.readouterr().out
+    assert "4 of 16 questions, those of 2 of 8 articles, are held back" in text
+    assert f"{path}: 12 questions" in text and f"{path}: 4 questions" in text
+    steps = int(re.search(r"training: (\d+) steps", text).group(1))
+    assert re.findall(r"step (\d+): EM", text) == [str(steps // 2), str(steps)]
+    assert main([*wish, "--seed=7"]) == 2  # of which some were trained on
+    assert "of other data: eval_share is 0.25" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def alone(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    folder = tmp_path_factory.mktemp("alone")
+    words = flags(tiny, do_train=True, do_predict=True, output_dir=folder / "out", **EVERY)
+    return folder / "out", run_ranks(folder / "run", 1, words)
+
+
+def evaluations(text: str) -> list[str]:
+    return re.findall(r"step \d+: EM .*", text)
+
+
+def test_the_figures_are_those_that_predicting_with_the_checkpoint_gives(alone: tuple[Path, str]) -> None:
+    folder, text = alone
+    best = re.search(r"best checkpoint: (\S+), span_f1 ([\d.]+); predicting with it", text)
+    assert best is not None
+    facts = json.loads(Path(best.group(1) + ".json").read_text())["evaluation"]
+    assert facts["figures"] == facts["best"]
+    assert facts["best"]["span_f1"] == pytest.approx(float(best.group(2)), abs=1e-3)
+    exact, f1 = re.search(r"EM ([\d.]+)  F1 ([\d.]+)  on 10 questions", text).groups()
+    wanted = [facts["best"]["exact"], facts["best"]["f1"]]
+    assert [float(exact), float(f1)] == pytest.approx(wanted, abs=1e-3)
+    assert len(evaluations(text)) == 3
+    newest = store.kept(str(folder))[-1]
+    assert json.loads(Path(newest + ".json").read_text())["threshold"]["questions"] == 10
+
+
+@pytest.mark.parametrize("size", [3])
+def test_ranks_share_an_evaluation_and_find_the_same(
+    tiny: Path, tmp_path: Path, alone: tuple[Path, str], size: int
+) -> None:
+    """With a batch of all questions two ranks have none to compute, and take part all the same."""
+    words = flags(tiny, do_train=True, do_predict=True, output_dir=tmp_path / "out", **EVERY,
+                  global_batch_size=8, predict_batch_size=64)  # fmt: skip
+    text = run_ranks(tmp_path / "run", size, words)
+    assert evaluations(text) == evaluations(alone[1])
+    assert not list((tmp_path / "out").glob("logits_*"))
+
+
+def test_a_file_without_answers_is_refused_before_the_training(tiny: Path, tmp_path: Path) -> None:
+    document = squad_document(500, 2)
+    for question in document["data"][0]["paragraphs"][1]["qas"]:
+        del question["answers"], question["is_impossible"]
+    path = written(tmp_path / "bare.json", document["data"])
+    (found,) = findings(flags(tiny, do_train=True, predict_file=path, eval_steps=2))
+    assert found.startswith(f"predict_file: {path}: 2 of 4 questions have no reference answers")
+    assert findings(flags(tiny, do_train=True, predict_file=path)) == []
