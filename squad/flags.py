@@ -105,7 +105,7 @@ class SquadFlags:
     )
     word_split: str = _flag(
         "auto",
-        "words are divided at spaces, as Google's; also at CJK and Thai characters; or as the texts need",
+        "answers are known by their words, as Google's; by characters (Chinese, Thai ...); as texts need",
         choices=("google", "cjk", "auto"),
     )
     max_seq_length: int = _flag(384, "tokens in a row")

@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Any
+import dataclasses
+from typing import Any, Callable
 
-from squad.data import feature_cache
+from squad.data import characters, feature_cache
 from squad.data.examples import Example, overlap, read_squad
 from squad.data.features import Features, build_features
+from squad.data.squad_file import load_questions
 from squad.flags import SquadFlags
 from squad.held import NOTHING, Held
 from squad.job import Dataset, Job
 from squad.progress import progress_bar
+
+
+def with_word_split(job: Job) -> Job:
+    """Choose how answers are known if neither a flag nor the checkpoint says it: by the file read first.
+
+    Raises:
+        DataError: that file cannot be read.
+    """
+    if job.flags.word_split != "auto":
+        return job
+    path = job.flags.train_file if job.flags.do_train else job.flags.predict_file
+    choice = characters.choose(load_questions(path))
+    job.say(f"{path}: {choice}")
+    return dataclasses.replace(job, flags=dataclasses.replace(job.flags, word_split=choice.split))
 
 
 def load(job: Job, path: str, training: bool, held: Held = NOTHING) -> Dataset:
@@ -33,7 +49,8 @@ def load(job: Job, path: str, training: bool, held: Held = NOTHING) -> Dataset:
     features = _cached(job, path, build) if cached and not held.ids else build()
     if training and job.flags.steps_from == "examples" and not examples:  # a cache does not say how many
         examples.extend(_read(job, path, training, held))
-    questions = f"{len(examples)} questions, " if examples else ""
+    asked = len({example.qas_id for example in examples})  # with several answers there are more examples
+    questions = f"{asked} questions, " if examples else ""
     job.say(f"{path}: {questions}{len(features)} features")
     return Dataset(features, examples)
 
@@ -49,29 +66,20 @@ def warn_of_overlap(job: Job, train_set: Dataset, dev_set: Dataset) -> None:
 
 
 def _read(job: Job, path: str, training: bool, held: Held) -> list[Example]:
+    """Read the questions of a file; if some are held back, those to train on, or else the held ones."""
     flags = job.flags
     limit = flags.max_train_samples if training else flags.max_eval_samples
-    if held.ids:
-        return _part(job, path, training, held)[: limit or None]
     rules = (flags.version_2_with_negative, flags.skip_bad_answers, flags.train_answers, limit)
-    found = read_squad(path, training, *rules)
-    for note in found.notes:
+    found = read_squad(path, training, *rules, *_words(flags), _wanted(held, training))
+    for note in found.notes if training or not held.ids else ():
         job.say(note)
-    if not training and flags.num_eval_iterations:
-        kept = flags.num_eval_iterations * flags.predict_batch_size
-        return found[:kept]
+    if flags.num_eval_iterations and not (training or held.ids):
+        return found[: flags.num_eval_iterations * flags.predict_batch_size]
     return found
 
 
-def _part(job: Job, path: str, training: bool, held: Held) -> list[Example]:
-    """Read the questions to train on, or those that are held back from it."""
-    flags = job.flags
-    found = read_squad(
-        path, training, flags.version_2_with_negative, flags.skip_bad_answers, flags.train_answers
-    )
-    for note in found.notes if training else ():
-        job.say(note)
-    return [example for example in found if (example.qas_id in held.ids) != training]
+def _wanted(held: Held, training: bool) -> Callable[[str], bool] | None:
+    return (lambda qas_id: (qas_id in held.ids) != training) if held.ids else None
 
 
 def _build(job: Job, examples: list[Example], training: bool) -> Features:
@@ -79,6 +87,11 @@ def _build(job: Job, examples: list[Example], training: bool) -> Features:
     sizes = (flags.max_seq_length, flags.doc_stride, flags.max_query_length)
     with progress_bar("features") as bar:
         return build_features(examples, job.tokenizer, *sizes, training, maps=not training, progress=bar)
+
+
+def _words(flags: SquadFlags) -> tuple[str, bool]:
+    """Return how words are divided, and whether Chinese characters are words."""
+    return flags.word_split, flags.text_rules[2]
 
 
 def _unusual_rules(flags: SquadFlags) -> dict[str, bool]:
@@ -89,8 +102,12 @@ def _unusual_rules(flags: SquadFlags) -> dict[str, bool]:
 
 
 def _choice(flags: SquadFlags) -> dict[str, Any]:
-    """Return which questions and answers are taken, if not all: a cache of all stays usable."""
-    chosen = {"train_answers": flags.train_answers, "max_train_samples": flags.max_train_samples}
+    """Return which questions and answers are taken, and how, where it is not usual: usual caches stay usable."""
+    chosen: dict[str, Any] = {
+        "train_answers": flags.train_answers,
+        "max_train_samples": flags.max_train_samples,
+        "word_split": flags.word_split if flags.word_split == "cjk" else "",
+    }
     return {name: value for name, value in chosen.items() if value}
 
 

@@ -28,7 +28,7 @@ from squad.errors import DataError
 from squad.flags import SquadFlags, usage
 from squad.held import NOTHING
 from squad.job import Dataset, Job
-from squad.load import load, warn_of_overlap
+from squad.load import load, warn_of_overlap, with_word_split
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -68,6 +68,7 @@ def run(flags: SquadFlags, cluster: Cluster) -> None:
     """
     job = Job(flags, cluster, Tokenizer(flags.vocab_file, *flags.text_rules))
     heartbeat.beat("features")
+    job = with_word_split(job)
     held = held_back.choose(flags.train_file, flags.eval_share, flags.seed) if flags.evaluates else NOTHING
     if held.text:
         job.say(held.text)

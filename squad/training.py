@@ -96,6 +96,7 @@ def origin(job: Job, model: BertConfig, held: Held = NOTHING) -> resume.Origin:
         "version_2_with_negative": flags.version_2_with_negative,
         "skip_bad_answers": flags.skip_bad_answers,
         "train_answers": flags.train_answers,
+        "word_split": flags.word_split,
         "max_train_samples": flags.max_train_samples,
         "batching": flags.batching,
         "eval_share": {"name": f"{held.share:g}", "sha256": held.digest},

@@ -339,6 +339,7 @@ def _parser() -> argparse.ArgumentParser:
         help="keep case and accents; default: as the files beside the vocabulary say",
     )
     parser.add_argument("--skip_bad_answers", action="store_true")
+    parser.add_argument("--word_split", choices=("google", "cjk", "auto"), default="auto")
     return parser
 
 
@@ -358,8 +359,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Write the features of a file; return the exit code."""
     args = _parser().parse_args(argv)
     try:
-        examples = read_squad(args.file, args.is_training, True, args.skip_bad_answers)
         tokenizer = _tokenizer(args.vocab_file, args.cased)
+        words = {"word_split": args.word_split, "divide": tokenizer.rules[2]}
+        examples = read_squad(args.file, args.is_training, True, args.skip_bad_answers, **words)
         sizes = (args.max_seq_length, args.doc_stride, args.max_query_length)
         with progress_bar("features") as bar:
             features = build_features(examples, tokenizer, *sizes, training=args.is_training, progress=bar)
