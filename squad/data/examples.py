@@ -9,7 +9,7 @@ from __future__ import annotations
 import gc
 from collections import Counter
 from contextlib import contextmanager
-from typing import Any, Iterable, Iterator, List, NamedTuple, Sequence, Union
+from typing import Any, Callable, Iterable, Iterator, List, NamedTuple, Sequence, Union
 
 from squad.data import characters
 from squad.data.characters import CharacterPassage
@@ -69,6 +69,7 @@ def read_squad(
     limit: int = 0,
     word_split: str = "auto",
     divide: bool = True,
+    wanted: Callable[[str], bool] | None = None,
 ) -> Examples:
     """Read a file of questions into examples, in the order of the file.
 
@@ -82,6 +83,7 @@ def read_squad(
         limit: read the first `limit` questions alone; 0: all.
         word_split: "google", "cjk", or "auto" to choose by the passages.
         divide: with cjk, whether the tokenizer makes each Chinese character a word.
+        wanted: which ids are read; None: all. The limit counts these.
 
     Raises:
         DataError: a line for each fault: the file cannot be read, is no SQuAD file, or has duplicate ids,
@@ -92,7 +94,7 @@ def read_squad(
         document = load_questions(path)
         choice = characters.choose(document) if word_split == "auto" else None
         rule = (choice.split if choice else word_split, divide)
-        maker = _Maker(Reader(path, needs), training, version_2_with_negative, several, limit, rule)
+        maker = _Maker(Reader(path, needs), training, version_2_with_negative, several, limit, rule, wanted)
         examples = Examples(maker.examples(document))
     bad = maker.bad
     if bad and not skip_bad_answers:
@@ -146,9 +148,10 @@ class _Maker:
         several: str,
         limit: int,
         rule: tuple[str, bool],
+        wanted: Callable[[str], bool] | None = None,
     ) -> None:
         self.reader, self.training, self.negative = reader, training, negative
-        self.several, self.limit = several, limit
+        self.several, self.limit, self.wanted = several, limit, wanted
         self.bad = _BadAnswers()
         self._read, self._cut = 0, False  # questions; whether others follow
         self._several = 0  # questions with several answers
@@ -163,6 +166,8 @@ class _Maker:
                 self._passage = _passage(context, *self._rule)
             words, places = self._passage.words, self._passage.places
             for question in questions:
+                if self.wanted and not self.wanted(question.id):
+                    continue
                 if self._read == self.limit > 0:
                     self._cut = True
                     return

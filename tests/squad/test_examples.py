@@ -329,6 +329,9 @@ def test_the_first_questions_alone_are_read(
     found = read_squad(squad_file(document), training, True, several="all", limit=2)
     assert [example.qas_id for example in found] == (["q1", "q1", "q2"] if training else ["q1", "q2"])
     assert any(note.endswith(": the first 2 questions alone are read") for note in found.notes)
+    wanted = {"q2", "q3"}.__contains__
+    part = read_squad(squad_file(document), training, True, several="all", limit=1, wanted=wanted)
+    assert [example.qas_id for example in part] == ["q2"]
     whole = read_squad(squad_file(document), training, True, several="all", limit=3)
     assert whole == read_squad(squad_file(document), training, True, several="all")
     assert not any("alone are read" in note for note in whole.notes)
