@@ -10,7 +10,7 @@ from typing import Mapping
 import launcher
 from launcher.checks import versions
 from launcher.checks.machine import RecordingMachine, this_machine
-from launcher.plan import interfaces
+from launcher.plan import interfaces, ports
 from launcher.plan.cpu_quota import UNLIMITED, cpu_quota
 from launcher.plan.host_facts import HostFacts
 from launcher.plan.this_host import ADDRESS_VARIABLES, POD_VARIABLES
@@ -41,6 +41,7 @@ def collect(index: int, name: str, environ: Mapping[str, str], root: str = "/") 
         notes=notes,
         cores=tuple(sorted(os.sched_getaffinity(0))),
         quota=0.0 if quota == UNLIMITED else quota,
+        port=ports.free(f"{name} {os.getpid()}", ports.OFFERED),
         launcher=launcher.__version__,
         python=".".join(map(str, sys.version_info[:3])),
         tensorflow=next((packages[name] for name in versions.TENSORFLOWS if name in packages), ""),

@@ -32,6 +32,9 @@ class JobConfig:
     check: str = _key("", "module that checks args before the start (squad.check for squad.run_squad)")
     devices: str = _key("0", "physical device ids, such as 0-7 or 0,2,4")
     backend: str = _key("auto", "cpu, npu or auto")
+    framework: str = _key(
+        "", "tensorflow, torch, mindspore, paddle or none; default: what the program imports, else tensorflow"
+    )
     inventory: str = _key("", "YAML file of hosts and devices; default: this host is asked")
     rank_table_file: str = _key("", "an existing rank table; default: one is made")
     chip: str = _key("", "910A, A2, A3 or 950; default: the devices are asked")

@@ -17,6 +17,7 @@ from launcher.errors import LauncherError, PreflightError
 from launcher.hosts.agent_events import AgentEvents, silent_console
 from launcher.hosts.conversation import ORPHANED, Agent, Ended
 from launcher.hosts.log_stream import LogStream
+from launcher.plan import environment
 from launcher.plan.host_facts import HostFacts
 from launcher.plan.host_plan import host_plan, read_table, to_head
 from launcher.plan.model import Plan
@@ -88,8 +89,11 @@ def _planned(order: Order, facts: HostFacts, environ: Mapping[str, str]) -> Plan
             )
         time.sleep(0 if text else 0.1)
     planned = host_plan(order, facts, environ, text)
-    more = {"NPU_LAUNCH_ATTEMPT": str(order.attempt), procfs.HOST: host_folder(order.hosts[facts.index].name)}
-    ranks = tuple(replace(spec, env={**spec.env, **more}) for spec in planned.plan.ranks)
+    more = {procfs.HOST: host_folder(order.hosts[facts.index].name)}
+    ranks = tuple(
+        replace(spec, env={**environment.of_attempt(spec.env, order.attempt), **more})
+        for spec in planned.plan.ranks
+    )
     mine = tuple(spec for spec in ranks if spec.server_id == planned.plan.host)
     policy = replace(planned.plan.policy, quiet=True, max_log_bytes=0)  # the head's copy is cut
     return replace(planned, plan=replace(planned.plan, ranks=mine, policy=policy))

@@ -18,7 +18,8 @@ from launcher.plan.cpu_quota import UNLIMITED, most_cores
 from launcher.plan.expansion import expand
 from launcher.plan.model import Plan, Policy, RankSpec
 from launcher.plan.placement import Placement
-from launcher.profiles.base import RankContext
+from launcher.profiles import choice
+from launcher.profiles.base import Meeting, RankContext
 from launcher.profiles.tensorflow import without_rank_table
 from rank_table.model import Rank
 
@@ -41,6 +42,8 @@ class LaunchContext:
     quota: float = UNLIMITED  # CPUs' time that the container may use
     provenance: Provenance = field(default_factory=Provenance)
     addresses: Mapping[str, str] = field(default_factory=dict)  # by server_id; of a job on several hosts
+    meeting: Meeting = Meeting()
+    max_restarts: int = 0
 
     @property
     def entries(self) -> tuple[Rank, ...]:
@@ -64,7 +67,8 @@ class LaunchContext:
 
     def rank(self, entry: Rank) -> RankContext:
         """Return what the environment of a rank is made from."""
-        mates = self.placement.table.ranks_of(entry.server_id)
+        table = self.placement.table
+        mates = table.ranks_of(entry.server_id)
         return RankContext(
             rank=entry.rank_id,
             size=self.placement.table.world_size,
@@ -77,6 +81,12 @@ class LaunchContext:
             backend=self.placement.backend,
             threads=self.threads(entry.rank_id),
             launch_dir=self.launch_dir,
+            host=table.servers.index(entry.server_id),
+            hosts=len(table.servers),
+            first=mates[0].rank_id,
+            visible=tuple(self.logical_id(mate) for mate in mates),
+            meeting=self.meeting,
+            max_restarts=self.max_restarts,
         )
 
 
@@ -123,7 +133,7 @@ def _spec(
 
 def _environment(config: JobConfig, launch: LaunchContext, entry: Rank, rank: RankContext) -> dict[str, str]:
     """Return the whole environment of a rank; the job's `env` takes precedence."""
-    env = environment.of_rank(launch.environ, rank)
+    env = environment.of_rank(launch.environ, rank, choice.profile(config.framework))
     if config.rank_table_free and rank.backend == "npu":
         chief = launch.placement.table.ranks[0]
         device = launch.logical_id(chief)
@@ -183,6 +193,10 @@ def argv(config: JobConfig, command: Sequence[str], environ: Mapping[str, str], 
     flags = arguments(config.args)
     if is_command(config, command):
         words = [str(word) for word in (command or config.program)]
+        python_words = _of_python(words, config.framework, launch_dir)
+        if python_words:
+            python = executable(config.python or sys.executable, environ, launch_dir)
+            return [python, "-u", WORKER, *python_words, *flags]
         return [executable(words[0], environ, launch_dir), *words[1:], *flags]
     python = executable(config.python or sys.executable, environ, launch_dir)
     program = str(config.program)
@@ -192,6 +206,21 @@ def argv(config: JobConfig, command: Sequence[str], environ: Mapping[str, str], 
             raise NotFoundError(f"{path}: no such program")
         return [python, "-u", WORKER, path, *flags]
     return [python, "-u", WORKER, "-m", program, *flags]
+
+
+def _of_python(words: list[str], framework: str, launch_dir: str) -> list[str]:
+    """Return the words after `python` of a command that is a script or `-m MODULE`, as torchrun takes it.
+
+    A script that is executable is a command of its own, but for torch.
+    """
+    if words[0] == "-m" and len(words) > 1:
+        return words
+    path = os.path.join(launch_dir, words[0])
+    if not words[0].endswith(".py") or not os.path.isfile(path):
+        return []
+    if os.access(path, os.X_OK) and framework != "torch":
+        return []
+    return [path, *words[1:]]
 
 
 def executable(name: str, environ: Mapping[str, str], launch_dir: str) -> str:

@@ -23,6 +23,8 @@ def inherited(outer: Mapping[str, str], profile: Profile = TENSORFLOW) -> dict[s
 def of_rank(outer: Mapping[str, str], rank: RankContext, profile: Profile = TENSORFLOW) -> dict[str, str]:
     """Return the whole environment of a rank; one device gets the very same variables as eight."""
     env = inherited(outer, profile)
+    if profile is not TENSORFLOW:
+        env["NPU_LAUNCH_FRAMEWORK"] = profile.name
     env.update(
         RANK_TABLE_FILE=os.path.join(rank.run_dir, "rank_table.json"),
         RANK_ID=str(rank.rank),
@@ -49,6 +51,12 @@ def of_rank(outer: Mapping[str, str], rank: RankContext, profile: Profile = TENS
     if env.get("DUMP_GE_GRAPH"):
         env.setdefault("DUMP_GRAPH_PATH", os.path.join(rank.rank_dir, "graphs"))
     return env
+
+
+def of_attempt(env: Mapping[str, str], attempt: int) -> dict[str, str]:
+    """Return a rank's environment with the number of the attempt, by every name that it has there."""
+    named = {"NPU_LAUNCH_ATTEMPT", "TORCHELASTIC_RESTART_COUNT"} & {"NPU_LAUNCH_ATTEMPT", *env}
+    return {**env, **dict.fromkeys(named, str(attempt))}
 
 
 def review(

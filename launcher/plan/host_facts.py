@@ -19,7 +19,8 @@ class HostFacts:
 
     index, name: its number and name in the engine. npus: its NPUs, None where there are none; `problem` says
     why they are not known, `notes` what is missing of them. addresses: (interface, address/prefix length),
-    without loopback. quota: CPUs' time, 0 for no limit. Versions are "" where nothing says them. tls: the
+    without loopback. quota: CPUs' time, 0 for no limit. port: the first of ports.OFFERED that are free in a
+    row, 0 if there are none. Versions are "" where nothing says them. tls: the
     switch by device, "on" or "off".
     """
 
@@ -34,6 +35,7 @@ class HostFacts:
     notes: tuple[str, ...] = ()
     cores: tuple[int, ...] = ()
     quota: float = 0.0
+    port: int = 0
     launcher: str = ""
     python: str = ""
     tensorflow: str = ""
@@ -76,6 +78,7 @@ class HostFacts:
             notes=at["notes"].texts(),
             cores=at["cores"].wholes(),
             quota=at["quota"].number(),
+            port=at["port"].whole(),
             launcher=at["launcher"].text(),
             python=at["python"].text(),
             tensorflow=at["tensorflow"].text(),

@@ -46,6 +46,8 @@ def host_plan(order: Order, facts: HostFacts, environ: Mapping[str, str], table:
         quota=facts.quota or UNLIMITED,
         provenance=order.source,
         addresses={host.server_id: host.address for host in order.hosts},
+        meeting=order.meeting,
+        max_restarts=order.config.max_restarts,
     )
     notes = (*_of_devices(order, facts), *([sourced] if sourced else []))
     plan = build.build_plan(order.config, order.command, launch, notes)

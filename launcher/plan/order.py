@@ -12,6 +12,7 @@ from typing import Any, Mapping
 from launcher.config.job import JobConfig, Provenance
 from launcher.errors import ReadError
 from launcher.plan.model import HostSpec
+from launcher.profiles.base import Meeting
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class Order:
     line: int = 1000
     head: str = ""
     dry: bool = False
+    meeting: Meeting = Meeting()
     file: str = ""
     lines: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
@@ -62,6 +64,9 @@ class Order:
         try:
             known = {item.name: value[item.name] for item in fields(cls)}
             known["config"] = JobConfig(**known["config"])
+            known["meeting"] = Meeting(
+                **dict(known["meeting"], endpoints=tuple(known["meeting"]["endpoints"]))
+            )
             known["hosts"] = tuple(HostSpec(**host) for host in known["hosts"])
             known.update((name, tuple(known[name])) for name in ("command", "shared"))
             return cls(**known)

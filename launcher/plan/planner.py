@@ -15,13 +15,15 @@ from launcher.config import ascend_env
 from launcher.config.job import JobConfig, Provenance
 from launcher.errors import ConfigError, UsageError
 from launcher.output import echo
-from launcher.plan import build, environment, placement
+from launcher.plan import build, environment, placement, ports
 from launcher.plan.build import LaunchContext
 from launcher.plan.cpu_quota import cpu_quota
 from launcher.plan.devices import parse_devices
 from launcher.plan.model import Plan
 from launcher.plan.placement import Placement
 from launcher.plan.program_check import check_program
+from launcher.profiles import choice
+from launcher.profiles.base import Meeting
 from rank_table.sources.tools import Machine
 from rank_table.table import RankTable
 
@@ -45,6 +47,7 @@ def plan_job(config: JobConfig, source: Provenance, command: Sequence[str]) -> P
     build.missing_program(config, command, source)
     here = launch_dir()
     on_event = build.hook(config, source, os.environ, here)
+    config, recognised = choice.settle(config, source, command, here)
     devices = parse_devices(config.devices)
     notes = check_program(config, source, command)
     placed = _placement(config, source, devices)
@@ -60,14 +63,25 @@ def plan_job(config: JobConfig, source: Provenance, command: Sequence[str]) -> P
         bound=bound(config, placed),
         quota=cpu_quota(),
         provenance=source,
+        meeting=_meeting(config, run_id, placed),
+        max_restarts=config.max_restarts,
     )
-    seen = (*source.notes, *notes, *placed.notes, *([sourced] if sourced else []))
+    seen = (*source.notes, *recognised, *notes, *placed.notes, *([sourced] if sourced else []))
     plan = build.build_plan(config, command, launch, seen)
     plan = replace(plan, policy=replace(plan.policy, on_event=on_event))
     if config.stdin_rank >= len(plan.ranks):
         last = len(plan.ranks) - 1
         raise source.error("stdin_rank", f"{config.stdin_rank}; the ranks are 0 to {last}")
     return PlannedJob(config, reviewed(plan, config, source), placed.table)
+
+
+def _meeting(config: JobConfig, run_id: str, placed: Placement) -> Meeting:
+    """Choose where the ranks meet on this host: only frameworks that ask for it make the kernel look."""
+    if not choice.profile(config.framework).meets:
+        return Meeting()
+    size = placed.table.world_size
+    port = ports.free(run_id, 1 + size)
+    return Meeting(Meeting.address, port, tuple(f"{Meeting.address}:{port + 1 + n}" for n in range(size)))
 
 
 def new_run_id(job: str) -> str:
@@ -77,7 +91,8 @@ def new_run_id(job: str) -> str:
 
 def reviewed(plan: Plan, config: JobConfig, source: Provenance) -> Plan:
     """Add remarks on the ranks' environment to the notes. ConfigError: what HCCL would refuse."""
-    errors, notes = environment.review(plan.ranks[0].env, plan.backend, config.chip)
+    profile = choice.profile(config.framework)
+    errors, notes = environment.review(plan.ranks[0].env, plan.backend, config.chip, profile)
     if errors:
         lines = [str(_of_variable(name, message, config, source)) for name, message in errors]
         raise UsageError(*lines)

@@ -13,7 +13,7 @@ from typing import Mapping, Sequence
 
 from launcher.config.job import JobConfig, Provenance
 from launcher.errors import LauncherError, PreflightError, UsageError
-from launcher.plan import addresses, build, host_environ, planner
+from launcher.plan import addresses, build, host_environ, planner, ports
 from launcher.plan.devices import parse_devices
 from launcher.plan.host_facts import HostFacts
 from launcher.plan.layers import Layered, split
@@ -23,6 +23,8 @@ from launcher.plan.order import Order
 from launcher.plan.placement import BACKENDS, THIS_HOST, read_inventory, read_table, rendered
 from launcher.plan.program_check import check_program
 from launcher.plan.this_host import ADDRESS_KEYS
+from launcher.profiles import choice
+from launcher.profiles.base import Meeting
 from launcher.text import MOST_NAMED, by_value, some
 from rank_table.errors import InventoryError
 from rank_table.inventory import Host, Inventory, virtual_cpu
@@ -57,6 +59,7 @@ class Layout:
     hosts: tuple[HostSpec, ...]
     chief_device: int  # the logical id of rank 0
     notes: tuple[str, ...] = ()
+    meeting: Meeting = Meeting()
 
     @property
     def servers(self) -> tuple[str, ...]:
@@ -99,12 +102,13 @@ def prepare(config: JobConfig, source: Provenance, command: Sequence[str]) -> Jo
         raise source.error("env.HCCL_IF_IP", advice)
     launch_dir = planner.launch_dir()
     on_event = build.hook(config, source, os.environ, launch_dir)
+    config, recognised = choice.settle(config, source, command, launch_dir)
     notes = check_program(config, source, command)
     run_id = config.run_id or planner.new_run_id(config.job)
     run_dir = os.path.join(launch_dir, os.path.expanduser(config.runs_dir), run_id)
     path = os.path.expanduser(config.rank_table_file)
     given = read_table(path, notify=planner.notify) if path else None
-    notes = [*source.notes, *notes]
+    notes = [*source.notes, *recognised, *notes]
     return Job(config, source, tuple(command), run_id, run_dir, launch_dir, tuple(notes), given, on_event)
 
 
@@ -133,7 +137,27 @@ def lay_out(job: Job, facts: Sequence[HostFacts], devices: Sequence[str] = ()) -
     _refuse([*problems, *_loopbacks(table, facts)])
     specs = tuple(HostSpec(host.index, host.name, servers[host.index], chosen[host.index]) for host in facts)
     chief = _chief_device(table, of)
-    return Layout(table, text, backend, specs, chief, note)
+    return Layout(table, text, backend, specs, chief, note, _meeting(job.config, table, specs, facts))
+
+
+def _meeting(
+    config: JobConfig, table: RankTable, specs: Sequence[HostSpec], facts: Sequence[HostFacts]
+) -> Meeting:
+    """Choose where the ranks of all hosts meet: at ports that each host has found free."""
+    if not choice.profile(config.framework).meets:
+        return Meeting()
+    _refuse([f"{host.name}: no {ports.OFFERED} free ports in a row" for host in facts if not host.port])
+    first = {spec.server_id: host.port for spec, host in zip(specs, facts)}
+    if addresses.one_machine(facts):  # all look at the same ports, at the same time
+        first = {spec.server_id: facts[0].port + place * ports.OFFERED for place, spec in enumerate(specs)}
+    address = {spec.server_id: spec.address for spec in specs}
+    ends = [
+        f"{address[server]}:{first[server] + 1 + place}"
+        for server in table.servers
+        for place, _ in enumerate(table.ranks_of(server))
+    ]
+    chief = table.ranks[0].server_id
+    return Meeting(address[chief], first[chief], tuple(ends))
 
 
 def _refuse(problems: Sequence[str]) -> None:
@@ -302,6 +326,7 @@ def make_order(
         hosts=layout.hosts,
         shared=tuple(shared),
         chief_device=layout.chief_device,
+        meeting=layout.meeting,
         environ=host_environ.carried(environ, job.config.export),
         lease=job.config.lease,
         window=window,

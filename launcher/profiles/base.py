@@ -7,6 +7,25 @@ from dataclasses import dataclass
 from typing import Iterator, Mapping, Tuple
 
 VariableFinding = Tuple[str, str, str]  # level (launcher.hccl.variables), name, message
+# What torchrun, MindCluster (whose RANK is the number of a pod) and older shells leave: none is a rank's own.
+TORCH_NAMES = (
+    "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "GROUP_WORLD_SIZE", "ROLE_RANK",
+    "ROLE_WORLD_SIZE", "ROLE_NAME", "MASTER_ADDR", "MASTER_PORT",
+)  # fmt: skip
+TORCH_PREFIXES = ("TORCHELASTIC_", "TORCH_NPU_ELASTIC_", "PET_")
+
+
+@dataclass(frozen=True)
+class Meeting:
+    """Where the ranks of a job find each other. All hosts have the same.
+
+    address, port: of rank 0's host, the port free there when the run was planned. endpoints: address:port
+    for each rank, free as well; empty where nothing asks for them.
+    """
+
+    address: str = "127.0.0.1"
+    port: int = 0
+    endpoints: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -24,6 +43,12 @@ class RankContext:
     backend: str
     threads: int
     launch_dir: str  # where the user typed the command
+    host: int = 0  # number of its server in the rank table
+    hosts: int = 1
+    first: int = 0  # the first rank of its host
+    visible: tuple[int, ...] = ()  # logical ids of its host's devices, by local rank
+    meeting: Meeting = Meeting()
+    max_restarts: int = 0
 
     @property
     def rank_dir(self) -> str:
@@ -34,6 +59,8 @@ class RankContext:
 class Profile:
     """The needs of one framework's ranks. This base is that of a program that needs nothing more."""
 
+    name = "none"
+    meets = False  # at an address and ports that the launcher chooses
     removed: tuple[str, ...] = ()  # variables of the shell that would mislead a rank
     removed_prefixes: tuple[str, ...] = ()
 

@@ -24,6 +24,7 @@ _JOB_ID = re.compile(r"[A-Za-z0-9_-]+\Z")
 class TensorFlowProfile(Profile):
     """The needs of a rank that trains with TensorFlow."""
 
+    name = "tensorflow"
     removed = ("POD_NAME", "TF_CONFIG", "RESTORE_FROM", "LOCAL_CHECKPOINT_DIR", *ASKED_FOR)
     # With CM_* and the rank table's family the adapter logs an error, uses neither, and every process
     # trains alone.

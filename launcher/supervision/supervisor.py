@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Callable, Iterator
 from launcher.diagnosis.failure import Outcome
 from launcher.diagnosis.verdict import exit_code_of
 from launcher.errors import LauncherError, describe
+from launcher.plan import environment
 from launcher.plan.model import Plan
 from launcher.process import procfs, spawn, sweep
 from launcher.process.signals import ENDING, Signals, name
@@ -225,5 +226,5 @@ def outcome_of(
 
 def _numbered(plan: Plan, attempt: int) -> Plan:
     """Set the number of the attempt in the environment of every rank."""
-    ranks = tuple(replace(spec, env=dict(spec.env, NPU_LAUNCH_ATTEMPT=str(attempt))) for spec in plan.ranks)
+    ranks = tuple(replace(spec, env=environment.of_attempt(spec.env, attempt)) for spec in plan.ranks)
     return replace(plan, ranks=ranks)

@@ -1,0 +1,98 @@
+"""Which framework a job's ranks run: as the job says, else as the program's own imports say."""
+
+from __future__ import annotations
+
+import os
+import re
+from contextlib import suppress
+from dataclasses import replace
+from typing import Iterator, Sequence
+
+from launcher.config.job import JobConfig, Provenance
+from launcher.profiles.base import Profile
+
+FRAMEWORKS = ("tensorflow", "torch", "mindspore", "paddle", "none")
+DEFAULT = "tensorflow"
+_MOST = 1 << 18  # bytes of a program that are looked at
+_IMPORT = re.compile(r"^[ \t]*(?:import|from)[ \t]+([A-Za-z_][\w.]*)")
+_OF = {
+    "torch": "torch", "torch_npu": "torch", "lightning": "torch", "pytorch_lightning": "torch",
+    "accelerate": "torch", "deepspeed": "torch",
+    "mindspore": "mindspore", "mindformers": "mindspore",
+    "paddle": "paddle", "paddlenlp": "paddle",
+    "tensorflow": "tensorflow", "npu_bridge": "tensorflow", "npu_device": "tensorflow",
+}  # fmt: skip
+
+
+def profile(framework: str) -> Profile:
+    """Return the profile of a framework; that of none for a name that is none."""
+    if framework in ("", DEFAULT):
+        from launcher.profiles.tensorflow import TENSORFLOW
+
+        return TENSORFLOW
+    if framework == "torch":
+        from launcher.profiles.torch import TORCH
+
+        return TORCH
+    if framework == "mindspore":
+        from launcher.profiles.mindspore import MINDSPORE
+
+        return MINDSPORE
+    if framework == "paddle":
+        from launcher.profiles.paddle import PADDLE
+
+        return PADDLE
+    return Profile()
+
+
+def settle(
+    config: JobConfig, source: Provenance, command: Sequence[str], launch_dir: str
+) -> tuple[JobConfig, tuple[str, ...]]:
+    """Fill in the framework of a job; a note says where one other than TensorFlow was recognised.
+
+    Raises:
+        ConfigError: it names none.
+    """
+    if config.framework:
+        if config.framework not in FRAMEWORKS:
+            expected = f"(expected {', '.join(FRAMEWORKS)}); leave it out to have it recognised"
+            raise source.error("framework", f"unknown framework {config.framework!r:.40} {expected}")
+        return config, ()
+    path = program_file(config, command, launch_dir)
+    found = imported(path) if path else ""
+    if found in ("", DEFAULT):
+        return replace(config, framework=DEFAULT), ()
+    note = f"framework {found}: {os.path.relpath(path, launch_dir)} imports it (framework: says otherwise)"
+    return replace(config, framework=found), (note,)
+
+
+def program_file(config: JobConfig, command: Sequence[str], launch_dir: str) -> str:
+    """Find the Python file that a job runs: the first word that names one; "" if there is none."""
+    program = config.program
+    words = list(command) or (list(program) if isinstance(program, list) else [str(program)])
+    if words and not command and isinstance(program, str) and not program.endswith(".py"):
+        words = ["-m", program]
+    for place, word in enumerate(words):
+        if place and words[place - 1] == "-m":
+            base = os.path.join(launch_dir, *str(word).split("."))
+            return next(filter(os.path.isfile, (base + ".py", os.path.join(base, "__main__.py"))), "")
+        if str(word).endswith(".py"):
+            path = os.path.join(launch_dir, str(word))
+            return path if os.path.isfile(path) else ""
+    return ""
+
+
+def imported(path: str) -> str:
+    """Return the framework whose packages a program imports first; "" for none of those known."""
+    return next((_OF[name] for name in _imports(path) if name in _OF), "")
+
+
+def _imports(path: str) -> Iterator[str]:
+    """Yield the top names of the packages that a file's import statements name, in their order."""
+    text = ""
+    with suppress(OSError), open(path, encoding="utf-8", errors="replace") as stream:
+        text = stream.read(_MOST)
+    for line in text.splitlines():
+        found = _IMPORT.match(line)
+        if found:
+            yield found.group(1).split(".")[0]

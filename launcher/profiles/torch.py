@@ -1,0 +1,54 @@
+"""What PyTorch's ranks read, on CPU (gloo) and with torch_npu (HCCL): the family that torchrun sets.
+
+Names and values: torch/distributed/elastic/agent/server/local_elastic_agent.py and torch/distributed/run.py.
+"""
+
+from __future__ import annotations
+
+import os
+
+from launcher.profiles.base import TORCH_NAMES, TORCH_PREFIXES, Profile, RankContext
+
+ERROR_FILE = "torchelastic_error.json"  # what @record writes, in the rank's folder
+
+
+class TorchProfile(Profile):
+    """The needs of a rank that trains with PyTorch."""
+
+    name = "torch"
+    meets = True
+    removed = (*TORCH_NAMES, "TF_CONFIG", "POD_NAME")
+    # What Lightning, Accelerate and others take for another launcher: MindSpore's, Paddle's, Slurm's, MPI's.
+    removed_prefixes = (
+        *TORCH_PREFIXES, "CM_", "MS_", "PADDLE_", "OMPI_", "PMI_", "PMIX_", "SLURM_PROCID", "SLURM_LOCALID",
+        "SLURM_NODEID", "SLURM_NTASKS", "SLURM_STEP_NUM_TASKS",
+    )  # fmt: skip
+
+    def variables(self, context: RankContext) -> dict[str, str]:
+        """Return torchrun's variables, and on NPUs the devices of this host in ascending order.
+
+        TORCHELASTIC_USE_AGENT_STORE is not among them: with True rank 0 would not open the store, and all
+        ranks would wait for an agent that is not there (torch/distributed/rendezvous.py).
+        """
+        made = {
+            "MASTER_ADDR": context.meeting.address,
+            "MASTER_PORT": str(context.meeting.port),
+            "RANK": str(context.rank),
+            "WORLD_SIZE": str(context.size),
+            "LOCAL_WORLD_SIZE": str(context.local_size),
+            "GROUP_RANK": str(context.host),
+            "GROUP_WORLD_SIZE": str(context.hosts),
+            "ROLE_RANK": str(context.rank),
+            "ROLE_WORLD_SIZE": str(context.size),
+            "ROLE_NAME": "default",
+            "TORCHELASTIC_RUN_ID": context.run_id,
+            "TORCHELASTIC_RESTART_COUNT": "0",
+            "TORCHELASTIC_MAX_RESTARTS": str(context.max_restarts),
+            "TORCHELASTIC_ERROR_FILE": os.path.join(context.rank_dir, ERROR_FILE),
+        }
+        if context.backend == "npu":
+            made["ASCEND_RT_VISIBLE_DEVICES"] = ",".join(map(str, sorted(context.visible)))
+        return made
+
+
+TORCH = TorchProfile()

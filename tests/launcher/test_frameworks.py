@@ -1,0 +1,111 @@
+"""The framework of a job: recognised or given, and what its ranks get."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from launcher.config.job import JobConfig, Provenance
+from launcher.errors import ConfigError
+from launcher.plan import environment, ports
+from launcher.profiles import choice
+from launcher.profiles.base import Meeting, RankContext
+
+SHELL = {
+    "PATH": "/bin", "RANK": "1", "LOCAL_RANK": "0,1", "WORLD_SIZE": "16", "MASTER_ADDR": "pod-0",
+    "TORCHELASTIC_USE_AGENT_STORE": "True", "TORCHELASTIC_RUN_ID": "old", "MS_ROLE": "MS_SCHED",
+    "PADDLE_TRAINER_ID": "7", "OMPI_COMM_WORLD_RANK": "3", "SLURM_PROCID": "3", "CM_CHIEF_IP": "10.0.0.1",
+}  # fmt: skip
+
+
+def context(backend: str = "cpu", rank: int = 3) -> RankContext:
+    ends = tuple(f"10.0.0.{host}:{25001 + place}" for host in (1, 2) for place in (0, 1))
+    return RankContext(
+        rank=rank, size=4, local_rank=1, local_size=2, device_id=6, ascend_device_id=5, run_dir="/r",
+        run_id="j-1", backend=backend, threads=2, launch_dir="/l", host=1, hosts=2, first=2, visible=(5, 2),
+        meeting=Meeting("10.0.0.1", 25000, ends), max_restarts=2,
+    )  # fmt: skip
+
+
+def of(framework: str, backend: str = "cpu") -> dict[str, str]:
+    return environment.of_rank(SHELL, context(backend), choice.profile(framework))
+
+
+def test_a_torch_rank_gets_the_family_of_torchrun_and_no_other() -> None:
+    env = of("torch", "npu")
+    assert {name: env[name] for name in ("MASTER_ADDR", "MASTER_PORT", "RANK", "WORLD_SIZE")} == {
+        "MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "25000", "RANK": "3", "WORLD_SIZE": "4",
+    }  # fmt: skip
+    assert (env["LOCAL_RANK"], env["LOCAL_WORLD_SIZE"], env["GROUP_RANK"]) == ("1", "2", "1")
+    assert (env["TORCHELASTIC_RUN_ID"], env["TORCHELASTIC_MAX_RESTARTS"]) == ("j-1", "2")
+    assert env["ASCEND_RT_VISIBLE_DEVICES"] == "2,5"  # ascending, or CANN refuses it
+    others = ("MS_ROLE", "PADDLE_TRAINER_ID", "OMPI_COMM_WORLD_RANK", "SLURM_PROCID", "CM_CHIEF_IP")
+    assert not {"TORCHELASTIC_USE_AGENT_STORE", *others} & set(env)
+
+
+def test_the_number_of_the_attempt_has_torchrun_s_name_too() -> None:
+    env = environment.of_attempt(of("torch"), 2)
+    assert (env["NPU_LAUNCH_ATTEMPT"], env["TORCHELASTIC_RESTART_COUNT"]) == ("2", "2")
+    assert "TORCHELASTIC_RESTART_COUNT" not in environment.of_attempt(of("tensorflow"), 2)
+
+
+def test_a_paddle_rank_knows_every_endpoint() -> None:
+    env = of("paddle")
+    assert env["PADDLE_TRAINER_ENDPOINTS"].split(",")[3] == env["PADDLE_CURRENT_ENDPOINT"] == "10.0.0.2:25002"
+    assert (env["PADDLE_TRAINER_ID"], env["PADDLE_DISTRI_BACKEND"]) == ("3", "gloo")
+    assert "RANK" not in env
+
+
+def test_a_mindspore_worker_knows_its_scheduler() -> None:
+    env = of("mindspore")
+    assert (env["MS_ROLE"], env["MS_SCHED_PORT"], env["MS_WORKER_NUM"]) == ("MS_WORKER", "25000", "4")
+    assert "MS_ROLE" not in of("mindspore", "npu")  # the rank table says it
+
+
+def test_no_framework_takes_and_adds_nothing() -> None:
+    env = of("none")
+    assert env["MASTER_ADDR"] == "pod-0" and "JOB_ID" not in env
+    assert "JOB_ID" in of("tensorflow") and "NPU_LAUNCH_FRAMEWORK" not in of("tensorflow")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("import torch\n", "torch"), ("import os\nfrom torch_npu.npu import amp\n", "torch"),
+        ("import os\ndef main():\n    import mindspore as ms\n", "mindspore"),
+        ("from paddle.distributed import fleet\n", "paddle"),
+        ("import tensorflow as tf\nimport torch\n", "tensorflow"),
+        ("import torchvision_extra\n'import torch'\n# import torch\n", "tensorflow"), ("", "tensorflow"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("way", ["program", "module", "command", "python command"])
+def test_what_the_program_imports_first_says_the_framework(
+    tmp_path: Path, text: str, expected: str, way: str
+) -> None:
+    (tmp_path / "train.py").write_text(text)
+    program: dict[str, str | list[str]] = {"program": "train.py", "module": "train"}
+    commands = {"command": ["train.py", "--lr", "x.py"], "python command": ["python", "-m", "train"]}
+    config = JobConfig(program=program.get(way, ""))
+    settled, notes = choice.settle(config, Provenance(), commands.get(way, []), str(tmp_path))
+    assert settled.framework == expected
+    assert len(notes) == (expected != "tensorflow")
+
+
+def test_a_given_framework_counts_and_an_unknown_one_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text("import torch\n")
+    config = JobConfig(program="train.py", framework="none")
+    assert choice.settle(config, Provenance(), [], str(tmp_path)) == (config, ())
+    with pytest.raises(ConfigError, match=r"unknown framework 'pytorch' \(expected tensorflow, torch"):
+        choice.settle(JobConfig(framework="pytorch"), Provenance(), [], str(tmp_path))
+
+
+def test_ports_in_a_row_that_are_free() -> None:
+    port = ports.free("a run", 3)
+    assert ports.FIRST <= port and port + 2 <= ports.LAST and ports.free("a run", 3) == port
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", port + 1))
+        holder.listen()
+        other = ports.free("a run", 3)
+    assert other == port + 2
