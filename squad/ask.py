@@ -49,6 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="npu-launch ask",
+        usage="npu-launch ask CHECKPOINT [--passage FILE | --file FILE] [--FLAG=VALUE ...] [QUESTION]",
         description="Ask a fine-tuned model about a passage: on a terminal, or in JSON lines.",
         epilog='JSON lines: {"question": ..., "context": ..., "id": ...} in, an answer with its place out.',
     )
@@ -69,12 +70,12 @@ def _run(options: argparse.Namespace) -> int:
 
     given = {name: getattr(options, name) for name in FLAGS}
     piped = not sys.stdin.isatty()
-    passage = _passage(options, piped)
     settings = settle(options.checkpoint, **given)
+    passage = _passage(options, piped)
     for name, text in settings.notes:
         print(f"ask: note: {name}: {text}", file=sys.stderr)
     if options.file or (piped and not options.question):
-        with Answerer(settings=settings) as model:
+        with Answerer(settings=settings, many=bool(options.file)) as model:
             return _answer_lines(model, options.file, passage)
     if options.question and passage:
         with Answerer(settings=settings) as model:

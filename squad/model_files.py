@@ -256,7 +256,7 @@ def _inspect(flags: SquadFlags, config: BertConfig, report: Report) -> None:
         report.refuse(
             "init_checkpoint",
             f"{path} has no span head (cls/squad, qa_outputs), so its answers would be random;"
-            " give a fine-tuned checkpoint, or do_train=True",
+            f" give a fine-tuned checkpoint{', or do_train=True' if flags.do_predict else ''}",
         )
 
 

@@ -15,9 +15,9 @@ _BIDI = (
     "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # would turn the text around
 )
 # The end of a sentence: a mark and white space, but not after one capital letter or a title; in Chinese and
-# Japanese the mark alone; or the end of a line.
+# Japanese the mark alone; or an empty line.
 _END = re.compile(
-    r"(?<!\b[A-Z])(?<!\bMr)(?<!\bMrs)(?<!\bDr)(?<!\bSt)[.!?][\"'”’»)\]]*(?=\s)|[。！？][」』”’）]*|(?=\n)"
+    r"(?<!\b[A-Z])(?<!\bMr)(?<!\bMrs)(?<!\bDr)(?<!\bSt)[.!?][\"'”’»)\]]*(?=\s)|[。！？][」』”’）]*|(?=\n\s*\n)"
 )
 
 
@@ -49,7 +49,7 @@ def _facts(answer: Answer, threshold: float) -> Iterator[str]:
 
 
 def _percent(probability: float) -> str:
-    return f"{100 * probability:.1f} %"
+    return "< 0.1 %" if 0 < probability < 0.0005 else f"{100 * probability:.1f} %"
 
 
 def _quoted(text: str) -> str:
