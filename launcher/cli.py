@@ -36,6 +36,7 @@ COMMANDS = {
         "Show this host's devices and where each value comes from.",
     ),
     "ask": ("launcher.commands.ask:ask", "Ask a fine-tuned model questions about a passage."),
+    "score": ("launcher.commands.score:score", "Score every checkpoint that a run has kept."),
     "export": ("launcher.commands.export:export", "Write a checkpoint as safetensors or SavedModel."),
     "doctor": ("launcher.commands.doctor:doctor", "Check this host: versions, devices, network, limits."),
 }

@@ -32,7 +32,7 @@ class SquadEvaluation:
         self.shape = (flags.predict_batch_size, flags.max_seq_length)
         self.about: Mapping[str, Any] = {}
         self._job, self._data, self._backend = job, data, backend
-        self._questions = _questions(path, data, flags.keep_best)
+        self._questions = read_questions(path, data, flags.keep_best)
         self._file = {"name": os.path.basename(path), "sha256": sha256(path)}
         mode = "pad" if backend.static_shapes else "bucket"
         share = (data.features, backend.rank, backend.size, flags.predict_batch_size, mode)
@@ -85,7 +85,7 @@ def figures_of(
     return {name: value for name, value in figures.items() if not name.startswith("best_")}
 
 
-def _questions(path: str, data: Dataset, keep_best: str) -> list[Question]:
+def read_questions(path: str, data: Dataset, keep_best: str = "") -> list[Question]:
     """Read the references of the questions that are evaluated. DataError: some have none."""
     asked = {example.qas_id for example in data.examples}
     every = evaluate.read_questions(load_questions(path), path, references=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import dataclass
 
 from bert.cluster import Cluster
@@ -27,6 +28,7 @@ class Job:
     flags: SquadFlags
     cluster: Cluster
     tokenizer: Tokenizer
+    quiet: bool = False  # its lines go to stderr, as stdout is for a result
 
     @property
     def output_dir(self) -> str:
@@ -36,4 +38,4 @@ class Job:
     def say(self, text: str) -> None:
         """Print a line once, on rank 0."""
         if self.cluster.rank == 0:
-            print(text, flush=True)
+            print(text, flush=True, file=sys.stderr if self.quiet else sys.stdout)

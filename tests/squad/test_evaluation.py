@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bert.checkpoints import store
-from squad import held
+from squad import held, score
 from squad.errors import DataError
 from squad.run_squad import main
 from tests.squad.conftest import flags, squad_document
@@ -130,3 +131,42 @@ def test_a_file_without_answers_is_refused_before_the_training(tiny: Path, tmp_p
     (found,) = findings(flags(tiny, do_train=True, predict_file=path, eval_steps=2))
     assert found.startswith(f"predict_file: {path}: 2 of 4 questions have no reference answers")
     assert findings(flags(tiny, do_train=True, predict_file=path)) == []
+
+
+@pytest.fixture(scope="module")
+def kept(alone: tuple[Path, str]) -> Path:
+    return alone[0]
+
+
+def test_score_scores_every_kept_checkpoint_as_the_training_did(
+    tiny: Path, kept: Path, capsys: pytest.CaptureFixture
+) -> None:
+    assert score.main([str(kept), f"--predict_file={tiny / 'dev.json'}", "--by=span_f1", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["checkpoints"]
+    assert [one["checkpoint"] for one in found] == store.kept(str(kept))
+    for one in found:
+        facts = json.loads(Path(one["checkpoint"] + ".json").read_text())["evaluation"]
+        assert one["figures"] == pytest.approx(facts["figures"]) and one["step"] == facts["done"] * 2
+        assert one["best"] == (one["step"] == facts["best_step"])
+
+
+def test_score_shows_a_table_and_leaves_out_what_is_damaged(
+    tiny: Path, kept: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    folder = tmp_path / "ranks" / "0"
+    shutil.copytree(str(kept), str(folder))
+    newest = store.kept(str(folder))[-1]
+    with open(newest + ".index", "ab") as stream:
+        stream.write(b"x")
+    assert score.main([str(tmp_path), f"--predict_file={tiny / 'dev.json'}"]) == 1
+    out, err = capsys.readouterr()
+    title, *lines = out.splitlines()
+    assert title.split()[:3] == ["step", "EM", "F1"] and sum(line.endswith("best F1") for line in lines) == 1
+    assert len(lines) == len(store.kept(str(folder))) - 1 and newest + ".index: damaged" in err
+
+
+def test_score_says_what_it_lacks(tmp_path: Path, kept: Path, capsys: pytest.CaptureFixture) -> None:
+    assert score.main([str(tmp_path)]) == 2
+    assert "no checkpoint in it" in capsys.readouterr().err
+    assert score.main([str(kept)]) == 2
+    assert "score: --predict_file: missing" in capsys.readouterr().err

@@ -1,0 +1,178 @@
+"""Score every checkpoint that a run has kept: answer a file's questions with each, and compare the figures.
+
+    python -m squad.score FOLDER --predict_file FILE [--json] [--FLAG=VALUE ...]
+
+FOLDER is a run's folder, its output_dir, or the prefix of one checkpoint. How the model is asked (lengths,
+case, threshold ...) is read from the checkpoints' files; flags are run_squad's, and come first.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from typing import Any, Iterator, Mapping, NamedTuple, Sequence
+
+from bert import backend as backends
+from bert import environment, predictor
+from bert.backend.base import Backend
+from bert.backend.npu_options import NpuOptions
+from bert.checkpoints import index, store
+from bert.cluster import Cluster
+from bert.config import BertConfig
+from bert.errors import CheckpointError
+from squad import check
+from squad.data.tokenizer import Tokenizer
+from squad.errors import DataError
+from squad.flags import SquadFlags
+from squad.job import Dataset, Job
+from squad.load import load
+
+_COLUMNS = (
+    ("EM", "exact"), ("F1", "f1"), ("HasAns EM", "HasAns_exact"), ("HasAns F1", "HasAns_f1"),
+    ("NoAns", "NoAns_f1"), ("span F1", "span_f1"),
+)  # fmt: skip
+
+
+class Scored(NamedTuple):
+    """A checkpoint and its figures, per cent."""
+
+    prefix: str
+    step: int
+    figures: Mapping[str, float]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command line; return the exit code: 1 if a checkpoint is damaged, 2 if nothing could start."""
+    options, flags = _parser().parse_known_args(argv)
+    try:
+        prefixes = _kept(options.folder)
+        good = [prefix for prefix in prefixes if not _damaged(prefix)]
+        job, notes = _job((good or prefixes)[-1], options.predict_file, flags)
+        for name, text in notes:
+            print(f"score: note: {name}: {text}", file=sys.stderr)
+        scored = list(_scores(job, good))
+    except (CheckpointError, DataError) as error:
+        print(*(f"score: {line}" for line in str(error).splitlines()), sep="\n", file=sys.stderr)
+        return 2
+    if options.json:
+        print(json.dumps(_document(scored, job.flags.predict_file, options.by), indent=1))
+    elif scored:
+        print(*table(scored, options.by), sep="\n")
+    return 0 if len(good) == len(prefixes) else 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="npu-launch score",
+        usage="npu-launch score RUN|FOLDER [--predict_file FILE] [--by FIGURE] [--json] [--FLAG=VALUE ...]",
+        description="Score every checkpoint that a run has kept, the newest last.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("folder", help="run, folder of checkpoints, or the prefix of one")
+    parser.add_argument("--predict_file", default="", help="questions with answers; default: the run's own")
+    parser.add_argument(
+        "--by", choices=("f1", "exact", "span_f1"), default="f1", help="figure that marks the best"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    return parser
+
+
+def _kept(folder: str) -> list[str]:
+    """List the checkpoints, the newest last. DataError: there are none."""
+    for place in (folder, os.path.join(folder, "checkpoints"), os.path.join(folder, "ranks", "0")):
+        found = store.kept(place)
+        if found:
+            return found
+    if index.find(folder) is None:
+        raise DataError(
+            f"{folder}: no checkpoint in it; give a run, its output_dir, or a checkpoint's prefix"
+        )
+    return [index.resolve(folder)]
+
+
+def _job(checkpoint: str, predict_file: str, words: Sequence[str]) -> tuple[Job, Sequence[Any]]:
+    given = [f"--init_checkpoint={checkpoint}", f"--predict_file={predict_file}", *words]
+    if not predict_file:
+        raise DataError("--predict_file: missing; give the file of questions and answers to score on")
+    flags, findings, notes = check.asking([*given, "--do_predict"], os.environ)
+    if findings:
+        raise DataError("\n".join(f"--{name}: {text}" for name, text in findings))
+    return Job(flags, Cluster(), Tokenizer(flags.vocab_file, *flags.text_rules), quiet=True), notes
+
+
+def _damaged(prefix: str) -> str:
+    """Name what is wrong with a checkpoint of ours, and say so; "" if nothing is."""
+    problem = store.verify(prefix)[0] if os.path.exists(prefix + ".json") else ""
+    if problem:
+        print(f"score: {problem}; left out", file=sys.stderr)
+    return problem
+
+
+def _scores(job: Job, prefixes: Sequence[str]) -> Iterator[Scored]:
+    """Score checkpoints one after the other; the questions are read once."""
+    from squad import evaluation
+
+    data = load(job, job.flags.predict_file, training=False)
+    questions = evaluation.read_questions(job.flags.predict_file, data)
+    device = backends.choose("auto")
+    environment.prepare(os.environ, device)
+    with environment.quiet():
+        amp = bool(job.flags.mixed_precision)
+        backend = backends.create(Cluster(), device, NpuOptions.from_flags(job.flags), amp)
+    try:
+        for prefix in prefixes:
+            answers = _answers(job, data, prefix, backend)
+            step = index.record(prefix).get("step")
+            yield Scored(
+                prefix, step if isinstance(step, int) else 0, evaluation.figures_of(job, questions, *answers)
+            )
+    finally:
+        backend.close()
+
+
+def _answers(job: Job, data: Dataset, prefix: str, backend: Backend) -> tuple[Any, float]:
+    from squad import null_threshold, prediction
+    from squad.data import batching
+
+    flags: SquadFlags = job.flags
+    threshold = null_threshold.chosen(flags, prefix).value
+    mode = "pad" if backend.static_shapes else "bucket"
+    share = (data.features, 0, 1, flags.predict_batch_size, mode)
+    shape = (flags.predict_batch_size, flags.max_seq_length)
+    model = BertConfig.from_file(flags.bert_config_file)
+    with environment.quiet():
+        opened = predictor.open(model, prefix, backend, flags.gelu or model.gelu, shape)
+    with opened:
+        outputs = opened.run_all(batching.predict_batches(*share))
+        start, end, _ = batching.collect_logits(data.features, batching.predict_order(*share), outputs)
+    return prediction.find_answers(job, data, start, end, threshold), threshold
+
+
+def best_of(scored: Sequence[Scored], by: str) -> Scored | None:
+    """Return the first of those whose figure is the highest."""
+    return max(scored, key=lambda one: one.figures.get(by, -1.0), default=None)
+
+
+def table(scored: Sequence[Scored], by: str) -> Iterator[str]:
+    """Format the figures as lines; the best checkpoint has a mark."""
+    columns = [(title, key) for title, key in _COLUMNS if any(key in one.figures for one in scored)]
+    best, name = best_of(scored, by), {key: title for title, key in _COLUMNS}[by]
+    yield "  ".join([f"{'step':>8}", *(f"{title:>9}" for title, _ in columns)])
+    for one in scored:
+        cells = [f"{one.figures[key]:9.3f}" if key in one.figures else " " * 9 for _, key in columns]
+        yield "  ".join([f"{one.step:8d}", *cells, f"best {name}" if one is best else ""]).rstrip()
+
+
+def _document(scored: Sequence[Scored], path: str, by: str) -> dict[str, Any]:
+    best = best_of(scored, by)
+    listed = [
+        {"checkpoint": one.prefix, "step": one.step, "figures": dict(one.figures), "best": one is best}
+        for one in scored
+    ]
+    return {"predict_file": path, "by": by, "checkpoints": listed}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
