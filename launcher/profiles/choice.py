@@ -14,7 +14,7 @@ from launcher.profiles.base import Profile
 FRAMEWORKS = ("tensorflow", "torch", "mindspore", "paddle", "none")
 DEFAULT = "tensorflow"
 _MOST = 1 << 18  # bytes of a program that are looked at
-_IMPORT = re.compile(r"^[ \t]*(?:import|from)[ \t]+([A-Za-z_][\w.]*)")
+_IMPORT = re.compile(r"[ \t]*(?:from[ \t]+([\w.]+)[ \t]+import\b|import[ \t]+([\w.]+[\w., \t]*))")
 _OF = {
     "torch": "torch", "torch_npu": "torch", "lightning": "torch", "pytorch_lightning": "torch",
     "accelerate": "torch", "deepspeed": "torch",
@@ -94,5 +94,5 @@ def _imports(path: str) -> Iterator[str]:
         text = stream.read(_MOST)
     for line in text.splitlines():
         found = _IMPORT.match(line)
-        if found:
-            yield found.group(1).split(".")[0]
+        for name in (found.group(1) or found.group(2)).split(",") if found else ():
+            yield name.strip().split(".")[0].split(" ")[0]

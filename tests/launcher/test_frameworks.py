@@ -77,6 +77,8 @@ def test_no_framework_takes_and_adds_nothing() -> None:
         ("import os\ndef main():\n    import mindspore as ms\n", "mindspore"),
         ("from paddle.distributed import fleet\n", "paddle"),
         ("import tensorflow as tf\nimport torch\n", "tensorflow"),
+        ("import os, torch.nn as nn, sys\n", "torch"),
+        ("importtorch = 1\nimport torchx as torch\n", "tensorflow"),
         ("import torchvision_extra\n'import torch'\n# import torch\n", "tensorflow"), ("", "tensorflow"),
     ],
 )  # fmt: skip
