@@ -67,12 +67,15 @@ def read(path: str, raw: bytes) -> Rows:
         raise DataError(f"{path}: {wrong}")
     rows = Rows()
     try:
-        records = list(_records(text, delimiter, quotes=True))
+        try:
+            records = list(_records(text, delimiter, quotes=True))
+        except csv.Error:
+            if delimiter != "\t":
+                raise
+            records = list(_records(text, delimiter, quotes=False))
+            rows.notes.append("quotes are read as they stand, as they enclose no cells")
     except csv.Error as error:
-        if delimiter != "\t":
-            raise DataError(f"{path}: {error}; write it again as CSV") from None
-        records = list(_records(text, delimiter, quotes=False))
-        rows.notes.append("quotes are read as they stand, as they enclose no cells")
+        raise DataError(f"{path}: {error}; write it again as CSV") from None
     _Filler(rows, header).fill(records)
     return rows
 
