@@ -38,7 +38,22 @@ _COMPUTED: dict[str, tuple[tuple[Any, ...], str]] = {
     "add_cross_attention": ((False,), "only an encoder is computed"),
     "pruned_heads": (({}, []), "a model whose heads were pruned is not computed"),
     "quantization_config": (({},), "quantised weights are not read"),
+    "attention_type": (("original_full",), "only full attention is computed"),
+    "prenorm": ((False,), "only BERT's layers are computed, which are normalised after each sum"),
+    "norm_first": ((False,), "only BERT's layers are computed, which are normalised after each sum"),
 }
+# Keys that only other models have, in configurations without model_type.
+_OF_OTHERS = {
+    "dim": "DistilBERT", "n_layers": "DistilBERT", "d_model": "XLNet or T5", "n_embd": "GPT-2",
+    "num_hidden_groups": "ALBERT", "inner_group_num": "ALBERT", "generator_size": "ELECTRA",
+    "summary_type": "ELECTRA or XLNet", "relative_attention": "DeBERTa", "max_relative_position": "NEZHA",
+    "use_relative_position": "NEZHA", "rope_theta": "models with rotary positions",
+    "rotary_emb_fraction": "models with rotary positions", "alibi_starting_size": "models with ALiBi",
+    "global_attn_every_n_layers": "ModernBERT", "attention_window": "Longformer", "use_task_id": "ERNIE",
+    "conv_kernel_size": "ConvBERT", "head_ratio": "ConvBERT", "q_groups": "SqueezeBERT",
+    "use_bottleneck": "MobileBERT", "intra_bottleneck_size": "MobileBERT",
+    "num_experts": "mixtures of experts",
+}  # fmt: skip
 # Keys of transformers' and Google's files that do not change what an encoder with a span head computes.
 _NO_EFFECT = frozenset(
     """_attn_implementation _attn_implementation_autoset _commit_hash _name_or_path _num_labels
@@ -134,6 +149,9 @@ def refuse_other_models(values: Mapping[str, Any]) -> None:
     for name in listed if isinstance(listed, list) else ():
         if _OTHER.match(str(name)) or (kind is None and not _BERT.match(str(name))):
             raise ValueError(f"architectures is {listed!r:.100}; give the configuration of a bert")
+    for key, kind in _OF_OTHERS.items():
+        if values.get(key) not in (None, False):
+            raise ValueError(f"{key} is a key of {kind}; give the configuration of a bert")
     width = values.get("embedding_size", values.get("hidden_size"))
     if width != values.get("hidden_size"):  # ALBERT, ELECTRA, MobileBERT
         raise ValueError(f"embedding_size {width!r:.20} is not hidden_size; give the configuration of a bert")

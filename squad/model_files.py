@@ -67,7 +67,8 @@ def _asked(flags: SquadFlags) -> SquadFlags:
     changes: dict[str, Any] = {}
     with suppress(ValueError):  # `settle` says what is damaged
         said = {} if flags.do_train or not flags.init_checkpoint else task.recorded(flags.init_checkpoint)
-        changes = {name: said[name] for name in said if name not in flags.given and name != "threshold"}
+        free = {name for name in said if name not in flags.given or getattr(flags, name) == "auto"}
+        changes = {name: said[name] for name in free - {"threshold"}}
     if "max_seq_length" not in changes and "max_seq_length" not in flags.given and not flags.preset:
         changes["max_seq_length"] = min([flags.max_seq_length, *_most_tokens(flags)])
     return dataclasses.replace(flags, **changes)
@@ -158,7 +159,9 @@ def _config(flags: SquadFlags, report: Report) -> BertConfig | None:
         more = ", ..." if len(unknown) > 5 else ""
         report.say("bert_config_file", f"{path} says {', '.join(unknown[:5])}{more}, which is not known here")
     if config.type_vocab_size < 2:
-        report.refuse("bert_config_file", f"{path}: type_vocab_size is 1; question and passage need 2")
+        report.refuse(
+            "bert_config_file", f"{path}: type_vocab_size is 1; question and passage need 2 (RoBERTa has 1)"
+        )
     return config
 
 
@@ -209,7 +212,7 @@ def _compare_asked(flags: SquadFlags, given: SquadFlags, report: Report) -> None
         return
     if flags.max_seq_length < given.max_seq_length and "max_seq_length" not in said:
         report.say("max_seq_length", f"{flags.max_seq_length}, as the model's files allow no more")
-    taken = [name for name in said if name != "threshold" and getattr(flags, name) != getattr(given, name)]
+    taken = [name for name in said if getattr(given, name, "auto") not in ("auto", getattr(flags, name, 0))]
     if taken:
         listed = ", ".join(f"{name} {said[name]}" for name in taken)
         report.say("init_checkpoint", f"asked as it was trained: {listed}")

@@ -25,7 +25,21 @@ _PARTS = (
     ("inner_group", "an ALBERT"),
     ("distance_embedding", "a BERT with relative positions (position_embedding_type)"),
     ("crossattention", "a decoder with cross-attention"),
+    ("relative_attention_bias", "a model with relative positions"),
+    ("rel_embeddings", "a DeBERTa"),
+    ("rotary_emb", "a model with rotary positions"),
+    ("embeddings_project", "an ELECTRA"),
+    ("discriminator_predictions", "an ELECTRA"),
+    ("generator_predictions", "an ELECTRA"),
+    ("generator_lm_head", "an ELECTRA"),
+    ("embedding_hidden_mapping_in", "an ALBERT"),
+    ("embedding_transformation", "a MobileBERT"),
+    ("key_conv_attn_layer", "a ConvBERT"),
+    ("lm_head.layer_norm", "a RoBERTa"),
 )
+_INNER = ("bert/encoder/", "bert/embeddings/", "bert.encoder.", "bert.embeddings.")
+_OURS = re.compile("/(kernel|bias|gamma|beta|[a-z_]+_embeddings)$")
+_BUFFERS = ("position_ids", "token_type_ids")  # of transformers, which are no weights
 _ADVICE = {
     "a TensorFlow 2 object checkpoint": "write it with transformers, as safetensors",
     "an adapter (LoRA), not a whole model": "merge it into its model first",
@@ -60,13 +74,28 @@ def _foreign(held: Mapping[str, Entry], shapes: Mapping[str, Shape]) -> str:
         if any(part in name for name in held):
             return f"is {kind}; {_ADVICE.get(kind, 'give the weights of a BERT')}"
     if _WORDS in shapes:
-        return ""
+        more = sorted(filter(_is_more, held))
+        kind = "which a BERT does not have; give the weights of a BERT"
+        return f"holds {more[0]:.80}{' and more' if len(more) > 1 else ''}, {kind}" if more else ""
     others = sorted({match.group(1) for match in map(_OTHERS.search, held) if match})
     if others:
         return f"holds the variables of {others[0]}; give the weights of a BERT"
     shown = [f"{name:.80}" for name in sorted(held)[:3]]
     listed = f"{', '.join(shown)}{', ...' if len(held) > 3 else ''}" if shown else "nothing"
     return f"lacks {_WORDS}, the first variable of a BERT; it holds {listed}; give the weights of a BERT"
+
+
+def _is_more(name: str) -> bool:
+    """Tell whether a variable of the encoder or the embeddings is none of BERT's, so is not computed."""
+    if "/" in name:
+        parts = name.split("/")  # an optimizer's are named by what they belong to, and a suffix
+        above = ["/".join(parts[:count]) for count in range(3, len(parts) + 1)]
+        return name.startswith(_INNER) and not any(names.to_hf(one)[0] and _OURS.search(one) for one in above)
+    short = name[len(names.wrapper(name)) :]
+    short = "bert." + short if short.startswith(("encoder.", "embeddings.")) else short
+    return (
+        short.startswith(_INNER) and not short.endswith(_BUFFERS) and not _OURS.search(names.from_hf(name)[0])
+    )
 
 
 def _unreadable(held: Mapping[str, Entry], config: BertConfig) -> Iterator[str]:

@@ -124,6 +124,31 @@ def test_safetensors_load_from_a_folder_and_from_a_file(tmp_path: Path, prefix: 
     assert notes == ((f"its names begin with {wrapped!r}, which is left out",) if wrapped else ())
 
 
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("bert.embeddings_project.weight", "is an ELECTRA; give the weights of a BERT"),
+        ("discriminator_predictions.dense.weight", "is an ELECTRA"),
+        ("bert.encoder.relative_attention_bias.weight", "is a model with relative positions"),
+        ("lm_head.layer_norm.weight", "is a RoBERTa"),
+        ("bert.encoder.layer.0.adapter.down.weight", "which a BERT does not have"),
+        ("bert.encoder.layer.0.output.dense.weight_scale", "which a BERT does not have"),
+        ("bert.embeddings.task_type_embeddings.weight", "which a BERT does not have"),
+        ("bert/encoder/layer_0/output/dense/mask", "which a BERT does not have"),
+        ("bert.embeddings.position_ids", ""),
+        ("cls.predictions.transform.dense.weight", ""),
+        ("bert/encoder/layer_0/output/dense/kernel/LAMB", ""),
+        ("bert/embeddings/word_embeddings/ExponentialMovingAverage", ""),
+    ],
+)
+def test_variables_that_would_not_be_computed_are_refused(tmp_path: Path, name: str, message: str) -> None:
+    folder = _hf(tmp_path, _values())
+    path = tmp_path / "model.safetensors"
+    save_file({**load_file(str(path)), name: np.zeros((1, 2), np.float32)}, str(path))
+    problems = inspection.inspect(folder, MODEL).problems
+    assert [message in problem for problem in problems] == ([True] if message else [])
+
+
 def test_a_checkpoint_in_several_files_loads_whole(tmp_path: Path) -> None:
     values = _values()
     _hf(tmp_path, values)

@@ -149,3 +149,15 @@ def test_lamb_trains(tmp_path: Path) -> None:
     train(tmp_path, config, batches=batches)
     assert losses(tmp_path)[-1] < losses(tmp_path)[0]
     assert all(np.isfinite(record["gradient_norm"]) for record in records(tmp_path).values())
+
+
+@pytest.mark.parametrize("kind", ["word", "token"])
+def test_the_norm_counts_a_words_gradient_once_as_pytorch_or_once_per_token_as_google(
+    tmp_path: Path, kind: str
+) -> None:
+    """After one step a first moment is a tenth of the gradient, summed over the tokens of a word."""
+    done = train(tmp_path, settings(num_train_steps=1, clip="none", embedding_norm=kind))
+    moments = [value for name, value in reader.read(done.checkpoint) if name.endswith("/adam_m")]
+    summed = np.sqrt(sum(np.square(moment / 0.1).sum() for moment in moments))
+    same = bool(abs(records(tmp_path)[1]["gradient_norm"] - summed) < 1e-4)
+    assert same is (kind == "word")

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from bert import names
+from bert import export, names
 from bert.config import BertConfig
 from squad.check import check
 from squad.data import features
@@ -278,3 +278,53 @@ def test_features_written_alone_follow_the_files_beside_the_vocabulary(
     )
     unknown = {name: int((rows == 1).sum()) for name, rows in found.items()}
     assert unknown["uncased"] == unknown["cased"] == 0 < unknown["plain"]
+
+
+def ask(checkpoint: Any, *words: str) -> tuple[SquadFlags, list[str], list[str]]:
+    """Check a prediction with nothing given but `words`; give flags, findings and notes."""
+    found = check(["--do_predict", f"--init_checkpoint={checkpoint}", *words], {"NPU_LAUNCH_CHECK": "1"})
+    return (found.flags, *(["{}: {}".format(*line) for line in lines] for lines in found[1:]))
+
+
+@pytest.mark.tensorflow
+def test_a_model_is_asked_as_it_was_trained(tiny: Path, finished: str, tmp_path: Path) -> None:
+    assert export.main([finished, str(tmp_path / "exported")]) == 0
+    where = f"--predict_file={tiny / 'dev.json'}"
+    for checkpoint in (finished, tmp_path / "exported"):
+        found, findings, notes = ask(checkpoint, where)
+        assert (found.max_seq_length, found.doc_stride, found.max_query_length) == (64, 16, 24)
+        assert found.version_2_with_negative and not findings
+        only(notes, "asked as it was trained: max_seq_length 64, doc_stride 16, max_query_length 24")
+        found, findings, notes = ask(checkpoint, where, "--max_seq_length=96", "--word_split=auto")
+        assert (found.max_seq_length, found.word_split, findings) == (96, "google", [])
+        assert any("was trained with 64; 96 is used, as the flag says" in note for note in notes)
+    only(ask(finished, where, "--max_seq_length=193")[1], "193 is more than the model's 192 positions")
+
+
+def test_a_row_has_no_more_tokens_than_the_files_allow(tiny: Path, model: Make) -> None:
+    folder, where = model(), f"--predict_file={tiny / 'dev.json'}"
+    found, findings, notes = ask(folder, where)
+    assert (found.max_seq_length, findings) == (192, [])
+    only(notes, "max_seq_length: 192, as the model's files allow no more")
+    (folder / JSON).write_text('{"model_max_length": 100}')
+    assert ask(folder, where)[0].max_seq_length == 100
+    (folder / JSON).write_text('{"model_max_length": 1000000000000000019884624838656}')
+    assert ask(folder, where)[0].max_seq_length == 192
+    assert ask(folder, where, "--max_seq_length=128")[2] == []
+
+
+def test_a_damaged_setting_of_a_model_is_refused(tiny: Path, model: Make) -> None:
+    folder = model(task_specific_params={"squad": {"doc_stride": -1}})
+    only(ask(folder, f"--predict_file={tiny / 'dev.json'}")[1], "squad.doc_stride is -1", "no such setting")
+
+
+@pytest.mark.parametrize("changes", [{"num_attention_heads": 4}, {"layer_norm_eps": 1e-5}])
+def test_what_no_shape_tells_is_compared_with_the_models_own_file(
+    tiny: Path, model: Make, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    folder = model()
+    held = json.loads((folder / "config.json").read_text())
+    (tmp_path / "other.json").write_text(json.dumps({**held, **changes}))
+    for task in ({"do_train": False}, {"do_train": True, "do_predict": False}):
+        _, findings, _ = look(tiny, folder, bert_config_file=tmp_path / "other.json", **task)
+        only(findings, f"says {next(iter(changes))} ", "leave the flag out")

@@ -13,7 +13,7 @@ from squad.task import Task
 
 
 def test_a_checkpoint_its_folder_and_its_export_say_how_it_is_asked(finished: str, tmp_path: Path) -> None:
-    asked = Task(64, 16, 24, version_2_with_negative=True)
+    asked = Task(64, 16, 24, version_2_with_negative=True, word_split="google")
     assert task.read(finished) == asked
     folder = Path(finished).parent
     said = json.loads((folder / "config.json").read_text())["task_specific_params"]
