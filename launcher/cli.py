@@ -26,6 +26,7 @@ COMMANDS = {
     "stop": ("launcher.commands.runs:stop", "Stop a run."),
     "stacks": ("launcher.commands.runs:stacks", "Show the Python stacks of the ranks."),
     "compare": ("launcher.commands.compare:compare", "Compare runs, and logs of other programs."),
+    "repeat": ("launcher.commands.repeat:repeat", "Run a job with several seeds; test differences."),
     "cases": ("launcher.commands.cases:cases", "Run test cases from a 13-column CSV file."),
     "rank-table": (
         "launcher.commands.rank_table:rank_table",

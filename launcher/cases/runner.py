@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import signal
 import subprocess
-import sys
 import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -15,8 +13,9 @@ from typing import Any, Callable, Iterator, Mapping, Optional, Sequence, Tuple
 from launcher import foreign
 from launcher.cases.csv_file import Case
 from launcher.errors import ReadError
+from launcher.process import launches
 from launcher.run_dir import write_atomic
-from launcher.typed_json import Value
+from launcher.runs.figures import metrics_of, numbers
 
 Figures = Tuple[Optional[float], Optional[float], Optional[float], Optional[float]]
 TIMEOUT = 1209600.0  # seconds; that of the original script's end-to-end tests, 14 days
@@ -54,12 +53,11 @@ class Runner:
     ) -> None:
         """Run every case; summary.json is written also when a signal ends this process."""
         self.folder.mkdir(mode=0o700, parents=True)
-        for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(ending, _raise_exit)
         try:
-            for case, document in zip(cases, documents):
-                announce(f"case {case.number}: {case.name} on devices {','.join(case.devices)}")
-                self.results.append(self._run(case, document))
+            with launches.exit_on_signals():
+                for case, document in zip(cases, documents):
+                    announce(f"case {case.number}: {case.name} on devices {','.join(case.devices)}")
+                    self.results.append(self._run(case, document))
         finally:
             write_atomic(self.folder / "summary.json", self.as_json().encode())
 
@@ -74,10 +72,9 @@ class Runner:
         path = self.folder / (case.slug + ".yaml")
         write_atomic(path, yaml.safe_dump(dict(document), sort_keys=False).encode())
         devices = ",".join(case.devices)
-        command = [sys.executable, "-m", "launcher", "--devices", devices, str(path), *self.overrides]
         begin = time.monotonic()
-        # In a session of its own it gets each signal once: from here, not from the terminal too.
-        verdict = _wait(subprocess.Popen(command, start_new_session=True), self.timeout)
+        launch = launches.start(["--devices", devices, str(path), *self.overrides])
+        verdict = _wait(launch, self.timeout)
         seconds = round(time.monotonic() - begin, 1)
         run = _run_folder(self.folder / case.slug)
         throughput, loss, exact_match, f1 = _figures(run)
@@ -90,18 +87,12 @@ def _wait(process: subprocess.Popen[bytes], timeout: float) -> str:
     try:
         code = process.wait(timeout)
     except subprocess.TimeoutExpired:
-        process.terminate()
-        process.wait()
+        launches.end([process])
         return f"timed out after {timeout:g} s"
     except BaseException:
-        process.terminate()
-        process.wait()
+        launches.end([process])
         raise
     return "passed" if code == 0 else f"failed (exit code {code})"
-
-
-def _raise_exit(number: int, frame: object) -> None:
-    sys.exit(128 + number)
 
 
 def _run_folder(runs_dir: Path) -> Path | None:
@@ -114,7 +105,7 @@ def _figures(run: Path | None) -> Figures:
     """Read throughput, last loss, exact match and F1 of a run."""
     if run is None:
         return None, None, None, None
-    metrics = _metrics_of(run)
+    metrics = metrics_of(run)
     lines = list(_metrics(run / "ranks" / "0" / "metrics.jsonl"))
     speeds = [line["examples_per_second"] for line in lines if "examples_per_second" in line]
     speeds = speeds[1:] or speeds  # the first line also holds the making of the graph
@@ -127,25 +118,9 @@ def _figures(run: Path | None) -> Figures:
     )
 
 
-def _metrics_of(run: Path) -> dict[str, float]:
-    """Read the metrics of result.json; none when it is damaged."""
-    with suppress(ReadError):
-        return _numbers(foreign.read_json(run / "result.json", foreign.DOCUMENT).get("metrics", {}))
-    return {}
-
-
 def _metrics(path: Path) -> Iterator[dict[str, float]]:
     """Yield the numbers of each line of a metrics file; a line that cannot be read is left out."""
     with suppress(ReadError):
         for line in foreign.read_bytes(path, foreign.DOCUMENT).splitlines():
             with suppress(ReadError):
-                yield _numbers(foreign.parse_json(line, str(path)))
-
-
-def _numbers(document: Value) -> dict[str, float]:
-    """Return the members of an object that are numbers."""
-    found: dict[str, float] = {}
-    for name, value in document.members().items():
-        with suppress(ReadError):
-            found[name] = value.number()
-    return found
+                yield numbers(foreign.parse_json(line, str(path)))

@@ -35,7 +35,7 @@ def take(plan: Plan, started: float) -> dict[str, Any]:
     machine = this_machine(environ, os.getcwd())
     found = {
         **_versions(machine, specs[0].argv if specs else ()),
-        **_commit(environ.get("PWD") or os.getcwd(), started),
+        **commit_of(environ.get("PWD") or os.getcwd(), started),
         "files": [mask(item) for item in _files(specs[0].argv if specs else ())],
     }
     return {name: value for name, value in found.items() if value}
@@ -51,6 +51,7 @@ def _versions(machine: RecordingMachine, argv: Sequence[str]) -> dict[str, str]:
         "python": ".".join(map(str, sys.version_info[:3])) if own else "",
         "program": argv[0] if argv else "",
         "tensorflow": next((packages[name] for name in versions.TENSORFLOWS if name in packages), ""),
+        "numpy": packages.get("numpy", ""),
         "adapter": ", ".join(f"{name} {packages[name]}" for name in versions.ADAPTERS if name in packages),
         "driver": versions.driver(machine),
         "cann": str(cann[0]) if cann else "",
@@ -58,7 +59,7 @@ def _versions(machine: RecordingMachine, argv: Sequence[str]) -> dict[str, str]:
     }
 
 
-def _commit(cwd: str, started: float) -> dict[str, Any]:
+def commit_of(cwd: str, started: float) -> dict[str, Any]:
     """Return the commit of a folder when the run began, and whether its files differ from it now."""
     folders = (Path(cwd), *Path(cwd).parents)
     root = next((path for path in folders if os.path.lexists(str(path / ".git"))), None)

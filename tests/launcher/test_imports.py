@@ -44,7 +44,7 @@ FLOORS = (
     "heartbeat", "run_dir", "worker", "config", "hccl", "profiles", "plan",
     "process", "runs", "locks",
     "diagnosis", "logs", "ui", "checks", "metrics", "supervision", "view", "page", "compare",
-    "hosts", "engines", "submit", "cases", "commands", "cli", "__main__",
+    "hosts", "engines", "submit", "cases", "repeat", "commands", "cli", "__main__",
 )  # fmt: skip
 
 

@@ -1,0 +1,1 @@
+"""One job, repeated with several seeds."""

@@ -1,0 +1,91 @@
+"""The figures of a repeat and of what it is compared with; squad.repeat_report computes them in a process."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Mapping, NamedTuple
+
+from launcher import foreign
+from launcher.compare import answers
+from launcher.errors import LauncherError, ReadError, UsageError
+from launcher.repeat import record
+from launcher.repeat.record import Repeat
+from launcher.runs import registry
+from launcher.runs.figures import metrics_of
+
+CERTIFICATE = "certificate.json"
+_PREDICTIONS = "predictions.json"
+
+
+class Parameters(NamedTuple):
+    """What the statistics are asked for."""
+
+    resample: str = "passage"
+    resamples: int = 10000
+    random_seed: int = 0
+
+
+def side(repeat: Repeat) -> dict[str, Any]:
+    """Return the finished runs of a repeat, as a side of a request."""
+    seeds = [run.seed for run in repeat.runs if run.state == record.FINISHED]
+    return {"name": str(repeat.folder), "runs": [_run(repeat.run_folder(seed), seed) for seed in seeds]}
+
+
+def against(path: str) -> dict[str, Any]:
+    """Return the side of a repeat, a run, or a file of predictions. UsageError: the path is none of these."""
+    place = Path(path).absolute()
+    if place.name in (CERTIFICATE, record.NAME):
+        place = place.parent
+    if os.path.lexists(str(place / record.NAME)):
+        try:
+            other = side(record.read(place))
+        except ReadError as error:
+            raise UsageError(f"--against: {error}") from None
+        if other["runs"]:
+            return other
+        raise UsageError(f"--against: {path}: none of its seeds has finished")
+    if registry.is_run(place):
+        return {"name": str(place), "runs": [_run(place, None)]}
+    if place.is_file():
+        return {"name": str(place), "runs": [{"seed": None, "predictions": str(place), "figures": {}}]}
+    raise UsageError(f"--against: {path}: no such repeat, run or predictions.json")
+
+
+def _run(folder: Path, seed: int | None) -> dict[str, Any]:
+    found = answers.find(folder)
+    predictions = str(found) if found and found.name == _PREDICTIONS else None
+    return {"seed": seed, "predictions": predictions, "figures": metrics_of(folder)}
+
+
+def request(
+    sides: list[dict[str, Any]], args: Mapping[str, Any], cwd: str, asked: Parameters
+) -> dict[str, Any]:
+    """Make a request of squad.repeat_report; a job without predict_file has the figures of its runs alone."""
+    file = args.get("predict_file")
+    data = os.path.join(cwd, os.path.expanduser(file)) if isinstance(file, str) and file else ""
+    return {
+        "data": data,
+        "evaluation": str(args.get("evaluation") or "squad"),
+        **asked._asdict(),
+        "sides": sides,
+    }
+
+
+def report(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Compute the report of a request. LauncherError: what is wrong with its files."""
+    done = subprocess.run(
+        [sys.executable, "-m", "squad.repeat_report"],
+        input=json.dumps(asked).encode(), capture_output=True, check=False,
+    )  # fmt: skip
+    if done.returncode:
+        lines = done.stderr.decode("utf-8", "replace").strip().splitlines() or ["no reason given"]
+        raise LauncherError(f"figures: {lines[-1]}")
+    try:
+        found: dict[str, Any] = foreign.parse_json(done.stdout, "squad.repeat_report").value
+    except ReadError as error:
+        raise LauncherError(f"figures: {error}") from None
+    return found

@@ -1,0 +1,26 @@
+"""The figures that a run has reported: the metrics of its result.json."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+from launcher import foreign
+from launcher.errors import ReadError
+from launcher.typed_json import Value
+
+
+def metrics_of(run: Path) -> dict[str, float]:
+    """Read the metrics of result.json; none when it is damaged."""
+    with suppress(ReadError):
+        return numbers(foreign.read_json(run / "result.json", foreign.DOCUMENT).get("metrics", {}))
+    return {}
+
+
+def numbers(document: Value) -> dict[str, float]:
+    """Return the members of an object that are numbers."""
+    found: dict[str, float] = {}
+    for name, value in document.members().items():
+        with suppress(ReadError):
+            found[name] = value.number()
+    return found
