@@ -1,9 +1,11 @@
 """Score predictions as the official SQuAD scripts do; also a script with their command line.
 
     python squad/evaluate.py DEV PREDICTIONS [--na-prob-file F] [--na-prob-thresh X] [--out-file O]
+    python squad/evaluate.py DEV PREDICTIONS --evaluation cmrc
 
 A file of SQuAD 2.0 gets the figures of evaluate-v2.0.py, one of 1.1 those of evaluate-v1.1.py; its questions
 say which it is (squad/data/questions.py), and with no-answer scores the figures are those of 2.0.
+`--evaluation cmrc` prints what CMRC 2018's script prints (squad/cmrc.py).
 Every distinct text is normalised once, as the official scripts spend most of their time there.
 Standard library only: it starts fast and runs where nothing is installed.
 """
@@ -18,25 +20,27 @@ import os
 import re
 import string
 import sys
+from functools import partial
 from itertools import compress
 from typing import Any, Callable, Dict, Iterable, Mapping, NamedTuple, Sequence
 
 if __package__ in (None, ""):  # run as a script: packages are beside squad/, not inside it
     sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
+from squad import cmrc
 from squad.answers import plots
+from squad.answers.checks import check_na_probs, check_predictions, difference
 from squad.answers.plots import Curve
 from squad.answers.predictions import Predictions
 from squad.answers.thresholds import best_threshold, precision_recall
-from squad.data.layouts import name, shown
 from squad.data.questions import PREDICTION, SCORING, Question, Reader, version_2
-from squad.data.squad_file import load_json
+from squad.data.squad_file import load_json, load_questions
 from squad.errors import DataError
 
 _ARTICLES = frozenset(["a", "an", "the"])
 _ARTICLE = re.compile(r"\b(a|an|the)\b")
 _NO_PUNCTUATION = dict.fromkeys(map(ord, string.punctuation))
-_SHOWN = 5  # ids named in an error message
+SQUAD, CMRC = "squad", "cmrc"  # whose rules score answers
 
 
 class Scores(NamedTuple):
@@ -67,15 +71,18 @@ def figures(
     predictions: Mapping[str, str],
     na_probs: Mapping[str, float] | None = None,
     na_prob_thresh: float = 1.0,
+    rules: str = SQUAD,
 ) -> dict[str, float]:
     """Score `predictions` of questions; see `evaluate`.
+
+    rules: with CMRC the keys are those of SQuAD 2.0 and `average`, of exact and f1.
 
     The best thresholds are searched over `predictions.best` where that is given, else over the predictions.
     """
     check_predictions(questions, predictions)
     if na_probs is not None:
         check_na_probs(questions, na_probs)
-    return _figures(questions, predictions, na_probs, na_prob_thresh)
+    return _figures(questions, predictions, na_probs, na_prob_thresh, rules)
 
 
 def _figures(
@@ -83,28 +90,39 @@ def _figures(
     predictions: Mapping[str, str],
     na_probs: Mapping[str, float] | None,
     na_prob_thresh: float,
+    rules: str = SQUAD,
 ) -> dict[str, float]:
     """Score predictions that are checked already."""
-    if na_probs is None and not version_2(questions):
+    if rules == SQUAD and na_probs is None and not version_2(questions):
         scores = score(questions, predictions, True)
         return {"exact_match": _percent(scores.exact.values()), "f1": _percent(scores.f1.values())}
-    scores = score(questions, predictions, False)
+    scores = judge(questions, predictions, rules)
     result = _summary(scores, na_probs or {}, na_prob_thresh)
+    if rules == CMRC:
+        if all(scores.has_answer.values()):  # as in CMRC: its groups are those of SQuAD 2.0
+            result = {name: result[name] for name in ("exact", "f1", "total")}
+        result["average"] = (result["exact"] + result["f1"]) * 0.5
     if na_probs is not None:
-        result.update(_best(questions, predictions, na_probs, scores))
+        best = predictions.best if isinstance(predictions, Predictions) else predictions
+        if best is not predictions:
+            scores = judge(questions, best, rules)
+        result.update(_best(best, na_probs, scores))
     return result
 
 
-def _best(
-    questions: Sequence[Question],
-    predictions: Mapping[str, str],
-    na_probs: Mapping[str, float],
-    scores: Scores,
-) -> dict[str, float]:
+def judge(questions: Sequence[Question], predictions: Mapping[str, str], rules: str = SQUAD) -> Scores:
+    """Score each question by SQuAD 2.0's or CMRC's rules, before any no-answer threshold."""
+    if rules == SQUAD:
+        return score(questions, predictions, False)
+    return Scores(*cmrc.score(questions, predictions), _has_answer(questions))
+
+
+def _has_answer(questions: Sequence[Question]) -> dict[str, bool]:
+    return {question.id: bool(question.answers) for question in questions}
+
+
+def _best(predictions: Mapping[str, str], na_probs: Mapping[str, float], scores: Scores) -> dict[str, float]:
     """Find the best exact match and F1 of all thresholds."""
-    if isinstance(predictions, Predictions):
-        predictions = predictions.best
-        scores = score(questions, predictions, False)
     result: dict[str, float] = {}
     for key, values in (("exact", scores.exact), ("f1", scores.f1)):
         best = best_threshold(values, predictions, na_probs, scores.has_answer)
@@ -112,13 +130,15 @@ def _best(
     return result
 
 
-def span_figures(questions: Sequence[Question], best: Mapping[str, str]) -> dict[str, float]:
+def span_figures(
+    questions: Sequence[Question], best: Mapping[str, str], rules: str = SQUAD
+) -> dict[str, float]:
     """Score the best non-empty answers of the questions that have one: `span_f1`, per cent; {} if none has.
 
     It measures finding spans alone, whatever the scores of "no answer".
     """
     answerable = [question for question in questions if question.answers]
-    return {"span_f1": _percent(score(answerable, best, False).f1.values())} if answerable else {}
+    return {"span_f1": _percent(judge(answerable, best, rules).f1.values())} if answerable else {}
 
 
 def headline(result: Mapping[str, float]) -> tuple[float, float]:
@@ -127,7 +147,7 @@ def headline(result: Mapping[str, float]) -> tuple[float, float]:
 
 
 def read_questions(dataset: Any, path: str = "", references: bool = True) -> list[Question]:
-    """List the questions of a document, as `load_json` returns it.
+    """List the questions of a document, as `load_questions` returns it.
 
     Args:
         path: the file, for messages.
@@ -143,76 +163,6 @@ def read_questions(dataset: Any, path: str = "", references: bool = True) -> lis
         where = f"{path}: " if path else ""
         raise DataError(f"{where}the data set contains no questions; give a SQuAD file")
     return questions
-
-
-def check_predictions(questions: Sequence[Question], predictions: Mapping[str, str]) -> None:
-    """Refuse predictions that are not exactly one text for each question."""
-    if not isinstance(predictions, Mapping):
-        raise DataError(f"predictions are not a JSON object of question id to text, but {shown(predictions)}")
-    problems = _difference(questions, predictions, "prediction")
-    wrong = [key for key, value in predictions.items() if not isinstance(value, str)]
-    if wrong:
-        value = shown(predictions[wrong[0]])
-        problems.append(f"{len(wrong)} predictions are not strings: {_some(wrong)}; the first one is {value}")
-    if problems:
-        raise DataError("; ".join([*_mistaken(predictions), *problems]))
-
-
-def _mistaken(given: Mapping[str, Any]) -> list[str]:
-    """Name another of the program's files that was given as predictions."""
-    values = list(given.values())
-    if isinstance(given.get("data"), list):
-        return ["this is a SQuAD file, not predictions; give the predictions second"]
-    if values and all(isinstance(value, list) for value in values):
-        return ["this may be nbest_predictions.json; give predictions.json"]
-    if values and all(isinstance(value, (int, float)) for value in values):
-        return ["this may be null_odds.json; give predictions.json, and this one as --na-prob-file"]
-    return []
-
-
-def check_na_probs(questions: Sequence[Question], na_probs: Mapping[str, float]) -> None:
-    """Refuse no-answer scores that are not exactly one number for each question."""
-    if not isinstance(na_probs, Mapping):
-        raise DataError(
-            f"no-answer scores are not a JSON object of question id to number, but {shown(na_probs)}"
-        )
-    problems = _difference(questions, na_probs, "no-answer score")
-    unusual = (key for key, value in na_probs.items() if type(value) is not float or not math.isfinite(value))
-    wrong = [key for key in unusual if not _is_finite(na_probs[key])]
-    if wrong:
-        value = shown(na_probs[wrong[0]])
-        problems.append(
-            f"{len(wrong)} no-answer scores are not numbers: {_some(wrong)}; the first one is {value}"
-        )
-    if problems:
-        raise DataError("; ".join(problems))
-
-
-def _is_finite(value: Any) -> bool:
-    try:
-        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    except OverflowError:  # a whole number beyond float
-        return False
-
-
-def _difference(questions: Sequence[Question], given: Mapping[str, Any], noun: str) -> list[str]:
-    """Describe which questions are missing in `given`, and which entries of `given` are for no question."""
-    ids = {question.id for question in questions}
-    problems: list[str] = []
-    if ids == given.keys():
-        return problems
-    missing = [question.id for question in questions if question.id not in given]
-    if missing:
-        problems.append(f"{len(missing)} of {len(ids)} questions have no {noun}: {_some(missing)}")
-    extra = [key for key in given if key not in ids]
-    if extra:
-        problems.append(f"{len(extra)} {noun}s are for no question of this file: {_some(extra)}")
-    return problems
-
-
-def _some(keys: Sequence[str]) -> str:
-    listed = ", ".join(name(str(key)) for key in keys[:_SHOWN])
-    return listed + (", ..." if len(keys) > _SHOWN else "")
 
 
 def normalize(text: str) -> str:
@@ -249,7 +199,7 @@ def score(questions: Sequence[Question], predictions: Mapping[str, str], first_v
             f1[key] = 1 if predicted or not first_version else 0
         else:
             f1[key] = max([_f1(reference, predicted) for reference in references]) if references else 0
-    return Scores(exact, f1, {question.id: bool(question.answers) for question in questions})
+    return Scores(exact, f1, _has_answer(questions))
 
 
 def _f1(reference: str, predicted: str) -> float:
@@ -317,12 +267,19 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         help="no answer if the score is above this (1.0)",
     )
     parser.add_argument("--out-image-dir", "-p", metavar="out_images", help="folder for the plots")
+    parser.add_argument(
+        "--evaluation", choices=(SQUAD, CMRC), default=SQUAD, help="whose rules: SQuAD's, or CMRC 2018's"
+    )
     parser.add_argument("--verbose", "-v", action="store_true", help="print on stderr what was read")
     return parser.parse_args(argv)
 
 
 def _run(options: argparse.Namespace) -> None:
-    questions = read_questions(load_json(options.data_file), options.data_file)
+    document = load_questions(options.data_file)
+    if options.evaluation == CMRC:
+        _run_cmrc(options, read_questions(cmrc.in_squads_layout(document), options.data_file))
+        return
+    questions = read_questions(document, options.data_file)
     predictions = _for_file(options.pred_file, questions, check_predictions)
     na_probs = _for_file(options.na_prob_file, questions, check_na_probs) if options.na_prob_file else None
     if options.verbose:
@@ -333,15 +290,35 @@ def _run(options: argparse.Namespace) -> None:
         scores = score(questions, predictions, False)
         traced = curves(scores, na_probs)
         result.update({name + "_ap": curve.average for name, curve in traced.items()})
-    if options.out_file:
-        with open(options.out_file, "w", encoding="utf-8") as stream:
-            json.dump(result, stream)
-    else:
-        print(json.dumps(result, indent=None if "exact_match" in result else 2))
+    _show(options, result, None if "exact_match" in result else 2)
     if options.out_image_dir:
         if na_probs is None:
             raise DataError("--out-image-dir needs no-answer scores to plot; give --na-prob-file")
         plots.write(options.out_image_dir, traced, na_probs, scores.has_answer)
+
+
+def _show(options: argparse.Namespace, result: Mapping[str, Any], indent: int | None) -> None:
+    if options.out_file:
+        with open(options.out_file, "w", encoding="utf-8") as stream:
+            json.dump(result, stream)
+    else:
+        print(json.dumps(result, indent=indent))
+
+
+def _run_cmrc(options: argparse.Namespace, questions: Sequence[Question]) -> None:
+    """Print the figures under the names and in the form of CMRC's script."""
+    if options.na_prob_file or options.out_image_dir:
+        raise DataError("CMRC's rules know no no-answer scores; leave --na-prob-file and --out-image-dir out")
+    check = partial(check_predictions, complete=False)
+    predictions = _for_file(options.pred_file, questions, check)
+    for line in difference(questions, predictions, "prediction"):
+        print(f"evaluate: {options.pred_file}: {line}", file=sys.stderr)
+    made = _figures(questions, predictions, None, 1.0, CMRC)
+    named = {
+        name: f"{made[key]:.3f}" for name, key in (("AVERAGE", "average"), ("F1", "f1"), ("EM", "exact"))
+    }
+    skipped = sum(question.id not in predictions for question in questions)
+    _show(options, dict(named, TOTAL=len(questions), SKIP=skipped, FILE=options.pred_file), None)
 
 
 def _for_file(

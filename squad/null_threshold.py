@@ -102,7 +102,7 @@ def search(
     if not answers.null_odds or not questions:
         return {}
     best = answers.predictions.best
-    scores = evaluate.score(questions, best, False)
+    scores = evaluate.judge(questions, best, rules)
     found: dict[str, Any] = {
         name: stable_threshold(values, best, answers.null_odds, scores.has_answer)
         for name, values in (("f1", scores.f1), ("exact", scores.exact))

@@ -85,14 +85,17 @@ def score(
         DataError: answers and questions are not of the same file.
     """
     odds: Mapping[str, float] | None = answers.null_odds or None
-    figures = evaluate.figures(questions, answers.predictions, odds, threshold)
-    figures.update(evaluate.span_figures(questions, answers.predictions.best))
+    rules = job.flags.evaluation
+    # Without scores of "no answer" there is nothing that a threshold empties.
+    limit = threshold if odds else 1.0
+    figures = evaluate.figures(questions, answers.predictions, odds, limit, rules)
+    figures.update(evaluate.span_figures(questions, answers.predictions.best, rules))
     return figures
 
 
 def _trace(job: Job, questions: Sequence[Question], answers: Answers) -> None:
     """Write precision_recall.json, the official curves by name; average is in per cent."""
-    scores = evaluate.score(questions, answers.predictions, False)
+    scores = evaluate.judge(questions, answers.predictions, job.flags.evaluation)
     document = {
         name: {
             "precisions": [round(value, 5) for value in curve.precisions],
@@ -144,6 +147,7 @@ def _report_best(
     job: Job, questions: Sequence[Question], answers: Answers, found: Mapping[str, Any], kept: str
 ) -> None:
     """Print what the best threshold gives on the questions on which it was searched."""
-    reached = evaluate.figures(questions, answers.predictions.best, answers.null_odds, found["f1"])
-    best = f"best threshold {found['f1']:.6g} (searched on these questions)"
-    job.say(f"{best}: EM {reached['exact']:.3f}  F1 {reached['f1']:.3f}{kept}")
+    best, rules = answers.predictions.best, job.flags.evaluation
+    reached = evaluate.figures(questions, best, answers.null_odds, found["f1"], rules)
+    title = f"best threshold {found['f1']:.6g} (searched on these questions)"
+    job.say(f"{title}: EM {reached['exact']:.3f}  F1 {reached['f1']:.3f}{kept}")

@@ -47,3 +47,11 @@ def test_names_the_figures_that_differ() -> None:
     assert differences({"f1": 50.0, "exact": 1.0}, {"f1": 50.5, "exact": 1.0 + 1e-12, "other": 3.0}) == [
         "f1: ours 50.0, theirs 50.5"
     ]
+
+
+def test_cmrcs_script_has_the_names_of_squads_and_three_decimals(tmp_path: Path) -> None:
+    printed = '{"AVERAGE": "46.667", "F1": "60.000", "EM": "33.333", "TOTAL": 3, "SKIP": 1, "FILE": "p.json"}'
+    theirs = run(script(tmp_path, f"print({printed!r})"), "dev.json", "p.json")
+    assert theirs == {"average": 46.667, "f1": 60.0, "exact": 33.333, "total": 3}
+    assert not differences({"exact": 100 / 3, "f1": 60.0}, theirs)
+    assert differences({"exact": 33.3}, theirs) == ["exact: ours 33.3, theirs 33.333"]
