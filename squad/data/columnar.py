@@ -14,7 +14,10 @@ from squad.data import file_kinds, layouts
 from squad.data.rows import ANSWERS, Rows
 from squad.errors import DataError
 
-_READ = ("id", "title", "context", "question", "answers", "is_impossible", "paragraphs", "qas")
+_READ = (
+    "id", "title", "context", "question", "answers", "answers.text", "answers.answer_start", "is_impossible",
+    "paragraphs", "qas",
+)  # fmt: skip
 _LARGEST = 4 << 30  # bytes of a file unpacked
 
 
@@ -58,7 +61,7 @@ def read(path: str, raw: bytes) -> Rows:
         rows.notes.append(f"one of {int(part.group(2))} parts of a data set; the others are not read")
     for number, entry in enumerate(listed, 1):
         rows.add(number, entry)
-    if "answers" not in names and "context" in names and "question" in names:
+    if not {"answers", "answers.text"} & set(names) and "context" in names and "question" in names:
         rows.without = ANSWERS
     return rows
 

@@ -64,6 +64,8 @@ def find(document: Any) -> Layout | str:
     if isinstance(document, Rows):
         return Layout(zip(document.numbers, document), document.root)
     if isinstance(document, list):
+        if document and all(isinstance(entry, list) for entry in document):
+            return 'a table without names of columns (pandas, orient="values"); write orient="records"'
         return Layout(enumerate(document), "[%d]")
     if not isinstance(document, dict):
         return f"{shown(document)} is not a JSON object with a key `data`; give a SQuAD file"

@@ -223,12 +223,14 @@ class Reader:
         self, item: dict[str, Any], impossible: bool | None, place: Place, qas_id: str
     ) -> list[Answer] | None:
         held = item.get("answers", _MISSING)
+        if held is _MISSING and "answers.text" in item:  # Dataset.flatten, pandas' json_normalize
+            held = {"text": item["answers.text"], "answer_start": item.get("answers.answer_start")}
         if held is _MISSING or held is None:
             return self._no_answers(item, held, impossible, place, qas_id)
         if type(held) is dict:
             held = _rows(held)
         if type(held) is not list:
-            self._mistyped(place, "answers", item["answers"], item, "a list", qas_id)
+            self._mistyped(place, "answers", held, item, "a list", qas_id)
             return None
         found: list[Answer] = []
         for answer in held:

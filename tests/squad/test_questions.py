@@ -54,6 +54,13 @@ def indexed(rows: list[dict[str, Any]]) -> dict[str, Any]:
     return {column: dict(zip("01", cells)) for column, cells in by_column(rows).items()}
 
 
+def flattened(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Make what Dataset.flatten gives."""
+    for row in rows:
+        row.update({f"answers.{key}": value for key, value in row.pop("answers").items()})
+    return rows
+
+
 def split(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Make what pandas' DataFrame.to_json writes with orient="split"."""
     return {"columns": list(rows[0]), "index": [0, 1], "data": [list(row.values()) for row in rows]}
@@ -68,6 +75,7 @@ LAYOUTS: dict[str, Callable[[dict[str, Any]], str]] = {
     "articles each line": lambda document: lines([*document["data"], {"paragraphs": []}]),
     "rows by column": lambda document: json.dumps(by_column(flat(document))),
     "rows by column and index": lambda document: json.dumps(indexed(flat(document))),
+    "rows without depth": lambda document: lines(flattened(flat(document))),
     "rows by index": lambda document: json.dumps(dict(zip("01", flat(document)))),
     "rows without names": lambda document: json.dumps(split(flat(document))),
     "rows below a schema": lambda document: json.dumps({"schema": {"fields": []}, "data": flat(document)}),
@@ -175,6 +183,7 @@ def test_a_broken_file_is_named_by_its_place(content: bytes, said: str, tmp_path
         ({"data": [{"storyId": "s", "text": "t", "questions": []}]}, "data[0]: NewsQA's own layout"),
         ({"data": [{"story": "s", "questions": []}]}, "data[0]: CoQA's layout"),
         ({"Data": []}, "TriviaQA's own layout"),
+        ([["a", "t", "c", "q"]], "a table without names of columns"),
         ({"rows": [{"row_idx": 0}], "features": []}, "an answer of Hugging Face's dataset viewer"),
         ({"id": ["a", "b"], "context": ["c"], "question": ["q"]}, "a table by columns, of which id is no"),
         ({"columns": ["id"], "index": [0], "data": [["a"]]}, "a table by columns without context and"),
