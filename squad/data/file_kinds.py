@@ -19,7 +19,7 @@ COLUMNAR = ("a parquet file", "an Arrow file", "an Arrow stream")
 _UNPACK = "unpack it"
 _EXPORT = "export it as JSON"
 _SIGNATURES = (
-    (b"PK\x03\x04", "a zip archive", _UNPACK + " (or, for a workbook, " + _EXPORT + ")"),
+    (b"PK\x03\x04", "a zip archive", _UNPACK + ' (or, for a workbook, save it as "CSV UTF-8")'),
     (b"PK\x05\x06", "an empty zip archive", "download it again"),
     (b"BZh", "a bzip2 file", _UNPACK + " with bunzip2"),
     (b"\xfd7zXZ\x00", "an xz file", _UNPACK + " with unxz"),
@@ -74,5 +74,5 @@ def _text(head: bytes) -> tuple[str, str] | None:
     if re.match(r"40[34]\b|not found|access denied|entry not found", start):
         return f"a server's message, {text.splitlines()[0][:40]!r}", "the download failed; download it again"
     if _COLUMNS.match(text) and text[0] not in "[{":
-        return TABLE, "write it as JSON, one question an object"
+        return TABLE, "give the JSON file"
     return None

@@ -217,7 +217,8 @@ class _Filler:
             if len(rows.faults) == before:
                 rows.add(line, entry)
         if without:
-            rows.notes.append(f"{without} questions without text under answers have no answer")
+            noun = "question has" if without == 1 else "questions have"
+            rows.notes.append(f"{without} {noun} no answer, as the cell of answers is empty")
         if not answered:
             rows.without = ANSWERS
         elif not any(_has_start(entry["answers"]) for entry in rows):

@@ -260,7 +260,11 @@ def documents(draw: Callable[..., Any]) -> Any:
     context = draw(st.text(min_size=1, max_size=30))
     qas = draw(st.lists(questions(context) | JSON, max_size=3) | JSON)
     held = {"context": context, "qas": qas}
-    data = draw(st.sampled_from([qas, [held], [{"paragraphs": [held, qas]}]]) | JSON)
+    cells = st.lists(JSON, max_size=2) | st.dictionaries(st.sampled_from("01"), JSON | st.just(context))
+    columns = {name: draw(cells) for name in ("id", "context", "question", "answers", "answers.text")}
+    table = {"columns": list(columns), "index": [], "data": list(columns.values())}
+    plain = [qas, [held], [{"paragraphs": [held, qas]}], columns, table, dict(zip("01", [columns] * 2))]
+    data = draw(st.sampled_from(plain) | JSON)
     return draw(st.sampled_from([data, {"data": data, "version": draw(JSON)}]) | JSON)
 
 
