@@ -46,8 +46,8 @@ class SquadFlags:
     output_dir: str = _flag(
         "", "folder for checkpoints and predictions; default under npu-launch: rank 0's folder", "out"
     )
-    train_file: str = _flag("", "SQuAD JSON to train on", "in")
-    predict_file: str = _flag("", "SQuAD JSON to predict and evaluate", "in")
+    train_file: str = _flag("", "questions to train on: SQuAD JSON, rows as JSON or parquet", "in")
+    predict_file: str = _flag("", "questions to answer and evaluate: as train_file, or CSV", "in")
     eval_script: str = _flag(
         "", "the official evaluate-v2.0.py, to run besides the built-in evaluation", "in"
     )
