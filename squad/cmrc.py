@@ -1,7 +1,7 @@
 """Score answers as CMRC 2018 does: by characters, and by the longest run that answer and reference share.
 
 The rules are those of cmrc2018_evaluate.py, version 6 (github.com/ymcui/cmrc2018), as its code has them:
-- Both texts are lower-cased, and some 27 marks, most of them full-width, are removed.
+- Both texts are lower-cased, and 32 marks, most of them full-width, are removed.
 - Exact match compares what is left as it is, with its ASCII marks and spaces.
 - For F1, each character from U+4E00 to U+9FA5 is a segment, and what stands between them is divided into
   words. Other scripts (kana, Hangul, rare characters) are divided at spaces alone.

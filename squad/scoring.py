@@ -141,6 +141,9 @@ def report(job: Job, figures: Mapping[str, float], questions: int, title: str = 
         if part + "_f1" in figures:
             exact, f1, total = (figures[f"{part}_{name}"] for name in ("exact", "f1", "total"))
             job.say(f"  {part:<6}  EM {exact:.3f}  F1 {f1:.3f}  on {total:.0f}")
+    if "HasAns_total" in figures and "span_f1" in figures:
+        total = figures["HasAns_total"]
+        job.say(f"  spans   F1 {figures['span_f1']:.3f}  on {total:.0f}, best answers that are not empty")
 
 
 def _report_best(

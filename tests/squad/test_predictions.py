@@ -16,7 +16,9 @@ from hypothesis import strategies as st
 
 from squad.answers.answer_text import AnswerText, align
 from squad.answers.nbest import Answers, Options, find_answers, rank, write_files
+from squad.answers.predictions import Predictions
 from squad.data.examples import Example
+from squad.data.squad_file import load_json
 from squad.data.tokenizer import basic_tokens
 from squad.data.words import split_words
 from squad.errors import DataError
@@ -366,8 +368,8 @@ def test_writes_the_three_files_as_google_does(tmp_path: Path) -> None:
     names = [Path(path).name for path in paths]
     assert names == ["predictions.json", "nbest_predictions.json", "null_odds.json"]
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names)
-    text = (tmp_path / "nbest_predictions.json").read_text()
-    assert text == json.dumps(found.nbest, indent=4) + "\n"
+    text = (tmp_path / "nbest_predictions.json").read_text(encoding="utf-8")
+    assert text == json.dumps(found.nbest, indent=4, ensure_ascii=False) + "\n"
     assert list(json.loads(text)["q0"][0]) == ["text", "probability", "start_logit", "end_logit"]
 
 
@@ -375,3 +377,14 @@ def test_writes_no_null_odds_for_squad_1(tmp_path: Path) -> None:
     world = World([["OLD"]], 4, 2)
     paths = write_files(str(tmp_path), answer(world, *world.logits(1, 9)), version_2_with_negative=False)
     assert [Path(path).name for path in paths] == ["predictions.json", "nbest_predictions.json"]
+
+
+def test_texts_are_readable_and_half_a_surrogate_pair_stops_nothing(tmp_path: Path) -> None:
+    predictions = Predictions()
+    predictions.update({"a": "北京 café 😀", "b": "\ud83d!"})
+    nbest = {key: [{"text": text}] for key, text in predictions.items()}
+    paths = write_files(str(tmp_path), Answers(predictions, nbest, {}), version_2_with_negative=False)
+    text = Path(paths[0]).read_text(encoding="utf-8")
+    assert '"北京 café 😀"' in text and '"\\ud83d!"' in text
+    for path, held in zip(paths, (predictions, nbest)):
+        assert load_json(path) == held
