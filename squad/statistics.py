@@ -7,6 +7,7 @@ intervals everywhere.
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple, Sequence
 
 if TYPE_CHECKING:
@@ -187,26 +188,32 @@ def _counts(draws: np.random.RandomState, rows: int, size: int) -> np.ndarray:
     return np.bincount(picked.ravel(), minlength=rows * size).reshape(rows, size)
 
 
-def detectable(sd: float, n: int, m: int, power: float = POWER, seed: int = 0) -> float:
+def detectable(sd: float, n: int, m: int, power: float = POWER) -> float:
     """Return the difference that Welch's test of n and m seeds of this sd finds with probability `power`.
 
     By simulation of normal figures; n and m are 2 at least.
     """
+    return sd * _detectable(n, m, power)
+
+
+@lru_cache()
+def _detectable(n: int, m: int, power: float) -> float:
+    """Return it in standard deviations."""
     import numpy as np
 
-    draws = np.random.RandomState(seed)
-    means, squares, dfs = [], [], []
+    draws = np.random.RandomState(0)
+    means, squares = [], []
     for count in (n, m):
         values = draws.standard_normal((_TRIALS, count))
         means.append(values.mean(1))
         squares.append(values.var(1, ddof=1) / count)
     square = squares[0] + squares[1]
     dfs = square**2 / (squares[0] ** 2 / (n - 1) + squares[1] ** 2 / (m - 1))
-    grid = np.linspace(min(n, m) - 1, n + m - 2, 128)
+    grid = np.linspace(min(n, m) - 1, n + m - 2, 33)
     limits = np.interp(dfs, grid, [t_quantile(df) for df in grid]) * np.sqrt(square)
     low, high = 0.0, 1000.0
     while high - low > 1e-6 * high:
         middle = (low + high) / 2
         seen = (np.abs(means[1] - means[0] + middle) > limits).mean()
         low, high = (middle, high) if seen < power else (low, middle)
-    return high * sd
+    return high

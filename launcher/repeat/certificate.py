@@ -7,6 +7,7 @@ import json
 import os
 import time
 from dataclasses import asdict
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Iterable, Iterator, Mapping
 
@@ -71,6 +72,7 @@ def file_sha256(path: str) -> str:
     return found.hexdigest()
 
 
+@lru_cache()
 def code_sha256() -> str:
     """Hash the installed sources: the names and contents of the packages' files, in order."""
     found = hashlib.sha256()

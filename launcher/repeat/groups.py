@@ -6,11 +6,12 @@ from dataclasses import dataclass, replace
 from typing import Sequence
 
 from launcher.checks import preflight
+from launcher.checks.finding import WARNING
 from launcher.config.job import JobConfig, Provenance
 from launcher.errors import ConfigError, LauncherError, UsageError
 from launcher.plan.cpu_binding import Cores, cores_for, read_topology
 from launcher.plan.devices import parse_devices
-from launcher.plan.planner import plan_job
+from launcher.plan.planner import notify, plan_job
 from rank_table.ranges import spell
 
 
@@ -52,18 +53,25 @@ def checked(config: JobConfig, source: Provenance, each: int, seeds: int) -> lis
             "rank_table_file", "its devices cannot be divided by --each; leave one of them out"
         )
     backend = ""
+    warned: dict[str, tuple[int, ...]] = {}
     for number, devices in enumerate(divided):
         own = replace(config, devices=",".join(map(str, devices)))
         # The program and its flags are the same for each group, and are checked once.
         own = own if number == 0 else replace(own, program=["true"], args={}, check="")
         try:
             planned = plan_job(own, source, ())
-            preflight.raise_if_any(preflight.check(planned.plan, own, planned.table))
+            findings = preflight.check(planned.plan, own, planned.table)
+            preflight.raise_if_any(findings)
         except ConfigError:
             raise
         except LauncherError as error:
+            if len(divided) == 1:
+                raise
             raise type(error)(*(f"devices {spell(devices)}: {line}" for line in error.lines)) from None
+        warned.update({str(item): devices for item in findings if item.level == WARNING})
         backend = planned.plan.backend
+    for what, devices in warned.items():
+        notify(f"warning: devices {spell(devices)}: {what}")
     return [Group(*both) for both in zip(divided, _cores(backend, divided))]
 
 

@@ -12,8 +12,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 QUESTIONS = 40
 
-# It takes its checkpoint up again, waits for `hold` to go, fails for seeds of `fails`, and writes its answers.
-PROGRAM = '''
+# It takes up its checkpoint, waits for `hold` to go, fails for seeds of `fails`, and writes its answers.
+PROGRAM = """
 import json, os, random, sys, time
 flags = dict(word[2:].split("=", 1) for word in sys.argv[1:])
 seed = int(flags["seed"])
@@ -40,7 +40,7 @@ figure = 100.0 * right / len(found)
 with open(os.path.join(here, "artifacts.jsonl"), "w") as stream:
     stream.write(json.dumps({"kind": "predictions", "files": ["predictions.json"]}) + "\\n")
     stream.write(json.dumps({"kind": "metrics", "values": {"exact_match": figure, "f1": figure}}) + "\\n")
-'''
+"""
 
 
 def write_job(folder: Path, **args: Any) -> Path:
@@ -55,7 +55,13 @@ def write_job(folder: Path, **args: Any) -> Path:
         paragraphs.append({"context": f"blue {number}", "qas": qas})
     data = {"version": "1.1", "data": [{"title": "t", "paragraphs": paragraphs}]}
     (folder / "dev.json").write_text(json.dumps(data))
-    lines = ["job: tiny", f"program: {folder}/train.py", "backend: cpu", "env: {OMP_NUM_THREADS: '1'}", "args:"]
+    lines = [
+        "job: tiny",
+        f"program: {folder}/train.py",
+        "backend: cpu",
+        "env: {OMP_NUM_THREADS: '1'}",
+        "args:",
+    ]
     values = {"predict_file": str(folder / "dev.json"), "skill": 0.6, **args}
     lines += [f"  {name}: {json.dumps(value)}" for name, value in values.items()]
     (folder / "job.yaml").write_text("\n".join(lines) + "\n")

@@ -1,0 +1,211 @@
+"""certificate.json: written, checked, and found out when anything in it or behind it was changed."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from launcher.config import job as configs
+from launcher.errors import UsageError
+from launcher.repeat import certificate, figures, record, table, verification
+from squad import repeat_report
+from tests.launcher.repeating import QUESTIONS, write_job
+
+
+@pytest.fixture(autouse=True)
+def _in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(figures, "report", repeat_report.report)
+
+
+def made(folder: Path, skill: float, seeds: tuple[int, ...] = (1, 2, 3)) -> Any:
+    """Make the folder of a repeat that has finished, and its certificate's request and report."""
+    command = record.Command(
+        str(folder / "job.yaml"), ("env.API_TOKEN=verysecret",), seeds, "0", 0, str(folder)
+    )
+    repeat = record.make(command, "tiny", folder / "runs")
+    for run in repeat.runs:
+        run.state, run.exit_code, run.starts, run.seconds = record.FINISHED, 0, 1, 1.5 + run.seed
+        place = repeat.run_folder(run.seed)
+        (place / "predictions").mkdir(parents=True)
+        draw = random.Random(run.seed)
+        good = [draw.random() < skill for _ in range(QUESTIONS)]
+        found = {f"q{n}": f"blue {n}" if good[n] else "no" for n in range(QUESTIONS)}
+        (place / "predictions" / "predictions.json").write_text(json.dumps(found))
+        figure = 100.0 * sum(good) / QUESTIONS
+        result = {"exit_code": 0, "metrics": {"exact_match": figure, "f1": figure}}
+        result["provenance"] = {"python": "3.11.7", "tensorflow": "2.21.0"}
+        (place / "result.json").write_text(json.dumps(result))
+    repeat.save()
+    return repeat
+
+
+def certify(folder: Path, repeat: Any, against: str = "") -> tuple[Any, Any]:
+    config, _ = configs.load(str(folder / "job.yaml"), [], {})
+    sides = [figures.against(against)] if against else []
+    asked = figures.Parameters("passage", 300, 5)
+    request = figures.request([*sides, figures.side(repeat)], config.args, str(folder), asked)
+    report = figures.report(request)
+    certificate.write(repeat, config, request, report)
+    return request, report
+
+
+def check(path: Path) -> tuple[int, list[str]]:
+    lines: list[str] = []
+    return verification.verify(path, lines.append), lines
+
+
+def differing(path: Path) -> list[str]:
+    code, lines = check(path)
+    found = [line.split("  ", 1)[1].strip() for line in lines if line.startswith(verification.DIFFERS)]
+    assert code == bool(found)
+    return found
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> tuple[Path, Any]:
+    """Give a folder and two repeats in it; the second is certified against the first."""
+    write_job(tmp_path)
+    first, second = made(tmp_path, 0.5), made(tmp_path, 0.9)
+    certify(tmp_path, second, str(first.folder))
+    return tmp_path, (first, second)
+
+
+def test_what_was_not_changed_is_the_same(pair: Any) -> None:
+    folder, (_, second) = pair
+    path = second.folder / figures.CERTIFICATE
+    code, lines = check(path)
+    assert code == 0, lines
+    assert not any(line.startswith("differs") for line in lines)
+    assert f"{verification.SAME:<17}  code" in lines
+    assert "verysecret" not in path.read_text()
+    document = json.loads(path.read_text())
+    assert document["made_of"] == {"python": "3.11.7", "tensorflow": "2.21.0"}
+    assert list(document["files"]) == ["program", "predict_file"]
+    # Elsewhere, with its folder, and without the other repeat and the data.
+    moved = folder / "elsewhere"
+    shutil.move(str(second.folder), str(moved))
+    assert check(moved / figures.CERTIFICATE)[0] == 0
+    shutil.rmtree(str(folder / "runs"))
+    (folder / "dev.json").unlink()
+    code, lines = check(moved / figures.CERTIFICATE)
+    assert code == 0
+    assert any(line.startswith("cannot be checked") and "tests.mcnemar" in line for line in lines)
+    assert any(line.startswith("same") and "tests.welch.f1.p" in line for line in lines)
+
+
+def numbers(value: Any, place: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """List the places of all numbers of a document."""
+    if isinstance(value, dict):
+        return [found for name, item in value.items() for found in numbers(item, (*place, name))]
+    if isinstance(value, list):
+        return [found for n, item in enumerate(value) for found in numbers(item, (*place, n))]
+    return [place] if isinstance(value, (int, float)) and not isinstance(value, bool) else []
+
+
+def test_every_number_that_is_changed_is_found(pair: Any) -> None:
+    _, (_, second) = pair
+    path = second.folder / figures.CERTIFICATE
+    document = json.loads(path.read_text())
+    report = document["statistics"]["report"]
+    known = figures.report(document["statistics"]["request"])
+    for place in numbers(document):
+        changed = json.loads(path.read_text())
+        holder = changed
+        for name in place[:-1]:
+            holder = holder[name]
+        holder[place[-1]] += 1
+        assert certificate.sha256_of(changed) != changed["sha256"], place
+        if place[:2] == ("statistics", "report"):
+            lines = verification._compare(changed["statistics"]["report"], known, "", "")
+            assert [line for line in lines if line.outcome == verification.DIFFERS], place
+    assert len(numbers(report)) > 40
+
+
+@pytest.mark.parametrize(
+    "place, value, item",
+    [
+        (("statistics", "report", "sides", 1, "summary", "f1", "mean"), 99.0, "summary.f1.mean"),
+        (("statistics", "report", "tests", "bootstrap_f1", "low"), 1.0, "tests.bootstrap_f1.low"),
+        (("statistics", "request", "random_seed"), 6, "tests.bootstrap_f1"),
+        (("runs", 0, "figures", "f1"), 99.0, "seed 1 as reported"),
+        (("runs", 1, "seconds"), 0.1, "runs[1].seconds"),
+        (("made_of", "tensorflow"), "1.15.5", "made_of.tensorflow"),
+        (("command", "seeds"), [1, 2], "command.seeds"),
+        (("job_file",), "job: other", "job file"),
+        (("files", "program"), {"/bin/sh": "0" * 64}, "program /bin/sh"),
+        (("statistics",), None, "layout"),
+    ],
+)
+def test_a_forger_who_also_renews_the_hash_is_found(pair: Any, place: Any, value: Any, item: str) -> None:
+    _, (_, second) = pair
+    path = second.folder / figures.CERTIFICATE
+    document = json.loads(path.read_text())
+    holder = document
+    for name in place[:-1]:
+        holder = holder[name]
+    holder[place[-1]] = value
+    document["sha256"] = certificate.sha256_of(document)
+    path.write_text(json.dumps(document))
+    found = differing(path)
+    assert any(item in line for line in found), found
+
+
+def test_changed_files_are_found(pair: Any) -> None:
+    folder, (first, second) = pair
+    path = second.folder / figures.CERTIFICATE
+    (folder / "train.py").write_text("pass\n")
+    assert [line.split()[0] for line in differing(path)] == ["program"]
+    (predictions,) = first.run_folder(2).glob("predictions/*")
+    predictions.write_text(predictions.read_text().replace("no", "blue 1"))
+    assert any(line.startswith("predictions of seed 2") for line in differing(path))
+
+
+def test_what_is_no_certificate_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text('{"kind": "other"}')
+    with pytest.raises(UsageError, match="no certificate of npu-launch repeat"):
+        check(tmp_path / "x.json")
+
+
+def test_against_a_run_or_published_predictions(tmp_path: Path) -> None:
+    write_job(tmp_path)
+    first, second = made(tmp_path, 0.5), made(tmp_path, 0.9)
+    run = first.run_folder(1)
+    (run / "plan.json").write_text("{}")
+    for path in (run, run / "predictions" / "predictions.json"):
+        request, report = certify(tmp_path, second, str(path))
+        assert len(report["sides"][0]["runs"]) == 1
+        text = "\n".join(table.lines(second, request, report))
+        assert "one run, as one more seed" in text and "McNemar's exact test (by the majority" in text
+        assert "of these models, not of their recipes" in text
+    with pytest.raises(UsageError, match=r"no such repeat, run or predictions.json"):
+        figures.against(str(tmp_path / "nothing"))
+
+
+def test_the_table_tells_a_difference_from_chance_or_not(tmp_path: Path) -> None:
+    write_job(tmp_path)
+    first, second = made(tmp_path, 0.3), made(tmp_path, 0.9)
+    text = "\n".join(table.lines(second, *certify(tmp_path, second, str(first.folder))))
+    assert "  told from chance: F1 +" in text
+    same = made(tmp_path, 0.3, (4, 5, 6))
+    text = "\n".join(table.lines(same, *certify(tmp_path, same, str(first.folder))))
+    assert "  not told from chance: F1 " in text and "in 80 % of cases" in text
+
+
+def test_a_prefix_is_hashed_with_its_vocabulary(tmp_path: Path) -> None:
+    for name in ("model.ckpt.index", "model.ckpt.data-00000-of-00001", "vocab.txt", "other.txt"):
+        (tmp_path / name).write_text(name)
+    found = [Path(path).name for path, _ in certificate.hashes("model.ckpt", str(tmp_path))]
+    assert found == ["model.ckpt.data-00000-of-00001", "model.ckpt.index", "vocab.txt"]
+    assert [Path(path).name for path, _ in certificate.hashes(".", str(tmp_path))] == [
+        "model.ckpt.data-00000-of-00001", "model.ckpt.index", "other.txt", "vocab.txt",
+    ]  # fmt: skip
+
+
+def test_each_seed_has_its_own_output_folder() -> None:
+    assert record.with_output({"output_dir": "/data/out"}, 3) == ["output_dir=/data/out/seed-3"]
+    assert record.with_output({"output_dir": "out"}, 3) == []
