@@ -186,6 +186,9 @@ class RunDir:
     def thread_error(self, rank: int) -> Path:
         return self.rank_dir(rank) / "thread_error.json"
 
+    def torch_error(self, rank: int) -> Path:
+        return self.rank_dir(rank) / "torchelastic_error.json"
+
     def heartbeat(self, rank: int) -> Path:
         return self.rank_dir(rank) / "heartbeat.json"
 

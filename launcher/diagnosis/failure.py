@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import enum
+import os
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Mapping, NamedTuple
@@ -187,6 +189,27 @@ def read_error(path: Path) -> ErrorRecord:
         shorten(record.get("thread", "").text(), 200),
         record.get("fatal", True).flag(),
     )
+
+
+def read_torch_error(path: Path) -> ErrorRecord:
+    """Read what torch's @record writes into TORCHELASTIC_ERROR_FILE; errors as of read_error.
+
+    Source: torch/distributed/elastic/multiprocessing/errors/error_handler.py. It tells whole seconds, so
+    when the file was written counts, which is later by less.
+    """
+    message = foreign.read_record(path).get("message")
+    trace = ""
+    if isinstance(message.value, dict):
+        trace = shorten(message.get("extraInfo", {}).get("py_callstack", "").text())
+        message = message.get("message", "")
+    kind, colon, text = message.text().partition(": ")
+    if not (colon and kind.replace(".", "").isidentifier()):
+        kind, text = "", message.text()
+    try:
+        age_ns = time.time_ns() - os.stat(str(path)).st_mtime_ns
+    except OSError as error:
+        raise ReadError(f"{path}: {error.strerror}") from None
+    return ErrorRecord(time.monotonic_ns() - max(0, age_ns), kind, shorten(text), trace, "", True)
 
 
 def shorten(text: str, most: int = LONGEST_TEXT) -> str:

@@ -9,7 +9,7 @@ import os
 
 from launcher.profiles.base import TORCH_NAMES, TORCH_PREFIXES, Profile, RankContext
 
-ERROR_FILE = "torchelastic_error.json"  # what @record writes, in the rank's folder
+ERROR_FILE = "torchelastic_error.json"  # run_dir.RunDir.torch_error
 
 
 class TorchProfile(Profile):

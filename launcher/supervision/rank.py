@@ -97,9 +97,10 @@ class RankProcess:
 
     def read_last(self) -> None:
         """Read what the rank has left, once it has ended."""
-        for file in (self.files.error, self.files.thread_error, self.files.heartbeat):
+        for file in self.files:
             file.refresh(last=True)
-        self.error = self.files.error.value
+        # A process that the rank has started may have recorded its own: what the rank raised comes first.
+        self.error = self.files.error.value or self.files.torch_error.value
         if self.files.heartbeat.value is not None:
             self.heartbeat.take(self.files.heartbeat.value)
 

@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Callable, Generic, NamedTuple, TypeVar
 
-from launcher.diagnosis.failure import ErrorRecord, read_error
+from launcher.diagnosis.failure import ErrorRecord, read_error, read_torch_error
 from launcher.errors import MissingFileError, ReadError
 from launcher.heartbeat import Beat, read_beat
 from launcher.run_dir import RunDir
@@ -79,6 +79,7 @@ class RankFiles(NamedTuple):
     error: RankFile[ErrorRecord]
     thread_error: RankFile[ErrorRecord]
     heartbeat: RankFile[Beat]
+    torch_error: RankFile[ErrorRecord]
 
     @classmethod
     def of(cls, folder: RunDir, rank: int, on_fault: Callable[[int, Path, str], None]) -> RankFiles:
@@ -88,10 +89,12 @@ class RankFiles(NamedTuple):
             return lambda why: on_fault(rank, path, why)
 
         error, thread_error, beat = folder.error(rank), folder.thread_error(rank), folder.heartbeat(rank)
+        torch = folder.torch_error(rank)
         return cls(
             RankFile(error, read_error, fault_of(error)),
             RankFile(thread_error, read_error, fault_of(thread_error)),
             RankFile(beat, read_beat, fault_of(beat)),
+            RankFile(torch, read_torch_error, fault_of(torch)),
         )
 
     def clear(self) -> None:
@@ -103,5 +106,5 @@ class RankFiles(NamedTuple):
         """Rename what an earlier attempt has left in the rank's folder; make the folder if it is gone."""
         with suppress(OSError):
             folder.mkdir(mode=0o700, parents=True)
-        for file in (self.error, self.thread_error, self.heartbeat):
+        for file in (self.error, self.thread_error, self.heartbeat, self.torch_error):
             file.put_away(attempt)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from launcher.diagnosis.failure import ErrorRecord, Outcome, RankEnd, RankStatus, read_error
+from launcher.diagnosis.failure import ErrorRecord, Outcome, RankEnd, RankStatus, read_error, read_torch_error
 from launcher.diagnosis.verdict import exit_code_of, judge
 from launcher.errors import MissingFileError, ReadError
+from tests.launching import launch
 
 MS = 1000000
 
@@ -161,3 +164,35 @@ def test_an_outcome_is_json() -> None:
         "seconds": 0.0, "step": 0, "detail": "", "error": None,
     }  # fmt: skip
     assert value["ends"][1]["error"] == {"type": "ValueError", "message": "bad"}
+
+
+@pytest.mark.parametrize(
+    ("message", "kind", "text", "trace"),
+    [
+        (
+            {"message": "my.Error: no: such file", "extraInfo": {"py_callstack": "Trace", "timestamp": "17"}},
+            "my.Error", "no: such file", "Trace",
+        ),
+        ("plain words: of C++", "", "plain words: of C++", ""),
+        ({"message": "RuntimeError: x"}, "RuntimeError", "x", ""),
+    ],
+)  # fmt: skip
+def test_what_torch_records_is_read(
+    tmp_path: Path, message: Any, kind: str, text: str, trace: str
+) -> None:
+    path = tmp_path / "torchelastic_error.json"
+    path.write_text(json.dumps({"message": message}))
+    os.utime(str(path), (time.time() - 100, time.time() - 100))
+    read = read_torch_error(path)
+    assert (read.kind, read.message, read.traceback) == (kind, text, trace)
+    assert 99e9 < time.monotonic_ns() - read.monotonic_ns < 130e9
+
+
+def test_torch_s_record_of_a_process_below_the_rank_is_the_rank_s_error(tmp_path: Path) -> None:
+    trace = "Traceback (most recent call last):\nKeyError: 'x'"
+    record = json.dumps({"message": {"message": "KeyError: 'x'", "extraInfo": {"py_callstack": trace}}})
+    program = f"import os; open(os.environ['TORCHELASTIC_ERROR_FILE'], 'w').write({record!r}); os._exit(3)"
+    words = ("--devices", "0", "--backend", "cpu", "framework=torch", "--", "python", "-c", program)
+    done = launch(tmp_path, *words)
+    assert done.returncode == 3
+    assert "failed first: KeyError: 'x'" in done.stdout + done.stderr

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from launcher.diagnosis import plog
-from launcher.diagnosis.failure import read_error
+from launcher.diagnosis.failure import read_error, read_torch_error
 from launcher.errors import MissingFileError, ReadError
 from launcher.heartbeat import Beat, Counters, read_beat
 from launcher.run_dir import RunDir
@@ -95,7 +95,7 @@ def test_any_record_is_read_or_refused_in_one_line(record: Any, cut: int) -> Non
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "record.json")
         path.write_bytes(data[: len(data) - cut // 10])
-        for read in (read_beat, read_error):
+        for read in (read_beat, read_error, read_torch_error):
             try:
                 read(path)
             except ReadError as error:
@@ -210,6 +210,6 @@ def test_the_logs_of_cann_are_read_without_waiting_and_without_leaving_the_folde
 
 
 def test_a_missing_record_is_told_from_a_damaged_one(tmp_path: Path) -> None:
-    for read in (read_beat, read_error):
+    for read in (read_beat, read_error, read_torch_error):
         with pytest.raises(MissingFileError):
             read(tmp_path / "none.json")

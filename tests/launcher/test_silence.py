@@ -40,6 +40,7 @@ class Run:
         run: Any = SimpleNamespace(
             error=lambda rank: folder / f"{rank}.error",
             thread_error=lambda rank: folder / f"{rank}.thread",
+            torch_error=lambda rank: folder / f"{rank}.torch",
             heartbeat=lambda rank: folder / f"{rank}.beat",
         )
         files = RankFiles.of(run, number, lambda rank, path, fault: None)
