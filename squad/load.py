@@ -102,7 +102,7 @@ def _unusual_rules(flags: SquadFlags) -> dict[str, bool]:
 
 
 def _choice(flags: SquadFlags) -> dict[str, Any]:
-    """Return which questions and answers are taken, and how, where it is not usual: usual caches stay usable."""
+    """Return which questions and answers are taken, and how, if not as usual: usual caches stay usable."""
     chosen: dict[str, Any] = {
         "train_answers": flags.train_answers,
         "max_train_samples": flags.max_train_samples,

@@ -72,7 +72,7 @@ class Choice(NamedTuple):
     share: float
 
     def __str__(self) -> str:
-        held = f"{100 * self.share:.3g} % of the characters of its passages"
+        held = f"{100 * self.share:.1f} % of the characters of its passages"
         return (
             f"word_split {self.split}: {held} are Chinese, Japanese, Korean, Thai or the like"
             f" (cjk from {100 * SHARE:.0f} %)"

@@ -38,7 +38,8 @@ def vocab_file(tmp_path_factory: pytest.TempPathFactory) -> str:
 RULES = [(True, None, True), (False, None, True), (True, False, True), (False, None, False)]
 SAMPLES = st.sampled_from(
     "東京 塔 國 𠮷 \U0002b81f が か\u3099 タワー 葛\U000e0100 파리에서 서울 กรุงเทพ ที่ ຢູ່"
-    " Café cafe\u0301s 1938年 ３4 12% 「 」。 ( - \u200b \ufeff 👩\u200d🚀 👍🏽 [UNK] ##s İi ΑΣ \ufffd \ud842 \u302e ≠".split(" ")
+    " Café cafe\u0301s 1938年 ３4 12% 「 」。 ( - \u200b \ufeff 👩\u200d🚀 👍🏽 [UNK]"
+    " ##s İi ΑΣ \ufffd \ud842 \u302e ≠".split(" ")
     + "\u3000| |\n|\u00a0|\u2028|\x0b".split("|")
 )
 TEXTS = st.lists(SAMPLES | st.text(max_size=3), min_size=1, max_size=12).map("".join).filter(bool)
@@ -199,7 +200,7 @@ def test_the_rule_is_chosen_by_the_share_of_characters(text: str, split: str) ->
 
 def test_a_file_that_is_divided_says_so_and_others_stay_silent(tmp_path: Path) -> None:
     found = read_squad(squad(tmp_path, "東京の塔", ("塔", 3)), True, False)
-    assert "word_split cjk: 100 % of the characters" in found.notes[0]
+    assert "word_split cjk: 100.0 % of the characters" in found.notes[0]
     assert found[0].word_places == [0, 1, 2, 3]
     found = read_squad(squad(tmp_path, "a tower", ("tower", 2)), True, False)
     assert not found.notes and found[0].word_places is None
