@@ -1,4 +1,4 @@
-"""`npu-launch export CHECKPOINT FOLDER`: write a checkpoint for other programs; bert.export does it."""
+"""`npu-launch export CHECKPOINT FOLDER`: write a checkpoint for other programs; squad.export does it."""
 
 from __future__ import annotations
 
@@ -14,6 +14,6 @@ import click
 )
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def export(arguments: tuple[str, ...]) -> None:
-    """Write a checkpoint as safetensors for transformers, or as a SavedModel."""
+    """Write a checkpoint as safetensors, SavedModel, ONNX, or an om for Ascend."""
     # The launcher does not import TensorFlow; this process has nothing else to do and becomes the export.
-    os.execv(sys.executable, [sys.executable, "-m", "bert.export", *arguments])
+    os.execv(sys.executable, [sys.executable, "-m", "squad.export", *arguments])

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from bert import export
+from squad import export as squad_export
 from squad.check import check
 from squad.run_squad import main
 from tests.launching import ROOT
@@ -89,3 +90,27 @@ def test_rows_longer_than_a_fixed_file_are_refused(
 def test_the_gelu_is_the_file_s(tiny: Path, exported: Path) -> None:
     notes = check(_flags(tiny, exported, output_dir="x", gelu="tanh"), {}).notes
     assert any(flag == "gelu" and "no effect" in text for flag, text in notes)
+
+
+def test_the_loss_of_f1_is_measured_and_written(
+    tiny: Path, finished: str, tmp_path: Path, capfd: pytest.CaptureFixture
+) -> None:
+    folder = tmp_path / "int8"
+    words = [finished, str(folder), "--format", "onnx-int8", "--dev", str(tiny / "dev.json")]
+    assert squad_export.main(words) == 0
+    [line] = [line for line in capfd.readouterr().out.splitlines() if line.startswith("on dev.json")]
+    assert "10 questions, in TensorFlow F1 " in line and "; span F1 " in line
+    assert (folder / "README.md").read_text().endswith(f"- {line}\n")
+
+
+def test_int8_without_a_file_says_that_nothing_was_measured(
+    finished: str, tmp_path: Path, capfd: pytest.CaptureFixture
+) -> None:
+    assert squad_export.main([finished, str(tmp_path / "int8"), "--format", "onnx-int8"]) == 0
+    assert "loss of F1: not measured; give --dev FILE" in capfd.readouterr().out
+    words = [finished, str(tmp_path / "x"), "--format"]
+    assert squad_export.main([*words, "onnx-int8", "--dev", str(tmp_path / "none")]) == 2
+    assert squad_export.main([*words, "safetensors", "--dev", "dev.json"]) == 2
+    error = capfd.readouterr().err
+    assert "none: no such file" in error and "safetensors is not measured" in error
+    assert not (tmp_path / "x").exists()

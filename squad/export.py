@@ -1,0 +1,123 @@
+"""npu-launch export: bert.export, and with --dev FILE what an .onnx file loses of F1 on its questions.
+
+python -m squad.export CHECKPOINT FOLDER --format onnx-int8 --dev dev-v2.0.json
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Sequence
+
+from bert import backend as backends
+from bert import export, onednn
+from bert.checkpoints import index
+from bert.cluster import Cluster
+from bert.config import BertConfig
+from bert.errors import CheckpointError
+from squad import evaluate
+from squad.check import check
+from squad.data import batching, squad_file
+from squad.data.tokenizer import Tokenizer
+from squad.errors import DataError
+from squad.job import Dataset, Job
+from squad.load import load
+
+if TYPE_CHECKING:
+    from bert.backend.engine import Engine
+    from squad.data.questions import Question
+
+_FIGURES = (("F1", "f1"), ("EM", "exact"), ("span F1", "span_f1"))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command line; return the exit code, as bert.export's."""
+    parser = export.parser()
+    parser.add_argument(
+        "--dev", default="", help="onnx formats: question file on which to measure the loss of F1"
+    )
+    options = parser.parse_args(argv)
+    problem = _problem(options.format, options.dev)
+    if problem:
+        print(f"export: --dev: {problem}", file=sys.stderr)
+        return 2
+    code = export.run(options)
+    if code or not options.format.startswith("onnx"):
+        return code
+    if options.dev:
+        try:
+            lines = loss(index.resolve(options.checkpoint), options.folder, options.dev)
+        except (CheckpointError, DataError, OSError) as error:
+            print(f"export: {options.folder} is written, but not measured: {error}", file=sys.stderr)
+            return 2
+    elif options.format == "onnx-int8":
+        lines = ["loss of F1: not measured; give --dev FILE with questions and answers"]
+    else:
+        return 0
+    print(*lines, sep="\n")
+    with open(os.path.join(options.folder, "README.md"), "a", encoding="utf-8") as stream:
+        stream.writelines(f"- {line}\n" for line in lines)
+    return 0
+
+
+def _problem(form: str, dev: str) -> str:
+    if not dev:
+        return ""
+    if not form.startswith("onnx"):
+        return f"{form} is not measured; leave it out"
+    if not os.path.exists(dev):
+        return f"{dev}: no such file"
+    return squad_file.problem(dev) or ""
+
+
+def loss(checkpoint: str, folder: str, dev: str) -> list[str]:
+    """Answer a file by the checkpoint in TensorFlow and by the export; return a line of figures.
+
+    Raises:
+        DataError: a file cannot be used, or has questions without reference answers.
+        CheckpointError: a model cannot be loaded.
+    """
+    from bert.onnx.engine import OnnxEngine
+
+    questions = evaluate.read_questions(squad_file.load_questions(dev), dev, references=True)
+    job = _job(folder, dev, questions)
+    data = load(job, dev, training=False)
+    onednn.ask(os.environ, "cpu")
+    before = _figures(backends.create(Cluster(), "cpu"), checkpoint, job, data, questions)
+    after = _figures(OnnxEngine(Cluster(), folder), folder, job, data, questions)
+    shown = (
+        f"{name} {before[key]:.3f}, here {after[key]:.3f} ({after[key] - before[key]:+.3f})"
+        for name, key in _FIGURES if key in before
+    )  # fmt: skip
+    return [f"on {os.path.basename(dev)}, {len(questions)} questions, in TensorFlow {'; '.join(shown)}"]
+
+
+def _job(folder: str, dev: str, questions: Sequence[Question]) -> Job:
+    """Ask as the export's files say; a file with questions without answer is of SQuAD 2.0."""
+    words = [f"--init_checkpoint={folder}", "--engine=onnxruntime", "--do_predict", f"--predict_file={dev}"]
+    if not all(question.answers for question in questions):
+        words.append("--version_2_with_negative")
+    flags, findings, _ = check([*words, f"--output_dir={folder}"], os.environ)
+    if findings:
+        raise DataError("; ".join(f"{flag}: {text}" for flag, text in findings))
+    return Job(flags, Cluster(), Tokenizer(flags.vocab_file, *flags.text_rules))
+
+
+def _figures(
+    engine: Engine, checkpoint: str, job: Job, data: Dataset, questions: Sequence[Question]
+) -> dict[str, float]:
+    from squad import prediction, scoring
+
+    mode = "pad" if engine.static_shapes else "bucket"
+    share = (data.features, 0, 1, job.flags.predict_batch_size, mode)
+    model = BertConfig.from_file(job.flags.bert_config_file)
+    try:
+        outputs = engine.predict(model, checkpoint, batching.predict_batches(*share), model.gelu)
+        start, end, _ = batching.collect_logits(data.features, batching.predict_order(*share), outputs)
+    finally:
+        engine.close()
+    return scoring.score(job, questions, prediction.find_answers(job, data, start, end, 0.0))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
