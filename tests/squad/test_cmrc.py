@@ -16,8 +16,6 @@ from squad.answers.predictions import Predictions
 from squad.cmrc import longest_run, segments
 from squad.evaluate import figures, read_questions
 from squad.null_threshold import search
-from squad.run_squad import main
-from tests.squad.conftest import flags
 from tests.squad.test_evaluate import document, run
 
 
@@ -128,12 +126,3 @@ def test_figures_of_a_run_have_the_names_of_squads() -> None:
     assert (result["f1"], result["HasAns_f1"], result["NoAns_f1"]) == (50.0, 0.0, 100.0)
     assert result["best_f1"] == pytest.approx(90.0)
     assert search(questions, Answers(made, {}, {"a": 1.0, "b": 3.0}), {}, "cmrc")["f1"] == 2.0
-
-
-def test_a_run_is_scored_by_these_rules(tiny: Path, finished: str, tmp_path: Path, capfd: Any) -> None:
-    wish = {"do_predict": True, "init_checkpoint": finished, "output_dir": tmp_path, "evaluation": "cmrc"}
-    assert main(flags(tiny, version_2_with_negative=False, **wish)) == 0
-    predictions = json.loads((tmp_path / "predictions.json").read_text())
-    questions = read_questions(json.loads((tiny / "dev.json").read_text()))
-    exact, f1 = (100 * sum(values.values()) / 10 for values in cmrc.score(questions, predictions))
-    assert f"EM {exact:.3f}  F1 {f1:.3f}  on 10 questions" in capfd.readouterr().out

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from squad.answers.predictions import Predictions
 from squad.answers.thresholds import best_threshold, stable_threshold
 from squad.data.questions import Answer, Question
 from squad.run_squad import main
-from tests.squad.conftest import flags, squad_document
+from tests.squad.conftest import flags, make_tiny
 
 # Each row is a question: its score without a threshold (None: it has no answer), whether its answer is a
 # text, and its no-answer score.
@@ -129,54 +128,29 @@ def test_the_search_takes_the_best_answers_that_are_not_empty() -> None:
     assert null_threshold.search(held, Answers(predictions, {}, {}), data) == {}  # SQuAD 1.1
 
 
-def test_auto_predicts_with_the_threshold_of_an_earlier_prediction(
-    tiny: Path, finished: str, tmp_path: Path, capsys: pytest.CaptureFixture
-) -> None:
-    for suffix in (".index", ".data-00000-of-00001", ".json"):
-        shutil.copy(finished + suffix, tmp_path)
-    held = Path(tmp_path / "model.ckpt-2.json")
-    facts = json.loads(held.read_text())
-    held.write_text(json.dumps({name: facts[name] for name in facts if name != "threshold"}))
-    wish: dict[str, Any] = {
-        "do_predict": True, "init_checkpoint": tmp_path / "model.ckpt-2", "output_dir": tmp_path / "out",
-    }  # fmt: skip
-    auto = dict(wish, null_score_diff_threshold="auto")
-    assert main(flags(tiny, **auto)) == 2
-    assert "ckpt-2 has no threshold for null_score_diff_threshold=auto; predict" in capsys.readouterr().err
-    assert main(flags(tiny, **wish)) == 0
-    text = capsys.readouterr().out
-    assert "\nat threshold 0: EM " in text
-    best = next(line for line in text.splitlines() if line.startswith("best threshold "))
-    assert " (searched on these questions): EM " in best and best.endswith("; stored in model.ckpt-2.json")
-    # On the same file its figures are those of the search, and the line says what they are worth.
-    assert main(flags(tiny, **auto)) == 0
-    text = capsys.readouterr().out
-    kept = json.loads(held.read_text())["threshold"]
-    assert f"at threshold {kept['f1']:.6g}, from dev.json (10 questions): EM " in text
-    assert "no result: this threshold was searched on this file" in text
-    reached = best.partition("EM ")[2].partition(";")[0]
-    assert f"(10 questions): EM {reached}  on 10 questions" in text
-    # On another file they are a result.
-    (tmp_path / "test.json").write_text(json.dumps(squad_document(600, 4)))
-    assert main(flags(tiny, **dict(auto, predict_file=tmp_path / "test.json"))) == 0
-    text = capsys.readouterr().out
-    assert "from dev.json (10 questions): EM " in text and "no result" not in text
-    assert json.loads(held.read_text())["threshold"] == kept
-
-
 @pytest.mark.parametrize(
     "changes, message",
     [
         ({"null_score_diff_threshold": "nan"}, "nan is not a number"),
         ({"null_score_diff_threshold": "atuo"}, "'atuo' is not a number"),
         ({"version_2_with_negative": False}, "auto is for SQuAD 2.0"),
-        ({"do_train": True}, "auto needs an evaluation before; give eval_epochs"),
+        ({}, "auto needs an evaluation before; give eval_epochs"),
     ],
 )
 def test_a_threshold_that_cannot_be_used_is_refused_at_once(
-    tiny: Path, finished: str, tmp_path: Path, capsys: pytest.CaptureFixture, changes: Any, message: str
+    tmp_path: Path, capsys: pytest.CaptureFixture, changes: Any, message: str
 ) -> None:
-    wish = {"do_predict": True, "init_checkpoint": finished, "output_dir": tmp_path}
+    wish: dict[str, Any] = {"do_train": True, "do_predict": True, "output_dir": tmp_path}
     wish.update({"null_score_diff_threshold": "auto", **changes})
-    assert main(flags(tiny, **wish)) == 2
+    assert main(flags(make_tiny(tmp_path), **wish)) == 2
     assert f"--null_score_diff_threshold: {message}" in capsys.readouterr().err
+
+
+def test_an_export_carries_its_threshold_in_its_configuration(tmp_path: Path) -> None:
+    said = {"task_specific_params": {"squad": {"threshold": -1.5}}}
+    (tmp_path / "config.json").write_text(json.dumps(said))
+    made = found(2.0, 5)
+    of_export = null_threshold.of_checkpoint(str(tmp_path))
+    assert str(of_export) == "threshold -1.5, from the model's config.json"
+    (tmp_path / "model.ckpt-3.json").write_text(json.dumps({"threshold": made}))
+    assert null_threshold.of_checkpoint(str(tmp_path / "model.ckpt-3")).value == 2.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,8 @@ import numpy as np
 import pytest
 
 from bert.cluster import Cluster
-from squad import run_squad
+from squad import cmrc, run_squad
+from squad.evaluate import read_questions
 from squad.run_squad import main
 from tests.squad.conftest import flags, squad_document
 from tests.squad.ranks import run_squad as run_ranks
@@ -213,3 +215,47 @@ def test_the_cache_is_built_once_and_then_trained_from(
     assert "building the" not in texts[1] and "train.json: 56 features" in texts[1]
     losses = [re.findall(r"^step .* loss ([0-9.]+)", text, re.MULTILINE) for text in texts]
     assert len(losses[0]) == 2 and losses[0] == losses[1]
+
+
+def test_auto_predicts_with_the_threshold_of_an_earlier_prediction(
+    tiny: Path, finished: str, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    for suffix in (".index", ".data-00000-of-00001", ".json"):
+        shutil.copy(finished + suffix, tmp_path)
+    held = Path(tmp_path / "model.ckpt-2.json")
+    facts = json.loads(held.read_text())
+    held.write_text(json.dumps({name: facts[name] for name in facts if name != "threshold"}))
+    wish: dict[str, Any] = {
+        "do_predict": True, "init_checkpoint": tmp_path / "model.ckpt-2", "output_dir": tmp_path / "out",
+    }  # fmt: skip
+    auto = dict(wish, null_score_diff_threshold="auto")
+    assert main(flags(tiny, **auto)) == 2
+    assert "ckpt-2 has no threshold for null_score_diff_threshold=auto; predict" in capsys.readouterr().err
+    assert main(flags(tiny, **wish)) == 0
+    text = capsys.readouterr().out
+    assert "\nat threshold 0: EM " in text
+    best = next(line for line in text.splitlines() if line.startswith("best threshold "))
+    assert " (searched on these questions): EM " in best and best.endswith("; stored in model.ckpt-2.json")
+    # On the same file its figures are those of the search, and the line says what they are worth.
+    assert main(flags(tiny, **auto)) == 0
+    text = capsys.readouterr().out
+    kept = json.loads(held.read_text())["threshold"]
+    assert f"at threshold {kept['f1']:.6g}, from dev.json (10 questions): EM " in text
+    assert "no result: this threshold was searched on this file" in text
+    reached = best.partition("EM ")[2].partition(";")[0]
+    assert f"(10 questions): EM {reached}  on 10 questions" in text
+    # On another file they are a result.
+    (tmp_path / "test.json").write_text(json.dumps(squad_document(600, 4)))
+    assert main(flags(tiny, **dict(auto, predict_file=tmp_path / "test.json"))) == 0
+    text = capsys.readouterr().out
+    assert "from dev.json (10 questions): EM " in text and "no result" not in text
+    assert json.loads(held.read_text())["threshold"] == kept
+
+
+def test_a_run_is_scored_by_cmrcs_rules(tiny: Path, finished: str, tmp_path: Path, capfd: Any) -> None:
+    wish = {"do_predict": True, "init_checkpoint": finished, "output_dir": tmp_path, "evaluation": "cmrc"}
+    assert main(flags(tiny, version_2_with_negative=False, **wish)) == 0
+    predictions = json.loads((tmp_path / "predictions.json").read_text())
+    questions = read_questions(json.loads((tiny / "dev.json").read_text()))
+    exact, f1 = (100 * sum(values.values()) / 10 for values in cmrc.score(questions, predictions))
+    assert f"EM {exact:.3f}  F1 {f1:.3f}  on 10 questions" in capfd.readouterr().out
