@@ -293,6 +293,7 @@ ADA, LOVELACE, WROTE = answer("Ada", 4), answer("Lovelace", 8), answer("wrote", 
         ("first", [LOVELACE, ADA, ADA], ["Lovelace"]),
         ("all", [LOVELACE, ADA, ADA], ["Lovelace", "Ada"]),
         ("all", [answer("e", 2), answer("e", 11)], ["e", "e"]),  # the same text at two places
+        ("all", [ADA, answer("Ada Lovelace", 4)], ["Ada", "Ada Lovelace"]),  # other texts at the same place
         ("most", [LOVELACE, ADA, ADA], ["Ada"]),
         ("most", [WROTE, ADA, LOVELACE, ADA, WROTE], ["wrote"]),  # the first of equals
         ("most", [ADA], ["Ada"]),
@@ -305,7 +306,7 @@ def test_of_several_answers_training_learns_what_it_is_told(
     *found, impossible = read_squad(squad_file(document), True, True, several=rule)
     assert [example.orig_answer_text for example in found] == learnt and impossible.is_impossible
     assert {example.qas_id for example in found} == {"q1"}  # an example more is no question more
-    assert len({example.start_position for example in found}) == len(learnt)
+    assert len({(example.start_position, example.end_position) for example in found}) == len(learnt)
 
 
 def test_of_several_answers_the_bad_ones_alone_are_skipped(
