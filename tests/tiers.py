@@ -18,7 +18,9 @@ HEAVY = (
         "agreement", "checkpoint", "export", "golden", "grpc", "loss_scale", "model", "onednn", "optimizer",
         "progress", "resume", "trainer",
     )),
-    *(f"squad/test_{name}.py" for name in ("ask", "records", "run_squad", "seed_defects", "training")),
+    *(f"squad/test_{name}.py" for name in (
+        "ask", "input_files", "records", "run_squad", "seed_defects", "training",
+    )),
     "npu/test_program.py",
     "faults",
 )  # fmt: skip
