@@ -27,7 +27,6 @@ from typing import Any, Callable, Dict, Iterable, Mapping, NamedTuple, Sequence
 if __package__ in (None, ""):  # run as a script: packages are beside squad/, not inside it
     sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
-from squad import cmrc
 from squad.answers import plots
 from squad.answers.checks import check_na_probs, check_predictions, difference
 from squad.answers.plots import Curve
@@ -114,6 +113,8 @@ def judge(questions: Sequence[Question], predictions: Mapping[str, str], rules: 
     """Score each question by SQuAD 2.0's or CMRC's rules, before any no-answer threshold."""
     if rules == SQUAD:
         return score(questions, predictions, False)
+    from squad import cmrc  # its patterns cost a twentieth of a start
+
     return Scores(*cmrc.score(questions, predictions), _has_answer(questions))
 
 
@@ -277,7 +278,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 def _run(options: argparse.Namespace) -> None:
     document = load_questions(options.data_file)
     if options.evaluation == CMRC:
-        _run_cmrc(options, read_questions(cmrc.in_squads_layout(document), options.data_file))
+        _run_cmrc(options, document)
         return
     questions = read_questions(document, options.data_file)
     predictions = _for_file(options.pred_file, questions, check_predictions)
@@ -305,10 +306,13 @@ def _show(options: argparse.Namespace, result: Mapping[str, Any], indent: int | 
         print(json.dumps(result, indent=indent))
 
 
-def _run_cmrc(options: argparse.Namespace, questions: Sequence[Question]) -> None:
+def _run_cmrc(options: argparse.Namespace, document: Any) -> None:
     """Print the figures under the names and in the form of CMRC's script."""
+    from squad import cmrc
+
     if options.na_prob_file or options.out_image_dir:
         raise DataError("CMRC's rules know no no-answer scores; leave --na-prob-file and --out-image-dir out")
+    questions = read_questions(cmrc.in_squads_layout(document), options.data_file)
     check = partial(check_predictions, complete=False)
     predictions = _for_file(options.pred_file, questions, check)
     for line in difference(questions, predictions, "prediction"):
