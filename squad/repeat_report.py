@@ -91,6 +91,7 @@ def report(request: Mapping[str, Any]) -> dict[str, Any]:
         data.keep(set.intersection(*map(set, texts.values())))
         scored = {path: data.rows(predictions) for path, predictions in texts.items()}
         found.update(questions=len(data.questions), left_out=total - len(data.questions))
+        found["same_questions"] = len(set(map(frozenset, texts.values()))) == 1
     found["sides"] = [_side(side, scored) for side in sides]
     if len(sides) == 2:
         found["tests"] = _tests(request, found["sides"], data, [_scored(side, scored) for side in sides])

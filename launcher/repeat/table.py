@@ -22,9 +22,8 @@ def lines(repeat: Repeat, request: Mapping[str, Any], report: Mapping[str, Any])
         yield f"{run.seed:>6}  {'  '.join(cells)}  {procfs.span(run.seconds):>8}  {state}"
     yield from _summary(own)
     if report.get("questions"):
-        left = f"; {report['left_out']} that not every run has answered are left out" * bool(
-            report["left_out"]
-        )
+        whose = "no run" if report["same_questions"] else "not every run"
+        left = f"; {report['left_out']} that {whose} has answered are left out" if report["left_out"] else ""
         yield f"on {report['questions']} questions of {request['data']}{left}"
     if len(report["sides"]) == 2:
         yield from _comparison(request, report)
