@@ -76,7 +76,8 @@ def test_every_answer_comes_back_from_its_columns(split: str, made: Path) -> Non
 
 
 def run(made: Path, output: Path, **flags: Any) -> int:
-    flags = {"predict_file": made / "dev.json", "do_predict": True, "output_dir": output, **flags}
+    flags = {"predict_file": made / "dev.json", "output_dir": output, "do_predict": True, **flags}
+    flags["evaluation"] = "cmrc"
     return main([f"--{name}={value}" for name, value in flags.items()])
 
 
