@@ -1,6 +1,6 @@
 """Tell changed recipes from chance on the demo's data: repeats of each, compared with the base recipe's.
 
-    python benchmarks/recipes.py [--seeds 5] [--steps 150] [--questions 600] [--at_once 2]
+    python benchmarks/recipes.py [--seeds 5] [--steps 200] [--questions 600] [--at_once 2]
         [--folder build/recipes] [--only epsilon,clipping]
 
 The base recipe runs twice, with different seeds: the second time nothing must be found. Runs that --folder
@@ -94,7 +94,7 @@ def power(found: dict[str, Any]) -> Iterator[str]:
 
 def main() -> None:
     """Run what is missing, compare, print."""
-    parser = rows.parser(__doc__, seeds=5, steps=150, questions=600, at_once=2)
+    parser = rows.parser(__doc__, seeds=5, steps=200, questions=600, at_once=2)
     parser.add_argument("--folder", type=Path, default=ROOT / "build" / "recipes")
     parser.add_argument("--only", default="", help="parts of the names of the changed recipes")
     args = parser.parse_args()

@@ -196,6 +196,9 @@ def main() -> int:
     except DataError as error:
         print(error, file=sys.stderr)
         return 2
+    except ImportError as error:
+        print(f"{error.name} is not installed; pip install 'npu-launch[squad]'", file=sys.stderr)
+        return 2
     json.dump(answer, sys.stdout, indent=1)
     return 0
 

@@ -57,16 +57,16 @@ def repeat(
 
     Writes certificate.json. Exit code 1: a seed has failed, or --verify finds a difference.
     """
-    from launcher.repeat.figures import Parameters
-
     if verify is not None:
         from launcher.repeat import verification
 
         sys.exit(verification.verify(Path(verify), echo))
-    asked = Parameters(resample, resamples, random_seed)
-    compared = os.path.abspath(against) if against else None
+    from launcher.repeat import figures
+
+    asked = figures.Parameters(resample, resamples, random_seed)
+    other = figures.against(against) if against else None
     found, groups = _chosen(words, seeds, devices, each, resume)
-    sys.exit(_repeat(found, groups, compared, asked))
+    sys.exit(_repeat(found, groups, other, asked))
 
 
 def _chosen(
@@ -115,7 +115,7 @@ def _groups(config: Any, source: Any, command: Any) -> list[Any]:
     return [groups.Group(parse_devices(config.devices))]
 
 
-def _repeat(found: Any, groups: list[Any], against: str | None, asked: Any) -> int:
+def _repeat(found: Any, groups: list[Any], other: Any, asked: Any) -> int:
     """Run what is left of a repeat, and report it; return the exit code."""
     from launcher.config import job as configs
     from launcher.repeat import certificate, figures, record, table
@@ -123,9 +123,9 @@ def _repeat(found: Any, groups: list[Any], against: str | None, asked: Any) -> i
 
     command = found.command
     config, source = configs.load(command.job, command.overrides, {"devices": command.devices})
-    other = figures.against(against) if against else None
     schedule = Schedule(found, config, _say)
     with record.held(found):
+        found.inputs = found.inputs or certificate.inputs(config, command.cwd)
         left = schedule.look()
         _say(f"{'repeat folder' if groups else 'goes on in'} {found.folder}")
         if len(left) < len(found.runs):
@@ -143,6 +143,8 @@ def _repeat(found: Any, groups: list[Any], against: str | None, asked: Any) -> i
             asks = figures.request(sides, config.args, command.cwd, asked)
             report = _report(asks)
             echo(*table.lines(found, asks, report))
+            for name in certificate.changed(found, config):
+                _say(f"warning: {name}: changed since the repeat began; its runs may not be of one kind")
             path = certificate.write(found, config, asks, report)
             _say(f"certificate {path}")
         if unfinished:

@@ -38,8 +38,9 @@ def write(repeat: Repeat, config: JobConfig, request: Mapping[str, Any], report:
         "command": command.masked(),
         "job_file": mask_text(text_of(command.job)),
         "made_of": made_of([repeat.run_folder(run.seed) for run in repeat.runs]),
-        "code": _code(repeat.begun),
-        "files": {name: dict(hashes(value, command.cwd)) for name, value in _paths(config, command.cwd)},
+        "code": {**_code(repeat.begun), "sha256": repeat.inputs["code"]},
+        "files": repeat.inputs["files"],
+        "changed_meanwhile": changed(repeat, config),
         "runs": [
             {
                 **asdict(run),
@@ -55,6 +56,19 @@ def write(repeat: Repeat, config: JobConfig, request: Mapping[str, Any], report:
     path = repeat.folder / CERTIFICATE
     write_atomic(path, (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode())
     return path
+
+
+def inputs(config: JobConfig, cwd: str) -> dict[str, Any]:
+    """Hash what a repeat is made of: the files that its job names, and the installed sources."""
+    files = {name: dict(hashes(value, cwd)) for name, value in _paths(config, cwd)}
+    return {"files": files, "code": code_sha256()}
+
+
+def changed(repeat: Repeat, config: JobConfig) -> list[str]:
+    """Name what is not as it was before the first run: arguments whose files differ, and `code`."""
+    now = inputs(config, repeat.command.cwd)
+    names = [name for name, known in repeat.inputs["files"].items() if now["files"].get(name) != known]
+    return names + ["code"] * (now["code"] != repeat.inputs["code"])
 
 
 def sha256_of(document: Mapping[str, Any]) -> str:
@@ -83,9 +97,9 @@ def code_sha256() -> str:
 
 
 def _code(begun: float) -> dict[str, Any]:
-    """Describe the sources: release, hash, and the commit of their work tree, if they are in one."""
+    """Describe the sources: release, and the commit of their work tree, if they are in one."""
     commit = provenance.commit_of(str(_ROOT), begun)
-    return {"launcher": launcher.__version__, "sha256": code_sha256(), **commit}
+    return {"launcher": launcher.__version__, **commit}
 
 
 def _paths(config: JobConfig, cwd: str) -> Iterator[tuple[str, str]]:

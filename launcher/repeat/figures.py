@@ -76,14 +76,14 @@ def request(
 
 
 def report(asked: Mapping[str, Any]) -> dict[str, Any]:
-    """Compute the report of a request. LauncherError: what is wrong with its files."""
+    """Compute the report of a request. UsageError: what is wrong with its files, or not installed."""
     done = subprocess.run(
         [sys.executable, "-m", "squad.repeat_report"],
         input=json.dumps(asked).encode(), capture_output=True, check=False,
     )  # fmt: skip
     if done.returncode:
         lines = done.stderr.decode("utf-8", "replace").strip().splitlines() or ["no reason given"]
-        raise LauncherError(f"figures: {lines[-1]}")
+        raise UsageError(f"figures: {lines[-1]}")
     try:
         found: dict[str, Any] = foreign.parse_json(done.stdout, "squad.repeat_report").value
     except ReadError as error:

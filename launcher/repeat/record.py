@@ -68,6 +68,7 @@ class Repeat:
     key: str = ""
     begun: float = 0.0
     state: str = RUNNING
+    inputs: dict[str, Any] = field(default_factory=dict)  # hashes of files and code before the first run
 
     def run_id(self, seed: int) -> str:
         """Return the name of a seed's run folder; no other run on this host has it."""
@@ -83,6 +84,7 @@ class Repeat:
         """Write repeat.json."""
         document = {
             "version": 1, "job": self.name, "key": self.key, "begun": self.begun, "state": self.state,
+            "inputs": self.inputs,
             "command": self.command.masked(), "runs": [asdict(run) for run in self.runs],
         }  # fmt: skip
         write_atomic(self.folder / NAME, (json.dumps(document, indent=2) + "\n").encode())
@@ -132,7 +134,9 @@ def read(folder: Path) -> Repeat:
         value.get("runs").refuse("not a run for each seed", "the seeds of the command")
     texts = [value.get(name).text() for name in ("job", "key", "state")]
     begun = value.get("begun").number()
-    return Repeat(folder, texts[0], command, runs, texts[1], begun, texts[2])
+    inputs = value.get("inputs", {}).members()
+    hashed = {name: inputs[name].value for name in inputs}
+    return Repeat(folder, texts[0], command, runs, texts[1], begun, texts[2], hashed)
 
 
 def _run(value: typed_json.Value) -> SeedRun:

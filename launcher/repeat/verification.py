@@ -57,6 +57,9 @@ def _lines(document: Mapping[str, Any], folder: Path) -> Iterator[Line]:
             "the certificate's own sha256",
             "it was changed after it was written",
         )
+        if document["changed_meanwhile"]:
+            names = ", ".join(document["changed_meanwhile"])
+            yield Line(UNKNOWN, "one kind of runs", f"changed between the first run and the last: {names}")
         for name, known in document["files"].items():
             for path, sha256 in known.items():
                 yield _file(f"{name} {path}", path, sha256, folder)
@@ -77,7 +80,6 @@ def _lines(document: Mapping[str, Any], folder: Path) -> Iterator[Line]:
 
 
 _NOT_KEPT = {
-    "whether the runs had these files": "the files' hashes are those at the end of the last run",
     "whether these are all runs of the job": "a repeat that was thrown away leaves nothing",
 }
 
@@ -155,7 +157,8 @@ def _figures(document: Mapping[str, Any], folder: Path) -> Iterator[Line]:
         try:
             found = figures.report(again)
         except LauncherError as error:
-            yield Line(UNKNOWN, "statistics", str(error))
+            lacks = "not installed" in str(error)  # numpy, which a host may do without
+            yield Line(UNKNOWN if lacks else DIFFERS, "statistics", str(error))
             return
         yield from _compare(report, found, "statistics", lacking)
         yield from _reported(document["runs"], found)

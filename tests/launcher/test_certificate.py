@@ -50,6 +50,8 @@ def certify(folder: Path, repeat: Any, against: str = "") -> tuple[Any, Any]:
     asked = figures.Parameters("passage", 300, 5)
     request = figures.request([*sides, figures.side(repeat)], config.args, str(folder), asked)
     report = figures.report(request)
+    repeat.inputs = repeat.inputs or certificate.inputs(config, str(folder))
+    repeat.save()
     certificate.write(repeat, config, request, report)
     return request, report
 
@@ -138,6 +140,7 @@ def test_every_number_that_is_changed_is_found(pair: Any) -> None:
         (("command", "seeds"), [1, 2], "command.seeds"),
         (("job_file",), "job: other", "job file"),
         (("files", "program"), {"/bin/sh": "0" * 64}, "program /bin/sh"),
+        (("statistics", "request", "resamples"), "x", "layout"),
         (("statistics",), None, "layout"),
     ],
 )
@@ -163,6 +166,17 @@ def test_changed_files_are_found(pair: Any) -> None:
     (predictions,) = first.run_folder(2).glob("predictions/*")
     predictions.write_text(predictions.read_text().replace("no", "blue 1"))
     assert any(line.startswith("predictions of seed 2") for line in differing(path))
+
+
+def test_what_changes_between_the_runs_is_told(tmp_path: Path) -> None:
+    write_job(tmp_path)
+    repeat = made(tmp_path, 0.5)
+    certify(tmp_path, repeat)
+    (tmp_path / "train.py").write_text("pass\n")
+    certify(tmp_path, repeat)
+    code, lines = check(repeat.folder / figures.CERTIFICATE)
+    assert code == 1  # the program is not the one of the first run
+    assert any("changed between the first run and the last: program" in line for line in lines)
 
 
 def test_what_is_no_certificate_is_refused(tmp_path: Path) -> None:
