@@ -116,7 +116,7 @@ def test_a_seed_that_fails_is_named_and_the_others_go_on(tmp_path: Path) -> None
         (["--seeds", "1", "job.yaml", "seed=3"], "seed: set by repeat for each of its runs"),
         (["--resume", "."], "repeat.json: no such file; give the folder of a repeat"),
         (["--verify", "job.yaml"], "--verify: job.yaml"),
-        (["--seeds", "1", "job.yaml", "--against", "x"], "--against: x: no such repeat, run or predictions.json"),
+        (["--seeds", "1", "job.yaml", "--against", "x"], "--against: x: no such repeat, run"),
     ],
 )
 def test_an_invalid_command_line_is_refused_with_exit_code_2(
