@@ -2,11 +2,11 @@
 
     python benchmarks/answering.py [--file dev.json] [--limit 300] [--checkpoint FOLDER] [--peers PYTHON]
 
-Ours: run_squad with TensorFlow, and with the exports onnx and onnx-int8 in onnxruntime, from start to scores.
-Theirs: torch_answers.py, transformers' BertForQuestionAnswering from start to logits (so without finding
-answers, in their favour), as run_qa.py pads (to 384) and in sorted batches. All with the same questions,
-weights and threads. --checkpoint: a fine-tuned model; default: MiniLM with a new head, whose F1 says nothing. Their
-interpreter: .venv-peers, where torch and transformers are installed.
+Ours: run_squad with TensorFlow, and with its exports onnx and onnx-int8, from start to scores.
+Theirs: torch_answers.py, transformers' BertForQuestionAnswering from start to logits (without answers, in
+their favour), padded to 384 as run_qa.py pads, and in sorted batches. All with the same questions, weights
+and threads; each rate counts the program's own windows. --checkpoint: a fine-tuned model; default: MiniLM with
+a new head, whose F1 says nothing. Their interpreter: .venv-peers, where torch and transformers are installed.
 """
 
 from __future__ import annotations

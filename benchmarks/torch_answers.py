@@ -2,8 +2,9 @@
 
     python benchmarks/torch_answers.py FOLDER QUESTIONS padded|sorted
 
-Rows as run_qa.py makes them: windows of 384 tokens that share 128 (fewer than windows 128 apart); batches of 8. padded: every row to 384, as
-run_qa.py does by default; sorted: similar lengths together, each batch as long as its longest row.
+Rows as run_qa.py makes them: windows of 384 tokens that share 128 (fewer than windows 128 apart). Batches
+of 8. padded: every row to 384, as run_qa.py does by default; sorted: similar lengths together, each batch as
+long as its longest row.
 """
 
 from __future__ import annotations
