@@ -5,8 +5,8 @@
 Ours: run_squad with TensorFlow, and with its exports onnx and onnx-int8, from start to scores.
 Theirs: torch_answers.py, transformers' BertForQuestionAnswering from start to logits (without answers, in
 their favour), padded to 384 as run_qa.py pads, and in sorted batches. All with the same questions, weights
-and threads; each rate counts the program's own windows. --checkpoint: a fine-tuned model; default: MiniLM with
-a new head, whose F1 says nothing. Their interpreter: .venv-peers, where torch and transformers are installed.
+and threads; each rate counts the program's own windows. Their interpreter: .venv-peers, with torch and
+transformers. --checkpoint: a fine-tuned model; default: MiniLM with a new head, whose F1 says nothing.
 """
 
 from __future__ import annotations

@@ -114,7 +114,7 @@ def test_a_file_of_fixed_shape_takes_what_fits(trained: str, exported: Path, tmp
             assert one.shape == (5, 9)
             np.testing.assert_allclose(one, other, atol=1e-5)
         [wide] = writing.samples(MODEL, (1, 13))
-        with pytest.raises(ValueError, match="13 tokens, the .onnx file is made for 12"):
+        with pytest.raises(ValueError, match=r"13 tokens, the \.onnx file is made for 12"):
             fixed.run(wide)
 
 
@@ -333,3 +333,27 @@ def test_damaged_and_missing_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(b"\x08\x06junk")
     with pytest.raises(CheckpointError, match=r"model\.onnx: "):
         session.open(str(tmp_path))
+
+
+class _Runtime:
+    """Be an onnxruntime that is made for CANN."""
+
+    @staticmethod
+    def get_available_providers() -> list[str]:
+        return [session.CANN, "CPUExecutionProvider"]
+
+
+def test_the_device_of_the_rank_is_used_where_onnxruntime_is_made_for_cann(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("ASCEND_DEVICE_ID", raising=False)
+    monkeypatch.setenv("DEVICE_ID", "3")
+    assert session._providers(_Runtime, "") == [(session.CANN, {"device_id": "3"}), "CPUExecutionProvider"]
+    assert session._providers(_Runtime, "CPUExecutionProvider") == ["CPUExecutionProvider"]
+
+
+def test_a_rank_s_cores_are_those_that_the_launcher_gave_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert session.cores() == 3
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    assert session.cores() == len(os.sched_getaffinity(0))
