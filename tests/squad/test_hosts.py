@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import threading
 from pathlib import Path
@@ -46,11 +47,14 @@ def _ranks(folder: Path, words: Sequence[Sequence[str]]) -> tuple[list[int], lis
 
 
 @pytest.mark.parametrize("batch", [8, 64])
-def test_two_hosts_train_and_answer_like_one(tiny: Path, tmp_path: Path, batch: int) -> None:
+def test_two_hosts_train_and_answer_like_one(
+    tiny: Path, tmp_path: Path, batch: int, capsys: pytest.CaptureFixture
+) -> None:
     """Each builds its cache; checkpoints and answers are on rank 0's host alone, with 64 all batches, too."""
     wish = flags(
         tiny, do_train=True, do_predict=True, num_train_steps=3, output_dir="out", input_files_dir="cache",
         use_tfrecord=True, global_batch_size=4, display_loss_steps=1, predict_batch_size=batch,
+        eval_steps=2, keep_best="f1",
     )  # fmt: skip
     codes, texts = _ranks(tmp_path, [wish, wish])
     assert codes == [0, 0], texts
@@ -62,6 +66,8 @@ def test_two_hosts_train_and_answer_like_one(tiny: Path, tmp_path: Path, batch: 
     one = tmp_path / "one"
     rest = [word for word in wish if not word.startswith(("--output_dir", "--input_files_dir", "--use_tf"))]
     assert main([*rest, f"--output_dir={one}"]) == 0
+    evaluated = [re.findall(r"step \d: EM .*", text) for text in (capsys.readouterr().out, texts[0])]
+    assert evaluated[0] == evaluated[1] and len(evaluated[0]) == 2
     answers = [json.loads((out / "null_odds.json").read_text()) for out in (tmp_path / "host0" / "out", one)]
     assert answers[0].keys() == answers[1].keys()
     np.testing.assert_allclose(list(answers[0].values()), [answers[1][key] for key in answers[0]], atol=1e-4)
