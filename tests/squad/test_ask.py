@@ -124,7 +124,8 @@ def _answered(model: Answerer, content: bytes, passage: str | None = None) -> tu
 def test_a_line_comes_out_for_each_that_goes_in(model: Answerer) -> None:
     good = {"question": "when?", "context": ODD[3], "extra": 1}
     asked = [
-        json.dumps(dict(good, id="é")), "", "no json", json.dumps(dict(good, id=[7]), ensure_ascii=False), "[]",
+        json.dumps(dict(good, id="é")), "", "no json",
+        json.dumps(dict(good, id=[7]), ensure_ascii=False), "[]",
         json.dumps({"id": 3, "question": 4, "context": "x"}), json.dumps({"question": "when?"}),
         json.dumps(dict(good, context=" ")), "[" * 20_000, json.dumps(dict(good, context="a \ud800 b")),
     ]  # fmt: skip
@@ -133,8 +134,10 @@ def test_a_line_comes_out_for_each_that_goes_in(model: Answerer) -> None:
     assert found[0]["answer"] == ODD[3][found[0]["start"] : found[0]["end"]] != ""
     assert dict(found[0], id=0) == dict(found[2], id=0)
     assert errors == 7
-    problems = ["line 3: invalid JSON", "line 5: not an object", "line 6: question: 4", "line 7: context: miss",
-                "line 8: the passage is empty", "line 9: invalid JSON", "line 11: not UTF-8 at byte 0"]  # fmt: skip
+    problems = [
+        "line 3: invalid JSON", "line 5: not an object", "line 6: question: 4", "line 7: context: missing",
+        "line 8: the passage is empty", "line 9: invalid JSON", "line 11: not UTF-8 at byte 0",
+    ]  # fmt: skip
     said = [line["error"] for line in found if "error" in line]
     assert [text.startswith(problem) for text, problem in zip(said, problems)] == [True] * 7
 
