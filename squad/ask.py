@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from typing import Any, Callable, Sequence
 
@@ -116,6 +117,8 @@ def _converse(load: Callable[[], Any], passage: str, question: str) -> int:
     from squad.asking import terminal
     from squad.asking.loading import Loading
 
+    # Whoever started this in the background of a shell may have it ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     loading = Loading(load)
     try:
         terminal.Conversation(loading.result, terminal.line_editor()).run(passage, question)

@@ -7,6 +7,7 @@ import json
 import os
 import select
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -273,13 +274,13 @@ class _Terminal:
     """A program on a terminal of its own."""
 
     def __init__(self, words: list[str], **environ: str) -> None:
-        import pty
-
-        self.pid, self._end = pty.fork()
-        if self.pid == 0:
-            os.chdir(str(ROOT))
-            os.execve(sys.executable, [sys.executable, *words], {**os.environ, "TERM": "xterm", **environ})
-        self._unread, self.said = "", ""
+        self._end, end = os.openpty()
+        self.program = subprocess.Popen(
+            [sys.executable, *words], stdin=end, stdout=end, stderr=end, cwd=str(ROOT),
+            start_new_session=True, env={**os.environ, "TERM": "xterm", **environ},
+        )  # fmt: skip
+        os.close(end)
+        self._unread = ""
 
     def until(self, word: str, seconds: float = 60) -> str:
         """Read up to a word; give what came before it."""
@@ -302,8 +303,8 @@ class _Terminal:
             except OSError:  # on Linux the end of a terminal is an error
                 block = ""
             if not block:
-                _, status = os.waitpid(self.pid, 0)
-                return self._unread, os.WEXITSTATUS(status) if os.WIFEXITED(status) else -os.WTERMSIG(status)
+                os.close(self._end)
+                return self._unread, self.program.wait(60)
             self._unread += block
 
     def _read(self) -> str:
@@ -343,7 +344,7 @@ def test_ctrl_c_ends_a_conversation_cleanly(finished: str, early: bool) -> None:
         shown = terminal.until("question> ")
         assert "\x1b[1;32m" not in shown
         assert "[" in shown
-    os.kill(terminal.pid, signal.SIGINT)
+    terminal.program.send_signal(signal.SIGINT)
     rest, code = terminal.leave()
     assert code == 130
     assert "Traceback" not in rest
