@@ -344,6 +344,7 @@ def test_ctrl_c_ends_a_conversation_cleanly(finished: str, early: bool) -> None:
         shown = terminal.until("question> ")
         assert "\x1b[1;32m" not in shown
         assert "[" in shown
+    time.sleep(0.5)  # between its prompt and its waiting, Python's readline would miss the signal
     terminal.program.send_signal(signal.SIGINT)
     rest, code = terminal.leave()
     assert code == 130
