@@ -65,6 +65,7 @@ _NEVER: Mapping[str, Any] = MappingProxyType({
     "num_train_steps": 0, "max_train_samples": 0, "freeze_embeddings": False, "dropout_rate": -1.0,
     "npu_bert_debug": False, "skip_bad_answers": False, "eval_share": 0.0, "early_stopping_patience": 0,
 })  # fmt: skip
+_OF_DEVICE = ("amp", "npu_bert_loss_scale")  # None: as the device needs
 # What decides a result and is another here, whatever the flags: of all recipes, and of each.
 _ALWAYS = "the order of the rows and the random numbers of the dropout"
 _ELSEWHERE: Mapping[str, str] = MappingProxyType({
@@ -83,6 +84,8 @@ def with_preset(flags: SquadFlags) -> SquadFlags:
     changes = {name: value for name, value in PRESETS[flags.preset].items() if name not in own}
     if changes.get("amp"):  # on for an NPU, off for a CPU, as without preset
         del changes["amp"]
+    if changes.get("npu_bert_loss_scale") == -1:  # an NPU multiplies in float16 without amp, too
+        del changes["npu_bert_loss_scale"]
     if not flags.do_train:  # as the model was trained
         changes.pop("gelu", None)
     if "train_batch_size" in own and "global_batch_size" in changes:
@@ -108,7 +111,9 @@ def differences(flags: SquadFlags) -> dict[str, tuple[Any, Any]]:
     for name, value in {**PRESETS[flags.preset], **_NEVER}.items():
         now = flags.clipping if name == "clip" else getattr(flags, name)
         if name == "amp":
-            now = value if flags.mixed_precision is None else flags.mixed_precision
+            now = flags.mixed_precision
+        if name in _OF_DEVICE and now is None:
+            now = value
         if now != value:
             found[name] = (now, value)
     return found

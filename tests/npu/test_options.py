@@ -57,7 +57,7 @@ PRINTED = {
 def test_a_prediction_says_what_it_was_really_computed_in(mode: str) -> None:
     from squad.prediction import precision
 
-    device: Any = SimpleNamespace(name="npu")
+    device: Any = SimpleNamespace(name="npu", precision="")
     assert precision(SquadFlags(precision_mode=mode), device) == PRINTED[mode]
     # --amp=False: matrix products are float16 all the same.
     assert precision(SquadFlags(amp=False), device) == PRINTED["allow_fp32_to_fp16"]

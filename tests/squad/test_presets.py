@@ -13,7 +13,7 @@ from squad.data.data_order import DataOrder, OrderConfig
 from squad.flags import SquadFlags, fields, parse
 from squad.presets import PRESETS, differences, statements, table, with_preset
 from squad.run_squad import main
-from squad.training import rows_per_step, train_config
+from squad.training import loss_scale, rows_per_step, train_config
 from tests.squad.conftest import flags
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -75,6 +75,13 @@ def test_without_preset_nothing_changes() -> None:
 def test_flags_that_are_given_come_first_and_are_named(words: list[str], line: str) -> None:
     found = given("--preset=original-910", *words)
     assert statements(found, "fp32")[0] == line
+
+
+@pytest.mark.parametrize("name", ["google", "hf"])
+def test_a_recipe_in_float32_is_scaled_where_an_npu_multiplies_in_float16(name: str) -> None:
+    found = given(f"--preset={name}")
+    assert [loss_scale(found, device) for device in ("cpu", "npu")] == [-1, 0]
+    assert not differences(found)
 
 
 @pytest.mark.parametrize(
