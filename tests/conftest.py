@@ -27,8 +27,10 @@ RANK_VARIABLES = (
 
 
 def pytest_configure() -> None:
-    """Take signals that a shell's background job ignores: Ctrl-C is something that runs are tested with."""
-    for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGQUIT, signal.SIG_DFL)):
+    """Take signals that a shell's background job, or nohup, ignores: runs are tested with Ctrl-C and SIGHUP."""
+    default = dict.fromkeys((signal.SIGINT, signal.SIGQUIT, signal.SIGHUP), signal.SIG_DFL)
+    handlers = {**default, signal.SIGINT: signal.default_int_handler}
+    for number, handler in handlers.items():
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, handler)
 
