@@ -27,7 +27,7 @@ RANK_VARIABLES = (
 
 
 def pytest_configure() -> None:
-    """Take signals that a shell's background job, or nohup, ignores: runs are tested with Ctrl-C and SIGHUP."""
+    """Take signals that a background job, or nohup, ignores: runs are tested with Ctrl-C and SIGHUP."""
     default = dict.fromkeys((signal.SIGINT, signal.SIGQUIT, signal.SIGHUP), signal.SIG_DFL)
     handlers = {**default, signal.SIGINT: signal.default_int_handler}
     for number, handler in handlers.items():
