@@ -17,12 +17,13 @@ import os
 import re
 import shutil
 import sys
+import tempfile
 from typing import Any, Mapping, Sequence
 
 import numpy as np
 
-from bert import model_files, names, text_rules, vocabulary
-from bert.checkpoints import index
+from bert import environment, model_files, names, text_rules, vocabulary
+from bert.checkpoints import absent, index
 from bert.config import CONFIGS, BertConfig
 from bert.errors import CheckpointError
 from bert.model_files import Words, recorded_gelu, recorded_task
@@ -41,12 +42,16 @@ def run(options: argparse.Namespace) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # only errors
     try:
         checkpoint = index.resolve(options.checkpoint)
+        if index.find(checkpoint) is None:
+            problem = absent.explain(options.checkpoint, options.checkpoint)
+            raise CheckpointError(f"{options.checkpoint}: {problem}")
         facts = index.record(checkpoint)
         config = find_config(checkpoint, options.config, facts)
         gelu = options.gelu or recorded_gelu(facts) or config.gelu
         words = find_words(checkpoint, options.vocab, config, facts)
         shape, soc = _shape(options, config, checkpoint), _soc(options)
-        lines = export(checkpoint, options.folder, config, options.format, gelu, words, shape, soc)
+        with environment.quiet():
+            lines = export(checkpoint, options.folder, config, options.format, gelu, words, shape, soc)
     except (CheckpointError, OSError, ValueError) as error:
         print(f"export: {error}", file=sys.stderr)
         return 2
@@ -176,10 +181,13 @@ def export(
         ValueError: FOLDER exists.
     """
     texts = model_files.texts(config.with_gelu(gelu), words, recorded_task(checkpoint))
-    if os.path.exists(folder):
+    place = os.path.abspath(folder)
+    if os.path.lexists(place):
         raise ValueError(f"{folder} exists; give a new folder")
-    draft = folder.rstrip("/") + ".tmp"
-    shutil.rmtree(draft, ignore_errors=True)
+    os.makedirs(os.path.dirname(place), exist_ok=True)
+    # A folder of a new name: whatever is already there is not this program's to remove.
+    room = tempfile.mkdtemp(".tmp", os.path.basename(place) + ".", os.path.dirname(place))
+    draft = os.path.join(room, os.path.basename(place))
     lines: list[str] = []
     try:
         if form == "saved_model":
@@ -194,9 +202,9 @@ def export(
         for name, text in texts.items():
             with open(os.path.join(draft, name), "w", encoding="utf-8", errors="replace") as stream:
                 stream.write(text)
-        os.rename(draft, folder)
+        os.rename(draft, place)
     finally:
-        shutil.rmtree(draft, ignore_errors=True)
+        shutil.rmtree(room, ignore_errors=True)
     return lines
 
 

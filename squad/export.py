@@ -10,7 +10,7 @@ import sys
 from typing import TYPE_CHECKING, Sequence
 
 from bert import backend as backends
-from bert import export, onednn
+from bert import environment, export, onednn
 from bert.checkpoints import index
 from bert.cluster import Cluster
 from bert.config import BertConfig
@@ -46,7 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return code
     if options.dev:
         try:
-            lines = loss(index.resolve(options.checkpoint), options.folder, options.dev)
+            with environment.quiet():
+                lines = loss(index.resolve(options.checkpoint), options.folder, options.dev)
         except (CheckpointError, DataError, OSError) as error:
             print(f"export: {options.folder} is written, but not measured: {error}", file=sys.stderr)
             return 2
@@ -67,7 +68,14 @@ def _problem(form: str, dev: str) -> str:
         return f"{form} is not measured; leave it out"
     if not os.path.exists(dev):
         return f"{dev}: no such file"
-    return squad_file.problem(dev) or ""
+    found = squad_file.problem(dev)
+    if found:
+        return found
+    try:
+        evaluate.read_questions(squad_file.load_questions(dev), dev, references=True)
+    except (DataError, OSError) as error:
+        return str(error)
+    return ""
 
 
 def loss(checkpoint: str, folder: str, dev: str) -> list[str]:

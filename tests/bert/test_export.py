@@ -74,12 +74,27 @@ def test_export_refuses_what_it_cannot_use_in_one_line(
 ) -> None:
     cases = [
         ([trained, str(tmp_path)], "exists; give a new folder"),
-        ([str(tmp_path / "none"), str(tmp_path / "x")], "no model configuration beside it; give --config"),
+        ([str(tmp_path / "none"), str(tmp_path / "x")], "none: no checkpoint; give a prefix"),
+        ([trained, str(tmp_path / "x"), "--static", "1x8"], "--static: safetensors has no fixed shape"),
     ]
     for words, message in cases:
         assert export.main(words) == 2
-        assert message in capfd.readouterr().err
+        said = capfd.readouterr().err
+        assert message in said
+        assert said.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_export_removes_nothing_that_was_there(trained: str, tmp_path: Path) -> None:
+    (tmp_path / "x.tmp").mkdir()
+    (tmp_path / "x.tmp" / "mine").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    assert export.main([trained, str(tmp_path / "new" / "x")]) == 0
+    assert export.main([trained, str(tmp_path / "x")]) == 0
+    assert export.main([trained, str(tmp_path / "link")]) == 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "new", "x", "x.tmp"]
+    assert (tmp_path / "x.tmp" / "mine").exists()
+    assert (tmp_path / "link").is_symlink()
 
 
 def test_pretrained_weights_without_a_head_are_not_exported(
