@@ -68,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(options: argparse.Namespace) -> int:
     from squad.answerer import Answerer, settle
+    from squad.asking import lines
 
     given = {name: getattr(options, name) for name in FLAGS}
     piped = not sys.stdin.isatty()
@@ -75,9 +76,15 @@ def _run(options: argparse.Namespace) -> int:
     passage = _passage(options, piped)
     for name, text in settings.notes:
         print(f"ask: note: {name}: {text}", file=sys.stderr)
-    if options.file or (piped and not options.question):
-        with Answerer(settings=settings, many=bool(options.file)) as model:
-            return _answer_lines(model, options.file, passage)
+    if options.file:
+        examples = lines.read_file(settings.flags, options.file)
+        with Answerer(settings=settings, many=True) as model:
+            return 1 if lines.answer_examples(model, examples, sys.stdout.buffer) else 0
+    if piped and not options.question:
+        with Answerer(settings=settings) as model:
+            return (
+                1 if lines.answer_lines(model, sys.stdin.fileno(), sys.stdout.buffer, passage or None) else 0
+            )
     if options.question and passage:
         with Answerer(settings=settings) as model:
             return _answer_one(model, options.question, passage)
@@ -89,15 +96,6 @@ def _passage(options: argparse.Namespace, piped: bool) -> str:
     if options.passage == "-" or (piped and options.question and not options.passage and not options.file):
         return passages.from_stream(sys.stdin.buffer)
     return passages.read(options.passage) if options.passage else ""
-
-
-def _answer_lines(model: Any, path: str, passage: str) -> int:
-    from squad.asking import lines
-
-    out = sys.stdout.buffer
-    if path:
-        return 1 if lines.answer_file(model, path, out) else 0
-    return 1 if lines.answer_lines(model, sys.stdin.fileno(), out, passage or None) else 0
 
 
 def _answer_one(model: Any, question: str, passage: str) -> int:

@@ -14,12 +14,13 @@ import sys
 from typing import TYPE_CHECKING, Any, BinaryIO, Iterator, NamedTuple
 
 from squad.data import layouts
-from squad.data.examples import read_squad
+from squad.data.examples import Examples, read_squad
 from squad.errors import DataError
 from squad.progress import progress_bar
 
 if TYPE_CHECKING:
     from squad.answerer import Answer, Answerer, Candidate, Pair, Result
+    from squad.flags import SquadFlags
 
 LONGEST = 16 << 20  # bytes of a line
 TOGETHER = 8  # lines that are answered in one batch, if they are there already
@@ -110,18 +111,19 @@ def _read(line: Line, passage: str | None) -> Asked:
     return Asked(name, (str(question), str(context)))
 
 
-def answer_file(model: Answerer, path: str, out: BinaryIO) -> int:
-    """Answer all questions of a file, in its order; return how many could not be answered.
-
-    Raises:
-        DataError: the file cannot be used; a line for each fault.
-    """
-    flags, errors = model.flags, 0
+def read_file(flags: SquadFlags, path: str) -> Examples:
+    """Read the questions of a file, without a model. DataError: it cannot be used; a line for each fault."""
     examples = read_squad(
         path, False, flags.version_2_with_negative, word_split=flags.word_split, divide=flags.text_rules[2]
     )
     for note in examples.notes:
         print(f"ask: {note}", file=sys.stderr)
+    return examples
+
+
+def answer_examples(model: Answerer, examples: Examples, out: BinaryIO) -> int:
+    """Answer all questions, in their order; return how many could not be answered."""
+    errors = 0
     with progress_bar("answers") as bar:
         for number, (example, result) in enumerate(zip(examples, model.results(examples)), 1):
             if isinstance(result, DataError):

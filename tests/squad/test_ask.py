@@ -206,6 +206,7 @@ def test_what_cannot_be_used_is_one_line(
     (tmp_path / "latin.txt").write_bytes(b"a\xe9b")
     (tmp_path / "blank.txt").write_text(" \n")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("squad.answerer.predictor", None)  # no model is loaded for it
     assert ask.main([finished, *words]) == 2
     said = [line for line in capsys.readouterr().err.splitlines() if ": note: " not in line]
     assert len(said) == 1
