@@ -18,9 +18,7 @@ from launcher.output import echo
 @click.argument("words", nargs=-1, metavar="JOB.yaml [KEY=VALUE]...")
 @click.option("--seeds", metavar="LIST", help="Seeds, such as 1-5: each is a run with seed=N.")
 @click.option("--devices", metavar="LIST", help="Physical devices, such as 0-7 (else those of the job).")
-@click.option(
-    "--each", type=int, default=0, metavar="N", help="Devices of a run; runs go side by side (all)."
-)
+@click.option("--each", type=int, metavar="N", help="Devices of a run; runs go side by side (all).")
 @click.option("--against", metavar="PATH", help="Compare with a repeat, a run, or a predictions.json.")
 @click.option(
     "--resample", type=click.Choice(["question", "passage", "article"]), default="passage", show_default=True,
@@ -38,7 +36,7 @@ def repeat(
     words: tuple[str, ...],
     seeds: str | None,
     devices: str | None,
-    each: int,
+    each: int | None,
     against: str | None,
     resample: str,
     resamples: int,
@@ -70,7 +68,7 @@ def repeat(
 
 
 def _chosen(
-    words: tuple[str, ...], seeds: str | None, devices: str | None, each: int, resume: str | None
+    words: tuple[str, ...], seeds: str | None, devices: str | None, each: int | None, resume: str | None
 ) -> tuple[Any, list[Any]]:
     """Return the repeat to run, and the groups of devices of a new one. UsageError: missing or too much."""
     from launcher.config import job as configs
@@ -78,9 +76,11 @@ def _chosen(
     from launcher.repeat import record
 
     if resume is not None:
-        if words or seeds or devices or each:
+        if words or seeds or devices or each is not None:
             raise UsageError("--resume: takes everything from the folder; leave out the job and its options")
         return record.reopen(Path(resume).absolute()), []
+    if each is not None and each < 1:
+        raise UsageError(f"--each: {each} (expected 1 or more, the devices of one run); default: all devices")
     job, overrides = split(words)
     if job is None or seeds is None:
         missing = "--seeds (such as 1-5)" if seeds is None else "a job file"
@@ -92,7 +92,7 @@ def _chosen(
             raise source.error(key, "set by repeat for each of its runs; leave it out")
     cwd = launch_dir()
     command = record.Command(
-        os.path.abspath(job), tuple(overrides), record.seeds_of(seeds), config.devices, each, cwd
+        os.path.abspath(job), tuple(overrides), record.seeds_of(seeds), config.devices, each or 0, cwd
     )
     runs_dir = Path(cwd, os.path.expanduser(config.runs_dir))
     unfinished = record.find_unfinished(command, runs_dir)

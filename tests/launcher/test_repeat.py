@@ -113,6 +113,7 @@ def test_a_seed_that_fails_is_named_and_the_others_go_on(tmp_path: Path) -> None
         (["--seeds", "1-3"], "a job file is missing"),
         (["--seeds", "1-x", "job.yaml"], "invalid seed"),
         (["--seeds", "1", "--each", "2", "job.yaml"], "--each: 2 (expected 1 to 1"),
+        (["--seeds", "1", "--each", "0", "job.yaml"], "--each: 0 (expected 1 or more"),
         (["--seeds", "1", "job.yaml", "seed=3"], "seed: set by repeat for each of its runs"),
         (["--resume", "."], "repeat.json: no such file; give the folder of a repeat"),
         (["--verify", "job.yaml"], "--verify: job.yaml"),
