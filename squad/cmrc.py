@@ -9,8 +9,9 @@ The rules are those of cmrc2018_evaluate.py, version 6 (github.com/ymcui/cmrc201
   the longest common substring, not the subsequence.
 
 The script divides words by nltk's word_tokenize; `words` says where this differs. In CMRC's dev
-and trial files those were 6 of 23,394 texts; versions of nltk differ more (3.10 divides words at dashes, 3.9 does not). A question
-without an answer, for which CMRC has no rule, is right if the prediction is empty, as in SQuAD 2.0.
+and trial files those were 6 of 23,394 texts; versions of nltk differ more (3.10 divides words at dashes, 3.9
+does not). A question without an answer, for which CMRC has no rule, is right if the prediction is empty, as
+in SQuAD 2.0.
 """
 
 from __future__ import annotations
