@@ -51,8 +51,19 @@ def against(path: str) -> dict[str, Any]:
     if registry.is_run(place):
         return {"name": str(place), "runs": [_run(place, None)]}
     if place.is_file():
+        _check_predictions(place, path)
         return {"name": str(place), "runs": [{"seed": None, "predictions": str(place), "figures": {}}]}
     raise UsageError(f"--against: {path}: no such repeat, run or predictions.json")
+
+
+def _check_predictions(place: Path, path: str) -> None:
+    """Read a file before hours of runs are compared with it. UsageError: it is no {id: answer}."""
+    try:
+        found = foreign.read_json(place, foreign.DOCUMENT, follow=True).value
+    except ReadError as error:
+        raise UsageError(f"--against: {error}") from None
+    if not isinstance(found, dict) or not found or not all(isinstance(text, str) for text in found.values()):
+        raise UsageError(f"--against: {path}: no predictions.json (expected an object of answers by id)")
 
 
 def _run(folder: Path, seed: int | None) -> dict[str, Any]:

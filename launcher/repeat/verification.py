@@ -75,7 +75,7 @@ def _lines(document: Mapping[str, Any], folder: Path) -> Iterator[Line]:
         yield _code(document["code"])
         for item, why in _NOT_KEPT.items():
             yield Line(UNKNOWN, item, why)
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+    except (LookupError, TypeError, AttributeError, ValueError, OverflowError) as error:
         yield Line(DIFFERS, "the certificate's layout", f"{type(error).__name__}: {error}")
 
 

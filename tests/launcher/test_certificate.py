@@ -141,6 +141,8 @@ def test_every_number_that_is_changed_is_found(pair: Any) -> None:
         (("job_file",), "job: other", "job file"),
         (("files", "program"), {"/bin/sh": "0" * 64}, "program /bin/sh"),
         (("statistics", "request", "resamples"), "x", "layout"),
+        (("statistics", "request", "sides"), [], "layout"),
+        (("runs", 0, "figures", "f1"), 10**400, "layout"),
         (("statistics",), None, "layout"),
     ],
 )

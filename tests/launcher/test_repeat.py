@@ -118,6 +118,8 @@ def test_a_seed_that_fails_is_named_and_the_others_go_on(tmp_path: Path) -> None
         (["--resume", "."], "repeat.json: no such file; give the folder of a repeat"),
         (["--verify", "job.yaml"], "--verify: job.yaml"),
         (["--seeds", "1", "job.yaml", "--against", "x"], "--against: x: no such repeat, run"),
+        (["--seeds", "1", "job.yaml", "--against", "job.yaml"], "job.yaml: line 1: Expecting value"),
+        (["--seeds", "1", "job.yaml", "--against", "dev.json"], "--against: dev.json: no predictions.json"),
     ],
 )
 def test_an_invalid_command_line_is_refused_with_exit_code_2(
