@@ -61,7 +61,7 @@ def test_a_program_at_its_time_limit_goes_on_in_its_folder(
     wait_for(lambda: slurm.is_requeued(job))
     assert state(slurm, tmp_path) == "queued"
     slurm.call("scontrol", "update", f"job={job}", "StartTime=now")
-    wait_for(lambda: state(slurm, tmp_path) == "finished")
+    wait_for(lambda: state(slurm, tmp_path) == "finished", 100)  # Slurm looks at its queue once a minute
     assert latest(tmp_path) == run
     wait_for(lambda: "exit code 0" in (run / "slurm.log").read_text())
     log = (run / "slurm.log").read_text()
