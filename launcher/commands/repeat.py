@@ -5,13 +5,19 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from launcher.commands.run import split
 from launcher.errors import LauncherError, UsageError
 from launcher.output import echo
+
+if TYPE_CHECKING:
+    from launcher.config.job import JobConfig, Provenance
+    from launcher.repeat.figures import Parameters
+    from launcher.repeat.groups import Group
+    from launcher.repeat.record import Command, Repeat
 
 
 @click.command()
@@ -69,7 +75,7 @@ def repeat(
 
 def _chosen(
     words: tuple[str, ...], seeds: str | None, devices: str | None, each: int | None, resume: str | None
-) -> tuple[Any, list[Any]]:
+) -> tuple[Repeat, list[Group]]:
     """Return the repeat to run, and the groups of devices of a new one. UsageError: missing or too much."""
     from launcher.config import job as configs
     from launcher.plan.planner import launch_dir
@@ -102,7 +108,7 @@ def _chosen(
     return record.make(command, config.job, runs_dir), groups
 
 
-def _groups(config: Any, source: Any, command: Any) -> list[Any]:
+def _groups(config: JobConfig, source: Provenance, command: Command) -> list[Group]:
     """Return the groups of devices. UsageError, PreflightError: no run could start."""
     from launcher.engines import choose
     from launcher.plan.devices import parse_devices
@@ -115,7 +121,7 @@ def _groups(config: Any, source: Any, command: Any) -> list[Any]:
     return [groups.Group(parse_devices(config.devices))]
 
 
-def _repeat(found: Any, groups: list[Any], other: Any, asked: Any) -> int:
+def _repeat(found: Repeat, groups: list[Group], other: dict[str, Any] | None, asked: Parameters) -> int:
     """Run what is left of a repeat, and report it; return the exit code."""
     from launcher.config import job as configs
     from launcher.repeat import certificate, figures, record, table
@@ -143,9 +149,10 @@ def _repeat(found: Any, groups: list[Any], other: Any, asked: Any) -> int:
             asks = figures.request(sides, config.args, command.cwd, asked)
             report = _report(asks)
             echo(*table.lines(found, asks, report))
-            for name in certificate.changed(found, config):
+            changed = certificate.changes(found, config)
+            for name in changed:
                 _say(f"warning: {name}: changed since the repeat began; its runs may not be of one kind")
-            path = certificate.write(found, config, asks, report)
+            path = certificate.write(found, changed, asks, report)
             _say(f"certificate {path}")
         if unfinished:
             names = ", ".join(map(str, unfinished))

@@ -7,9 +7,8 @@ import json
 import os
 import time
 from dataclasses import asdict
-from functools import lru_cache
 from pathlib import Path
-from typing import Any, Iterable, Iterator, Mapping
+from typing import Any, Iterable, Iterator, Mapping, Sequence
 
 import launcher
 from launcher.checks import provenance
@@ -18,7 +17,7 @@ from launcher.masking import mask, mask_text
 from launcher.repeat.figures import CERTIFICATE
 from launcher.repeat.record import Repeat
 from launcher.run_dir import write_atomic
-from launcher.runs import registry
+from launcher.runs import registry, shelf
 from launcher.runs.figures import metrics_of
 
 KIND = "npu-launch repeat"
@@ -27,8 +26,10 @@ _ROOT = Path(launcher.__file__).resolve().parents[1]
 _BESIDE = ("vocab.txt", "bert_config.json", "config.json", "tokenizer_config.json")  # of a prefix's files
 
 
-def write(repeat: Repeat, config: JobConfig, request: Mapping[str, Any], report: Mapping[str, Any]) -> Path:
-    """Write the certificate of a repeat; return its path."""
+def write(
+    repeat: Repeat, changed: Sequence[str], request: Mapping[str, Any], report: Mapping[str, Any]
+) -> Path:
+    """Write the certificate of a repeat; return its path. changed: what `changes` has found."""
     command = repeat.command
     document: dict[str, Any] = {
         "kind": KIND,
@@ -40,7 +41,7 @@ def write(repeat: Repeat, config: JobConfig, request: Mapping[str, Any], report:
         "made_of": made_of([repeat.run_folder(run.seed) for run in repeat.runs]),
         "code": {**_code(repeat.begun), "sha256": repeat.inputs["code"]},
         "files": repeat.inputs["files"],
-        "changed_meanwhile": changed(repeat, config),
+        "changed_meanwhile": list(changed),
         "runs": [
             {
                 **asdict(run),
@@ -64,7 +65,7 @@ def inputs(config: JobConfig, cwd: str) -> dict[str, Any]:
     return {"files": files, "code": code_sha256()}
 
 
-def changed(repeat: Repeat, config: JobConfig) -> list[str]:
+def changes(repeat: Repeat, config: JobConfig) -> list[str]:
     """Name what is not as it was before the first run: arguments whose files differ, and `code`."""
     now = inputs(config, repeat.command.cwd)
     names = [name for name, known in repeat.inputs["files"].items() if now["files"].get(name) != known]
@@ -79,14 +80,10 @@ def sha256_of(document: Mapping[str, Any]) -> str:
 
 def file_sha256(path: str) -> str:
     """Hash a file. OSError: it cannot be read."""
-    found = hashlib.sha256()
     with open(path, "rb") as stream:
-        for block in iter(lambda: stream.read(1 << 20), b""):
-            found.update(block)
-    return found.hexdigest()
+        return shelf.sha256_of(stream)
 
 
-@lru_cache()
 def code_sha256() -> str:
     """Hash the installed sources: the names and contents of the packages' files, in order."""
     found = hashlib.sha256()

@@ -136,7 +136,7 @@ class Schedule:
     def _save(self) -> None:
         states = {run.state for run in self.repeat.runs}
         self.repeat.state = RUNNING
-        if not states & {RUNNING}:
+        if RUNNING not in states:
             order = (INTERRUPTED, FAILED, WAITING)
             self.repeat.state = next((state for state in order if state in states), RUNNING)
         self.repeat.save()

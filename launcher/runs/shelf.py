@@ -59,10 +59,7 @@ class Shelf:
         """Return the sha256 of a file."""
         if item.state not in self._digests:
             with _open(item) as stream:
-                digest = hashlib.sha256()
-                for block in iter(lambda: stream.read(1 << 20), b""):
-                    digest.update(block)
-            self._digests[item.state] = digest.hexdigest()
+                self._digests[item.state] = sha256_of(stream)
         return self._digests[item.state]
 
     def choose(self, items: Sequence[Item], spare: str) -> str:
@@ -103,6 +100,14 @@ class Shelf:
         if not os.path.lexists(str(target)) and not (item.may_link and _linked(item, target)):
             _copy(item, target)
         return os.path.join(base, item.name)
+
+
+def sha256_of(stream: BinaryIO) -> str:
+    """Hash what is left of a stream."""
+    digest = hashlib.sha256()
+    for block in iter(lambda: stream.read(1 << 20), b""):
+        digest.update(block)
+    return digest.hexdigest()
 
 
 def _open(item: Item) -> BinaryIO:

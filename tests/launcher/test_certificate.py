@@ -52,7 +52,7 @@ def certify(folder: Path, repeat: Any, against: str = "") -> tuple[Any, Any]:
     report = figures.report(request)
     repeat.inputs = repeat.inputs or certificate.inputs(config, str(folder))
     repeat.save()
-    certificate.write(repeat, config, request, report)
+    certificate.write(repeat, certificate.changes(repeat, config), request, report)
     return request, report
 
 
@@ -179,6 +179,21 @@ def test_what_changes_between_the_runs_is_told(tmp_path: Path) -> None:
     code, lines = check(repeat.folder / figures.CERTIFICATE)
     assert code == 1  # the program is not the one of the first run
     assert any("changed between the first run and the last: program" in line for line in lines)
+
+
+def test_sources_that_change_between_the_runs_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path / "squad" / "a.py"
+    source.parent.mkdir()
+    source.write_text("one")
+    monkeypatch.setattr(certificate, "_ROOT", tmp_path)
+    write_job(tmp_path)
+    repeat, (config, _) = made(tmp_path, 0.5), configs.load(str(tmp_path / "job.yaml"), [], {})
+    repeat.inputs = certificate.inputs(config, str(tmp_path))
+    assert certificate.changes(repeat, config) == []
+    source.write_text("two")
+    assert certificate.changes(repeat, config) == ["code"]
 
 
 def test_what_is_no_certificate_is_refused(tmp_path: Path) -> None:
