@@ -11,6 +11,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Iterable, Iterator
 
+TORCH_ERROR = "torchelastic_error.json"  # what torch's @record writes, in the rank's folder
+
 
 def write_atomic(path: Path, data: bytes) -> None:
     """Write a file so that a reader sees all of the old bytes or all of the new ones."""
@@ -187,7 +189,7 @@ class RunDir:
         return self.rank_dir(rank) / "thread_error.json"
 
     def torch_error(self, rank: int) -> Path:
-        return self.rank_dir(rank) / "torchelastic_error.json"
+        return self.rank_dir(rank) / TORCH_ERROR
 
     def heartbeat(self, rank: int) -> Path:
         return self.rank_dir(rank) / "heartbeat.json"

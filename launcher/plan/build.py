@@ -83,7 +83,6 @@ class LaunchContext:
             launch_dir=self.launch_dir,
             host=table.servers.index(entry.server_id),
             hosts=len(table.servers),
-            first=mates[0].rank_id,
             visible=tuple(self.logical_id(mate) for mate in mates),
             meeting=self.meeting,
             max_restarts=self.max_restarts,

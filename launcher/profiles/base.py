@@ -45,7 +45,6 @@ class RankContext:
     launch_dir: str  # where the user typed the command
     host: int = 0  # number of its server in the rank table
     hosts: int = 1
-    first: int = 0  # the first rank of its host
     visible: tuple[int, ...] = ()  # logical ids of its host's devices, by local rank
     meeting: Meeting = Meeting()
     max_restarts: int = 0

@@ -6,6 +6,7 @@ import os
 import re
 from contextlib import suppress
 from dataclasses import replace
+from importlib import import_module
 from typing import Iterator, Sequence
 
 from launcher.config.job import JobConfig, Provenance
@@ -25,24 +26,12 @@ _OF = {
 
 
 def profile(framework: str) -> Profile:
-    """Return the profile of a framework; that of none for a name that is none."""
-    if framework in ("", DEFAULT):
-        from launcher.profiles.tensorflow import TENSORFLOW
-
-        return TENSORFLOW
-    if framework == "torch":
-        from launcher.profiles.torch import TORCH
-
-        return TORCH
-    if framework == "mindspore":
-        from launcher.profiles.mindspore import MINDSPORE
-
-        return MINDSPORE
-    if framework == "paddle":
-        from launcher.profiles.paddle import PADDLE
-
-        return PADDLE
-    return Profile()
+    """Return the profile of a framework; that of no framework for another name."""
+    name = framework or DEFAULT
+    if name not in FRAMEWORKS or name == Profile.name:
+        return Profile()
+    found: Profile = getattr(import_module(f"launcher.profiles.{name}"), name.upper())
+    return found
 
 
 def settle(

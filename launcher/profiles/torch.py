@@ -8,8 +8,7 @@ from __future__ import annotations
 import os
 
 from launcher.profiles.base import TORCH_NAMES, TORCH_PREFIXES, Profile, RankContext
-
-ERROR_FILE = "torchelastic_error.json"  # run_dir.RunDir.torch_error
+from launcher.run_dir import TORCH_ERROR
 
 
 class TorchProfile(Profile):
@@ -44,7 +43,7 @@ class TorchProfile(Profile):
             "TORCHELASTIC_RUN_ID": context.run_id,
             "TORCHELASTIC_RESTART_COUNT": "0",
             "TORCHELASTIC_MAX_RESTARTS": str(context.max_restarts),
-            "TORCHELASTIC_ERROR_FILE": os.path.join(context.rank_dir, ERROR_FILE),
+            "TORCHELASTIC_ERROR_FILE": os.path.join(context.rank_dir, TORCH_ERROR),
         }
         if context.backend == "npu":
             made["ASCEND_RT_VISIBLE_DEVICES"] = ",".join(map(str, sorted(context.visible)))

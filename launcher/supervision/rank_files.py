@@ -106,5 +106,5 @@ class RankFiles(NamedTuple):
         """Rename what an earlier attempt has left in the rank's folder; make the folder if it is gone."""
         with suppress(OSError):
             folder.mkdir(mode=0o700, parents=True)
-        for file in (self.error, self.thread_error, self.heartbeat, self.torch_error):
+        for file in self:
             file.put_away(attempt)

@@ -24,7 +24,7 @@ def context(backend: str = "cpu", rank: int = 3) -> RankContext:
     ends = tuple(f"10.0.0.{host}:{25001 + place}" for host in (1, 2) for place in (0, 1))
     return RankContext(
         rank=rank, size=4, local_rank=1, local_size=2, device_id=6, ascend_device_id=5, run_dir="/r",
-        run_id="j-1", backend=backend, threads=2, launch_dir="/l", host=1, hosts=2, first=2, visible=(5, 2),
+        run_id="j-1", backend=backend, threads=2, launch_dir="/l", host=1, hosts=2, visible=(5, 2),
         meeting=Meeting("10.0.0.1", 25000, ends), max_restarts=2,
     )  # fmt: skip
 
