@@ -1,4 +1,4 @@
-"""What TensorFlow reads while it is imported. Standard library only."""
+"""What TensorFlow reads while it is imported, and the cores of a rank. Standard library only."""
 
 from __future__ import annotations
 
@@ -16,6 +16,11 @@ from bert import onednn
 _NOISE = re.compile(
     rb"WARNING: All log messages before absl::InitializeLog|[IW]\d{4} .*\] |To enable the following instruct"
 )
+
+
+def cores() -> int:
+    """Count the cores of this rank, as the launcher has set them."""
+    return int(os.environ.get("OMP_NUM_THREADS", "0")) or len(os.sched_getaffinity(0))
 
 
 def prepare(environ: MutableMapping[str, str], device: str) -> None:

@@ -27,6 +27,7 @@ from bert.checkpoints import absent, index
 from bert.config import CONFIGS, BertConfig
 from bert.errors import CheckpointError
 from bert.model_files import Words, recorded_gelu, recorded_task
+from bert.predictor import KEYS
 
 ONNX = ("onnx", "onnx-int8", "om")
 FORMATS = ("safetensors", "saved_model", *ONNX)
@@ -240,9 +241,8 @@ def _saved_model(checkpoint: str, folder: str, config: BertConfig, gelu: str) ->
     from bert.model import EXACT, Model, Operations, create_variables, tanh_gelu
 
     _weights(checkpoint, config)
-    keys = ("input_ids", "input_mask", "segment_ids")
     with tf.Graph().as_default(), tf.Session() as session:
-        inputs = {key: tf.placeholder(tf.int32, [None, None], key) for key in keys}
+        inputs = {key: tf.placeholder(tf.int32, [None, None], key) for key in KEYS}
         weights = create_variables(config)
         model = Model(config, weights, Operations(gelu=tanh_gelu) if gelu == "tanh" else EXACT)
         start, end = tf.unstack(model.span_logits(inputs))

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from bert.interfaces import Logits, PredictBatch, Tensor
 
 Shape = Tuple[int, int]  # rows and columns of a batch
-_KEYS = ("input_ids", "input_mask", "segment_ids")
+KEYS = ("input_ids", "input_mask", "segment_ids")  # of a batch
 _Batch = TypeVar("_Batch")
 _Result = TypeVar("_Result")
 
@@ -23,7 +23,6 @@ _Result = TypeVar("_Result")
 class Predictor(ABC):
     """A loaded model: batches in, logits out. A context manager; `run` may be called from several threads."""
 
-    static: Shape | None = None  # the only shape that a batch may have; None: any
     padded = False  # True: whole rows and batches, as each shape is compiled separately
     at_once = 1  # batches whose computation may overlap
 
@@ -62,8 +61,8 @@ class Forward:
 
         from bert.model import Model, Operations, tanh_gelu
 
-        self.static = shape if backend.static_shapes else None
-        self.feeds = {key: tf.placeholder(tf.int32, self.static or [None, None]) for key in _KEYS}
+        held = shape if backend.static_shapes else None
+        self.feeds = {key: tf.placeholder(tf.int32, held or [None, None]) for key in KEYS}
         operations = Operations(gelu=tanh_gelu if gelu == "tanh" else backend.gelu)
         self.logits = Model(config, weights, operations).span_logits(self.feeds)
 
@@ -73,12 +72,11 @@ class SessionPredictor(Predictor):
 
     def __init__(self, session: Tensor, forward: Forward, backend: Backend) -> None:
         self._session, self._logits, self._feeds = session, forward.logits, forward.feeds
-        self.static, self.at_once = forward.static, backend.predictions_at_once
-        self.padded = backend.static_shapes
+        self.at_once, self.padded = backend.predictions_at_once, backend.static_shapes
 
     def run(self, batch: PredictBatch) -> Logits:
         given: dict[str, object] = dict(batch)
-        start, end = self._session.run(self._logits, {self._feeds[key]: given[key] for key in _KEYS})
+        start, end = self._session.run(self._logits, {self._feeds[key]: given[key] for key in KEYS})
         return start, end
 
     def close(self) -> None:

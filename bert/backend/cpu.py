@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Callable, Iterator, Sequence, cast
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from bert import onednn
+from bert import environment, onednn
 from bert.backend import collective, host_memory
 from bert.backend.base import Backend
 from bert.backend.collective.buckets import buckets
@@ -41,7 +41,7 @@ class CpuBackend(Backend):
         self.rank, self.size, self.servers = cluster.rank, cluster.size, cluster.servers
         self._amp = amp and self._can_amp()
         # A thread that has no part in a narrow operation continues with the next batch.
-        self.predictions_at_once = 3 if _threads() > 1 else 1
+        self.predictions_at_once = 3 if environment.cores() > 1 else 1
         self._collective = collective.connect(cluster, kind)
         self.supports_sparse_gradients = hasattr(self._collective, "all_gather_rows")  # gRPC has none
 
@@ -52,7 +52,7 @@ class CpuBackend(Backend):
         return not reason
 
     def session_config(self) -> Tensor:
-        threads = _threads()
+        threads = environment.cores()
         # One more thread if a collective waits in it for the other ranks.
         waiting = 1 if self.size > 1 else 0
         config = tf.ConfigProto(
@@ -148,13 +148,7 @@ class CpuBackend(Backend):
         return tf.math.is_finite(norm)
 
     def close(self) -> None:
-        close = getattr(self._collective, "close", None)  # shared memory has nothing to close
-        if close:
-            close()
-
-
-def _threads() -> int:
-    return int(os.environ.get("OMP_NUM_THREADS", "0")) or len(os.sched_getaffinity(0))
+        collective.close(self._collective)
 
 
 def _bytes(tensor: Tensor) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Generator, Iterator
 
+from bert import environment
 from bert.backend import collective
 from bert.backend.engine import Engine
 from bert.cluster import Cluster
@@ -23,7 +24,7 @@ class OnnxEngine(Engine):
         """Load an .onnx file and connect to the other ranks. CheckpointError: it cannot be loaded."""
         self.rank, self.size, self.servers = cluster.rank, cluster.size, cluster.servers
         # One batch a core: a thread that waits for another one's part of a product computes nothing.
-        self._model = session.open(path, at_once=session.cores())
+        self._model = session.open(path, at_once=environment.cores())
         self.static_shapes = self._model.padded
         self.precision = self._model.precision
         self._collective = collective.connect(cluster, kind)
@@ -41,6 +42,4 @@ class OnnxEngine(Engine):
 
     def close(self) -> None:
         self._model.close()
-        close = getattr(self._collective, "close", None)  # shared memory has nothing to close
-        if close:
-            close()
+        collective.close(self._collective)

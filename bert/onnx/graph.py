@@ -27,8 +27,6 @@ Shape = Tuple[int, int]  # rows, columns
 OPSET, IR_VERSION = 11, 6
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 OUTPUTS = ("start_logits", "end_logits")
-# The names of the model's inputs inside this program, in the order of INPUTS.
-KEYS = ("input_ids", "input_mask", "segment_ids")
 # Of a rounded weight: 7 bits, as processors with AVX2 and without VNNI add two products of bytes in 16 bits.
 # The eighth bit changes little: the rounding of the activations is the larger part of the difference.
 _LARGEST = 63

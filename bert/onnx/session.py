@@ -7,22 +7,18 @@ from typing import TYPE_CHECKING, Any, Mapping, Sequence
 
 import numpy as np
 
+from bert import environment
 from bert.errors import CheckpointError
 from bert.onnx import files, missing
-from bert.onnx.graph import INPUTS, KEYS, OUTPUTS
-from bert.predictor import Predictor, Shape
+from bert.onnx.graph import INPUTS, OUTPUTS
+from bert.predictor import KEYS, Predictor, Shape
 
 if TYPE_CHECKING:
     from bert.interfaces import Logits, PredictBatch
 
 CANN = "CANNExecutionProvider"
-_SPELLINGS = dict(zip(KEYS, KEYS), **dict(zip(INPUTS, KEYS)))  # of an input, here
+_SPELLINGS = dict(zip(KEYS, KEYS), **dict(zip(INPUTS, KEYS)))  # of an input, here; in the same order
 _INTEGERS = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
-
-
-def cores() -> int:
-    """Count the cores of this rank, as the launcher has set them."""
-    return int(os.environ.get("OMP_NUM_THREADS", "0")) or len(os.sched_getaffinity(0))
 
 
 class OnnxModel(Predictor):
@@ -94,7 +90,7 @@ def open(path: str, at_once: int = 1, provider: str = "") -> OnnxModel:  # a mod
     if not found:
         raise CheckpointError(f"{path}: no .onnx file; make one with npu-launch export --format onnx")
     options = runtime.SessionOptions()
-    options.intra_op_num_threads = max(1, cores() // at_once)
+    options.intra_op_num_threads = max(1, environment.cores() // at_once)
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     try:

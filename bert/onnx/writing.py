@@ -79,9 +79,8 @@ def compare(order: Order, path: str) -> float:
         with session.open(path, provider="CPUExecutionProvider") as written:
             for batch, logits in zip(batches, ours):
                 for mine, theirs in zip(logits, written.run(batch)):
-                    largest = max(largest, float(np.abs(mine - theirs).max()))  # nan stays nan in numpy's max
-                    if not np.isfinite(theirs).all():
-                        return float("nan")
+                    difference = np.abs(mine - theirs).max() if np.isfinite(theirs).all() else np.nan
+                    largest = float(np.maximum(largest, difference))  # nan stays nan
     finally:
         backend.close()
     return largest
@@ -117,9 +116,7 @@ def _readme(order: Order, lines: list[str]) -> str:
     import tensorflow as tf
 
     sizes = "[{}, {}]".format(*(order.shape or ("B", "L")))
-    kind = {"onnx": "float32", "onnx-int8": "int8 matrices, by onnxruntime's MatMulInteger"}.get(
-        order.form, "float32"
-    )
+    kind = "int8 matrices, by onnxruntime's MatMulInteger" if order.form == "onnx-int8" else "float32"
     versions = (
         f"onnx {missing.onnx().__version__}, onnxruntime {runtime.__version__}, TensorFlow {tf.__version__},"
         f" Python {platform.python_version()}"

@@ -20,7 +20,7 @@ onnx = pytest.importorskip("onnx")
 runtime = pytest.importorskip("onnxruntime")
 
 from bert import backend as backends  # noqa: E402  (after what may be missing)
-from bert import export, predictor  # noqa: E402
+from bert import environment, export, predictor  # noqa: E402
 from bert import names as variables  # noqa: E402
 from bert.cluster import Cluster  # noqa: E402
 from bert.config import BertConfig  # noqa: E402
@@ -73,7 +73,7 @@ def test_the_golden_logits_of_googles_bert_are_reproduced(golden: Path, tmp_path
     config = BertConfig.from_file(str(folder / "bert_config.json"))
     weights = dict(reader.read(str(folder / "bert_model.ckpt")))
     with np.load(str(folder / "answers.npz")) as answers:
-        batch = {name: answers[name] for name in graph.KEYS}
+        batch = {name: answers[name] for name in predictor.KEYS}
         logits = _run(graph.build(config, weights, "tanh"), tmp_path, batch)
         for made, side in zip(logits, ("start_logits", "end_logits")):
             np.testing.assert_allclose(made, answers[side], atol=1e-4)
@@ -354,6 +354,6 @@ def test_the_device_of_the_rank_is_used_where_onnxruntime_is_made_for_cann(
 
 def test_a_rank_s_cores_are_those_that_the_launcher_gave_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    assert session.cores() == 3
+    assert environment.cores() == 3
     monkeypatch.delenv("OMP_NUM_THREADS")
-    assert session.cores() == len(os.sched_getaffinity(0))
+    assert environment.cores() == len(os.sched_getaffinity(0))

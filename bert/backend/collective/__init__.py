@@ -12,6 +12,13 @@ if TYPE_CHECKING:
     from bert.interfaces import Collective
 
 
+def close(connection: Collective) -> None:
+    """End a connection; shared memory has nothing to close."""
+    ending = getattr(connection, "close", None)
+    if ending:
+        ending()
+
+
 def connect(cluster: Cluster, kind: str = "auto") -> Collective:
     """Connect these ranks through shared memory, or through grpc if asked for by name.
 
