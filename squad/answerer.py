@@ -193,11 +193,9 @@ class Answerer:
         if not len(features):
             empty = np.empty((0, features.max_seq_length), np.float32)
             return empty, empty
-        share = (features, 0, 1, size, "pad")
-        if not self._model.padded:
-            share = (features, 0, 1, min(size, len(features)), "bucket")
-        order, outputs = batching.predict_order(*share), self._model.run_all(batching.predict_batches(*share))
-        return batching.collect_logits(features, order, outputs)[:2]
+        padded = self._model.padded
+        rows = size if padded else min(size, len(features))
+        return batching.logits_of(features, self._model.run_all, rows, padded)
 
     def _answer(self, example: Example, ranked: nbest.Ranked) -> Answer:
         entries = list(ranked.entries)
@@ -231,7 +229,7 @@ def _load(flags: SquadFlags, many: bool) -> Predictor:
     if flags.engine == "onnxruntime":
         from bert.onnx import session
 
-        return session.open(flags.init_checkpoint, session.cores() if many else 1)
+        return session.open(flags.init_checkpoint, environment.cores() if many else 1)
     device = backends.choose("auto")
     environment.prepare(os.environ, device)
     config = BertConfig.from_file(flags.bert_config_file)

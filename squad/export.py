@@ -116,15 +116,17 @@ def _figures(
 ) -> dict[str, float]:
     from squad import prediction, scoring
 
-    mode = "pad" if engine.static_shapes else "bucket"
-    share = (data.features, 0, 1, job.flags.predict_batch_size, mode)
     model = BertConfig.from_file(job.flags.bert_config_file)
     try:
-        outputs = engine.predict(model, checkpoint, batching.predict_batches(*share), model.gelu)
-        start, end, _ = batching.collect_logits(data.features, batching.predict_order(*share), outputs)
+        logits = batching.logits_of(
+            data.features,
+            lambda batches: engine.predict(model, checkpoint, batches, model.gelu),
+            job.flags.predict_batch_size,
+            engine.static_shapes,
+        )
     finally:
         engine.close()
-    return scoring.score(job, questions, prediction.find_answers(job, data, start, end, 0.0))
+    return scoring.score(job, questions, prediction.find_answers(job, data, *logits, 0.0))
 
 
 if __name__ == "__main__":

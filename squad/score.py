@@ -138,16 +138,13 @@ def _answers(job: Job, data: Dataset, prefix: str, backend: Backend) -> tuple[An
 
     flags: SquadFlags = job.flags
     threshold = null_threshold.chosen(flags, prefix).value
-    mode = "pad" if backend.static_shapes else "bucket"
-    share = (data.features, 0, 1, flags.predict_batch_size, mode)
     shape = (flags.predict_batch_size, flags.max_seq_length)
     model = BertConfig.from_file(flags.bert_config_file)
     with environment.quiet():
         opened = predictor.open(model, prefix, backend, flags.gelu or model.gelu, shape)
     with opened:
-        outputs = opened.run_all(batching.predict_batches(*share))
-        start, end, _ = batching.collect_logits(data.features, batching.predict_order(*share), outputs)
-    return prediction.find_answers(job, data, start, end, threshold), threshold
+        logits = batching.logits_of(data.features, opened.run_all, flags.predict_batch_size, opened.padded)
+    return prediction.find_answers(job, data, *logits, threshold), threshold
 
 
 def best_of(scored: Sequence[Scored], by: str) -> Scored | None:

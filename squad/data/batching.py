@@ -9,7 +9,7 @@ k-th feature of the row.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Iterable, Iterator, Sequence, cast
+from typing import TYPE_CHECKING, Any, Callable, Iterable, Iterator, Sequence, cast
 
 import numpy as np
 
@@ -98,6 +98,22 @@ def batches_of(features: Features, order: Sequence[np.ndarray], mode: str) -> It
         first = max(0, int(rows[0]))  # a batch may hold NO_FEATURE alone
         batch = _plain(features, np.where(rows == NO_FEATURE, first, rows), trim=mode != "pad")
         yield cast("PredictBatch", batch)
+
+
+def logits_of(
+    features: Features,
+    run: Callable[[Iterator[PredictBatch]], Iterable[Logits]],
+    batch_size: int,
+    whole_rows: bool,
+) -> Logits:
+    """Compute the logits of all rows in this process: (start [R, L], end [R, L]).
+
+    run: computes those of batches, in order. whole_rows: every batch has all L columns; else rows of similar
+    lengths are together and trimmed, which gives the same logits sooner.
+    """
+    mode = "pad" if whole_rows else "bucket"
+    order = predict_order(features, batch_size=batch_size, mode=mode)
+    return collect_logits(features, order, run(batches_of(features, order, mode)))[:2]
 
 
 def collect_logits(
