@@ -30,13 +30,7 @@ def check(argv: Sequence[str], environ: Mapping[str, str]) -> Parsed:
     typed, findings, notes = parse(argv)
     given = resolve_paths(with_preset(typed), environ)
     flags = with_model_files(given)
-    other = model_files.other_model(flags)
-    if not findings and other:
-        findings.append(("bert_config_file", other))
-    elif not findings:
-        findings.extend(engine.problems(flags, typed.init_checkpoint))
-        for rule in (_tasks, _required, _files, _ranges, _evaluation):
-            findings.extend(rule(flags))
+    findings = findings or _problems(flags, typed, (_tasks, _required, _files, _ranges, _evaluation))
     if not findings:
         report = Report()
         flags = model_files.settle(flags, given, report)
@@ -53,17 +47,22 @@ def asking(argv: Sequence[str], environ: Mapping[str, str]) -> Parsed:
     typed, findings, notes = parse(argv)
     given = resolve_paths(typed, environ)
     flags = with_model_files(given)
-    other = model_files.other_model(flags)
-    if not findings and other:
-        findings.append(("bert_config_file", other))
-    elif not findings:
-        findings.extend(engine.problems(flags, typed.init_checkpoint))
-        for rule in (_required, _files, _ranges):
-            findings.extend(rule(flags))
+    findings = findings or _problems(flags, typed, (_required, _files, _ranges))
     report = Report()
     if not findings:
         flags = model_files.settle(flags, given, report)
     return Parsed(flags, [*findings, *report.findings], [*notes, *report.notes])
+
+
+def _problems(
+    flags: SquadFlags, typed: SquadFlags, rules: Sequence[Callable[[SquadFlags], Iterator[Finding]]]
+) -> list[Finding]:
+    """List what is wrong with the flags; with a model of another kind, this alone."""
+    other = model_files.other_model(flags)
+    if other:
+        return [("bert_config_file", other)]
+    found = list(engine.problems(flags, typed.init_checkpoint))
+    return found + [finding for rule in rules for finding in rule(flags)]
 
 
 def _precision(flags: SquadFlags, environ: Mapping[str, str]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from typing import TYPE_CHECKING, Callable, Iterator
+from typing import TYPE_CHECKING, Iterator
 
 if TYPE_CHECKING:
     from squad.answerer import Answer
@@ -109,6 +109,3 @@ def _shown(char: str) -> str:
     if char.isspace():
         return " "
     return "\ufffd" if unicodedata.category(char) in ("Cc", "Cs") or char in _BIDI else char
-
-
-Show = Callable[["Answer", str], None]

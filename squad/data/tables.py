@@ -20,7 +20,6 @@ from squad.data import layouts
 from squad.data.rows import ANSWERS, STARTS, Rows
 from squad.errors import DataError
 
-HEAD = 1 << 16  # bytes in which the first line should end
 # What a column is -> its names, in lower case with _ for spaces; of several in a file the first here counts.
 _NAMES = {
     "id": ("id", "qid", "qas_id", "question_id", "编号"),
