@@ -136,9 +136,9 @@ def _ranges(flags: SquadFlags) -> Iterator[Finding]:
         if getattr(flags, name) < 0:
             yield name, f"{getattr(flags, name)} is negative"
     if not 0 <= flags.warmup_proportion < 1:
-        yield "warmup_proportion", f"{flags.warmup_proportion} is outside 0 to 1"
+        yield "warmup_proportion", f"{flags.warmup_proportion}: expected 0 to less than 1"
     if flags.dropout_rate != -1 and not 0 <= flags.dropout_rate < 1:
-        yield "dropout_rate", f"{flags.dropout_rate} is outside 0 to 1, and not -1"
+        yield "dropout_rate", f"{flags.dropout_rate}: expected 0 to less than 1, or -1"
     yield from _loss_scale(flags)
     yield from NpuOptions.from_flags(flags).problems()
     length, query = flags.max_seq_length, flags.max_query_length
@@ -161,7 +161,7 @@ def _evaluation(flags: SquadFlags) -> Iterator[Finding]:
         if not 0 <= getattr(flags, name) < math.inf:
             yield name, f"{getattr(flags, name)} is not 0 or more"
     if not 0 <= flags.eval_share < 1:
-        yield "eval_share", f"{flags.eval_share} is outside 0 to 1"
+        yield "eval_share", f"{flags.eval_share}: expected 0 to less than 1"
     if flags.eval_steps and flags.eval_epochs:
         yield "eval_epochs", f"given beside eval_steps={flags.eval_steps}; give one of them"
     for name in ("eval_share", "keep_best", "early_stopping_patience"):

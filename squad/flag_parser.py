@@ -132,7 +132,7 @@ def _convert(kind: Any, choices: Sequence[str], text: str | None) -> Any:
             return kind(text)
         except ValueError:
             noun = "an integer" if kind is int else "a number"
-            raise ValueError(f"{text!r} is not {noun}") from None
+            raise ValueError(f"{text!r} is not {' or '.join([noun, *choices])}") from None
     if choices and text not in choices:
         raise ValueError(f"{text!r} is none of {', '.join(choices)}")
     return text

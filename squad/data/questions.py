@@ -110,12 +110,19 @@ class Reader:
         for number, field, message in rows.faults:
             self.fault((number,), field, message)
         if rows.without == ANSWERS and (self._references or self._offsets):
-            self.add("no column of answers, which training and scoring need; its questions can be predicted")
+            self._lacks(rows, "of answers, which training and scoring need; its questions can be predicted")
             return False
         if rows.without == STARTS and self._offsets:
-            self.add("no column answer_start, which training needs: where in its context an answer begins")
+            self._lacks(rows, "answer_start, which training needs: where in its context an answer begins")
             return False
         return True
+
+    def _lacks(self, rows: Rows, what: str) -> None:
+        """Say which column is missing or empty, unless it is there and its lines have other faults."""
+        if not rows.named:
+            self.add(f"no column {what}")
+        elif not rows.faults:
+            self.add(f"no value in the column {what}")
 
     def finish(self) -> None:
         """Raise a DataError with a line for each fault, if there were any."""
@@ -230,7 +237,8 @@ class Reader:
         if type(held) is dict:
             held = _rows(held)
         if type(held) is not list:
-            self._mistyped(place, "answers", held, item, "a list", qas_id)
+            pair = ", nor are its text and answer_start lists of one length" if type(held) is dict else ""
+            self._mistyped(place, "answers", held, item, "a list" + pair, qas_id)
             return None
         found: list[Answer] = []
         for answer in held:
@@ -298,6 +306,6 @@ def _whole(value: Any) -> int | None:
         return None
     if isinstance(value, float) and value.is_integer():
         return int(value)
-    if isinstance(value, str) and re.match(r"\s*-?\d{1,18}\s*$", value, re.ASCII):
-        return int(value)
+    if isinstance(value, str) and re.match(r"\s*-?\d{1,18}(\.0+)?\s*$", value, re.ASCII):
+        return int(value.split(".")[0])  # pandas writes 7.0 where a column has empty cells
     return value if isinstance(value, int) else None

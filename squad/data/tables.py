@@ -219,9 +219,10 @@ class _Filler:
             noun = "question has" if without == 1 else "questions have"
             rows.notes.append(f"{without} {noun} no answer, as the cell of answers is empty")
         if not answered:
-            rows.without = ANSWERS
+            rows.without = ANSWERS if records else ""  # without a line, the lack of questions is told
         elif not any(_has_start(entry["answers"]) for entry in rows):
             rows.without = STARTS
+        rows.named = rows.without in self._columns
 
     def _entry(self, number: int, line: int, cells: Sequence[str]) -> dict[str, Any]:
         """Make a question without its answers."""

@@ -132,7 +132,7 @@ def test_the_search_takes_the_best_answers_that_are_not_empty() -> None:
     "changes, message",
     [
         ({"null_score_diff_threshold": "nan"}, "nan is not a number"),
-        ({"null_score_diff_threshold": "atuo"}, "'atuo' is not a number"),
+        ({"null_score_diff_threshold": "atuo"}, "'atuo' is not a number or auto"),
         ({"version_2_with_negative": False}, "auto is for SQuAD 2.0"),
         ({}, "auto needs an evaluation before; give eval_epochs"),
     ],

@@ -152,8 +152,9 @@ def test_a_table_with_answers_and_their_starts_can_be_trained_on(answers: str, t
     content = table(["context", "question", "answers"], ["Ada \\d", "Who?", answers], ["c", "What?", none])
     found = read(content, tmp_path, training=True)
     assert [(e.orig_answer_text, e.start_position) for e in found] == [("Ada", 0), ("", -1)]
-    single = "context,question,answer,answer_start\nAda x,Who?,Ada,0\nc,What?,,\n"
-    assert [e.orig_answer_text for e in read(single, tmp_path, training=True)] == ["Ada", ""]
+    for start in ("0", "0.0"):  # pandas' floats, where another cell is empty
+        single = f"context,question,answer,answer_start\nAda x,Who?,Ada,{start}\nc,What?,,\n"
+        assert [e.orig_answer_text for e in read(single, tmp_path, training=True)] == ["Ada", ""]
 
 
 def test_a_table_without_answers_or_starts_is_refused_in_one_line(tmp_path: Path) -> None:
@@ -163,6 +164,12 @@ def test_a_table_without_answers_or_starts_is_refused_in_one_line(tmp_path: Path
     assert refusal("question,context,answer\nq,c,c\nq,c,c\n", tmp_path, training=True) == [
         "no column answer_start, which training needs: where in its context an answer begins"
     ]
+    head = "question,context,answer,answer_start\n"
+    assert refusal(head + "q,c,,\n", tmp_path, training=True)[0].startswith("no value in the column of answers")
+    assert refusal(head + "q,c,c,\n", tmp_path, training=True)[0].startswith("no value in the column answer_st")
+    for row in ("q,c\n", ",c,c,0\n"):  # the columns are there
+        assert len(refusal(head + row, tmp_path, training=True)) == 1
+    assert refusal(head, tmp_path, training=True)[0].startswith("contains no questions")
     assert refusal(table(["question", "context", "answers"], ["q", "c", "{'text': array(['c', <x>"]),
                    tmp_path, training=True)[0].startswith("line 2.answers: \"{'text'")  # fmt: skip
 
