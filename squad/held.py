@@ -29,8 +29,10 @@ class Held:
 NOTHING = Held(frozenset(), "", 0.0)
 
 
-def choose(path: str, share: float, seed: int) -> Held:
+def choose(path: str, share: float, seed: int, document: Any = None) -> Held:
     """Choose articles until they have `share` of the questions; which ones, the seed and their titles say.
+
+    document: what load_questions has returned for the file; None: it is parsed here.
 
     An article is what has a title of its own; where rows or articles have none, a context or an entry.
 
@@ -40,7 +42,7 @@ def choose(path: str, share: float, seed: int) -> Held:
     if not share:
         return NOTHING
     articles: dict[str, list[str]] = {}
-    for article, qas_id in _questions(path):
+    for article, qas_id in _questions(path, load_questions(path) if document is None else document):
         articles.setdefault(article, []).append(qas_id)
     if len(articles) < 2:
         raise DataError(f"{path}: all questions are of one article; give predict_file instead of eval_share")
@@ -59,9 +61,8 @@ def choose(path: str, share: float, seed: int) -> Held:
     return Held(frozenset(held), _digest("\0".join(sorted(held))), share, text)
 
 
-def _questions(path: str) -> Iterator[tuple[str, str]]:
+def _questions(path: str, document: Any) -> Iterator[tuple[str, str]]:
     """Yield the article and the id of each question."""
-    document = load_questions(path)
     found = layouts.find(document)
     titles: dict[int, Any] = {}
     if not isinstance(found, str):

@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any, Callable
 
 from squad.data import characters, feature_cache
-from squad.data.examples import Example, overlap, read_squad
+from squad.data.examples import Example, overlap, paused_gc, read_squad
 from squad.data.features import Features, build_features
 from squad.data.squad_file import load_questions
 from squad.flags import SquadFlags
@@ -15,7 +15,27 @@ from squad.job import Dataset, Job
 from squad.progress import progress_bar
 
 
-def with_word_split(job: Job) -> Job:
+class Source:
+    """A file of questions, parsed once for all that look at it before its rows are made."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._document: Any = None
+
+    def look(self) -> Any:
+        """Return what the file holds, and keep it. DataError: it cannot be read."""
+        if self._document is None:
+            with paused_gc():
+                self._document = load_questions(self.path)
+        return self._document
+
+    def take(self) -> Any:
+        """Return what is kept, or None; it is kept no longer, as it takes several times the file's size."""
+        document, self._document = self._document, None
+        return document
+
+
+def with_word_split(job: Job, source: Source) -> Job:
     """Choose how answers are known if neither a flag nor the checkpoint says it: by the file read first.
 
     Raises:
@@ -23,16 +43,16 @@ def with_word_split(job: Job) -> Job:
     """
     if job.flags.word_split != "auto":
         return job
-    path = job.flags.train_file if job.flags.do_train else job.flags.predict_file
-    choice = characters.choose(load_questions(path))
-    job.say(f"{path}: {choice}")
+    choice = characters.choose(source.look())
+    job.say(f"{source.path}: {choice}")
     return dataclasses.replace(job, flags=dataclasses.replace(job.flags, word_split=choice.split))
 
 
-def load(job: Job, path: str, training: bool, held: Held = NOTHING) -> Dataset:
+def load(job: Job, path: str, training: bool, held: Held = NOTHING, source: Source | None = None) -> Dataset:
     """Load the rows of a file. Training rows go through the cache if input_files_dir is given.
 
     held: questions of a training file that are not trained on; not training, they are the only ones.
+    source: the file, where it has been looked at; what it keeps is taken.
 
     Raises:
         DataError: the file, the vocabulary or the cache's folder cannot be used.
@@ -40,13 +60,15 @@ def load(job: Job, path: str, training: bool, held: Held = NOTHING) -> Dataset:
     examples: list[Example] = []
 
     def build() -> Features:
-        examples.extend(_read(job, path, training, held))
+        examples.extend(_read(job, path, training, held, source.take() if source else None))
         return _build(job, examples, training)
 
     cached = training and bool(job.flags.input_files_dir)
     if cached and held.ids:  # its rows do not say of which articles they are
         job.say("input_files_dir: not used, as eval_share leaves out rows of train_file")
     features = _cached(job, path, build) if cached and not held.ids else build()
+    if source:  # a cache has not read the file
+        source.take()
     if training and job.flags.steps_from == "examples" and not examples:  # a cache does not say how many
         examples.extend(_read(job, path, training, held))
     asked = len({example.qas_id for example in examples})  # with several answers there are more examples
@@ -65,12 +87,12 @@ def warn_of_overlap(job: Job, train_set: Dataset, dev_set: Dataset) -> None:
         )
 
 
-def _read(job: Job, path: str, training: bool, held: Held) -> list[Example]:
+def _read(job: Job, path: str, training: bool, held: Held, document: Any = None) -> list[Example]:
     """Read the questions of a file; if some are held back, those to train on, or else the held ones."""
     flags = job.flags
     limit = flags.max_train_samples if training else flags.max_eval_samples
     rules = (flags.version_2_with_negative, flags.skip_bad_answers, flags.train_answers, limit)
-    found = read_squad(path, training, *rules, *_words(flags), _wanted(held, training))
+    found = read_squad(path, training, *rules, *_words(flags), _wanted(held, training), document)
     for note in found.notes if training or not held.ids else ():
         job.say(note)
     if flags.num_eval_iterations and not (training or held.ids):

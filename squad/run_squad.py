@@ -26,9 +26,8 @@ from squad.check import check
 from squad.data.tokenizer import Tokenizer
 from squad.errors import DataError
 from squad.flags import SquadFlags, usage
-from squad.held import NOTHING
 from squad.job import Dataset, Job
-from squad.load import load, warn_of_overlap, with_word_split
+from squad.load import Source, load, warn_of_overlap, with_word_split
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -68,13 +67,15 @@ def run(flags: SquadFlags, cluster: Cluster) -> None:
     """
     job = Job(flags, cluster, Tokenizer(flags.vocab_file, *flags.text_rules))
     heartbeat.beat("features")
-    job = with_word_split(job)
-    held = held_back.choose(flags.train_file, flags.eval_share, flags.seed) if flags.evaluates else NOTHING
-    if held.text:
+    first = Source(flags.train_file if flags.do_train else flags.predict_file)
+    job = with_word_split(job, first)
+    held = held_back.NOTHING
+    if flags.evaluates and flags.eval_share:
+        held = held_back.choose(flags.train_file, flags.eval_share, flags.seed, first.look())
         job.say(held.text)
-    train_set = load(job, flags.train_file, training=True, held=held) if flags.do_train else None
+    train_set = load(job, flags.train_file, True, held, first) if flags.do_train else None
     wanted = flags.do_predict or (flags.evaluates and not held.ids)
-    dev_set = load(job, flags.predict_file, training=False) if wanted else None
+    dev_set = load(job, flags.predict_file, False, source=first) if wanted else None  # empty after training's
     eval_set = load(job, flags.train_file, training=False, held=held) if held.ids else dev_set
     if train_set and dev_set:
         warn_of_overlap(job, train_set, dev_set)

@@ -70,6 +70,7 @@ def read_squad(
     word_split: str = "auto",
     divide: bool = True,
     wanted: Callable[[str], bool] | None = None,
+    document: Any = None,
 ) -> Examples:
     """Read a file of questions into examples, in the order of the file.
 
@@ -84,6 +85,7 @@ def read_squad(
         word_split: "google", "cjk", or "auto" to choose by the passages.
         divide: with cjk, whether the tokenizer makes each Chinese character a word.
         wanted: which ids are read; None: all. The limit counts these.
+        document: what load_questions has returned for the file; None: it is parsed here.
 
     Raises:
         DataError: a line for each fault: the file cannot be read, is no SQuAD file, or has duplicate ids,
@@ -91,7 +93,7 @@ def read_squad(
     """
     needs = TRAINING._replace(negative=version_2_with_negative) if training else PREDICTION
     with paused_gc():
-        document = load_questions(path)
+        document = load_questions(path) if document is None else document
         choice = characters.choose(document) if word_split == "auto" else None
         rule = (choice.split if choice else word_split, divide)
         maker = _Maker(Reader(path, needs), training, version_2_with_negative, several, limit, rule, wanted)

@@ -9,6 +9,8 @@ from typing import Any, Callable
 
 import pytest
 
+from squad import load
+from squad.data import examples
 from squad.data.examples import overlap, read_squad
 from squad.errors import DataError
 
@@ -352,3 +354,15 @@ def test_questions_of_the_train_file_in_the_predict_file_are_counted(
     paragraph(document)["qas"][0]["id"] = "other"
     assert overlap(train, read_squad(squad_file(document), False, True)) == 1
     assert overlap(train, train) == 2
+
+
+def test_a_file_that_was_looked_at_is_not_parsed_again(
+    document: dict[str, Any], squad_file: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = squad_file(document)
+    expected = read_squad(path, training=True, version_2_with_negative=True)
+    source = load.Source(path)
+    assert source.look() == document and source.look() is source.look()
+    monkeypatch.setattr(examples, "load_questions", lambda path: pytest.fail("parsed again"))
+    assert read_squad(path, True, True, document=source.take()) == expected
+    assert source.take() is None  # a parsed file is large
