@@ -182,7 +182,9 @@ class _Maker:
                     yield Example(question.id, question.text, words, "", -1, -1, True, "", context, places)
                 else:
                     for number, answer in self._chosen(question):
-                        yield from self._answered(question, number, answer)
+                        example = self._answered(question, number, answer)
+                        if example is not None:
+                            yield example
 
     def notes(self, examples: Sequence[Example]) -> Iterator[str]:
         """Yield what the user should know of a file that was read."""
@@ -219,15 +221,15 @@ class _Maker:
         self.reader.fault(question.place, "answers", message, question.id)
         return ()
 
-    def _answered(self, question: Question, number: int, answer: Answer) -> Iterator[Example]:
-        """Yield the example of a question's answer, or none if the answer is not at its offset."""
+    def _answered(self, question: Question, number: int, answer: Answer) -> Example | None:
+        """Make the example of a question's answer; None if the answer is not at its offset."""
         fields = _answer_fields(self._passage, answer)
         if fields is not None:
-            yield Example(question.id, question.text, *fields)
-            return
+            return Example(question.id, question.text, *fields)
         text, start = answer
         place = self.reader.where((*question.place, number))
         self.bad.append(f"{place}: {shown(text)} at {start} (question {name(question.id)})")
+        return None
 
 
 def _answer_fields(passage: AnyPassage, answer: Answer) -> tuple[Any, ...] | None:
