@@ -175,7 +175,9 @@ def test_quantising_rounds_each_column_by_its_own_range() -> None:
     assert np.abs(whole[:, 0] * scale[0] - kernel[:, 0]).max() <= scale[0] / 2
 
 
-# Options of ATC's manual, of those that the command uses.
+# A stand-in for CANN's atc: the options of ATC's manual (hiascend.com, "ATC offline model compiler") that the
+# command uses, the values that it gives for --framework (5: ONNX) and --input_format, its first and last
+# lines. Nothing outside checks it against the tool, which is not public; docs/export.md says so.
 ATC = """#!{python}
 import sys
 known = {{"--model", "--framework", "--output", "--input_format", "--input_shape", "--soc_version",
