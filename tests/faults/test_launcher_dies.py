@@ -100,8 +100,8 @@ def test_a_signal_that_the_ranks_get_before_the_launcher_accuses_nobody(job: Job
 
 
 def test_a_rank_that_failed_before_the_signal_is_named_and_not_started_again(job: Job) -> None:
-    rank_0 = f"    signal.signal(signal.SIGTERM, signal.SIG_IGN); open('deaf', 'w').close(); time.sleep(60)"
-    job.script(f"if RANK:\n    wait_for('../0/deaf'); sys.exit(3)\nelse:\n{rank_0}")
+    rank_0 = "    signal.signal(signal.SIGTERM, signal.SIG_IGN); open('deaf', 'w').close(); time.sleep(60)"
+    job.script(f"if RANK:\n    wait_for('deaf'); sys.exit(3)\nelse:\n{rank_0}")
     job.start(2, "max_restarts=1", "--grace", 0.5)
     until(lambda: "ending rank" in job.output)
     job.send(signal.SIGTERM)
