@@ -7,6 +7,7 @@ collective's timeout or a lost peer is a victim when any other explanation exist
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import replace
 from typing import Mapping, Sequence
 
@@ -82,7 +83,8 @@ def _is_victim(end: RankEnd) -> bool:
 def _silent(judged: Sequence[RankEnd], victims: list[RankEnd]) -> RankEnd | None:
     """Choose the suspect among ranks that all waited.
 
-    One that waited while it handled an error of its own, else a silent one that is behind, else the first.
+    One that waited while it handled an error of its own, else a silent one that the others name or that is
+    behind, else the one that most others name, else the first.
     """
     if not victims:
         return None
@@ -91,14 +93,22 @@ def _silent(judged: Sequence[RankEnd], victims: list[RankEnd]) -> RankEnd | None
     guilty = [victim for victim in victims if had_own_error(victim)]
     if guilty:
         return min(guilty, key=lambda end: end.cause_ns)
-    accused = {rank for victim in victims for rank in accused_ranks(victim)}
+    accused = Counter(rank for victim in victims for rank in accused_ranks(victim))
     quiet = [end for end in judged if end.status is RankStatus.TERMINATED]
     named = [end for end in quiet if end.rank in accused]
     behind = [end for end in quiet if end.step < min(victim.step for victim in victims)]
     if named or behind or len(quiet) == 1:
         suspect = min(named or behind or quiet, key=lambda end: (end.step, end.rank))
         return replace(suspect, status=RankStatus.SILENT)
-    return min(victims, key=lambda end: end.cause_ns)
+    return _most_accused(victims, accused) or min(victims, key=lambda end: end.cause_ns)
+
+
+def _most_accused(victims: Sequence[RankEnd], accused: Mapping[int, int]) -> RankEnd | None:
+    """Choose the one victim that more of the others waited for than for any other; in a ring none is."""
+    count, rank = max(((count, rank) for rank, count in accused.items()), default=(0, -1))
+    if list(accused.values()).count(count) > 1:
+        return None
+    return next((victim for victim in victims if victim.rank == rank), None)
 
 
 def _beside(end: RankEnd, culprit: RankEnd, named: bool) -> RankEnd:

@@ -18,21 +18,29 @@ _TOGETHER = (
     r"rendezvous|\bpeer\b|notify|c10d|TCPStore|store->get|process group)"
 )
 # HCCL: EI0002, EI0006, EI0015, and the codes of HcclResult for what another rank did not do (hccl_types.h:
-# 6 not found, 9 timeout, 11 to 14 connections, 19 network, 21 remote). torch: c10d's TCPStore,
-# ProcessGroupNCCL, gloo's transport/tcp/pair.cc. TensorFlow: collectives and gRPC. MPI: Open MPI 4, MPICH 3.
+# 6 not found, 9 timeout, 11 to 14 connections, 19 network, 21 remote); AscendCL's 107020, for which torch_npu
+# delays a rank's exit, and 507057. torch: c10d's TCPStore, ProcessGroupNCCL and ProcessGroupGloo, torch_npu's
+# ProcessGroupHCCL, gloo's transport/tcp. MindSpore: ccsrc/distributed, a worker without its scheduler or the
+# others. Paddle: phi/core/distributed/store. TensorFlow: collectives and gRPC. MPI: Open MPI 4, MPICH 3.
 _WAITED = re.compile(
     rf"(?is){_LATE}.{{0,300}}?{_TOGETHER}|{_TOGETHER}.{{0,300}}?{_LATE}|"
     r"\brank.{0,80}?not (?:arrive|come)\b|"
     r"\bEI00(?:02|06|15)\b|ERR02011|Hccl[A-Z]\w+,? error code is (?:6|9|1[1-49]|21)\b|waiting for clients|"
-    r"wait timeout after \d+ ?ms|Socket Timeout|DistNetworkError|RendezvousTimeoutError|"
-    r"RendezvousConnectionError|Collective ops is aborted by"
+    r"(?:error code(?: is|:)|runtime result =) ?(?:107020|507057)\b|SUSPECT REMOTE ERROR|"
+    r"wait timeout after \d+ ?ms|wait timeout for key|Socket Timeout|DistNetworkError|RendezvousTimeoutError|"
+    r"RendezvousConnectionError|Collective ops is aborted by|monitoredBarrier|for (?:recv|send) operation to|"
+    r"timeout caused pair closure|watchdog detected a dump signal from rank|"
+    r"caused the desync|meta server node|in the cluster are not successfully spawned|\btimed? out nodes?\b"
 )
 _PEER_LOST = re.compile(
     r"(?i)CollectiveError|connection (?:was )?(?:reset|closed|aborted)|socket closed|broken ?pipe|"
     r"peer (?:rank |process )?(?:\d+ )?(?:is |was |has )?(?:gone|lost|died|failed|left|exited)|"
     r"ncclRemoteError|remote process (?:has )?exited|StatusCode\.UNAVAILABLE|\bUnavailableError\b|"
-    r"\bUNAVAILABLE: |failed to connect to all addresses|connection refused.{0,200}(?:store|master|rank)"
+    r"\bUNAVAILABLE: |failed to connect to all addresses|connection refused.{0,200}(?:store|master|rank)|"
+    r"TCP (?:receive|send|connect) error"
 )
+# What looks like a wait for others, but is the rank's own: a port that another program holds.
+_OWN = re.compile(r"(?i)EADDRINUSE|address already in use|\bEJ0003\b|\bEI00(?:19|20)\b")
 # A device that failed by itself; other ranks then wait for it.
 _DEVICE_FAULT = re.compile(
     r"(?i)ai ?core exception|vector core exception|fault kernel_name|\b5070(?:1[456]|3[456]|5[34])\b|"
@@ -46,10 +54,19 @@ _VAGUE = re.compile(
     r"terminate called|To avoid data inconsistency|main process disappeared|\AEOFError:?\s*\Z|"
     r"call (?:acl|hccl|ge) api failed|stream synchronize failed|double free|corrupted size|free\(\)|"
     r"munmap_chunk|watchdog thread terminated|non-zero exit status|exit(?:ed|s)? (?:with )?(?:code|status)|"
-    r"GEOP|\bSystemExit\b|"
+    r"GEOP|\bSystemExit\b|watchdog (?:detected an exception|got stuck)|operations have failed or timed out|"
     r"InternalError|Segmentation fault$"
 )
-_ACCUSED = re.compile(r"ranks? ([\d, ]+) did not (?:come|arrive)")
+# Whom a rank waited for, as it says: npu-launch's collectives; ProcessGroupGloo's monitored barrier, c10d's
+# TraceUtils.h (desync), torchelastic's barrier, NCCL's and HCCL's id from rank 0; MindSpore's msrun, its
+# scheduler and ms_collective_comm_lib.cc; HCCL's EI0002.
+_ACCUSED = re.compile(
+    r"(?i)ranks? ([\d, ]+) (?:did not (?:come|arrive)|failed to pass monitoredBarrier)|"
+    r"ranks \[([\d, ]+)\] are the lagging|\[([\d, ]+)\] finished collective #\d+, but didn't join|"
+    r"check (?:root )?rank:? (\d+)(?:'s log| logs)|missing_ranks=\[?([\d, ]+)|"
+    r"retrieving \w+UniqueId from \[(\d+)\]|remote rank:? ?\[(\d+)\]|"
+    r"time out nodes are \[([\d', ]+)\]|timed out node list is: (?:\[const vector\])?[\[{]([\d, ]+)[\]}]"
+)
 _MPI_ABORT = re.compile(r"MPI_ABORT was invoked on rank (\d+)|MPI_Abort\(.{0,80}process (\d+)")
 
 
@@ -97,7 +114,7 @@ def _is_specific(text: str, rank: int) -> bool:
 
 
 def _waits(text: str, rank: int) -> bool:
-    if _DEVICE_FAULT.search(text) or memory_words.shortage_in(text):
+    if _DEVICE_FAULT.search(text) or _OWN.search(text) or memory_words.shortage_in(text):
         return False
     aborted = _MPI_ABORT.search(text)
     if aborted:
@@ -115,6 +132,7 @@ def had_own_error(victim: RankEnd) -> bool:
 
 
 def accused_ranks(victim: RankEnd) -> set[int]:
-    """Read which ranks a victim says it waited for."""
-    found = _ACCUSED.search(victim.error.message if victim.error else victim.tail.decode("utf-8", "replace"))
-    return {int(word) for word in re.findall(r"\d+", found.group(1))} if found else set()
+    """Read which other ranks a victim says it waited for."""
+    groups = (match.groups() for text in _failures(victim) for match in _ACCUSED.finditer(text))
+    named = " ".join(word for found in groups for word in found if word)
+    return set(map(int, re.findall(r"\d+", named))) - {victim.rank}

@@ -8,7 +8,7 @@ import pytest
 
 from launcher.diagnosis.failure import ErrorRecord, RankEnd
 from launcher.diagnosis.verdict import judge
-from launcher.diagnosis.victims import deciding_words, waits_for_others
+from launcher.diagnosis.victims import accused_ranks, deciding_words, waits_for_others
 
 TRACE = 'Traceback (most recent call last):\n  File "train.py", line 9, in step\n    run()\n'
 CAUSE = "\nThe above exception was the direct cause of the following exception:\n\n"
@@ -63,6 +63,68 @@ Root Cause (first observed failure):
     "progress": "".join(f"saved {number}\n" for number in range(150)),
 }
 
+# torch 2.13: rendezvous.py, distributed_c10d.py, elastic/utils/store.py; TCPStore.cpp, socket.cpp,
+# ProcessGroupGloo.cpp, ProcessGroupNCCL.cpp; gloo's pair.cc, unbound_buffer.cc; torch_npu's
+# ProcessGroupHCCL.cpp, NPUException.cpp.
+TORCH_WAITS = [
+    TRACE + "DistStoreError: Timed out initializing process group in store based barrier on rank 2, for key: "
+    "store_based_barrier_key:1 (world_size=4, num_workers_joined=3, timeout=0:30:00 error=)",
+    TRACE + "DistStoreError: wait timeout after 6000ms, keys: /default_pg/0//cpu//0/0",
+    TRACE + "DistStoreError: Timed out waiting on barrier on rank 0, for key prefix: a (missing_ranks=2)",
+    TRACE + "DistNetworkError: Failed to recv, got 0 bytes. Connection was likely closed.",
+    TRACE + "RuntimeError: Timed out waiting 1800000ms for send operation to complete",
+    TRACE + "RuntimeError: Application timeout caused pair closure",
+    TRACE + "RuntimeError: Rank 2 failed to pass monitoredBarrier in 5000 ms",
+    TRACE + "RuntimeError: [3] is setting up HCCL communicator and retrieving hcclUniqueId from [0] via c10d "
+    "key-value store by key '0', but store->get('0') got error: Broken pipe.\n"
+    "[ERROR] 2026-03-01-10:00:21 (PID:71, Device:3, RankID:3) ERR02005 DIST internal error",
+    TRACE + "RuntimeError: ACL stream synchronize failed, error code:107020",
+    TRACE + "RuntimeError: npuSynchronizeDevice: SUSPECT REMOTE ERROR, error code is 507057",
+    """\
+[rank1]:[E324 13:00:25.428029551 compiler_depend.ts:574] [Rank 1] Watchdog caught collective operation \
+timeout: WorkHCCL(SeqNum=196, OpType=ALLREDUCE) ran for 3600185 milliseconds before timing out.
+[rank1]:[E324 13:00:25.428092542 compiler_depend.ts:628] Some HCCL operations have failed or timed out. \
+Due to the asynchronous nature of ASCEND kernels, NPU operations might run on corrupted/incomplete data.
+""",
+    """\
+[rank1]:[E324 13:00:25.1 x.cpp:18] [PG 0 Rank 1] Received a global dump signal from rank 3.
+[rank1]:[F324 13:00:26.4 x.cpp:19] [PG 0 Rank 1] PGHCCL's watchdog detected a dump signal from rank 3.
+""",
+]
+# MindSpore 2.10: ccsrc/distributed/init.cc, cluster/topology, ms_collective_comm_lib.cc; msrun's _api.py.
+RULE = "-" * 52
+MS_STACK = f"\n\n{RULE}\n- C++ Call Stack: (For framework developers)\n{RULE}\nmindspore/ccsrc/a.cc:3 Run"
+MINDSPORE_WAITS = [
+    TRACE + f"RuntimeError: Failed to register the compute graph node to the meta server node.{MS_STACK}",
+    TRACE + "RuntimeError: Failed to initialize distributed job cluster because some processes in the "
+    f"cluster are not successfully spawned. It may be one of the following:\n1. A process failed.{MS_STACK}",
+    TRACE + "RuntimeError: Failed to fetch the unique id of the collective lib from the meta server node. "
+    f"Please check root rank: 0's log.{MS_STACK}",
+    TRACE + "RuntimeError: The total number of timed out node is 1. Timed out node list is: "
+    "[const vector]{3}, worker 3 is the first one timed out, please check its log.",
+    TRACE + f"RuntimeError: Call runtime aclrtSyncStream error.\n\n{RULE}\n- Ascend Error Message:\n{RULE}"
+    "\nEI0002: [PID: 77] 2026-03-01-10:00:00.1 The wait execution of the Notify register times out. Reason: "
+    f"The Notify register has not received the Notify record from remote rank [0].{MS_STACK}",
+    "[ERROR] ME(16:28,MainProcess):2026-03-10-09:40:38.722.000 [a/_api.py:431] Time out nodes are ['3']",
+]
+# Paddle 3.3: phi/core/distributed/store, phi/core/distributed/comm_task_manager.cc; fluid/platform/init.cc.
+PADDLE_BOX = f"""
+{RULE}
+C++ Traceback (most recent call last):
+{RULE}
+0   paddle::Run()
+
+{RULE}
+Error Message Summary:
+{RULE}
+"""
+PADDLE_WAITS = [
+    TRACE + "RuntimeError: (Unavailable) Wait timeout for key(s): 0/1  (at tcp_store.cc:345)",
+    TRACE + "ValueError: (InvalidArgument) TCP receive error. Details: Connection timed out.",
+    TRACE + "RuntimeError: [gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:8",
+    "E0301 10:00:00.5 71 comm_task_manager.cc:141] Detected timeout process_group: 0. op:ALLREDUCE",
+]
+
 
 def end(tail: str, code: int | None = 1, rank: int = 0, **more: Any) -> RankEnd:
     return RankEnd(rank, rank, pid=71, code=code, ended_ns=5 + rank, tail=tail.encode(), **more)
@@ -98,8 +160,9 @@ def test_noise_behind_an_error_changes_no_verdict(noise: str, prefix: str) -> No
         TRACE + "TimeoutError: barrier timed out" + CAUSE + TRACE + "RuntimeError: step 7 is lost",
         TRACE + "KeyError: 'a'" + CONTEXT + TRACE + "RuntimeError: all_reduce timed out",
         TRACE + "RuntimeError: Inner error, see log. error code is 507018",
+        *TORCH_WAITS, *MINDSPORE_WAITS, *PADDLE_WAITS,
     ],
-)
+)  # fmt: skip
 def test_a_rank_that_waited_in_vain_is_a_victim(text: str) -> None:
     earlier = "EI0002: notify wait timeout\n" if "507018" in text else ""
     assert waits_for_others(end(earlier + "x\n" * 20 + text + "\n"))
@@ -118,6 +181,15 @@ def test_a_rank_that_waited_in_vain_is_a_victim(text: str) -> None:
         TRACE + "RuntimeError: DataLoader worker (pid 9) is killed by signal: Killed.",
         ALLREDUCE + "retry 1 works\n" + "step 8, loss 0.2\n" * 500 + "bye",
         ALLREDUCE + "retry 1 works\n" + TRACE + "ValueError: no such label",
+        # TCPStore.cpp; HCCL's result 7; ProcessGroupHCCL's monitor where nothing was waited for
+        TRACE + "DistNetworkError: The server socket has failed to listen. port: 29500, code: -98, name: "
+        "EADDRINUSE, message: address already in use",
+        TRACE + "RuntimeError: HcclCommInitRootInfo, error code is 7\nEJ0003: Failed to bind the IP port.",
+        "[rank1]:[F324 13:00:26.4 x.cpp:9] [PG 0 Rank 1] ProcessGroupHCCL's watchdog got stuck for 600 s",
+        # mindspore/core/ops; paddle/phi/core/enforce.h; torch/nn/parallel/distributed.py
+        TRACE + f"ValueError: For 'MatMul', the dimensions must be equal, but got 3 and 4.{MS_STACK}",
+        TRACE + "ValueError: (InvalidArgument) Shapes differ.\n  [Hint: Expected x == y, received 3.]",
+        PADDLE_BOX + "FatalError: `Segmentation fault` is detected by the operating system.\n",
         "no error at all",
         "",
     ],
@@ -161,6 +233,42 @@ def test_of_ranks_that_all_waited_the_one_with_an_error_of_its_own_is_the_culpri
     own = TRACE + "ValueError: no label\n" + CONTEXT + plain
     _, culprit = judge([end(plain, rank=0), end(own, rank=1), end(plain, rank=2)], None)
     assert culprit is not None and culprit.rank == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "accused"),
+    [
+        ("RuntimeError: [Rank 0]: Ranks 2, 3 failed to pass monitoredBarrier in 5000 ms", {2, 3}),
+        ("RuntimeError: Rank 1 successfully reached monitoredBarrier, but received errors while waiting for "
+         "send/recv from rank 3. Please check rank 3 logs for faulty rank.", {3}),
+        ("DistStoreError: Timed out waiting on barrier on rank 0 (world_size=4, missing_ranks=2)", {2}),
+        (TORCH_WAITS[7], {0}),
+        ("[E TraceUtils.h:9] \n\t - To our best knowledge, ranks [2] are the lagging ranks that caused this "
+         "timeout. They never joined any collectives", {2}),
+        ("[E TraceUtils.h:9] \n\t - the lagging/dead/mismatched ranks that caused the desync are:\n\t   - "
+         "[0] joined but didn't finish collective #4\n\t     [2, 3] finished collective #3, but didn't join "
+         "collective #4 (count from 1)", {2, 3}),
+        (MINDSPORE_WAITS[2], {0}), (MINDSPORE_WAITS[3], {3}), (MINDSPORE_WAITS[4], {0}),
+        ("[ERROR] ME(16:28,MainProcess):2026-03-10-09:40:38.722.000 [a.py:4] Time out nodes are ['3', '2']",
+         {2, 3}),
+        (ALLREDUCE, set()),
+    ],
+)  # fmt: skip
+def test_the_ranks_that_a_victim_waited_for_are_accused(text: str, accused: set) -> None:  # type: ignore[type-arg]
+    assert accused_ranks(end(text + "\n", rank=1)) == accused
+    quiet = [RankEnd(rank, rank, code=-15, ended_ns=90) for rank in (0, 2, 3)]
+    _, culprit = judge([end(text + "\n", rank=1), *quiet], 50)
+    assert culprit is not None and culprit.rank == (min(accused) if accused else 1)
+
+
+def test_of_victims_the_one_that_most_others_waited_for_is_the_suspect() -> None:
+    text = "RuntimeError: Rank 2 failed to pass monitoredBarrier in 5000 ms\n"
+    lost = "RuntimeError: [pair.cc:5] Connection closed by peer [10.0.0.1]:8\n"
+    _, culprit = judge([end(text, rank=0), end(text, rank=1), end(lost, rank=2)], None)
+    assert culprit is not None and culprit.rank == 2
+    ring = "EI0002: The Notify register has not received the Notify record from remote rank [{}].\n"
+    _, culprit = judge([end(ring.format((rank + 1) % 3), rank=rank) for rank in range(3)], None)
+    assert culprit is not None and culprit.rank == 0  # each waited for its neighbour: the first
 
 
 def test_the_words_of_a_rank_without_an_error_are_its_last_lines() -> None:
