@@ -2,6 +2,7 @@
 PYTHON ?= $(shell scripts/find-python 3.11 3.12 3.10 3.13 3.9 3.8)
 PYTHON37 ?= $(shell scripts/find-python 3.7)
 PYTHON39 ?= $(shell scripts/find-python 3.9)
+PYTHON311 ?= $(shell scripts/find-python 3.11)
 export NPU_ADAPTER_SOURCE
 PIP = python -m pip install --quiet --disable-pip-version-check --prefer-binary
 BIN = .venv/bin
@@ -13,7 +14,7 @@ TWO = -n 2 --dist worksteal
 RUN = python scripts/run-tests
 MINILM = export NPU_LAUNCH_MINILM="$$($(BIN)/python examples/pretrained.py)"
 
-.PHONY: demo test-fast test test-all test-rest test-engines test-engines-training lint bench stress clean test-main test-slow test-37 test-26 test-adapter
+.PHONY: demo test-fast test test-all test-rest test-engines test-engines-training lint bench stress clean test-main test-slow test-37 test-26 test-adapter test-frameworks
 
 demo: .venv/demo.stamp $(DEMO)/train.json
 	$(BIN)/npu-launch --devices 0-1 examples/squad_demo.yaml \
@@ -44,12 +45,12 @@ COVERED = $(BIN)/coverage report
 endif
 test-main: .venv/dev.stamp
 	rm -f .coverage .coverage.*
-	$(BIN)/$(RUN) "$(TWO) -m 'not slow and not stress and not engines' --ignore=tests/faults" \
-	  "$(TWO) -m 'not slow and not stress and not engines' tests/faults"
+	$(BIN)/$(RUN) "$(TWO) -m 'not slow and not stress and not engines and not frameworks' --ignore=tests/faults" \
+	  "$(TWO) -m 'not slow and not stress and not engines and not frameworks' tests/faults"
 	$(COVERED)
 
 test-slow: .venv/dev.stamp
-	$(BIN)/$(RUN) "$(TWO) -m 'slow and not engines'"
+	$(BIN)/$(RUN) "$(TWO) -m 'slow and not engines and not frameworks'"
 
 # Runs over several hosts on real engines, one at a time; what is not installed is left out, and it says how to get it.
 test-engines: .venv/dev.stamp
@@ -59,6 +60,15 @@ test-engines: .venv/dev.stamp
 test-engines-training: .venv/dev.stamp
 	$(BIN)/python scripts/run-tests "-m 'engines and slow' -rs tests/engines"
 
+# Ranks of PyTorch, MindSpore and PaddlePaddle; what cannot be installed is left out, and a line says so.
+ifeq ($(PYTHON311),)
+test-frameworks:
+	@echo "SKIPPED: no Python 3.11 found, so PyTorch, MindSpore and PaddlePaddle were not tested (set PYTHON311)"
+else
+test-frameworks: .venv-frameworks/dev.stamp
+	.venv-frameworks/bin/$(RUN) "-m frameworks -rs tests/frameworks"
+endif
+
 # npu_bridge exists for TensorFlow 1.15 on Python 3.7 alone, so this leg is where that code is proven; and that all
 # runs on Python 3.7.
 ifeq ($(PYTHON37),)
@@ -66,8 +76,8 @@ test-37:
 	@echo "SKIPPED: no Python 3.7 found, so TensorFlow 1.15.5 was not tested (set PYTHON37)"
 else
 test-37: .venv37/dev.stamp .venv/demo.stamp
-	$(MINILM); .venv37/bin/$(RUN) "$(TWO) -m 'not slow and not stress and not engines' --ignore=tests/faults" \
-	  "$(TWO) -m 'not slow and not stress and not engines' tests/faults"
+	$(MINILM); .venv37/bin/$(RUN) "$(TWO) -m 'not slow and not stress and not engines and not frameworks' --ignore=tests/faults" \
+	  "$(TWO) -m 'not slow and not stress and not engines and not frameworks' tests/faults"
 endif
 
 ifeq ($(PYTHON39),)
@@ -75,7 +85,7 @@ test-26:
 	@echo "SKIPPED: no Python 3.9 found, so TensorFlow 2.6.5 was not tested (set PYTHON39)"
 else
 test-26: .venv26/dev.stamp .venv/demo.stamp
-	$(MINILM); .venv26/bin/$(RUN) "$(TWO) -m 'not slow and not stress and not engines' tests/bert tests/npu"
+	$(MINILM); .venv26/bin/$(RUN) "$(TWO) -m 'not slow and not stress and not engines and not frameworks' tests/bert tests/npu"
 endif
 
 # The NPU programs over the adapter's own Python, where folders with its source are named (NPU_ADAPTER_SOURCE=A:B):
@@ -124,5 +134,17 @@ $(DEMO)/train.json: examples/make_squad_demo.py $(wildcard examples/demo_*.py ex
 	.venv26/bin/$(PIP) click PyYAML Jinja2 psutil rich
 	touch $@
 
+# PyPI's torch brings CUDA, some GB of it, also as a dependency of lightning and accelerate: they are installed with this.
+TORCH_CPU = torch==2.13.0+cpu
+.venv-frameworks/dev.stamp: pyproject.toml
+	test -x .venv-frameworks/bin/python || $(PYTHON311) -m venv .venv-frameworks
+	.venv-frameworks/bin/$(PIP) -e . pytest
+	@for words in "--retries 1 --extra-index-url https://download.pytorch.org/whl/cpu $(TORCH_CPU)" \
+	  mindspore paddlepaddle "$(TORCH_CPU) lightning" "$(TORCH_CPU) accelerate"; do \
+	  timeout 600 .venv-frameworks/bin/$(PIP) $$words 2>.venv-frameworks/pip.log || { tail -n 2 .venv-frameworks/pip.log; \
+	    echo "SKIPPED: pip install $$words does not work here, so what needs it is not tested"; }; \
+	done
+	touch $@
+
 clean:
-	rm -rf .venv .venv37 .venv26 build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv37 .venv26 .venv-frameworks build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -61,7 +61,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _is_heavy(item: pytest.Item) -> bool:
-    marked = any(item.get_closest_marker(name) for name in ("tensorflow", "slow", "stress", "engines"))
+    heavy = ("tensorflow", "slow", "stress", "engines", "frameworks")
+    marked = any(item.get_closest_marker(name) for name in heavy)
     return marked or "run_ranks" in getattr(item, "fixturenames", ())
 
 

@@ -46,6 +46,7 @@ def of_rank(outer: Mapping[str, str], rank: RankContext, profile: Profile = TENS
         NPU_LAUNCH_CWD=rank.launch_dir,
         **profile.variables(rank),
     )
+    env = {**profile.defaults, **env}
     env.setdefault("HCCL_CONNECT_TIMEOUT", "600")
     env.setdefault("OMP_NUM_THREADS", str(rank.threads))
     if env.get("DUMP_GE_GRAPH"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Iterator, Mapping, Tuple
 
 VariableFinding = Tuple[str, str, str]  # level (launcher.hccl.variables), name, message
@@ -60,6 +61,7 @@ class Profile:
 
     name = "none"
     meets = False  # at an address and ports that the launcher chooses
+    defaults: Mapping[str, str] = MappingProxyType({})  # variables that the shell may set otherwise
     removed: tuple[str, ...] = ()  # variables of the shell that would mislead a rank
     removed_prefixes: tuple[str, ...] = ()
 

@@ -6,6 +6,7 @@ Names and values: torch/distributed/elastic/agent/server/local_elastic_agent.py 
 from __future__ import annotations
 
 import os
+from types import MappingProxyType
 
 from launcher.profiles.base import TORCH_NAMES, TORCH_PREFIXES, Profile, RankContext
 from launcher.run_dir import TORCH_ERROR
@@ -16,6 +17,7 @@ class TorchProfile(Profile):
 
     name = "torch"
     meets = True
+    defaults = MappingProxyType({"TORCH_NCCL_ASYNC_ERROR_HANDLING": "1"})  # as torchrun does
     removed = (*TORCH_NAMES, "TF_CONFIG", "POD_NAME")
     # What Lightning, Accelerate and others take for another launcher: MindSpore's, Paddle's, Slurm's, MPI's.
     removed_prefixes = (
