@@ -30,7 +30,7 @@ import time
 import traceback
 from contextlib import contextmanager, suppress
 from importlib.machinery import ModuleSpec
-from importlib.util import spec_from_file_location
+from importlib.util import module_from_spec, spec_from_file_location
 from types import TracebackType
 from typing import Any, Iterator, Mapping, TextIO
 
@@ -39,7 +39,8 @@ DUMP_SIGNAL = signal.SIGRTMIN + 8
 LONGEST_TEXT = 1 << 15  # characters: an error.json stays below the MiB that its reader takes
 _PID = os.getpid()
 _GAP = 0.02  # seconds between two beats at least: a program of short steps does not become slow by them
-_OWN_FILES = (os.path.abspath(__file__), os.path.abspath(runpy.__file__), "<frozen runpy>")
+_FILE = os.path.abspath(__file__)  # Python removes __file__ before it calls what atexit holds
+_OWN_FILES = (_FILE, os.path.abspath(runpy.__file__), "<frozen runpy>")
 
 
 def report(error: BaseException, trace: TracebackType | None, thread: str, fatal: bool = True) -> None:
@@ -337,17 +338,28 @@ class _Finder:
     @staticmethod
     def find_spec(name: str, path: object = None, target: object = None) -> ModuleSpec | None:
         """Return where `launcher` is."""
-        folder = os.path.dirname(os.path.abspath(__file__))
+        folder = os.path.dirname(_FILE)
         if name != "launcher":
             return None
         init = os.path.join(folder, "__init__.py")
         return spec_from_file_location(name, init, submodule_search_locations=[folder])
 
 
+def _watch_framework(name: str) -> None:
+    """Have the steps of a framework's program told by the file beside this one."""
+    spec = spec_from_file_location("_npu_launch_beats", os.path.join(os.path.dirname(_FILE), "beats.py"))
+    if spec is not None and spec.loader is not None:
+        beats = module_from_spec(spec)
+        spec.loader.exec_module(beats)
+        beats.install(name, sys.modules[__name__])
+
+
 def main() -> None:
     """Run the program as `python -m` or `python SCRIPT` would."""
     install()
     sys.meta_path.append(_Finder)
+    if RANK_DIR and os.environ.get("NPU_LAUNCH_HEARTBEAT"):
+        _watch_framework(os.environ["NPU_LAUNCH_HEARTBEAT"])
     try:
         _run(sys.argv[1:])
     except SystemExit as error:

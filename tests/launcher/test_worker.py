@@ -101,6 +101,16 @@ def test_a_program_with_its_own_excepthook_is_recorded_too(tmp_path: Path) -> No
     assert "own" in done.stdout and record(tmp_path)["message"] == "x"
 
 
+def test_an_exit_handler_may_look_for_a_module_that_is_not_there(tmp_path: Path) -> None:
+    program = (
+        "import atexit\n"
+        "def look():\n"
+        "    try:\n        import nowhere_at_all\n    except ImportError:\n        print('none')\n"
+        "atexit.register(look)\n"
+    )
+    assert run(tmp_path, program).stdout == "none\n"
+
+
 def test_an_exception_in_a_thread_is_recorded_apart(tmp_path: Path) -> None:
     program = (
         "import threading\n"
