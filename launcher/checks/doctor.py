@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Iterator, Sequence
 
-from launcher.checks import host, modules, network, npu, variables, versions
+from launcher.checks import frameworks, host, modules, network, npu, variables, versions
 from launcher.checks.finding import ERROR, WARNING, Finding
 from launcher.checks.machine import Check, RecordingMachine
 
@@ -16,6 +16,7 @@ CHECKS: list[Check] = [
     host.check_python,
     *modules.CHECKS,
     *versions.CHECKS,
+    *frameworks.CHECKS,
     *npu.CHECKS,
     *network.CHECKS,
     *variables.CHECKS,

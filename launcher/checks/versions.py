@@ -30,6 +30,7 @@ ADAPTERS: dict[str, tuple[str, tuple[tuple[int, int], ...], str]] = {
     "npu_device": ("2.6.5", ((3, 7), (3, 8), (3, 9)), "TensorFlow 2.6.5 on Python 3.7 to 3.9"),
 }
 SOURCED = (*install.HOMES, "ASCEND_OPP_PATH")  # set by set_env.sh
+OTHERS = ("torch", "mindspore", "paddlepaddle")  # with one of them nobody need have TensorFlow
 TENSORFLOWS = ("tensorflow", "tensorflow_cpu", "tensorflow_aarch64", "intel_tensorflow")
 
 
@@ -175,15 +176,16 @@ def check_adapter(machine: RecordingMachine) -> Iterable[Finding]:
     """Show TensorFlow and the adapter, and check that a release exists for this combination and Python."""
     packages = machine.packages()
     tensorflow = next((packages[name] for name in TENSORFLOWS if name in packages), "")
+    others = {*OTHERS} & {*packages}
     if tensorflow:
         yield Finding("tensorflow", OK, tensorflow)
-    else:
+    elif not others:
         todo = "pip install 'npu-launch[squad]' to train with bert/"
         yield Finding("tensorflow", WARNING, "not installed", todo)
     adapters = [name for name in ADAPTERS if name in packages]
     for name in adapters:
         yield _adapter(name, packages[name], tensorflow, machine)
-    if not adapters and has_npu(machine):
+    if not adapters and has_npu(machine) and (tensorflow or not others):
         yield _no_adapter(machine)
     plugin = machine.environ.get("TFPLUGIN_INSTALL_PATH", "")
     if adapters and plugin and plugin not in machine.environ.get("PYTHONPATH", "").split(os.pathsep):
