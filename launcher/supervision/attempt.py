@@ -15,11 +15,12 @@ from launcher.errors import LauncherError
 from launcher.process import procfs, spawn
 from launcher.process.signals import ENDING, FORWARDED, Signals, name
 from launcher.process.watchdog import Watchdog
-from launcher.supervision.capture import RankLog, Reader, close_logs
+from launcher.supervision.capture import RankLog, close_logs
 from launcher.supervision.context import RunContext
 from launcher.supervision.events import Event
 from launcher.supervision.link import Link
 from launcher.supervision.monitor import RankMonitor
+from launcher.supervision.pipes import Pipes
 from launcher.supervision.progress import Incident, RunProgress
 from launcher.supervision.rank import RankProcess
 from launcher.supervision.rank_files import RankFiles
@@ -37,7 +38,6 @@ POLL = 0.3  # seconds between checks of the ranks' files
 SETTLE = 2.0  # seconds after a victim's failure in which another rank may report the cause
 DRAIN = 2.0  # seconds of silence in a pipe that some process still holds open
 FIRST_SIGNAL = 0.5  # seconds after a rank's end in which Ctrl-C may have reached both
-PIPE_CHUNKS = 8  # chunks that a pipe may hold when its rank has ended
 NEVER = float("inf")
 
 
@@ -70,8 +70,8 @@ class Attempt:
         self._interrupted = self._interrupts = self._interrupted_ns = 0
         self._settle_at = NEVER
         self._next_poll = self._console_due = self._link_due = 0.0
-        self._selector, self._reader = selectors.DefaultSelector(), Reader()
-        self._pipes: set[int] = set()
+        self._selector = selectors.DefaultSelector()
+        self._pipes = Pipes(self._selector)
         self._console_waits, self._link_waits = Waits(self._selector), Waits(self._selector)
 
     def run(self, foreign_children: frozenset[int], limits: tuple[int, int]) -> Result:
@@ -159,9 +159,7 @@ class Attempt:
         rank.child, rank.has_group = child, True
         self._by_pid[child.pid] = rank
         self._watchdog.add_rank(child)
-        for stream, descriptor in (("o", child.stdout), ("e", child.stderr)):
-            self._selector.register(descriptor, selectors.EVENT_READ, (rank, stream))
-            self._pipes.add(descriptor)
+        self._pipes.add(rank)
         self._events.record(Event.STARTED, rank.rank, pid=child.pid, start=procfs.start_of(child.pid))
 
     # The loop.
@@ -175,7 +173,7 @@ class Attempt:
             self._events.record(Event.LAUNCHER_WAS_STOPPED, seconds=round(pause, 3))
         for key, _ in ready:
             if key.data is not None:
-                self._read(key.fd, *key.data)
+                self._pipes.read(key)
         self._take_signals()
         now = self._clock.now()
         if now >= self._next_poll:
@@ -196,37 +194,6 @@ class Attempt:
         if self._teardown.phase is not Phase.RUNNING:
             due = min(due, now + TEARDOWN_POLL)
         return max(0.0, due - now)
-
-    def _receive(self, timeout: float) -> bool:
-        """Read what the ranks write within some seconds; return whether they did."""
-        ready = [key for key, _ in self._selector.select(timeout) if key.data is not None]
-        for key in ready:
-            self._read(key.fd, *key.data)
-        return bool(ready)
-
-    def _read(self, descriptor: int, rank: RankProcess, stream: str) -> bool:
-        """Read a chunk; return whether there was one."""
-        data = self._reader.read(descriptor)
-        if data is None:
-            return False
-        if len(data) == 0:
-            self._unregister(descriptor)
-        elif rank.log is not None:
-            rank.log.feed(stream, data)
-        return len(data) > 0
-
-    def _read_rest(self, rank: RankProcess) -> None:
-        """Read what a rank that has ended left in its pipes: its last words decide who failed."""
-        for key in list(self._selector.get_map().values()):
-            if key.data is not None and key.data[0] is rank:
-                for _ in range(PIPE_CHUNKS):  # a process that it left behind may write for ever
-                    if not self._read(key.fd, *key.data):
-                        break
-
-    def _unregister(self, descriptor: int) -> None:
-        self._pipes.discard(descriptor)
-        self._selector.unregister(descriptor)
-        os.close(descriptor)
 
     def _serve_console(self) -> None:
         """Print what is due; wait for a slow console in the selector, like for everything else."""
@@ -311,7 +278,7 @@ class Attempt:
     def _ended(self, rank: RankProcess, code: int) -> None:
         rank.code, rank.ended_ns = code, time.monotonic_ns()
         rank.seconds = self._clock.now() - rank.started
-        self._read_rest(rank)
+        self._pipes.read_rest(rank)
         rank.read_last()
         if self._teardown.phase is Phase.RUNNING:
             with self._events.surviving("the search for lack of memory"):
@@ -368,7 +335,7 @@ class Attempt:
         """Read the rest of the pipes: up to their ends, or until nothing has come for DRAIN seconds."""
         end = time.monotonic() + DRAIN
         while self._pipes and time.monotonic() < end:
-            if self._receive(0.05):
+            if self._pipes.receive(0.05):
                 end = time.monotonic() + DRAIN
             self._serve_link()
             self._serve_console()
@@ -381,14 +348,13 @@ class Attempt:
 
         end = interruption.wait_until(*self._judge())
         while not self._interrupted and time.monotonic_ns() < end:
-            self._receive(max(0.0, (end - time.monotonic_ns()) / 1e9))
+            self._pipes.receive(max(0.0, (end - time.monotonic_ns()) / 1e9))
             self._take_signals()
             self._serve_link()
             self._serve_console()
 
     def _close(self) -> None:
-        for descriptor in list(self._pipes):
-            self._unregister(descriptor)
+        self._pipes.close()
         for rank in self._ranks:
             rank.files.clear()
         close_logs(self._folder, [rank.log for rank in self._ranks if rank.log], self._events.announce)
