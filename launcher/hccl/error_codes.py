@@ -4,8 +4,9 @@ Sources of the meanings:
 EI, EJ: error_code.cc of cann/hcomm and the HCCL documentation;
 EE, EL, EH, EZ, E3: error_code.json of CANN's error manager (cann/runtime, src/dfx/error_manager); it has no
 text for codes that end in 9999, an error inside the module that the letters before name;
-six digits: "aclError" in CANN's documentation of AscendCL (ACL_ERROR_RT_*);
-ERR and five digits: "Error Code Information" in torch_npu's documentation.
+six digits: "aclError" in CANN's documentation of AscendCL (ACL_ERROR_RT_* of rt_error_codes.h);
+161, 361, 561 and three digits: "aclnn return codes" in CANN's documentation of its operators;
+ERR and five digits: "Error Code Information" in torch_npu's documentation, NPUException.h, _error_code.py.
 The advice comes from there and from threads of users who met the code.
 """
 
@@ -28,13 +29,21 @@ class Explanation:
 
 
 _SAME_PORTS = "two jobs on one host need different HCCL_IF_BASE_PORT; `ss -tlnp` names the holder"
+_HCCL_PORTS = (
+    "HCCL listens on 60000 to 60031 of the host (HCCL_IF_BASE_PORT) and on 16666 of a device "
+    "(HCCL_NPU_SOCKET_PORT_RANGE=auto lets several processes share it); `ss -tlnp` names the holder"
+)
 _WAIT = "wait 10 s after the last run; `npu-launch ps` and `npu-smi info` name what still holds the device"
+_KERNELS = (
+    "install the kernels (ops package) of this CANN and this chip; " + "`npu-launch doctor` shows versions"
+)
 _OPERATOR = "plog names the operator: `npu-launch logs --errors`"
 _LINES_ABOVE = "the cause stands in the lines above or below it, and in plog: `npu-launch logs --errors`"
 DEVICE_MEMORY = "use a smaller batch or sequence; `npu-smi info` shows what else uses the device"
 _HOST_MEMORY = "see `free -h` and the limit of the container; fewer workers or ranks need less"
 _INSTALLATION = "driver, firmware and CANN must be from one release: `npu-launch doctor`"
 _HARDWARE = "`npu-smi info -t health -i N`, `npu-smi info -t ecc -i N`, dmesg; restart the device if it stays"
+_FEWER = "use fewer process groups, streams or graphs, or end other programs on the device: `npu-smi info`"
 _INTERRUPTED = "suspect the rank that does NOT report this; look for the first error of all ranks"
 _NETWORK = "check the ports of both ends: `hccn_tool -i N -link -g`, `-stat -g`, `-optical -g`"
 
@@ -94,7 +103,15 @@ _CODES: dict[str, tuple[str, str]] = {
         "another process uses this device; HCCL_NPU_SOCKET_PORT_RANGE=auto on A2 and A3",
     ),
     "EJ0001": ("the device is still in use by the last process (HCCP did not start)", _WAIT),
-    "EJ0003": ("the address or port of a device is already in use (bind failed)", _SAME_PORTS),
+    "EJ0002": (
+        "the network port of a device is down",
+        "`hccn_tool -i N -link -g` must say UP; check the cable",
+    ),
+    "EJ0003": ("an address or port that HCCL needs is already in use (bind failed)", _HCCL_PORTS),
+    "EJ0004": (
+        "the address of a device is invalid",
+        "compare `hccn_tool -i N -ip -g` with device_ip of the rank table",
+    ),
     "E39007": ("the helper process of the device did not start in time", _WAIT),
     "E30003": ("too many processes use the device", _WAIT),
     "E30005": ("the device cannot be reached (no heartbeat)", _HARDWARE),
@@ -144,13 +161,55 @@ _CODES: dict[str, tuple[str, str]] = {
     "EZ3003": ("no operator of this CANN fits what the program asks for", _INSTALLATION),
     "EZ9903": ("an operator failed while it ran", _OPERATOR),
     "EZ9999": ("an error inside an operator", _LINES_ABOVE),
+    "107000": ("a call of AscendCL got an invalid parameter", _LINES_ABOVE),
     "107001": (
         "the id of a device is invalid",
         "ranks use logical ids, 0 to the number of visible devices: see ASCEND_RT_VISIBLE_DEVICES",
     ),
+    "107002": (
+        "a thread has no context of a device",
+        "call torch.npu.set_device in that thread or process too, and start workers with spawn, not fork; "
+        "where another error stands above, that one is the cause",
+    ),
+    "107003": (
+        "a stream belongs to another context",
+        "the program changed the device between the making and the use of a stream or an event",
+    ),
+    "107017": (
+        "a handle (stream, event, memory) is invalid",
+        "it was destroyed before its use; " + _LINES_ABOVE,
+    ),
+    "107019": ("a wait for the device took too long", _INTERRUPTED),
+    "107020": ("a task on the device took too long, mostly a collective", _INTERRUPTED),
+    "107022": ("the tasks of the device were stopped (FORCE STOP)", "see the first error of the other ranks"),
+    "107023": ("a stream was stopped", "see the first error of this rank and of the others"),
+    "161001": ("an operator got no tensor where it needs one (null pointer)", "see the traceback"),
+    "161002": (
+        "an operator refused a parameter",
+        "the lines below it name the parameter: mostly a shape, a data type or a tensor of another device",
+    ),
+    "207000": (
+        "driver or firmware lack a function that CANN uses",
+        _INSTALLATION,
+    ),
     "207001": ("the device is out of memory", DEVICE_MEMORY),
+    "207003": (
+        "an operator overflowed",
+        "look for inf and nan; a lower loss scale or learning rate may help",
+    ),
     "207004": ("the device cannot be used", _HARDWARE),
+    "207005": ("the device is out of a resource, mostly memory", DEVICE_MEMORY),
+    "207006": (
+        "no permission to use the device",
+        "be root or in the group HwHiAiUser: `id`, `ls -l /dev/davinci*`",
+    ),
+    "207007": ("the device has no more events", _FEWER),
+    "207008": ("the device has no more streams", _FEWER),
+    "207009": ("the device has no more notify registers", _FEWER),
+    "207010": ("the device has no more models", _FEWER),
+    "207011": ("the CANN runtime is out of a resource", _FEWER),
     "207018": ("the device is out of memory", DEVICE_MEMORY),
+    "361001": ("an operator could not use the CANN runtime", _LINES_ABOVE),
     "507000": ("an error inside the CANN runtime", _LINES_ABOVE),
     "507001": ("an error inside the device's task scheduler", _HARDWARE),
     "507010": ("the device's task scheduler gives no sign of life (lost heartbeat)", _HARDWARE),
@@ -162,6 +221,7 @@ _CODES: dict[str, tuple[str, str]] = {
     "507016": ("an operator stopped itself on the device (AI Core trap)", _OPERATOR),
     "507017": ("an operator ran too long on the device's CPU (AI CPU timeout)", _OPERATOR),
     "507018": ("an operator failed on the device's CPU (AI CPU exception)", _OPERATOR),
+    "507022": ("processes could not share memory of the device (IPC)", _LINES_ABOVE),
     "507033": (
         "the device cannot be opened",
         "check that no process holds it and that driver and CANN match: `npu-launch doctor`",
@@ -169,10 +229,17 @@ _CODES: dict[str, tuple[str, str]] = {
     "507034": ("an operator ran too long on the device (vector core timeout)", _OPERATOR),
     "507035": ("an operator failed on the device (vector core exception)", _OPERATOR),
     "507036": ("an operator stopped itself on the device (vector core trap)", _OPERATOR),
+    "507042": ("an operator read beyond its memory on the device (AI Core)", _OPERATOR),
+    "507043": ("an operator wrote beyond its memory on the device (AI Core)", _OPERATOR),
+    "507044": ("an operator read beyond its memory on the device (vector core)", _OPERATOR),
+    "507045": ("an operator wrote beyond its memory on the device (vector core)", _OPERATOR),
     "507046": ("the tasks of a stream did not end in the time that the program gave them", _INTERRUPTED),
     "507047": ("an event did not come in the time that the program gave it", _INTERRUPTED),
     "507048": ("a task inside the device ran too long", _INTERRUPTED),
     "507049": ("a task inside the device failed", _OPERATOR),
+    "507050": ("a task inside the device stopped itself", _OPERATOR),
+    "507051": ("data could not be sent to the device's queue", _LINES_ABOVE),
+    "507052": ("data could not be copied to the device's queue", _LINES_ABOVE),
     "507053": ("the device's memory has an error that it cannot correct (UCE)", _HARDWARE),
     "507054": ("the device's memory has an error of several bits (ECC)", _HARDWARE),
     "507055": ("the memory of another device may be faulty", "see the first error of the other ranks"),
@@ -182,7 +249,16 @@ _CODES: dict[str, tuple[str, str]] = {
     "507900": ("an error inside the software of the device's CPU (AI CPU)", _LINES_ABOVE),
     "507901": ("the connection between host and device closed", _HARDWARE),
     "507902": ("the device's CPU could not schedule a task", _LINES_ABOVE),
-    "ERR99999": ("the program raised an exception of its own", "see its traceback"),
+    "507904": ("HCCL repeated a collective in vain after a fault of the network", _NETWORK),
+    "561001": ("an operator could not derive the shape of its result", "see the shapes of its arguments"),
+    "561002": (
+        "an operator could not divide its work (tiling)",
+        "see the shapes of its arguments; " + _OPERATOR,
+    ),
+    "561003": ("no kernel of an operator was found", _KERNELS),
+    "561103": ("an operator of CANN failed before it ran", _LINES_ABOVE),
+    "561107": ("ASCEND_OPP_PATH is not set", "`source set_env.sh` of the toolkit before the start"),
+    "561112": ("the kernels of CANN's operators could not be loaded", _KERNELS),
     "NPU out of memory": ("a device has no memory left for what the program asked for", DEVICE_MEMORY),
     "ASCEND_LAUNCH_BLOCKING": (
         "operators run behind the program, so the traceback may name a wrong line",
@@ -197,11 +273,13 @@ _TORCH_MODULES = {
     "02": "distributed",
     "03": "graph",
     "04": "profiler",
+    "99": "unknown module",
 }
 _TORCH_KINDS: dict[str, tuple[str, str]] = {
     "001": ("an invalid parameter", "correct the call that the traceback shows"),
     "002": ("a wrong type", "correct the call that the traceback shows"),
     "003": ("an invalid value", "correct the call that the traceback shows"),
+    "004": ("an invalid pointer", _LINES_ABOVE),
     "005": ("an internal error", _LINES_ABOVE),
     "006": ("a memory error", DEVICE_MEMORY),
     "007": ("a feature that is not supported", "the message names it"),
@@ -213,6 +291,7 @@ _TORCH_KINDS: dict[str, tuple[str, str]] = {
     "100": ("a call of AscendCL failed", _LINES_ABOVE),
     "200": ("a call of HCCL failed", _LINES_ABOVE),
     "300": ("a call of the graph engine failed", _LINES_ABOVE),
+    "999": ("the program raised an exception of its own", "see its traceback"),
 }
 
 # Old releases print the sentence without the code.
@@ -225,7 +304,9 @@ _SENTENCES: tuple[tuple[str, str], ...] = (
     ("npu out of memory", "NPU out of memory"),
     ("the operator is called asynchronously", "ASCEND_LAUNCH_BLOCKING"),
 )
-_PATTERN = re.compile(r"(?<![0-9A-Za-z])(E[A-Z0-9][0-9]{4}|ERR[0-9]{5}|[125]07[0-9]{3})(?![0-9A-Za-z])")
+_PATTERN = re.compile(
+    r"(?<![0-9A-Za-z])(E[A-Z0-9][0-9]{4}|ERR[0-9]{5}|[125]07[0-9]{3}|[135]61[0-9]{3})(?![0-9A-Za-z])"
+)
 # Six digits may be any number; they are a code where their line speaks of an error.
 _SPEAKS_OF_ERRORS = re.compile(r"(?i)err|ret|code|fail|result|reason|acl|npu|\brt[A-Z]")
 
