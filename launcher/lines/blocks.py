@@ -43,6 +43,8 @@ _CONTINUES = re.compile(
     rb"|Aborted|what\(\)|Extension modules: |Stack trace|C\+\+ Traceback|Error Message Summary"
 )
 _BOX = re.compile(rb"\s*[-=]{5}")
+# Between the head of Paddle's C++ traceback and its error (paddle/common/enforce.h).
+_NATIVE = re.compile(rb"-{5}|\d{1,3} {2,}\S|Error Message Summary:|No stack trace in paddle")
 _PROGRESS = re.compile(
     rb"(?i)\b(?:step|epoch|iter\w*|loss|batch)\b\W{0,3}\d|\d%\||it/s\b|s/it\b|\bdone\b|^\w+\W{0,3}="
 )
@@ -207,7 +209,7 @@ class _Stream:
         return None
 
     def _frames(self, text: bytes) -> tuple[Place, int] | None:
-        if text[:1].isspace() or not text:
+        if text[:1].isspace() or not text or _NATIVE.match(text):
             return Place.INSIDE, ERROR
         if _RAISED.match(text) and not headed(text):
             return self._enter(_State.MESSAGE, Place.RAISED)

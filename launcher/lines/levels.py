@@ -1,8 +1,8 @@
 """Tell how serious a line is, by the formats of loggers and of what prints without a level.
 
-Formats: Python's logging, absl and glog, TensorFlow, torch (c10), CANN, loguru, nginx, JSON lines (pino,
-bunyan, zap, structlog, syslog's numbers), logfmt; the words of glibc, the loader, shells, the kernel, Slurm,
-MPI, Go, Rust and Fortran; CANN's bare reports (EE9999: ...).
+Formats: Python's logging, absl and glog, TensorFlow, torch (c10), CANN, MindSpore, Paddle, loguru, nginx,
+JSON lines (pino, bunyan, zap, structlog, syslog's numbers), logfmt; the words of glibc, the loader, shells,
+the kernel, Slurm, MPI, Go, Rust and Fortran; CANN's bare reports (EE9999: ...).
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ _WORDS: dict[bytes, int] = {
 }  # fmt: skip
 _NAMED = frozenset(word.lower() for word in _WORDS) | {b"level", b"lvl", b"severity", b"loglevel"}
 _FIRST = frozenset(bytes((byte,)) for byte in b"[IWEFD0123456789")  # of _LETTER and _REPORT
-_LETTERS: dict[bytes, int] = {b"D": DEBUG, b"I": INFO, b"W": WARNING, b"E": ERROR, b"F": ERROR}
+_LETTERS: dict[bytes, int] = {b"D": DEBUG, b"I": INFO, b"V": DEBUG, b"W": WARNING, b"E": ERROR, b"F": ERROR}
 _HEAD = 96  # bytes in which a level is looked for; a word further on is part of the message
 _FAR = 400  # bytes in which the words of programs without levels are looked for
 _RECORD = 4096  # bytes of a JSON line in which its level is looked for
 
 _WORD = re.compile(
-    rb"(?<![A-Za-z_.=-])(DEBUG|INFO|EVENT|WARN(?:ING)?|ERROR|CRITICAL|FATAL)(?![A-Za-z_=])"
+    rb"(?<![A-Za-z_.=-])(TRACE|DEBUG|INFO|EVENT|WARN(?:ING)?|ERROR|CRITICAL|FATAL)(?![A-Za-z_=])"
     rb"(?!(?: +|-)(?:rates?|counts?|codes?)\b)"
 )
 # Words before ERROR that make it part of a sentence.
@@ -36,6 +36,7 @@ _SENTENCE = re.compile(
 )
 _LETTER = re.compile(
     rb"\[?([IWEF])\d{3,8} \d\d:\d\d:\d|\[([IWEF]) [\w./+-]{1,80}:\d{1,6}\]|[\d:. ,/TZ-]{12,32}: ([IWEF]) "
+    rb"|\[(V)\d{1,6}\] (?:[A-Z_]{2,16}\(\d|\d{4}-)"  # MindSpore's VLOG
 )
 _JSON = re.compile(
     rb'(?<!\\)"(level|levelname|levelno|level_name|log\.level|loglevel|log_level|lvl|severity|PRIORITY)"'
@@ -110,16 +111,15 @@ def level(line: bytes, words: list[bytes] | None = None) -> int:
         found = _json_level(line)
         if found:
             return found
+    letter = _LETTER.match(line) if first in _FIRST else None
+    if letter:  # it stands first: an [Error] behind it belongs to the message
+        return _LETTERS[letter.group(letter.lastindex or 0)]
     if not _NAMED.isdisjoint(words):
         found = _named_level(line)
         if found:
             return found
-    if first in _FIRST:
-        letter = _LETTER.match(line)
-        if letter:
-            return _LETTERS[letter.group(1) or letter.group(2) or letter.group(3)]
-        if _REPORT.match(line):
-            return ERROR
+    if first in _FIRST and _REPORT.match(line):
+        return ERROR
     return ERROR if is_exception(line) or is_said(line, words) else INFO
 
 

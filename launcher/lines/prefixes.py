@@ -66,6 +66,7 @@ _STAMPED = (
     _STAMP,
 )
 _RANK = re.compile(rb"[\[(](?:local[_ ]|global[_ ])?rank[-_: #=]{0,3}(\d{1,6})[\])]", re.IGNORECASE)
+_LISTED = re.compile(rb"\s+rank\s+: \d")  # a row of torchelastic's report on all ranks
 _NUMBERED = re.compile(rb"\[(?:pod/|[^\]]{0,400}?\d)")  # what all forms that begin with [ have in common
 _CLOCK = re.compile(rb"\d[\d.,]*(?:[/:T-]\d[\d.,]*){2,}Z?")
 
@@ -144,7 +145,7 @@ class PrefixReader:
             if match.re is not _STAMP:
                 key += _CLOCK.sub(b"", head) if b":" in head else head
             text = self._unblanked(match.re, text[match.end() :])
-        if rank is None and _may_tag_rank(text):
+        if rank is None and _may_tag_rank(text) and not _LISTED.match(text):
             tagged = _RANK.search(text, 0, _RANK_AT)
             if tagged:
                 rank, key = int(tagged.group(1)), key + tagged.group()

@@ -20,6 +20,7 @@ from rank_table.ranges import spell
 
 EXCERPT = 400  # lines of an error that are kept: the first half, and the last ones
 SHOWN = 40  # lines of it that are printed
+_ENDED = b"`Termination signal` is detected"  # paddle/fluid/platform/init.cc
 CODED = 200  # lines of errors of a source in which codes are looked for
 
 
@@ -107,6 +108,10 @@ class _Owner:
         """Tell whether the first error is whole, or endless, and its codes are known."""
         return self._count >= CODED and (self.whole or self._count > 10 * EXCERPT)
 
+    def was_ended(self) -> bool:
+        """Tell whether what looks like an error is how Paddle reports that its launcher ended it."""
+        return self.lines[0].startswith(b"C++ Traceback") and any(_ENDED in line for line in self.lines)
+
     def error(self, path: Path) -> FirstError:
         """Return the first error."""
         while len(self.lines) > 1 and not self.lines[-1].strip():
@@ -139,7 +144,7 @@ def _logged(reader: LogReader, query: Query) -> list[FirstError]:
         if not several and owner.is_known():
             break
     reader.close()
-    return [owner.error(reader.path) for owner in owners.values()]
+    return [owner.error(reader.path) for owner in owners.values() if not owner.was_ended()]
 
 
 def _whose(reader: LogReader, record: LogRecord, read: ReadLine) -> tuple[str, int | None]:

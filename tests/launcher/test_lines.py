@@ -12,6 +12,41 @@ from launcher.lines.prefixes import PrefixReader
 
 TRACE = 'Traceback (most recent call last):\n  File "x.py", line 1, in f\n    g()\n%s'
 
+PADDLE = """\
+C++ Traceback (most recent call last):
+-----
+0   paddle::Run()
+1   paddle::framework::SignalHandle(char const*, int)
+
+-----
+Error Message Summary:
+-----
+"""  # paddle/common/enforce.h
+MINDSPORE = """
+
+-----
+- Ascend Error Message:
+-----
+EI0006: Getting socket times out.
+        Solution: wait
+
+(Please search "Ascend Error Message" at a.b)
+
+-----
+- C++ Call Stack: (For framework developers)
+-----
+mindspore/ccsrc/a.cc:3 Run"""  # mindspore/core/utils/ms_exception.cc
+TORCHELASTIC = """
+=====
+train.py FAILED
+-----
+Root Cause (first observed failure):
+[0]:
+  rank      : 1 (local_rank: 1)
+  traceback : Traceback (most recent call last):
+    ValueError: v
+====="""  # torch/distributed/elastic/multiprocessing/errors/__init__.py
+
 
 def blocks(text: str) -> list[ErrorBlock]:
     return error_blocks(text.encode().split(b"\n"))
@@ -120,6 +155,13 @@ def test_lines_of_dockers_json_files_are_read_as_what_they_hold() -> None:
             8,
         ),
         ("ERROR:root:" + TRACE % "ValueError: v" + "\nINFO:root:x", "ValueError: v", 4),
+        (PADDLE + "FatalError: `Segmentation fault` is detected.\n  [TimeInfo: now]\n",
+         "FatalError: `Segmentation fault` is detected.", 10),
+        (TRACE % f"OSError: \n\n-----\n{PADDLE}ExternalError: HCCL error(2).\n  [Hint: see]",
+         "ExternalError: HCCL error(2).", 16),
+        (TRACE % f"RuntimeError: Init failed{MINDSPORE}", "RuntimeError: Init failed", 17),
+        (TRACE % f"torch.distributed.elastic.multiprocessing.errors.ChildFailedError: {TORCHELASTIC}",
+         "torch.distributed.elastic.multiprocessing.errors.ChildFailedError: ", 13),
         ("Exception in thread Thread-1:\n" + TRACE % "ValueError: v", "ValueError: v", 5),
         (
             'multiprocessing.pool.RemoteTraceback: \n"""\n' + TRACE % "ValueError: v" + '\n"""',
@@ -127,7 +169,7 @@ def test_lines_of_dockers_json_files_are_read_as_what_they_hold() -> None:
             7,
         ),
     ],
-)
+)  # fmt: skip
 def test_a_traceback_is_one_block_with_all_that_belongs_to_it(text: str, raised: str, lines: int) -> None:
     (block,) = blocks(text)
     assert (block.kind, block.raised, len(block.lines)) == ("traceback", raised, lines)
@@ -196,6 +238,10 @@ E0000 00:00:1732773181.123456 77 x.cc:5] Unable
 2026-03-01 10:00:00.1: E tensorflow/core/x.cc:5] bad
 [ERROR] TBE(7,python):2026-03-01-10:00:00.123.456 [x.py:1] bad
 [ERROR] ME(7:8,MainProcess):2026-03-01-10:00:00.123.456 [x.py:1] bad
+[CRITICAL] DISTRIBUTED(7,7f9fd5b43100,python):2026-03-01-10:00:00.123.456 [x.cc:1] Run] bad
+[2026-03-01 10:00:00,123] [   ERROR] - bad
+LAUNCH ERROR 2026-03-01 10:00:00,123 Container failed !!!
+E0301 10:00:00.123000 4242 torch/distributed/elastic/multiprocessing/api.py:869] failed (exitcode: 1)
 {"level":"error","ts":1772359205.1,"msg":"x"}
 {"level":60,"time":1772359205123,"msg":"x"}
 {"msg":"x","severity":"CRITICAL"}
@@ -222,6 +268,10 @@ Terminated
 Errors may follow""".split("\n")
 WARNINGS = """[W socket.cpp:752] The client socket has failed
 [rank0]:[W301 10:00:00.123456789 x.cpp:5] Warning
+[W compiler_depend.ts:487] Warning: NPU warning, error code is 507048[Error]:
+[WARNING] DISTRIBUTED(7,ffffb85d0c80,python):2026-03-01-10:00:00.123.456 [x.cc:9] Finalize] 4 alive nodes.
+[2026-03-01 10:00:00,123] [ WARNING] - error
+LAUNCH WARNING 2026-03-01 10:00:00,123 master not ready
 W0301 10:00:00.1 77 x.cc:5] error
 2026-03-01 10:00:00.1: W tensorflow/x.cc:5] error
 {"level":40,"msg":"x"}
@@ -242,6 +292,17 @@ def test_a_line_is_an_error_by_its_level_or_by_the_words_of_what_prints_none(
 ) -> None:
     assert BlockReader().read(line.encode()).level == expected
     assert bool(blocks(line)) == (expected == ERROR)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "[V20000] CORE(7,7fba8ba6eb80,python):2026-03-01-10:00:00.123.456 [x.cc:8] Tags] verbose",
+        "[TRACE] GE(7,python):2026-03-01-10:00:00.123.456 [x.cc:8] verbose",
+    ],
+)
+def test_verbose_lines_are_below_info(line: str) -> None:
+    assert level(line.encode()) == 10
 
 
 @pytest.mark.parametrize(
