@@ -35,7 +35,8 @@ def check(argv: Sequence[str], environ: Mapping[str, str]) -> Parsed:
         report = Report()
         flags = model_files.settle(flags, given, report)
         notes += [("preset", line) for line in statements(flags, _precision(flags, environ))]
-        findings, notes = [*report.findings, *_threshold(flags), *_references(flags)], [*notes, *report.notes]
+        findings = [*report.findings, *_threshold(flags), *_references(flags)]
+        notes += [*report.notes, *_unused(flags)]
     launched = environ.get("NPU_LAUNCH_RANK_DIR") or environ.get("NPU_LAUNCH_CHECK")
     if not flags.output_dir and not launched:
         findings.append(("output_dir", "missing; give the folder for checkpoints and predictions"))
@@ -115,30 +116,33 @@ def _unusable(path: str) -> str:
     return files.irregular(path)
 
 
+_MOST = (1 << 31) - 1  # numbers beyond it fit neither NumPy's indices nor an int32 of the graph
+
+# iterations_per_loop is looked at by NpuOptions.
 _AT_LEAST_ONE = (
     "train_batch_size", "predict_batch_size", "max_seq_length", "doc_stride", "max_query_length",
     "num_accumulation_steps", "n_best_size", "max_answer_length", "keep_checkpoints",
-    "display_loss_steps", "iterations_per_loop", "round_steps_to", "loss_scale_good_steps",
-    "loss_scale_bad_steps",
+    "display_loss_steps", "round_steps_to", "loss_scale_good_steps", "loss_scale_bad_steps",
 )  # fmt: skip
 
 _AT_LEAST_ZERO = (
-    "learning_rate", "num_train_epochs", "num_train_steps", "global_batch_size", "max_train_samples",
-    "max_eval_samples",
+    "learning_rate", "weight_decay", "num_train_epochs", "num_train_steps", "global_batch_size",
+    "max_train_samples", "max_eval_samples", "num_eval_iterations", "save_checkpoints_steps",
 )  # fmt: skip
 
 
 def _ranges(flags: SquadFlags) -> Iterator[Finding]:
-    for name in _AT_LEAST_ONE:
-        if getattr(flags, name) < 1:
-            yield name, f"{getattr(flags, name)} is below 1"
-    for name in _AT_LEAST_ZERO:
-        if getattr(flags, name) < 0:
-            yield name, f"{getattr(flags, name)} is negative"
+    for least, names in ((1, _AT_LEAST_ONE), (0, _AT_LEAST_ZERO)):
+        for name in names:
+            problem = _outside(getattr(flags, name), least)
+            if problem:
+                yield name, problem
+    if not 0 < flags.adam_epsilon < math.inf:
+        yield "adam_epsilon", f"{flags.adam_epsilon:g} is not a number above 0; give 1e-6, Google's"
     if not 0 <= flags.warmup_proportion < 1:
-        yield "warmup_proportion", f"{flags.warmup_proportion}: expected 0 to less than 1"
+        yield "warmup_proportion", f"{flags.warmup_proportion:g}: expected 0 or more, and less than 1"
     if flags.dropout_rate != -1 and not 0 <= flags.dropout_rate < 1:
-        yield "dropout_rate", f"{flags.dropout_rate}: expected 0 to less than 1, or -1"
+        yield "dropout_rate", f"{flags.dropout_rate:g}: expected 0 or more, and less than 1; or -1"
     yield from _loss_scale(flags)
     yield from NpuOptions.from_flags(flags).problems()
     length, query = flags.max_seq_length, flags.max_query_length
@@ -146,11 +150,26 @@ def _ranges(flags: SquadFlags) -> Iterator[Finding]:
         yield "max_seq_length", f"{length} leaves no room for a passage beside a question of {query} tokens"
 
 
+def _outside(value: float, least: int) -> str:
+    """Say why a number is none from `least` to _MOST; "" if it is one."""
+    if not value < math.inf:
+        return f"{value} is not a finite number"
+    if value < least:
+        return f"{value} is below 1" if least else f"{value} is negative"
+    return f"{value!r:.40} is more than {_MOST}" if value > _MOST else ""
+
+
 def _threshold(flags: SquadFlags) -> Iterator[Finding]:
     """Refuse a threshold that is no number, and auto where the checkpoint to predict with has none."""
     problem = null_threshold.problem(flags)
     if problem:
         yield "null_score_diff_threshold", problem
+
+
+def _unused(flags: SquadFlags) -> Iterator[Finding]:
+    """Say which flags have no effect on what is done."""
+    if flags.null_score_diff_threshold is None and not flags.do_predict:
+        yield "null_score_diff_threshold", "auto has no effect, as nothing is predicted; give do_predict=True"
 
 
 def _evaluation(flags: SquadFlags) -> Iterator[Finding]:
@@ -161,7 +180,8 @@ def _evaluation(flags: SquadFlags) -> Iterator[Finding]:
         if not 0 <= getattr(flags, name) < math.inf:
             yield name, f"{getattr(flags, name)} is not 0 or more"
     if not 0 <= flags.eval_share < 1:
-        yield "eval_share", f"{flags.eval_share}: expected 0 to less than 1"
+        advice = "give a number above 0 and below 1, such as 0.1"
+        yield "eval_share", f"{flags.eval_share:g} is no share of train_file that leaves some of it; {advice}"
     if flags.eval_steps and flags.eval_epochs:
         yield "eval_epochs", f"given beside eval_steps={flags.eval_steps}; give one of them"
     for name in ("eval_share", "keep_best", "early_stopping_patience"):

@@ -36,7 +36,8 @@ def test_a_good_command_line_has_no_findings(tiny: Path) -> None:
         ({"eval_script": "e.py"}, "eval_script: %(here)s/e.py: no such file"),
         ({"init_checkpoint": "model.ckpt-8200"}, "init_checkpoint: %(here)s/model.ckpt-8200: no checkpoint"),
         ({"train_batch_size": 0}, "train_batch_size: 0 is below 1"),
-        ({"eval_share": 1, "eval_steps": 2}, "eval_share: 1.0: expected 0 to less than 1"),
+        ({"eval_share": 1, "eval_steps": 2}, "eval_share: 1 is no share of train_file that leaves some"),
+        ({"eval_share": "nan", "eval_steps": 2}, "eval_share: nan is no share of train_file"),
         ({"eval_epochs": -1}, "eval_epochs: -1.0 is not 0 or more"),
         ({"eval_epochs": 1, "eval_steps": 2}, "eval_epochs: given beside eval_steps=2; give one of them"),
         ({"eval_share": 0.5}, "eval_share: needs evaluations while training; give eval_epochs=1"),
@@ -44,8 +45,19 @@ def test_a_good_command_line_has_no_findings(tiny: Path) -> None:
         ({"early_stopping_patience": 2}, "early_stopping_patience: needs evaluations while training"),
         ({"eval_steps": 2, "predict_file": ""}, "eval_steps: nothing to evaluate on; give predict_file"),
         ({"learning_rate": -1}, "learning_rate: -1.0 is negative"),
-        ({"warmup_proportion": 1}, "warmup_proportion: 1.0: expected 0 to less than 1"),
-        ({"dropout_rate": 1.5}, "dropout_rate: 1.5: expected 0 to less than 1, or -1"),
+        ({"warmup_proportion": 1}, "warmup_proportion: 1: expected 0 or more, and less than 1"),
+        ({"dropout_rate": 1.5}, "dropout_rate: 1.5: expected 0 or more, and less than 1; or -1"),
+        ({"learning_rate": "nan"}, "learning_rate: nan is not a finite number"),
+        ({"num_train_epochs": "nan"}, "num_train_epochs: nan is not a finite number"),
+        ({"num_train_epochs": "inf"}, "num_train_epochs: inf is not a finite number"),
+        ({"num_train_epochs": 1e30}, "num_train_epochs: 1e+30 is more than 2147483647"),
+        ({"weight_decay": -1}, "weight_decay: -1.0 is negative"),
+        ({"adam_epsilon": 0}, "adam_epsilon: 0 is not a number above 0"),
+        ({"adam_epsilon": "nan"}, "adam_epsilon: nan is not a number above 0"),
+        ({"save_checkpoints_steps": -1}, "save_checkpoints_steps: -1 is negative"),
+        ({"num_eval_iterations": -1}, "num_eval_iterations: -1 is negative"),
+        ({"train_batch_size": 10**400}, "train_batch_size: 1000000000000000000000000000000000000000 is more"),
+        ({"n_best_size": 2**31}, "n_best_size: 2147483648 is more than 2147483647"),
         ({"max_query_length": 61}, "max_seq_length: 64 leaves no room for a passage"),
         ({"max_seq_length": 200}, "max_seq_length: 200 is more than the model's 192 positions"),
         ({"use_tfrecord": True}, "use_tfrecord: no cache to reuse; give its folder as input_files_dir"),
@@ -136,6 +148,14 @@ def test_a_note_is_no_finding(tiny: Path) -> None:
     assert answer["notes"] == [
         "dllog_path: has no effect; metrics are written to metrics.jsonl in the rank's folder"
     ]
+
+
+def test_a_threshold_of_the_checkpoint_is_for_a_prediction(tiny: Path) -> None:
+    _, found, notes = check(
+        flags(tiny, do_train=True, null_score_diff_threshold="auto"), {"NPU_LAUNCH_CHECK": "1"}
+    )
+    assert not found
+    assert [key for key, text in notes if "no effect" in text] == ["null_score_diff_threshold"]
 
 
 def test_it_needs_neither_numpy_nor_tensorflow() -> None:
