@@ -12,6 +12,7 @@ from launcher.checks.finding import ERROR, WARNING, Finding
 from launcher.checks.machine import TOOL_TIMEOUT
 from launcher.config.job import JobConfig
 from launcher.errors import PreflightError, UsageError
+from launcher.plan.layers import plain
 from launcher.plan.model import Plan
 from launcher.process import procfs
 from launcher.runs import locks
@@ -294,6 +295,16 @@ def free_port(port: int) -> bool:
     return True
 
 
+def framework(subject: Subject) -> Problems:
+    """torch, MindSpore and Paddle must have their part for NPUs; CANN should be of their release."""
+    name = subject.environ.get("NPU_LAUNCH_FRAMEWORK", "none")
+    if subject.npu and name in ("torch", "mindspore", "paddle"):
+        from launcher.checks import job_framework  # starts the ranks' Python: TensorFlow's do without
+
+        spec, root = subject.plan.local_ranks[0], subject.machine.root
+        yield from job_framework.problems(name, subject.config, spec.argv, plain(spec.env), root)
+
+
 CHECKS: dict[str, Callable[[Subject], Problems]] = {
     "devices": devices,
     "host": host,
@@ -304,6 +315,7 @@ CHECKS: dict[str, Callable[[Subject], Problems]] = {
     "files": files,
     "disk": disk,
     "ports": ports,
+    "framework": framework,
 }
 # Of checks/between_hosts.py, which each of several hosts makes too; one host does not import them.
 BETWEEN = ("reach", "links", "whitelist", "collective")

@@ -40,8 +40,18 @@ def settle(
     """Fill in the framework of a job; a note says where one other than TensorFlow was recognised.
 
     Raises:
-        ConfigError: it names none.
+        ConfigError: it names none, or another key does not go with it.
     """
+    settled, notes = _settled(config, source, command, launch_dir)
+    if config.rank_table_free and settled.framework in ("torch", "paddle"):
+        problem = f"{settled.framework} ranks need no rank table (expected with tensorflow or mindspore)"
+        raise source.error("rank_table_free", problem + "; leave it out")
+    return settled, notes
+
+
+def _settled(
+    config: JobConfig, source: Provenance, command: Sequence[str], launch_dir: str
+) -> tuple[JobConfig, tuple[str, ...]]:
     if config.framework:
         if config.framework not in FRAMEWORKS:
             expected = f"(expected {', '.join(FRAMEWORKS)}); leave it out to have it recognised"
@@ -76,12 +86,16 @@ def imported(path: str) -> str:
     return next((_OF[name] for name in _imports(path) if name in _OF), "")
 
 
+def text_of(path: str) -> str:
+    """Return the beginning of a program's text; "" when it cannot be read."""
+    with suppress(OSError), open(path, encoding="utf-8", errors="replace") as stream:
+        return stream.read(_MOST)
+    return ""
+
+
 def _imports(path: str) -> Iterator[str]:
     """Yield the top names of the packages that a file's import statements name, in their order."""
-    text = ""
-    with suppress(OSError), open(path, encoding="utf-8", errors="replace") as stream:
-        text = stream.read(_MOST)
-    for line in text.splitlines():
+    for line in text_of(path).splitlines():
         found = _IMPORT.match(line)
         for name in (found.group(1) or found.group(2)).split(",") if found else ():
             yield name.strip().split(".")[0].split(" ")[0]

@@ -92,6 +92,13 @@ def test_a_ready_server_has_no_finding(server: Server) -> None:
     assert server.check() == []
 
 
+def test_a_job_for_npus_whose_python_has_no_torch_is_refused(server: Server) -> None:
+    env = {"NPU_LAUNCH_FRAMEWORK": "torch", "NPU_LAUNCH_CWD": str(server.folder)}
+    found = errors(server.check(server.plan(**env)))
+    assert list(found) == ["framework"] and f"{sys.executable} has no torch" in found["framework"]
+    assert server.check(server.plan(**env), skip=("ports", "disk", "framework")) == []
+
+
 def test_case_72_an_absent_device_is_named_with_those_that_are_here(server: Server) -> None:
     found = errors(server.check(server.plan((0, 8, 9))))
     assert found == {"devices": "no /dev/davinci8-9; this host has 0-7; correct --devices"}
