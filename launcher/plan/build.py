@@ -22,6 +22,7 @@ from launcher.profiles import choice
 from launcher.profiles.base import Meeting, RankContext
 from launcher.profiles.tensorflow import without_rank_table
 from rank_table.model import Rank
+from rank_table.sources.visible import MOST, parse_rt_visible
 
 _MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 _PLAIN = re.compile(r"[\w./+-]*[A-Za-z/][\w./=+-]*")  # a text that YAML takes without quotes
@@ -59,6 +60,14 @@ class LaunchContext:
         """Return the ASCEND_DEVICE_ID of a rank."""
         return self.placement.logical_ids[(entry.server_id, entry.device_id)]
 
+    def visible_id(self, entry: Rank) -> int:
+        """Return what ASCEND_RT_VISIBLE_DEVICES takes for a device: such a list of the shell renumbers it."""
+        number, text = self.logical_id(entry), self.environ.get("ASCEND_RT_VISIBLE_DEVICES", "")
+        if not text or entry.server_id != self.placement.server_id:
+            return number
+        outer, _ = parse_rt_visible(text, MOST)
+        return outer[number] if number < len(outer) else number
+
     def threads(self, rank: int) -> int:
         """Count the cores that a rank is bound to, or its share of this host's cores, within its quota."""
         mine = len(self.placement.table.ranks_of(self.placement.server_id))
@@ -83,7 +92,7 @@ class LaunchContext:
             launch_dir=self.launch_dir,
             host=table.servers.index(entry.server_id),
             hosts=len(table.servers),
-            visible=tuple(self.logical_id(mate) for mate in mates),
+            visible=tuple(self.visible_id(mate) for mate in mates),
             meeting=self.meeting,
             max_restarts=self.max_restarts,
         )

@@ -44,9 +44,8 @@ def of_rank(outer: Mapping[str, str], rank: RankContext, profile: Profile = TENS
         NPU_LAUNCH_ATTEMPT="0",
         NPU_LAUNCH_BACKEND=rank.backend,
         NPU_LAUNCH_CWD=rank.launch_dir,
-        **profile.variables(rank),
     )
-    env = {**profile.defaults, **env}
+    env = {**profile.defaults, **env, **profile.variables(rank)}
     env.setdefault("HCCL_CONNECT_TIMEOUT", "600")
     env.setdefault("OMP_NUM_THREADS", str(rank.threads))
     if env.get("DUMP_GE_GRAPH"):

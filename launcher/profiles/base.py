@@ -46,7 +46,7 @@ class RankContext:
     launch_dir: str  # where the user typed the command
     host: int = 0  # number of its server in the rank table
     hosts: int = 1
-    visible: tuple[int, ...] = ()  # logical ids of its host's devices, by local rank
+    visible: tuple[int, ...] = ()  # its host's devices for ASCEND_RT_VISIBLE_DEVICES, by local rank
     meeting: Meeting = Meeting()
     max_restarts: int = 0
 

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import os
 from types import MappingProxyType
+from typing import Iterator, Mapping
 
-from launcher.profiles.base import TORCH_NAMES, TORCH_PREFIXES, Profile, RankContext
+from launcher.hccl import variables
+from launcher.profiles.base import TORCH_NAMES, TORCH_PREFIXES, Profile, RankContext, VariableFinding
 from launcher.run_dir import TORCH_ERROR
+from rank_table.sources.visible import MOST, parse_rt_visible
 
 
 class TorchProfile(Profile):
@@ -26,8 +29,9 @@ class TorchProfile(Profile):
     )  # fmt: skip
 
     def variables(self, context: RankContext) -> dict[str, str]:
-        """Return torchrun's variables, and on NPUs the devices of this host in ascending order.
+        """Return torchrun's variables, and on NPUs the devices of this host in the order of its ranks.
 
+        Programs call torch.npu.set_device(LOCAL_RANK), an index into them; so must be ASCEND_DEVICE_ID then.
         TORCHELASTIC_USE_AGENT_STORE is not among them: with True rank 0 would not open the store, and all
         ranks would wait for an agent that is not there (torch/distributed/rendezvous.py).
         """
@@ -48,8 +52,20 @@ class TorchProfile(Profile):
             "TORCHELASTIC_ERROR_FILE": os.path.join(context.rank_dir, TORCH_ERROR),
         }
         if context.backend == "npu":
-            made["ASCEND_RT_VISIBLE_DEVICES"] = ",".join(map(str, sorted(context.visible)))
+            made["ASCEND_RT_VISIBLE_DEVICES"] = ",".join(map(str, context.visible))
+            made["ASCEND_DEVICE_ID"] = str(context.local_rank)
         return made
+
+    def findings(self, env: Mapping[str, str], chip: str) -> Iterator[VariableFinding]:
+        """Yield a list of devices that CANN would cut or refuse, or that is too short for the ranks."""
+        text = env.get("ASCEND_RT_VISIBLE_DEVICES", "")
+        ids, problem = parse_rt_visible(text, MOST)
+        if problem:
+            told = f"{text!r} (expected ascending ids, in which LOCAL_RANK is an index)"
+            yield variables.ERROR, "ASCEND_RT_VISIBLE_DEVICES", f"{told}; list devices in ascending order"
+        elif env["LOCAL_SIZE"].isdigit() and len(ids) < int(env["LOCAL_SIZE"]):
+            what = f"{text}: hides devices; torch.npu.set_device(LOCAL_RANK) fails where LOCAL_RANK is higher"
+            yield variables.NOTE, "ASCEND_RT_VISIBLE_DEVICES", what
 
 
 TORCH = TorchProfile()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import socket
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,8 +12,12 @@ import pytest
 from launcher.config.job import JobConfig, Provenance
 from launcher.errors import ConfigError
 from launcher.plan import environment, ports
+from launcher.plan.build import LaunchContext, build_plan
+from launcher.plan.placement import Placement, choose_inventory
 from launcher.profiles import choice
 from launcher.profiles.base import Meeting, RankContext
+from rank_table.table import RankTable
+from tests.rank_table.conftest import FakeHost
 
 SHELL = {
     "PATH": "/bin", "RANK": "1", "LOCAL_RANK": "0,1", "WORLD_SIZE": "16", "MASTER_ADDR": "pod-0",
@@ -24,7 +30,7 @@ def context(backend: str = "cpu", rank: int = 3) -> RankContext:
     ends = tuple(f"10.0.0.{host}:{25001 + place}" for host in (1, 2) for place in (0, 1))
     return RankContext(
         rank=rank, size=4, local_rank=1, local_size=2, device_id=6, ascend_device_id=5, run_dir="/r",
-        run_id="j-1", backend=backend, threads=2, launch_dir="/l", host=1, hosts=2, visible=(5, 2),
+        run_id="j-1", backend=backend, threads=2, launch_dir="/l", host=1, hosts=2, visible=(2, 5),
         meeting=Meeting("10.0.0.1", 25000, ends), max_restarts=2,
     )  # fmt: skip
 
@@ -40,9 +46,44 @@ def test_a_torch_rank_gets_the_family_of_torchrun_and_no_other() -> None:
     }  # fmt: skip
     assert (env["LOCAL_RANK"], env["LOCAL_WORLD_SIZE"], env["GROUP_RANK"]) == ("1", "2", "1")
     assert (env["TORCHELASTIC_RUN_ID"], env["TORCHELASTIC_MAX_RESTARTS"]) == ("j-1", "2")
-    assert env["ASCEND_RT_VISIBLE_DEVICES"] == "2,5"  # ascending, or CANN refuses it
+    # CANN takes the second for an index into the first, as torch.npu.set_device(LOCAL_RANK) does.
+    assert (env["ASCEND_RT_VISIBLE_DEVICES"], env["ASCEND_DEVICE_ID"]) == ("2,5", "1")
     others = ("MS_ROLE", "PADDLE_TRAINER_ID", "OMPI_COMM_WORLD_RANK", "SLURM_PROCID", "CM_CHIEF_IP")
     assert not {"TORCHELASTIC_USE_AGENT_STORE", *others} & set(env)
+
+
+@pytest.mark.parametrize(
+    ("visible", "level", "says"),
+    [
+        ((5, 2), "error", r"'5,2' \(expected ascending ids, .*; list devices in ascending order"),
+        ((0, 2, 1), "error", "'0,2,1'"),
+        ((2,), "note", "2: hides devices"),
+        ((2, 5), "", ""),
+    ],
+)
+def test_devices_in_whose_order_local_rank_is_no_index_are_refused(
+    visible: tuple[int, ...], level: str, says: str
+) -> None:
+    env = environment.of_rank(SHELL, replace(context("npu"), visible=visible), choice.profile("torch"))
+    errors, notes = environment.review(env, "npu", "A2", choice.profile("torch"))
+    found = [f"error {message}" for _, message in errors] + [f"note {note}" for note in notes]
+    assert bool(found) == bool(level) and all(re.match(f"{level} .*{says}", line) for line in found), found
+
+
+def test_the_devices_that_torch_sees_are_those_that_the_shell_leaves(tmp_path: Path) -> None:
+    host = FakeHost(tmp_path)
+    host.nodes(*range(8))
+    machine = host.machine({"ASCEND_RT_VISIBLE_DEVICES": "2,5,7", "PATH": str(host.bin)})
+    inventory = choose_inventory((5, 7), "npu", "", machine).inventory
+    logical = {("h", item.device_id): item.logical_id for item in inventory.hosts[0].devices}
+    assert list(logical.values()) == [1, 2]
+    table = RankTable.from_hosts([replace(inventory.hosts[0], server_id="h")])
+    launch = LaunchContext(
+        placement=Placement(table, "", "h", "npu", logical), run_id="j", run_dir="/r", launch_dir="/",
+        environ=machine.environ, cores=[0],
+    )  # fmt: skip
+    env = build_plan(JobConfig(framework="torch"), ["/bin/true"], launch).ranks[1].env
+    assert (env["ASCEND_RT_VISIBLE_DEVICES"], env["LOCAL_RANK"], env["DEVICE_ID"]) == ("5,7", "1", "7")
 
 
 def test_the_number_of_the_attempt_has_torchrun_s_name_too() -> None:
