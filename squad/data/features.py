@@ -1,31 +1,25 @@
 """Turn questions into the rows of numbers that BERT reads, equal to google-research/bert's.
 
 Every distinct word is tokenised once, a passage's tokens are assembled once for all its questions,
-and rows are cut from them. As a program, write the arrays of a SQuAD file, to debug data:
-
-    python -m squad.features FILE --vocab_file V --output F.npz [--is_training]
+and rows are cut from them. `python -m squad.features` writes them to a file, to debug data.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Sequence
+from typing import Sequence
 
 import numpy as np
 
-from bert import text_rules
 from squad.data import windows
-from squad.data.examples import Example, paused_gc, read_squad
+from squad.data.examples import Example, paused_gc
 from squad.data.ragged import Numbering, Ragged
 from squad.data.token_places import TokenPlaces
-from squad.data.tokenizer import Tokenizer, read_vocabulary
+from squad.data.tokenizer import Tokenizer
 from squad.data.windows import Windows
-from squad.errors import DataError
-from squad.progress import Progress, progress_bar
+from squad.progress import Progress
 
 FIRST_UNIQUE_ID = 1000000000
 _ROWS = 256  # rows filled at a time
@@ -307,69 +301,3 @@ def _fill(
         ids[here, separator] = marks[1]
         if orig is not None:
             orig[here, separator] = -1
-
-
-def write_npz(path: str, examples: Sequence[Example], features: Features) -> None:
-    """Write the columns of all rows; those of the answers only if the features have them."""
-    ids = np.array([example.qas_id for example in examples])
-    columns: dict[str, Any] = {"qas_id": ids[features.example_index]}
-    for name in (
-        "doc_span_index", "input_ids", "input_mask", "segment_ids", "start_positions", "end_positions",
-        "is_impossible", "token_to_orig_map", "token_is_max_context",
-    ):  # fmt: skip
-        values = getattr(features, name)
-        if values is not None:
-            columns[name] = values.astype(np.int32) if name == "token_to_orig_map" else values
-    with open(path, "wb") as stream:
-        np.savez_compressed(stream, **columns)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m squad.features", description="Write features as .npz.")
-    parser.add_argument("file", help="SQuAD JSON")
-    parser.add_argument("--vocab_file", required=True)
-    parser.add_argument("--output", required=True, help="the .npz file to write")
-    parser.add_argument("--is_training", action="store_true", help="write the answers' positions too")
-    parser.add_argument("--max_seq_length", type=int, default=384)
-    parser.add_argument("--doc_stride", type=int, default=128)
-    parser.add_argument("--max_query_length", type=int, default=64)
-    parser.add_argument(
-        "--cased",
-        action="store_true",
-        help="keep case and accents; default: as the files beside the vocabulary say",
-    )
-    parser.add_argument("--skip_bad_answers", action="store_true")
-    parser.add_argument("--word_split", choices=("google", "cjk", "auto"), default="auto")
-    return parser
-
-
-def _tokenizer(vocab_file: str, cased: bool) -> Tokenizer:
-    """Make a tokenizer that follows the files beside the vocabulary; `cased` comes first."""
-    if cased:
-        return Tokenizer(vocab_file, do_lower_case=False)
-    words = read_vocabulary(vocab_file)
-    found = text_rules.find([os.path.dirname(os.path.abspath(vocab_file))], {}, words)
-    if not found.do_lower_case:
-        print(f"squad.features: note: case is kept, as said by: {found.source}", file=sys.stderr)
-    lower, chinese = found.do_lower_case is not False, found.tokenize_chinese_chars is not False
-    return Tokenizer(vocab_file, lower, found.strip_accents, chinese)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Write the features of a file; return the exit code."""
-    args = _parser().parse_args(argv)
-    try:
-        tokenizer = _tokenizer(args.vocab_file, args.cased)
-        words = {"word_split": args.word_split, "divide": tokenizer.rules[2]}
-        examples = read_squad(args.file, args.is_training, True, args.skip_bad_answers, **words)
-        sizes = (args.max_seq_length, args.doc_stride, args.max_query_length)
-        with progress_bar("features") as bar:
-            features = build_features(examples, tokenizer, *sizes, training=args.is_training, progress=bar)
-        write_npz(args.output, examples, features)
-    except (DataError, ValueError, OSError) as error:
-        print(f"squad.features: {error}", file=sys.stderr)
-        return 2
-    for note in examples.notes:
-        print(note, file=sys.stderr)
-    print(f"{args.output}: {len(features)} rows of {len(examples)} questions")
-    return 0

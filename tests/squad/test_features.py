@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from squad.data.examples import Example, read_squad
-from squad.data.features import build_features, main
+from squad.data.features import build_features
 from squad.data.tokenizer import Tokenizer
+from squad.features import main
 
 GOLDEN = {
     "dev_384_128_64": ("dev", False, 384, 128, 64),
@@ -148,3 +149,37 @@ def test_the_program_writes_the_golden_columns(golden: Path, minilm: Path, tmp_p
 def test_the_program_says_what_is_wrong_in_one_line(tmp_path: Path, capsys) -> None:
     assert main([str(tmp_path / "no.json"), "--vocab_file", "v", "--output", str(tmp_path / "o")]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--max_query_length", "-1"), ("--max_seq_length", "0"), ("--doc_stride", "9" * 9), ("--doc_stride", "")],
+)
+def test_a_length_that_is_none_is_refused(
+    option: str, value: str, squad_file: Any, document: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as left:
+        main([squad_file(document), "--vocab_file", "v", "--output", "o", option, value])
+    assert left.value.code == 2
+    assert f"argument {option}: {value!r} is no number of tokens; give 1 to" in capsys.readouterr().err
+
+
+def test_the_program_learns_of_several_answers_as_a_training_does(
+    squad_file: Any, document: Any, vocabulary: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answers = document["data"][0]["paragraphs"][0]["qas"][0]["answers"]
+    answers.append({"text": "Ada", "answer_start": 4})
+    output = str(tmp_path / "o.npz")
+    command = [squad_file(document), "--vocab_file", str(vocabulary), "--output", output, "--is_training"]
+    assert main(command) == 2
+    assert "--train_answers=first, all or most" in capsys.readouterr().err
+    assert main([*command, "--train_answers=all"]) == 0
+    assert list(np.load(output)["qas_id"]) == ["q1", "q1", "q2"]
+    assert capsys.readouterr().out == f"{output}: 3 rows of 2 questions\n"
+
+
+def test_an_output_that_cannot_be_written_is_one_line(
+    squad_file: Any, document: Any, vocabulary: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([squad_file(document), "--vocab_file", str(vocabulary), "--output", str(tmp_path)]) == 2
+    assert f"squad.features: {tmp_path}: Is a directory\n" in capsys.readouterr().err
