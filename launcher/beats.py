@@ -17,6 +17,7 @@ import inspect
 import os
 import sys
 import threading
+from importlib import import_module
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any, Callable, Mapping
@@ -34,14 +35,13 @@ class Steps:
         self._pid, self._thread = os.getpid(), 0  # of the training
         self._open: set[int] = set()  # optimizers, by id, within their step
         self._round: set[int] = set()  # those that have stepped since the last step began
-        self._mark: float | None = None  # the worker's, when a step was last told here
         self._off = False
 
     @property
     def worker(self) -> Any:
         """Return the worker file's functions: the copy that the program imports, if it does."""
         imported = sys.modules.get("launcher.worker")
-        return imported if hasattr(imported, "timed") else self._worker
+        return imported if hasattr(imported, "watched_step") else self._worker
 
     def begin(self, optimizer: object, *_: object) -> None:
         """Take down that an optimizer is within its step: a class may call the step of its base."""
@@ -69,13 +69,8 @@ class Steps:
 
     def tell(self, step: int, examples: int = 0, total: int = 0) -> None:
         """Tell a step, until the program tells its own. Never raises: the program must not fail by this."""
-        worker = self.worker
         try:
-            if self._off or worker._told.mark not in (None, self._mark):
-                self._off = True
-                return
-            worker.step(step, examples, total=total)
-            self._mark = worker._told.mark
+            self._off = self._off or not self.worker.watched_step(step, examples, total)
         except Exception as error:
             self._off = True
             complain(error)
@@ -200,8 +195,7 @@ def _with(given: Any, make: Callable[[], Any]) -> Any:
 
 def mindspore_callback(steps: Steps | None = None) -> Any:
     """Make a callback for MindSpore's Model that tells steps, evaluations and the end of the training."""
-    from mindspore.train.callback import Callback
-
+    Callback: Any = import_module("mindspore.train.callback").Callback
     if steps is None:
         from launcher import worker
 
@@ -286,4 +280,4 @@ def install(name: str, worker: Any) -> None:
     """Have the steps of a framework told. worker: the worker file's functions."""
     watches = FRAMEWORKS.get(name)
     if watches is not None:
-        sys.meta_path.insert(0, Finder(watches, worker))  # type: ignore[arg-type]
+        sys.meta_path.insert(0, Finder(watches, worker))

@@ -2,7 +2,8 @@
 
     worker.py -m MODULE [ARG ...]      worker.py SCRIPT [ARG ...]
 
-Any program may tell what it does, by `from launcher.worker import phase, step, timed` (docs/reference.md):
+Any program may tell what it does, by `from launcher.worker import phase, step, timed` (docs/reference.md), or
+have it watched (beats.py):
 
     for number, batch in enumerate(loader, 1):
         loss = train(batch)
@@ -60,10 +61,8 @@ def report(error: BaseException, trace: TracebackType | None, thread: str, fatal
         "thread": thread,
         "fatal": fatal,
     }
-    try:
+    with suppress(OSError):  # a full disk must not hide the error itself
         write(path, record)
-    except OSError:
-        pass  # a full disk must not hide the error itself
 
 
 def shorten(text: str) -> str:
@@ -137,16 +136,12 @@ def install() -> None:
         _older_thread_hook()
     faulthandler.enable()
     if RANK_DIR:
-        try:
+        with suppress(OSError):
             stacks = opened(os.path.join(RANK_DIR, "stacks.txt"), os.O_APPEND)
             faulthandler.register(DUMP_SIGNAL, file=stacks, all_threads=True)
-        except OSError:
-            pass
-        try:
+        with suppress(OSError):
             beat = {"step": 0, "phase": "start", "time": time.time()}
             write(os.path.join(RANK_DIR, "heartbeat.json"), beat)
-        except OSError:
-            pass
 
 
 def opened(path: str, flags: int) -> TextIO:
@@ -176,6 +171,7 @@ class _Told:
         self.timed = 0.0  # seconds since then that are no own work
         self.timing = self.knows_wait = self.unwritten = False
         self.torn = False  # the last write to metrics.jsonl failed
+        self.watched = False  # the steps come from beats.py, not from the program
         self.next_beat = 0.0
 
     def starts_timing(self) -> bool:
@@ -276,18 +272,35 @@ def step(
     if not _is_rank():
         return
     with _told.lock:
-        if not _told.training:
-            atexit.register(_write_last)
-        _told.made(step, examples, tokens)
-        _told.training["train_step"] = step
-        if total:
-            _told.training["total_steps"] = total
-        _told.unwritten = True
-        if time.monotonic() >= _told.next_beat:
-            _told.beat("train", step)
-            _told.next_beat = time.monotonic() + _GAP
+        if _told.watched:
+            _told.training, _told.mark, _told.watched = {}, None, False
+        _take(step, examples, tokens, total)
         if rows:
             _told.row(step, rows)
+
+
+def watched_step(step: int, examples: int, total: int) -> bool:
+    """Take a step that beats.py has watched. False: the program tells its steps itself."""
+    if _is_rank():
+        with _told.lock:
+            if _told.training and not _told.watched:
+                return False
+            _told.watched = True
+            _take(step, examples, 0, total)
+    return True
+
+
+def _take(step: int, examples: float, tokens: float, total: int) -> None:
+    if not _told.training:
+        atexit.register(_write_last)
+    _told.made(step, examples, tokens)
+    _told.training["train_step"] = step
+    if total:
+        _told.training["total_steps"] = total
+    _told.unwritten = True
+    if time.monotonic() >= _told.next_beat:
+        _told.beat("train", step)
+        _told.next_beat = time.monotonic() + _GAP
 
 
 @contextmanager

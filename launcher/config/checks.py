@@ -12,10 +12,13 @@ from launcher.masking import MASK, is_secret
 if TYPE_CHECKING:
     from launcher.config.job import JobConfig, Provenance
 
+HEARTBEATS = ("torch", "mindspore", "paddle")  # those of launcher.beats
+HEARTBEAT_VARIABLE = "NPU_LAUNCH_HEARTBEAT"
 _CHOICES = {
     "backend": ("cpu", "npu", "auto"),
     "bind": ("none", "even", "numa"),
     "cwd": ("", "rank", "launch"),
+    "heartbeat": ("", *HEARTBEATS),
     "chip": ("", "910A", "A2", "A3", "950"),
     "engine": ("auto", "local", "slurm", "mpi"),
 }
@@ -52,6 +55,10 @@ def _check_values(config: JobConfig, provenance: Provenance) -> None:
     for key in _POSITIVE:
         if not 0 < getattr(config, key) < float("inf"):
             raise provenance.error(key, f"{getattr(config, key)}: invalid value (expected more than 0)")
+    told = config.env.get(HEARTBEAT_VARIABLE, "")
+    if told not in ("", *HEARTBEATS):
+        problem = f"{told!r}: invalid value (expected one of {', '.join(HEARTBEATS)})"
+        raise provenance.error(f"env.{HEARTBEAT_VARIABLE}", problem)
     if config.stdin_rank < -1:
         raise provenance.error(
             "stdin_rank", f"{config.stdin_rank}: invalid rank (expected a rank, or -1 for none)"

@@ -35,6 +35,9 @@ class JobConfig:
     framework: str = _key(
         "", "tensorflow, torch, mindspore, paddle or none; default: what the program imports, else tensorflow"
     )
+    heartbeat: str = _key(
+        "", "torch, mindspore or paddle: tell the steps of a program that does not tell them (frameworks.md)"
+    )
     inventory: str = _key("", "YAML file of hosts and devices; default: this host is asked")
     rank_table_file: str = _key("", "an existing rank table; default: one is made")
     chip: str = _key("", "910A, A2, A3 or 950; default: the devices are asked")

@@ -9,8 +9,9 @@ import shlex
 import shutil
 import sys
 from dataclasses import dataclass, field
-from typing import Mapping, Sequence
+from typing import Iterator, Mapping, Sequence
 
+from launcher.config.checks import HEARTBEAT_VARIABLE
 from launcher.config.job import JobConfig, Provenance, arguments
 from launcher.errors import NotExecutableError, NotFoundError
 from launcher.plan import environment
@@ -118,8 +119,16 @@ def build_plan(
         rank_table_json=placement.text,
         ranks=tuple(_spec(config, launch, entry, words, at_launch) for entry in launch.entries),
         policy=policy_of(config),
-        notes=notes,
+        notes=(*notes, *_heartbeat_notes(config, words)),
     )
+
+
+def _heartbeat_notes(config: JobConfig, words: Sequence[str]) -> Iterator[str]:
+    """Yield a note where the steps of a program were to be told that the worker file does not run."""
+    key = "heartbeat" if config.heartbeat else f"env.{HEARTBEAT_VARIABLE}"
+    if (config.heartbeat or config.env.get(HEARTBEAT_VARIABLE)) and WORKER not in words:
+        command = os.path.basename(words[0])
+        yield f"{key}: no effect on the command {command}; give a script.py or -m MODULE without it"
 
 
 def _spec(
@@ -147,6 +156,8 @@ def _environment(config: JobConfig, launch: LaunchContext, entry: Rank, rank: Ra
         device = launch.logical_id(chief)
         chief_ip, worker_ip = launch.address(chief.server_id), launch.address(entry.server_id)
         env = without_rank_table(env, chief_ip=chief_ip, chief_device=device, worker_ip=worker_ip)
+    if config.heartbeat:
+        env[HEARTBEAT_VARIABLE] = config.heartbeat
     return {**env, **expand(config.env, env, launch.environ, launch.provenance)}
 
 

@@ -1,0 +1,237 @@
+"""Steps that are told for a program: what is counted, and that the program does not notice.
+
+The packages below stand for torch as far as it is touched. Names, arguments and order of calls are those of
+torch 2.13, torch/optim/optimizer.py (register_optimizer_step_pre_hook and _post_hook, Optimizer.__init__,
+profile_hook_step) and torch/utils/data/dataloader.py (_BaseDataLoaderIter.__next__), and of 1.11, which has
+no such hooks. tests/frameworks/test_heartbeats.py has the real ones.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from launcher import beats, worker
+from launcher.config import checks, job
+from launcher.errors import ConfigError
+from launcher.heartbeat import read_beat
+from tests.launcher.test_plan import plan
+from tests.launching import ROOT
+
+OLD = """
+class Optimizer:
+    def __init__(self, params, defaults):
+        self.params = params
+    def step(self, closure=None):
+        raise NotImplementedError
+class SGD(Optimizer):
+    def step(self, closure=None):
+        pass
+class Adam(Optimizer):
+    def step(self, closure=None):
+        pass
+class Own(SGD):
+    def step(self, closure=None):
+        super().step()
+"""
+NEW = (
+    OLD.replace("self.params = params", "self.params = params; hooked(type(self))")
+    + """
+before, after = [], []
+def register_optimizer_step_pre_hook(hook): before.append(hook)
+def register_optimizer_step_post_hook(hook): after.append(hook)
+def hooked(kind):
+    step = kind.step
+    if getattr(step, "hooked", False): return
+    def wrapper(*args, **kwargs):
+        for hook in before: assert hook(args[0], args, kwargs) is None
+        step(*args, **kwargs)
+        for hook in after: hook(args[0], args, kwargs)
+    wrapper.hooked = True
+    kind.step = wrapper
+"""
+)
+LOADER = """
+import time
+class _BaseDataLoaderIter:
+    left = 3
+    def __iter__(self): return self
+    def __next__(self):
+        time.sleep(0.05)
+        self.left -= 1
+        if self.left < 0: raise StopIteration
+        return self.left
+"""
+USE = "import time; from torch.optim import SGD, Adam, Own\nfirst, second = SGD([], {}), Adam([], {})\n"
+
+
+@pytest.fixture(params=["new", "old"])
+def torch(request: Any, tmp_path: Path) -> Path:
+    """Make a package named torch; give the folder that it is in."""
+    data = tmp_path / "torch" / "utils" / "data"
+    data.mkdir(parents=True)
+    (tmp_path / "torch" / "optim").mkdir()
+    for package in ("torch", "torch/utils", "torch/utils/data"):
+        (tmp_path / package / "__init__.py").touch()
+    (data / "dataloader.py").write_text(LOADER)
+    (tmp_path / "torch" / "optim" / "__init__.py").write_text("from torch.optim.optimizer import *\n")
+    (tmp_path / "torch" / "optim" / "optimizer.py").write_text(NEW if request.param == "new" else OLD)
+    return tmp_path
+
+
+def run(folder: Path, program: str, framework: str = "torch", use: str = USE) -> Any:
+    """Run a program as a rank, as the launcher does."""
+    (folder / "train.py").write_text(use + program)
+    line = [sys.executable, str(ROOT / "launcher" / "worker.py"), "train.py"]
+    told = {"NPU_LAUNCH_HEARTBEAT": framework, "NPU_LAUNCH_RANK_DIR": str(folder)}
+    done = subprocess.run(
+        line, cwd=str(folder), env={**os.environ, **told}, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def record(folder: Path) -> Any:
+    return json.loads((folder / "heartbeat.json").read_text())
+
+
+# What is a step.
+
+
+@pytest.mark.parametrize(
+    ("steps", "expected"),
+    [
+        ("a", 1), ("aaa", 3), ("ababab", 3), ("aaab" * 2, 6), ("abcd" * 5, 5), ("abba", 2),
+        ("aaabbb", 5),  # a training that goes on with another optimizer: its first step shows no round
+        ("", 0),
+    ],
+)  # fmt: skip
+def test_a_step_begins_where_an_optimizer_steps_again(steps: str, expected: int) -> None:
+    counted, optimizers = beats.Steps(worker), {name: object() for name in "abcd"}
+    for name in steps:
+        counted.begin(optimizers[name])
+        counted.end(optimizers[name])
+    assert counted.made == expected
+
+
+def test_a_step_that_fails_and_steps_of_other_threads_are_none() -> None:
+    counted, optimizer, other = beats.Steps(worker), object(), object()
+    for _ in range(2):
+        counted.begin(optimizer)
+    counted.end(optimizer)
+    counted.end(optimizer)
+
+    def step() -> None:
+        for _ in range(3):
+            counted.begin(other)
+            counted.end(other)
+
+    thread = threading.Thread(target=step)
+    thread.start()
+    thread.join()
+    assert counted.made == 1
+
+
+# In a rank.
+
+
+def test_the_steps_of_a_program_that_tells_none_are_told(torch: Path) -> None:
+    done = run(torch, "for _ in range(4): first.step(); second.step(); time.sleep(0.025)\n")
+    beat = read_beat(torch / "heartbeat.json")
+    assert (beat.step, beat.phase, done.stderr) == (4, "train", "")
+    assert beat.counters is not None and beat.counters.steps == 3 and beat.counters.wait_s is None
+    assert 0.07 < beat.counters.own_s
+
+
+def test_an_optimizer_that_calls_its_base_makes_one_step(torch: Path) -> None:
+    run(torch, "own = Own([], {})\nfor _ in range(3): own.step()\n")
+    assert record(torch)["step"] == 3
+
+
+def test_forked_processes_tell_nothing(torch: Path) -> None:
+    program = "import os\nfirst.step()\nif os.fork() == 0:\n    first.step()\n    os._exit(0)\nos.wait()\n"
+    run(torch, program)
+    assert record(torch)["step"] == 1
+
+
+def test_waiting_for_the_loader_is_input_once_the_training_has_begun(torch: Path) -> None:
+    use = USE + "from torch.utils.data.dataloader import _BaseDataLoaderIter\n"
+    program = "assert [first.step() or n for n in _BaseDataLoaderIter()] == [2, 1, 0]\nfirst.step()\n"
+    run(torch, program, use=use)
+    beat = record(torch)
+    assert beat["step"] == 4 and 0.14 < beat["input_s"] < beat["input_s"] + beat["own_s"]
+
+
+def test_a_program_that_tells_its_steps_itself_is_left_alone(torch: Path) -> None:
+    program = (
+        "from launcher.worker import step\n"
+        "for number in range(100, 105):\n    first.step()\n    step(number)\n"
+        "assert open('heartbeat.json').read()"
+    )
+    run(torch, program)
+    beat = record(torch)
+    assert (beat["step"], beat["steps"]) == (104, 4)
+
+
+def test_phases_of_the_program_stand_beside_its_steps(torch: Path) -> None:
+    program = "from launcher.worker import phase\nfor _ in range(3): first.step()\nphase('evaluate')\n"
+    run(torch, program)
+    beat = record(torch)
+    assert (beat["step"], beat["train_step"], beat["phase"]) == (0, 3, "evaluate")
+
+
+@pytest.mark.parametrize("torch", ["new"], indirect=True)
+def test_a_package_that_is_other_than_it_was_costs_the_program_nothing(torch: Path) -> None:
+    (torch / "torch" / "optim" / "optimizer.py").write_text("Optimizer = None")
+    done = run(torch, "import torch.optim\nprint('done')", use="")
+    assert done.stdout == "done\n"
+    assert done.stderr.startswith("npu-launch: no heartbeats of torch: AttributeError: ")
+
+
+@pytest.mark.parametrize("torch", ["new"], indirect=True)
+def test_what_goes_wrong_while_telling_is_said_once_and_not_raised(torch: Path) -> None:
+    program = "import launcher.worker\nlauncher.worker.watched_step = None\nfor _ in range(3): first.step()\n"
+    done = run(torch, program)
+    assert done.stderr.count("npu-launch: no heartbeats of torch: TypeError") == 1
+
+
+@pytest.mark.parametrize("torch", ["new"], indirect=True)
+def test_a_module_that_fails_to_import_at_first_is_watched_later(torch: Path) -> None:
+    (torch / "torch" / "optim" / "optimizer.py").write_text(
+        "import sys\nif not hasattr(sys, 'again'):\n    sys.again = True\n    raise ImportError\n" + NEW
+    )
+    use = "try:\n    import torch.optim\nexcept ImportError: pass\n" + USE
+    run(torch, "first.step(); first.step()\n", use=use)
+    assert record(torch)["step"] == 2
+
+
+@pytest.mark.parametrize("torch", ["new"], indirect=True)
+def test_another_framework_s_name_leaves_torch_alone(torch: Path) -> None:
+    run(torch, "first.step()", framework="paddle")
+    assert record(torch)["phase"] == "start"
+
+
+# In a job.
+
+
+def test_a_job_names_a_framework_whose_steps_can_be_told() -> None:
+    assert checks.HEARTBEATS == tuple(beats.FRAMEWORKS) and checks.HEARTBEAT_VARIABLE == beats.VARIABLE
+    with pytest.raises(ConfigError, match=r"heartbeat: 'jax': invalid value \(expected one of torch, "):
+        job.load(None, ["heartbeat=jax"], {})
+    with pytest.raises(ConfigError, match=r"env.NPU_LAUNCH_HEARTBEAT: 'on': invalid value"):
+        job.load(None, ["env.NPU_LAUNCH_HEARTBEAT=on"], {})
+
+
+def test_a_rank_learns_of_it_and_a_command_cannot() -> None:
+    made = plan(command=("-m", "train"), heartbeat="torch")
+    assert (made.ranks[0].env["NPU_LAUNCH_HEARTBEAT"], made.notes) == ("torch", ())
+    for keys in ({"heartbeat": "torch"}, {"env": {"NPU_LAUNCH_HEARTBEAT": "torch"}}):
+        (note,) = plan(command=("sh", "train.sh"), **keys).notes
+        assert "no effect on the command sh; give a script.py or -m MODULE" in note
