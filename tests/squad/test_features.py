@@ -153,7 +153,7 @@ def test_the_program_says_what_is_wrong_in_one_line(tmp_path: Path, capsys) -> N
 
 @pytest.mark.parametrize(
     ("option", "value"),
-    [("--max_query_length", "-1"), ("--max_seq_length", "0"), ("--doc_stride", "9" * 9), ("--doc_stride", "")],
+    [("--max_query_length", "-1"), ("--max_seq_length", "0"), ("--doc_stride", "1e9"), ("--doc_stride", "")],
 )
 def test_a_length_that_is_none_is_refused(
     option: str, value: str, squad_file: Any, document: Any, capsys: pytest.CaptureFixture[str]
