@@ -1,8 +1,19 @@
-"""What PaddlePaddle's ranks read: python/paddle/distributed/launch/controllers/collective.py sets it."""
+"""What PaddlePaddle's ranks read, on CPU (gloo) and with PaddleCustomDevice (xccl): what its launcher sets.
+
+Names and values: python/paddle/distributed/launch/controllers/collective.py, controllers/controller.py and
+context/device.py. Readers: python/paddle/distributed/parallel.py (init_parallel_env) and
+paddle/phi/core/distributed/store/store_utils.cc.
+"""
 
 from __future__ import annotations
 
-from launcher.profiles.base import TORCH_NAMES, TORCH_PREFIXES, Profile, RankContext
+from typing import Iterator, Mapping
+
+from launcher.hccl import variables
+from launcher.profiles.base import TORCH_NAMES, TORCH_PREFIXES, Profile, RankContext, VariableFinding
+from rank_table.sources.visible import MOST, parse_rt_visible
+
+VISIBLE, SELECTED = "ASCEND_RT_VISIBLE_DEVICES", "FLAGS_selected_npus"
 
 
 class PaddleProfile(Profile):
@@ -10,13 +21,20 @@ class PaddleProfile(Profile):
 
     name = "paddle"
     meets = True
-    removed = (*TORCH_NAMES, "TF_CONFIG", "POD_NAME")
-    removed_prefixes = (*TORCH_PREFIXES, "CM_", "MS_", "PADDLE_", "OMPI_")
+    # What another launch has left. Others of PADDLE_* are a person's settings, such as PADDLE_PG_TIMEOUT.
+    removed = (
+        *TORCH_NAMES, "TF_CONFIG", "PADDLE_BACKUP_ENV_PATH", "PADDLE_LOG_DIR", "PADDLE_PORT", "PADDLE_RANK",
+        "PADDLE_TRAINERS", "PADDLE_TRAINING_ROLE", "PADDLE_XCCL_BACKEND", "TRAINING_ROLE",
+    )  # fmt: skip
+    removed_prefixes = (*TORCH_PREFIXES, "CM_", "MS_", "OMPI_")
 
     def variables(self, context: RankContext) -> dict[str, str]:
-        """Return the numbers and endpoints of the trainers."""
+        """Return the numbers and endpoints of the trainers, and what they communicate through.
+
+        Without POD_NAME auto_parallel/api.py (DistModel) would not initialise the collectives.
+        """
         ends = context.meeting.endpoints
-        made = {
+        return {
             "PADDLE_MASTER": f"{context.meeting.address}:{context.meeting.port}",
             "PADDLE_TRAINER_ID": str(context.rank),
             "PADDLE_TRAINERS_NUM": str(context.size),
@@ -28,12 +46,34 @@ class PaddleProfile(Profile):
             "PADDLE_LOCAL_SIZE": str(context.local_size),
             "PADDLE_NNODES": str(context.hosts),
             "PADDLE_RANK_IN_NODE": str(context.local_rank),
+            "POD_NAME": context.run_id,
+            **_devices(context),
         }
-        if context.backend == "npu":
-            made["FLAGS_selected_npus"] = str(context.ascend_device_id)
-        else:
-            made["PADDLE_DISTRI_BACKEND"] = "gloo"
-        return made
+
+    def findings(self, env: Mapping[str, str], chip: str) -> Iterator[VariableFinding]:
+        """Yield a job's list of visible devices that is too short for the indexes of this host's ranks."""
+        text, first = env.get(VISIBLE, ""), env.get(SELECTED, "").partition(",")[0]
+        needed = int(first) + int(env["PADDLE_LOCAL_SIZE"]) if first.isdigit() else 0
+        ids, problem = parse_rt_visible(text, MOST)
+        if text and not problem and len(ids) < needed:
+            expected = f"(expected {needed} or more ids, into which {SELECTED} is an index)"
+            advice = "leave it out, or set it in the shell, so that devices are numbered by it"
+            yield variables.ERROR, VISIBLE, f"{text!r} hides devices of the ranks {expected}; {advice}"
+
+
+def _devices(context: RankContext) -> dict[str, str]:
+    """Return the backend of the collectives, and the device: its index among those that the process sees.
+
+    Without PADDLE_DISTRI_BACKEND init_parallel_env takes a Paddle without CUDA for one of the CPU alone, also
+    where there is the custom device npu, whose communication is called xccl.
+    """
+    if context.backend != "npu":
+        return {"PADDLE_DISTRI_BACKEND": "gloo"}
+    return {
+        "PADDLE_DISTRI_BACKEND": "xccl",
+        "PADDLE_XCCL_BACKEND": "npu",
+        SELECTED: str(context.ascend_device_id),
+    }
 
 
 PADDLE = PaddleProfile()
