@@ -1,4 +1,4 @@
-"""The names and ranges of HCCL's environment variables, checked before the start.
+"""The names and ranges of HCCL's and the runtime's environment variables, checked before the start.
 
 Source of names and ranges: docs/zh/user_guide/hccl_env of the HCCL documentation (2026-08). HCCL reports a
 bad value as EI0001 once all ranks have started, and silently ignores a misspelt name.
@@ -14,6 +14,7 @@ from rank_table.ranges import parse_part
 
 Rule = Callable[[str], str]  # value -> what was expected instead; "" when the value is good
 ERROR, NOTE = "error", "note"
+MOST_AIV = 1091  # seconds that a collective on AIV cores waits at most
 
 
 def whole(low: int, high: int | None = None, step: int = 1) -> Rule:
@@ -178,6 +179,38 @@ def findings(env: Mapping[str, str], chip: str = "") -> Iterator[tuple[str, str,
         if problem:
             yield ERROR, name, f"{env[name]!r}: {problem}"
     yield from _together(env, chip)
+    yield from _exec_timeout(env, chip)
+    problem = visible_devices(env.get("ASCEND_RT_VISIBLE_DEVICES", ""))
+    if problem:
+        yield ERROR, "ASCEND_RT_VISIBLE_DEVICES", problem
+
+
+def visible_devices(text: str) -> str:
+    """Say why the runtime would refuse a list of devices (EE1001) or stop in it; "" for a good or empty one.
+
+    Logical ids without blanks, each above the one before it: envref_07_0028 of CANN's documentation.
+    """
+    tokens = text.split(",") if text else []
+    good = [int(token) for token in tokens if re.match(r"[0-9]{1,5}\Z", token)]
+    if len(good) == len(tokens) and good == sorted(set(good)):
+        return ""
+    words = sorted({int(token) for token in re.findall(r"[0-9]{1,5}", text)})
+    return (
+        f"{text!r}: CANN takes ascending ids alone, else it fails (EE1001); give {','.join(map(str, words))}"
+    )
+
+
+def _exec_timeout(env: Mapping[str, str], chip: str) -> Iterator[tuple[str, str, str]]:
+    """Name a wait that is not as long as it reads: envref_07_0078 of CANN 9.0 has the times."""
+    name, mode = "HCCL_EXEC_TIMEOUT", env.get("HCCL_OP_EXPANSION_MODE", "")
+    value = env.get(name, "")
+    if not re.match(r"\d+(\.\d*)?\Z", value) or chip == "910A":
+        return
+    if "AIV" in mode and not 0 < float(value) <= MOST_AIV:
+        yield NOTE, name, f"{value} means {MOST_AIV} s with HCCL_OP_EXPANSION_MODE={mode}"
+    elif float(value) == 0:
+        what = f"0 means never on A2 and A3 alone, and {MOST_AIV} s where collectives run on AIV cores"
+        yield NOTE, name, f"{what}; a lost rank is then found by hang_timeout or the framework's own time-out"
 
 
 def _unknown(name: str) -> str:

@@ -7,9 +7,10 @@ import re
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Iterable, Mapping, Sequence, Tuple
+from typing import Any, Iterable, Iterator, Mapping, Sequence, Tuple
 
 from launcher.errors import UsageError
+from launcher.hccl.variables import ERROR, NOTE
 from launcher.plan.cpu_quota import UNLIMITED, cpu_quota, most_cores
 from rank_table.ranges import parse_lenient
 
@@ -79,6 +80,26 @@ def _shares(ranks: Sequence[int], cores: Sequence[int]) -> dict[int, Cores]:
         rank: tuple(cores[first:last]) or (cores[first % total],)
         for rank, (first, last) in zip(ranks, bounds)
     }
+
+
+def rivals(env: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
+    """Yield what would bind the cores of a rank beside `bind`: (error or note, variable, what it does).
+
+    CPU_AFFINITY_CONF is read by torch_npu/csrc/core/npu/NPUAffinityController.cpp (9e73e708a): a mode (1, 2
+    or mode:1) and options. It lets be a process whose cores are limited already, unless force:1. MindSpore
+    reads MS_ENABLE_NUMA and DATASET_ENABLE_NUMA; Paddle has no such variable for NPUs.
+    """
+    framework, value = env.get("NPU_LAUNCH_FRAMEWORK", ""), env.get("CPU_AFFINITY_CONF", "")
+    modes = re.findall(r"(?:^|,)(?:mode:)?(\d+)(?=,|$)", value)
+    if framework in ("torch", "none") and modes and int(modes[0]):
+        if "force:1" in value:
+            yield ERROR, "CPU_AFFINITY_CONF", f"{value!r}: torch_npu would undo `bind`; remove one of the two"
+        else:
+            what = "no effect beside `bind`, as torch_npu finds the cores limited; remove one of the two"
+            yield NOTE, "CPU_AFFINITY_CONF", f"{value}: {what}"
+    for name in ("MS_ENABLE_NUMA", "DATASET_ENABLE_NUMA"):
+        if framework == "mindspore" and env.get(name, "").strip() == "True":
+            yield NOTE, name, "MindSpore moves threads to a NUMA node of its choice, beside `bind`"
 
 
 def parse_cores(text: str) -> Cores:

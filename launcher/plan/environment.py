@@ -62,9 +62,15 @@ def of_attempt(env: Mapping[str, str], attempt: int) -> dict[str, str]:
 def review(
     env: Mapping[str, str], backend: str, chip: str = "", profile: Profile = TENSORFLOW
 ) -> tuple[list[tuple[str, str]], list[str]]:
-    """Check the final environment of a rank: ([(variable, error)], notes). CPU ranks read none of it."""
-    if backend != "npu":
-        return [], []
-    found = [*profile.findings(env, chip), *variables.findings(env, chip)]
-    errors = [(name, message) for level, name, message in found if level == variables.ERROR]
-    return errors, [f"{name}: {message}" for level, name, message in found if level == variables.NOTE]
+    """Check the final environment of a rank: ([(variable, error)], notes). CPU ranks read nothing of HCCL's.
+
+    Of a variable the profile's error counts, which knows what the framework makes of it.
+    """
+    found = [*profile.findings(env, chip)] if backend == "npu" or profile.meets else []
+    found += variables.findings(env, chip) if backend == "npu" else ()
+    errors: dict[str, str] = {}
+    for level, name, message in found:
+        if level == variables.ERROR:
+            errors.setdefault(name, message)
+    notes = [f"{name}: {message}" for level, name, message in found if level == variables.NOTE]
+    return list(errors.items()), notes

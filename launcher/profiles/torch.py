@@ -14,6 +14,8 @@ from launcher.profiles.base import TORCH_NAMES, TORCH_PREFIXES, Profile, RankCon
 from launcher.run_dir import TORCH_ERROR
 from rank_table.sources.visible import MOST, parse_rt_visible
 
+VISIBLE = "ASCEND_RT_VISIBLE_DEVICES"
+
 
 class TorchProfile(Profile):
     """The needs of a rank that trains with PyTorch."""
@@ -52,20 +54,30 @@ class TorchProfile(Profile):
             "TORCHELASTIC_ERROR_FILE": os.path.join(context.rank_dir, TORCH_ERROR),
         }
         if context.backend == "npu":
-            made["ASCEND_RT_VISIBLE_DEVICES"] = ",".join(map(str, context.visible))
+            made[VISIBLE] = ",".join(map(str, context.visible))
             made["ASCEND_DEVICE_ID"] = str(context.local_rank)
         return made
 
     def findings(self, env: Mapping[str, str], chip: str) -> Iterator[VariableFinding]:
-        """Yield a list of devices that CANN would cut or refuse, or that is too short for the ranks."""
-        text = env.get("ASCEND_RT_VISIBLE_DEVICES", "")
-        ids, problem = parse_rt_visible(text, MOST)
+        """Yield what makes ranks wait for ever, and devices that LOCAL_RANK does not count as CANN does."""
+        agent, port = "TORCHELASTIC_USE_AGENT_STORE", env.get("MASTER_PORT", "")
+        if env.get(agent) == "True":
+            yield variables.ERROR, agent, "True: the ranks would wait for torchrun's own store; remove it"
+        problem = variables.whole(1, 65535)(port)
         if problem:
-            told = f"{text!r} (expected ascending ids, in which LOCAL_RANK is an index)"
-            yield variables.ERROR, "ASCEND_RT_VISIBLE_DEVICES", f"{told}; list devices in ascending order"
-        elif env["LOCAL_SIZE"].isdigit() and len(ids) < int(env["LOCAL_SIZE"]):
-            what = f"{text}: hides devices; torch.npu.set_device(LOCAL_RANK) fails where LOCAL_RANK is higher"
-            yield variables.NOTE, "ASCEND_RT_VISIBLE_DEVICES", what
+            yield variables.ERROR, "MASTER_PORT", f"{port!r}: {problem}"
+        if VISIBLE in env and env["NPU_LAUNCH_BACKEND"] == "npu":
+            yield from _devices(env[VISIBLE], env["LOCAL_SIZE"])
+
+
+def _devices(text: str, size: str) -> Iterator[VariableFinding]:
+    ids, problem = parse_rt_visible(text, MOST)
+    if problem:
+        told = f"{text!r} (expected ascending ids, in which LOCAL_RANK is an index)"
+        yield variables.ERROR, VISIBLE, f"{told}; list devices in ascending order"
+    elif size.isdigit() and len(ids) < int(size):
+        what = f"{text}: hides devices; torch.npu.set_device(LOCAL_RANK) fails where LOCAL_RANK is higher"
+        yield variables.NOTE, VISIBLE, what
 
 
 TORCH = TorchProfile()

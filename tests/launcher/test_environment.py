@@ -173,7 +173,7 @@ BAD = {
 @pytest.mark.parametrize("name", sorted(GOOD))
 def test_documented_values_pass_and_others_are_refused_before_the_start(name: str) -> None:
     for value in GOOD[name]:
-        assert list(variables.findings({name: value})) == [], value
+        assert "error" not in [level for level, _, _ in variables.findings({name: value})], value
     for value in filter(None, BAD[name]):
         [(level, found, message)] = variables.findings({name: value})
         assert (level, found) == ("error", name) and repr(value) in message

@@ -1,0 +1,156 @@
+"""A job's own variables and the shell's, where they contradict the plan."""
+
+from __future__ import annotations
+
+import pytest
+
+from launcher.config.job import Provenance
+from launcher.errors import ConfigError
+from launcher.hccl import variables
+from launcher.plan import contradictions, environment
+from launcher.plan.cpu_binding import rivals
+from launcher.profiles import choice
+from launcher.profiles.base import Meeting, RankContext
+
+ENDS = tuple(f"10.0.0.1:{25001 + rank}" for rank in range(4))
+
+
+def made(framework: str, backend: str = "npu", rank: int = 1) -> dict[str, str]:
+    """Return what the plan makes for one of four ranks on devices 4 to 7."""
+    context = RankContext(
+        rank=rank, size=4, local_rank=rank, local_size=4, device_id=4 + rank, ascend_device_id=4 + rank,
+        run_dir="/r", run_id="j-1", backend=backend, threads=2, launch_dir="/l", visible=(4, 5, 6, 7),
+        meeting=Meeting("10.0.0.1", 25000, ENDS),
+    )  # fmt: skip
+    return environment.of_rank({}, context, choice.profile(framework))
+
+
+def refused(framework: str, backend: str = "npu", **own: str) -> str:
+    """Return why a job's variables are refused; "" when they are not."""
+    try:
+        contradictions.refuse(framework, made(framework, backend), own, Provenance())
+    except ConfigError as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.parametrize(
+    "framework, name, value, plan",
+    [
+        ("torch", "RANK", "0", "1"), ("torch", "LOCAL_RANK", "0,1", "1"), ("torch", "WORLD_SIZE", "8", "4"),
+        ("mindspore", "MS_WORKER_NUM", "8", "4"), ("mindspore", "MS_ROLE", "MS_SCHED", "MS_WORKER"),
+        ("paddle", "PADDLE_TRAINER_ID", "0", "1"), ("paddle", "PADDLE_TRAINERS_NUM", "2", "4"),
+    ],
+)  # fmt: skip
+def test_a_number_of_a_rank_that_the_plan_does_not_give_is_refused(
+    framework: str, name: str, value: str, plan: str
+) -> None:
+    text = refused(framework, "cpu", **{name: value})
+    assert f"env.{name}: {value!r}, but it is {plan} for rank 1 in the plan; remove it" in text
+    assert refused(framework, "cpu", **{name: plan}) == ""
+    assert refused("none", "cpu", **{name: value}) == ""
+
+
+def test_a_role_for_mindspore_s_ranks_with_a_rank_table_is_refused() -> None:
+    said = "'MS_WORKER', but it is not set for rank 1 in the plan"
+    assert said in refused("mindspore", MS_ROLE="MS_WORKER")
+
+
+def test_where_the_ranks_meet_is_the_job_s_to_say() -> None:
+    assert refused("torch", MASTER_ADDR="10.0.0.9", MASTER_PORT="29500", TORCHELASTIC_RUN_ID="x") == ""
+
+
+@pytest.mark.parametrize(
+    "framework, devices, said",
+    [
+        ("torch", "4,5", ""), ("torch", "4,5,6,7", ""),
+        ("torch", "0,4", "0 is no device of this host's ranks (expected 4,5,6,7)"),
+        ("torch", "5", ""),  # its own alone, by $ASCEND_DEVICE_ID or so
+        ("tensorflow", "4,5,6,7", "so ASCEND_DEVICE_ID=5 is another"),
+        ("tensorflow", "0,1,2,3,4,5,6,7", ""), ("paddle", "4,5", "so ASCEND_DEVICE_ID=5 is another"),
+        ("none", "4,5", ""),
+    ],
+)  # fmt: skip
+def test_a_list_of_devices_must_have_those_of_the_plan_where_cann_looks(
+    framework: str, devices: str, said: str
+) -> None:
+    text = refused(framework, ASCEND_RT_VISIBLE_DEVICES=devices)
+    assert (said in text) if said else text == ""
+    assert refused(framework, "cpu", ASCEND_RT_VISIBLE_DEVICES=devices) == ""
+
+
+def test_the_shell_s_numbers_are_named_in_one_note() -> None:
+    pod = {"RANK": "1", "LOCAL_RANK": "0,1", "MASTER_ADDR": "pod-0", "MS_ROLE": "MS_SCHED", "CM_RANK": "1"}
+    shell = {**pod, "SLURM_PROCID": "0", "TF_CONFIG": "{}", "PATH": "/bin"}
+    [note] = contradictions.not_passed_on(shell, choice.profile("torch"))
+    names = "CM_RANK, LOCAL_RANK, MASTER_ADDR, MS_ROLE, RANK"
+    assert note.startswith(f"not passed on to the ranks: the shell's {names} (")
+    assert "RANK is the number of a pod under MindCluster" in note and "SLURM" not in note
+    for framework in ("none", "tensorflow"):
+        assert list(contradictions.not_passed_on(shell, choice.profile(framework))) == []
+    assert list(contradictions.not_passed_on({"PATH": "/bin"}, choice.profile("torch"))) == []
+
+
+@pytest.mark.parametrize(
+    "text, better",
+    [
+        ("0,1,7", ""), ("", ""), ("3", ""), ("0,2,4,6,1,3,5,7", "0,1,2,3,4,5,6,7"), ("1,0", "0,1"),
+        ("0,0,1", "0,1"), ("0, 1", "0,1"), ("a,1", "1"),
+    ],
+)  # fmt: skip
+def test_devices_that_cann_refuses_are_told_in_ascending_order(text: str, better: str) -> None:
+    problem = variables.visible_devices(text)
+    assert problem.endswith(f"(EE1001); give {better}") if better else problem == ""
+    found = [name for _, name, _ in variables.findings({"ASCEND_RT_VISIBLE_DEVICES": text})]
+    assert found == ["ASCEND_RT_VISIBLE_DEVICES"] * bool(better)
+
+
+@pytest.mark.parametrize(
+    "env, said",
+    [
+        ({"HCCL_EXEC_TIMEOUT": "1836"}, ""), ({"HCCL_EXEC_TIMEOUT": "0"}, "0 means never on A2 and A3 alone"),
+        ({"HCCL_EXEC_TIMEOUT": "0", "HCCL_OP_EXPANSION_MODE": "AIV"}, "0 means 1091 s with"),
+        ({"HCCL_EXEC_TIMEOUT": "1836", "HCCL_OP_EXPANSION_MODE": "AIV"}, "1836 means 1091 s with"),
+        ({"HCCL_EXEC_TIMEOUT": "0.05", "HCCL_OP_EXPANSION_MODE": "AIV"}, ""),
+    ],
+)  # fmt: skip
+def test_an_execution_time_out_that_is_not_as_long_as_it_reads(env: dict[str, str], said: str) -> None:
+    found = list(variables.findings(env, "A2"))
+    assert [level for level, _, _ in found] == ["note"] * bool(said)
+    assert all(text.startswith(said) for _, _, text in found)
+
+
+@pytest.mark.parametrize(
+    "value, level",
+    [
+        ("0", ""), ("1", "note"), ("2", "note"), ("mode:1", "note"), ("mode:0,npu0:0-1", ""),
+        ("2,force:1,npu0:0-3", "error"), ("npu0:0-3,1", "note"), ("0,force:1", ""), ("", ""),
+        ("1,force:0", "note"), ("npu0:0-1", ""),
+    ],
+)  # fmt: skip
+def test_torch_npu_s_own_binding_beside_bind(value: str, level: str) -> None:
+    env = {"CPU_AFFINITY_CONF": value, "NPU_LAUNCH_FRAMEWORK": "torch"}
+    assert [one for one, _, _ in rivals(env)] == [level] * bool(level)
+    assert list(rivals({**env, "NPU_LAUNCH_FRAMEWORK": "paddle"})) == []
+
+
+def test_mindspore_s_own_binding_beside_bind() -> None:
+    env = {"MS_ENABLE_NUMA": "True", "DATASET_ENABLE_NUMA": "true", "NPU_LAUNCH_FRAMEWORK": "mindspore"}
+    assert [name for _, name, _ in rivals(env)] == ["MS_ENABLE_NUMA"]  # True alone turns it on
+
+
+@pytest.mark.parametrize(
+    "env, said",
+    [
+        ({"TORCHELASTIC_USE_AGENT_STORE": "True"}, "the ranks would wait for torchrun's own store"),
+        ({"TORCHELASTIC_USE_AGENT_STORE": "False"}, ""),
+        ({"MASTER_PORT": "70000"}, "'70000': invalid value (expected a whole number from 1 to 65535)"),
+        ({"MASTER_PORT": "29500"}, ""),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("backend", ["npu", "cpu"])
+def test_what_torch_s_ranks_would_wait_on_for_ever(env: dict[str, str], said: str, backend: str) -> None:
+    whole = {**made("torch", backend), **env}
+    errors, notes = environment.review(whole, backend, profile=choice.profile("torch"))
+    assert [name for name, _ in errors] == [*env] * bool(said) and notes == []
+    assert all(said in text for _, text in errors)
