@@ -14,7 +14,7 @@ from typing import Iterator, Mapping, Sequence
 from launcher.config.checks import HEARTBEAT_VARIABLE
 from launcher.config.job import JobConfig, Provenance, arguments
 from launcher.errors import NotExecutableError, NotFoundError
-from launcher.plan import environment
+from launcher.plan import contradictions, environment
 from launcher.plan.cpu_quota import UNLIMITED, most_cores
 from launcher.plan.expansion import expand
 from launcher.plan.model import Plan, Policy, RankSpec
@@ -110,6 +110,7 @@ def build_plan(
     words = tuple(argv(config, command, launch.environ, launch.launch_dir))
     at_launch = (config.cwd or ("launch" if is_command(config, command) else "rank")) == "launch"
     placement = launch.placement
+    passed_over = contradictions.not_passed_on(launch.environ, choice.profile(config.framework))
     return Plan(
         job=config.job,
         run_id=launch.run_id,
@@ -119,7 +120,7 @@ def build_plan(
         rank_table_json=placement.text,
         ranks=tuple(_spec(config, launch, entry, words, at_launch) for entry in launch.entries),
         policy=policy_of(config),
-        notes=(*notes, *_heartbeat_notes(config, words)),
+        notes=(*notes, *passed_over, *_heartbeat_notes(config, words)),
     )
 
 
@@ -158,7 +159,9 @@ def _environment(config: JobConfig, launch: LaunchContext, entry: Rank, rank: Ra
         env = without_rank_table(env, chief_ip=chief_ip, chief_device=device, worker_ip=worker_ip)
     if config.heartbeat:
         env[HEARTBEAT_VARIABLE] = config.heartbeat
-    return {**env, **expand(config.env, env, launch.environ, launch.provenance)}
+    own = expand(config.env, env, launch.environ, launch.provenance)
+    contradictions.refuse(config.framework, env, own, launch.provenance)
+    return {**env, **own}
 
 
 def policy_of(config: JobConfig) -> Policy:

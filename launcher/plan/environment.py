@@ -60,14 +60,24 @@ def of_attempt(env: Mapping[str, str], attempt: int) -> dict[str, str]:
 
 
 def review(
-    env: Mapping[str, str], backend: str, chip: str = "", profile: Profile = TENSORFLOW
+    env: Mapping[str, str],
+    backend: str,
+    chip: str = "",
+    profile: Profile = TENSORFLOW,
+    *,
+    bound: bool = False,
 ) -> tuple[list[tuple[str, str]], list[str]]:
     """Check the final environment of a rank: ([(variable, error)], notes). CPU ranks read nothing of HCCL's.
 
-    Of a variable the profile's error counts, which knows what the framework makes of it.
+    Of a variable the profile's error counts, which knows what the framework makes of it. bound: the launcher
+    has chosen the cores of the rank.
     """
     found = [*profile.findings(env, chip)] if backend == "npu" or profile.meets else []
     found += variables.findings(env, chip) if backend == "npu" else ()
+    if bound:
+        from launcher.plan import cpu_binding
+
+        found += cpu_binding.rivals(env)
     errors: dict[str, str] = {}
     for level, name, message in found:
         if level == variables.ERROR:

@@ -91,8 +91,9 @@ def new_run_id(job: str) -> str:
 
 def reviewed(plan: Plan, config: JobConfig, source: Provenance) -> Plan:
     """Add remarks on the ranks' environment to the notes. ConfigError: what HCCL would refuse."""
-    profile = choice.profile(config.framework)
-    errors, notes = environment.review(plan.ranks[0].env, plan.backend, config.chip, profile)
+    profile, first = choice.profile(config.framework), plan.ranks[0]
+    bound = bool(first.cores)
+    errors, notes = environment.review(first.env, plan.backend, config.chip, profile, bound=bound)
     if errors:
         lines = [str(_of_variable(name, message, config, source)) for name, message in errors]
         raise UsageError(*lines)
