@@ -1,0 +1,67 @@
+"""PaddlePaddle's ranks beside those of its own launcher: environment, losses, and a rank that is killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Callable
+
+from tests.frameworks.needs import PROGRAMS, needs
+
+pytestmark = needs("paddle")
+TRAIN = str(PROGRAMS / "paddle_train.py")
+# name: why its value is another one than that of paddle.distributed.launch. All other names have its value.
+OTHER_VALUE = {
+    "PADDLE_MASTER": "127.0.0.1 and a free port, which is away from those of other runs",
+    "PADDLE_TRAINER_ENDPOINTS": "a free port for each rank",
+    "PADDLE_CURRENT_ENDPOINT": "the rank's own of these",
+    "POD_NAME": "the run's name; Paddle's is six random letters",
+}
+# name: why there is none.
+LACKING = {
+    "PADDLE_LOG_DIR": "read by Paddle's launcher alone; the logs are in the run folder",
+    "PADDLE_BACKUP_ENV_PATH": "a file of what was too long for the environment; nothing is left out",
+    "PADDLE_AUTO_CLUSTER": "0 means what none does; --auto_cluster_config is the launcher's",
+    "CUSTOM_DEVICE_ROOT": "set by paddle itself when it is imported, which its launcher does",
+}
+OF_A_TERMINAL = {"LINES", "COLUMNS"}  # set by readline, which Paddle's launcher imports
+
+
+def read(folder: Path, name: str) -> list[dict[str, Any]]:
+    return [json.loads(path.read_text()) for path in sorted(folder.glob(name + "-*.json"))]
+
+
+def test_environment_and_losses_are_those_under_paddle_s_launcher(
+    tmp_path: Path, run_job: Callable[..., Any]
+) -> None:
+    done = run_job("--devices", "0-1", "--", TRAIN, tmp_path / "ours", -1)
+    assert "framework paddle: " in done.stdout
+    launcher = [sys.executable, "-m", "paddle.distributed.launch", "--nproc_per_node=2"]
+    command = [*launcher, TRAIN, str(tmp_path / "theirs"), "-1"]
+    subprocess.run(command, cwd=str(tmp_path), check=True, capture_output=True, timeout=90)
+    ours, theirs = read(tmp_path, "ours"), read(tmp_path, "theirs")
+    assert len(ours) == len(theirs) == 2
+    for mine, other in zip(ours, theirs):
+        assert mine["total"] == other["total"] == 3.0
+        assert mine["losses"] == other["losses"] and len(mine["losses"]) == 3
+        compare(mine["environ"], other["environ"])
+    assert ours[0]["losses"] != ours[1]["losses"]
+
+
+def compare(mine: dict[str, str], other: dict[str, str]) -> None:
+    """Require the values of Paddle's launcher but where a reason is given; no reason may be out of date."""
+    new = {name: value for name, value in other.items() if value != os.environ.get(name)}
+    assert {"PADDLE_TRAINER_ID", "PADDLE_DISTRI_BACKEND", "PADDLE_RANK_IN_NODE"} <= set(new)
+    assert {name for name in new if name not in mine} - OF_A_TERMINAL == set(LACKING)
+    assert {name for name in new if name in mine and mine[name] != new[name]} == set(OTHER_VALUE)
+
+
+def test_a_rank_that_is_killed_is_the_culprit(run_job: Callable[..., Any], tmp_path: Path) -> None:
+    done = run_job("--devices", "0-1", "grace=5", "--", TRAIN, tmp_path / "ours", 1, code=137)
+    result = json.loads((done.run_dir / "result.json").read_text())
+    assert (result["culprit"], result["ends"][1]["signal"]) == (1, 9)
+    # Its connection may break before npu-launch ends it, or after.
+    assert result["ends"][0]["state"] in ("victim", "ended by npu-launch")
