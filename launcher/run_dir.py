@@ -11,6 +11,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Iterable, Iterator
 
+from launcher.text import SCHEDULER
+
 TORCH_ERROR = "torchelastic_error.json"  # what torch's @record writes, in the rank's folder
 
 
@@ -174,13 +176,13 @@ class RunDir:
         return self.path / "gathered"
 
     def log(self, rank: int) -> Path:
-        return self.logs / f"rank_{rank}.log"
+        return self.logs / f"{_stem(rank)}.log"
 
     def index(self, rank: int) -> Path:
-        return self.logs / f"rank_{rank}.index"
+        return self.logs / f"{_stem(rank)}.index"
 
     def rank_dir(self, rank: int) -> Path:
-        return self.path / "ranks" / str(rank)
+        return self.path / "ranks" / rank_folder(rank)
 
     def error(self, rank: int) -> Path:
         return self.rank_dir(rank) / "error.json"
@@ -204,6 +206,15 @@ class RunDir:
         except ValueError:
             text = json.dumps(json.loads(json.dumps(value), parse_constant=lambda name: None), indent=2)
         write_atomic(path, (text + "\n").encode())
+
+
+def _stem(rank: int) -> str:
+    return "scheduler" if rank == SCHEDULER else f"rank_{rank}"
+
+
+def rank_folder(rank: int) -> str:
+    """Return the name of a rank's folder."""
+    return "scheduler" if rank == SCHEDULER else str(rank)
 
 
 def host_folder(name: str) -> str:

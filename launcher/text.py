@@ -16,13 +16,32 @@ _UNPRINTABLE = re.compile(
 )
 
 
+SCHEDULER = -1  # in place of a rank, in files too: the process of MindSpore that has none
+
+
 def label(ranks: set[int]) -> str:
     """Name ranks: 3 or [0-2,5].
 
-    >>> label({0, 1, 2, 5})
-    '[0-2,5]'
+    >>> label({0, 1, 2, 5}), label({SCHEDULER, 1})
+    ('[0-2,5]', '[1,scheduler]')
     """
-    return str(next(iter(ranks))) if len(ranks) == 1 else f"[{spell(sorted(ranks))}]"
+    names = [name for name in (spell(_numbered(ranks)), "scheduler" if SCHEDULER in ranks else "") if name]
+    return names[0] if len(ranks) == 1 else f"[{','.join(names)}]"
+
+
+def _numbered(ranks: Iterable[int]) -> list[int]:
+    return sorted(rank for rank in ranks if rank != SCHEDULER)
+
+
+def named(*ranks: int) -> str:
+    """Name ranks in a sentence.
+
+    >>> named(3), named(0, 1, 2), named(SCHEDULER), named(0, 1, SCHEDULER)
+    ('rank 3', 'ranks 0-2', 'the scheduler', 'ranks 0-1 and the scheduler')
+    """
+    numbers = _numbered(ranks)
+    words = [f"rank{'s' if len(numbers) > 1 else ''} {spell(numbers)}"] if numbers else []
+    return " and ".join([*words, *["the scheduler"][: SCHEDULER in ranks]])
 
 
 MOST_NAMED = 16  # hosts that a message names before it counts

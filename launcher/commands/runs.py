@@ -17,7 +17,7 @@ from launcher.runs import registry, remote
 from launcher.runs.processes import ProcessTable, RunProcess
 from launcher.runs.registry import RunStatus
 from launcher.runs.remote import RemoteRank
-from launcher.text import printable
+from launcher.text import SCHEDULER, label, printable
 from rank_table.ranges import spell
 
 _RUNS_DIR = click.option(
@@ -91,9 +91,8 @@ def process_rows(status: RunStatus) -> list[dict[str, Any]]:
     launcher = [RunProcess(status.launcher.pid, None)] if status.launcher else []
     rows = []
     for found in [*launcher, *sorted(status.processes, key=lambda p: (p.rank is None, p.rank or 0, p.pid))]:
-        rank = -1 if found.rank is None else found.rank
-        host = told[rank].host if rank in told else None
-        rows.append(_process_row(found, status, told.get(rank) or beats.get(rank), host))
+        of = None if found.rank is None else told.get(found.rank) or beats.get(found.rank)
+        rows.append(_process_row(found, status, of, of.host if isinstance(of, RemoteRank) else None))
     here = {found.rank for found in status.processes}
     alive = status.launcher is not None or bool(status.where)
     for rank, remote_rank in told.items():
@@ -136,6 +135,8 @@ def _cell(row: dict[str, Any], name: str) -> str:
         return f"running {printable(row['where'])}?"
     if name == "state" and row.get("job"):
         return f"{row['state']} ({printable(row['job'])})"
+    if name == "rank" and row[name] is not None:
+        return label({row[name]})
     return "-" if row[name] is None else printable(str(row[name]))
 
 
@@ -193,4 +194,5 @@ def _elsewhere(run: RunDir) -> dict[int, int]:
     """Map the living ranks of a run on several hosts to their pids; none where it runs on one, or not."""
     if not registry.running(run):
         return {}
-    return {rank: told.pid for rank, told in remote.known_ranks(run).items() if told.code is None}
+    known = remote.known_ranks(run).items()
+    return {rank: told.pid for rank, told in known if told.code is None and rank != SCHEDULER}

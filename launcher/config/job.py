@@ -48,7 +48,9 @@ class JobConfig:
     python: str = _key("", "Python interpreter of the ranks; default: the launcher's own")
     env: dict[str, str] = _key(dict, "environment variables added to every rank")
     ascend_env: str = _key("", "path of CANN's set_env.sh, run once; the ranks get what it sets")
-    rank_table_free: bool = _key(False, "NPU: no rank table; HCCL finds the ranks itself (CM_CHIEF_IP ...)")
+    rank_table_free: bool = _key(
+        False, "NPU: no rank table; HCCL (CM_CHIEF_IP ...) or MindSpore's scheduler finds the ranks"
+    )
     cwd: str = _key(
         "",
         "working directory: rank or launch; default: rank for Python programs, launch for commands",

@@ -13,6 +13,7 @@ from typing import Any, Mapping, NamedTuple
 from launcher import foreign, typed_json
 from launcher.diagnosis.exit_codes import signal_of
 from launcher.errors import ReadError
+from launcher.text import SCHEDULER
 
 LONGEST_TEXT = 1 << 15  # characters that are taken of a message or a traceback
 
@@ -160,7 +161,8 @@ class Outcome:
             "attempts": self.attempts,
             "seconds": round(self.seconds, 3),
             "alerts": list(map(dict, self.alerts)),
-            "ends": [end.as_dict() for end in self.ends],
+            "ends": [end.as_dict() for end in self.ends if end.rank != SCHEDULER],
+            **{"scheduler": end.as_dict() for end in self.ends if end.rank == SCHEDULER},
         }
 
 

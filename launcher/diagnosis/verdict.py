@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Mapping, Sequence
 
 from launcher.diagnosis.failure import RankEnd, RankStatus
+from launcher.text import SCHEDULER
 
 CAUSES = frozenset(
     (
@@ -25,6 +26,8 @@ CAUSES = frozenset(
         RankStatus.LOST,
     )
 )
+_NOTICED_NS = 10**9  # by which the launcher may notice a rank's end later than the others do
+_NO_MEMORY = ("MemoryError", "OutOfMemoryError", "ResourceExhaustedError")
 HANG_EXIT_CODE = 124  # as timeout(1)
 LOST_EXIT_CODE = 69  # EX_UNAVAILABLE of sysexits.h
 
@@ -53,11 +56,13 @@ def judge(
 
 
 def _classify(end: RankEnd, teardown_ns: int | None) -> RankEnd:
+    if end.rank == SCHEDULER and teardown_ns is None:  # every rank ended by itself: none needed it any more
+        return replace(end, status=RankStatus.TERMINATED if end.code else RankStatus.FINISHED)
     if end.status is not RankStatus.FINISHED:
         return end
     before = teardown_ns is None or end.cause_ns <= teardown_ns
     if end.error and end.error.kind != "SystemExit" and before:
-        memory = end.error.kind.rpartition(".")[2] in ("MemoryError", "ResourceExhaustedError")
+        memory = end.error.kind.rpartition(".")[2] in _NO_MEMORY
         return replace(end, status=RankStatus.OUT_OF_MEMORY if memory else RankStatus.RAISED)
     if teardown_ns is not None and (end.code is None or end.ended_ns > teardown_ns):
         if end.error and before and end.code != 0:  # it had asked for its end, and hung on the way
@@ -83,8 +88,8 @@ def _is_victim(end: RankEnd) -> bool:
 def _silent(judged: Sequence[RankEnd], victims: list[RankEnd]) -> RankEnd | None:
     """Choose the suspect among ranks that all waited.
 
-    One that waited while it handled an error of its own, else a silent one that the others name or that is
-    behind, else the one that most others name, else the first.
+    One that waited while it handled an error of its own, else a silent one that the others name, one that had
+    ended before with 0, a silent one that is behind, the one that most others name, the first.
     """
     if not victims:
         return None
@@ -96,11 +101,25 @@ def _silent(judged: Sequence[RankEnd], victims: list[RankEnd]) -> RankEnd | None
     accused = Counter(rank for victim in victims for rank in accused_ranks(victim))
     quiet = [end for end in judged if end.status is RankStatus.TERMINATED]
     named = [end for end in quiet if end.rank in accused]
+    left = None if named else _first_to_leave(judged, victims)
+    if left:
+        return replace(left, status=RankStatus.EXITED_EARLY)
     behind = [end for end in quiet if end.step < min(victim.step for victim in victims)]
     if named or behind or len(quiet) == 1:
         suspect = min(named or behind or quiet, key=lambda end: (end.step, end.rank))
         return replace(suspect, status=RankStatus.SILENT)
     return _most_accused(victims, accused) or min(victims, key=lambda end: end.cause_ns)
+
+
+def _first_to_leave(judged: Sequence[RankEnd], victims: Sequence[RankEnd]) -> RankEnd | None:
+    """Choose the rank that ended with 0 before the others lost it in a collective."""
+    from launcher.diagnosis.victims import was_left_alone
+
+    lost_ns = min((end.cause_ns for end in victims if was_left_alone(end)), default=0)
+    left = [
+        end for end in judged if end.status is RankStatus.FINISHED and end.ended_ns < lost_ns + _NOTICED_NS
+    ]
+    return min(left, key=lambda end: end.ended_ns, default=None)
 
 
 def _most_accused(victims: Sequence[RankEnd], accused: Mapping[int, int]) -> RankEnd | None:
@@ -115,7 +134,7 @@ def _beside(end: RankEnd, culprit: RankEnd, named: bool) -> RankEnd:
     """Return the end of a rank as it reads once the culprit is known."""
     if end.rank == culprit.rank:
         return culprit
-    suffers = _is_victim(end) and (named or culprit.status is RankStatus.SILENT)
+    suffers = _is_victim(end) and (named or culprit.status in (RankStatus.SILENT, RankStatus.EXITED_EARLY))
     return replace(end, status=RankStatus.VICTIM) if suffers else end
 
 
@@ -128,6 +147,7 @@ def exit_code_of(ends: Sequence[RankEnd], culprit: RankEnd) -> int:
     if culprit.status is RankStatus.SILENT:
         victims = [end for end in ends if end.status is RankStatus.VICTIM]
         return (min(victims, key=lambda end: end.cause_ns).exit_code if victims else 0) or 1
-    if culprit.status is RankStatus.RAISED and (culprit.code is None or culprit.code <= 0):
+    no_memory = culprit.status is RankStatus.OUT_OF_MEMORY and culprit.error is not None
+    if (no_memory or culprit.status is RankStatus.RAISED) and (culprit.code is None or culprit.code <= 0):
         return 1  # it hung after the exception, or exited with 0 in spite of it
     return culprit.exit_code or 1

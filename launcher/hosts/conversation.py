@@ -90,8 +90,8 @@ class Agent(Link):
             self._wishes.append(Wish(wish, body.get("why").text()))
         elif kind == "signal" and body.get("number").whole() in FORWARDED:
             self._wishes.append(Wish("signal", str(body.get("number").whole())))
-        elif kind == "stacks":
-            self._wishes.append(Wish("stacks"))
+        elif kind in ("stacks", "alone"):
+            self._wishes.append(Wish(kind))
         elif kind in ("probe", "order", "start", "fetch", "done"):
             self._inbox[kind] = body.value
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
-from typing import Any, Callable, Mapping, Sequence
+from typing import Any, Callable, Mapping
 
 from launcher.diagnosis.exit_codes import AGAIN
 from launcher.diagnosis.failure import RankEnd, RankStatus
@@ -21,8 +21,7 @@ from launcher.supervision.context import RunContext
 from launcher.supervision.events import Event
 from launcher.supervision.progress import Incident
 from launcher.supervision.result import Result
-from launcher.text import some
-from rank_table.ranges import spell
+from launcher.text import named, some
 
 CHECK = 0.3  # seconds between two looks at the hosts' signs of life and the ranks' progress
 ACK = 0.05  # seconds between two answers to log bytes, at most
@@ -50,7 +49,7 @@ class Head:
         self._check_at = 0.0
         self._tell_at = time.monotonic() + TELL
         self._interrupted = self._interrupted_ns = self._interrupts = 0
-        self._gave_up = False
+        self._gave_up = self._told_alone = False
         self._stacks: dict[int, str] = {}
         self._answered: set[int] = set()
         self._asked_until = NEVER
@@ -95,7 +94,7 @@ class Head:
         host.bytes += len(data)
         self._unacked.add(host.index)
         self._ack_at = min(self._ack_at, time.monotonic() + ACK)
-        if head.rank in host.ranks:
+        if self._ranks.is_of(head.rank, host):
             self._logs.write(head, data, host.offset.wall)
 
     def _event(self, host: HostState, body: Mapping[str, Any]) -> None:
@@ -124,7 +123,7 @@ class Head:
         if self._ending:
             return
         if not body.get("victim"):
-            self._end_all(f"rank {end.rank} failed")
+            self._end_all(f"{named(end.rank)} failed")
         elif self._settle_at == NEVER:
             self._settle_at = time.monotonic() + self._patience(end)
             self._ask_for_stacks()  # while the others still wait as this one did
@@ -157,7 +156,9 @@ class Head:
         self._stacks.update((int(rank), str(text)) for rank, text in body["texts"].items())
 
     def _gap(self, rank: int, size: int) -> None:
-        self._events.announce(f"warning: rank {rank}: {size} bytes of its output have not come from its host")
+        self._events.announce(
+            f"warning: {named(rank)}: {size} bytes of its output have not come from its host"
+        )
 
     # What time brings.
 
@@ -190,6 +191,9 @@ class Head:
             self._give_up()
         if self._ending or self._settle_at != NEVER:
             return
+        if not self._told_alone and self._ranks.is_alone():
+            self._told_alone = True
+            self._session.send("alone", {})
         if self._hung is not None:
             if now >= self._asked_until or self._answered >= {host.index for host in self._fleet.there()}:
                 self._judge_hang(self._hung)
@@ -239,7 +243,7 @@ class Head:
             living = self._ranks.living()
             self._events.record(Event.TEARDOWN, why=why, ranks=living)
             if living:
-                self._events.announce(f"{why}; ending {_named(living)} (grace {self._policy.grace:g} s)")
+                self._events.announce(f"{why}; ending {named(*living)} (grace {self._policy.grace:g} s)")
 
     def _give_up(self) -> None:
         """Go through the engine where agents have not told of the end in time."""
@@ -366,7 +370,3 @@ _TAKERS: Mapping[str, Callable[..., None]] = {
     "sent": Head._sent,
     "stacks": Head._stack_texts,
 }
-
-
-def _named(ranks: Sequence[int]) -> str:
-    return f"rank{'s' if len(ranks) > 1 else ''} {spell(ranks)}"

@@ -8,6 +8,7 @@ from typing import Any, Callable, NamedTuple
 
 from launcher.logs.writer import CappedLogWriter, LogWriter, open_log
 from launcher.run_dir import RunDir
+from launcher.text import named
 from launcher.typed_json import Value
 from launcher.ui.console import Console, StreamLines
 
@@ -91,7 +92,7 @@ class MergedLogs:
             files.close()
             if files.last_error:
                 lost = f"{files.bytes_lost} bytes of its output are not in {self._run.log(rank)}"
-                problems.append(f"rank {rank}: {lost}: {files.last_error}")
+                problems.append(f"{named(rank)}: {lost}: {files.last_error}")
         return problems
 
 

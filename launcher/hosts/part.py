@@ -25,13 +25,14 @@ from launcher.plan.order import Order
 from launcher.plan.planner import PlannedJob
 from launcher.process import procfs, spawn
 from launcher.process.signals import ENDING, Signals
-from launcher.run_dir import HostRunDir, host_folder, write_atomic
+from launcher.run_dir import HostRunDir, host_folder, rank_folder, write_atomic
 from launcher.runs.folder import point_latest
 from launcher.runs.launcher_record import recorded
 from launcher.runs.locks import hold, real_devices
 from launcher.supervision.attempt import Attempt
 from launcher.supervision.context import RunContext
 from launcher.supervision.supervisor import guarded
+from launcher.text import SCHEDULER
 
 BUSY = 0.01  # seconds between two looks at files that are read to be sent
 
@@ -71,7 +72,9 @@ def _is_started(agent: Agent, signals: Signals, order: Order, run: HostRunDir) -
 
 def _ranks_of(run: HostRunDir) -> list[int]:
     with suppress(OSError):
-        return [int(name) for name in os.listdir(run.path / "ranks") if name.isdigit()]
+        names = {rank_folder(SCHEDULER): SCHEDULER}
+        found = (names.get(name, name) for name in os.listdir(run.path / "ranks"))
+        return [int(rank) for rank in found if isinstance(rank, int) or rank.isdigit()]
     return []
 
 
@@ -90,13 +93,11 @@ def _planned(order: Order, facts: HostFacts, environ: Mapping[str, str]) -> Plan
         time.sleep(0 if text else 0.1)
     planned = host_plan(order, facts, environ, text)
     more = {procfs.HOST: host_folder(order.hosts[facts.index].name)}
-    ranks = tuple(
-        replace(spec, env={**environment.of_attempt(spec.env, order.attempt), **more})
-        for spec in planned.plan.ranks
+    plan = planned.plan.each(
+        lambda spec: replace(spec, env={**environment.of_attempt(spec.env, order.attempt), **more})
     )
-    mine = tuple(spec for spec in ranks if spec.server_id == planned.plan.host)
-    policy = replace(planned.plan.policy, quiet=True, max_log_bytes=0)  # the head's copy is cut
-    return replace(planned, plan=replace(planned.plan, ranks=mine, policy=policy))
+    policy = replace(plan.policy, quiet=True, max_log_bytes=0)  # the head's copy is cut
+    return replace(planned, plan=replace(plan, ranks=plan.local_ranks, policy=policy))
 
 
 def _findings(planned: PlannedJob) -> list[tuple[str, str, str]]:
@@ -109,7 +110,7 @@ def _make_room(order: Order, planned: PlannedJob, index: int, held: ExitStack) -
     plan, host = planned.plan, order.hosts[index]
     new = not os.path.lexists(order.run_dir)
     try:
-        run = HostRunDir.make(Path(order.run_dir), host.name, [spec.rank for spec in plan.ranks])
+        run = HostRunDir.make(Path(order.run_dir), host.name, [spec.rank for spec in plan.local_processes])
         if not order.shared[index]:
             import json
 
@@ -140,7 +141,7 @@ def _attempt(agent: Agent, signals: Signals, order: Order, plan: Plan, run: Host
     events = AgentEvents(run, console, agent.channel)
     if not order.shared[agent.index]:
         point_latest(run.path)
-    agent.logs = LogStream(run, [spec.rank for spec in plan.ranks], order.window)
+    agent.logs = LogStream(run, [spec.rank for spec in plan.local_processes], order.window)
     attempts: list[Attempt] = []
     host = run.own.name
     limits = spawn.raise_descriptor_limit()

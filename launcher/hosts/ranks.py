@@ -20,6 +20,7 @@ from launcher.runs.remote import RANKS_FILE
 from launcher.supervision.context import RunContext
 from launcher.supervision.progress import Incident, RunProgress
 from launcher.supervision.rank import Heartbeat
+from launcher.text import SCHEDULER
 
 WRITE = 2.0  # seconds between two writings of what `ps` shows
 _COST = 1 / 2000  # seconds more for each rank
@@ -61,8 +62,11 @@ class Ranks:
     def __init__(self, context: RunContext, fleet: Fleet) -> None:
         self._context, self._fleet = context, fleet
         of = {rank: host for host in fleet for rank in host.ranks}
-        self._ranks = {spec.rank: RemoteRank(spec, of[spec.rank]) for spec in context.plan.ranks}
-        self._progress = RunProgress(context.plan.policy, list(self._ranks.values()), context.events)
+        plan = context.plan
+        self._ranks = {spec.rank: RemoteRank(spec, of[spec.rank]) for spec in plan.ranks}
+        self._progress = RunProgress(plan.policy, list(self._ranks.values()), context.events)
+        if plan.scheduler is not None:
+            self._ranks[SCHEDULER] = RemoteRank(plan.scheduler, of[plan.ranks[0].rank])
         self._failed: dict[int, RankEnd] = {}
         self._accused: dict[int, tuple[Incident, int]] = {}
         self._began = time.monotonic()
@@ -112,6 +116,17 @@ class Ranks:
         for end in found:
             self._ended(self._ranks[end.rank], end.code, end.ended_ns)
         self._changed = self._fewer = True
+
+    def is_of(self, rank: int, host: HostState) -> bool:
+        """Tell whether a host has a rank, or the scheduler."""
+        return rank in self._ranks and self._ranks[rank].host is host
+
+    def is_alone(self) -> bool:
+        """Tell whether the scheduler is left, and no rank of any host."""
+        ranks = [rank for number, rank in self._ranks.items() if number != SCHEDULER]
+        return len(ranks) < len(self._ranks) and all(
+            rank.code is not None or rank.host.ends is not None for rank in ranks
+        )
 
     def living(self) -> list[int]:
         """List the ranks that have not ended, as far as their agents have told."""

@@ -15,6 +15,8 @@ from launcher.logs.open_files import FILES
 from launcher.logs.reader import LogReader
 from launcher.logs.records import BATCH_BYTES, Batches, LineSplitter, RecordBatch
 from launcher.run_dir import RunDir
+from launcher.text import SCHEDULER, named
+from launcher.text import label as label_of
 
 INDEX_BYTES = 1 << 15  # of index read at once; an entry has some 35
 LEAD = 1 << 12  # bytes of index before a place that is sought: a line may have begun there
@@ -29,13 +31,15 @@ def ranks(run: RunDir) -> list[int]:
 
 
 def choose(run: RunDir, wanted: Sequence[int]) -> list[int]:
-    """Return the ranks wanted, or all. UsageError: the run has no such rank."""
+    """Return the ranks wanted, or all and the scheduler, if it has a log. UsageError: the run has no such rank."""
     there = ranks(run)
     missing = sorted(set(wanted) - set(there))
     if missing:
         has = f"{there[0]}-{there[-1]}" if there else "none"
         raise UsageError(f"--rank: {run.path.name} has no log of rank {missing[0]}; it has {has}")
-    return [rank for rank in there if rank in wanted] if wanted else there
+    if wanted:
+        return [rank for rank in there if rank in wanted]
+    return there + [SCHEDULER] * os.path.lexists(str(run.log(SCHEDULER)))
 
 
 def parts(run: RunDir, rank: int) -> list[str]:
@@ -48,7 +52,7 @@ class RankReader(LogReader):
     """One rank's log from a place in its index on; a later call of `batches` goes on where it ended."""
 
     def __init__(self, run: RunDir, rank: int, label: str = "", part: str = "") -> None:
-        super().__init__(Path(str(run.log(rank)) + part), (label or str(rank)).encode(), rank)
+        super().__init__(Path(str(run.log(rank)) + part), (label or label_of({rank})).encode(), rank)
         self._index_path = Path(str(run.index(rank)) + part)
         self._encoding = ""  # "" until a byte beyond ASCII has come
         self._position = 0  # in the index
@@ -116,7 +120,7 @@ class RankReader(LogReader):
             except MissingFileError:
                 return
             except (ReadError, OSError) as error:
-                self.problems.append(f"{error}; rank {self.rank}'s lines are not shown")
+                self.problems.append(f"{error}; lines of {named(self.rank or 0)} are not shown")
                 return
             text = text[: text.rfind(b"\n") + 1]
             if not text:

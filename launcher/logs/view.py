@@ -20,6 +20,7 @@ from launcher.logs.records import Batches, RecordBatch, merge, time_of
 from launcher.logs.timespec import parse_timespec
 from launcher.run_dir import RunDir, opened
 from launcher.runs import registry
+from launcher.text import label
 
 if TYPE_CHECKING:  # the readers of others' logs cost more than a look at a run should pay
     from launcher.logs.discovery import LogFile
@@ -97,7 +98,7 @@ class LogSource:
 
     def label(self, rank: int) -> str:
         """Return the label of a rank's lines."""
-        return f"{self.node}/{rank}" if self.node else str(rank)
+        return f"{self.node}/{label({rank})}" if self.node else label({rank})
 
     def labels(self, query: Query) -> list[str]:
         """Return the labels of what the query asks for."""

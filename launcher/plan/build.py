@@ -8,7 +8,7 @@ import re
 import shlex
 import shutil
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Iterator, Mapping, Sequence
 
 from launcher.config.checks import HEARTBEAT_VARIABLE
@@ -19,9 +19,11 @@ from launcher.plan.cpu_quota import UNLIMITED, most_cores
 from launcher.plan.expansion import expand
 from launcher.plan.model import Plan, Policy, RankSpec
 from launcher.plan.placement import Placement
-from launcher.profiles import choice
+from launcher.profiles import choice, mindspore
 from launcher.profiles.base import Meeting, RankContext
 from launcher.profiles.tensorflow import without_rank_table
+from launcher.run_dir import rank_folder
+from launcher.text import SCHEDULER
 from rank_table.model import Rank
 from rank_table.sources.visible import MOST, parse_rt_visible
 
@@ -46,6 +48,7 @@ class LaunchContext:
     addresses: Mapping[str, str] = field(default_factory=dict)  # by server_id; of a job on several hosts
     meeting: Meeting = Meeting()
     max_restarts: int = 0
+    table_free: bool = False
 
     @property
     def entries(self) -> tuple[Rank, ...]:
@@ -96,6 +99,7 @@ class LaunchContext:
             visible=tuple(self.visible_id(mate) for mate in mates),
             meeting=self.meeting,
             max_restarts=self.max_restarts,
+            table_free=self.table_free,
         )
 
 
@@ -111,6 +115,7 @@ def build_plan(
     at_launch = (config.cwd or ("launch" if is_command(config, command) else "rank")) == "launch"
     placement = launch.placement
     passed_over = contradictions.not_passed_on(launch.environ, choice.profile(config.framework))
+    ranks = tuple(_spec(config, launch, entry, words, at_launch) for entry in launch.entries)
     return Plan(
         job=config.job,
         run_id=launch.run_id,
@@ -118,7 +123,8 @@ def build_plan(
         host=placement.server_id,
         backend=placement.backend,
         rank_table_json=placement.text,
-        ranks=tuple(_spec(config, launch, entry, words, at_launch) for entry in launch.entries),
+        ranks=ranks,
+        scheduler=_scheduler(config, launch, ranks, at_launch),
         policy=policy_of(config),
         notes=(*notes, *passed_over, *_heartbeat_notes(config, words)),
     )
@@ -149,10 +155,31 @@ def _spec(
     )
 
 
+def _scheduler(
+    config: JobConfig, launch: LaunchContext, ranks: Sequence[RankSpec], at_launch: bool
+) -> RankSpec | None:
+    """Return the process through which ranks of some frameworks find each other: on rank 0's host."""
+    first = ranks[0] if ranks and ranks[0].rank == 0 else None
+    env = choice.profile(config.framework).scheduler(first.env) if first else {}
+    if first is None or not env:
+        return None
+    folder = os.path.join(launch.run_dir, "ranks", rank_folder(SCHEDULER))
+    env.update(
+        NPU_LAUNCH_RANK=str(SCHEDULER),
+        NPU_LAUNCH_RANK_DIR=folder,
+        ASCEND_PROCESS_LOG_PATH=os.path.join(folder, "plog"),
+        ASCEND_WORK_PATH=folder,
+    )
+    spec = replace(first, rank=SCHEDULER, device_id=-1, ascend_device_id=-1, local_rank=-1, env=env, cores=())
+    return replace(spec, cwd=spec.cwd if at_launch else folder)
+
+
 def _environment(config: JobConfig, launch: LaunchContext, entry: Rank, rank: RankContext) -> dict[str, str]:
     """Return the whole environment of a rank; the job's `env` takes precedence."""
     env = environment.of_rank(launch.environ, rank, choice.profile(config.framework))
-    if config.rank_table_free and rank.backend == "npu":
+    if config.rank_table_free and rank.backend == "npu" and config.framework == mindspore.MINDSPORE.name:
+        env = mindspore.without_rank_table(env)
+    elif config.rank_table_free and rank.backend == "npu":
         chief = launch.placement.table.ranks[0]
         device = launch.logical_id(chief)
         chief_ip, worker_ip = launch.address(chief.server_id), launch.address(entry.server_id)

@@ -1,8 +1,8 @@
 """plan.json: what all ranks share stands in it once, and each rank and host on a line of its own.
 
 Version 2: `environment` is that of all ranks, `environments` what the ranks of each host share beside it,
-`env` of a rank the rest; `argv` of a rank is a place in `commands`. Version 1 had both at every rank whole,
-and no hosts.
+`env` of a rank the rest; `argv` of a rank is a place in `commands`. `scheduler`, which only a run that has
+one names, is like a rank with its whole `env`. Version 1 had both at every rank whole, and no hosts.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from launcher.errors import ReadError
 from launcher.masking import mask
 from launcher.plan.layers import Layered, plain, split
 from launcher.plan.model import HostSpec, Plan, Policy, RankSpec
+from launcher.text import SCHEDULER
 
 VERSION = 2  # another shape of the document gets another number
 _FIELDS = (
     "version", "job", "run_id", "run_dir", "host", "backend", "hosts", "rank_table_json", "commands",
-    "environment", "environments", "ranks", "policy", "notes",
+    "environment", "environments", "ranks", "scheduler", "policy", "notes",
 )  # fmt: skip
 _NEWER_RULES = {  # of the policy; earlier releases of version 2 did not have them
     "on_event": [], "on_event_only": [], "alert_loss": 0, "alert_throughput": 0, "fail_on_alert": [],
@@ -32,7 +33,8 @@ def write(plan: Plan, masked: bool = False) -> str:
     document = _document(plan)
     if masked:
         document = mask(document)
-    return "{\n" + ",\n".join(f"{json.dumps(key)}: {_value(document[key])}" for key in _FIELDS) + "\n}"
+    members = [f"{json.dumps(key)}: {_value(document[key])}" for key in _FIELDS if key in document]
+    return "{\n" + ",\n".join(members) + "\n}"
 
 
 def _document(plan: Plan) -> dict[str, Any]:
@@ -45,14 +47,23 @@ def _document(plan: Plan) -> dict[str, Any]:
     ]
     return {
         "version": VERSION,
-        **vars(plan),
-        "hosts": [dict(vars(host)) for host in plan.hosts],
+        **_plain(plan),
         "commands": [list(argv) for argv in commands],
         "environment": common,
         "environments": {server: env for server, env in of_hosts.items() if env},
         "ranks": ranks,
-        "policy": vars(plan.policy),
+        **(
+            {"scheduler": {**vars(plan.scheduler), "argv": commands[plan.scheduler.argv]}}
+            if plan.scheduler
+            else {}
+        ),
     }
+
+
+def _plain(plan: Plan) -> dict[str, Any]:
+    """Return what is written as it stands; the rest is added in its place."""
+    plain = {name: value for name, value in vars(plan).items() if name != "scheduler"}
+    return {**plain, "hosts": [dict(vars(host)) for host in plan.hosts], "policy": vars(plan.policy)}
 
 
 def _value(value: Any) -> str:
@@ -68,16 +79,20 @@ def _line(value: Any) -> str:
 
 def expanded(plan: Plan) -> dict[str, Any]:
     """Return the plan as a document in which each rank has its whole environment and command."""
-    ranks = [{**vars(spec), "argv": list(spec.argv), "env": plain(spec.env)} for spec in plan.ranks]
-    hosts = [dict(vars(host)) for host in plan.hosts]
-    return {"version": VERSION, **vars(plan), "hosts": hosts, "ranks": ranks, "policy": vars(plan.policy)}
+    found = {"version": VERSION, **_plain(plan), "ranks": list(map(_whole, plan.ranks))}
+    return {**found, "scheduler": _whole(plan.scheduler)} if plan.scheduler else found
+
+
+def _whole(spec: RankSpec) -> dict[str, Any]:
+    return {**vars(spec), "argv": list(spec.argv), "env": plain(spec.env)}
 
 
 def read(text: str) -> Plan:
     """Read a plan of this version or the one before. ReadError: it is neither."""
     document = typed_json.parse(text, "plan.json")
     old = _version(document) == 1
-    wanted = [name for name in _FIELDS if not (old and name in _NEWER)]
+    absent = {"scheduler"} - (set() if old else {*document.members()})  # as in most of them
+    wanted = [name for name in _FIELDS if name not in absent and not (old and name in _NEWER)]
     at = document.exactly(wanted, "Plan")
     return Plan(
         job=at["job"].text(),
@@ -90,7 +105,15 @@ def read(text: str) -> Plan:
         policy=_policy(at["policy"]),
         notes=at["notes"].texts(),
         hosts=() if old else tuple(map(_host, at["hosts"].items())),
+        scheduler=None if absent else _scheduler(at),
     )
+
+
+def _scheduler(at: Mapping[str, typed_json.Value]) -> RankSpec:
+    found = _rank(at["scheduler"], SCHEDULER - 1, _argv_of(at["commands"]), _whole_env)
+    if found.rank != SCHEDULER:
+        at["scheduler"].refuse(f"rank {found.rank}", f"{SCHEDULER}, as it has none")
+    return found
 
 
 def _version(document: typed_json.Value) -> int:

@@ -12,6 +12,7 @@ from launcher.plan.document import expanded
 from launcher.plan.layers import plain, split
 from launcher.plan.model import Plan, RankSpec
 from launcher.run_dir import RunDir
+from launcher.text import label, named
 from rank_table.ranges import spell
 
 
@@ -28,6 +29,8 @@ def as_dict(plan: Plan, engine: Sequence[str] = ()) -> dict[str, Any]:
     run = _run_dir(plan)
     for item, spec in zip(value["ranks"], plan.ranks):
         item["log"] = str(run.log(spec.rank))
+    if plan.scheduler is not None:
+        value["scheduler"]["log"] = str(run.log(plan.scheduler.rank))
     return value
 
 
@@ -49,6 +52,7 @@ def as_lines(plan: Plan, outer: Mapping[str, str], engine: Sequence[str] = ()) -
         f"environment of rank {first.rank}, beside what it inherits",
         *_environment(first, outer),
         *(_of_hosts(plan) if plan.hosts else _differences(plan.ranks)),
+        *(_differences([first, plan.scheduler]) if plan.scheduler else ()),
         "",
         "rank_table.json",
         *plan.rank_table_json.rstrip().split("\n"),
@@ -99,11 +103,15 @@ def _run_dir(plan: Plan) -> RunDir:
 def _rank_table(plan: Plan) -> list[str]:
     run = _run_dir(plan)
     rows: list[tuple[str, ...]] = [("rank", "server", "DEVICE_ID", "ASCEND_DEVICE_ID", "cores", "log")]
-    for spec in plan.ranks:
+    for spec in (*plan.ranks, *((plan.scheduler,) if plan.scheduler else ())):
         log = os.path.relpath(str(run.log(spec.rank)), plan.run_dir)
-        ids = (str(spec.rank), spec.server_id, str(spec.device_id), str(spec.ascend_device_id))
+        ids = (label({spec.rank}), spec.server_id, *map(_device, (spec.device_id, spec.ascend_device_id)))
         rows.append((*ids, spell(spec.cores) or "any", log))
     return _columns(rows)
+
+
+def _device(number: int) -> str:
+    return "-" if number < 0 else str(number)
 
 
 def _columns(rows: Sequence[tuple[str, ...]]) -> list[str]:
@@ -127,6 +135,7 @@ def _differences(ranks: Sequence[RankSpec]) -> Iterator[str]:
         other = [n for n in sorted(spec.env) if spec.env[n] != first.env.get(n)]
         shown = mask({name: spec.env[name] for name in other})
         yield ""
-        yield f"rank {spec.rank} differs by"
+        yield f"{named(spec.rank)} differs by"
         for name in other:
             yield f"  {name}={shlex.quote(shown[name])}"
+        yield from (f"  (removed) {name}" for name in sorted(set(first.env) - set(spec.env)))

@@ -48,6 +48,7 @@ def host_plan(order: Order, facts: HostFacts, environ: Mapping[str, str], table:
         addresses={host.server_id: host.address for host in order.hosts},
         meeting=order.meeting,
         max_restarts=order.config.max_restarts,
+        table_free=order.config.rank_table_free,
     )
     notes = (*_of_devices(order, facts), *([sourced] if sourced else []))
     plan = build.build_plan(order.config, order.command, launch, notes)

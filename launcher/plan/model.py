@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Callable, Mapping
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,7 @@ class Plan:
     policy: Policy = field(default_factory=Policy)
     notes: tuple[str, ...] = ()  # decisions a person should see, one line each
     hosts: tuple[HostSpec, ...] = ()  # in the engine's order; none for a run on this host alone
+    scheduler: RankSpec | None = None  # its rank is text.SCHEDULER, its ids -1; beside rank 0, on its host
 
     @property
     def world_size(self) -> int:
@@ -82,6 +83,17 @@ class Plan:
     def local_ranks(self) -> tuple[RankSpec, ...]:
         """The ranks that this host's launcher starts."""
         return tuple(spec for spec in self.ranks if spec.server_id == self.host)
+
+    @property
+    def local_processes(self) -> tuple[RankSpec, ...]:
+        """What this host's launcher starts: its ranks, and the scheduler where that is here."""
+        here = self.scheduler is not None and self.scheduler.server_id == self.host
+        return (*self.local_ranks, *((self.scheduler,) if self.scheduler and here else ()))
+
+    def each(self, change: Callable[[RankSpec], RankSpec]) -> Plan:
+        """Return a plan in which every rank, and the scheduler, is changed."""
+        scheduler = change(self.scheduler) if self.scheduler else None
+        return replace(self, ranks=tuple(map(change, self.ranks)), scheduler=scheduler)
 
     def to_json(self, *, masked: bool = False) -> str:
         """Write the plan as one JSON document; `from_json` reads an equal plan from it.

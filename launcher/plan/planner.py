@@ -65,6 +65,7 @@ def plan_job(config: JobConfig, source: Provenance, command: Sequence[str]) -> P
         provenance=source,
         meeting=_meeting(config, run_id, placed),
         max_restarts=config.max_restarts,
+        table_free=config.rank_table_free,
     )
     seen = (*source.notes, *recognised, *notes, *placed.notes, *([sourced] if sourced else []))
     plan = build.build_plan(config, command, launch, seen)

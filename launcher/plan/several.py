@@ -364,6 +364,7 @@ def whole_plan(
             replace(spec, env=Layered(common, of_hosts[spec.server_id], rest))
             for spec, rest in zip(ranks, rests)
         ),
+        scheduler=next((part.scheduler for part in parts if part.scheduler), None),
         notes=(*job.notes, *layout.notes, *notes, *_left_behind(environ or {}, parts)),
         hosts=layout.hosts,
     )

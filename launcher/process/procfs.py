@@ -142,8 +142,8 @@ def marks(pid: int) -> Marks | None:
             block = stream.read()
         if b"NPU_LAUNCH_RUN_ID=" in block and user_ids(pid) == {os.geteuid()}:
             said = _variables(block)
-            rank = said.get("RANK_ID") or said.get("NPU_LAUNCH_RANK", "")
-            number = int(rank) if re.fullmatch("[0-9]{1,9}", rank) else None
+            rank = said.get("NPU_LAUNCH_RANK") or said.get("RANK_ID", "")
+            number = int(rank) if re.fullmatch("-1|[0-9]{1,9}", rank) else None  # -1: the scheduler
             run_id, folder = said.get("NPU_LAUNCH_RUN_ID", ""), said.get("NPU_LAUNCH_RUN_DIR", "")
             return Marks(run_id, folder, number, said.get(HOST, ""))
     return None

@@ -19,6 +19,7 @@ from typing import Any, Iterable, Iterator, NamedTuple, NoReturn
 
 from launcher.errors import LauncherError, NotExecutableError, NotFoundError
 from launcher.plan.model import RankSpec
+from launcher.text import named
 
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36  # prctl(2)
 _F_SETPIPE_SZ = 1031  # fcntl(2); in Python's fcntl from 3.10 on
@@ -77,7 +78,7 @@ def fork(spec: RankSpec, inherit_stdin: bool = False, limits: tuple[int, int] | 
     except OSError as error:
         for descriptor in (end for pipe in pipes for end in pipe):
             os.close(descriptor)
-        text = f"rank {spec.rank}: cannot start a process: {error.strerror}; see ulimit -u and ulimit -n"
+        text = f"{named(spec.rank)}: cannot start a process: {error.strerror}; see ulimit -u and ulimit -n"
         raise LauncherError(text) from None
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, held)
@@ -157,7 +158,7 @@ def reset_signals() -> None:
 
 def exec_error(spec: RankSpec, problem: dict[str, Any]) -> LauncherError:
     """Make the error of a program that cannot be executed, from `path`, `errno` and `text`."""
-    text = f"rank {spec.rank}: {problem['path']}: {os.strerror(problem['errno'])}"
+    text = f"{named(spec.rank)}: {problem['path']}: {os.strerror(problem['errno'])}"
     if problem["errno"] == errno.E2BIG:
         return NotExecutableError(text + "; shorten its environment or its arguments (128 KiB each at most)")
     if problem["errno"] == errno.EINVAL:

@@ -49,6 +49,7 @@ class RankContext:
     visible: tuple[int, ...] = ()  # its host's devices for ASCEND_RT_VISIBLE_DEVICES, by local rank
     meeting: Meeting = Meeting()
     max_restarts: int = 0
+    table_free: bool = False  # the job says that the ranks find each other without a rank table
 
     @property
     def rank_dir(self) -> str:
@@ -67,6 +68,10 @@ class Profile:
 
     def variables(self, context: RankContext) -> dict[str, str]:
         """Return the variables that the framework reads beside the common ones."""
+        return {}
+
+    def scheduler(self, env: Mapping[str, str]) -> dict[str, str]:
+        """Return what the one more process that the ranks need has of rank 0's environment; {}: none."""
         return {}
 
     def findings(self, env: Mapping[str, str], chip: str) -> Iterator[VariableFinding]:

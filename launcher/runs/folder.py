@@ -31,7 +31,7 @@ def create(planned: PlannedJob) -> RunDir:
     """
     plan = planned.plan
     path = Path(plan.run_dir)
-    ranks = [spec.rank for spec in plan.local_ranks]
+    ranks = [spec.rank for spec in plan.local_processes]
     goes_on = bool(planned.config.run_id) and os.path.lexists(str(path))
     try:
         run = reopened(path, ranks) if goes_on else RunDir.create(path, ranks)

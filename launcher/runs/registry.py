@@ -21,6 +21,7 @@ from launcher.run_dir import HostRunDir, RunDir, opened
 from launcher.runs import launcher_record, remote, submitted
 from launcher.runs.processes import ProcessTable, RunProcess
 from launcher.runs.slurm_jobs import is_over
+from launcher.text import SCHEDULER
 
 T = TypeVar("T")
 
@@ -310,7 +311,7 @@ def running(run: RunDir) -> bool:
 def rank_pids(run: RunDir) -> dict[int, int]:
     """Map the ranks that live on this host to their pids."""
     found = ProcessTable().of(*marks(run), host_of(run))
-    return {process.rank: process.pid for process in found if process.rank is not None}
+    return {one.rank: one.pid for one in found if one.rank is not None and one.rank != SCHEDULER}
 
 
 def heartbeats(run: RunDir, problems: list[str]) -> dict[int, Beat]:

@@ -17,6 +17,7 @@ from typing import Mapping, NamedTuple
 from launcher import foreign
 from launcher.errors import MissingFileError, ReadError, UsageError
 from launcher.run_dir import RunDir, write_atomic
+from launcher.text import SCHEDULER
 from launcher.typed_json import Value
 
 RANKS_FILE = "ranks.json"
@@ -46,7 +47,8 @@ def read_ranks(run: RunDir) -> dict[int, RemoteRank]:
 
 
 def _number(text: str, value: Value) -> int:
-    return int(text) if text.isdecimal() else value.refuse(f"rank {text!r:.40}", "a number")
+    known = text.isdecimal() or text == str(SCHEDULER)
+    return int(text) if known else value.refuse(f"rank {text!r:.40}", "a number")
 
 
 def _rank(row: Value) -> RemoteRank:

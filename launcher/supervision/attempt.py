@@ -29,6 +29,7 @@ from launcher.supervision.run_clock import PausableClock
 from launcher.supervision.teardown import POLL as TEARDOWN_POLL
 from launcher.supervision.teardown import Phase, Teardown
 from launcher.supervision.waits import Waits
+from launcher.text import named
 
 if TYPE_CHECKING:  # loaded on a failure, not at every start
     from launcher.diagnosis.hang import StackSnapshot
@@ -42,7 +43,7 @@ NEVER = float("inf")
 
 
 class Attempt:
-    """The local ranks of a plan, run once. `number`: 0 for the first attempt. `link`: to the head, if any."""
+    """The local processes of a plan, run once. `number`: 0 for the first attempt. `link`: to the head, if any."""
 
     def __init__(
         self,
@@ -59,12 +60,14 @@ class Attempt:
         self._began = self._clock.now()
         self._ranks = [
             RankProcess(spec, RankFiles.of(context.folder, spec.rank, context.events.unreadable))
-            for spec in context.plan.local_ranks
+            for spec in context.plan.local_processes
         ]
         self._by_pid: dict[int, RankProcess] = {}
         self._teardown = Teardown(context, self._ranks, self._clock)
+        self._teardown.elsewhere = link is not None
         self._link = link
-        progress = None if link else RunProgress(self._policy, self._ranks, self._events)
+        workers = [rank for rank in self._ranks if not rank.is_scheduler]
+        progress = None if link else RunProgress(self._policy, workers, self._events)
         self._monitor = RankMonitor(context, self._ranks, watchdog.add_pids, progress)
         self._snapshot: StackSnapshot | None = None
         self._interrupted = self._interrupts = self._interrupted_ns = 0
@@ -122,9 +125,10 @@ class Attempt:
 
     def _start(self, limits: tuple[int, int]) -> None:
         self._console.expect([rank.rank for rank in self._ranks])
-        for first in range(0, len(self._ranks), PARALLEL):
+        order = sorted(self._ranks, key=lambda rank: rank.rank)  # the scheduler first: others look for it
+        for first in range(0, len(order), PARALLEL):
             if self._teardown.phase is Phase.RUNNING:
-                self._spawn(self._ranks[first : first + PARALLEL], limits)
+                self._spawn(order[first : first + PARALLEL], limits)
             self._take_signals()
 
     def _spawn(self, ranks: list[RankProcess], limits: tuple[int, int]) -> None:
@@ -137,7 +141,9 @@ class Attempt:
             rank.log = RankLog(self._folder, rank.rank, self._console, self._policy.max_log_bytes)
             rank.started = rank.active = self._clock.now()
             try:
-                forked.append((rank, spawn.fork(rank.spec, rank.rank == self._policy.stdin_rank, limits)))
+                forked.append(
+                    (rank, spawn.fork(rank.spec, 0 <= rank.rank == self._policy.stdin_rank, limits))
+                )
             except LauncherError as error:
                 failed = self._not_started(rank, error)
                 break
@@ -147,7 +153,7 @@ class Attempt:
             except LauncherError as error:
                 failed = failed or self._not_started(rank, error)
         if failed is not None:
-            self._teardown.begin(f"rank {failed.rank} could not be started")
+            self._teardown.begin(f"{named(failed.rank)} could not be started")
 
     def _not_started(self, rank: RankProcess, error: LauncherError) -> RankProcess:
         rank.status, rank.detail, rank.code = RankStatus.NOT_STARTED, str(error), error.exit_code
@@ -211,6 +217,8 @@ class Attempt:
                 self._teardown.forward(int(value))
             elif kind == "stacks":
                 self._link.stacks(self._monitor.stacks())
+            elif kind == "alone":
+                self._teardown.elsewhere = False
             elif self._teardown.phase is Phase.RUNNING:
                 self._begin_teardown(value)
             if kind == "kill":
@@ -272,7 +280,7 @@ class Attempt:
         if ended:
             self._console.expect([rank.rank for rank in self._teardown.living()])
         for rank in ended:
-            if rank.code != 0 and self._teardown.phase is Phase.RUNNING:
+            if rank.code != 0 and self._teardown.phase is Phase.RUNNING and self._teardown.needs(rank):
                 self._failed(rank)
 
     def _ended(self, rank: RankProcess, code: int) -> None:
@@ -296,7 +304,7 @@ class Attempt:
         if self._link is not None:
             self._link.failed(rank.end(), victim)
         if not victim or not (self._teardown.living() or self._link):
-            self._begin_teardown(f"rank {rank.rank} failed")
+            self._begin_teardown(f"{named(rank.rank)} failed")
         elif self._settle_at == NEVER:
             patience = self._policy.grace if leaves else min(SETTLE, self._policy.grace)
             self._settle_at = self._clock.now() + patience

@@ -15,6 +15,7 @@ from launcher import foreign
 from launcher.errors import ReadError
 from launcher.logs.writer import open_log
 from launcher.run_dir import RunDir
+from launcher.text import named
 from launcher.ui.console import Console, StreamLines
 
 CHUNK = 1 << 18
@@ -85,7 +86,7 @@ def close_logs(run: RunDir, logs: Sequence[RankLog], announce: Callable[[str], N
         log.finish()
         if log.last_error:
             lost = f"{log.bytes_lost} bytes of its output are not in {run.log(log.rank)}"
-            announce(f"rank {log.rank}: {lost}: {log.last_error}")
+            announce(f"{named(log.rank)}: {lost}: {log.last_error}")
     if gone and run.in_place():  # else the end of the run says so
         announce(f"warning: {', '.join(gone)}: moved or removed while the ranks wrote")
 

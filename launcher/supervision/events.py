@@ -1,10 +1,10 @@
 """What happened in a run: events.jsonl for programs, launcher.log and the console for people.
 
 A line of events.jsonl is {"time": seconds since the epoch, "event": its name, "rank": a number or null,
-"data": {...}}. In a run of several hosts "host" names the one that a line comes from, unless it is the
-head's own, and "time" is on the head's clock. `Event` lists the names and the data of each;
-`python -m launcher.supervision.events` prints them as the table of docs/reference.md. Fields may be added
-later; none changes its meaning.
+"data": {...}}; the rank -1 is MindSpore's scheduler, which has none. In a run of several hosts "host" names
+the one that a line comes from, unless it is the head's own, and "time" is on the head's clock. `Event` lists
+the names and the data of each; `python -m launcher.supervision.events` prints them as the table of
+docs/reference.md. Fields may be added later; none changes its meaning.
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ class Event(str, enum.Enum):
         "end", False, "the launcher is done",
         {
             "exit_code": Field("int", "of the run"),
-            "culprit": Field("int or null", "the rank that failed first"),
+            "culprit": Field("int or null", "the rank that failed first; -1: the scheduler"),
         },
     )  # fmt: skip
 

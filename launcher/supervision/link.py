@@ -11,7 +11,10 @@ if TYPE_CHECKING:
 
 
 class Wish(NamedTuple):
-    """What the head asks for. kind: stop or kill (value: why), signal (its number), stacks."""
+    """What the head asks for. kind: stop or kill (value: why), signal (its number), stacks, alone.
+
+    `alone`: the ranks of all hosts have ended, so that nothing needs the scheduler any more.
+    """
 
     kind: str
     value: str = ""

@@ -104,9 +104,21 @@ class RankMonitor:
                 error = rank.read_error()
                 if error is not None and error.fatal:
                     rank.error, rank.error_seen = error, now
-            elif now - rank.error_seen >= (LEAVE_PATIENCE if _is_leaving(rank) else ERROR_PATIENCE):
-                return Incident(RankStatus.RAISED, rank.rank, "it hangs in its exit handlers")
+                continue
+            patience = LEAVE_PATIENCE if _is_leaving(rank) else ERROR_PATIENCE
+            if now - rank.error_seen >= patience:
+                self._explain_error(rank)
+                late = f"it was still in its exit handlers {patience:.0f} s after that"
+                return Incident(RankStatus.RAISED, rank.rank, rank.detail or late)
         return None
+
+    def _explain_error(self, rank: RankProcess) -> None:
+        """Add to the error of a rank that has not ended whether memory ran out."""
+        from launcher.diagnosis import victims
+
+        evidence = self._lack_of_memory(rank, victims.deciding_error(rank.end()), 0)
+        if evidence:
+            rank.status, rank.detail = RankStatus.OUT_OF_MEMORY, evidence
 
     def explain_end(self, rank: RankProcess) -> None:
         """Add what the exit status does not show: lack of memory, the error that the rank wrote."""
@@ -162,7 +174,7 @@ class RankMonitor:
         return None
 
     def _pids(self) -> dict[int, int]:
-        return {rank.rank: rank.pid for rank in self._ranks if rank.alive}
+        return {rank.rank: rank.pid for rank in self._ranks if rank.alive and not rank.is_scheduler}
 
     def close(self) -> None:
         """Close what is open."""

@@ -13,6 +13,7 @@ from launcher.process import spawn
 from launcher.process.procfs import Usage
 from launcher.supervision.capture import RankLog
 from launcher.supervision.rank_files import RankFiles
+from launcher.text import SCHEDULER
 
 
 @dataclass
@@ -72,6 +73,11 @@ class RankProcess:
     @property
     def rank(self) -> int:
         return self.spec.rank
+
+    @property
+    def is_scheduler(self) -> bool:
+        """Whether it is the one process beside the ranks, which serves them and trains nothing."""
+        return self.rank == SCHEDULER
 
     @property
     def pid(self) -> int:

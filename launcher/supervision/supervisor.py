@@ -226,5 +226,4 @@ def outcome_of(
 
 def _numbered(plan: Plan, attempt: int) -> Plan:
     """Set the number of the attempt in the environment of every rank."""
-    ranks = tuple(replace(spec, env=environment.of_attempt(spec.env, attempt)) for spec in plan.ranks)
-    return replace(plan, ranks=ranks)
+    return plan.each(lambda spec: replace(spec, env=environment.of_attempt(spec.env, attempt)))

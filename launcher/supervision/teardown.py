@@ -17,8 +17,9 @@ from launcher.supervision.context import RunContext
 from launcher.supervision.events import Event
 from launcher.supervision.rank import RankProcess
 from launcher.supervision.run_clock import PausableClock
-from rank_table.ranges import spell
+from launcher.text import named
 
+SCHEDULER_GRACE = 10.0  # seconds for the scheduler to end when no rank is left: it looks every 5 s or so
 LEFTOVER_GRACE = 2.0  # seconds for what ranks have left behind that all exited with 0
 GIVE_UP = 5.0  # seconds after SIGKILL: a process that still lives sleeps in the kernel
 POLL = 0.02  # seconds between checks of what is left
@@ -36,7 +37,8 @@ class Phase(enum.Enum):
 class Teardown:
     """The phase of an attempt, and the steps that lead to its end.
 
-    `foreign_children`: children of this process that do not belong to the run.
+    `foreign_children`: children of this process that do not belong to the run. `elsewhere`: ranks of other
+    hosts may not have ended, which the scheduler serves.
     """
 
     def __init__(self, context: RunContext, ranks: Sequence[RankProcess], clock: PausableClock) -> None:
@@ -45,11 +47,17 @@ class Teardown:
         self.began_ns: int | None = None  # monotonic; None: every rank ended by itself
         self.deadline = float("inf")
         self.foreign_children: frozenset[int] = frozenset()
+        self.elsewhere = False
+        self._alone_at = float("inf")  # when the scheduler is to end, which no rank needs any more
         self._host = next((rank.spec.env.get(procfs.HOST, "") for rank in ranks), "")
 
     def living(self) -> list[RankProcess]:
         """List the ranks whose process has not ended."""
         return [rank for rank in self._ranks if rank.alive]
+
+    def needs(self, rank: RankProcess) -> bool:
+        """Tell whether the end of a process matters: that of the scheduler does while a rank is left."""
+        return not rank.is_scheduler or self.elsewhere or any(not one.is_scheduler for one in self.living())
 
     def begin(self, why: str) -> None:
         """Ask every rank to end; those that have not after the grace period are killed."""
@@ -64,7 +72,7 @@ class Teardown:
         self.send(signal.SIGCONT)  # a stopped process takes SIGTERM only when it is continued
         self._events.record(Event.TEARDOWN, why=why, ranks=living)
         if living:
-            self._events.announce(f"{why}; ending {_named(living)} (grace {grace:g} s)")
+            self._events.announce(f"{why}; ending {named(*living)} (grace {grace:g} s)")
 
     def expire(self) -> None:
         """Let the current deadline be now."""
@@ -85,12 +93,22 @@ class Teardown:
 
     def advance(self, now: float) -> None:
         """Take the step that is due."""
-        if self.phase is Phase.RUNNING and not self.living():
+        if self.phase is Phase.RUNNING and self._is_over(now):
             self._all_ended(now)
         if self.phase is Phase.ENDING and (now >= self.deadline or not (self.living() or self._groups())):
             self._begin_sweep(now)
         if self.phase is Phase.SWEEPING:
             self._sweep(now)
+
+    def _is_over(self, now: float) -> bool:
+        """Tell whether every rank has ended by itself, and the scheduler has or will not."""
+        living = self.living()
+        if not living:
+            return True
+        if any(map(self.needs, living)):
+            return False
+        self._alone_at = min(self._alone_at, now + min(self._plan.policy.grace, SCHEDULER_GRACE))
+        return now >= self._alone_at
 
     def _all_ended(self, now: float) -> None:
         """Go on when every rank has ended by itself: what they left behind gets a short grace period."""
@@ -111,7 +129,7 @@ class Teardown:
         self.deadline = now + GIVE_UP
         ranks = [rank.rank for rank in self.living()]
         if ranks:
-            self._events.announce(f"killing {_named(ranks)}")
+            self._events.announce(f"killing {named(*ranks)}")
         self.send(signal.SIGKILL)
 
     def _sweep(self, now: float) -> None:
@@ -134,7 +152,3 @@ class Teardown:
             self._events.announce(f"cannot kill process {pid}" + (f" (waits in {where})" if where else ""))
         self._events.record(Event.SURVIVORS, pids=pids)
         self.phase = Phase.DONE
-
-
-def _named(ranks: Sequence[int]) -> str:
-    return f"rank{'s' if len(ranks) > 1 else ''} {spell(ranks)}"

@@ -17,7 +17,7 @@ from typing import IO, Sequence
 
 from launcher.logs.collapse import WINDOW, LineCollapser
 from launcher.logs.records import LineSplitter, RecordBatch
-from launcher.text import clock, printable
+from launcher.text import SCHEDULER, clock, label, printable
 from launcher.ui.notices import NoticeFilter
 
 BACKLOG = 1 << 22  # bytes
@@ -56,7 +56,7 @@ class Console:
 
     def expect(self, ranks: Sequence[int]) -> None:
         """Say which ranks may still write: a line that all of them wrote waits for nobody."""
-        self._living = frozenset(b"%d" % rank for rank in ranks if self.shows(rank))
+        self._living = frozenset(b"%d" % rank for rank in ranks if rank != SCHEDULER and self.shows(rank))
 
     def shows(self, rank: int) -> bool:
         """Tell whether lines of this rank are printed."""
@@ -76,7 +76,7 @@ class Console:
         """Print one line of a rank, or hold it until the others have had time to write the same."""
         if self.shows(rank):
             self._budget -= 1
-            self._held.add((int(wall * 1e9), b"%d" % rank, b"", text), _now())
+            self._held.add((int(wall * 1e9), label({rank}).encode(), b"", text), _now())
 
     def say(self, *lines: str) -> None:
         """Print lines of the launcher's own, after all that the ranks have written before."""
@@ -111,9 +111,9 @@ class Console:
         self._output.close()
 
     def _print(self, records: RecordBatch) -> None:
-        for when, label, _, line in records:
+        for when, who, _, line in records:
             text = printable(line.decode("utf-8", "backslashreplace"))
-            self._output.write(f"{clock(when / 1e9)} {label.decode()}| {text}\n")
+            self._output.write(f"{clock(when / 1e9)} {who.decode()}| {text}\n")
 
 
 def _now() -> int:

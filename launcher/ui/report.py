@@ -11,7 +11,7 @@ from launcher.diagnosis.failure import ErrorRecord, RankEnd, RankStatus
 from launcher.logs.records import last_lines
 from launcher.process import signals
 from launcher.run_dir import RunDir
-from launcher.text import label, printable
+from launcher.text import SCHEDULER, label, named, printable
 from rank_table.ranges import spell
 
 if TYPE_CHECKING:
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 LINES = 30  # last lines of the culprit's log
 STACK_LINES = 60
 _LAUNCHER_FRAME = re.compile(r'File "(<frozen runpy>|[^"]*/runpy\.py|[^"]*launcher/worker\.py)"')
+_PORT = re.compile(r"\]:\d{1,5}\b")  # of a peer, behind its address: gloo
+_SOURCE_FOLDER = re.compile(r"\[/[^\s\]]*/(?=[\w.]+:\d+\])")
+_VICTIM = 120  # characters of a victim's error
 TRACEBACK_LINES = 200  # of each traceback
 
 
@@ -36,7 +39,7 @@ def report(
     parts += _tracebacks(ends, culprit) or _tail(culprit)
     parts += _stacks(snapshot)
     parts += ["  " + line for line in _others(ends, culprit)]
-    parts.append(f"  log of rank {culprit.rank}: {run.log(culprit.rank)}")
+    parts.append(f"  log of {named(culprit.rank)}: {run.log(culprit.rank)}")
     return "\n".join(map(printable, parts))  # what a rank wrote forges no line
 
 
@@ -46,7 +49,8 @@ def headline(culprit: RankEnd) -> str:
         return culprit.detail
     pid = f"pid {culprit.pid}, " if culprit.pid else ""
     host = f"host {culprit.host}, " if culprit.host else ""
-    who = f"rank {culprit.rank} ({host}device {culprit.device_id}, {pid}after {culprit.seconds:.1f} s)"
+    device = f"device {culprit.device_id}, " if culprit.rank != SCHEDULER else ""
+    who = f"{named(culprit.rank)} ({host}{device}{pid}after {culprit.seconds:.1f} s)"
     if culprit.status is RankStatus.HUNG:
         return f"{who} hung"
     if culprit.code == AGAIN:
@@ -59,7 +63,7 @@ def cause(end: RankEnd) -> str:
     no_memory = end.status is RankStatus.OUT_OF_MEMORY
     raised = end.error is not None and end.error.kind != "SystemExit"
     if raised and (no_memory or end.status in (RankStatus.RAISED, RankStatus.VICTIM)):
-        text = _one_line(end.error)
+        text = _one_line(end)
         return f"out of memory: {text}" if no_memory and "memory" not in text.lower() else text
     texts = {
         RankStatus.HUNG: "hung",
@@ -77,11 +81,16 @@ def cause(end: RankEnd) -> str:
     return f"{memory}exit code {end.code}{inside}"
 
 
-def _one_line(error: ErrorRecord | None) -> str:
-    if error is None:
+def _one_line(end: RankEnd) -> str:
+    from launcher.diagnosis.victims import inner_error  # at a failure only: its patterns take long to compile
+
+    if end.error is None:
         return ""
-    message = printable(error.message.strip().split("\n")[0][:300])
-    return f"{error.kind}: {message}" if message else error.kind
+    inner = inner_error(end)
+    if inner:
+        return f"{printable(inner[:300])} (in a process that it started: {end.error.kind})"
+    message = printable(end.error.message.strip().split("\n")[0][:300])
+    return f"{end.error.kind}: {message}" if message else end.error.kind
 
 
 def _where(snapshot: StackSnapshot | None) -> str:
@@ -162,11 +171,18 @@ def _stacks(snapshot: StackSnapshot | None) -> list[str]:
 
 def _others(ends: Sequence[RankEnd], culprit: RankEnd) -> list[str]:
     """Describe the other ranks, those that ended alike in one line."""
-    groups: dict[str, list[int]] = {}
+    groups: dict[str, tuple[str, list[int]]] = {}
     for end in ends:
         if end.rank != culprit.rank:
-            groups.setdefault(_other(end), []).append(end.rank)
-    return [f"rank{'s' if len(who) > 1 else ''} {spell(who)}: {text}" for text, who in groups.items()]
+            text = _other(end)
+            groups.setdefault(_PORT.sub("]", text), (text, []))[1].append(end.rank)
+    return [f"{named(*who)}: {text}" for text, who in groups.values()]
+
+
+def _shortened_cause(end: RankEnd) -> str:
+    """Return the cause without the folders of a source file, as in gloo's [/a/b/pair.cc:553], and cut."""
+    text = _SOURCE_FOLDER.sub("[", cause(end))
+    return text if len(text) <= _VICTIM else f"{text[:_VICTIM]}..."
 
 
 def _other(end: RankEnd) -> str:
@@ -179,5 +195,5 @@ def _other(end: RankEnd) -> str:
     if end.status is RankStatus.TERMINATED:
         return "ended by npu-launch"
     if end.status is RankStatus.VICTIM:
-        return f"victim: waited for another rank ({cause(end)})"
+        return f"victim: waited for another rank ({_shortened_cause(end)})"
     return f"{end.status.value} ({cause(end)})"

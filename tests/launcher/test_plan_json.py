@@ -16,6 +16,7 @@ from launcher.errors import LauncherError
 from launcher.plan.layers import plain
 from launcher.plan.model import HostSpec, Plan, Policy, RankSpec
 from launcher.runs import registry
+from launcher.text import SCHEDULER
 from tests.launcher.log_makers import make_run
 from tests.launching import launch
 
@@ -83,7 +84,8 @@ def test_a_plan_comes_back_as_it_was(plan: Plan) -> None:
 def test_the_document_has_its_version_first_and_every_field() -> None:
     document = json.loads(PLAN.to_json())
     assert next(iter(document.items())) == ("version", 2)
-    assert set(document) - {"version"} == {"commands", "environment", "environments", *asdict(PLAN)}
+    fields = {*asdict(PLAN)} - {"scheduler"}  # which this run has not
+    assert set(document) == {"version", "commands", "environment", "environments", *fields}
 
 
 def test_what_ranks_share_is_written_once() -> None:
@@ -110,7 +112,7 @@ def test_the_plan_of_one_host_of_several_has_ranks_that_begin_elsewhere() -> Non
 
 def test_a_document_of_version_1_is_still_read() -> None:
     document = {"version": 1, **json.loads(json.dumps(asdict(PLAN)))}
-    del document["hosts"]
+    del document["hosts"], document["scheduler"]
     assert Plan.from_json(json.dumps(document)) == PLAN
     document["hosts"] = []
     with pytest.raises(LauncherError, match="unknown field 'hosts'"):
@@ -261,3 +263,10 @@ def test_a_secret_is_masked_wherever_it_stands() -> None:
     assert {rank.env[name] for rank in Plan.from_json(plan.to_json(masked=True)).ranks for name in names} == {
         "***"
     }
+
+
+def test_the_scheduler_s_secrets_are_masked_as_a_rank_s() -> None:
+    scheduler = replace(RANK, rank=SCHEDULER, device_id=-1)
+    plan = replace(PLAN, scheduler=scheduler)
+    assert "hush" in plan.to_json() and "hush" not in plan.to_json(masked=True)
+    assert Plan.from_json(plan.to_json()).scheduler == scheduler
