@@ -7,13 +7,7 @@ paddle/phi/core/distributed/store/store_utils.cc.
 
 from __future__ import annotations
 
-from typing import Iterator, Mapping
-
-from launcher.hccl import variables
-from launcher.profiles.base import TORCH_NAMES, TORCH_PREFIXES, Profile, RankContext, VariableFinding
-from rank_table.sources.visible import MOST, parse_rt_visible
-
-VISIBLE, SELECTED = "ASCEND_RT_VISIBLE_DEVICES", "FLAGS_selected_npus"
+from launcher.profiles.base import TORCH_NAMES, TORCH_PREFIXES, Profile, RankContext
 
 
 class PaddleProfile(Profile):
@@ -50,16 +44,6 @@ class PaddleProfile(Profile):
             **_devices(context),
         }
 
-    def findings(self, env: Mapping[str, str], chip: str) -> Iterator[VariableFinding]:
-        """Yield a job's list of visible devices that is too short for the indexes of this host's ranks."""
-        text, first = env.get(VISIBLE, ""), env.get(SELECTED, "").partition(",")[0]
-        needed = int(first) + int(env["PADDLE_LOCAL_SIZE"]) if first.isdigit() else 0
-        ids, problem = parse_rt_visible(text, MOST)
-        if text and not problem and len(ids) < needed:
-            expected = f"(expected {needed} or more ids, into which {SELECTED} is an index)"
-            advice = "leave it out, or set it in the shell, so that devices are numbered by it"
-            yield variables.ERROR, VISIBLE, f"{text!r} hides devices of the ranks {expected}; {advice}"
-
 
 def _devices(context: RankContext) -> dict[str, str]:
     """Return the backend of the collectives, and the device: its index among those that the process sees.
@@ -72,7 +56,7 @@ def _devices(context: RankContext) -> dict[str, str]:
     return {
         "PADDLE_DISTRI_BACKEND": "xccl",
         "PADDLE_XCCL_BACKEND": "npu",
-        SELECTED: str(context.ascend_device_id),
+        "FLAGS_selected_npus": str(context.ascend_device_id),
     }
 
 
