@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from launcher.config.job import Provenance
@@ -11,6 +13,7 @@ from launcher.plan import contradictions, environment
 from launcher.plan.cpu_binding import rivals
 from launcher.profiles import choice
 from launcher.profiles.base import Meeting, RankContext
+from tests.launching import launch
 
 ENDS = tuple(f"10.0.0.1:{25001 + rank}" for rank in range(4))
 
@@ -154,3 +157,39 @@ def test_what_torch_s_ranks_would_wait_on_for_ever(env: dict[str, str], said: st
     errors, notes = environment.review(whole, backend, profile=choice.profile("torch"))
     assert [name for name, _ in errors] == [*env] * bool(said) and notes == []
     assert all(said in text for _, text in errors)
+
+
+@pytest.mark.parametrize(
+    "env, said",
+    [
+        ({"MS_NODE_TIMEOUT": "20"}, "20 s, not above MS_HEARTBEAT_RETRY_TIMEOUT (20 s)"),
+        ({"MS_HEARTBEAT_RETRY_TIMEOUT": "60"}, "give more than 60"),
+        ({"MS_NODE_TIMEOUT": "90", "MS_HEARTBEAT_RETRY_TIMEOUT": "60"}, ""),
+        ({"MS_NODE_TIMEOUT": "5", "MS_DISABLE_HEARTBEAT": "1"}, ""),
+        ({"MS_NODE_TIMEOUT": "1min"}, "'1min': invalid value (expected a whole number from 1) of seconds"),
+        ({"MS_SCHED_PORT": "80"}, "(expected a whole number from 1024 to 65535)"),
+    ],
+)  # fmt: skip
+def test_times_and_ports_of_mindspore_s_dynamic_cluster(env: dict[str, str], said: str) -> None:
+    whole = {**made("mindspore", "cpu"), **env}
+    errors, _ = environment.review(whole, "cpu", profile=choice.profile("mindspore"))
+    assert [said in text for _, text in errors] == [True] * bool(said)
+    table = {**made("mindspore"), **env}
+    assert environment.review(table, "npu", profile=choice.profile("mindspore")) == ([], [])
+
+
+def test_a_job_that_numbers_its_ranks_is_refused_at_its_line(tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text("import torch\n")
+    (tmp_path / "job.yaml").write_text("program: train.py\nenv:\n  RANK: 0\n  LANG: C\n")
+    done = launch(tmp_path, "--backend", "cpu", "--devices", "0-1", "--dry-run", "job.yaml")
+    assert done.returncode == 2
+    assert "job.yaml:3: env.RANK: '0', but it is 1 for rank 1 in the plan; remove it" in done.stderr
+
+
+def test_a_shell_of_a_pod_is_told_what_is_not_passed_on(tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text("import torch\n")
+    pod = {"RANK": "3", "LOCAL_RANK": "0,1", "MASTER_ADDR": "pod-0"}
+    done = launch(tmp_path, "--backend", "cpu", "--dry-run", "--", "train.py", env=pod)
+    assert done.returncode == 0, done.stderr
+    note = "not passed on to the ranks: the shell's LOCAL_RANK, MASTER_ADDR, RANK ("
+    assert (done.stdout + done.stderr).count(note) == 1
