@@ -13,10 +13,11 @@ from launcher.diagnosis import last_words, memory_words
 from launcher.diagnosis.failure import RankEnd
 
 _LATE = r"(?:timed? ?out|timeout|not (?:arrive|come)|gave up waiting|deadline exceeded)"
-_TOGETHER = (
-    r"(?:collective|all_?_?reduce|all_?gather|reduce_?scatter|all_?to_?all|barrier|broadcast|hccl|nccl|gloo|"
-    r"rendezvous|\bpeer\b|notify|c10d|TCPStore|store->get|process group)"
+_COLLECTIVE = (
+    r"collective|all_?_?reduce|all_?gather|reduce_?scatter|all_?to_?all|barrier|broadcast|hccl|nccl|gloo|"
+    r"rendezvous|c10d|TCPStore|store->get|process group"
 )
+_TOGETHER = rf"(?:{_COLLECTIVE}|\bpeer\b|notify)"
 # HCCL: EI0002, EI0006, EI0015, and the codes of HcclResult for what another rank did not do (hccl_types.h:
 # 6 not found, 9 timeout, 11 to 14 connections, 19 network, 21 remote); AscendCL's 107020, for which torch_npu
 # delays a rank's exit, and 507057. torch: c10d's TCPStore, ProcessGroupNCCL and ProcessGroupGloo, torch_npu's
@@ -55,8 +56,12 @@ _VAGUE = re.compile(
     r"call (?:acl|hccl|ge) api failed|stream synchronize failed|double free|corrupted size|free\(\)|"
     r"munmap_chunk|watchdog thread terminated|non-zero exit status|exit(?:ed|s)? (?:with )?(?:code|status)|"
     r"GEOP|\bSystemExit\b|watchdog (?:detected an exception|got stuck)|operations have failed or timed out|"
-    r"InternalError|Segmentation fault$"
+    r"InternalError|Segmentation fault$|\AChildFailedError|\.ChildFailedError"
 )
+# Exceptions that only say that a process which the rank had started failed: subprocess (of Accelerate and
+# DeepSpeed), torch.multiprocessing.spawn (of Lightning), torchelastic.
+_WRAPPER = re.compile(r"(?:\A|\.)(?:CalledProcessError|Process(?:Raised|Exited)Exception|ChildFailedError)\Z")
+_WRAPPED = re.compile(r"[\w.]*(?:CalledProcessError|Process(?:Raised|Exited)Exception|ChildFailedError)\b")
 # Whom a rank waited for, as it says: npu-launch's collectives; ProcessGroupGloo's monitored barrier, c10d's
 # TraceUtils.h (desync), torchelastic's barrier, NCCL's and HCCL's id from rank 0; MindSpore's msrun, its
 # scheduler and ms_collective_comm_lib.cc; HCCL's EI0002.
@@ -73,11 +78,28 @@ _MPI_ABORT = re.compile(r"MPI_ABORT was invoked on rank (\d+)|MPI_Abort\(.{0,80}
 def waits_for_others(end: RankEnd) -> bool:
     """Tell whether a rank's last error is a timeout or a lost connection caused by another rank.
 
-    A signal is the rank's own failure, but for the abort with which a watchdog ends a rank that waits.
+    A signal is the rank's own failure, but for the abort with which a watchdog ends a rank that waits, and
+    one that came after the exception that had ended the program.
     """
-    if end.signal not in (0, signal.SIGABRT) or not (end.code or end.error):
+    raised = end.error is not None and end.error.kind != "SystemExit"
+    if (end.signal not in (0, signal.SIGABRT) and not raised) or not (end.code or end.error):
         return False
     return _waits(deciding_words(end), end.rank)
+
+
+def was_left_alone(end: RankEnd) -> bool:
+    """Tell whether a rank that waited did so in a collective or as it joined: for ranks, not for a server."""
+    return bool(re.search(rf"(?i){_COLLECTIVE}|clients joined|meta server node", deciding_words(end)))
+
+
+def inner_error(end: RankEnd) -> str:
+    """Return what a process that the rank had started wrote of its error; "" where the rank's own says it."""
+    if end.error is None or not _WRAPPER.search(end.error.kind):
+        return ""
+    traceback = end.error.traceback.encode("utf-8", "backslashreplace")
+    found = [*last_words.errors(traceback), *last_words.errors(end.tail)]
+    lines = [failure.text.split("\n")[0] for failure in found]
+    return next((line for line in lines if not _VAGUE.search(line) and not _WRAPPED.match(line)), "")
 
 
 def deciding_words(end: RankEnd) -> str:

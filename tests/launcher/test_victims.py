@@ -8,7 +8,7 @@ import pytest
 
 from launcher.diagnosis.failure import ErrorRecord, RankEnd
 from launcher.diagnosis.verdict import judge
-from launcher.diagnosis.victims import accused_ranks, deciding_words, waits_for_others
+from launcher.diagnosis.victims import accused_ranks, deciding_words, inner_error, waits_for_others
 
 TRACE = 'Traceback (most recent call last):\n  File "train.py", line 9, in step\n    run()\n'
 CAUSE = "\nThe above exception was the direct cause of the following exception:\n\n"
@@ -239,6 +239,34 @@ def test_an_exception_decides_before_the_output_unless_it_says_nothing() -> None
     assert waits_for_others(end(SOCKET, error=raised("SystemExit", "1")))
     failed = raised("subprocess.CalledProcessError", "Command 'x' returned non-zero exit status 1.")
     assert waits_for_others(end(SOCKET, error=failed))
+
+
+SPAWNED = "\n\n-- Process 1 terminated with the following error:\n" + TRACE + "ValueError: no label\n"
+
+
+@pytest.mark.parametrize(
+    ("kind", "message", "tail", "inner"),
+    [
+        # subprocess.py, as Accelerate's and DeepSpeed's launchers raise it
+        ("subprocess.CalledProcessError", "Command '[x]' returned non-zero exit status 1.",
+         TRACE + "KeyError: 'a'\n" + TRACE + "subprocess.CalledProcessError: Command '[x]' returned non-zero "
+         "exit status 1.\n", "KeyError: 'a'"),
+        ("subprocess.CalledProcessError", "Command '[x]' returned non-zero exit status 1.", "", ""),
+        # torch/multiprocessing/spawn.py
+        ("torch.multiprocessing.spawn.ProcessRaisedException", SPAWNED, "", "ValueError: no label"),
+        ("ProcessExitedException", "process 0 terminated with signal SIGKILL", TRACE + "OSError: disk\n",
+         "OSError: disk"),
+        # torch/distributed/elastic/multiprocessing/errors/__init__.py
+        ("torch.distributed.elastic.multiprocessing.errors.ChildFailedError", "\n====\ntrain.py FAILED",
+         "[rank0]: " + TRACE.replace("\n", "\n[rank0]: ") + "OSError: disk\n", "OSError: disk"),
+        ("ValueError", "no label", TRACE + "KeyError: 'a'\n", ""),
+    ],
+)  # fmt: skip
+def test_the_error_of_a_process_that_a_rank_had_started(
+    kind: str, message: str, tail: str, inner: str
+) -> None:
+    error = ErrorRecord(4, kind, message, f"{TRACE}{kind}: {message}\n", "MainThread", True)
+    assert inner_error(end(tail, error=error)) == inner
 
 
 def test_of_ranks_that_all_waited_the_one_with_an_error_of_its_own_is_the_culprit() -> None:
