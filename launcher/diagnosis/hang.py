@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Mapping, Sequence
 
@@ -12,6 +13,10 @@ if TYPE_CHECKING:  # loaded on a hang, not at every start
     from launcher.diagnosis.stacks import Frame, Group
 
 PATIENCE = 2.0  # seconds for the dumps of all ranks
+# Where ranks wait for each other; DistributedDataParallel's do so in the backward pass.
+_COLLECTIVE = re.compile(
+    r"/(torch|torch_npu)/(distributed|autograd)/|/(paddle/distributed|mindspore/communication)/"
+)
 
 
 @dataclass(frozen=True)
@@ -77,12 +82,20 @@ def _function(frames: Sequence[Frame]) -> tuple[str, str]:
 
 
 def _outlier(groups: Sequence[Group], silent: Sequence[int]) -> int | None:
-    """Choose the rank that differs: the only one that gave no stack, else one of the smallest group."""
+    """Choose the rank that differs: the only one that gave no stack, else one of the smallest group.
+
+    Of groups as large as each other, such as those of two ranks, it is the one that waits for no other rank.
+    """
     if len(silent) == 1 and groups:
         return silent[0]
     if len(groups) > 1 and len(groups[-1].ranks) < len(groups[0].ranks):
         return groups[-1].ranks[0]
-    return None
+    apart = [group for group in groups if not _waits(group)]
+    return apart[0].ranks[0] if len(apart) == 1 < len(groups) else None
+
+
+def _waits(group: Group) -> bool:
+    return bool(group.frames) and _COLLECTIVE.search(group.frames[0].file) is not None
 
 
 def describe_stopped(pids: Mapping[int, int]) -> list[str]:

@@ -131,7 +131,7 @@ def group(texts: Mapping[int, str]) -> list[Group]:
     return sorted(made, key=lambda item: (-len(item.ranks), item.ranks))
 
 
-_LIBRARY = re.compile(r"(^<|/lib/python|site-packages/|launcher/worker\.py$)")
+_LIBRARY = re.compile(r"(^<|/lib/python|site-packages/|launcher/(worker|beats)\.py$)")
 
 
 def is_library(frame: Frame) -> bool:

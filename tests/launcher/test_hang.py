@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Sequence
 
 from launcher.diagnosis import stacks
-from launcher.diagnosis.hang import groups_of
+from launcher.diagnosis.hang import compared, groups_of
 
 RUN = [("/venv/lib/python3.11/site-packages/tf/session.py", 9, "run"), ("/job/train.py", 40, "loop")]
 
@@ -44,3 +44,15 @@ def test_where_all_main_threads_are_in_a_session_the_thread_below_tells() -> Non
 def test_dumps_without_frames_are_a_group_too() -> None:
     assert groups_of({}) == []
     assert [group.ranks for group in groups_of({0: "", 1: dump(RUN)})] == [(0,), (1,)]
+
+
+def test_of_two_ranks_the_one_that_waits_for_no_other_differs() -> None:
+    backward = dump([("/v/site-packages/torch/autograd/graph.py", 9, "run"), ("/job/train.py", 4, "main")])
+    reduce = dump([("/v/site-packages/torch/distributed/distributed_c10d.py", 9, "all_reduce")])
+    reading = dump([("/job/train.py", 9, "read"), ("/job/train.py", 4, "main")])
+    for texts, outlier in (
+        ((reading, backward), 0), ((backward, reading), 1), ((reduce, reading), 1),
+        ((reduce, backward), None), ((reading, dump([("/job/other.py", 9, "write")])), None),
+        ((backward, backward), None),
+    ):  # fmt: skip
+        assert compared(dict(enumerate(texts)), [], []).outlier == outlier
