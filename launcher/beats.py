@@ -97,7 +97,7 @@ def complain(error: Exception) -> None:
 def watch_torch(module: Any, worker: Any, steps: Steps) -> None:
     """Watch all optimizers of torch: by the hooks that 2.0 and later have, else as they are made."""
     if not hasattr(module, "register_optimizer_step_post_hook"):
-        watch_optimizers(module, worker, steps)
+        watch_made(module, worker, steps)
         return
     for register, hook in (
         (module.register_optimizer_step_pre_hook, steps.begin),
@@ -123,18 +123,31 @@ def watch_torch_input(module: Any, worker: Any, steps: Steps) -> None:
     kind.__next__ = watched
 
 
-def watch_optimizers(module: Any, worker: Any, steps: Steps) -> None:
-    """Watch the steps of every class of optimizers, from the first of its objects on."""
+def watch_made(module: Any, worker: Any, steps: Steps) -> None:
+    """Watch the class of every optimizer that is made, as torch before 2.0 does for its profiler."""
     base = module.Optimizer
     make = base.__init__
 
     @functools.wraps(make)
     def made(self: Any, *args: Any, **options: Any) -> None:
         make(self, *args, **options)
-        for name in ("step", "minimize"):
-            _watch_method(type(self), name, steps)
+        _watch_method(type(self), "step", steps)
 
     base.__init__ = made
+
+
+def watch_paddle(module: Any, worker: Any, steps: Steps) -> None:
+    """Watch Paddle's classes of optimizers as they are defined: some never call the base's __init__."""
+    base = module.Optimizer
+
+    def defined(kind: Any, **options: Any) -> None:
+        super(base, kind).__init_subclass__(**options)
+        for name in ("step", "minimize"):
+            if name in vars(kind):
+                _watch_method(kind, name, steps)
+
+    base.__init_subclass__ = classmethod(defined)
+    defined(base)
 
 
 def _watch_method(kind: Any, name: str, steps: Steps) -> None:
@@ -239,7 +252,7 @@ Watch = Callable[[Any, Any, Steps], None]
 FRAMEWORKS: Mapping[str, Mapping[str, Watch]] = {
     "torch": {"torch.optim.optimizer": watch_torch, "torch.utils.data.dataloader": watch_torch_input},
     "mindspore": {"mindspore.train.model": watch_model},
-    "paddle": {"paddle.optimizer.optimizer": watch_optimizers},
+    "paddle": {"paddle.optimizer.optimizer": watch_paddle},
 }
 
 
