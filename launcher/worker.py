@@ -30,9 +30,9 @@ import threading
 import time
 import traceback
 from contextlib import contextmanager, suppress
-from importlib.machinery import ModuleSpec
+from importlib.machinery import ModuleSpec, SourceFileLoader
 from importlib.util import module_from_spec, spec_from_file_location
-from types import TracebackType
+from types import ModuleType, TracebackType
 from typing import Any, Iterator, Mapping, TextIO
 
 RANK_DIR = os.environ.get("NPU_LAUNCH_RANK_DIR", "")
@@ -392,7 +392,19 @@ def _run(words: list[str]) -> None:
     else:
         sys.path[0] = os.path.dirname(os.path.abspath(words[0]))
         sys.argv = words
-        runpy.run_path(os.path.abspath(words[0]), run_name="__main__")
+        _run_script(os.path.abspath(words[0]))
+
+
+def _run_script(path: str) -> None:
+    """Run a script as Python does: in the module __main__, which stays, and whose __package__ is None.
+
+    runpy.run_path leaves it "", for which scripts that look whether they were run with -m are not prepared.
+    """
+    sys.modules["_npu_launch_worker"] = sys.modules["__main__"]
+    module = sys.modules["__main__"] = ModuleType("__main__")
+    loader = module.__loader__ = SourceFileLoader("__main__", path)
+    module.__file__ = path
+    exec(loader.source_to_code(loader.get_data(path), path), vars(module))  # noqa: S102
 
 
 if __name__ == "__main__":

@@ -31,7 +31,12 @@ def record(folder: Path, name: str = "error.json") -> dict[str, Any]:
 
 
 def test_a_script_sees_what_python_would_show_it(tmp_path: Path) -> None:
-    program = "import os, sys; print(__name__, os.path.abspath(__file__), sys.argv[1:], sys.path[0])"
+    program = """
+import atexit, os, sys
+class Mine: pass
+print(__name__, __package__, __spec__, os.path.abspath(__file__), sys.argv[1:], sys.path[0])
+atexit.register(lambda: print(vars(sys.modules["__main__"])["Mine"]))
+"""
     done = run(tmp_path, program, "program.py", "--a", "b c")
     plain = subprocess.run(
         [sys.executable, "program.py", "--a", "b c"], cwd=str(tmp_path), stdout=subprocess.PIPE, text=True
