@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 
+PROGRAMS = Path(__file__).with_name("programs")
 PACKAGES = {"paddle": "paddlepaddle"}  # whose name on PyPI differs
 
 
