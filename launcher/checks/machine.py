@@ -12,6 +12,7 @@ from rank_table.inventory import natural
 from rank_table.sources import dev_nodes
 from rank_table.sources.tools import Machine, ToolResult
 
+OWN_PYTHON = (sys.version_info[0], sys.version_info[1])
 TOOL_TIMEOUT = 20.0  # seconds; npu-smi needs one to three on a busy server
 
 
@@ -22,7 +23,7 @@ class RecordingMachine(Machine):
     timeout: float = TOOL_TIMEOUT
     folder: str = "."  # where the user typed the command
     paths: Sequence[str] = ()  # where Python packages are looked for
-    python: tuple[int, int] = (sys.version_info[0], sys.version_info[1])
+    python: tuple[int, int] = OWN_PYTHON
     answers: dict[str, str] = field(default_factory=dict)  # file or command -> what it says
     results: dict[str, ToolResult] = field(default_factory=dict)
 
@@ -70,10 +71,15 @@ class RecordingMachine(Machine):
         return found
 
 
-def this_machine(environ: Mapping[str, str], folder: str) -> RecordingMachine:
-    """Describe this machine; the adapter may be installed outside the interpreter's own folders."""
-    paths = [*sys.path, environ.get("TFPLUGIN_INSTALL_PATH", "")]
-    return RecordingMachine(environ, folder=folder, paths=list(filter(None, paths)))
+def this_machine(
+    environ: Mapping[str, str],
+    folder: str,
+    python: tuple[int, int] = OWN_PYTHON,
+    path: Sequence[str] = sys.path,
+) -> RecordingMachine:
+    """Describe this machine and a Python; the adapter may be installed outside its own folders."""
+    paths = list(filter(None, [*path, environ.get("TFPLUGIN_INSTALL_PATH", "")]))
+    return RecordingMachine(environ, folder=folder, paths=paths, python=python)
 
 
 def has_npu(machine: Machine) -> bool:

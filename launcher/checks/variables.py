@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Iterable
+from typing import Iterable, Sequence
 
+from launcher.checks import frameworks
 from launcher.checks.finding import ERROR, OK, WARNING, Finding
 from launcher.checks.machine import Check, RecordingMachine, has_npu
 from launcher.hccl import variables
+from launcher.plan import contradictions
+from launcher.profiles import choice
 from launcher.profiles.tensorflow import TENSORFLOW
 
 HIDING = ("ASCEND_VISIBLE_DEVICES", "ASCEND_RT_VISIBLE_DEVICES")
@@ -17,7 +20,8 @@ def check_hccl(machine: RecordingMachine) -> Iterable[Finding]:
     found = list(variables.findings(machine.environ))
     for level, name, message in found:
         gravity = ERROR if level == variables.ERROR else WARNING
-        yield Finding("HCCL variables", gravity, f"{name}: {message}", "correct or unset it")
+        family = "HCCL variables" if name.startswith(("HCCL_", "HCOMM_")) else "environment"
+        yield Finding(family, gravity, f"{name}: {message}", "correct or unset it")
     names = [name for name in sorted(machine.environ) if name.startswith(("HCCL_", "HCOMM_"))]
     if not found and has_npu(machine):
         yield Finding("HCCL variables", OK, ", ".join(names) or "none set")
@@ -32,11 +36,22 @@ def check_misleading(machine: RecordingMachine) -> Iterable[Finding]:
     if removed:
         what = f"{', '.join(removed)} set: a rank would train alone, tune, or restore another checkpoint"
         yield Finding("environment", WARNING, what, "nothing: npu-launch removes them from its ranks")
+    yield from _numbers(machine, removed)
     for name in HIDING:
         value = machine.environ.get(name)
         if value:
             todo = "`npu-launch inventory --explain` shows which devices are left"
             yield Finding("environment", WARNING, f"{name}={value} hides devices", todo)
+
+
+def _numbers(machine: RecordingMachine, named: Sequence[str]) -> Iterable[Finding]:
+    """Name what another launcher or MindCluster has left, which the frameworks here would believe."""
+    here = [choice.profile(name) for name in frameworks.PACKAGES if frameworks.version_of(machine, name)]
+    names = {name for profile in here for name in contradictions.places(machine.environ, profile)}
+    names -= {*named}
+    if names:
+        what = f"{', '.join(sorted(names))} set: of a pod or another launch, and no rank's own"
+        yield Finding("environment", WARNING, what, "nothing: npu-launch does not pass them on to its ranks")
 
 
 CHECKS: list[Check] = [check_hccl, check_misleading]

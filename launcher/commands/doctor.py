@@ -8,17 +8,22 @@ from dataclasses import asdict
 
 import click
 
+from launcher.checks import job_python
 from launcher.checks.bundle import write_bundle
 from launcher.checks.doctor import examine, report
 from launcher.checks.finding import ERROR
 from launcher.checks.machine import this_machine
 from launcher.errors import PreflightError, UsageError
 from launcher.output import echo, echo_json
+from launcher.plan import build
 
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list of {name, level, what, todo}.")
 @click.option("--bundle", metavar="FILE", help="Write a .tar.gz for a bug report; secrets are masked.")
+@click.option(
+    "--python", metavar="PATH", help="The Python of the jobs, as their key python; default: this one."
+)
 @click.option(
     "--run",
     "run_folder",
@@ -26,12 +31,15 @@ from launcher.output import echo, echo_json
     default="",
     help="Add the plan and the report of this run to the bundle.",
 )
-def doctor(as_json: bool, bundle: str | None, run_folder: str) -> None:
+def doctor(as_json: bool, bundle: str | None, python: str | None, run_folder: str) -> None:
     """Check versions, devices, network, limits, clock and disk of this machine.
 
     Each line is ok, a warning or an error, with what to do about it. Exit code 78 if there is an error.
     """
     machine = this_machine(os.environ, os.getcwd())
+    if python:
+        found = job_python.ask(build.executable(python, os.environ, os.getcwd()), os.environ)
+        machine = this_machine(os.environ, os.getcwd(), found.version, found.paths)
     findings = examine(machine)
     if as_json:
         echo_json([asdict(finding) for finding in findings])

@@ -58,11 +58,16 @@ def _devices(framework: str, made: Mapping[str, str], own: Mapping[str, str], pr
 
 def not_passed_on(shell: Mapping[str, str], profile: Profile) -> Iterator[str]:
     """Yield a note on what the shell says of a place, where the profile itself gives each rank one."""
-    removed = (name for name in sorted(shell) if profile.meets and _is_removed(name, profile))
-    names = [name for name in removed if name in TORCH_NAMES or name.startswith(_PLACES)]
+    names = places(shell, profile)
     if names:
         pod = " (RANK is the number of a pod under MindCluster, LOCAL_RANK a list)" if "RANK" in names else ""
         yield f"not passed on to the ranks: the shell's {', '.join(names)}{pod}; give in env: what is meant"
+
+
+def places(shell: Mapping[str, str], profile: Profile) -> list[str]:
+    """Return the variables of the shell that would tell a rank a place, and that the profile removes."""
+    removed = [name for name in sorted(shell) if profile.meets and _is_removed(name, profile)]
+    return [name for name in removed if name in TORCH_NAMES or name.startswith(_PLACES)]
 
 
 def _is_removed(name: str, profile: Profile) -> bool:

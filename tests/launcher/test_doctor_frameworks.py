@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
-from launcher.checks import frameworks, pairs
+from launcher.checks import frameworks, pairs, variables
 from launcher.checks.machine import RecordingMachine
+from launcher.cli import main
+from launcher.commands.doctor import doctor
 from tests.launcher.machines import TOOLKIT, by_name, server, table, write
 
 MINDSPORE = "class GPUEnvChecker:\n    self.version = ['11.6']\nclass AscendEnvChecker(EnvChecker):\n"
@@ -133,3 +138,33 @@ def test_a_torch_npu_is_published_for_one_cann_alone() -> None:
     every = [name for names in pairs.TORCH_NPU.values() for name in names]
     assert len(every) == len(set(every))
     assert all(pairs.release(cann) == cann for cann in (*pairs.TORCH_NPU, *pairs.MINDSPORE.values()))
+
+
+def test_numbers_of_a_pod_are_named_where_a_framework_would_believe_them(tmp_path: Path) -> None:
+    here = machine(tmp_path, "8.5.0", "torch-2.7.1", "torch_npu-2.7.1.post2")
+    here.environ = {**here.environ, "RANK": "3", "LOCAL_RANK": "0,1", "MS_ROLE": "MS_SCHED", "CM_RANK": "3"}
+    texts = [str(finding) for finding in variables.check_misleading(here)]
+    assert texts[0].startswith("CM_RANK set: ")
+    assert texts[1].startswith("LOCAL_RANK, MS_ROLE, RANK set: of a pod or another launch")
+    assert len(texts) == 2
+    here.paths = []
+    assert len(list(variables.check_misleading(here))) == 1
+
+
+def test_a_list_of_devices_that_cann_refuses_is_an_error(tmp_path: Path) -> None:
+    here = machine(tmp_path, "8.5.0", "torch-2.7.1", "torch_npu-2.7.1.post2")
+    here.environ = {**here.environ, "ASCEND_RT_VISIBLE_DEVICES": "3,1"}
+    finding = by_name(here)["environment"]
+    assert finding.level == "error" and "(EE1001); give 1,3" in finding.what
+
+
+def test_the_python_of_the_jobs_is_looked_at_instead_of_this_one(tmp_path: Path) -> None:
+    installed(tmp_path, "torch-2.5.1+cpu")
+    script = f'#!/bin/sh\nPYTHONPATH={tmp_path}/env exec {sys.executable} "$@"\n'
+    python = write(tmp_path, "bin/python3", script)
+    python.chmod(0o755)
+    done = CliRunner().invoke(doctor, ["--json", "--python", str(python)])
+    rows = {row["name"]: row["what"] for row in json.loads(done.output)}
+    assert rows["torch"] == "torch 2.5.1+cpu without torch_npu"
+    bad = CliRunner().invoke(main, ["doctor", "--python", "/bin/false"])
+    assert bad.exit_code == 2 and "/bin/false: it does not answer as Python does" in bad.output
