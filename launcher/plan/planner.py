@@ -15,7 +15,7 @@ from launcher.config import ascend_env
 from launcher.config.job import JobConfig, Provenance
 from launcher.errors import ConfigError, UsageError
 from launcher.output import echo
-from launcher.plan import build, environment, placement, ports
+from launcher.plan import build, environment, placement, ports, server_order
 from launcher.plan.build import LaunchContext
 from launcher.plan.cpu_quota import cpu_quota
 from launcher.plan.devices import parse_devices
@@ -121,9 +121,14 @@ def _placement(config: JobConfig, source: Provenance, devices: tuple[int, ...]) 
     machine = Machine(os.environ)
     if not config.rank_table_file:
         chosen = placement.choose_inventory(devices, config.backend, config.inventory, machine, config.chip)
+        if server_order.applies(config, chosen.backend):
+            inventory, why = server_order.ordered(chosen.inventory)
+            chosen = replace(chosen, inventory=inventory, notes=(*chosen.notes, *why))
         return placement.made_table(chosen, machine)
     path = os.path.expanduser(config.rank_table_file)
     given = placement.given_table(path, config.backend, machine, notify=notify)
+    if server_order.applies(config, given.backend):
+        server_order.refuse(given.table, config.rank_table_file)
     mine = sorted(rank.device_id for rank in given.table.ranks_of(given.server_id))
     if config.devices != JobConfig.devices and sorted(devices) != mine:
         text = f"{config.devices}, but {config.rank_table_file} has devices {','.join(map(str, mine))}"

@@ -13,7 +13,7 @@ from typing import Mapping, Sequence
 
 from launcher.config.job import JobConfig, Provenance
 from launcher.errors import LauncherError, PreflightError, UsageError
-from launcher.plan import addresses, build, host_environ, planner, ports
+from launcher.plan import addresses, build, host_environ, planner, ports, server_order
 from launcher.plan.devices import parse_devices
 from launcher.plan.host_facts import HostFacts
 from launcher.plan.layers import Layered, split
@@ -113,7 +113,7 @@ def prepare(config: JobConfig, source: Provenance, command: Sequence[str]) -> Jo
 
 
 def lay_out(job: Job, facts: Sequence[HostFacts], devices: Sequence[str] = ()) -> Layout:
-    """Number the ranks of all hosts: hosts in the engine's order, or that of the job's table or inventory.
+    """Number the ranks of all hosts: hosts as the engine, the table, the inventory or MindSpore has them.
 
     facts: of every host. devices: what the engine gives to each host, where it says so.
 
@@ -122,11 +122,16 @@ def lay_out(job: Job, facts: Sequence[HostFacts], devices: Sequence[str] = ()) -
     """
     facts = sorted(facts, key=lambda host: host.index)
     backend, note = _backend(job.config.backend, facts)
+    by_server = server_order.applies(job.config, backend)
     if job.given is not None:
         table, text = job.given
         of = _owners(job, table, facts)
+        if by_server:
+            server_order.refuse(table, job.config.rank_table_file)
     else:
         inventory, of = _inventory(job, facts, backend, devices)
+        inventory, why = server_order.ordered(inventory) if by_server else (inventory, ())
+        note = (*note, *why)
         _refuse(_chips(inventory.hosts, of))
         table, text = rendered(inventory)
         note = (*note, *(inventory.notes if job.config.inventory else ()))  # else the agents say them

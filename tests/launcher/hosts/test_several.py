@@ -13,9 +13,11 @@ from typing import Any, Iterator
 
 import pytest
 
+from launcher.plan.model import Plan
 from launcher.process import procfs, sweep
 from launcher.run_dir import RunDir
 from launcher.supervision.events import violations
+from launcher.text import SCHEDULER
 from tests.launching import ROOT, latest, launch
 
 PIPES = ROOT / "tests" / "launcher" / "hosts" / "pipes.py"
@@ -114,6 +116,38 @@ def test_the_report_names_the_culprit_s_host_and_what_others_did(hosts: Hosts) -
     assert code == 9 and hosts.result()["culprit"] == 2
     assert "npu-launch: rank 2 failed; ending ranks 0-1,3 (grace 30 s)" in out
     assert "rank 2 (host node2, device 0" in out and "ranks 0-1,3: ended by npu-launch" in out
+    assert gone(hosts.run(), 2)
+
+
+CLUSTER = ("framework=mindspore", "grace=1", "--", "sh", "-c")
+
+
+def test_a_scheduler_runs_once_on_rank_0_s_host_as_long_as_any_host_has_ranks(hosts: Hosts) -> None:
+    cases = "case $MS_ROLE$RANK_ID in MS_SCHED0) exec sleep 600;; MS_WORKER3) sleep 3;; esac"
+    code, out, _ = hosts.launch(*CLUSTER, f"echo $MS_ROLE at $MS_SCHED_HOST:$MS_SCHED_PORT; {cases}")
+    assert code == 0, out
+    run, result = hosts.run(), hosts.result()
+    assert (result["scheduler"]["host"], result["scheduler"]["state"]) == ("node1", "ended by npu-launch")
+    assert len(result["ends"]) == 4 and result["culprit"] is None
+    events = [json.loads(line) for line in run.events.read_text().splitlines()]
+    ends = {line["rank"]: line["time"] for line in events if line["event"] == "ended"}
+    assert min(ends, key=lambda rank: ends[rank]) in (0, 1, 2) and ends[SCHEDULER] > ends[3]
+    starts = [line["host"] for line in events if (line["event"], line["rank"]) == ("started", SCHEDULER)]
+    assert starts == ["node1"]
+    places = {run.log(rank).read_text().split()[-1] for rank in (SCHEDULER, 0, 1, 2, 3)}
+    assert len(places) == 1 and not places.pop().endswith(":0")
+    assert run.log(SCHEDULER).read_text().startswith("MS_SCHED at ")
+    plan = Plan.from_json(run.plan.read_text())
+    assert plan.scheduler is not None and plan.scheduler.server_id == plan.ranks[0].server_id
+    assert gone(run, 2)
+
+
+def test_a_scheduler_that_fails_on_its_host_ends_the_ranks_of_all(hosts: Hosts) -> None:
+    script = "[ $MS_ROLE = MS_SCHED ] && { sleep 1; kill -9 $$; }; exec sleep 600"
+    code, out, _ = hosts.launch(*CLUSTER, script)
+    assert code == 137 and hosts.result()["culprit"] == SCHEDULER
+    assert "npu-launch: the scheduler failed; ending ranks 0-3 (grace 1 s)" in out
+    assert "the scheduler (host node1, pid" in out and "ranks 0-3: ended by npu-launch" in out
     assert gone(hosts.run(), 2)
 
 
