@@ -44,7 +44,7 @@ def compared(texts: Mapping[int, str], silent: Sequence[int], why: Sequence[str]
 
     groups = groups_of(texts)
     summary = ["rank " + stacks.summary(groups)] if groups else []
-    lines = stacks.report(groups)[1:] if groups else []
+    lines = stacks.report([group for group in groups if group.frames])[1:]
     return StackSnapshot("; ".join([*summary, *why]), tuple(lines), _outlier(groups, silent))
 
 

@@ -115,10 +115,8 @@ def _first_to_leave(judged: Sequence[RankEnd], victims: Sequence[RankEnd]) -> Ra
     """Choose the rank that ended with 0 before the others lost it in a collective."""
     from launcher.diagnosis.victims import was_left_alone
 
-    lost_ns = min((end.cause_ns for end in victims if was_left_alone(end)), default=0)
-    left = [
-        end for end in judged if end.status is RankStatus.FINISHED and end.ended_ns < lost_ns + _NOTICED_NS
-    ]
+    lost = [end.cause_ns + _NOTICED_NS for end in victims if was_left_alone(end)]
+    left = [end for end in judged if end.status is RankStatus.FINISHED and lost and end.ended_ns < min(lost)]
     return min(left, key=lambda end: end.ended_ns, default=None)
 
 

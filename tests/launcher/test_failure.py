@@ -91,6 +91,28 @@ def test_the_rank_that_the_victims_name_is_the_suspect() -> None:
     assert exit_code_of(judged, found) == 1
 
 
+LOST = "[/gloo/transport/tcp/pair.cc:553] Connection closed by peer [127.0.0.1]:36020"
+
+
+def test_a_rank_that_lost_others_stays_a_victim_when_it_is_ended_in_its_exit_handlers() -> None:
+    lost = error(12, LOST)
+    ends = [end(0, -15, at=30, error=lost), end(1, -9, at=13), end(2, -6, at=14, error=lost)]
+    assert culprit(ends, 20) == 1
+    victim, signalled = RankStatus.VICTIM, RankStatus.SIGNALLED
+    assert statuses(ends, 20) == [victim, signalled, victim]
+
+
+def test_a_rank_that_ended_with_0_before_the_others_lost_it_in_a_collective_is_the_culprit() -> None:
+    victims = [end(rank, 1, at=30, error=error(12, LOST)) for rank in (0, 2)]
+    judged, found = judge([victims[0], end(1, 0, at=20), victims[1], end(3, -15, at=99)], 40 * MS)
+    assert found is judged[1] and found.status is RankStatus.EXITED_EARLY
+    assert [item.status for item in judged][::2] == [RankStatus.VICTIM] * 2
+    late = [victims[0], end(1, 0, at=9000), victims[1]]
+    assert culprit(late, None) == 0
+    server = [end(0, 1, at=30, error=error(12, "Connection reset by peer")), end(1, 0, at=20)]
+    assert culprit(server, None) == 0  # may be any server
+
+
 def test_the_rank_that_is_steps_behind_is_the_suspect() -> None:
     victim = end(0, 1, at=5, error=error(4, "barrier timed out"), step=8)
     ends = [victim, end(1, -15, at=9, step=8), end(2, -15, at=9, step=7)]
@@ -110,6 +132,7 @@ def test_without_any_evidence_the_first_victim_is_named() -> None:
         (end(0, -9, 1), 137),
         (end(0, 77, 1), 77),
         (end(0, -9, 1, error=error(0)), 1),  # killed while it hung after its error
+        (end(0, -15, 1, error=error(0, kind="torch.OutOfMemoryError")), 1),
         (end(0, 127, 1, status=RankStatus.NOT_STARTED), 127),
     ],
 )
