@@ -102,6 +102,9 @@ def _rows(source: Any, names: list[str]) -> list[dict[str, Any]]:
 
 def _lacking(names: list[str]) -> str:
     """Say what a table of something else is, by the names of its columns; "" for one of questions."""
+    twice = [name for name in _READ if names.count(name) > 1]
+    if twice:
+        return f"several columns are named {twice[0]}; rename all but one"
     if "paragraphs" in names or ("context" in names and ("question" in names or "qas" in names)):
         return ""
     listed = ", ".join(map(layouts.name, names[:8])) or "none"

@@ -160,6 +160,7 @@ class _Maker:
         self._rule = rule  # of words
         self._passage = _passage("", *rule)
         self._blank: list[str] = []  # ids of questions without text
+        self._void: list[str] = []  # ids of questions whose answer has no word
 
     def examples(self, document: object) -> Iterator[Example]:
         """Yield the examples of each question from which one can be made."""
@@ -192,9 +193,10 @@ class _Maker:
         if self.bad:
             yield f"{self.bad.summary()}; skipped"
         if self._blank:
-            ids = ", ".join(map(name, self._blank[:_NOTED]))
-            noun = "question is" if len(self._blank) == 1 else "questions are"
-            yield f"{len(self._blank)} {noun} empty ({ids}{_dots(self._blank)})"
+            yield f"{_counted(self._blank, 'question')} empty ({_named(self._blank)})"
+        if self._void:
+            void = f"{_counted(self._void, 'answer')} empty or white space ({_named(self._void)})"
+            yield f"{void}: words of the passage are learnt, as in google-research/bert; give is_impossible"
         if self._several:
             noun = "question has" if self._several == 1 else "questions have"
             yield f"{self._several} {noun} several answers; learnt: {_LEARNT[self.several]}"
@@ -225,6 +227,8 @@ class _Maker:
         """Make the example of a question's answer; None if the answer is not at its offset."""
         fields = _answer_fields(self._passage, answer)
         if fields is not None:
+            if not answer.text.strip():
+                self._void.append(question.id)
             return Example(question.id, question.text, *fields)
         text, start = answer
         place = self.reader.where((*question.place, number))
@@ -259,9 +263,8 @@ class _BadAnswers(List[str]):
 
     def summary(self) -> str:
         """Count them, and describe the first ones."""
-        noun = "answer is" if len(self) == 1 else "answers are"
         listed = ", ".join(self[:_NOTED]) + _dots(self)
-        return f"{len(self)} {noun} not at the given offset: {listed}"
+        return f"{_counted(self, 'answer')} not at the given offset: {listed}"
 
     def message(self) -> str:
         """Describe them, one on each line if there are several."""
@@ -271,6 +274,14 @@ class _BadAnswers(List[str]):
         lines = [f"{len(self)} answers are not at the given offset; {advice}", *self[:_SHOWN]]
         more = [f"and {len(self) - _SHOWN} more"] if len(self) > _SHOWN else []
         return "\n  ".join(lines + more)
+
+
+def _counted(items: Sequence[str], noun: str) -> str:
+    return f"1 {noun} is" if len(items) == 1 else f"{len(items)} {noun}s are"
+
+
+def _named(ids: Sequence[str]) -> str:
+    return ", ".join(map(name, ids[:_NOTED])) + _dots(ids)
 
 
 def _dots(items: Sequence[str]) -> str:

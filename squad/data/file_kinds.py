@@ -11,7 +11,7 @@ import re
 
 from bert.files import LFS_START
 
-HEAD = 512  # bytes to give to `name`
+HEAD = 512  # bytes to give to `name`, of a gzipped file those inside it
 GZIP = b"\x1f\x8b"
 
 TABLE, UTF16 = "a table (CSV or TSV)", "UTF-16 text"
@@ -21,6 +21,7 @@ _EXPORT = "export it as JSON"
 _SIGNATURES = (
     (b"PK\x03\x04", "a zip archive", _UNPACK + ' (or, for a workbook, save it as "CSV UTF-8")'),
     (b"PK\x05\x06", "an empty zip archive", "download it again"),
+    (GZIP, "a gzip file inside a gzip file", _UNPACK + " once with gunzip"),
     (b"BZh", "a bzip2 file", _UNPACK + " with bunzip2"),
     (b"\xfd7zXZ\x00", "an xz file", _UNPACK + " with unxz"),
     (b"\x28\xb5\x2f\xfd", "a zstd file", _UNPACK + " with unzstd"),

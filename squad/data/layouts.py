@@ -51,7 +51,7 @@ class Layout(NamedTuple):
 
 def shown(value: Any) -> str:
     """Format a value for a message: short, without characters that a terminal would act on."""
-    return _BRIEF.repr(value)
+    return "null" if value is None else _BRIEF.repr(value)
 
 
 def name(text: str) -> str:
@@ -76,6 +76,8 @@ def find(document: Any) -> Layout | str:
         return Layout(enumerate(data), "data[%d]")
     if is_row(document):
         return _by_column(document)
+    if isinstance(document.get("paragraphs" if "paragraphs" in document else "qas"), list):
+        return Layout([(1, document)], "line %d")  # a single article or paragraph
     if document and all(isinstance(value, dict) and is_row(value) for value in document.values()):
         return Layout(enumerate(document.values(), 1), "row %d")  # pandas, orient="index"
     return _why_not(document)

@@ -33,6 +33,7 @@ _NAMES = {
 _EXTENSIONS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
 _DELIMITERS = ",\t;|"
 _STRUCTURE = re.compile(r"\s*\{\s*['\"](text|answer_start)['\"]\s*:")
+_NO_END = ("unexpected end of data", "a quote that does not end")  # what csv says of it, and here
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
@@ -74,7 +75,7 @@ def read(path: str, raw: bytes) -> Rows:
             records = list(_records(text, delimiter, quotes=False))
             rows.notes.append("quotes are read as they stand, as they enclose no cells")
     except csv.Error as error:
-        raise DataError(f"{path}: {error}; write it again as CSV") from None
+        raise DataError(f"{path}: {str(error).replace(*_NO_END)}; write it again as CSV") from None
     _Filler(rows, header).fill(records)
     return rows
 
@@ -111,6 +112,8 @@ def _decoded(path: str, raw: bytes) -> str:
 
 def _otherwise(raw: bytes, place: int) -> str:
     """Say what to do with a table in another encoding: these cannot be told apart, so none is guessed."""
+    if raw.startswith(_UTF16):
+        return "UTF-16 text that is damaged or ends too early; save it again, or copy it again"
     advice = 'save it as "CSV UTF-8"'
     guess = _guess(raw, place)
     if guess:

@@ -91,7 +91,7 @@ def refusal(content: bytes, folder: Path, training: bool = True) -> str:
 def test_faults_have_their_row_and_types_are_checked(tmp_path: Path) -> None:
     rows = [dict(ROWS[1], id="q1"), dict(ROWS[1], context=None), dict(ROWS[1], id="q3", question="")]
     assert (
-        refusal(written(columns(rows)), tmp_path) == "row 2.context: None is not a string; give a SQuAD file"
+        refusal(written(columns(rows)), tmp_path) == "row 2.context: null is not a string; give a SQuAD file"
     )
     numbers = columns([dict(ROWS[0], question=5)])
     assert refusal(written(numbers), tmp_path).startswith("row 1.question: 5 is not a string")
@@ -161,3 +161,11 @@ def test_any_damage_is_one_line(
         read_squad(str(path), True, True, True, "all")
     except DataError as error:
         assert all(line.isprintable() and len(line) < 600 for line in str(error).split("\n"))
+
+
+@pytest.mark.parametrize("kind", ["parquet", "file", "stream"])
+def test_two_columns_of_one_name_are_refused(kind: str, tmp_path: Path) -> None:
+    names = ["id", "context", "context", "question"]
+    table = pa.Table.from_arrays([pa.array(["q"])] * 4, names=names)
+    said = "several columns are named context; rename all but one"
+    assert refusal(written(table, kind), tmp_path).endswith(said)

@@ -222,7 +222,8 @@ def test_an_answer_that_is_no_text_is_refused_before_anything_is_predicted(
     paragraph(document)["qas"][0]["answers"][0]["text"] = value
     found = message(squad_file(document), training)
     place = "data[0].paragraphs[0].qas[0].answers[0].text"
-    assert found == f"{place}: {value!r} is not a string; give a SQuAD file (question q1)"
+    written = "null" if value is None else repr(value)
+    assert found == f"{place}: {written} is not a string; give a SQuAD file (question q1)"
 
 
 def test_whole_numbers_as_ids_become_texts(document: dict[str, Any], squad_file: Write) -> None:
@@ -244,7 +245,7 @@ def test_all_faults_of_a_file_are_named_in_one_run(document: dict[str, Any], squ
     found = "\n".join(messages(squad_file(document)))
     for part in (
         "qas[1].question: 7 is not a string; give a SQuAD file (question q2)",
-        "qas[2].answers[0].text: None is not",
+        "qas[2].answers[0].text: null is not",
         "qas[2].answers[0].answer_start: 'x' is not an integer",
         "qas[4].id: 5, not in a JSON object",
         "qas[5].id: duplicate id q1",
@@ -260,6 +261,14 @@ def test_the_faults_that_are_shown_are_bounded(document: dict[str, Any], squad_f
     paragraph(document)["qas"] = [dict(question, id=f"q{n}", question=None) for n in range(100)]
     lines = messages(squad_file(document))
     assert (len(lines), lines[-1]) == (21, "and 80 more")
+
+
+def test_an_answer_without_a_word_is_noted(document: dict[str, Any], squad_file: Write) -> None:
+    question = document["data"][0]["paragraphs"][0]["qas"][0]
+    question["answers"] = [{"text": "", "answer_start": 0}]
+    found = read_squad(squad_file(document), True, True, word_split="google")
+    assert "1 answer is empty or white space (q1): words of the passage are learnt" in found.notes[0]
+    assert (found[0].start_position, found[0].end_position) == (0, 3)  # all of it, as Google's
 
 
 def test_an_empty_question_is_read_and_noted(document: dict[str, Any], squad_file: Write) -> None:

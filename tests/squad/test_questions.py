@@ -79,6 +79,8 @@ LAYOUTS: dict[str, Callable[[dict[str, Any]], str]] = {
     "rows by index": lambda document: json.dumps(dict(zip("01", flat(document)))),
     "rows without names": lambda document: json.dumps(split(flat(document))),
     "rows below a schema": lambda document: json.dumps({"schema": {"fields": []}, "data": flat(document)}),
+    "a single article": lambda document: json.dumps(document["data"][0]),
+    "a single paragraph": lambda document: json.dumps(document["data"][0]["paragraphs"][0]),
     "with a byte order mark": lambda document: "\ufeff" + json.dumps(document),
 }
 
@@ -120,7 +122,7 @@ def test_a_fault_has_its_place_in_each_layout(
 ) -> None:
     document["data"][0]["paragraphs"][0]["qas"][1]["question"] = None
     said = refusal(LAYOUTS[layout](document).encode(), tmp_path)
-    assert said == place + "None is not a string; give a SQuAD file (question q2)"
+    assert said == place + "null is not a string; give a SQuAD file (question q2)"
 
 
 @pytest.mark.parametrize(
@@ -130,6 +132,7 @@ def test_a_fault_has_its_place_in_each_layout(
         (b"\xef\xbb\xbf \n", "blank"),
         (b"PK\x03\x04....", "a zip archive"),
         (b"BZh91AY", "a bzip2 file"),
+        (gzip.compress(gzip.compress(b"[]")), "a gzip file inside a gzip file"),
         (b"\xfd7zXZ\x00", "an xz file"),
         (b"\x28\xb5\x2f\xfd\x04", "a zstd file"),
         (b"\x80\x04\x95", "a Python pickle"),

@@ -116,12 +116,18 @@ def test_what_the_first_bytes_show_is_said_before_a_start(content: Any, said: st
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (HEAD + 'a,q,"c\n', "line 2: unexpected end of data; write it again as CSV"),
+        (HEAD + 'a,q,"c\n', "line 2: a quote that does not end; write it again as CSV"),
         (HEAD + 'a,q,"c" d\n', "line 2: ',' expected after '\"'; write it again as CSV"),
         (HEAD, "contains no questions; give a SQuAD file"),
     ],
 )
 def test_a_broken_table_is_one_line(content: str, said: str, tmp_path: Path) -> None:
+    assert refusal(content, tmp_path) == [said]
+
+
+def test_utf_16_that_ends_too_early_is_not_called_utf_8(tmp_path: Path) -> None:
+    content = (HEAD + "a,q,c\n").encode("utf-16")[:-1]
+    said = "UTF-16 text that is damaged or ends too early; save it again, or copy it again"
     assert refusal(content, tmp_path) == [said]
 
 
