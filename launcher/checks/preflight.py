@@ -15,6 +15,7 @@ from launcher.errors import PreflightError, UsageError
 from launcher.plan.layers import plain
 from launcher.plan.model import Plan
 from launcher.process import procfs
+from launcher.profiles import choice
 from launcher.runs import locks
 from launcher.text import did_you_mean
 from rank_table.errors import InventoryError
@@ -207,6 +208,12 @@ def rank_table(subject: Subject) -> Problems:
     from rank_table import check as rules
 
     yield from map(_of_rule, rules.check(subject.plan.rank_table_json, subject.config.chip, subject.environ))
+    path = subject.environ.get("RANK_TABLE_FILE", "")
+    if _framework(subject) == "torch" and os.path.islink(path):
+        what = (
+            f"RANK_TABLE_FILE={path} is a symbolic link, which torch_npu passes over: it connects without it"
+        )
+        yield WARNING, what, "name the file itself"
     from rank_table.sources import rootinfo
 
     chip = subject.config.chip or subject.view.generation
@@ -255,7 +262,8 @@ def disk(subject: Subject) -> Problems:
 
 
 def ports(subject: Subject) -> Problems:
-    """HCCL's ports on the host must be free; they are tried, not kept: HCCL itself binds them."""
+    """HCCL's ports must be free (else it fails, EJ0003); they are tried, not kept: HCCL itself binds them."""
+    yield from _meeting(subject)
     if not subject.npu:
         return
     bases = {spec.env.get("HCCL_IF_BASE_PORT", str(HCCL_BASE_PORT)) for spec in subject.plan.local_ranks}
@@ -269,7 +277,26 @@ def ports(subject: Subject) -> Problems:
             names = ", ".join(map(str, busy[:4])) + (", ..." if len(busy) > 4 else "")
             holder = procfs.listener(busy[0]) or "holder not visible"
             what = f"port {names} of HCCL's {HCCL_PORTS} from {base} is in use ({holder})"
-            yield ERROR, what, "set env: HCCL_IF_BASE_PORT to a free range"
+            yield ERROR, what, f"set env: HCCL_IF_BASE_PORT={_free_base(base)}, as for each job of a host"
+
+
+def _meeting(subject: Subject) -> Problems:
+    """The port where the ranks of torch, MindSpore or Paddle meet must be free on the host of rank 0."""
+    if not subject.plan.local_ranks or subject.plan.local_ranks[0].rank:
+        return
+    for name in ("MASTER_PORT", "MS_SCHED_PORT", "PADDLE_MASTER") if _framework(subject) else ():
+        port = port_number(subject.environ.get(name, "").rpartition(":")[2])
+        if port > 0 and not free_port(port):
+            what = f"port {port} of {name} is in use ({procfs.listener(port) or 'holder not visible'})"
+            given = name in subject.config.env
+            yield ERROR, what, "leave it out of env: for a free one" if given else "start again"
+
+
+def _free_base(taken: int) -> int:
+    """Find another range for HCCL's ports; its default where none is free."""
+    bases = [base for base in range(HCCL_BASE_PORT, 65520 - HCCL_PORTS, HCCL_PORTS) if base != taken]
+    free = (base for base in bases if all(map(free_port, range(base, base + HCCL_PORTS))))
+    return next(free, HCCL_BASE_PORT)
 
 
 def port_number(text: str) -> int:
@@ -297,12 +324,18 @@ def free_port(port: int) -> bool:
 
 def framework(subject: Subject) -> Problems:
     """torch, MindSpore and Paddle must have their part for NPUs; CANN should be of their release."""
-    name = subject.environ.get("NPU_LAUNCH_FRAMEWORK", "none")
-    if subject.npu and name in ("torch", "mindspore", "paddle"):
+    name = _framework(subject)
+    if subject.npu and name:
         from launcher.checks import job_framework  # starts the ranks' Python: TensorFlow's do without
 
         spec, root = subject.plan.local_ranks[0], subject.machine.root
         yield from job_framework.problems(name, subject.config, spec.argv, plain(spec.env), root)
+
+
+def _framework(subject: Subject) -> str:
+    """Return the framework of the ranks; "" for TensorFlow and for none."""
+    name = subject.environ.get("NPU_LAUNCH_FRAMEWORK", "")
+    return name if choice.profile(name).meets else ""
 
 
 CHECKS: dict[str, Callable[[Subject], Problems]] = {

@@ -323,7 +323,41 @@ def test_case_75_a_busy_port_is_named_with_its_holder_and_a_free_range_passes(se
         base = min(port, 65520)
         found = errors(server.check(server.plan(HCCL_IF_BASE_PORT=str(base)), skip=("disk",)))
         assert f"port {port}" in found["ports"] and f"pid {os.getpid()}" in found["ports"]
+        advised = re.search(r"set env: HCCL_IF_BASE_PORT=(\d+)", found["ports"])
+        assert advised is not None and int(advised.group(1)) != base
+        assert server.check(server.plan(HCCL_IF_BASE_PORT=advised.group(1)), skip=("disk",)) == []
     assert preflight.free_port(port)
+
+
+@pytest.mark.parametrize(
+    "framework, name", [("torch", "MASTER_PORT"), ("mindspore", "MS_SCHED_PORT"), ("paddle", "PADDLE_MASTER")]
+)
+def test_the_port_where_ranks_of_a_framework_meet_must_be_free(
+    server: Server, framework: str, name: str
+) -> None:
+    with socket.socket() as taken:
+        taken.bind(("", 0))
+        taken.listen(1)
+        port = taken.getsockname()[1]
+        value = f"10.0.0.1:{port}" if name == "PADDLE_MASTER" else str(port)
+        plan = replace(server.plan(NPU_LAUNCH_FRAMEWORK=framework, **{name: value}), backend="cpu")
+        found = errors(server.check(plan, skip=("disk",)))["ports"]
+        assert f"port {port} of {name} is in use" in found and found.endswith("; start again")
+        own = errors(server.check(plan, skip=("disk",), env={name: value}))["ports"]
+        assert own.endswith("; leave it out of env: for a free one")
+        others = tuple(replace(spec, rank=spec.rank + 2) for spec in plan.ranks)  # rank 0's host has it
+        assert server.check(replace(plan, ranks=others), skip=("disk",)) == []
+    assert server.check(plan, skip=("disk",)) == []
+
+
+def test_a_rank_table_that_torch_npu_would_pass_over_is_named(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "table.json").write_text("{}")
+    (tmp_path / "link.json").symlink_to("table.json")
+    env = {"NPU_LAUNCH_FRAMEWORK": "torch", "NPU_LAUNCH_CWD": str(tmp_path)}
+    skip = ("ports", "disk", "framework")
+    [found] = server.check(server.plan(**env, RANK_TABLE_FILE=str(tmp_path / "link.json")), skip)
+    assert found.level == "warning" and "is a symbolic link, which torch_npu passes over" in found.what
+    assert server.check(server.plan(**env, RANK_TABLE_FILE=str(tmp_path / "table.json")), skip) == []
 
 
 @pytest.mark.parametrize("value", ["80", "65521", "many", ""])
