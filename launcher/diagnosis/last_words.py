@@ -27,7 +27,7 @@ _NOISE = re.compile(
     r"ChildFailedError|closing signal SIG|Rectify the fault|conda\.cli)|\[Error\]|Aborted\b|wandb: |"
     r"make(?:\[\d+\])?: \*\*\*|(?:srun|slurmstepd): (?!.*oom)|\s*(?:time|host|rank|exitcode|error_file) *: |"
     r"Fatal Python error: _enter_buffered|Process group has NOT been destroyed|"
-    r"FatalError: `Termination signal`|.*Distributed job exited with exception"
+    r"C\+\+ Traceback|FatalError: `Termination signal`|.*Distributed job exited with exception"
 )
 
 

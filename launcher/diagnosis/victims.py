@@ -64,12 +64,13 @@ _WRAPPER = re.compile(r"(?:\A|\.)(?:CalledProcessError|Process(?:Raised|Exited)E
 _WRAPPED = re.compile(r"[\w.]*(?:CalledProcessError|Process(?:Raised|Exited)Exception|ChildFailedError)\b")
 # Whom a rank waited for, as it says: npu-launch's collectives; ProcessGroupGloo's monitored barrier, c10d's
 # TraceUtils.h (desync), torchelastic's barrier, NCCL's and HCCL's id from rank 0; MindSpore's msrun, its
-# scheduler and ms_collective_comm_lib.cc; HCCL's EI0002.
+# scheduler and ms_collective_comm_lib.cc; Paddle's gloo; HCCL's EI0002.
 _ACCUSED = re.compile(
     r"(?i)ranks? ([\d, ]+) (?:did not (?:come|arrive)|failed to pass monitoredBarrier)|"
     r"ranks \[([\d, ]+)\] are the lagging|\[([\d, ]+)\] finished collective #\d+, but didn't join|"
     r"check (?:root )?rank:? (\d+)(?:'s log| logs)|missing_ranks=\[?([\d, ]+)|"
     r"retrieving \w+UniqueId from \[(\d+)\]|remote rank:? ?\[(\d+)\]|"
+    r"TIMEOUT self_rank = \d+ pair_rank = (\d+)|"
     r"time out nodes are \[([\d', ]+)\]|timed out node list is: (?:\[const vector\])?[\[{]([\d, ]+)[\]}]"
 )
 _MPI_ABORT = re.compile(r"MPI_ABORT was invoked on rank (\d+)|MPI_Abort\(.{0,80}process (\d+)")
@@ -84,7 +85,7 @@ def waits_for_others(end: RankEnd) -> bool:
     raised = end.error is not None and end.error.kind != "SystemExit"
     if (end.signal not in (0, signal.SIGABRT) and not raised) or not (end.code or end.error):
         return False
-    return _waits(deciding_words(end), end.rank)
+    return waits(deciding_words(end), end.rank)
 
 
 def was_left_alone(end: RankEnd) -> bool:
@@ -132,10 +133,11 @@ def _failures(end: RankEnd) -> Iterator[str]:
 
 
 def _is_specific(text: str, rank: int) -> bool:
-    return bool(_DEVICE_FAULT.search(text) or memory_words.shortage_in(text)) or _waits(text, rank)
+    return bool(_DEVICE_FAULT.search(text) or memory_words.shortage_in(text)) or waits(text, rank)
 
 
-def _waits(text: str, rank: int) -> bool:
+def waits(text: str, rank: int = -1) -> bool:
+    """Tell whether an error is a timeout or a lost connection that another rank than this one caused."""
     if _DEVICE_FAULT.search(text) or _OWN.search(text) or memory_words.shortage_in(text):
         return False
     aborted = _MPI_ABORT.search(text)
@@ -150,7 +152,7 @@ def had_own_error(victim: RankEnd) -> bool:
     """Tell whether a rank that waited in vain did so while it handled an error of its own."""
     output = victim.error.traceback.encode("utf-8", "backslashreplace") if victim.error else victim.tail
     before = "".join(found.before for found in last_words.errors(output)[:1])
-    return bool(before) and not _waits(before, victim.rank)
+    return bool(before) and not waits(before, victim.rank)
 
 
 def accused_ranks(victim: RankEnd) -> set[int]:

@@ -44,6 +44,7 @@ _CONTINUES = re.compile(
 )
 _BOX = re.compile(rb"\s*[-=]{5}")
 # Between the head of Paddle's C++ traceback and its error (paddle/common/enforce.h).
+_ENDED = b"FatalError: `Termination signal`"  # Paddle's report of a SIGTERM: no error of the rank
 _NATIVE = re.compile(rb"-{5}|\d{1,3} {2,}\S|Error Message Summary:|No stack trace in paddle")
 _PROGRESS = re.compile(
     rb"(?i)\b(?:step|epoch|iter\w*|loss|batch)\b\W{0,3}\d|\d%\||it/s\b|s/it\b|\bdone\b|^\w+\W{0,3}="
@@ -212,7 +213,7 @@ class _Stream:
         if text[:1].isspace() or not text or _NATIVE.match(text):
             return Place.INSIDE, ERROR
         if _RAISED.match(text) and not headed(text):
-            return self._enter(_State.MESSAGE, Place.RAISED)
+            return self._enter(_State.MESSAGE, _raised(text))
         if _TRACE in text:
             return None
         self._count += 1  # another thread's line
@@ -245,7 +246,7 @@ class _Stream:
         if headed(text) or _TRACE in text or (self._blank and not self._boxed) or _IGNORED.match(text):
             return None
         if is_exception(text):
-            return Place.RAISED, ERROR
+            return _raised(text), ERROR
         self._count += 1
         if self._count > _MOST_AFTER * (4 if self._boxed else 1) or _PROGRESS.search(text) or is_said(text):
             return None
@@ -264,6 +265,10 @@ class _Stream:
         if self.state is _State.LEVEL and text.startswith((b"[Error]", b"[PID:")):
             return Place.INSIDE, ERROR
         return None
+
+
+def _raised(text: bytes) -> Place:
+    return Place.INSIDE if text.startswith(_ENDED) else Place.RAISED
 
 
 class BlockReader:

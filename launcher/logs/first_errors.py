@@ -26,7 +26,7 @@ CODED = 200  # lines of errors of a source in which codes are looked for
 
 @dataclass(frozen=True)
 class FirstError:
-    """What a rank (or another source) reported first, and where."""
+    """What a rank (or another source) reported first, and where; `waited`: that it missed another rank."""
 
     time_ns: int
     label: str
@@ -34,13 +34,15 @@ class FirstError:
     lines: tuple[str, ...]
     path: str
     explanations: tuple[Explanation, ...]
+    waited: bool = False
 
 
 def collect(sources: Sequence[LogSource], query: Query) -> list[FirstError]:
-    """Find the first error of every rank or other source.
+    """Find the first error of every rank or other source, the earliest first.
 
-    What Python raised is taken from the rank's error.json. Of a run that failed, the rank at fault has its
-    last lines where it reported nothing.
+    The earliest of those that are no wait for another rank stands before all: many lines have no time of
+    their own. What Python raised is taken from the rank's error.json. Of a run that failed, the rank at fault
+    has its last lines where it reported nothing.
     """
     found: dict[tuple[Path, str], list[FirstError]] = {}
     for source in sources:
@@ -55,7 +57,19 @@ def collect(sources: Sequence[LogSource], query: Query) -> list[FirstError]:
             errors.append(FirstError(words.time_ns, words.label, words.rank, lines, words.path, codes))
         for error in errors:
             found.setdefault((source.path, _owner(error.label)), []).append(error)
-    return sorted((_one(errors) for errors in found.values()), key=lambda error: error.time_ns)
+    firsts = sorted((_judged(_one(errors)) for errors in found.values()), key=lambda error: error.time_ns)
+    own = next((error for error in firsts if not error.waited), None)
+    return sorted(firsts, key=lambda error: error is not own)
+
+
+def _judged(error: FirstError) -> FirstError:
+    """Tell whether it says only that another rank did not take part, or was lost."""
+    from launcher.diagnosis import last_words as words  # their patterns take longer than a look at a log
+    from launcher.diagnosis.victims import waits
+
+    found = words.errors("\n".join(error.lines).encode("utf-8", "backslashreplace"))
+    rank = -1 if error.rank is None else error.rank
+    return replace(error, waited=bool(found) and waits(found[-1].text, rank))
 
 
 def _owner(label: str) -> str:
@@ -203,6 +217,7 @@ def report(errors: Sequence[FirstError]) -> list[str]:
     for number, group in enumerate(groups.values()):
         first = group[0]
         who = _names(group) + (", first of all" if number == 0 and len(errors) > 1 else "")
+        who += " (waited for another rank)" if first.waited else ""
         lines += [f"{_clock(first.time_ns)}  {who}  {first.path}"]
         lines += ["    " + line for line in _shortened(first.lines)]
         codes = dict.fromkeys(code for error in group for code in error.explanations)

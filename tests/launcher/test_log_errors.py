@@ -79,6 +79,34 @@ def test_logs_of_others_show_their_first_error_by_their_own_times(tmp_path: Path
     assert (second.rank, second.explanations[0].code) == (0, "EI0006")
 
 
+PADDLE = """\
+I0301 10:21:3{second}.773968 16260 tcp_utils.cc:132] Successfully connected to 127.0.0.1:57099
+{trace}
+
+--------------------------------------
+C++ Traceback (most recent call last):
+--------------------------------------
+No stack trace in paddle, may be caused by external reasons.
+
+----------------------
+Error Message Summary:
+----------------------
+FatalError: `Termination signal` is detected by the operating system.
+  [SignalInfo: *** SIGTERM (@0x3f28) received by PID 7 (TID 0x7fbc01861b80) from PID 6 ***]
+"""  # workerlog.N of paddle.distributed.launch 3.3
+
+
+def test_of_lines_without_times_an_own_error_stands_before_those_that_waited_for_it(tmp_path: Path) -> None:
+    lost = "RuntimeError: [gloo/transport/tcp/pair.cc:584] TIMEOUT self_rank = 0 pair_rank = 1"
+    texts = [TRACE % lost, TRACE % "ValueError: no label", TRACE % lost, "fine"]
+    for rank, text in enumerate(texts):
+        (tmp_path / f"workerlog.{rank}").write_text(PADDLE.format(second=rank, trace=text))
+    found = collect([LogSource(tmp_path)], Query())
+    assert [(error.rank, error.waited) for error in found] == [(1, False), (0, True), (2, True)]
+    heads = [line.split("  ")[1] for line in report(found) if str(tmp_path) in line]
+    assert heads == ["rank 1, first of all", "rank 0,2 (waited for another rank)"]
+
+
 def test_the_command_line_prints_a_report_or_json(tmp_path: Path) -> None:
     run = make_run(tmp_path / "runs" / "job-1", [[(0, "o", b"x\n")], [(0, "o", b"x\n")]])
     assert launch(tmp_path, "logs", "--errors").stdout == "no error found\n"

@@ -212,6 +212,16 @@ def test_a_rank_that_failed_by_itself_is_none(text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "error",
+    [PADDLE_WAITS[0], TRACE + "ValueError: no label", TRACE + "OSError: disk" + CONTEXT + PADDLE_WAITS[2]],
+)
+def test_paddle_s_report_of_a_sigterm_behind_an_error_changes_no_verdict(error: str) -> None:
+    noisy = end(error + "\n\n" + NOISES["paddle"])
+    assert waits_for_others(noisy) == waits_for_others(end(error + "\n"))
+    assert "Termination" not in deciding_words(noisy)
+
+
+@pytest.mark.parametrize(
     ("code", "victim"),
     [(1, True), (134, True), (-6, True), (-11, False), (139, False), (-9, False), (0, False)],
 )
@@ -289,6 +299,7 @@ def test_of_ranks_that_all_waited_the_one_with_an_error_of_its_own_is_the_culpri
         ("[E TraceUtils.h:9] \n\t - the lagging/dead/mismatched ranks that caused the desync are:\n\t   - "
          "[0] joined but didn't finish collective #4\n\t     [2, 3] finished collective #3, but didn't join "
          "collective #4 (count from 1)", {2, 3}),
+        ("RuntimeError: [gloo/transport/tcp/pair.cc:584] TIMEOUT self_rank = 1 pair_rank = 2 peer_str", {2}),
         (MINDSPORE_WAITS[2], {0}), (MINDSPORE_WAITS[3], {3}), (MINDSPORE_WAITS[4], {0}),
         ("[ERROR] ME(16:28,MainProcess):2026-03-10-09:40:38.722.000 [a.py:4] Time out nodes are ['3', '2']",
          {2, 3}),
