@@ -104,7 +104,7 @@ def search(
     best = answers.predictions.best
     scores = evaluate.judge(questions, best, rules)
     found: dict[str, Any] = {
-        name: stable_threshold(values, best, answers.null_odds, scores.has_answer)
+        name: stable_threshold(values, answers.null_odds, scores.has_answer)
         for name, values in (("f1", scores.f1), ("exact", scores.exact))
     }
     return dict(found, questions=len(questions), data=dict(data))

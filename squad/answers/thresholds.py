@@ -37,19 +37,17 @@ def best_threshold(
 
 
 def stable_threshold(
-    values: Mapping[str, float],
-    predictions: Mapping[str, str],
-    na_probs: Mapping[str, float],
-    has_answer: Mapping[str, bool],
+    values: Mapping[str, float], na_probs: Mapping[str, float], has_answer: Mapping[str, bool]
 ) -> float:
     """Find the no-answer threshold to predict with: the middle of the widest range with the best average.
 
-    The official search returns the very score of a question, so a rounding error empties its answer, and it
-    looks between questions of equal scores, where no threshold lies. Ties: the lowest of the widest ranges.
+    The official search returns the very score of a question, so a rounding error empties its answer; it looks
+    between questions of equal scores, where no threshold lies; and it takes an answer such as "the" for wrong
+    where there is none, which counts as right. Ties: the lowest of the widest ranges.
     """
     gains: dict[float, float] = defaultdict(float)
     for key, answerable in has_answer.items():
-        gains[na_probs[key]] += values[key] if answerable else -bool(predictions[key])
+        gains[na_probs[key]] += values[key] - (not answerable)  # an empty answer is right where there is none
     odds = sorted(gains)
     if not odds:
         return 0.0

@@ -15,6 +15,7 @@ from squad.answers.nbest import Answers
 from squad.answers.predictions import Predictions
 from squad.answers.thresholds import best_threshold, stable_threshold
 from squad.data.questions import Answer, Question
+from squad.evaluate import figures, judge
 from squad.run_squad import main
 from tests.squad.conftest import flags, make_tiny
 
@@ -27,11 +28,16 @@ def tables(rows: Rows) -> tuple[dict[str, Any], ...]:
     """Make the four tables of a search: values, predictions, no-answer scores, has_answer."""
     named = {f"q{number}": row for number, row in enumerate(rows)}
     return (
-        {key: value or 0.0 for key, (value, _, _) in named.items()},
+        {key: float(not text) if value is None else value for key, (value, text, _) in named.items()},
         {key: "x" * text for key, (_, text, _) in named.items()},
         {key: odds for key, (_, _, odds) in named.items()},
         {key: value is not None for key, (value, _, _) in named.items()},
     )
+
+
+def stable(rows: Rows) -> float:
+    values, _, odds, has_answer = tables(rows)
+    return stable_threshold(values, odds, has_answer)
 
 
 def reached(rows: Rows, threshold: float) -> float:
@@ -47,7 +53,7 @@ RIGHT, NONE = 1.0, None
 
 
 @pytest.mark.parametrize(
-    "rows, official, stable",
+    "rows, official, wanted",
     [
         ([(RIGHT, True, 1.0), (NONE, True, 4.0)], 1.0, 2.5),
         ([(RIGHT, True, 1.0), (RIGHT, True, 3.0)], 3.0, 4.0),  # all answerable: beyond the last
@@ -60,10 +66,10 @@ RIGHT, NONE = 1.0, None
         ([(RIGHT, True, 1e30)], 1e30, 1e30),
     ],
 )
-def test_thresholds_of_cases_made_by_hand(rows: Rows, official: float, stable: float) -> None:
+def test_thresholds_of_cases_made_by_hand(rows: Rows, official: float, wanted: float) -> None:
     assert best_threshold(*tables(rows))[1] == official
-    assert stable_threshold(*tables(rows)) == stable
-    assert stable_threshold({}, {}, {}, {}) == 0.0
+    assert stable(rows) == wanted
+    assert stable_threshold({}, {}, {}) == 0.0
 
 
 odds = st.one_of(st.sampled_from([-1.5, 0.0, 0.5]), st.floats(-50, 50, width=32))
@@ -73,7 +79,7 @@ questions = st.tuples(st.sampled_from([None, 0.0, 0.4, 1.0]), st.booleans(), odd
 @given(st.lists(questions, min_size=1, max_size=10))
 def test_no_threshold_reaches_more_than_the_stable_one(rows: Rows) -> None:
     rows = [(value if text or value is None else 0.0, text, score) for value, text, score in rows]
-    threshold = stable_threshold(*tables(rows))
+    threshold = stable(rows)
     scores = sorted({score for _, _, score in rows})
     every = [scores[0] - 1.0, *scores]
     assert reached(rows, threshold) == pytest.approx(max(reached(rows, each) for each in every))
@@ -86,6 +92,25 @@ def test_no_threshold_reaches_more_than_the_stable_one(rows: Rows) -> None:
     if all(later - sooner > 1e-3 for sooner, later in zip(scores, scores[1:])):
         near = [(value, text, score + 1e-4) for value, text, score in rows]
         assert reached(near, threshold) == pytest.approx(reached(rows, threshold))
+
+
+@pytest.mark.parametrize("rules", ["squad", "cmrc"])
+@given(data=st.data())
+def test_the_figures_at_the_stable_threshold_are_the_best_of_all(rules: str, data: Any) -> None:
+    texts = st.sampled_from(["a red fox", "fox", "the", "!", "", "北京", "北京市"])
+    drawn = data.draw(st.lists(st.tuples(texts, st.sampled_from(["", "red fox", "京"]), odds), min_size=1))
+    asked = [
+        Question(str(number), "", [Answer(gold, -1)] if gold else [], None, ())
+        for number, (_, gold, _) in enumerate(drawn)
+    ]
+    best = {str(number): text for number, (text, _, _) in enumerate(drawn)}
+    null_odds = {str(number): score for number, (_, _, score) in enumerate(drawn)}
+    scores = judge(asked, best, rules)
+    for name in ("exact", "f1"):
+        every = [min(null_odds.values()) - 1, *null_odds.values()]
+        reached = [figures(asked, best, null_odds, each, rules)[name] for each in every]
+        threshold = stable_threshold(getattr(scores, name), null_odds, scores.has_answer)
+        assert figures(asked, best, null_odds, threshold, rules)[name] == pytest.approx(max(reached))
 
 
 def found(value: float, count: int, digest: str = "d") -> dict[str, Any]:
