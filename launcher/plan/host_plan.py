@@ -17,6 +17,7 @@ from launcher.plan.model import Plan
 from launcher.plan.order import Order
 from launcher.plan.placement import Placement
 from launcher.plan.planner import PlannedJob
+from launcher.profiles import choice
 from rank_table.table import RankTable
 
 
@@ -80,6 +81,7 @@ def _with_address(environ: Mapping[str, str], order: Order, facts: HostFacts) ->
     """Give NPU ranks this host's own address, never another's, unless HCCL is told an interface.
 
     In a pod only its manifest knows whether it has the host's network, without which HCCL fails with it.
+    Gloo, which looks its host's name up and falls back to the loopback, gets the interface of that address.
     """
     env = dict(environ)
     own = {str(item.ip) for _, item in facts.interfaces}
@@ -89,6 +91,9 @@ def _with_address(environ: Mapping[str, str], order: Order, facts: HostFacts) ->
     told = {"HCCL_IF_IP", "HCCL_SOCKET_IFNAME", "KUBERNETES_SERVICE_HOST"} & {*env, *order.config.env}
     if order.backend == "npu" and address in own and not told:
         env["HCCL_IF_IP"] = address
+    interface = next((name for name, item in facts.interfaces if str(item.ip) == address), "")
+    if interface and choice.profile(order.config.framework).uses_gloo:
+        env.setdefault("GLOO_SOCKET_IFNAME", interface)
     return env
 
 

@@ -62,6 +62,7 @@ class Profile:
 
     name = "none"
     meets = False  # at an address and ports that the launcher chooses
+    uses_gloo = False  # which gets the network interface of its host, on several hosts
     defaults: Mapping[str, str] = MappingProxyType({})  # variables that the shell may set otherwise
     removed: tuple[str, ...] = ()  # variables of the shell that would mislead a rank
     removed_prefixes: tuple[str, ...] = ()

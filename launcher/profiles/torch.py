@@ -22,6 +22,7 @@ class TorchProfile(Profile):
 
     name = "torch"
     meets = True
+    uses_gloo = True
     defaults = MappingProxyType({"TORCH_NCCL_ASYNC_ERROR_HANDLING": "1"})  # as torchrun does
     removed = (*TORCH_NAMES, "TF_CONFIG", "POD_NAME")
     # What Lightning, Accelerate and others take for another launcher: MindSpore's, Paddle's, Slurm's, MPI's.

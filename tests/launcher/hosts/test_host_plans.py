@@ -296,6 +296,18 @@ def test_an_address_of_the_head_never_reaches_another_host() -> None:
     assert "HCCL_IF_IP" not in host_plan(named, hosts[1], PATH).plan.ranks[0].env
 
 
+def test_gloo_gets_the_interface_of_its_hosts_address() -> None:
+    hosts = [with_npus(index, port=21000) for index in (0, 1)]
+    layout = laid_out(hosts, backend="npu", framework="torch")
+    given = order(job(backend="npu", framework="torch"), layout)
+    [name] = [name for name, item in hosts[1].interfaces if str(item.ip) == "10.0.0.2"]
+    assert host_plan(given, hosts[1], PATH).plan.ranks[0].env["GLOO_SOCKET_IFNAME"] == name
+    set_there = {**PATH, "GLOO_SOCKET_IFNAME": "bond0"}
+    assert host_plan(given, hosts[1], set_there).plan.ranks[0].env["GLOO_SOCKET_IFNAME"] == "bond0"
+    other = order(job(backend="npu", framework="tensorflow"), layout)
+    assert "GLOO_SOCKET_IFNAME" not in host_plan(other, hosts[1], PATH).plan.ranks[0].env
+
+
 def test_without_a_rank_table_the_chief_is_named_by_its_address_and_logical_id() -> None:
     hosts = [with_npus(0, (4, 5), server_id="server-a"), with_npus(1, server_id="server-b")]
     layout = laid_out(hosts, backend="npu", rank_table_free=True)
