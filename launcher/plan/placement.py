@@ -6,7 +6,9 @@ import os
 from dataclasses import dataclass, replace
 from typing import Callable, Mapping, Sequence
 
-from launcher.errors import LauncherError, PreflightError, UsageError
+from launcher.errors import ConfigError, LauncherError, PreflightError, UsageError
+from launcher.hccl.variables import visible_devices
+from launcher.plan.contradictions import VISIBLE
 from launcher.plan.this_host import own_server
 from rank_table.errors import InventoryError, RankTableError
 from rank_table.inventory import Inventory, virtual_cpu
@@ -66,7 +68,19 @@ def choose_inventory(
 
 
 def choose_backend(backend: str, machine: Machine) -> tuple[str, tuple[str, ...]]:
-    """Return cpu or npu, and for `auto` the line that says which and why. UsageError: an unknown backend."""
+    """Return cpu or npu, and for `auto` the line that says which and why.
+
+    Raises:
+        UsageError: an unknown backend, or NPUs of which the shell's list is one that CANN refuses.
+    """
+    chosen, note = _backend(backend, machine)
+    problem = visible_devices(machine.environ.get(VISIBLE, "")) if chosen == "npu" else ""
+    if problem:
+        raise ConfigError(problem, file="environment", key=VISIBLE)
+    return chosen, note
+
+
+def _backend(backend: str, machine: Machine) -> tuple[str, tuple[str, ...]]:
     if backend not in BACKENDS:
         raise UsageError(f"backend: unknown backend {backend!r} (expected {', '.join(BACKENDS)})")
     if backend != "auto":

@@ -108,6 +108,21 @@ def test_devices_that_cann_refuses_are_told_in_ascending_order(text: str, better
     assert found == ["ASCEND_RT_VISIBLE_DEVICES"] * bool(better)
 
 
+@pytest.mark.parametrize("place", ["here", "an inventory file"])
+def test_a_shell_s_list_that_cann_refuses_is_named_before_devices_are_sought(
+    tmp_path: Path, place: str
+) -> None:
+    device = "{device_id: 0, device_ip: 192.168.1.4}"
+    (tmp_path / "hosts.yaml").write_text(f"hosts:\n- {{server_id: 10.0.0.1, devices: [{device}]}}\n")
+    words = ["inventory=hosts.yaml"] if place != "here" else []
+    env = {"ASCEND_RT_VISIBLE_DEVICES": "0,2,1"}
+    done = launch(tmp_path, "--backend", "npu", "--dry-run", *words, "--", "/bin/true", env=env)
+    text = "environment: ASCEND_RT_VISIBLE_DEVICES: '0,2,1': CANN takes ascending ids alone"
+    assert done.returncode == 2 and text in done.stderr
+    cpu = launch(tmp_path, "--backend", "cpu", "--dry-run", "--", "/bin/true", env=env)
+    assert cpu.returncode == 0
+
+
 @pytest.mark.parametrize(
     "env, said",
     [
