@@ -15,6 +15,7 @@ class PaddleProfile(Profile):
 
     name = "paddle"
     meets = True
+    uses_gloo = True
     # What another launch has left. Others of PADDLE_* are a person's settings, such as PADDLE_PG_TIMEOUT.
     removed = (
         *TORCH_NAMES, "TF_CONFIG", "PADDLE_BACKUP_ENV_PATH", "PADDLE_LOG_DIR", "PADDLE_PORT", "PADDLE_RANK",
