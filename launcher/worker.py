@@ -32,7 +32,7 @@ import traceback
 from contextlib import contextmanager, suppress
 from importlib.machinery import ModuleSpec, SourceFileLoader
 from importlib.util import module_from_spec, spec_from_file_location
-from types import ModuleType, TracebackType
+from types import CodeType, ModuleType, TracebackType
 from typing import Any, Iterator, Mapping, TextIO
 
 RANK_DIR = os.environ.get("NPU_LAUNCH_RANK_DIR", "")
@@ -388,23 +388,28 @@ def _run(words: list[str]) -> None:
     if words[0] == "-m":
         sys.path[0] = os.environ.get("NPU_LAUNCH_CWD") or os.getcwd()
         sys.argv = words[1:]
-        runpy.run_module(words[1], run_name="__main__", alter_sys=True)
+        _, spec, code = runpy._get_module_details(words[1])  # type: ignore[attr-defined]
+        sys.argv[0] = spec.origin
+        _run_as_main(code, spec.origin, spec.loader, __spec__=spec, __package__=spec.parent)
     else:
         sys.path[0] = os.path.dirname(os.path.abspath(words[0]))
         sys.argv = words
-        _run_script(os.path.abspath(words[0]))
+        path = os.path.abspath(words[0])
+        loader = SourceFileLoader("__main__", path)
+        _run_as_main(loader.source_to_code(loader.get_data(path), path), path, loader)
 
 
-def _run_script(path: str) -> None:
-    """Run a script as Python does: in the module __main__, which stays, and whose __package__ is None.
+def _run_as_main(code: CodeType, path: str, loader: Any, **names: Any) -> None:
+    """Run code as Python does: in the module __main__, which stays; that of a script has no __package__.
 
-    runpy.run_path leaves it "", for which scripts that look whether they were run with -m are not prepared.
+    runpy's functions clear the module when the program ends. PyTorch's DistributedDataParallel, destroyed
+    then, may abort the process. And run_path leaves __package__ "", for which scripts that look whether they
+    were run with -m are not prepared.
     """
     sys.modules["_npu_launch_worker"] = sys.modules["__main__"]
     module = sys.modules["__main__"] = ModuleType("__main__")
-    loader = module.__loader__ = SourceFileLoader("__main__", path)
-    module.__file__ = path
-    exec(loader.source_to_code(loader.get_data(path), path), vars(module))  # noqa: S102
+    vars(module).update(__file__=path, __loader__=loader, **names)
+    exec(code, vars(module))  # noqa: S102
 
 
 if __name__ == "__main__":

@@ -45,9 +45,20 @@ atexit.register(lambda: print(vars(sys.modules["__main__"])["Mine"]))
     assert not (tmp_path / "error.json").exists()
 
 
-def test_a_module_is_found_from_where_the_launch_was_typed(tmp_path: Path) -> None:
-    done = run(tmp_path, "import sys; print(__name__, sys.argv[1:])", "-m", "mine", "x", name="mine.py")
-    assert done.stdout == "__main__ ['x']\n"
+def test_a_module_sees_what_python_would_show_it_where_the_launch_was_typed(tmp_path: Path) -> None:
+    program = """
+import atexit, sys
+class Held:
+    def __del__(self): print("gone")
+held = Held()  # such as a model of DistributedDataParallel: it must not go before the interpreter does
+print(__name__, repr(__package__), __spec__.name, __file__, sys.argv, sys.path[0])
+atexit.register(lambda: print("exit", sys.modules["__main__"].held is held))
+"""
+    (tmp_path / "below").mkdir()
+    done = run(tmp_path, program, "-m", "below.mine", "x", name="below/mine.py")
+    command = [sys.executable, "-m", "below.mine", "x"]
+    plain = subprocess.run(command, cwd=str(tmp_path), stdout=subprocess.PIPE, text=True)
+    assert done.stdout == plain.stdout and done.stdout.endswith("exit True\ngone\n")
 
 
 def test_an_exception_is_written_with_its_time_and_only_the_programs_frames(tmp_path: Path) -> None:
