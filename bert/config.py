@@ -152,8 +152,8 @@ def refuse_other_models(values: Mapping[str, Any]) -> None:
     for key, kind in _OF_OTHERS.items():
         if values.get(key) not in (None, False):
             raise ValueError(f"{key} is a key of {kind}; give the configuration of a bert")
-    width = values.get("embedding_size", values.get("hidden_size"))
-    if width != values.get("hidden_size"):  # ALBERT, ELECTRA, MobileBERT
+    width = values.get("embedding_size")
+    if width not in (None, values.get("hidden_size", 768)):  # ALBERT, ELECTRA, MobileBERT
         raise ValueError(f"embedding_size {width!r:.20} is not hidden_size; give the configuration of a bert")
     for key, (computed, reason) in _COMPUTED.items():
         if values.get(key) is not None and values[key] not in computed:

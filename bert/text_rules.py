@@ -66,10 +66,11 @@ def _object(folder: str, name: str) -> dict[str, Any]:
 
 
 def _flag(folder: str, given: Mapping[str, Any], name: str, inner: Mapping[str, Any]) -> bool | None:
-    value = given.get(name)
-    value = inner.get(name) if value is None else value
+    value, source = given.get(name), CONFIG
+    if value is None:
+        value, source = inner.get(name), TOKENIZER
     if value is not None and not isinstance(value, bool):
-        path = os.path.join(folder, CONFIG)
+        path = os.path.join(folder, source)
         raise ValueError(f"{path}: {name} is {value!r:.40} (expected true or false)")
     return value
 

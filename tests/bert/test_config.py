@@ -67,6 +67,11 @@ def test_keys_that_might_change_the_model_are_told_from_those_that_cannot() -> N
     assert unknown_keys({**values, "rotary": True, "use_task_id": True}) == ["rotary", "use_task_id"]
 
 
+@pytest.mark.parametrize("width", [None, 768])
+def test_a_width_of_embeddings_that_is_the_hidden_size_is_no_other_model(width: Any) -> None:
+    assert BertConfig.from_dict({"vocab_size": 30, "embedding_size": width}).hidden_size == 768
+
+
 def test_transformers_default_of_token_types_is_not_googles() -> None:
     assert BertConfig.from_dict(GOOD).type_vocab_size == 16
     assert BertConfig.from_dict({**GOOD, "model_type": "bert"}).type_vocab_size == 2

@@ -168,3 +168,10 @@ def test_a_damaged_file_is_named(tmp_path: Path, content: str, message: str) -> 
 def test_another_tokenizer_is_named(tmp_path: Path) -> None:
     held = {"tokenizer_class": "BertJapaneseTokenizer", "do_lower_case": False}
     assert "BertJapaneseTokenizer" in rules(tmp_path, TOKENS, tokenizer_config=held).notes[0]
+
+
+def test_a_rule_that_is_none_is_named_with_the_file_that_says_it(tmp_path: Path) -> None:
+    normalizer = {"type": "BertNormalizer", "lowercase": "yes"}
+    write(tmp_path, json.dumps({"normalizer": normalizer}), "tokenizer.json")
+    with pytest.raises(ValueError, match=r"/tokenizer\.json: do_lower_case is 'yes' \(expected true or"):
+        text_rules.read(str(tmp_path))
