@@ -116,19 +116,22 @@ def in_squads_layout(document: Any) -> Any:
 def _paragraph(entry: Mapping[str, Any]) -> dict[str, Any]:
     """Bring one entry into SQuAD's layout; what is not as expected stays, for the reader to name."""
     held = entry.get("qas")
-    questions = (
-        [question for question in held if isinstance(question, dict)] if isinstance(held, list) else []
-    )
-    made = []
-    for question in questions:
-        answers = question.get("answers")
-        if isinstance(answers, list):
-            # Its dev file has numbers among them, such as 4.9.
-            answers = [{"text": str(text), "answer_start": -1} for text in answers]
-        made.append(
-            {"id": question.get("query_id"), "question": question.get("query_text"), "answers": answers}
-        )
-    return {"context": entry["context_text"], "qas": made}
+    questions = [_question(question) for question in held] if isinstance(held, list) else held
+    return {"context": entry["context_text"], "qas": questions}
+
+
+def _question(question: Any) -> Any:
+    if not isinstance(question, dict):
+        return question
+    answers = question.get("answers")
+    if isinstance(answers, list):
+        answers = [{"text": _text(text), "answer_start": -1} for text in answers]
+    return {"id": question.get("query_id"), "question": question.get("query_text"), "answers": answers}
+
+
+def _text(value: Any) -> Any:
+    """Write a number as text: the dev file has some among its answers, such as 4.9."""
+    return str(value) if type(value) in (int, float) else value
 
 
 class _Texts(Dict[str, List[str]]):

@@ -20,6 +20,7 @@ import os
 import re
 import string
 import sys
+from contextlib import suppress
 from functools import partial
 from itertools import compress
 from typing import Any, Callable, Dict, Iterable, Mapping, NamedTuple, Sequence
@@ -339,10 +340,10 @@ def _for_file(
 
 def _threshold(text: str) -> float:
     """Read a number; nan would compare false with every score."""
-    value = float(text)
-    if math.isnan(value):
-        raise argparse.ArgumentTypeError(f"{text} is not a number")
-    return value
+    with suppress(ValueError):
+        if not math.isnan(float(text)):
+            return float(text)
+    raise argparse.ArgumentTypeError(f"{text!r:.40} is not a number")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

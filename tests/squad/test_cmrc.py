@@ -106,6 +106,22 @@ def test_prints_what_the_official_script_prints(tmp_path: Path, data: Any) -> No
     assert "1 predictions are for no question of this file: z" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("qas", "said"),
+    [
+        (None, "paragraphs[0].qas: null is not a list"),
+        ([3], "paragraphs[0].qas[0].id: 3, not in a JSON object"),
+        ([{"query_id": "a", "answers": [None]}], "qas[0].answers[0].text: null is not a string"),
+        ([{"query_id": "a", "answers": [True]}], "qas[0].answers[0].text: True is not a string"),
+        ([{"query_id": "a", "answers": "京"}], "qas[0].answers: '京' is not a list"),
+    ],
+)
+def test_what_is_wrong_in_its_own_layout_is_named(tmp_path: Path, qas: Any, said: str) -> None:
+    paths = files(tmp_path, [dict(OWN[0], qas=qas)], {"a": "北京"})
+    stderr = run(*paths, "--evaluation", "cmrc", code=2).stderr
+    assert said in stderr and stderr.count("\n") == 1
+
+
 def test_predictions_of_another_file_and_no_answer_scores_are_refused(tmp_path: Path) -> None:
     paths = files(tmp_path, OWN, {"z": "x"})
     assert "3 of 3 questions have no prediction" in run(*paths, "--evaluation", "cmrc", code=2).stderr

@@ -278,7 +278,8 @@ def test_files_of_windows_editors_and_numbers_as_ids_are_read(tmp_path: Path) ->
 def test_a_folder_for_the_figures_and_a_threshold_of_nan_are_one_line(tmp_path: Path) -> None:
     files = _files(tmp_path, {"a": ["x"]}, {"a": "x"})
     assert run(*files, "-o", tmp_path, code=2).stderr == f"evaluate: {tmp_path}: Is a directory\n"
-    assert "nan is not a number" in run(*files, "-t", "nan", code=2).stderr
+    for text in ("nan", "x"):
+        assert f"-t: '{text}' is not a number" in run(*files, "-t", text, code=2).stderr
 
 
 def test_missing_predictions_are_one_line_and_an_exit_code(tmp_path: Path) -> None:
