@@ -1,7 +1,8 @@
 """Find the log files in a folder of other programs: what a name says of rank, process and node.
 
-Folders of train_N.log and the like, of torchrun (attempt_0/3/stderr.log), MindSpore's msrun (worker_0.log),
-Paddle (workerlog.0), Slurm, submitit and nohup, Ascend's plog trees, the folders of several nodes.
+Folders of train_N.log and the like, of torchrun (attempt_0/3/stderr.log, and the error.json beside it),
+MindSpore's msrun (worker_0.log) and GLOG_log_dir (rank_0/logs/mindspore.HOST.USER.log.INFO.DATE.PID), Paddle
+(workerlog.0), Slurm, submitit and nohup, Ascend's plog trees, the folders of several nodes.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ _RANK = (
 )
 _TORCHRUN = re.compile(r"(?:^|/)(?:[^/]+/)?attempt_\d+/(\d{1,5})/std(?:out|err)(?:\.\w+)?$")
 _RANK_FOLDER = re.compile(r"/(?:rank[-_.]?|ranks/)(\d{1,5})/")
+_TORCH_RECORD = re.compile(r"(?:^|/)attempt_\d+/(\d{1,5})/error\.json$")
+_GLOG = re.compile(r"(.+)\.log\.(INFO|WARNING|ERROR|FATAL)\.\d{8}-\d{6}\.(\d{1,10})$")
+_SEVERITIES = ("INFO", "WARNING", "ERROR", "FATAL")
 _PLOG = re.compile(r"(plog|device)-(\d{1,10})_\d{1,20}\.log")
 _PACKED = r"(?:\.(?:gz|bz2|xz|zst|lz4|zip))?"
 _STAMP = rf"(?:[-_.]{_DATE}(?:[-_.T]?\d{{2,6}})*)"
@@ -56,11 +60,37 @@ def discover(folder: Path, node: str = "", problems: list[str] | None = None) ->
 
     walk = os.walk(str(folder), onerror=unreadable)
     names = ((top, name) for top, _, names in walk for name in names if name != "a.out")
-    paths = [Path(top, name) for top, name in names if _LOGS.match(name)]
+    paths = [Path(top, name) for top, name in names if _LOGS.match(name) or _GLOG.match(name)]
+    paths = _most_of_glog(paths)
     found = [_found(path, node) for path in sorted(paths, key=_order)]
     owners = {(item.label, _log_of(item.path)) for item in found}
     shared = {label for label, count in Counter(label for label, _ in owners).items() if count > 1}
     return [_with_folder(item, folder, node) if item.label in shared else item for item in found]
+
+
+def torch_records(folder: Path, node: str = "") -> list[LogFile]:
+    """Find what torch's @record wrote in a folder of torchrun: the error of a rank, which no log may have."""
+    found = []
+    for path in sorted(folder.rglob("error.json")) if folder.is_dir() else ():
+        match = _TORCH_RECORD.search(path.as_posix())
+        if match:
+            found.append(LogFile("/".join(filter(None, (node, match.group(1)))), int(match.group(1)), path))
+    return found
+
+
+def _most_of_glog(paths: list[Path]) -> list[Path]:
+    """Leave out files of glog whose lines the file of a lower severity has too."""
+    least: dict[tuple[Path, str, str], int] = {}
+    severities = {}
+    for path in paths:
+        match = _GLOG.match(path.name)
+        if match:
+            process = (path.parent, match.group(1), match.group(3))
+            severities[path] = process, _SEVERITIES.index(match.group(2))
+            least[process] = min(severities[path][1], least.get(process, len(_SEVERITIES)))
+    return [
+        path for path in paths if path not in severities or severities[path][1] == least[severities[path][0]]
+    ]
 
 
 def _order(path: Path) -> tuple[str, int, str]:
@@ -89,6 +119,9 @@ def _log_of(path: Path) -> str:
     if torchrun:
         return text[: torchrun.start()]
     base = _unrotated(path.name)[0]
+    glog = _GLOG.match(path.name)
+    if glog or re.search(r"\.log\.\d{4,10}$", base):  # of one program: its C++ part's, and its Python part's
+        return str(path.parent / base.partition(".")[0])
     return str(path.parent / re.sub(r"^std(?:out|err)|\.(?:out|err)$", "", base))
 
 

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Iterator, Sequence
 
+from launcher.errors import ReadError
 from launcher.hccl.error_codes import Explanation, explain
 from launcher.lines.blocks import BlockReader, Place, ReadLine
 from launcher.logs.last_words import last_words
@@ -192,8 +193,9 @@ def _records(reader: LogReader, query: Query, blocks: dict[bytes, BlockReader]) 
 
 
 def _raised(source: LogSource, query: Query) -> Iterator[FirstError]:
-    """Read the error.json of a run's ranks."""
+    """Read the error.json of a run's ranks, or of torchrun's."""
     if source.run is None:
+        yield from _recorded(source, query)
         return
     for path in (source.path / "ranks").glob("*/error.json"):
         record = registry.read_json(path)
@@ -204,6 +206,19 @@ def _raised(source: LogSource, query: Query) -> Iterator[FirstError]:
         label = source.label(rank)
         lines = tuple(printable(line) for line in text.splitlines())
         yield FirstError(int(record.get("time_ns", 0)), label, rank, lines, str(path), tuple(explain(text)))
+
+
+def _recorded(source: LogSource, query: Query) -> Iterator[FirstError]:
+    from launcher.diagnosis.failure import read_torch_error
+
+    for item in source.torch_records(query):
+        try:
+            error, when = read_torch_error(item.path), item.path.stat().st_mtime_ns
+        except (ReadError, OSError):
+            continue  # cut while it was written: the log has the error too
+        text = error.traceback or f"{error.kind}: {error.message}"
+        lines = tuple(map(printable, text.splitlines()))
+        yield FirstError(when, item.label, item.rank, lines, str(item.path), tuple(explain(text)))
 
 
 def report(errors: Sequence[FirstError]) -> list[str]:

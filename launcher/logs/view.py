@@ -54,7 +54,7 @@ class LogSource:
         self._opened: list[LogReader] = []
         self._near: int | None = None
         self.run = opened(path) if registry.is_run(path) else None
-        if self.run is None and not self._files(path, Query()):
+        if self.run is None and not (self._files(path, Query()) or self.torch_records(Query())):
             raise UsageError(
                 f"{path}: neither a run folder nor logs (*.log, *.out, rank-N.txt, plog trees) in it"
             )
@@ -136,6 +136,13 @@ class LogSource:
             for item in found
             if not query.ranks or item.rank in query.ranks or (item.rank is None and not named)
         ]
+
+    def torch_records(self, query: Query) -> list[LogFile]:
+        """List the errors that torchrun's ranks recorded beside their logs, if this is its folder."""
+        from launcher.logs.discovery import torch_records
+
+        found = torch_records(self.path, self.node) if self.run is None else []
+        return [item for item in found if not query.ranks or item.rank in query.ranks]
 
     def new_problems(self) -> list[str]:
         """Return what could not be read, or was read by a guess, and was not returned before."""

@@ -184,6 +184,21 @@ def test_the_files_of_one_log_have_one_label_and_the_oldest_stands_first(tmp_pat
     assert {item.label for item in discover(tmp_path)} == {"n1/3", "slurm-5", "n2/3"}
 
 
+def test_of_glog_s_files_of_a_process_the_one_that_has_all_lines_is_read(tmp_path: Path) -> None:
+    logs = tmp_path / "rank_2" / "logs"  # GLOG_log_dir of MindSpore 2.10
+    head = "Log file created at: 2026/03/01 10:00:00\n"
+    warning = "[WARNING] ME(7,7f,python):2026-03-01-10:00:02.000.000 [a.cc:1] Run] two\n"
+    first = "[INFO] ME(7,7f,python):2026-03-01-10:00:01.000.000 [a.cc:1] Run] one\n"
+    write(logs / "mindspore.n1.root.log.INFO.20260301-100000.2884", head + first + warning)
+    write(logs / "mindspore.n1.root.log.WARNING.20260301-100002.2884", head + warning)
+    write(logs / "mindspore.n1.root.log.WARNING.20260301-100003.2901", head + warning.replace("two", "other"))
+    write(logs / "mindspore.log.2884", first.replace("one", "of Python"))
+    shown = [line.split(" Run] ") for line in lines([LogSource(tmp_path)]) if "Run]" in line]
+    assert sorted(text for _, text in shown) == ["of Python", "one", "other", "two"]
+    assert {label.split(" ")[0] for label, _ in shown} == {"2"}
+    assert len(lines([LogSource(tmp_path)], Query(level=30))) == 2
+
+
 def test_files_that_are_no_logs_are_left_alone(tmp_path: Path) -> None:
     for name in ("train.py", "requirements.txt", "model.ckpt-1.index", "vocab.txt", "data.json"):
         write(tmp_path / name, "x\n")

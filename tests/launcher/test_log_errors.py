@@ -107,6 +107,25 @@ def test_of_lines_without_times_an_own_error_stands_before_those_that_waited_for
     assert heads == ["rank 1, first of all", "rank 0,2 (waited for another rank)"]
 
 
+def test_what_torch_s_ranks_recorded_is_read_where_torchrun_kept_no_output(tmp_path: Path) -> None:
+    texts = {0: "RuntimeError: [pair.cc:5] Connection closed by peer", 1: "ValueError: no label"}
+    for rank, text in texts.items():
+        folder = tmp_path / "none_y9o" / "attempt_0" / str(rank)
+        folder.mkdir(parents=True)
+        record = {"message": text, "extraInfo": {"py_callstack": TRACE % text, "timestamp": "1795946259"}}
+        (folder / "error.json").write_text(json.dumps({"message": record}))
+        os.utime(str(folder / "error.json"), (1795946259, 1795946259 + rank))
+    attempt = tmp_path / "none_y9o" / "attempt_0"
+    (attempt / "1" / "stderr.log").write_text("terminate called without an active exception\n")
+    (attempt / "2").mkdir()
+    (attempt / "2" / "error.json").write_text('{"mess')
+    found = collect([LogSource(tmp_path)], Query())
+    assert [(error.rank, error.lines[-1]) for error in found] == [(1, texts[1]), (0, texts[0])]
+    assert [error.rank for error in collect([LogSource(tmp_path)], Query(ranks=(0,)))] == [0]
+    (attempt / "1" / "stderr.log").unlink()
+    assert "ValueError: no label" in launch(tmp_path, "logs", ".", "--errors").stdout
+
+
 def test_the_command_line_prints_a_report_or_json(tmp_path: Path) -> None:
     run = make_run(tmp_path / "runs" / "job-1", [[(0, "o", b"x\n")], [(0, "o", b"x\n")]])
     assert launch(tmp_path, "logs", "--errors").stdout == "no error found\n"
