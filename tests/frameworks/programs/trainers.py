@@ -35,9 +35,10 @@ def main() -> None:
     )  # fmt: skip
     trainer.fit(model, data)
     state = PartialState(cpu=True)
+    environment = type(trainer.strategy.cluster_environment).__name__
     found = {
         "pid": os.getpid(),
-        "environment": TorchElasticEnvironment.detect() and type(trainer.strategy.cluster_environment).__name__,
+        "environment": TorchElasticEnvironment.detect() and environment,
         "lightning": [trainer.global_rank, trainer.local_rank, trainer.world_size, trainer.global_step],
         "accelerate": [state.process_index, state.local_process_index, state.num_processes],
         "backend": state.backend,
