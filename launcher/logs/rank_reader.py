@@ -31,7 +31,7 @@ def ranks(run: RunDir) -> list[int]:
 
 
 def choose(run: RunDir, wanted: Sequence[int]) -> list[int]:
-    """Return the ranks wanted, or all and the scheduler, if it has a log. UsageError: the run has no such rank."""
+    """Return the ranks wanted, or all and a scheduler. UsageError: the run has no such rank."""
     there = ranks(run)
     missing = sorted(set(wanted) - set(there))
     if missing:

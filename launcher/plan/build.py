@@ -177,7 +177,7 @@ def _scheduler(
 def _environment(config: JobConfig, launch: LaunchContext, entry: Rank, rank: RankContext) -> dict[str, str]:
     """Return the whole environment of a rank; the job's `env` takes precedence."""
     env = environment.of_rank(launch.environ, rank, choice.profile(config.framework))
-    if config.rank_table_free and rank.backend == "npu" and config.framework == mindspore.MINDSPORE.name:
+    if config.framework == mindspore.MINDSPORE.name:
         env = mindspore.without_rank_table(env)
     elif config.rank_table_free and rank.backend == "npu":
         chief = launch.placement.table.ranks[0]

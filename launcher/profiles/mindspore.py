@@ -66,7 +66,9 @@ class MindSporeProfile(Profile):
 
 
 def without_rank_table(env: Mapping[str, str]) -> dict[str, str]:
-    """Take the rank table from HCCL, to which the cluster tells its ranks then; RANK_ID and the rest stay."""
+    """Take the rank table from the cluster: its scheduler and HCCL would number the ranks by it."""
+    if "MS_ROLE" not in env:
+        return dict(env)
     free = {name: value for name, value in env.items() if name != "RANK_TABLE_FILE"}
     return {**free, "NPU_LAUNCH_RANK_TABLE": env["RANK_TABLE_FILE"], "NPU_LAUNCH_RANK": env["RANK_ID"]}
 

@@ -43,7 +43,7 @@ NEVER = float("inf")
 
 
 class Attempt:
-    """The local processes of a plan, run once. `number`: 0 for the first attempt. `link`: to the head, if any."""
+    """The local processes of a plan, run once. `number`: 0 for the first one. `link`: to the head, if any."""
 
     def __init__(
         self,

@@ -181,6 +181,7 @@ def test_the_plan_shows_the_scheduler(cluster: Cluster) -> None:
     text = launch(cluster.folder, *WORDS, "--dry-run", "--", "train.py").stdout
     assert "\nscheduler  " in text and "(removed) MS_NODE_ID" in text
     assert "\nthe scheduler differs by\n" in text
+    assert "RANK_TABLE_FILE" not in {*spec["env"], *first["env"]}  # the scheduler would number ranks by it
     assert "scheduler" not in planned(cluster, "framework=none")
 
 
