@@ -93,12 +93,12 @@ def _silent(judged: Sequence[RankEnd], victims: list[RankEnd]) -> RankEnd | None
     """
     if not victims:
         return None
-    from launcher.diagnosis.victims import accused_ranks, had_own_error
+    from launcher.diagnosis.victims import had_own_error
 
     guilty = [victim for victim in victims if had_own_error(victim)]
     if guilty:
         return min(guilty, key=lambda end: end.cause_ns)
-    accused = Counter(rank for victim in victims for rank in accused_ranks(victim))
+    accused = Counter(rank for victim in victims for rank in _accused(victim, judged))
     quiet = [end for end in judged if end.status is RankStatus.TERMINATED]
     named = [end for end in quiet if end.rank in accused]
     left = None if named else _first_to_leave(judged, victims)
@@ -109,6 +109,14 @@ def _silent(judged: Sequence[RankEnd], victims: list[RankEnd]) -> RankEnd | None
         suspect = min(named or behind or quiet, key=lambda end: (end.step, end.rank))
         return replace(suspect, status=RankStatus.SILENT)
     return _most_accused(victims, accused) or min(victims, key=lambda end: end.cause_ns)
+
+
+def _accused(victim: RankEnd, ends: Sequence[RankEnd]) -> set[int]:
+    """Return the ranks that a victim names, or whose devices it names in a run on one host."""
+    from launcher.diagnosis.victims import accused_devices, accused_ranks
+
+    devices = accused_devices(victim) if len({end.host for end in ends}) == 1 else set()
+    return accused_ranks(victim) | {end.rank for end in ends if end.device_id in devices}
 
 
 def _first_to_leave(judged: Sequence[RankEnd], victims: Sequence[RankEnd]) -> RankEnd | None:

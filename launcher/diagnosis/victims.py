@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import signal
-from typing import Iterator
+from typing import Iterator, Pattern
 
 from launcher.diagnosis import last_words, memory_words
 from launcher.diagnosis.failure import RankEnd
@@ -72,6 +72,10 @@ _ACCUSED = re.compile(
     r"retrieving \w+UniqueId from \[(\d+)\]|remote rank:? ?\[(\d+)\]|"
     r"TIMEOUT self_rank = \d+ pair_rank = (\d+)|"
     r"time out nodes are \[([\d', ]+)\]|timed out node list is: (?:\[const vector\])?[\[{]([\d, ]+)[\]}]"
+)
+# Whose heartbeat HCCL missed, behind its EI0002: the device of a server.
+_ACCUSED_DEVICE = re.compile(
+    r"Cluster Exception Location\[IP/ID\]:\[[^\]]*/(\d+)\]|deviceId\[(\d+)\], Heartbeat Lost"
 )
 _MPI_ABORT = re.compile(r"MPI_ABORT was invoked on rank (\d+)|MPI_Abort\(.{0,80}process (\d+)")
 
@@ -157,6 +161,14 @@ def had_own_error(victim: RankEnd) -> bool:
 
 def accused_ranks(victim: RankEnd) -> set[int]:
     """Read which other ranks a victim says it waited for."""
-    groups = (match.groups() for text in _failures(victim) for match in _ACCUSED.finditer(text))
-    named = " ".join(word for found in groups for word in found if word)
-    return set(map(int, re.findall(r"\d+", named))) - {victim.rank}
+    return _numbers(victim, _ACCUSED) - {victim.rank}
+
+
+def accused_devices(victim: RankEnd) -> set[int]:
+    """Read which other devices HCCL says were lost, each on a server that it tells by an address only."""
+    return _numbers(victim, _ACCUSED_DEVICE) - {victim.device_id}
+
+
+def _numbers(victim: RankEnd, pattern: Pattern[str]) -> set[int]:
+    groups = (match.groups() for text in _failures(victim) for match in pattern.finditer(text))
+    return {int(number) for found in groups for word in found if word for number in re.findall(r"\d+", word)}

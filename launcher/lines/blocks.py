@@ -44,6 +44,7 @@ _CONTINUES = re.compile(
 )
 _BOX = re.compile(rb"\s*[-=]{5}")
 # Between the head of Paddle's C++ traceback and its error (paddle/common/enforce.h).
+_OF_REPORT = (b"[PID:", b"Solution", b"there are(is) ")  # lines of CANN's reports that are not indented
 _ENDED = b"FatalError: `Termination signal`"  # Paddle's report of a SIGTERM: no error of the rank
 _NATIVE = re.compile(rb"-{5}|\d{1,3} {2,}\S|Error Message Summary:|No stack trace in paddle")
 _PROGRESS = re.compile(
@@ -258,7 +259,7 @@ class _Stream:
             return (Place.INSIDE, ERROR) if self.state is not _State.LEVEL else None
         if text[:1].isspace():
             return Place.INSIDE, ERROR
-        if self.state is _State.REPORT and (is_report(text) or text.startswith((b"[PID:", b"Solution"))):
+        if self.state is _State.REPORT and (is_report(text) or text.startswith(_OF_REPORT)):
             return Place.INSIDE, ERROR
         if self.state is _State.SAID and _CONTINUES.match(text):
             return Place.INSIDE, ERROR

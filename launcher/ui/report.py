@@ -150,7 +150,7 @@ def _heading(error: ErrorRecord) -> str:
 def normalised(traceback: str, rank: int) -> str:
     """Remove from a traceback what differs from rank to rank."""
     text = re.sub(r"0x[0-9a-fA-F]+", "0x", traceback)
-    return re.sub(rf"(?i)\b(ranks?[ /_=:]?){rank}\b", r"\1N", text)
+    return re.sub(rf"(?i)\b((?:self_)?ranks?[ /_=:]{{0,3}}){rank}\b", r"\1N", text)
 
 
 def _tail(culprit: RankEnd) -> list[str]:
@@ -175,7 +175,8 @@ def _others(ends: Sequence[RankEnd], culprit: RankEnd) -> list[str]:
     for end in ends:
         if end.rank != culprit.rank:
             text = _other(end)
-            groups.setdefault(_PORT.sub("]", text), (text, []))[1].append(end.rank)
+            key = _PORT.sub("]", normalised(text, end.rank))
+            groups.setdefault(key, (text, []))[1].append(end.rank)
     return [f"{named(*who)}: {text}" for text, who in groups.values()]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -311,6 +312,27 @@ def test_the_ranks_that_a_victim_waited_for_are_accused(text: str, accused: set)
     quiet = [RankEnd(rank, rank, code=-15, ended_ns=90) for rank in (0, 2, 3)]
     _, culprit = judge([end(text + "\n", rank=1), *quiet], 50)
     assert culprit is not None and culprit.rank == (min(accused) if accused else 1)
+
+
+HEARTBEAT = """\
+[W compiler_depend.ts:487] Warning: NPU warning, error code is 507048[Error]:
+[Error]: The execution of the internal task times out.
+EI0002: [PID: 71] 2026-03-01-10:00:20.1 The wait execution of the Notify register times out. Reason: The \
+Notify register has not received the Notify record from remote rank [unknown].base information: [streamID:[22]
+there are(is) 1 abnormal device(s):
+    Cluster Exception Location[IP/ID]:[10.0.0.2/5], Arrival Time:[Thu Nov 28 11:56:34 2024], \
+Discoverer:[10.0.0.2/4], ExceptionType:[Heartbeat Lost Occurred], Possible Reason:1. Process has exited
+"""  # torch_npu's troubleshooting guide, "HCCL timeout"
+
+
+def test_the_device_that_hccl_lost_is_the_suspect_of_a_run_on_one_host() -> None:
+    quiet = [RankEnd(rank, rank + 4, code=-15, ended_ns=90) for rank in (1, 2, 3)]
+    victim = end(HEARTBEAT, rank=0)
+    _, culprit = judge([victim, *quiet], 50)
+    assert culprit is not None and culprit.rank == 1
+    elsewhere = [replace(item, host=f"node{item.rank}") for item in quiet]
+    _, culprit = judge([victim, *elsewhere], 50)
+    assert culprit is not None and culprit.rank == 0
 
 
 def test_of_victims_the_one_that_most_others_waited_for_is_the_suspect() -> None:
