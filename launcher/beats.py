@@ -41,7 +41,7 @@ class Steps:
     def worker(self) -> Any:
         """Return the worker file's functions: the copy that the program imports, if it does."""
         imported = sys.modules.get("launcher.worker")
-        return imported if hasattr(imported, "watched_step") else self._worker
+        return imported if hasattr(imported, "_take") else self._worker
 
     def begin(self, optimizer: object, *_: object) -> None:
         """Take down that an optimizer is within its step: a class may call the step of its base."""
@@ -70,10 +70,19 @@ class Steps:
     def tell(self, step: int, examples: int = 0, total: int = 0) -> None:
         """Tell a step, until the program tells its own. Never raises: the program must not fail by this."""
         try:
-            self._off = self._off or not self.worker.watched_step(step, examples, total)
+            self._off = self._off or not self._tell(self.worker, step, examples, total)
         except Exception as error:
             self._off = True
             complain(error)
+
+    def _tell(self, worker: Any, step: int, examples: int, total: int) -> bool:
+        if worker._is_rank():
+            with worker._told.lock:
+                if worker._told.training and not worker._told.watched:
+                    return False
+                worker._told.watched = True
+                worker._take(step, examples, 0, total)
+        return True
 
     def timed_input(self, read: Callable[[Any], Any], loader: Any) -> Any:
         """Return what `read` does, and count its time as input once the training has begun."""
@@ -146,7 +155,7 @@ def watch_paddle(module: Any, worker: Any, steps: Steps) -> None:
             if name in vars(kind):
                 _watch_method(kind, name, steps)
 
-    base.__init_subclass__ = classmethod(defined)
+    base.__init_subclass__ = classmethod(defined)  # type: ignore[arg-type]
     defined(base)
 
 

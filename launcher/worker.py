@@ -2,8 +2,7 @@
 
     worker.py -m MODULE [ARG ...]      worker.py SCRIPT [ARG ...]
 
-Any program may tell what it does, by `from launcher.worker import phase, step, timed` (docs/reference.md), or
-have it watched (beats.py):
+Any program may tell what it does by `from launcher.worker import phase, step, timed`; beats.py watches some:
 
     for number, batch in enumerate(loader, 1):
         loss = train(batch)
@@ -39,7 +38,8 @@ RANK_DIR = os.environ.get("NPU_LAUNCH_RANK_DIR", "")
 DUMP_SIGNAL = signal.SIGRTMIN + 8
 LONGEST_TEXT = 1 << 15  # characters: an error.json stays below the MiB that its reader takes
 _PID = os.getpid()
-_GAP = 0.02  # seconds between two beats at least: a program of short steps does not become slow by them
+_GAP = 0.02, 1.0  # seconds between two beats, at least and at most: short steps must not become slow by them;
+_EASE = 200  # between these, so many times as long as a beat takes, as on a disk that hosts share
 _FILE = os.path.abspath(__file__)  # Python removes __file__ before it calls what atexit holds
 _OWN_FILES = (_FILE, os.path.abspath(runpy.__file__), "<frozen runpy>")
 
@@ -279,18 +279,8 @@ def step(
             _told.row(step, rows)
 
 
-def watched_step(step: int, examples: int, total: int) -> bool:
-    """Take a step that beats.py has watched. False: the program tells its steps itself."""
-    if _is_rank():
-        with _told.lock:
-            if _told.training and not _told.watched:
-                return False
-            _told.watched = True
-            _take(step, examples, 0, total)
-    return True
-
-
 def _take(step: int, examples: float, tokens: float, total: int) -> None:
+    """Count a step and write it down, unless the last beat is too near; with the lock held."""
     if not _told.training:
         atexit.register(_write_last)
     _told.made(step, examples, tokens)
@@ -298,9 +288,11 @@ def _take(step: int, examples: float, tokens: float, total: int) -> None:
     if total:
         _told.training["total_steps"] = total
     _told.unwritten = True
-    if time.monotonic() >= _told.next_beat:
+    begin = time.monotonic()
+    if begin >= _told.next_beat:
         _told.beat("train", step)
-        _told.next_beat = time.monotonic() + _GAP
+        end = time.monotonic()
+        _told.next_beat = end + min(max(_GAP[0], _EASE * (end - begin)), _GAP[1])
 
 
 @contextmanager

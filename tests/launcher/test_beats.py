@@ -197,7 +197,7 @@ def test_a_package_that_is_other_than_it_was_costs_the_program_nothing(torch: Pa
 
 @pytest.mark.parametrize("torch", ["new"], indirect=True)
 def test_what_goes_wrong_while_telling_is_said_once_and_not_raised(torch: Path) -> None:
-    program = "import launcher.worker\nlauncher.worker.watched_step = None\nfor _ in range(3): first.step()\n"
+    program = "import launcher.worker\nlauncher.worker._take = None\nfor _ in range(3): first.step()\n"
     done = run(torch, program)
     assert done.stderr.count("npu-launch: no heartbeats of torch: TypeError") == 1
 
