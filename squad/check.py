@@ -193,7 +193,7 @@ def _evaluation(flags: SquadFlags) -> Iterator[Finding]:
 
 
 def _references(flags: SquadFlags) -> Iterator[Finding]:
-    """Refuse to evaluate on questions without answers; what else is wrong with their file comes later."""
+    """Refuse to evaluate on questions that do not fit; what else is wrong with their file comes later."""
     if not flags.evaluates or flags.eval_share:
         return
     path = flags.predict_file
@@ -201,7 +201,7 @@ def _references(flags: SquadFlags) -> Iterator[Finding]:
         questions = evaluate.read_questions(squad_file.load_questions(path), path, references=False)
     except DataError:
         return
-    problem = scoring.no_references(questions)
+    problem = scoring.unfit(questions, flags.keep_best)
     if problem:
         yield "predict_file", f"{path}: {problem}"
 

@@ -92,9 +92,7 @@ def read_questions(path: str, data: Dataset, keep_best: str = "") -> list[Questi
     questions = [question for question in every if question.id in asked]
     if not len(data.features):
         raise DataError(f"{path}: contains no passage with text to evaluate on; give a SQuAD file")
-    problem = scoring.no_references(questions)
+    problem = scoring.unfit(questions, keep_best)
     if problem:
         raise DataError(f"{path}: {problem}")
-    if keep_best == "span_f1" and not any(question.answers for question in questions):
-        raise DataError(f"{path}: no question has an answer, so there is no span_f1; give keep_best=f1")
     return questions

@@ -63,10 +63,12 @@ def read_questions(job: Job, answers: Answers) -> list[Question]:
     return []
 
 
-def no_references(questions: Sequence[Question]) -> str:
-    """Say why a training cannot evaluate itself on questions; "" if it can."""
+def unfit(questions: Sequence[Question], keep_best: str) -> str:
+    """Say why a training cannot evaluate itself on questions, with this figure as its best; "" if it can."""
     unknown = sum(question.answers is None for question in questions)
     if not unknown:
+        if keep_best == "span_f1" and not any(question.answers for question in questions):
+            return "no question has an answer, so there is no span_f1; give keep_best=f1"
         return ""
     return (
         f"{unknown} of {len(questions)} questions have no reference answers, so nothing can be evaluated"

@@ -133,6 +133,19 @@ def test_a_file_without_answers_is_refused_before_the_training(tiny: Path, tmp_p
     assert findings(flags(tiny, do_train=True, predict_file=path)) == []
 
 
+def test_a_best_span_wants_a_question_with_an_answer(tiny: Path, tmp_path: Path) -> None:
+    (article,) = articles("a")
+    (paragraph,) = article["paragraphs"]
+    paragraph["qas"] = [question for question in paragraph["qas"] if question["is_impossible"]]
+    path = written(tmp_path / "dev.json", [article])
+    wish = flags(tiny, do_train=True, eval_steps=2, predict_file=path, keep_best="span_f1")
+    (found,) = findings(wish)
+    assert found == (
+        f"predict_file: {path}: no question has an answer, so there is no span_f1; give keep_best=f1"
+    )
+    assert findings([*wish, "--keep_best=f1"]) == []
+
+
 @pytest.fixture(scope="module")
 def kept(alone: tuple[Path, str]) -> Path:
     return alone[0]
