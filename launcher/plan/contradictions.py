@@ -21,6 +21,8 @@ NUMBERS: dict[str, tuple[str, ...]] = {
         "PADDLE_NNODES",
     ),
 }  # fmt: skip
+# By what a framework chooses among the devices that a process sees; torch does by LOCAL_RANK.
+INDEX = {"tensorflow": "ASCEND_DEVICE_ID", "mindspore": "DEVICE_ID", "paddle": "FLAGS_selected_npus"}
 # Of what is removed from the shell, that which a person may have meant for the ranks.
 _PLACES = (*TORCH_PREFIXES, "CM_", "MS_", "PADDLE_")
 
@@ -33,27 +35,46 @@ def refuse(framework: str, made: Mapping[str, str], own: Mapping[str, str], prov
     """
     for name in NUMBERS.get(framework, ()):
         if name in own and own[name] != made.get(name):
-            plan = f"it is {made.get(name, 'not set')} for rank {made['RANK_ID']} in the plan"
+            plan = f"it is {made.get(name, 'not set')} for rank {_rank(made)} in the plan"
             raise provenance.error(f"env.{name}", f"{own[name]!r}, but {plan}; remove it: npu-launch sets it")
-    if own.get(VISIBLE, "") and made["NPU_LAUNCH_BACKEND"] == "npu" and own[VISIBLE] != made.get(VISIBLE):
+    if made["NPU_LAUNCH_BACKEND"] == "npu":
         _devices(framework, made, own, provenance)
 
 
 def _devices(framework: str, made: Mapping[str, str], own: Mapping[str, str], provenance: Provenance) -> None:
-    """A list for torch may be shorter than the plan's; elsewhere ASCEND_DEVICE_ID is an index into it."""
-    given = own[VISIBLE].split(",")
-    problem = ""
-    if framework == "torch":
-        strange = sorted(set(given) - set(made[VISIBLE].split(",")))
-        problem = f"{', '.join(strange)} is no device of this host's ranks (expected {made[VISIBLE]})"
-        problem = problem if strange else ""
-    elif framework != "none" and "ASCEND_DEVICE_ID" not in own:
-        index = made["ASCEND_DEVICE_ID"]
-        listed = given[int(index) : int(index) + 1] == [index]
-        problem = "" if listed else f"CANN counts devices anew in it, so ASCEND_DEVICE_ID={index} is another"
-    if problem:
-        text = f"{own[VISIBLE]!r}: {problem}; remove it: --devices chooses"
-        raise provenance.error(f"env.{VISIBLE}", text)
+    """Refuse a list of devices, or an index into it, by which a rank would get another device.
+
+    With TensorFlow a job may number its devices itself, as long as it hides none.
+    """
+    name, given = INDEX.get(framework, ""), own.get(VISIBLE, "")
+    given = "" if given == made.get(VISIBLE) else given
+    if framework == "torch" and given:
+        strange = sorted(set(given.split(",")) - set(made[VISIBLE].split(",")))
+        if strange:
+            problem = f"{', '.join(strange)} is no device of this host's ranks (expected {made[VISIBLE]})"
+            raise provenance.error(f"env.{VISIBLE}", f"{given!r}: {problem}; remove it: --devices chooses")
+    elif given and name:
+        index, wanted = own.get(name, made[name]), _listed(made.get(VISIBLE, ""), made["ASCEND_DEVICE_ID"])
+        if _listed(given, index) != wanted:
+            problem = f"{name}={index} counts in it, and is not device {wanted} of rank {_rank(made)}"
+            raise provenance.error(f"env.{VISIBLE}", f"{given!r}: {problem}; remove it: --devices chooses")
+    elif name in own and framework != "tensorflow" and own[name] != made[name]:
+        plan = f"it is {made[name]} for rank {_rank(made)} in the plan"
+        raise provenance.error(f"env.{name}", f"{own[name]!r}, but {plan}; remove it: --devices chooses")
+
+
+def _rank(made: Mapping[str, str]) -> str:
+    return (
+        made.get("RANK_ID") or made["NPU_LAUNCH_RANK"]
+    )  # where RANK_ID would say that there is a rank table
+
+
+def _listed(visible: str, index: str) -> str:
+    """Return the device at an index into a list; without a list each device is its own index."""
+    every = visible.split(",")
+    if not visible:
+        return index
+    return every[int(index)] if index.isdigit() and int(index) < len(every) else "(none)"
 
 
 def not_passed_on(shell: Mapping[str, str], profile: Profile) -> Iterator[str]:

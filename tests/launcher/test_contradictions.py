@@ -13,6 +13,7 @@ from launcher.plan import contradictions, environment
 from launcher.plan.cpu_binding import rivals
 from launcher.profiles import choice
 from launcher.profiles.base import Meeting, RankContext
+from launcher.profiles.tensorflow import without_rank_table
 from tests.launching import launch
 
 ENDS = tuple(f"10.0.0.1:{25001 + rank}" for rank in range(4))
@@ -69,9 +70,9 @@ def test_where_the_ranks_meet_is_the_job_s_to_say() -> None:
         ("torch", "4,5", ""), ("torch", "4,5,6,7", ""),
         ("torch", "0,4", "0 is no device of this host's ranks (expected 4,5,6,7)"),
         ("torch", "5", ""),  # its own alone, by $ASCEND_DEVICE_ID or so
-        ("tensorflow", "4,5,6,7", "so ASCEND_DEVICE_ID=5 is another"),
-        ("tensorflow", "0,1,2,3,4,5,6,7", ""), ("paddle", "4,5", "so ASCEND_DEVICE_ID=5 is another"),
-        ("none", "4,5", ""),
+        ("tensorflow", "4,5,6,7", "ASCEND_DEVICE_ID=5 counts in it, and is not device 5 of rank 1"),
+        ("tensorflow", "0,1,2,3,4,5,6,7", ""), ("paddle", "4,5", "FLAGS_selected_npus=5 counts in it"),
+        ("mindspore", "4,5", "DEVICE_ID=5 counts in it"), ("none", "4,5", ""),
     ],
 )  # fmt: skip
 def test_a_list_of_devices_must_have_those_of_the_plan_where_cann_looks(
@@ -80,6 +81,27 @@ def test_a_list_of_devices_must_have_those_of_the_plan_where_cann_looks(
     text = refused(framework, ASCEND_RT_VISIBLE_DEVICES=devices)
     assert (said in text) if said else text == ""
     assert refused(framework, "cpu", ASCEND_RT_VISIBLE_DEVICES=devices) == ""
+
+
+@pytest.mark.parametrize("framework, name", sorted(contradictions.INDEX.items()))
+def test_an_index_must_lead_to_the_rank_s_device(framework: str, name: str) -> None:
+    text = refused(framework, **{name: "0"})
+    assert text == "" if framework == "tensorflow" else f"env.{name}: '0', but it is 5 for rank 1" in text
+    assert refused(framework, "cpu", **{name: "0"}) == ""
+    assert refused(framework, **{name: "5"}) == ""
+    alone = {"ASCEND_RT_VISIBLE_DEVICES": "5", name: "0"}  # each rank sees but its own device
+    assert refused(framework, **alone) == ""
+    assert "is not device 5 of rank 1" in refused(framework, **{**alone, name: "x"})
+
+
+def test_a_shell_s_list_is_what_the_plan_has_counted_in() -> None:
+    plan = {**made("tensorflow"), "ASCEND_RT_VISIBLE_DEVICES": "2,3,6,7", "ASCEND_DEVICE_ID": "2"}
+    for own in ({"ASCEND_RT_VISIBLE_DEVICES": "2,3,6,7"}, {"ASCEND_RT_VISIBLE_DEVICES": "0,1,6"}):
+        contradictions.refuse("tensorflow", plan, own, Provenance())
+    free = without_rank_table(plan, chief_ip="10.0.0.1", chief_device=0, worker_ip="10.0.0.1")
+    for one in (plan, free):
+        with pytest.raises(ConfigError, match="is not device 6 of rank 1"):
+            contradictions.refuse("tensorflow", one, {"ASCEND_RT_VISIBLE_DEVICES": "6,7"}, Provenance())
 
 
 def test_the_shell_s_numbers_are_named_in_one_note() -> None:
