@@ -9,7 +9,7 @@ from typing import Iterator, Mapping, NamedTuple, Sequence
 from launcher.page.scale import Scale, number
 from launcher.page.source import Happened, as_number, as_text
 from launcher.page.svg import WIDTH, drawing, tick
-from launcher.text import clock, label
+from launcher.text import clock, label, named
 
 MOST = 120  # rows that are listed; those between the first and the last ones are counted
 _LANES = ("run", "ranks", "trouble")
@@ -94,9 +94,8 @@ def _text(one: Happened) -> str:
         return "the program runs"
     if one.event == "end":
         culprit = data.get("culprit")
-        return f"exit code {data.get('exit_code')!s:.12}" + (
-            "" if culprit is None else f", rank {culprit!s:.12} first"
-        )
+        who = f", {named(culprit)} first" if isinstance(culprit, int) else ""
+        return f"exit code {data.get('exit_code')!s:.12}{who}"
     if one.event == "ended":
         return f"exit code {data.get('code')!s:.12} after {number(as_number(data.get('seconds')) or 0.0)} s"
     rest = [
@@ -144,7 +143,7 @@ def _marks(
     found: dict[tuple[int, int, str], list[str]] = {}
     for one, kind in zip(events, kinds(events)):
         lane = _QUIET.get(one.event, 2)
-        who = f"rank {one.rank} " if one.rank is not None else ""
+        who = f"{named(one.rank)} " if one.rank is not None else ""
         text = f"{one.time - start:.1f} s: {who}{one.event} {_text(one):.{_LONGEST}}"
         found.setdefault((round(scale.at(one.time - start) / 8) * 8, lane, kind), []).append(text)
     return found

@@ -15,7 +15,7 @@ from launcher.run_dir import RunDir
 from launcher.runs import registry, remote
 from launcher.runs.processes import ProcessTable
 from launcher.runs.registry import RunStatus
-from launcher.text import label, printable
+from launcher.text import label, named, printable
 from launcher.view.follow import Changing, Curve, Growing, stamp_of
 from launcher.view.happened import Happened
 from launcher.view.npu import Npus
@@ -177,7 +177,7 @@ class RunLooks:
         except ReadError:
             text = ""
         rank = _whole(result.get("culprit"))
-        first = text.partition("\n")[0][:300] or (f"rank {rank} failed first" if rank is not None else "")
+        first = text.partition("\n")[0][:300] or (f"{named(rank)} failed first" if rank is not None else "")
         return mask_text(printable(first)) or None
 
     def _missing(self, status: RunStatus) -> list[str]:
