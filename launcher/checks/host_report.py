@@ -18,16 +18,16 @@ PROBE_TIMEOUT = 20.0  # seconds; an interpreter on a network disk may start slow
 _SCRIPTS = (".py", ".sh")
 MOST_HASHED = 4 << 20  # bytes of a script
 _NOTHING = {"python": "", "tensorflow": "", "program": "", "problem": ""}
-# Run by the ranks' interpreter: its version, TensorFlow's by the name of its folder, the program's package.
+# Run by the ranks' interpreter: its version, packages' by the names of their folders, the program's package.
 _PROBE = """
 import glob, hashlib, importlib.util, json, os, sys
 name, names = sys.argv[1], sys.argv[2].split(",")
-found = {"python": ".".join(map(str, sys.version_info[:3])), "tensorflow": "", "program": ""}
+found = {"python": ".".join(map(str, sys.version_info[:3])), "program": ""}
 for place in sys.path:
     for path in glob.glob(os.path.join(glob.escape(place or "."), "*-info")):
         package, _, version = os.path.splitext(os.path.basename(path))[0].partition("-")
-        if package.lower().replace("-", "_") in names and not found["tensorflow"]:
-            found["tensorflow"] = version.split("-")[0]
+        if package.lower().replace("-", "_") in names:
+            found.setdefault(package.lower().replace("-", "_"), version.split("-")[0])
 spec = importlib.util.find_spec(name.split(".")[0]) if name else None
 if spec is not None:
     digest = hashlib.sha256()
@@ -55,11 +55,12 @@ def report(planned: PlannedJob) -> dict[str, Any]:
 
 def _probed(spec: RankSpec) -> dict[str, Any]:
     """Ask the ranks' interpreter; `problem` says why it does not answer."""
-    from launcher.checks.versions import TENSORFLOWS
+    from launcher.checks.versions import COMPARED, TENSORFLOWS
 
+    packages = COMPARED.get(spec.env.get("NPU_LAUNCH_FRAMEWORK", ""), ())
     words = spec.argv[spec.argv.index(WORKER) + 1 :]
     module = words[1] if words[:1] == ("-m",) and len(words) > 1 else ""
-    command = [spec.argv[0], "-c", _PROBE, module, ",".join(TENSORFLOWS)]
+    command = [spec.argv[0], "-c", _PROBE, module, ",".join(packages or TENSORFLOWS)]
     try:
         done = subprocess.run(
             command, env=plain(spec.env), cwd=spec.env.get("NPU_LAUNCH_CWD") or None, timeout=PROBE_TIMEOUT,
@@ -67,7 +68,8 @@ def _probed(spec: RankSpec) -> dict[str, Any]:
         )  # fmt: skip
         answer = json.loads(done.stdout.decode() or "null")
         if isinstance(answer, dict):
-            return {name: str(answer.get(name, "")) for name in _NOTHING}
+            answer["tensorflow"] = next((answer[name] for name in TENSORFLOWS if name in answer), "")
+            return {name: str(answer.get(name, "")) for name in (*_NOTHING, *packages)}
         said = done.stderr.decode(errors="replace").strip().splitlines() or [f"exit code {done.returncode}"]
         return {**_NOTHING, "problem": f"{spec.argv[0]}: {said[-1]:.200}"}
     except subprocess.TimeoutExpired:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Any, Iterable, Iterator, Mapping, Sequence
 
 from launcher.checks.finding import ERROR, WARNING, Finding
 from launcher.checks.host_report import hccl_variables
+from launcher.checks.versions import COMPARED
 from launcher.plan.host_facts import HostFacts
 from launcher.text import by_value, some
 
@@ -66,6 +68,8 @@ def _versions(facts: Sequence[HostFacts], reports: Reports, backend: str) -> Ite
     pythons = {host: str(found["python"]) for host, found in reports.items()}
     asked["Python"] = {host: ".".join(text.split(".")[:2]) for host, text in pythons.items()}
     asked["TensorFlow"] = {host: str(found["tensorflow"]) for host, found in reports.items()}
+    for package in chain(*COMPARED.values()):
+        asked[package] = {host: str(found.get(package, "")) for host, found in reports.items()}
     for name, values in asked.items():
         if _differ(values):
             todo = "install one version on every host"

@@ -31,6 +31,12 @@ ADAPTERS: dict[str, tuple[str, tuple[tuple[int, int], ...], str]] = {
 }
 SOURCED = (*install.HOMES, "ASCEND_OPP_PATH")  # set by set_env.sh
 OTHERS = ("torch", "mindspore", "paddlepaddle")  # with one of them nobody need have TensorFlow
+# What must be of one version on all hosts of a job; with any other framework it is TensorFlow.
+COMPARED = {
+    "torch": ("torch", "torch_npu"),
+    "mindspore": ("mindspore",),
+    "paddle": ("paddlepaddle", "paddle_custom_npu"),
+}
 TENSORFLOWS = ("tensorflow", "tensorflow_cpu", "tensorflow_aarch64", "intel_tensorflow")
 
 

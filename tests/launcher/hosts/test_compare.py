@@ -53,6 +53,8 @@ def test_equal_hosts_give_no_finding() -> None:
         ({}, {1: {"python": "3.10.1"}}, "versions", ERROR, "Python differs: node1, node3: 3.9; node2: 3.10"),
         ({}, {1: {"tensorflow": ""}}, "versions", ERROR,
          "TensorFlow differs: node1, node3: 2.6.5; node2: none"),
+        ({}, {0: {"torch": "2.7.1"}, 1: {"torch": "2.7.1"}, 2: {"torch": "2.6.0"}}, "versions", ERROR,
+         "torch differs: node1, node2: 2.7.1; node3: 2.6.0"),
         ({}, {2: {"program": "d"}}, "program", ERROR, "its sha256 differs: node1, node2: abc; node3: d"),
         ({}, {0: {"scripts": {}}}, "program", ERROR,
          "a.py: its sha256 differs: node2, node3: e; node1: not there"),
@@ -127,7 +129,7 @@ def test_what_several_hosts_say_is_told_once() -> None:
 
 def planned(folder: Path, command: Any = COMMAND, **keys: Any) -> PlannedJob:
     """Plan the second of two CPU hosts, launched in a folder."""
-    known = [facts(0), facts(1)]
+    known = [replace(facts(index), port=25000) for index in (0, 1)]
     made = replace(
         job(command=command, backend="cpu", **keys), launch_dir=str(folder), run_dir=str(folder / "r")
     )
@@ -150,6 +152,16 @@ def test_a_report_has_the_program_and_the_files_of_this_host(tmp_path: Path) -> 
     (tmp_path / "train.py").write_text("print(2)")
     assert report(planned(tmp_path, (), **keys))["scripts"].keys() == first["scripts"].keys()
     assert report(planned(tmp_path, (), **keys))["scripts"] != first["scripts"]
+
+
+def test_a_report_has_the_versions_of_frameworks_that_pip_has_installed(tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text("import torch")
+    for name in ("torch-2.7.1+cpu", "torch_npu-2.7.1.post2"):
+        (tmp_path / f"{name}.dist-info").mkdir()
+    keys = {"program": "train.py", "env": {"PYTHONPATH": str(tmp_path)}}
+    found = report(planned(tmp_path, (), framework="torch", **keys))
+    assert (found["torch"], found["torch_npu"], found["tensorflow"]) == ("2.7.1+cpu", "2.7.1.post2", "")
+    assert "torch" not in report(planned(tmp_path, (), framework="tensorflow", **keys))
 
 
 def test_the_package_of_a_module_is_part_of_the_program(tmp_path: Path) -> None:
