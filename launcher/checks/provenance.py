@@ -16,11 +16,11 @@ from typing import Any, Iterator, Mapping, Sequence
 
 import launcher
 from launcher import foreign
-from launcher.checks import versions
+from launcher.checks import job_python, versions
 from launcher.checks.machine import RecordingMachine, this_machine
-from launcher.errors import ReadError
+from launcher.errors import ReadError, UsageError
 from launcher.masking import mask
-from launcher.plan.model import Plan
+from launcher.plan.model import Plan, RankSpec
 
 MOST_FILES = 24
 GIT_TIME = 1.0  # seconds that git may take to compare a work tree with its index
@@ -35,6 +35,7 @@ def take(plan: Plan, started: float) -> dict[str, Any]:
     machine = this_machine(environ, os.getcwd())
     found = {
         **_versions(machine, specs[0].argv if specs else ()),
+        "framework": _framework(specs[0]) if specs else "",
         **commit_of(environ.get("PWD") or os.getcwd(), started),
         "files": [mask(item) for item in _files(specs[0].argv if specs else ())],
     }
@@ -57,6 +58,18 @@ def _versions(machine: RecordingMachine, argv: Sequence[str]) -> dict[str, str]:
         "cann": str(cann[0]) if cann else "",
         "kernel": os.uname().release,
     }
+
+
+def _framework(spec: RankSpec) -> str:
+    """Return the versions of the ranks' torch, MindSpore or Paddle and its part for NPUs; else ""."""
+    names = versions.COMPARED.get(spec.env.get("NPU_LAUNCH_FRAMEWORK", ""), ())
+    python = job_python.interpreter(spec.argv) if names else ""
+    if not python:
+        return ""
+    with suppress(UsageError):
+        packages = RecordingMachine({}, paths=job_python.ask(python, spec.env).paths).packages()
+        return ", ".join(f"{name} {packages[name]}" for name in names if name in packages)
+    return ""
 
 
 def commit_of(cwd: str, started: float) -> dict[str, Any]:

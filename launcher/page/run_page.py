@@ -185,8 +185,8 @@ def _short(text: str) -> str:
 _ORIGIN = (
     ("launcher", "npu-launch"), ("commit", "Commit at the start"), ("repository", "Repository"),
     ("changed", "Tracked files at the end"), ("python", "Python"), ("program", "Program of the ranks"),
-    ("tensorflow", "TensorFlow"), ("adapter", "NPU adapter"), ("cann", "CANN"), ("driver", "Driver"),
-    ("kernel", "Linux"),
+    ("framework", "Framework"), ("tensorflow", "TensorFlow"), ("adapter", "NPU adapter"), ("cann", "CANN"),
+    ("driver", "Driver"), ("kernel", "Linux"),
 )  # fmt: skip
 
 

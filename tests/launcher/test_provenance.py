@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -68,3 +69,14 @@ def test_outside_of_a_repository_no_commit_is_told(tmp_path: Path) -> None:
 def test_a_damaged_log_of_git_is_not_believed(repository: Path, log: bytes) -> None:
     (repository / ".git" / "logs" / "HEAD").write_bytes(log)
     assert "commit" not in of(repository)
+
+
+def test_the_framework_of_the_ranks_python_is_told(tmp_path: Path) -> None:
+    for name in ("torch-2.7.1+cpu", "torch_npu-2.7.1.post2", "mindspore-2.7.2"):
+        (tmp_path / f"{name}.dist-info").mkdir()
+    env = {"NPU_LAUNCH_FRAMEWORK": "torch", "PYTHONPATH": str(tmp_path), "PWD": str(tmp_path)}
+    told = "torch 2.7.1+cpu, torch_npu 2.7.1.post2"
+    for argv, expected in (((sys.executable, "a.py"), told), (("/bin/sh",), None)):
+        spec = RankSpec(0, "a", 0, 0, 0, argv, env, "/")
+        found = provenance.take(Plan("job", "id", "/r", "a", "cpu", "{}", (spec,)), 4e9)
+        assert found.get("framework") == expected
