@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 from typing import TYPE_CHECKING, Sequence
 
 from launcher.diagnosis import plog
@@ -74,6 +75,8 @@ def cause(end: RankEnd) -> str:
     if end.status in texts:
         return texts[end.status]
     memory = "out of memory, " if no_memory else ""
+    if end.code == -signal.SIGABRT and end.status is RankStatus.SIGNALLED:
+        return f"{memory}aborted itself (SIGABRT)"
     if end.code is not None and end.code < 0:
         by = ", not by npu-launch" if end.status in (RankStatus.SIGNALLED, RankStatus.OUT_OF_MEMORY) else ""
         return f"{memory}killed by {signals.name(-end.code)}{by}"
