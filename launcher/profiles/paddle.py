@@ -7,6 +7,8 @@ paddle/phi/core/distributed/store/store_utils.cc.
 
 from __future__ import annotations
 
+from types import MappingProxyType
+
 from launcher.profiles.base import TORCH_NAMES, TORCH_PREFIXES, Profile, RankContext
 
 
@@ -16,6 +18,7 @@ class PaddleProfile(Profile):
     name = "paddle"
     meets = True
     uses_gloo = True
+    defaults = MappingProxyType({"OMP_NUM_THREADS": "1"})  # paddle/base/__init__.py: more fails with OpenBLAS
     # What another launch has left. Others of PADDLE_* are a person's settings, such as PADDLE_PG_TIMEOUT.
     removed = (
         *TORCH_NAMES, "TF_CONFIG", "PADDLE_BACKUP_ENV_PATH", "PADDLE_LOG_DIR", "PADDLE_PORT", "PADDLE_RANK",

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any, Callable
 
 from tests.frameworks.needs import PROGRAMS, needs
+from tests.launching import ROOT
 
 pytestmark = needs("paddle")
 TRAIN = str(PROGRAMS / "paddle_train.py")
@@ -54,9 +56,15 @@ def test_environment_and_losses_are_those_under_paddle_s_launcher(
 def compare(mine: dict[str, str], other: dict[str, str]) -> None:
     """Require the values of Paddle's launcher but where a reason is given; no reason may be out of date."""
     new = {name: value for name, value in other.items() if value != os.environ.get(name)}
-    assert {"PADDLE_TRAINER_ID", "PADDLE_DISTRI_BACKEND", "PADDLE_RANK_IN_NODE"} <= set(new)
+    assert {"PADDLE_TRAINER_ID", "PADDLE_DISTRI_BACKEND", "OMP_NUM_THREADS"} <= set(new)
     assert {name for name in new if name not in mine} - OF_A_TERMINAL == set(LACKING)
     assert {name for name in new if name in mine and mine[name] != new[name]} == set(OTHER_VALUE)
+
+
+def test_every_difference_is_in_the_document() -> None:
+    text = (ROOT / "docs" / "frameworks.md").read_text(encoding="utf-8")
+    table = text.partition("### Paddle, beside")[2].partition("## ")[0]
+    assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == {*OTHER_VALUE, *LACKING}
 
 
 def test_a_rank_that_is_killed_is_the_culprit(run_job: Callable[..., Any], tmp_path: Path) -> None:

@@ -25,3 +25,4 @@ def test_settings_stay_and_what_another_launch_left_goes() -> None:
     left = {"PADDLE_BACKUP_ENV_PATH": "/gone", "PADDLE_RANK": "3", "MASTER_ADDR": "p", "MS_ROLE": "MS_SCHED"}
     env = of({**kept, **left})
     assert kept.items() <= env.items() and not set(left) & set(env)
+    assert (env["OMP_NUM_THREADS"], of({"OMP_NUM_THREADS": "4"})["OMP_NUM_THREADS"]) == ("1", "4")
