@@ -30,7 +30,7 @@ import time
 import traceback
 from contextlib import contextmanager, suppress
 from importlib.machinery import ModuleSpec, SourceFileLoader
-from importlib.util import module_from_spec, spec_from_file_location
+from importlib.util import spec_from_file_location
 from types import CodeType, ModuleType, TracebackType
 from typing import Any, Iterator, Mapping, TextIO
 
@@ -40,8 +40,8 @@ LONGEST_TEXT = 1 << 15  # characters: an error.json stays below the MiB that its
 _PID = os.getpid()
 _GAP = 0.02, 1.0  # seconds between two beats, at least and at most: short steps must not become slow by them;
 _EASE = 200  # between these, so many times as long as a beat takes, as on a disk that hosts share
-_FILE = os.path.abspath(__file__)  # Python removes __file__ before it calls what atexit holds
-_OWN_FILES = (_FILE, os.path.abspath(runpy.__file__), "<frozen runpy>")
+_FOLDER, _NAME = os.path.split(os.path.abspath(__file__))  # Python removes __file__ before atexit's functions
+_OWN_FILES = (os.path.join(_FOLDER, _NAME), os.path.abspath(runpy.__file__), "<frozen runpy>")
 
 
 def report(error: BaseException, trace: TracebackType | None, thread: str, fatal: bool = True) -> None:
@@ -226,8 +226,6 @@ class _Told:
 
 
 _told = _Told()
-
-
 LARGEST = 1 << 53  # up to which a double is exact
 
 
@@ -343,20 +341,17 @@ class _Finder:
     @staticmethod
     def find_spec(name: str, path: object = None, target: object = None) -> ModuleSpec | None:
         """Return where `launcher` is."""
-        folder = os.path.dirname(_FILE)
         if name != "launcher":
             return None
-        init = os.path.join(folder, "__init__.py")
-        return spec_from_file_location(name, init, submodule_search_locations=[folder])
+        init = os.path.join(_FOLDER, "__init__.py")
+        return spec_from_file_location(name, init, submodule_search_locations=[_FOLDER])
 
 
 def _watch_framework(name: str) -> None:
     """Have the steps of a framework's program told by the file beside this one."""
-    spec = spec_from_file_location("_npu_launch_beats", os.path.join(os.path.dirname(_FILE), "beats.py"))
-    if spec is not None and spec.loader is not None:
-        beats = module_from_spec(spec)
-        spec.loader.exec_module(beats)
-        beats.install(name, sys.modules[__name__])
+    beats: Any = ModuleType("_npu_launch_beats")
+    SourceFileLoader(beats.__name__, os.path.join(_FOLDER, "beats.py")).exec_module(beats)
+    beats.install(name, sys.modules[__name__])
 
 
 def main() -> None:
@@ -367,12 +362,9 @@ def main() -> None:
         _watch_framework(os.environ["NPU_LAUNCH_HEARTBEAT"])
     try:
         _run(sys.argv[1:])
-    except SystemExit as error:
-        if error.code not in (None, 0):
-            report(error, error.__traceback__, threading.current_thread().name)
-        raise
     except BaseException as error:
-        report(error, error.__traceback__, threading.current_thread().name)
+        if not isinstance(error, SystemExit) or error.code not in (None, 0):
+            report(error, error.__traceback__, threading.current_thread().name)
         raise
 
 
@@ -394,9 +386,8 @@ def _run(words: list[str]) -> None:
 def _run_as_main(code: CodeType, path: str, loader: Any, **names: Any) -> None:
     """Run code as Python does: in the module __main__, which stays; that of a script has no __package__.
 
-    runpy's functions clear the module when the program ends. PyTorch's DistributedDataParallel, destroyed
-    then, may abort the process. And run_path leaves __package__ "", for which scripts that look whether they
-    were run with -m are not prepared.
+    runpy clears the module at the program's end: PyTorch's DistributedDataParallel, destroyed then, may abort
+    the process. It leaves __package__ "", for which scripts that look whether -m ran them are not prepared.
     """
     sys.modules["_npu_launch_worker"] = sys.modules["__main__"]
     module = sys.modules["__main__"] = ModuleType("__main__")

@@ -41,7 +41,7 @@ def test_a_room_imports_only_what_it_may(room: str) -> None:
 # The floors of launcher/, the ground first: a package imports what stands before it, and nothing after it.
 FLOORS = (
     "errors", "text", "masking", "output", "typed_json", "foreign", "lines",
-    "heartbeat", "run_dir", "worker", "config", "hccl", "profiles", "plan",
+    "heartbeat", "run_dir", "worker", "beats", "config", "hccl", "profiles", "plan",
     "process", "runs", "locks",
     "diagnosis", "logs", "ui", "checks", "metrics", "supervision", "view", "page", "compare",
     "hosts", "engines", "submit", "cases", "repeat", "commands", "cli", "__main__",
