@@ -13,6 +13,7 @@ import pytest
 from launcher import __version__
 from launcher.cli import COMMANDS
 from launcher.config.reference import yaml_reference
+from launcher.profiles.choice import imported
 from launcher.supervision import events
 from rank_table.rules.catalogue import RULES
 from tests import markdown
@@ -82,3 +83,11 @@ def test_every_rule_of_rank_tables_has_its_line() -> None:
     text = (ROOT / "docs" / "rank-table.md").read_text(encoding="utf-8")
     lines = [f"| `{name}` | {rule.code or '-'} | {rule.requires} |" for name, rule in RULES.items()]
     assert [line for line in lines if line not in text] == []
+
+
+def test_the_programs_of_the_frameworks_are_recognised(tmp_path: Path) -> None:
+    programs = markdown.blocks((ROOT / "docs" / "frameworks.md").read_text(encoding="utf-8"), "python")
+    for name, program in zip(("torch", "mindspore", "paddle"), programs):
+        compile(program, name, "exec")
+        (tmp_path / name).write_text(program)
+        assert imported(str(tmp_path / name)) == name
