@@ -10,6 +10,7 @@ import json
 import math
 import os
 import sys
+from functools import partial
 from typing import Callable, Iterator, Mapping, Sequence
 
 from bert import backend as backends
@@ -30,7 +31,9 @@ def check(argv: Sequence[str], environ: Mapping[str, str]) -> Parsed:
     typed, findings, notes = parse(argv)
     given = resolve_paths(with_preset(typed), environ)
     flags = with_model_files(given)
-    findings = findings or _problems(flags, typed, (_tasks, _required, _files, _ranges, _evaluation))
+    # Rank 0 writes; on the hosts of the others output_dir need not exist.
+    folders = partial(_folders, writes=(environ.get("RANK_ID") or "0") == "0")
+    findings = findings or _problems(flags, typed, (_tasks, _required, _files, folders, _ranges, _evaluation))
     if not findings:
         report = Report()
         flags = model_files.settle(flags, given, report)
@@ -105,6 +108,24 @@ def _files(flags: SquadFlags) -> Iterator[Finding]:
                 problem = squad_file.problem(value)
             if problem:
                 yield name, f"{value}: {problem}"
+
+
+def _folders(flags: SquadFlags, writes: bool) -> Iterator[Finding]:
+    """Refuse folders that cannot be made or written to, before the work of hours."""
+    for name, wanted in (("output_dir", True), ("input_files_dir", flags.do_train)):
+        path = getattr(flags, name)
+        above = path
+        while above and not os.path.lexists(above):
+            above = os.path.dirname(above)
+        if not (above and wanted):
+            continue
+        named = path if above == path else f"{path}: {above}"
+        # A folder far above tells nothing here: the disk may be that of the host where the job will run.
+        near = above in (path, os.path.dirname(path))
+        if not os.path.isdir(above):
+            yield name, f"{named}: not a folder; give another one"
+        elif writes and near and not os.access(above, os.W_OK | os.X_OK):
+            yield name, f"{named}: not writable by this user; give another one"
 
 
 def _unusable(path: str) -> str:

@@ -55,6 +55,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except TrainerError as error:
         print(f"run_squad: {error}", file=sys.stderr)
         return 1
+    except OSError as error:
+        if not error.filename:
+            raise  # of a connection; where it failed tells more
+        print(f"run_squad: {error.filename}: {error.strerror or error}", file=sys.stderr)
+        return 1
     return 0
 
 
@@ -66,6 +71,8 @@ def run(flags: SquadFlags, cluster: Cluster) -> None:
         TrainerError: a checkpoint does not fit, or training has diverged.
     """
     job = Job(flags, cluster, Tokenizer(flags.vocab_file, *flags.text_rules))
+    if cluster.rank == 0:
+        os.makedirs(job.output_dir, exist_ok=True)  # what cannot be made is said before the work
     heartbeat.beat("features")
     first = Source(flags.train_file if flags.do_train else flags.predict_file)
     job = with_word_split(job, first)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -148,6 +149,29 @@ def test_a_note_is_no_finding(tiny: Path) -> None:
     assert answer["notes"] == [
         "dllog_path: has no effect; metrics are written to metrics.jsonl in the rank's folder"
     ]
+
+
+@pytest.mark.parametrize("name", ["output_dir", "input_files_dir"])
+def test_a_folder_that_cannot_be_made_is_found(tiny: Path, tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "link").symlink_to("nowhere")
+    for path, said in (("file", ""), ("link", ""), ("file/out", f"{tmp_path / 'file'}: ")):
+        (found,) = findings(flags(tiny, do_train=True, **{name: tmp_path / path}))
+        assert found == f"{name}: {tmp_path / path}: {said}not a folder; give another one"
+    assert findings(flags(tiny, do_train=True, **{name: tmp_path / "a" / "b"})) == []
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_that_may_not_be_written_to_is_found_by_the_rank_that_writes(
+    tiny: Path, tmp_path: Path
+) -> None:
+    tmp_path.chmod(0o500)
+    wish = flags(tiny, do_train=True, output_dir=tmp_path / "out")
+    (found,) = findings(wish)
+    assert (
+        found == f"output_dir: {tmp_path / 'out'}: {tmp_path}: not writable by this user; give another one"
+    )
+    assert findings(wish, RANK_ID="1") == []
 
 
 def test_a_threshold_of_the_checkpoint_is_for_a_prediction(tiny: Path) -> None:

@@ -259,3 +259,13 @@ def test_a_run_is_scored_by_cmrcs_rules(tiny: Path, finished: str, tmp_path: Pat
     questions = read_questions(json.loads((tiny / "dev.json").read_text()))
     exact, f1 = (100 * sum(values.values()) / 10 for values in cmrc.score(questions, predictions))
     assert f"EM {exact:.3f}  F1 {f1:.3f}  on 10 questions" in capfd.readouterr().out
+
+
+def test_a_folder_that_cannot_be_made_ends_a_prediction_before_its_work(
+    tiny: Path, finished: str, capsys: pytest.CaptureFixture
+) -> None:
+    wish = flags(tiny, do_predict=True, init_checkpoint=finished, output_dir="/proc/out")
+    assert main(wish) == 1
+    out, err = capsys.readouterr()
+    assert err.splitlines()[-1] == "run_squad: /proc/out: No such file or directory"
+    assert "features" not in out
