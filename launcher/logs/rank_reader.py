@@ -33,13 +33,12 @@ def ranks(run: RunDir) -> list[int]:
 def choose(run: RunDir, wanted: Sequence[int]) -> list[int]:
     """Return the ranks wanted, or all and a scheduler. UsageError: the run has no such rank."""
     there = ranks(run)
-    missing = sorted(set(wanted) - set(there))
+    known = there + [SCHEDULER] * os.path.lexists(str(run.log(SCHEDULER)))
+    missing = sorted(set(wanted) - set(known))
     if missing:
         has = f"{there[0]}-{there[-1]}" if there else "none"
-        raise UsageError(f"--rank: {run.path.name} has no log of rank {missing[0]}; it has {has}")
-    if wanted:
-        return [rank for rank in there if rank in wanted]
-    return there + [SCHEDULER] * os.path.lexists(str(run.log(SCHEDULER)))
+        raise UsageError(f"--rank: {run.path.name} has no log of {named(missing[0])}; it has {has}")
+    return [rank for rank in known if rank in wanted] if wanted else known
 
 
 def parts(run: RunDir, rank: int) -> list[str]:

@@ -16,6 +16,7 @@ from launcher.masking import MASK, mask
 from launcher.page import answers, curves, html, ranks, timeline
 from launcher.page.source import Missing, Source, as_number, as_text, read, records
 from launcher.run_dir import RunDir, write_atomic
+from launcher.text import named
 from rank_table.ranges import spell
 
 NAME = "report.html"
@@ -253,7 +254,7 @@ def _errors(source: Source) -> Any:
         "report": _short(report),
         "found": [
             {
-                "who": f"rank {one.rank}" if one.rank is not None else one.label,
+                "who": named(one.rank) if one.rank is not None else one.label,
                 "lines": "\n".join(line[:_LINE] for line in one.lines[-40:]),
                 "codes": [str(code) for code in one.explanations],
             }

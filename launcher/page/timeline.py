@@ -42,9 +42,9 @@ def rows(events: Sequence[Happened]) -> list[Row]:
         who = {one.rank for one in group if one.rank is not None}
         texts = [text for text in dict.fromkeys(map(_text, group)) if text]
         more = f" … and {len(texts) - 1} more" if texts[1:] else ""
-        named = label(who) if who else first.host
+        whose = label(who) if who else first.host
         text = (texts[0] if texts else "") + more
-        found.append(Row(clock(first.time), first.time - start, first.event, named, text, kind))
+        found.append(Row(clock(first.time), first.time - start, first.event, whose, text, kind))
     return found
 
 

@@ -132,6 +132,8 @@ def test_a_scheduler_that_is_killed_ends_the_run_and_is_named(cluster: Cluster) 
     assert f"log of the scheduler: {latest(cluster.folder)}/logs/scheduler.log" in out
     assert cluster.result["culprit"] == SCHEDULER
     assert cluster.states() == ["ended by npu-launch", "ended by npu-launch", "signalled"]
+    page = (latest(cluster.folder) / "report.html").read_text()
+    assert "exit code 137, the scheduler first" in page and "rank -1" not in page
 
 
 def test_a_scheduler_that_fails_is_told_from_ranks_that_fail_after_it(cluster: Cluster) -> None:
