@@ -17,7 +17,7 @@ from launcher.plan.model import Plan
 from launcher.process import procfs
 from launcher.profiles import choice
 from launcher.runs import locks
-from launcher.text import did_you_mean
+from launcher.text import did_you_mean, printable
 from rank_table.errors import InventoryError
 from rank_table.ranges import spell
 from rank_table.sources.dev_nodes import device_ids
@@ -266,6 +266,7 @@ def ports(subject: Subject) -> Problems:
     yield from _meeting(subject)
     if not subject.npu:
         return
+    yield from _neighbours(subject)
     bases = {spec.env.get("HCCL_IF_BASE_PORT", str(HCCL_BASE_PORT)) for spec in subject.plan.local_ranks}
     for text in sorted(bases):
         base = port_number(text)
@@ -290,6 +291,20 @@ def _meeting(subject: Subject) -> Problems:
             what = f"port {port} of {name} is in use ({procfs.listener(port) or 'holder not visible'})"
             given = name in subject.config.env
             yield ERROR, what, "leave it out of env: for a free one" if given else "start again"
+
+
+def _neighbours(subject: Subject) -> Problems:
+    """Another job of this host may be about to bind the ports that HCCL takes where nobody gives others.
+
+    Ranks with a rank table alone bind none of them; torch_npu, MindSpore and Paddle make groups without one.
+    """
+    if "HCCL_IF_BASE_PORT" in subject.environ or not (_framework(subject) or subject.config.rank_table_free):
+        return
+    held = locks.holders(sorted(set(device_ids(subject.machine)) - subject.devices))
+    runs = ", ".join(dict.fromkeys(printable(holder.run) or "?" for holder in held))
+    if runs:
+        what = f"{runs} runs on other devices of this host, perhaps on the same ports of HCCL (EJ0003)"
+        yield WARNING, what, f"set env: HCCL_IF_BASE_PORT={_free_base(HCCL_BASE_PORT)}"
 
 
 def _free_base(taken: int) -> int:
