@@ -1,9 +1,12 @@
 """Steps that are told for a program: what is counted, and that the program does not notice.
 
-The packages below stand for torch as far as it is touched. Names, arguments and order of calls are those of
-torch 2.13, torch/optim/optimizer.py (register_optimizer_step_pre_hook and _post_hook, Optimizer.__init__,
-profile_hook_step) and torch/utils/data/dataloader.py (_BaseDataLoaderIter.__next__), and of 1.11, which has
-no such hooks. tests/frameworks/test_heartbeats.py has the real ones.
+The packages below stand for the real ones as far as these are touched; tests/frameworks/test_heartbeats.py has
+those. Names, arguments and order of calls are from
+
+- torch 2.13: torch/optim/optimizer.py (register_optimizer_step_pre_hook and _post_hook, Optimizer.__init__,
+  profile_hook_step), torch/utils/data/dataloader.py (_BaseDataLoaderIter.__next__); torch 1.11 has no such hooks
+- MindSpore 2.10: mindspore/train/model.py (Model.train, eval), mindspore/train/callback/_callback.py
+- Paddle 3.3: paddle/optimizer/optimizer.py (step, minimize), paddle/optimizer/adamw.py, which sets itself up alone
 """
 
 from __future__ import annotations
@@ -74,7 +77,7 @@ USE = "import time; from torch.optim import SGD, Adam, Own\nfirst, second = SGD(
 
 @pytest.fixture(params=["new", "old"])
 def torch(request: Any, tmp_path: Path) -> Path:
-    """Make a package named torch; give the folder that it is in."""
+    """Make a package named torch, as 2.0 and later are, or as before; give the folder that it is in."""
     data = tmp_path / "torch" / "utils" / "data"
     data.mkdir(parents=True)
     (tmp_path / "torch" / "optim").mkdir()
@@ -216,6 +219,109 @@ def test_a_module_that_fails_to_import_at_first_is_watched_later(torch: Path) ->
 def test_another_framework_s_name_leaves_torch_alone(torch: Path) -> None:
     run(torch, "first.step()", framework="paddle")
     assert record(torch)["phase"] == "start"
+
+
+# The other frameworks.
+
+CALLBACK = """
+class Callback:
+    def on_train_begin(self, run_context): pass
+    def on_train_step_end(self, run_context): pass
+    def on_train_end(self, run_context): pass
+    def on_eval_begin(self, run_context): pass
+"""
+MODEL = """
+from mindspore.train.callback import Callback
+class Rows:
+    def get_batch_size(self): return 8
+class Params(dict):
+    __getattr__ = dict.__getitem__
+    def original_args(self): return self
+class Model:
+    def train(self, epoch, train_dataset, callbacks=None, dataset_sink_mode=False):
+        self.given = callbacks
+        args = Params(batch_num=4, epoch_num=epoch, train_dataset=train_dataset)
+        for callback in callbacks: callback.on_train_begin(args)
+        for step in range(2, 4 * epoch + 1, 2):  # two steps in each sink
+            for callback in callbacks: callback.on_train_step_end(Params(args, cur_step_num=step))
+        for callback in callbacks: callback.on_train_end(args)
+    def eval(self, valid_dataset, callbacks=None, dataset_sink_mode=False):
+        for callback in callbacks: callback.on_eval_begin(None)
+"""
+PADDLE = """
+dynamic = True
+def in_dynamic_mode(): return dynamic
+"""
+PADDLE_OPTIMIZER = """
+class Optimizer:
+    def __init__(self): pass
+    def step(self): pass
+    def minimize(self, loss): pass
+"""
+PADDLE_ADAMW = """
+from .optimizer import Optimizer
+class AdamW(Optimizer):
+    def __init__(self): self.calls = 0
+    def step(self): self.calls += 1
+"""
+
+
+@pytest.fixture()
+def mindspore(tmp_path: Path) -> Path:
+    """Make a package named mindspore; give the folder that it is in."""
+    (tmp_path / "mindspore" / "train").mkdir(parents=True)
+    for name, text in (
+        ("__init__", ""), ("train/__init__", "from mindspore.train.model import Model"),
+        ("train/callback", CALLBACK), ("train/model", MODEL),
+    ):  # fmt: skip
+        (tmp_path / "mindspore" / (name + ".py")).write_text(text)
+    return tmp_path
+
+
+USE_MODEL = "from mindspore.train.model import Callback, Model, Rows\nmodel = Model()\n"
+
+
+def test_the_steps_of_a_model_are_told_over_all_its_trainings(mindspore: Path) -> None:
+    program = (
+        "mine = Callback()\n"
+        "model.train(1, Rows()); model.train(epoch=2, train_dataset=Rows(), callbacks=mine)\n"
+        "assert model.given[0] is mine\n"
+        "model.train(1, Rows(), [mine]); model.eval(Rows())\n"
+    )
+    assert run(mindspore, program, "mindspore", USE_MODEL).stderr == ""
+    beat = record(mindspore)
+    assert (beat["train_step"], beat["total_steps"], beat["phase"]) == (16, 16, "evaluate")
+    assert beat["steps"] == 16 - 3 * 2 and beat["examples"] == 8 * beat["steps"]  # each begins a count
+
+
+def test_a_model_that_has_the_callback_gets_no_second_one(mindspore: Path) -> None:
+    use = USE_MODEL + "from launcher.beats import mindspore_callback\n"
+    program = "mine = mindspore_callback()\nmodel.train(1, Rows(), [mine])\nassert model.given == [mine]\n"
+    for framework in ("mindspore", ""):
+        run(mindspore, program, framework, use)
+        assert (record(mindspore)["train_step"], record(mindspore)["phase"]) == (4, "trained")
+
+
+def test_a_call_that_model_refuses_fails_as_it_does_without_us(mindspore: Path) -> None:
+    program = "try:\n    model.train()\nexcept TypeError as error: print(error)\n"
+    assert "missing 2 required positional arguments" in run(mindspore, program, "mindspore", USE_MODEL).stdout
+
+
+def test_paddle_s_optimizers_are_watched_where_they_run(tmp_path: Path) -> None:
+    (tmp_path / "paddle" / "optimizer").mkdir(parents=True)
+    for name, text in (
+        ("__init__", PADDLE), ("optimizer/__init__", "from .adamw import *"),
+        ("optimizer/optimizer", PADDLE_OPTIMIZER), ("optimizer/adamw", PADDLE_ADAMW),
+    ):  # fmt: skip
+        (tmp_path / "paddle" / (name + ".py")).write_text(text)
+    program = (
+        "own, plain = AdamW(), Optimizer()\n"
+        "own.step(); plain.step(); own.step(); own.minimize(None)\n"
+        "paddle.dynamic = False; own.minimize(None); own.step()\n"
+        "assert own.calls == 3\n"
+    )
+    run(tmp_path, program, "paddle", "import paddle\nfrom paddle.optimizer import AdamW, Optimizer\n")
+    assert record(tmp_path)["step"] == 3
 
 
 # In a job.
