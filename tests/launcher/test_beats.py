@@ -1,12 +1,12 @@
 """Steps that are told for a program: what is counted, and that the program does not notice.
 
-The packages below stand for the real ones as far as these are touched; tests/frameworks/test_heartbeats.py has
-those. Names, arguments and order of calls are from
+The packages below stand for the real ones as far as these are touched; those are in
+tests/frameworks/test_heartbeats.py. Names, arguments and order of calls are from
 
 - torch 2.13: torch/optim/optimizer.py (register_optimizer_step_pre_hook and _post_hook, Optimizer.__init__,
-  profile_hook_step), torch/utils/data/dataloader.py (_BaseDataLoaderIter.__next__); torch 1.11 has no such hooks
+  profile_hook_step), torch/utils/data/dataloader.py (_BaseDataLoaderIter.__next__); 1.11 has no such hooks
 - MindSpore 2.10: mindspore/train/model.py (Model.train, eval), mindspore/train/callback/_callback.py
-- Paddle 3.3: paddle/optimizer/optimizer.py (step, minimize), paddle/optimizer/adamw.py, which sets itself up alone
+- Paddle 3.3: paddle/optimizer/optimizer.py (step, minimize), adamw.py, which sets itself up alone
 """
 
 from __future__ import annotations
