@@ -53,7 +53,8 @@ def _devices(context: RankContext) -> dict[str, str]:
     """Return the backend of the collectives, and the device: its index among those that the process sees.
 
     Without PADDLE_DISTRI_BACKEND init_parallel_env takes a Paddle without CUDA for one of the CPU alone, also
-    where there is the custom device npu, whose communication is called xccl.
+    where there is the custom device npu, whose communication is called xccl. Its devices are counted by CANN,
+    so ASCEND_RT_VISIBLE_DEVICES renumbers them (backends/npu/runtime/runtime.cc of PaddleCustomDevice).
     """
     if context.backend != "npu":
         return {"PADDLE_DISTRI_BACKEND": "gloo"}

@@ -7,10 +7,16 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Callable
 
+import pytest
+
+from launcher.profiles.paddle import PADDLE
 from tests.frameworks.needs import PROGRAMS, needs
+from tests.launcher.test_frameworks import context
 from tests.launching import ROOT
 
 pytestmark = needs("paddle")
@@ -59,6 +65,20 @@ def compare(mine: dict[str, str], other: dict[str, str]) -> None:
     assert {"PADDLE_TRAINER_ID", "PADDLE_DISTRI_BACKEND", "OMP_NUM_THREADS"} <= set(new)
     assert {name for name in new if name not in mine} - OF_A_TERMINAL == set(LACKING)
     assert {name for name in new if name in mine and mine[name] != new[name]} == set(OTHER_VALUE)
+
+
+def test_on_npus_a_rank_gets_the_device_that_paddle_s_launcher_would_give_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Paddle's own code computes it, told that the custom device npu is there."""
+    device = import_module("paddle.distributed.launch.context.device")
+    monkeypatch.setattr(device, "get_all_custom_device_type", lambda: ["npu"])
+    monkeypatch.setattr(device, "get_available_custom_device", lambda: [f"npu:{n}" for n in range(8)])
+    host = device.Device.parse_device()
+    for chosen in host.get_selected_devices("2,5"):
+        theirs = {**host.get_custom_device_envs(), host.get_selected_device_key(): chosen}
+        ours = PADDLE.variables(replace(context("npu"), ascend_device_id=int(chosen)))
+        assert len(theirs) == 3 and theirs.items() <= ours.items()
 
 
 def test_every_difference_is_in_the_document() -> None:
