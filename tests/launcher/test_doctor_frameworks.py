@@ -112,6 +112,7 @@ def test_a_mindspore_for_cpus_is_known_by_the_plugin_that_it_lacks(tmp_path: Pat
         (("paddlepaddle-3.0.0", "paddle_custom_npu-3.0.0"), "8.0.0", "ok", "for CANN 8.0.0"),
         (("paddlepaddle-3.0.0", "paddle_custom_npu-3.0.0"), "", "ok", "for CANN 8.0.0"),
         (("paddlepaddle-3.0.0", "paddle_custom_npu-3.0.0"), "8.0.RC1", "warning", "of CANN 8.0.RC1"),
+        (("paddlepaddle-3.0.0", "paddle_custom_npu-3.0.0"), "8.0.T13", "ok", "for CANN 8.0.T13"),
         (("paddlepaddle-3.1.0", "paddle_custom_npu-3.0.0"), "8.0.0", "warning", "paddlepaddle==3.0.0"),
     ],
 )  # fmt: skip
