@@ -155,6 +155,7 @@ class Outcome:
 
     def as_dict(self) -> dict[str, Any]:
         """Return what result.json holds of it."""
+        scheduler = next((end.as_dict() for end in self.ends if end.rank == SCHEDULER), None)
         return {
             "exit_code": self.exit_code,
             "culprit": self.culprit,
@@ -162,7 +163,7 @@ class Outcome:
             "seconds": round(self.seconds, 3),
             "alerts": list(map(dict, self.alerts)),
             "ends": [end.as_dict() for end in self.ends if end.rank != SCHEDULER],
-            **{"scheduler": end.as_dict() for end in self.ends if end.rank == SCHEDULER},
+            **({"scheduler": scheduler} if scheduler else {}),
         }
 
 

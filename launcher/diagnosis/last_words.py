@@ -20,14 +20,16 @@ REACH = 200  # lines before the last error in which an earlier one may explain i
 _CAUSE = re.compile(r"\s*(?:\| )?The above exception was the direct cause of")
 _CONTEXT = re.compile(r"\s*(?:\| )?During handling of the above exception")
 # What follows the error that ended a program: Python's warnings and its resource tracker, warnings of torch
-# and torch_npu, Paddle's report of a SIGTERM, the summaries of torchrun, msrun, make, conda, wandb and Slurm.
+# and torch_npu, Paddle's report of a SIGTERM, the summaries of torchrun, msrun, DeepSpeed, make, conda, wandb
+# and Slurm.
 _NOISE = re.compile(
     r"\[W[ \d]|W\d{4} |\[?WARN(?:ING)?\b|.*(?:\b\w*Warning:|warnings?\.warn|resource_tracker|"
     r"leaked (?:semaphore|shared_memory)|\(core dumped\)|destroy_process_group|torch\.distributed\.elastic|"
     r"ChildFailedError|closing signal SIG|Rectify the fault|conda\.cli)|\[Error\]|Aborted\b|wandb: |"
     r"make(?:\[\d+\])?: \*\*\*|(?:srun|slurmstepd): (?!.*oom)|\s*(?:time|host|rank|exitcode|error_file) *: |"
     r"Fatal Python error: _enter_buffered|Process group has NOT been destroyed|"
-    r"C\+\+ Traceback|FatalError: `Termination signal`|.*Distributed job exited with exception"
+    r"C\+\+ Traceback|FatalError: `Termination signal`|"
+    r".*(?:Distributed job exited with exception|\bexits with return code)"
 )
 
 

@@ -259,6 +259,10 @@ _CODES: dict[str, tuple[str, str]] = {
     "561103": ("an operator of CANN failed before it ran", _LINES_ABOVE),
     "561107": ("ASCEND_OPP_PATH is not set", "`source set_env.sh` of the toolkit before the start"),
     "561112": ("the kernels of CANN's operators could not be loaded", _KERNELS),
+    "EADDRINUSE": (
+        "a port is already in use",
+        "`ss -tlnp` names the holder; torch's is MASTER_PORT, a free one unless env sets it",
+    ),
     "NPU out of memory": ("a device has no memory left for what the program asked for", DEVICE_MEMORY),
     "ASCEND_LAUNCH_BLOCKING": (
         "operators run behind the program, so the traceback may name a wrong line",
@@ -302,6 +306,8 @@ _SENTENCES: tuple[tuple[str, str], ...] = (
     ("notify wait timeout", "EI0002"),
     ("the ranktable or rank is invalid", "EI0004"),
     ("npu out of memory", "NPU out of memory"),
+    ("eaddrinuse", "EADDRINUSE"),
+    ("errno: 98 - address already in use", "EADDRINUSE"),
     ("the operator is called asynchronously", "ASCEND_LAUNCH_BLOCKING"),
 )
 _PATTERN = re.compile(

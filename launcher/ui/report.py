@@ -112,7 +112,8 @@ def codes(run: RunDir, ends: Sequence[RankEnd], culprit: RankEnd) -> list[str]:
         faults += [f"not read: {fault}" for fault in damaged]
         written = [text.decode("utf-8", "replace") for text in (end.tail, end.plog)]
         for found in error_codes.explain("\n".join([error, *written, *plogs])):
-            lines.setdefault(str(found), []).append(end.rank)
+            if found.what_to_do not in culprit.detail:  # said above
+                lines.setdefault(str(found), []).append(end.rank)
     return [f"{label(set(ranks))} {line}" for line, ranks in list(lines.items())[:8]] + _some(faults)
 
 

@@ -31,6 +31,10 @@ from launcher.hccl.error_codes import explain
         ("ACL stream synchronize failed, error code:107020", ["107020"]),
         ("[ERROR] 2026-03-01-10:00:00 (PID:7, Device:0, RankID:0) ERR02011 DIST timeout error", ["ERR02011"]),
         ("ERR01004 OPS invalid pointer, ERR04009 PROF, ERR03300 GRAPH", ["ERR01004", "ERR04009", "ERR03300"]),
+        # torch 1.11, torch 2.13
+        ("RuntimeError: The server socket has failed to bind to x:29 (errno: 98 - Address already in use).",
+         ["EADDRINUSE"]),
+        ("DistNetworkError: code: -98, name: EADDRINUSE, message: address already in use", ["EADDRINUSE"]),
         ("step 161002, 561003 samples a second", []),
         ("samples seen: 207001\nglobal step 507018 of 900000\n507015 | 0.31", []),
         ("", []),

@@ -71,6 +71,8 @@ Error Message Summary:
 FatalError: `Termination signal` is detected by the operating system.
   [SignalInfo: *** SIGTERM (@0x1f4) received by PID 71 (TID 0x7f451f2d9740) from PID 60 ***]
 """,
+    "deepspeed": "[2026-03-01 10:00:05,123] [ERROR] [launch.py:321:sigkill_handler] ['python'] exits with "
+    "return code = 1\n",
     "msrun": f"{TRACE}RuntimeError: Distributed job exited with exception. Please check logs in ./log.\n",
     "exit": "[ERROR] 2026-03-01-10:00:21 (PID:71, Device:0) ERR99999 UNKNOWN applicaiton exception\n",
     "launchers": "make: *** [Makefile:3: train] Error 1\nsrun: error: n7: task 0: Exited with exit code 1\n",
