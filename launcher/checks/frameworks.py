@@ -14,7 +14,8 @@ from launcher.checks import pairs, versions
 from launcher.checks.finding import ERROR, OK, WARNING, Finding
 from launcher.checks.machine import Check, RecordingMachine, has_npu
 
-# Distributions that hold a framework itself, in the order in which they count.
+# Distributions that hold a framework itself, in the order in which they count; the second is an older one with
+# the part for NPUs in it.
 PACKAGES: dict[str, tuple[str, ...]] = {
     "torch": ("torch",),
     "mindspore": ("mindspore", "mindspore_ascend"),
@@ -66,7 +67,8 @@ def _torch(machine: RecordingMachine, torch: str, npu: str) -> Finding:
 def check_mindspore(machine: RecordingMachine, gravity: str = ERROR) -> Iterator[Finding]:
     """Look for MindSpore's plugin for Ascend, and compare its CANN."""
     version = version_of(machine, "mindspore")
-    if version and _file(machine, "mindspore/lib/plugin/libmindspore_ascend.so*"):
+    plugin = _file(machine, "mindspore/lib/plugin/libmindspore_ascend.so*")
+    if version and (plugin or "mindspore_ascend" in machine.packages()):
         yield _mindspore(machine, version)
     elif version:
         todo = "install MindSpore's wheel for Ascend (mindspore.cn/install)"
@@ -95,6 +97,8 @@ def check_paddle(machine: RecordingMachine, gravity: str = ERROR) -> Iterator[Fi
     plugin = machine.packages().get("paddle_custom_npu", "") or ("?" if _paddle_library(machine) else "")
     if version and plugin:
         yield _paddle(machine, version, plugin)
+    elif version and "paddlepaddle_npu" in machine.packages():
+        yield Finding("paddle", OK, f"paddlepaddle-npu {version}")
     elif version:
         todo = "install paddle-custom-npu (paddlepaddle.org.cn, hardware support), or set CUSTOM_DEVICE_ROOT"
         yield _lacking("paddle", f"paddlepaddle {version} without paddle-custom-npu", gravity, todo)

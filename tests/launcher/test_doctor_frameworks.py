@@ -126,6 +126,12 @@ def test_paddle_its_plugin_and_the_cann_that_it_was_built_with(
     assert (finding.level, said in str(finding)) == (level, True), str(finding)
 
 
+def test_older_wheels_that_are_for_npus_alone_lack_nothing(tmp_path: Path) -> None:
+    here = machine(tmp_path, "7.0.0", "mindspore_ascend-1.10.1", "paddlepaddle_npu-2.5.0")
+    found = {finding.name: finding for finding in frameworks.check_frameworks(here)}
+    assert {name: finding.level for name, finding in found.items()} == {"mindspore": "ok", "paddle": "ok"}
+
+
 def test_a_framework_on_the_path_that_pip_did_not_install_is_found(tmp_path: Path) -> None:
     here = machine(tmp_path, "8.5.0")
     write(tmp_path, "env/torch/__init__.py")
