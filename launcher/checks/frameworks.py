@@ -14,7 +14,7 @@ from launcher.checks import pairs, versions
 from launcher.checks.finding import ERROR, OK, WARNING, Finding
 from launcher.checks.machine import Check, RecordingMachine, has_npu
 
-# Distributions that hold a framework itself, in the order in which they count; the second is an older one with
+# Distributions that hold a framework itself, in the order in which they count. A second one is older, and has
 # the part for NPUs in it.
 PACKAGES: dict[str, tuple[str, ...]] = {
     "torch": ("torch",),
