@@ -12,7 +12,7 @@ from tests.launching import latest, launch
 
 OTHERS = (
     "TORCHELASTIC_", "PET_", "MASTER_", "MS_", "PADDLE_", "GROUP_", "ROLE_", "OMP_NUM_THREADS", "WORLD_SIZE",
-    "RANK",
+    "RANK", "CUSTOM_DEVICE_ROOT",  # the last is set by `import paddle`
 )  # fmt: skip
 
 

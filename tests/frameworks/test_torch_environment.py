@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from typing import Any, Callable
 import pytest
 
 from tests.frameworks.needs import PROGRAMS, needs
+from tests.launching import ROOT
 
 pytestmark = needs("torch")
 # name: why its value is another one than torchrun's. All other names have torchrun's value.
@@ -30,6 +32,7 @@ LACKING = {
     "LINES": "set by readline, which torchrun imports",
     "COLUMNS": "set by readline, which torchrun imports",
 }
+OF_READLINE = {"LINES", "COLUMNS"}
 
 
 def read(folder: Path, name: str) -> list[dict[str, Any]]:
@@ -66,6 +69,12 @@ def compare(mine: dict[str, str], other: dict[str, str]) -> None:
     assert {name for name in new if name not in mine} <= set(LACKING)
     assert {name for name in new if name in mine and mine[name] != new[name]} <= set(OTHER_VALUE)
     assert "TORCHELASTIC_USE_AGENT_STORE" not in mine
+
+
+def test_every_difference_is_in_the_document() -> None:
+    text = (ROOT / "docs" / "frameworks.md").read_text(encoding="utf-8")
+    table = text.partition("### torch, beside torchrun")[2].partition("### ")[0]
+    assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == {*OTHER_VALUE, *LACKING} - OF_READLINE
 
 
 def test_what_the_shell_says_of_nccl_s_errors_counts(tmp_path: Path, run_job: Callable[..., Any]) -> None:
