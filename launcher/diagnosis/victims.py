@@ -31,7 +31,8 @@ _WAITED = re.compile(
     r"wait timeout after \d+ ?ms|wait timeout for key|Socket Timeout|DistNetworkError|RendezvousTimeoutError|"
     r"RendezvousConnectionError|Collective ops is aborted by|monitoredBarrier|for (?:recv|send) operation to|"
     r"timeout caused pair closure|watchdog detected a dump signal from rank|"
-    r"caused the desync|meta server node|in the cluster are not successfully spawned|\btimed? out nodes?\b"
+    r"caused the desync|meta server node|in the cluster are not successfully spawned|\btimed? out nodes?\b|"
+    r"\bnode: \S+ is timed out"
 )
 _PEER_LOST = re.compile(
     r"(?i)CollectiveError|connection (?:was )?(?:reset|closed|aborted)|socket closed|broken ?pipe|"
@@ -70,7 +71,7 @@ _ACCUSED = re.compile(
     r"ranks \[([\d, ]+)\] are the lagging|\[([\d, ]+)\] finished collective #\d+, but didn't join|"
     r"check (?:root )?rank:? (\d+)(?:'s log| logs)|missing_ranks=\[?([\d, ]+)|"
     r"retrieving \w+UniqueId from \[(\d+)\]|remote rank:? ?\[(\d+)\]|"
-    r"TIMEOUT self_rank = \d+ pair_rank = (\d+)|"
+    r"TIMEOUT self_rank = \d+ pair_rank = (\d+)|\bnode: (\d+) is timed out|"
     r"time out nodes are \[([\d', ]+)\]|timed out node list is: (?:\[const vector\])?[\[{]([\d, ]+)[\]}]"
 )
 # Whose heartbeat HCCL missed, behind its EI0002: the device of a server.

@@ -39,7 +39,7 @@ def test_the_rank_at_fault_is_named(
 
 def test_a_command_whose_rank_records_its_error_is_understood_as_well(run_job: Callable[..., Any]) -> None:
     words = ("--", sys.executable, SCRIPT, "raise")
-    job = run_job("--devices", "0-2", "framework=torch", *words, code=1)
+    job = run_job("--devices", "0-1", "framework=torch", *words, code=1)
     report = job.stdout + job.stderr
     assert "\nrank 1 (" in report and "failed first: ValueError: sample 17 has no label" in report
-    assert states(job)[1] == "raised" and not {"raised", "exited", "signalled"} & set(states(job)[::2])
+    assert states(job)[1] == "raised" and states(job)[0] in ("victim", "ended by npu-launch")

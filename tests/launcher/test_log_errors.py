@@ -107,6 +107,25 @@ def test_of_lines_without_times_an_own_error_stands_before_those_that_waited_for
     assert heads == ["rank 1, first of all", "rank 0,2 (waited for another rank)"]
 
 
+def test_msrun_s_scheduler_only_tells_of_the_worker_that_failed(tmp_path: Path) -> None:
+    line = "[{}] DISTRIBUTED(7,7f9a,python):2026-03-01-10:21:{}.000.000 [a.cc:5] Run] {}\n"
+    head = line.format("WARNING", 30, "This node rank id: 1")
+    gone = "RuntimeError: The total number of timed out node is 1. Timed out node list is: [const vector]{1}"
+    texts = {
+        "worker_0": head + TRACE % "RuntimeError: Failed to register to the meta server node.",
+        "worker_1": head + "step 1\n" + TRACE % "RuntimeError: For 'MatMulExt' op, shapes differ.",
+        "scheduler": head + line.format("ERROR", 31, "The node: 1 is timed out.") + TRACE % gone,
+    }  # mindspore/ccsrc/cluster/topology of MindSpore 2.10
+    for name, text in texts.items():
+        (tmp_path / f"{name}.log").write_text(text)
+    found = collect([LogSource(tmp_path)], Query())
+    assert [error.label for error in found] == ["1", "0", "scheduler"]
+    assert [error.waited for error in found] == [False, True, True]
+    warnings = launch(tmp_path, "logs", ".", "--level", "warning").stdout.splitlines()
+    assert sum("This node rank id" in line for line in warnings) == 3
+    assert not any(line.endswith("step 1") for line in warnings)
+
+
 def test_what_torch_s_ranks_recorded_is_read_where_torchrun_kept_no_output(tmp_path: Path) -> None:
     texts = {0: "RuntimeError: [pair.cc:5] Connection closed by peer", 1: "ValueError: no label"}
     for rank, text in texts.items():

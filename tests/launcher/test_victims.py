@@ -121,6 +121,7 @@ MINDSPORE_WAITS = [
     TRACE + f"RuntimeError: Call runtime aclrtSyncStream error.\n\n{RULE}\n- Ascend Error Message:\n{RULE}"
     "\nEI0002: [PID: 77] 2026-03-01-10:00:00.1 The wait execution of the Notify register times out. Reason: "
     f"The Notify register has not received the Notify record from remote rank [0].{MS_STACK}",
+    "[ERROR] DISTRIBUTED(7,7f9a,python):2026-03-10-09:40:38.722.000 [a.cc:5] Run] The node: 3 is timed out.",
     "[ERROR] ME(16:28,MainProcess):2026-03-10-09:40:38.722.000 [a/_api.py:431] Time out nodes are ['3']",
 ]
 # Paddle 3.3: phi/core/distributed/store, phi/core/distributed/comm_task_manager.cc; fluid/platform/init.cc.
@@ -304,6 +305,7 @@ def test_of_ranks_that_all_waited_the_one_with_an_error_of_its_own_is_the_culpri
          "collective #4 (count from 1)", {2, 3}),
         ("RuntimeError: [gloo/transport/tcp/pair.cc:584] TIMEOUT self_rank = 1 pair_rank = 2 peer_str", {2}),
         (MINDSPORE_WAITS[2], {0}), (MINDSPORE_WAITS[3], {3}), (MINDSPORE_WAITS[4], {0}),
+        (MINDSPORE_WAITS[5], {3}),
         ("[ERROR] ME(16:28,MainProcess):2026-03-10-09:40:38.722.000 [a.py:4] Time out nodes are ['3', '2']",
          {2, 3}),
         (ALLREDUCE, set()),
