@@ -6,16 +6,19 @@ import re
 import socket
 from dataclasses import replace
 from pathlib import Path
+from typing import Mapping
 
 import pytest
 
 from launcher.config.job import JobConfig, Provenance
-from launcher.errors import ConfigError
-from launcher.plan import environment, ports
+from launcher.errors import ConfigError, UsageError
+from launcher.plan import environment, planner, ports
 from launcher.plan.build import LaunchContext, build_plan
+from launcher.plan.model import Plan
 from launcher.plan.placement import Placement, choose_inventory
 from launcher.profiles import choice
 from launcher.profiles.base import Meeting, RankContext
+from rank_table.inventory import Device, Host
 from rank_table.table import RankTable
 from tests.rank_table.conftest import FakeHost
 
@@ -78,12 +81,28 @@ def test_the_devices_that_torch_sees_are_those_that_the_shell_leaves(tmp_path: P
     logical = {("h", item.device_id): item.logical_id for item in inventory.hosts[0].devices}
     assert list(logical.values()) == [1, 2]
     table = RankTable.from_hosts([replace(inventory.hosts[0], server_id="h")])
+    env = planned(table, logical, machine.environ).ranks[1].env
+    assert (env["ASCEND_RT_VISIBLE_DEVICES"], env["LOCAL_RANK"], env["DEVICE_ID"]) == ("5,7", "1", "7")
+
+
+@pytest.mark.parametrize("order", [(1, 0), (0, 2, 1)])
+def test_a_rank_table_in_another_order_than_torch_counts_in_is_refused(order: tuple[int, ...]) -> None:
+    config, logical = JobConfig(framework="torch"), {("h", number): number for number in order}
+    tables = [
+        RankTable.from_hosts([Host("h", tuple(Device(number, number) for number in numbers))])
+        for numbers in (order, sorted(order))
+    ]
+    with pytest.raises(UsageError, match=r"VISIBLE_DEVICES: '[\d,]+' .*; list devices in ascending order"):
+        planner.reviewed(planned(tables[0], logical, {}), config, Provenance())
+    assert planner.reviewed(planned(tables[1], logical, {}), config, Provenance()).notes == ()
+
+
+def planned(table: RankTable, logical: Mapping[tuple[str, int], int], environ: Mapping[str, str]) -> Plan:
     launch = LaunchContext(
         placement=Placement(table, "", "h", "npu", logical), run_id="j", run_dir="/r", launch_dir="/",
-        environ=machine.environ, cores=[0],
+        environ=environ, cores=[0], meeting=Meeting(port=20000),
     )  # fmt: skip
-    env = build_plan(JobConfig(framework="torch"), ["/bin/true"], launch).ranks[1].env
-    assert (env["ASCEND_RT_VISIBLE_DEVICES"], env["LOCAL_RANK"], env["DEVICE_ID"]) == ("5,7", "1", "7")
+    return build_plan(JobConfig(framework="torch"), ["/bin/true"], launch)
 
 
 def test_the_number_of_the_attempt_has_torchrun_s_name_too() -> None:
