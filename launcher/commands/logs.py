@@ -17,6 +17,7 @@ from launcher.logs.view import LogSource, Query
 from launcher.output import echo, echo_document
 from launcher.plan.devices import parse_devices
 from launcher.process.signals import handled
+from launcher.text import SCHEDULER, label
 
 _LEVELS = click.Choice(["debug", "info", "warning", "error"])
 _MOST_PROBLEMS = 20  # lines about files that could not be read
@@ -25,7 +26,7 @@ _STREAMS = click.Choice(["stdout", "stderr"])
 
 @click.command()
 @click.argument("run", nargs=-1)
-@click.option("--rank", metavar="LIST", default="", help="Only these ranks, such as 0-3,7.")
+@click.option("--rank", metavar="LIST", default="", help="Only these ranks, such as 0-3,7, or `scheduler`.")
 @click.option("--stream", type=_STREAMS, help="Only this stream.")
 @click.option(
     "--since", metavar="TIME", help="From: 10m (before now), +90s (from the first line), 10:21:35, ..."
@@ -73,7 +74,7 @@ def logs(
     with handled([signal.SIGPIPE], signal.SIG_DFL):  # `npu-launch logs | head` ends as `cat | head` does
         sources = reading.find_sources(run, runs_dir)
         query = Query(
-            ranks=parse_devices(rank, "--rank", "rank") if rank else (),
+            ranks=_ranks(rank),
             stream=stream[3] if stream else "",
             grep=grep,
             level=_level(level) if level else 0,
@@ -91,6 +92,12 @@ def logs(
             _print(reading.show(sources, query, follow), render, follow, lambda: _print_problems(sources))
         sys.stdout.flush()
         _print_problems(sources)
+
+
+def _ranks(text: str) -> tuple[int, ...]:
+    if text == label({SCHEDULER}):
+        return (SCHEDULER,)
+    return parse_devices(text, "--rank", "rank") if text else ()
 
 
 def _level(name: str) -> int:

@@ -21,7 +21,7 @@ from launcher.supervision.context import RunContext
 from launcher.supervision.events import Event
 from launcher.supervision.progress import Incident
 from launcher.supervision.result import Result
-from launcher.text import named, some
+from launcher.text import SCHEDULER, named, some
 
 CHECK = 0.3  # seconds between two looks at the hosts' signs of life and the ranks' progress
 ACK = 0.05  # seconds between two answers to log bytes, at most
@@ -140,7 +140,7 @@ class Head:
         self._ranks.ended(host.ends)
         if int(body.get("interrupted") or 0) and not self._interrupted and not self._ending:
             self._interrupt(int(body["interrupted"]), f"{name(int(body['interrupted']))} on host {host.name}")
-        bad = next((end for end in host.ends if end.code != 0 or end.error), None)
+        bad = next((end for end in host.ends if _is_bad(end, host)), None)
         if bad is not None and not self._ending and self._settle_at == NEVER:
             self._settle_at = time.monotonic() + self._patience(bad)
 
@@ -358,6 +358,12 @@ class Head:
             culprit = None if interruption.explains(judged, culprit, self._interrupted_ns) else culprit
         seconds = time.monotonic() - self._began
         return Result(judged, culprit, self._interrupted, self._ranks.snapshot, seconds)
+
+
+def _is_bad(end: RankEnd, host: HostState) -> bool:
+    """Tell whether others may fail of an end; none does of a scheduler's whose host ended nothing else."""
+    needless = end.rank == SCHEDULER and host.teardown_ns is None
+    return not needless and (end.code != 0 or end.error is not None)
 
 
 _TAKERS: Mapping[str, Callable[..., None]] = {

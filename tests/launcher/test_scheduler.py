@@ -95,6 +95,7 @@ def test_a_run_is_over_when_ranks_and_scheduler_have_ended(cluster: Cluster) -> 
     assert {line.split("|")[0].split()[-1] for line in lines} == {"0", "1", "scheduler"}
     only = launch(cluster.folder, "logs", "--rank", "1").stdout
     assert "1 of attempt 0" in only and "scheduler" not in only
+    assert launch(cluster.folder, "logs", "--rank", "scheduler").stdout.count("|") == 1
 
 
 @pytest.mark.parametrize(("seconds", "code"), [(60.0, 0), (0.8, 3)])
