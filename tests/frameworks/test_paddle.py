@@ -8,11 +8,8 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Callable
-
-import pytest
 
 from launcher.profiles.paddle import PADDLE
 from tests.frameworks.needs import PROGRAMS, needs
@@ -35,6 +32,16 @@ LACKING = {
     "PADDLE_AUTO_CLUSTER": "0 means what none does; --auto_cluster_config is the launcher's",
     "CUSTOM_DEVICE_ROOT": "set by paddle itself when it is imported, which its launcher does",
 }
+# Paddle's own code, told that it has the custom device npu, chooses for --devices 2,5.
+NPUS = """
+import json
+from paddle.distributed.launch.context import device
+device.get_all_custom_device_type = lambda: ["npu"]
+device.get_available_custom_device = lambda: [f"npu:{number}" for number in range(8)]
+host = device.Device.parse_device()
+key, same = host.get_selected_device_key(), host.get_custom_device_envs()
+print(json.dumps([{**same, key: number} for number in host.get_selected_devices("2,5")]))
+"""
 OF_A_TERMINAL = {"LINES", "COLUMNS"}  # set by readline, which Paddle's launcher imports
 
 
@@ -67,17 +74,11 @@ def compare(mine: dict[str, str], other: dict[str, str]) -> None:
     assert {name for name in new if name in mine and mine[name] != new[name]} == set(OTHER_VALUE)
 
 
-def test_on_npus_a_rank_gets_the_device_that_paddle_s_launcher_would_give_it(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Paddle's own code computes it, told that the custom device npu is there."""
-    device = import_module("paddle.distributed.launch.context.device")
-    monkeypatch.setattr(device, "get_all_custom_device_type", lambda: ["npu"])
-    monkeypatch.setattr(device, "get_available_custom_device", lambda: [f"npu:{n}" for n in range(8)])
-    host = device.Device.parse_device()
-    for chosen in host.get_selected_devices("2,5"):
-        theirs = {**host.get_custom_device_envs(), host.get_selected_device_key(): chosen}
-        ours = PADDLE.variables(replace(context("npu"), ascend_device_id=int(chosen)))
+def test_on_npus_a_rank_gets_the_device_that_paddle_s_launcher_would_give_it() -> None:
+    done = subprocess.run([sys.executable, "-c", NPUS], check=True, stdout=subprocess.PIPE, timeout=60)
+    for chosen, theirs in zip((2, 5), json.loads(done.stdout.splitlines()[-1])):
+        ours = PADDLE.variables(replace(context("npu"), ascend_device_id=chosen))
+        assert theirs["FLAGS_selected_npus"] == str(chosen)
         assert len(theirs) == 3 and theirs.items() <= ours.items()
 
 
