@@ -17,6 +17,7 @@ import inspect
 import os
 import sys
 import threading
+from contextlib import suppress
 from importlib import import_module
 from importlib.machinery import ModuleSpec
 from types import ModuleType
@@ -95,9 +96,8 @@ class Steps:
 def complain(error: Exception) -> None:
     """Say in one line that there will be no more heartbeats."""
     name = os.environ.get(VARIABLE, "")
-    print(
-        f"npu-launch: no heartbeats of {name}: {type(error).__name__}: {error}", file=sys.stderr, flush=True
-    )
+    with suppress(Exception):  # the program may have closed it
+        sys.stderr.write(f"npu-launch: no heartbeats of {name}: {type(error).__name__}: {error}\n")
 
 
 # What is done with a module of a framework, once it is there.
@@ -237,7 +237,8 @@ def mindspore_callback(steps: Steps | None = None) -> Any:
             self._before = told.worker._told.training.get("train_step", 0)
             self._last = params.get("initial_step") or 0
             self._total = self._before + max(0, (params.get("batch_num") or 0) * params.get("epoch_num", 0))
-            self._batch = params.train_dataset.get_batch_size() or 0
+            with suppress(Exception):  # a data set of the program's own kind
+                self._batch = params.train_dataset.get_batch_size() or 0
 
         def on_train_step_end(self, run_context: Any) -> None:
             """Tell a step, or as many as the device has made by itself."""
