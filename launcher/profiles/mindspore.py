@@ -66,7 +66,10 @@ class MindSporeProfile(Profile):
 
 
 def without_rank_table(env: Mapping[str, str]) -> dict[str, str]:
-    """Take the rank table from the cluster: its scheduler and HCCL would number the ranks by it."""
+    """Take the rank table from the cluster: its scheduler and HCCL would number the ranks by it.
+
+    Parts of MindSpore also work otherwise where RANK_TABLE_FILE is set (amp.py, nn/wrap/loss_scale.py).
+    """
     if "MS_ROLE" not in env:
         return dict(env)
     free = {name: value for name, value in env.items() if name != "RANK_TABLE_FILE"}

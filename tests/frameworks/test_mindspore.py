@@ -7,11 +7,14 @@ import os
 import re
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Callable
 
 from launcher.plan import ports
+from launcher.plan.host_plan import host_plan
 from tests.frameworks.needs import PROGRAMS, needs
+from tests.launcher.hosts.several import job, laid_out, order, with_npus
 
 pytestmark = needs("mindspore")
 # No import of mindspore: the framework is given. A file for each process, as their outputs may mix.
@@ -67,6 +70,19 @@ def test_each_process_is_given_what_msrun_gives_it(tmp_path: Path, run_job: Call
         assert differing <= set(OTHER_VALUE), one
     assert len({env["MS_SCHED_PORT"] for env in ours.values()}) == 1
     assert "MS_NODE_ID" not in theirs["MS_SCHED-0"] and "MS_NODE_ID" not in ours["MS_SCHED-0"]
+
+
+def test_ranks_with_a_table_have_what_mindspore_s_part_for_npus_asks_for() -> None:
+    spec = find_spec("mindspore")
+    assert spec is not None and spec.origin
+    library = Path(spec.origin).parent / "lib" / "plugin" / "ascend" / "libmindspore_ascend_res_manager.so"
+    asked = re.search(rb"make sure \[([A-Z_,]+)\] all be set in ENV", library.read_bytes())
+    assert asked
+    keys: dict[str, Any] = {"backend": "npu", "framework": "mindspore"}
+    hosts = [with_npus(0, port=25000), with_npus(1, port=25000)]
+    plan = host_plan(order(job(**keys), laid_out(hosts, **keys)), hosts[1], {"PATH": os.defpath}).plan
+    names = asked.group(1).decode().split(",")
+    assert names == ["RANK_TABLE_FILE", "RANK_ID", "DEVICE_ID"] and set(names) <= set(plan.ranks[0].env)
 
 
 def test_a_run_survives_the_end_of_a_worker_and_that_of_the_scheduler(run_job: Callable[..., Any]) -> None:
