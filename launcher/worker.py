@@ -374,24 +374,27 @@ def _run(words: list[str]) -> None:
         sys.argv = words[1:]
         _, spec, code = runpy._get_module_details(words[1])  # type: ignore[attr-defined]
         sys.argv[0] = spec.origin
-        _run_as_main(code, spec.origin, spec.loader, __spec__=spec, __package__=spec.parent)
+        _run_as_main(code, spec.origin, spec.loader, spec)
     else:
         sys.path[0] = os.path.dirname(os.path.abspath(words[0]))
         sys.argv = words
         path = os.path.abspath(words[0])
         loader = SourceFileLoader("__main__", path)
-        _run_as_main(loader.source_to_code(loader.get_data(path), path), path, loader)
+        code = compile(loader.get_data(path), path, "exec", dont_inherit=True)  # without importlib's frames
+        _run_as_main(code, path, loader)
 
 
-def _run_as_main(code: CodeType, path: str, loader: Any, **names: Any) -> None:
+def _run_as_main(code: CodeType, path: str, loader: Any, spec: ModuleSpec | None = None) -> None:
     """Run code as Python does: in the module __main__, which stays; that of a script has no __package__.
 
     runpy clears the module at the program's end: PyTorch's DistributedDataParallel, destroyed then, may abort
-    the process. It leaves __package__ "", for which scripts that look whether -m ran them are not prepared.
+    the process. exec itself would set __builtins__ to a dict, in which no attribute is found.
     """
     sys.modules["_npu_launch_worker"] = sys.modules["__main__"]
     module = sys.modules["__main__"] = ModuleType("__main__")
-    vars(module).update(__file__=path, __loader__=loader, **names)
+    package, cached = (spec.parent, spec.cached) if spec else (None, None)
+    vars(module).update(__file__=path, __loader__=loader, __spec__=spec, __package__=package)
+    vars(module).update(__cached__=cached, __builtins__=sys.modules["builtins"])
     exec(code, vars(module))  # noqa: S102
 
 

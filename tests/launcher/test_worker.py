@@ -35,6 +35,7 @@ def test_a_script_sees_what_python_would_show_it(tmp_path: Path) -> None:
 import atexit, os, sys
 class Mine: pass
 print(__name__, __package__, __spec__, os.path.abspath(__file__), sys.argv[1:], sys.path[0])
+print(__cached__, __builtins__.sorted is sorted)
 atexit.register(lambda: print(vars(sys.modules["__main__"])["Mine"]))
 """
     done = run(tmp_path, program, "program.py", "--a", "b c")
@@ -51,7 +52,7 @@ import atexit, sys
 class Held:
     def __del__(self): print("gone")
 held = Held()  # such as a model of DistributedDataParallel: it must not go before the interpreter does
-print(__name__, repr(__package__), __spec__.name, __file__, sys.argv, sys.path[0])
+print(__name__, repr(__package__), __spec__.name, __file__, sys.argv, sys.path[0], __cached__)
 atexit.register(lambda: print("exit", sys.modules["__main__"].held is held))
 """
     (tmp_path / "below").mkdir()
@@ -90,6 +91,12 @@ def test_every_way_to_fail_leaves_a_record(tmp_path: Path, program: str, code: i
     done = run(tmp_path, program)
     assert done.returncode in (code, -2, 1) if kind == "KeyboardInterrupt" else done.returncode == code
     assert record(tmp_path)["type"] == kind
+
+
+def test_a_syntax_error_is_told_as_python_tells_it(tmp_path: Path) -> None:
+    done = run(tmp_path, "print(1)\ndef broken(:\n")
+    assert "importlib" not in done.stderr and "line 2" in done.stderr and done.stdout == ""
+    assert "importlib" not in record(tmp_path)["traceback"]
 
 
 @pytest.mark.parametrize("program", ["import sys; sys.exit(0)", "import sys; sys.exit()", "pass"])
