@@ -29,6 +29,19 @@ class Standing:
     pending: bool = False  # the evaluation of this step was cut short
 
     @classmethod
+    def is_one(cls, held: Any) -> bool:
+        """Tell whether a checkpoint's `evaluation` can be read; one that has none can."""
+        if held is None:
+            return True
+        usual = dataclasses.asdict(cls())
+        if not isinstance(held, dict) or not all(
+            isinstance(held.get(name, value), type(value)) for name, value in usual.items()
+        ):
+            return False
+        figures = [*held.get("best", {}).values(), *held.get("figures", {}).values()]
+        return all(isinstance(value, (int, float)) for value in figures)
+
+    @classmethod
     def read(cls, facts: Mapping[str, Any]) -> Standing:
         """Read it out of a checkpoint's JSON; one of a run without evaluations has none."""
         held = facts.get("evaluation")

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import os
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Iterator, Mapping, Sequence
 
 from bert.backend.base import Backend
@@ -19,6 +20,10 @@ from bert.train_config import TrainConfig
 _OTHER_RUN = (  # in a checkpoint's "data": what makes its weights and its steps those of another run
     "train_file", "vocabulary", "do_lower_case", "strip_accents", "tokenize_chinese_chars", "eval_share",
 )  # fmt: skip
+_READ: Mapping[str, Any] = MappingProxyType({  # of a checkpoint's JSON, with its type
+    "model": dict, "config.rows_per_step": int, "config.steps_per_epoch": int, "init_checkpoint.path": str,
+    "init_checkpoint.fingerprint": str, "scalars": dict, "loss": (int, float), "ranks": int,
+})  # fmt: skip
 _NOT_NUMERICS = ("save_checkpoints_steps", "keep_checkpoints", "display_loss_steps")
 
 
@@ -115,7 +120,7 @@ def _look(
 ) -> Start:
     os.makedirs(folder, exist_ok=True)
     store.clean(folder)
-    saved, problems = store.newest(folder)
+    saved, problems = store.newest(folder, _lacks)
     notes = [f"{problem}; using the one before" for problem in problems]
     if saved is None:
         if problems:
@@ -146,6 +151,18 @@ def _look(
         step, saved.prefix, held["scalars"], held["loss"], dataclasses.asdict(standing),
         held["init_checkpoint"], tuple(notes),
     )  # fmt: skip
+
+
+def _lacks(facts: Mapping[str, Any]) -> str:
+    """Name what is read of a checkpoint's JSON and is not there, or of another type; "" if all is there."""
+    for path, kind in _READ.items():
+        value: Any = facts
+        for name in path.split("."):
+            value = value.get(name) if isinstance(value, dict) else None
+        if not isinstance(value, kind):
+            return path
+    numbers = all(isinstance(value, (int, float)) for value in facts["scalars"].values())
+    return "" if numbers and Standing.is_one(facts.get("evaluation")) else "scalars or evaluation"
 
 
 def _check(folder: str, saved: Saved, model: BertConfig, config: TrainConfig, init_checkpoint: str) -> None:

@@ -48,15 +48,21 @@ class Saved:
         return dict(record, files=files, sha256=digests)
 
 
-def newest(folder: str) -> tuple[Saved | None, list[str]]:
-    """Find the newest undamaged checkpoint, and describe what is wrong with each newer one."""
+def newest(
+    folder: str, lacks: Callable[[Mapping[str, Any]], str] | None = None
+) -> tuple[Saved | None, list[str]]:
+    """Find the newest undamaged checkpoint, and describe what is wrong with each newer one.
+
+    lacks: names what the caller needs of a checkpoint's JSON and does not find; "" if all is there.
+    """
     problems: list[str] = []
     for step in sorted(_steps(folder), reverse=True):
         prefix = prefix_of(folder, step)
         problem, facts = verify(prefix)
-        if not problem:
+        lacking = lacks(facts) if lacks and not problem else ""
+        if not (problem or lacking):
             return Saved(prefix, facts), problems
-        problems.append(problem)
+        problems.append(problem or f"{prefix}.json: damaged, {lacking} is not as it was written")
     return None, problems
 
 

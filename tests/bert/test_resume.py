@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -129,6 +130,38 @@ def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_used(
     assert f"{data}: damaged" in output and f"resuming {tmp_path / 'out' / 'model.ckpt-2'}" in output
     assert after == before
     assert store.verify(after.checkpoint)[0] == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("scalars", None), ("scalars", {"skipped_steps": []}), ("loss", "x"), ("ranks", None), ("model", []),
+        ("config", {"rows_per_step": 4}), ("init_checkpoint", {}), ("evaluation", {"best": {"f1": "x"}}),
+        ("evaluation", {"done": "x"}), ("evaluation", []),
+    ],
+)  # fmt: skip
+def test_a_checkpoint_whose_json_is_not_as_it_was_written_is_damaged(name: str, value: Any) -> None:
+    good: dict[str, Any] = {
+        "model": {}, "config": {"rows_per_step": 4, "steps_per_epoch": 2}, "scalars": {"skipped_steps": 0},
+        "loss": 1.5, "ranks": 1, "init_checkpoint": {"path": "", "fingerprint": ""},
+    }  # fmt: skip
+    assert resume._lacks(good) == ""
+    assert resume._lacks({**good, "evaluation": {"done": 1, "best": {"f1": 3}}}) == ""
+    assert name in resume._lacks({**good, name: value})
+
+
+def test_a_json_without_scalars_is_named_and_the_checkpoint_before_is_used(
+    tmp_path: Path, capfd: pytest.CaptureFixture
+) -> None:
+    before = train(tmp_path, SHORT)
+    path = tmp_path / "out" / "model.ckpt-4.json"
+    facts = json.loads(path.read_text())
+    del facts["scalars"]
+    path.write_text(json.dumps(facts))
+    capfd.readouterr()
+    assert train(tmp_path, SHORT) == before
+    output = capfd.readouterr().out
+    assert f"{path}: damaged, scalars is not as it was written; using the one before" in output
 
 
 def test_a_run_is_never_begun_anew_because_all_its_checkpoints_are_damaged(tmp_path: Path) -> None:
