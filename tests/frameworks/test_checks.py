@@ -19,6 +19,13 @@ pytestmark = pytest.mark.frameworks
 INSTALLED = {"torch": "torch", "mindspore": "mindspore", "paddle": "paddlepaddle"}
 
 
+def version(name: str) -> str:
+    """Return a package's version as pip knows it; Python 3.7, which collects this file, has no such module."""
+    from importlib import metadata
+
+    return metadata.version(name)
+
+
 def machine() -> RecordingMachine:
     found = job_python.ask(sys.executable, os.environ)
     return RecordingMachine({"PATH": ""}, paths=found.paths, python=found.version)
@@ -26,8 +33,6 @@ def machine() -> RecordingMachine:
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=needs(name)) for name in INSTALLED])
 def test_a_version_is_told_as_the_package_itself_tells_it(name: str) -> None:
-    from importlib.metadata import version  # which Python 3.7 has not, whose tier collects this file
-
     assert frameworks.version_of(machine(), name) == version(INSTALLED[name])
 
 
