@@ -20,7 +20,7 @@ INSTALLED = {"torch": "torch", "mindspore": "mindspore", "paddle": "paddlepaddle
 
 
 def version(name: str) -> str:
-    """Return a package's version as pip knows it; Python 3.7, which collects this file, has no such module."""
+    """Return a version as pip knows it; Python 3.7, which collects this file, has no such module."""
     from importlib import metadata
 
     return metadata.version(name)
