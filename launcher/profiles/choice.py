@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
+import warnings
 from contextlib import suppress
 from dataclasses import replace
 from importlib import import_module
@@ -88,14 +90,37 @@ def imported(path: str) -> str:
 
 def text_of(path: str) -> str:
     """Return the beginning of a program's text; "" when it cannot be read."""
-    with suppress(OSError), open(path, encoding="utf-8", errors="replace") as stream:
+    with suppress(OSError), open(path, encoding="utf-8-sig", errors="replace") as stream:
         return stream.read(_MOST)
     return ""
 
 
 def _imports(path: str) -> Iterator[str]:
-    """Yield the top names of the packages that a file's import statements name, in their order."""
-    for line in text_of(path).splitlines():
+    """Return the top names of the packages that a file's import statements name, in their order."""
+    text = text_of(path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what Python says of the program's own strings
+        try:
+            nodes = list(ast.walk(ast.parse(text)))
+        except (SyntaxError, ValueError, RecursionError, MemoryError):  # of a newer Python, or too long
+            return _imports_by_line(text)
+    found = [
+        (node.lineno, node.col_offset, name)
+        for node in nodes
+        if isinstance(node, (ast.Import, ast.ImportFrom))
+        for name in _named(node)
+    ]
+    return (name.split(".")[0] for _, _, name in sorted(found, key=lambda item: item[:2]))
+
+
+def _named(node: ast.Import | ast.ImportFrom) -> list[str]:
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    return [node.module] if node.module and not node.level else []
+
+
+def _imports_by_line(text: str) -> Iterator[str]:
+    for line in text.splitlines():
         found = _IMPORT.match(line)
         for name in (found.group(1) or found.group(2)).split(",") if found else ():
             yield name.strip().split(".")[0].split(" ")[0]

@@ -140,6 +140,10 @@ def test_no_framework_takes_and_adds_nothing() -> None:
         ("import os, torch.nn as nn, sys\n", "torch"),
         ("importtorch = 1\nimport torchx as torch\n", "tensorflow"),
         ("import torchvision_extra\n'import torch'\n# import torch\n", "tensorflow"), ("", "tensorflow"),
+        ("\ufeffimport torch\n", "torch"), ("import os; import torch\n", "torch"),
+        ("try: import torch\nexcept ImportError: pass\n", "torch"), ("import os, \\\n  torch\n", "torch"),
+        ("\"\"\"Weights:\n\nimport torch weights.\n\"\"\"\nx = '\\d'\nimport keras\n", "tensorflow"),
+        ("from .torch import x\nprint(f'a')\n", "tensorflow"), ("print 'old'\nimport torch\n", "torch"),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("way", ["program", "module", "command", "python command"])
