@@ -86,6 +86,8 @@ class RankMonitor:
             self.memory.watch(rank.pid)
         # Daemons of the ranks are children of this process, since it adopts orphans.
         self._on_descendants(set(procfs.usage(os.getpid()).pids) - {os.getpid()})
+        if self.sampled:  # the ranks run: load what would hold up the end of the others after a failure
+            from launcher.diagnosis import victims  # noqa: F401  # its patterns take some 50 ms
         self.sampled = now
         self._next_sample = now + max(SAMPLE, (time.monotonic() - begin) * SAMPLE_COST)
 
