@@ -284,8 +284,6 @@ class Finder:
         return spec
 
     def _watch(self, loader: Any, watch: Watch) -> None:
-        run = loader.exec_module
-
         def watched(module: ModuleType) -> None:
             run(module)
             try:
@@ -294,6 +292,7 @@ class Finder:
                 complain(error)
 
         try:
+            run = loader.exec_module  # which an import hook's loader of the old kind has not got
             loader.exec_module = watched
         except AttributeError as error:
             complain(error)

@@ -199,6 +199,28 @@ def test_a_package_that_is_other_than_it_was_costs_the_program_nothing(torch: Pa
 
 
 @pytest.mark.parametrize("torch", ["new"], indirect=True)
+def test_an_import_hook_with_a_loader_of_the_old_kind_costs_the_program_nothing(torch: Path) -> None:
+    hook = """
+import importlib.machinery, sys
+class Loader:
+    def __init__(self, path): self.path = path
+    def load_module(self, name):
+        return importlib.machinery.SourceFileLoader(name, self.path).load_module(name)
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        spec = importlib.machinery.PathFinder.find_spec(name, path)
+        if name == "torch.optim.optimizer": spec.loader = Loader(spec.origin)
+        return spec
+sys.meta_path.insert(1, Finder())
+import torch.optim
+print("done")
+"""
+    done = run(torch, hook, use="")
+    assert done.stdout == "done\n", done.stderr
+    assert "npu-launch: no heartbeats of torch: AttributeError: " in done.stderr
+
+
+@pytest.mark.parametrize("torch", ["new"], indirect=True)
 def test_what_goes_wrong_while_telling_is_said_once_and_not_raised(torch: Path) -> None:
     program = "import launcher.worker\nlauncher.worker._take = None\nfor _ in range(3): first.step()\n"
     done = run(torch, program)
