@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Iterator, Mapping
 
 from launcher.config.job import Provenance
+from launcher.hccl.variables import visible_devices
 from launcher.profiles.base import TORCH_NAMES, TORCH_PREFIXES, Profile
 
 VISIBLE = "ASCEND_RT_VISIBLE_DEVICES"
@@ -30,13 +31,16 @@ _PLACES = (*TORCH_PREFIXES, "CM_", "MS_", "PADDLE_")
 def refuse(framework: str, made: Mapping[str, str], own: Mapping[str, str], provenance: Provenance) -> None:
     """Compare what a job gives a rank with what the plan made for it. CPU ranks have no devices to hide.
 
+    framework: "" where nothing says it; its numbers and its way to count devices are not known then.
+
     Raises:
         ConfigError: they contradict each other.
     """
     for name in NUMBERS.get(framework, ()):
-        if name in own and own[name] != made.get(name):
+        if name in own and own[name] != made.get(name, ""):
             plan = f"it is {made.get(name, 'not set')} for rank {_rank(made)} in the plan"
-            raise provenance.error(f"env.{name}", f"{own[name]!r}, but {plan}; remove it: npu-launch sets it")
+            todo = "npu-launch sets it" if name in made else "the rank table says it, without rank_table_free"
+            raise provenance.error(f"env.{name}", f"{own[name]!r}, but {plan}; remove it: {todo}")
     if made["NPU_LAUNCH_BACKEND"] == "npu":
         _devices(framework, made, own, provenance)
 
@@ -48,6 +52,9 @@ def _devices(framework: str, made: Mapping[str, str], own: Mapping[str, str], pr
     """
     name, given = INDEX.get(framework, ""), own.get(VISIBLE, "")
     given = "" if given == made.get(VISIBLE) else given
+    problem = visible_devices(given)
+    if problem:
+        raise provenance.error(f"env.{VISIBLE}", problem)
     if framework == "torch" and given:
         strange = sorted(set(given.split(",")) - set(made[VISIBLE].split(",")))
         if strange:

@@ -67,6 +67,14 @@ def _settled(
     return replace(config, framework=found), (note,)
 
 
+def is_supposed(config: JobConfig, source: Provenance, command: Sequence[str], launch_dir: str) -> bool:
+    """Tell whether the framework is the default, as nothing says one: the ranks may well have another."""
+    if config.framework != DEFAULT or "framework" in source.written:
+        return False
+    path = program_file(config, command, launch_dir)
+    return not path or imported(path) != DEFAULT
+
+
 def program_file(config: JobConfig, command: Sequence[str], launch_dir: str) -> str:
     """Find the Python file that a job runs: the first word that names one; "" if there is none."""
     program = config.program

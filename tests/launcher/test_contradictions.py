@@ -6,14 +6,19 @@ from pathlib import Path
 
 import pytest
 
-from launcher.config.job import Provenance
+from launcher.config.job import JobConfig, Provenance
 from launcher.errors import ConfigError
 from launcher.hccl import variables
 from launcher.plan import contradictions, environment
+from launcher.plan.build import LaunchContext, build_plan
 from launcher.plan.cpu_binding import rivals
+from launcher.plan.placement import Placement
 from launcher.profiles import choice
 from launcher.profiles.base import Meeting, RankContext
 from launcher.profiles.tensorflow import without_rank_table
+from rank_table.inventory import virtual_cpu
+from rank_table.render import render
+from rank_table.table import RankTable
 from tests.launching import launch
 
 ENDS = tuple(f"10.0.0.1:{25001 + rank}" for rank in range(4))
@@ -57,7 +62,18 @@ def test_a_number_of_a_rank_that_the_plan_does_not_give_is_refused(
 
 def test_a_role_for_mindspore_s_ranks_with_a_rank_table_is_refused() -> None:
     said = "'MS_WORKER', but it is not set for rank 1 in the plan"
-    assert said in refused("mindspore", MS_ROLE="MS_WORKER")
+    text = refused("mindspore", MS_ROLE="MS_WORKER")
+    assert said in text and text.endswith("remove it: the rank table says it, without rank_table_free")
+
+
+def test_an_empty_role_is_none() -> None:
+    assert refused("mindspore", MS_ROLE="") == ""
+
+
+@pytest.mark.parametrize("framework", ["torch", "tensorflow", "paddle", "none"])
+def test_a_list_with_blanks_is_told_without_them(framework: str) -> None:
+    said = "env.ASCEND_RT_VISIBLE_DEVICES: '4, 5': CANN takes ascending ids alone, else it fails (EE1001)"
+    assert said + "; give 4,5" in refused(framework, ASCEND_RT_VISIBLE_DEVICES="4, 5")
 
 
 def test_where_the_ranks_meet_is_the_job_s_to_say() -> None:
@@ -81,6 +97,28 @@ def test_a_list_of_devices_must_have_those_of_the_plan_where_cann_looks(
     text = refused(framework, ASCEND_RT_VISIBLE_DEVICES=devices)
     assert (said in text) if said else text == ""
     assert refused(framework, "cpu", ASCEND_RT_VISIBLE_DEVICES=devices) == ""
+
+
+def test_a_command_of_which_nothing_is_known_counts_its_devices_itself(tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text("import tensorflow\n")
+    table = RankTable.from_hosts(virtual_cpu((0, 1), "h").hosts)
+    placement = Placement(table, render(table), "h", "npu", {("h", 0): 0, ("h", 1): 1})
+    # Each rank sees its own device alone: with torch in the shell script it is npu:0 to it.
+    config = JobConfig(framework="tensorflow", env={"ASCEND_RT_VISIBLE_DEVICES": "$DEVICE_ID"})
+
+    def visible(*command: str, given: bool = False) -> list[str]:
+        source = Provenance(written={"framework"} if given else set())
+        launch = LaunchContext(
+            placement=placement, run_id="j-1", run_dir="/r/j-1", launch_dir=str(tmp_path),
+            environ={"PATH": "/usr/bin:/bin"}, cores=(0, 1), provenance=source,
+        )  # fmt: skip
+        plan = build_plan(config, command, launch)
+        return [rank.env["ASCEND_RT_VISIBLE_DEVICES"] for rank in plan.ranks]
+
+    assert visible("sh", "run.sh") == ["0", "1"]
+    for command, given in ((("sh", "train.py"), False), (("sh", "run.sh"), True)):
+        with pytest.raises(ConfigError, match="ASCEND_DEVICE_ID=1 counts in it"):
+            visible(*command, given=given)
 
 
 @pytest.mark.parametrize("framework, name", sorted(contradictions.INDEX.items()))
