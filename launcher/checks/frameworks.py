@@ -137,14 +137,15 @@ def _made_for(release: str) -> str:
 
 
 def _base(version: str) -> str:
-    """Return the torch for which a torch_npu is built: 2.7.1 of 2.7.1.post2."""
-    return re.split(r"\.post|\.?rc|\.dev|\+", version)[0]
+    """Return the torch for which a torch_npu is built: 2.7.1 of 2.7.1.post2, and of 2.7.1a0+git1f."""
+    return re.split(r"\.post|\.?rc|\.dev|\+|[ab]\d", version)[0]
 
 
 def _used(machine: RecordingMachine) -> tuple[str, str]:
     """Return the CANN that a rank would use, in words and as a release; "" for what is not known."""
     cann = next(iter(versions.installed(machine)), None)
-    return (str(cann), pairs.release(cann.version)) if cann else ("", "")
+    found = pairs.release(cann.version) if cann else ""
+    return (str(cann), "" if pairs.is_newer(found) else found) if cann else ("", "")
 
 
 def _file(machine: RecordingMachine, pattern: str) -> str:

@@ -62,6 +62,15 @@ def release(text: str) -> str:
     return found.group(1).upper()
 
 
+def is_newer(cann: str) -> bool:
+    """Tell whether a release of CANN is newer than those of the tables, so that they say nothing of it."""
+    return _series(cann) > max(map(_series, TORCH_NPU))
+
+
+def _series(cann: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in re.findall(r"\d+", cann)[:2])
+
+
 def cann_of_torch_npu(version: str) -> str:
     """Return the CANN that a torch_npu was made for; "" when the table has not got it."""
     return next((cann for cann, made in TORCH_NPU.items() if version in made), "")

@@ -46,6 +46,9 @@ def machine(root: Path, cann: str, *names: str) -> RecordingMachine:
         ("2.1.0", "2.1.0.post3", "8.0.RC2", "warning", "pip install torch-npu==2.1.0.post6, or source the"),
         ("2.12.0", "2.12.0", "8.0.0", "warning", "9.1.0, but the ranks would use Ascend-cann"),
         ("2.6.0+cpu", "2.7.1.post2", "8.5.0", "warning", "torch==2.7.1, or torch-npu==2.6.0"),
+        ("2.8.0a0+git1f", "2.8.0.post2", "8.5.0", "ok", "for CANN 8.5.0"),  # built from source
+        ("2.12.0", "2.12.0", "9.2.0", "ok", "for CANN 9.1.0"),  # the tables know nothing of it
+        ("2.6.0", "2.6.0", "10.0.RC1", "ok", "for CANN 8.2.RC1"),
         ("2.14.0", "2.14.0", "9.1.0", "ok", "of no release in npu-launch's table"),
         ("2.7.1", "2.7.1.post3", "8.0.0", "ok", "of no release in npu-launch's table"),
         ("2.7.1", "2.7.1.post2+git1a2b", "7.0.T10", "ok", "for CANN 8.5.0"),  # an unreleased CANN
