@@ -11,7 +11,7 @@ import sys
 from dataclasses import dataclass, field, replace
 from typing import Iterator, Mapping, Sequence
 
-from launcher.config.checks import HEARTBEAT_VARIABLE
+from launcher.config.checks import HEARTBEAT_VARIABLE, HEARTBEATS
 from launcher.config.job import JobConfig, Provenance, arguments
 from launcher.errors import NotExecutableError, NotFoundError
 from launcher.plan import contradictions, environment
@@ -134,11 +134,15 @@ def build_plan(
 
 
 def _heartbeat_notes(config: JobConfig, words: Sequence[str]) -> Iterator[str]:
-    """Yield a note where the steps of a program were to be told that the worker file does not run."""
+    """Yield a note where no step would be told: a command's, or those of another framework."""
     key = "heartbeat" if config.heartbeat else f"env.{HEARTBEAT_VARIABLE}"
-    if (config.heartbeat or config.env.get(HEARTBEAT_VARIABLE)) and WORKER not in words:
+    name = config.env.get(HEARTBEAT_VARIABLE, config.heartbeat)
+    if name and WORKER not in words:
         command = os.path.basename(words[0])
         yield f"{key}: no effect on the command {command}; give a script.py or -m MODULE without it"
+    elif name in HEARTBEATS and config.framework in HEARTBEATS and name != config.framework:
+        own = config.framework
+        yield f"{key}: {name} tells no steps of a program of {own}; give {own}, or say framework: {name}"
 
 
 def _spec(

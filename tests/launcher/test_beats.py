@@ -363,3 +363,11 @@ def test_a_rank_learns_of_it_and_a_command_cannot() -> None:
     for keys in ({"heartbeat": "torch"}, {"env": {"NPU_LAUNCH_HEARTBEAT": "torch"}}):
         (note,) = plan(command=("sh", "train.sh"), **keys).notes
         assert "no effect on the command sh; give a script.py or -m MODULE" in note
+
+
+def test_the_heartbeat_of_another_framework_is_named() -> None:
+    (note,) = plan(command=("-m", "train"), framework="torch", heartbeat="paddle").notes
+    assert note == (
+        "heartbeat: paddle tells no steps of a program of torch; give torch, or say framework: paddle"
+    )
+    assert plan(command=("-m", "train"), framework="none", heartbeat="paddle").notes == ()
