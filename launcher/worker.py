@@ -376,7 +376,7 @@ def _run(words: list[str]) -> None:
         sys.argv[0] = spec.origin
         _run_as_main(code, spec.origin, spec.loader, spec)
     else:
-        sys.path[0] = os.path.dirname(os.path.abspath(words[0]))
+        sys.path[0] = os.path.dirname(os.path.realpath(words[0]))  # modules stand beside what a link leads to
         sys.argv = words
         path = os.path.abspath(words[0])
         loader = SourceFileLoader("__main__", path)

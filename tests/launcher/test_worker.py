@@ -62,6 +62,15 @@ atexit.register(lambda: print("exit", sys.modules["__main__"].held is held))
     assert done.stdout == plain.stdout and done.stdout.endswith("exit True\ngone\n")
 
 
+def test_a_link_to_a_script_imports_what_stands_beside_the_script(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "beside.py").write_text("value = 5\n")
+    (tmp_path / "link.py").symlink_to(Path("real", "program.py"))
+    program = "import os, sys, beside\nprint(beside.value, sys.path[0], os.path.basename(__file__))\n"
+    done = run(tmp_path, program, "link.py", name="real/program.py")
+    assert done.stdout == f"5 {(tmp_path / 'real').resolve()} link.py\n", done.stderr
+
+
 def test_an_exception_is_written_with_its_time_and_only_the_programs_frames(tmp_path: Path) -> None:
     program = (
         "def inner():\n    raise KeyError('k')\n"
