@@ -69,7 +69,7 @@ def _settled(
 
 def is_supposed(config: JobConfig, source: Provenance, command: Sequence[str], launch_dir: str) -> bool:
     """Tell whether the framework is the default, as nothing says one: the ranks may well have another."""
-    if config.framework != DEFAULT or "framework" in source.written:
+    if config.framework != DEFAULT or "framework" in {*source.written, *source.lines}:
         return False
     path = program_file(config, command, launch_dir)
     return not path or imported(path) != DEFAULT

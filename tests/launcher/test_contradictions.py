@@ -107,7 +107,7 @@ def test_a_command_of_which_nothing_is_known_counts_its_devices_itself(tmp_path:
     config = JobConfig(framework="tensorflow", env={"ASCEND_RT_VISIBLE_DEVICES": "$DEVICE_ID"})
 
     def visible(*command: str, given: bool = False) -> list[str]:
-        source = Provenance(written={"framework"} if given else set())
+        source = Provenance(lines={"framework": 1} if given else {})  # the lines go to other hosts, too
         launch = LaunchContext(
             placement=placement, run_id="j-1", run_dir="/r/j-1", launch_dir=str(tmp_path),
             environ={"PATH": "/usr/bin:/bin"}, cores=(0, 1), provenance=source,
