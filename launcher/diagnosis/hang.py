@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Mapping, Sequence
+from typing import TYPE_CHECKING, Callable, Mapping, Sequence, Tuple
 
 from launcher.process import procfs
 from launcher.run_dir import RunDir
@@ -13,6 +13,8 @@ if TYPE_CHECKING:  # loaded on a hang, not at every start
     from launcher.diagnosis.stacks import Frame, Group
 
 PATIENCE = 2.0  # seconds for the dumps of all ranks
+_DEPTH = 2  # functions of libraries by which calls are told apart
+Place = Tuple[str, str]  # file and name of a function
 # Where ranks wait for each other; DistributedDataParallel's do so in the backward pass.
 _COLLECTIVE = re.compile(
     r"/(torch|torch_npu)/(distributed|autograd)/|/(paddle/distributed|mindspore/communication)/"
@@ -53,32 +55,51 @@ def groups_of(texts: Mapping[int, str]) -> list[Group]:
 
     The main threads often wait in the same call (a session's run) while another thread is in the collective
     on one rank and in the input data on another. So the first thread counts whose function is not common to
-    all ranks. Line numbers do not count: a loop that waits is at another line each time.
+    all ranks. Line numbers do not count: a loop that waits is at another line each time. Ranks that are all
+    in one function, such as the loop of the training, are told apart by what it calls.
     """
     from launcher.diagnosis import stacks
 
     threads = {rank: [t for t in stacks.threads(text) if t] for rank, text in texts.items()}
     places = {rank: {_function(frames) for frames in found} for rank, found in threads.items()}
-    common: set[tuple[str, str]] = set.intersection(*places.values()) if places else set()
-    groups: dict[tuple[str, str], list[int]] = {}
-    chosen: dict[tuple[str, str], tuple[Frame, ...]] = {}
+    common: set[Place] = set.intersection(*places.values()) if places else set()
+    chosen: dict[int, tuple[Frame, ...]] = {}
     for rank in sorted(threads):
         distinct = [frames for frames in threads[rank] if _function(frames) not in common]
-        frames = (distinct or threads[rank] or [()])[0]
-        key = _function(frames)
-        groups.setdefault(key, []).append(rank)
-        chosen.setdefault(key, frames)
-    made = [stacks.Group(tuple(who), chosen[key]) for key, who in groups.items()]
+        chosen[rank] = (distinct or threads[rank] or [()])[0]
+    groups = _grouped(chosen, _function)
+    return groups if len(groups) > 1 else _grouped(chosen, _call)
+
+
+def _grouped(
+    frames: Mapping[int, tuple[Frame, ...]], key: Callable[[Sequence[Frame]], object]
+) -> list[Group]:
+    from launcher.diagnosis import stacks
+
+    ranks: dict[object, list[int]] = {}
+    for rank, found in frames.items():
+        ranks.setdefault(key(found), []).append(rank)
+    made = [stacks.Group(tuple(who), frames[who[0]]) for who in ranks.values()]
     return sorted(made, key=lambda group: (-len(group.ranks), group.ranks))
 
 
-def _function(frames: Sequence[Frame]) -> tuple[str, str]:
+def _function(frames: Sequence[Frame]) -> Place:
     """Return file and name of the innermost function outside of libraries."""
+    found = frames[_own(frames) :][:1]
+    return (found[0].file, found[0].function) if found else ("", "")
+
+
+def _call(frames: Sequence[Frame]) -> tuple[Place, ...]:
+    """Return the function and what it calls: two functions of libraries, as the first may be a decorator."""
+    found = frames[: _own(frames)][-_DEPTH:]
+    return (_function(frames), *((frame.file, frame.function) for frame in found))
+
+
+def _own(frames: Sequence[Frame]) -> int:
+    """Return the index of the innermost frame outside of libraries; 0 where all are inside."""
     from launcher.diagnosis import stacks
 
-    own = [frame for frame in frames if not stacks.is_library(frame)]
-    found = (own or list(frames))[:1]
-    return (found[0].file, found[0].function) if found else ("", "")
+    return next((at for at, frame in enumerate(frames) if not stacks.is_library(frame)), 0)
 
 
 def _outlier(groups: Sequence[Group], silent: Sequence[int]) -> int | None:

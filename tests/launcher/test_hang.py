@@ -56,3 +56,17 @@ def test_of_two_ranks_the_one_that_waits_for_no_other_differs() -> None:
         ((backward, backward), None),
     ):  # fmt: skip
         assert compared(dict(enumerate(texts)), [], []).outlier == outlier
+
+
+def test_ranks_in_one_function_are_told_apart_by_what_it_calls() -> None:
+    torch, main = "/v/site-packages/torch", ("/job/train.py", 4, "main")
+    backward = [(f"{torch}/autograd/graph.py", 9, "_run"), (f"{torch}/_tensor.py", 5, "backward"), main]
+    wrapper = (f"{torch}/distributed/c10d_logger.py", 8, "wrapper")
+    receive = [(f"{torch}/distributed/d.py", 9, "recv"), wrapper]
+    reduce = [(f"{torch}/distributed/d.py", 5, "all_reduce"), wrapper]
+    sleep = ("/job/train.py", 7, "main")
+    found = compared({rank: dump([sleep] if rank == 2 else backward) for rank in range(4)}, [], [])
+    assert found.outlier == 2
+    assert "0-1,3 in _run, called in main (/job/train.py:4); 2 in main (/job/train.py:7)" in found.summary
+    found = compared({rank: dump([*(receive if rank == 1 else reduce), main]) for rank in range(4)}, [], [])
+    assert found.outlier == 1
