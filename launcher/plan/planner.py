@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass, replace
-from typing import Sequence
+from typing import Container, Sequence
 
 from launcher.config import ascend_env
 from launcher.config.job import JobConfig, Provenance
@@ -17,6 +17,7 @@ from launcher.errors import ConfigError, UsageError
 from launcher.output import echo
 from launcher.plan import build, environment, placement, ports, server_order
 from launcher.plan.build import LaunchContext
+from launcher.plan.contradictions import VISIBLE
 from launcher.plan.cpu_quota import cpu_quota
 from launcher.plan.devices import parse_devices
 from launcher.plan.model import Plan
@@ -96,15 +97,23 @@ def reviewed(plan: Plan, config: JobConfig, source: Provenance) -> Plan:
     bound = bool(first.cores)
     errors, notes = environment.review(first.env, plan.backend, config.chip, profile, bound=bound)
     if errors:
-        lines = [str(_of_variable(name, message, config, source)) for name, message in errors]
-        raise UsageError(*lines)
+        own = {name for name in first.env if first.env[name] != os.environ.get(name)}
+        raise UsageError(*(str(_of_variable(*error, config, source, own)) for error in errors))
     return replace(plan, notes=(*plan.notes, *notes))
 
 
-def _of_variable(name: str, message: str, config: JobConfig, source: Provenance) -> ConfigError:
-    """Make the error of a variable that was set in the job, or else in the shell of the launcher."""
+def _of_variable(
+    name: str, message: str, config: JobConfig, source: Provenance, own: Container[str]
+) -> ConfigError:
+    """Make the error of a variable that was set in the job, or else in the shell of the launcher.
+
+    own: variables that the shell has otherwise; of those it is the job's devices that make the list.
+    """
     if name in config.env:
         return source.error("env." + name, message)
+    if name == VISIBLE and name in own:
+        key = "rank_table_file" if config.rank_table_file else "devices"
+        return source.error(key, f"{name} would be {message}")
     return ConfigError(message, file="environment", key=name)
 
 

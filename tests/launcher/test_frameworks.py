@@ -92,8 +92,12 @@ def test_a_rank_table_in_another_order_than_torch_counts_in_is_refused(order: tu
         RankTable.from_hosts([Host("h", tuple(Device(number, number) for number in numbers))])
         for numbers in (order, sorted(order))
     ]
-    with pytest.raises(UsageError, match=r"VISIBLE_DEVICES: '[\d,]+' .*; list devices in ascending order"):
+    said = r"{}: ASCEND_RT_VISIBLE_DEVICES would be '[\d,]+' .*; list devices in ascending order"
+    with pytest.raises(UsageError, match=said.format("command line: devices")):
         planner.reviewed(planned(tables[0], logical, {}), config, Provenance())
+    given, source = replace(config, rank_table_file="t.json"), Provenance("job.yaml", {"rank_table_file": 3})
+    with pytest.raises(UsageError, match=said.format("job.yaml:3: rank_table_file")):
+        planner.reviewed(planned(tables[0], logical, {}), given, source)
     assert planner.reviewed(planned(tables[1], logical, {}), config, Provenance()).notes == ()
 
 
