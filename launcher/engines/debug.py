@@ -1,20 +1,26 @@
-"""Run one rank in this process: no capture, no supervision, and a debugger where it fails."""
+"""Run one rank in this process: no capture, no supervision, and a debugger where it fails.
+
+MindSpore's scheduler, without which its rank would wait, runs beside it as long as this process lives.
+"""
 
 from __future__ import annotations
 
 import os
 import runpy
+import subprocess
 import sys
 import traceback
+from pathlib import Path
 from typing import NoReturn
 
-from launcher.errors import UsageError
+from launcher.errors import LauncherError, UsageError
 from launcher.output import echo, flush
 from launcher.plan.model import Plan, RankSpec
-from launcher.process.spawn import exec_error
+from launcher.process import spawn
+from launcher.run_dir import RunDir
 
 
-def debug(plan: Plan) -> int:
+def debug(plan: Plan, run: RunDir) -> int:
     """Run the plan's only rank in this process; return its exit code.
 
     A command that is not a Python program replaces this process. After an exception, if stdin is a terminal,
@@ -26,14 +32,35 @@ def debug(plan: Plan) -> int:
     """
     spec = plan.ranks[0]
     words = _python_words(spec)
+    if words and os.path.realpath(spec.argv[0]) != os.path.realpath(sys.executable):
+        raise UsageError(f"--debug: runs in {sys.executable} only; leave `python:` out")
+    if plan.scheduler is not None:
+        _start(plan.scheduler, run.log(plan.scheduler.rank))
     os.chdir(spec.cwd)
     if not words:
         _execute(spec)
-    if os.path.realpath(spec.argv[0]) != os.path.realpath(sys.executable):
-        raise UsageError(f"--debug: runs in {sys.executable} only; leave `python:` out")
     os.environ.clear()
     os.environ.update(spec.env)
     return _run(words)
+
+
+def _start(spec: RankSpec, log: Path) -> None:
+    """Start the scheduler; it ends with this process, whose exit handlers still sign off at it."""
+    parent = os.getpid()
+    with open(log, "ab") as stream:
+        try:
+            subprocess.Popen(
+                list(spec.argv),
+                cwd=spec.cwd,
+                env=dict(spec.env),
+                start_new_session=True,
+                preexec_fn=lambda: spawn.die_with(parent),
+                stdin=subprocess.DEVNULL,
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+            )
+        except OSError as error:
+            raise _not_executed(spec, error) from None
 
 
 def _execute(spec: RankSpec) -> NoReturn:
@@ -41,8 +68,11 @@ def _execute(spec: RankSpec) -> NoReturn:
     try:
         os.execve(spec.argv[0], list(spec.argv), dict(spec.env))
     except OSError as error:
-        problem = {"path": spec.argv[0], "errno": error.errno, "text": error.strerror}
-        raise exec_error(spec, problem) from None
+        raise _not_executed(spec, error) from None
+
+
+def _not_executed(spec: RankSpec, error: OSError) -> LauncherError:
+    return spawn.exec_error(spec, {"path": spec.argv[0], "errno": error.errno, "text": error.strerror})
 
 
 def _python_words(spec: RankSpec) -> list[str]:

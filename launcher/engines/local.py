@@ -57,8 +57,10 @@ def debug(planned: PlannedJob) -> int:
         device = plan.ranks[0].device_id
         raise UsageError(f"--debug: {plan.world_size} devices (expected 1); give --devices {device}")
     _preflight(planned)
-    echo(f"npu-launch: run folder {folder.create(planned).path}", err=True)
-    return in_process(plan)
+    run_dir = folder.create(planned)
+    for line in (*plan.notes, f"run folder {run_dir.path}"):
+        echo("npu-launch: " + line, err=True)
+    return in_process(plan, run_dir)
 
 
 def _preflight(planned: PlannedJob) -> None:

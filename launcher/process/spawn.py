@@ -121,9 +121,7 @@ def _child(
     path = spec.argv[0]
     try:
         os.setsid()
-        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        if os.getppid() != parent:  # it died between fork and prctl
-            os._exit(0)
+        die_with(parent)
         _wire(out, err, inherit_stdin)
         if limits:
             resource.setrlimit(resource.RLIMIT_NOFILE, limits)
@@ -139,6 +137,13 @@ def _child(
         os.write(failed, json.dumps({"errno": number, "path": path, "text": str(error)}).encode())
     finally:
         os._exit(127)
+
+
+def die_with(parent: int) -> None:
+    """Have the kernel kill this process when the parent dies; leave at once where it has died already."""
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:  # it died between fork and prctl
+        os._exit(0)
 
 
 def _wire(out: int, err: int, inherit_stdin: bool) -> None:

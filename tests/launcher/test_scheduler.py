@@ -212,3 +212,21 @@ def test_the_scheduler_reads_no_stdin(cluster: Cluster) -> None:
     logs = latest(cluster.folder) / "logs"
     found = {name: (logs / f"{name}.log").read_text() for name in ("rank_0", "rank_1", "scheduler")}
     assert found == {"rank_0": "''\n", "rank_1": "'words'\n", "scheduler": "''\n"}
+
+
+@pytest.mark.parametrize("command", [["train.py"], [sys.executable, "train.py"]])
+def test_one_rank_in_the_debugger_has_its_scheduler_meanwhile(cluster: Cluster, command: list[str]) -> None:
+    cluster.does("scheduler", 60)
+    (cluster.folder / "train.py").write_text(
+        PROGRAM.replace("for key", "while not os.path.exists(f'{sys.argv[1]}/scheduler-0'): pass\nfor key")
+    )
+    words = ["--devices", "0", *WORDS[2:], "--debug", "--", *command, cluster.folder]
+    done = launch(cluster.folder, *words)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout == "0 of attempt 0 begins\n"
+    log = latest(cluster.folder) / "logs" / "scheduler.log"
+    assert log.read_text() == "scheduler of attempt 0 begins\n"
+    end = time.monotonic() + 30
+    while Path(f"/proc/{cluster.pid('scheduler')}").exists():
+        assert time.monotonic() < end
+        time.sleep(0.02)
