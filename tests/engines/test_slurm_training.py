@@ -55,6 +55,6 @@ def test_a_job_of_two_nodes_saves_at_its_time_limit_and_goes_on(
     slurm.call("scancel", "--batch", "--signal=USR1", job)
     wait_for(lambda: slurm.is_requeued(job), 60)
     assert "exit code 75: it has saved" in (run / "slurm.log").read_text()
-    wait_for(lambda: slurm.hurry(job) or (run / "result.json").exists() and reached(run, STEPS), 240)
+    wait_for(lambda: slurm.hurry(job) or ((run / "result.json").exists() and reached(run, STEPS)), 240)
     wait_for(lambda: "exit code 0" in (run / "slurm.log").read_text())
     assert_equal(losses(run), one_host)
