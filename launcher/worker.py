@@ -67,10 +67,9 @@ def report(error: BaseException, trace: TracebackType | None, thread: str, fatal
 
 def shorten(text: str) -> str:
     """Leave out the middle of a text that would make the record too long to read."""
-    left_out = len(text) - LONGEST_TEXT
+    left_out, half = len(text) - LONGEST_TEXT, LONGEST_TEXT // 2
     if left_out <= 0:
         return text
-    half = LONGEST_TEXT // 2
     return f"{text[:half]}\n... {left_out} characters left out ...\n{text[-half:]}"
 
 
@@ -392,9 +391,8 @@ def _run_as_main(code: CodeType, path: str, loader: Any, spec: ModuleSpec | None
     """
     sys.modules["_npu_launch_worker"] = sys.modules["__main__"]
     module = sys.modules["__main__"] = ModuleType("__main__")
-    package, cached = (spec.parent, spec.cached) if spec else (None, None)
-    vars(module).update(__file__=path, __loader__=loader, __spec__=spec, __package__=package)
-    vars(module).update(__cached__=cached, __builtins__=sys.modules["builtins"])
+    vars(module).update(__file__=path, __loader__=loader, __spec__=spec, __package__=spec and spec.parent)
+    vars(module).update(__cached__=spec and spec.cached, __builtins__=sys.modules["builtins"])
     exec(code, vars(module))  # noqa: S102
 
 
