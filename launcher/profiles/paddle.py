@@ -8,8 +8,10 @@ paddle/phi/core/distributed/store/store_utils.cc.
 from __future__ import annotations
 
 from types import MappingProxyType
+from typing import Iterator, Mapping
 
-from launcher.profiles.base import TORCH_NAMES, TORCH_PREFIXES, Profile, RankContext
+from launcher.hccl import variables
+from launcher.profiles.base import TORCH_NAMES, TORCH_PREFIXES, Profile, RankContext, VariableFinding
 
 
 class PaddleProfile(Profile):
@@ -47,6 +49,14 @@ class PaddleProfile(Profile):
             "POD_NAME": context.run_id,
             **_devices(context),
         }
+
+    def findings(self, env: Mapping[str, str], chip: str) -> Iterator[VariableFinding]:
+        """Yield what the ranks, which split it at its colon, would fail on."""
+        master = env.get("PADDLE_MASTER", "")
+        address, _, port = master.rpartition(":")
+        if not address or variables.whole(1, 65535)(port):
+            what = f"{master!r}: invalid value (expected an address and a port, such as 10.0.0.1:8312)"
+            yield variables.ERROR, "PADDLE_MASTER", what
 
 
 def _devices(context: RankContext) -> dict[str, str]:

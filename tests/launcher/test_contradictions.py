@@ -253,6 +253,15 @@ def test_times_and_ports_of_mindspore_s_dynamic_cluster(env: dict[str, str], sai
     assert environment.review(table, "npu", profile=choice.profile("mindspore")) == ([], [])
 
 
+@pytest.mark.parametrize("value", ["10.0.0.1", "", ":8312", "10.0.0.1:", "10.0.0.1:0", "a:port"])
+@pytest.mark.parametrize("backend", ["npu", "cpu"])
+def test_the_master_of_paddle_has_an_address_and_a_port(value: str, backend: str) -> None:
+    plan, profile = made("paddle", backend), choice.profile("paddle")
+    assert environment.review(plan, backend, profile=profile) == ([], [])
+    errors, _ = environment.review({**plan, "PADDLE_MASTER": value}, backend, profile=profile)
+    assert [name for name, _ in errors] == ["PADDLE_MASTER"] and "such as 10.0.0.1:8312" in errors[0][1]
+
+
 def test_a_job_that_numbers_its_ranks_is_refused_at_its_line(tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text("import torch\n")
     (tmp_path / "job.yaml").write_text("program: train.py\nenv:\n  RANK: 0\n  LANG: C\n")
