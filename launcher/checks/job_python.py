@@ -42,7 +42,9 @@ def ask(python: str, environ: Mapping[str, str]) -> JobPython:
             command, env=dict(environ), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL, timeout=TOOL_TIMEOUT, check=True,
         )  # fmt: skip
-        version, paths = json.loads(done.stdout.decode("utf-8", "replace").splitlines()[-1])
+        lines = done.stdout.decode("utf-8", "replace").splitlines()
+        # Wrappers and sitecustomize may print before it, and exit handlers after it.
+        version, paths = json.loads([line for line in lines if line.startswith("[[")][-1])
         return JobPython((version[0], version[1]), tuple(map(str, paths)))
     except (OSError, subprocess.SubprocessError, ValueError, IndexError, TypeError) as error:
         reason = getattr(error, "strerror", None) or "it does not answer as Python does"

@@ -99,6 +99,7 @@ def test_a_python_that_does_not_answer_costs_a_warning(tmp_path: Path, text: str
 
 
 def test_a_site_that_prints_does_not_hide_the_answer(tmp_path: Path) -> None:
-    write(tmp_path, "env/sitecustomize.py", "print('hello', end='')\n")
+    text = "import atexit\nprint('hello', end='')\natexit.register(print, 'bye')\n"
+    write(tmp_path, "env/sitecustomize.py", text)
     found = job_python.ask(sys.executable, {"PYTHONPATH": str(tmp_path / "env")})
     assert str(tmp_path / "env") in found.paths and found.version == sys.version_info[:2]
