@@ -124,7 +124,7 @@ class Grpc:
         lengths = np.zeros(self.size, np.int32)
         lengths[self.rank] = len(data)
         lengths = self._sum(lengths)
-        table = np.zeros((self.size, int(lengths.max())), np.int32)
+        table = np.zeros((self.size, int(np.max(lengths))), np.int32)
         table[self.rank, : len(data)] = data
         rows = self._sum(table.reshape(-1)).reshape(table.shape).astype(np.uint8)
         return [json.loads(row[:length].tobytes().decode()) for row, length in zip(rows, lengths)]
