@@ -21,7 +21,7 @@ from contextlib import suppress
 from importlib import import_module
 from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import Any, Callable, Mapping
+from typing import Any, Callable, Iterable, Mapping
 
 VARIABLE = "NPU_LAUNCH_HEARTBEAT"
 _MARK = "npu_launch_watched"
@@ -207,11 +207,11 @@ def _add_callback(kind: Any, name: str, make: Callable[[], Any]) -> None:
     setattr(kind, name, watched)
 
 
-def _with(given: Any, make: Callable[[], Any]) -> Any:
+def _with(given: Any, make: Callable[[], Any]) -> list[Any]:
     """Add a callback to what `callbacks` may be, as the last one; the program may have given one."""
-    callbacks = given if isinstance(given, list) else [] if given is None else [given]
+    callbacks = [] if given is None else list(given) if isinstance(given, Iterable) else [given]
     if any(hasattr(callback, _MARK) for callback in callbacks):
-        return given
+        return callbacks
     return [*callbacks, make()]
 
 

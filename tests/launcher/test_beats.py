@@ -324,6 +324,17 @@ def test_a_model_that_has_the_callback_gets_no_second_one(mindspore: Path) -> No
         assert (record(mindspore)["train_step"], record(mindspore)["phase"]) == (4, "trained")
 
 
+def test_callbacks_that_are_no_list_reach_model_too(mindspore: Path) -> None:
+    program = (
+        "mine = Callback()\n"
+        "for given in ((mine,), iter([mine]), {mine}, mine):\n"
+        "    model.train(1, Rows(), given)\n"
+        "    assert model.given[0] is mine and len(model.given) == 2\n"
+    )
+    assert run(mindspore, program, "mindspore", USE_MODEL).stderr == ""
+    assert record(mindspore)["train_step"] == 16
+
+
 def test_a_call_that_model_refuses_fails_as_it_does_without_us(mindspore: Path) -> None:
     program = "try:\n    model.train()\nexcept TypeError as error: print(error)\n"
     assert "missing 2 required positional arguments" in run(mindspore, program, "mindspore", USE_MODEL).stdout
