@@ -5,12 +5,14 @@ Loaded at the first failure, as compiling the patterns takes longer than the res
 
 from __future__ import annotations
 
+import ast
 import re
 import signal
+from contextlib import suppress
 from typing import Iterator, Pattern
 
 from launcher.diagnosis import last_words, memory_words
-from launcher.diagnosis.failure import RankEnd
+from launcher.diagnosis.failure import ErrorRecord, RankEnd
 
 _LATE = r"(?:timed? ?out|timeout|not (?:arrive|come)|gave up waiting|deadline exceeded)"
 _COLLECTIVE = (
@@ -63,6 +65,13 @@ _VAGUE = re.compile(
 # DeepSpeed), torch.multiprocessing.spawn (of Lightning), torchelastic.
 _WRAPPER = re.compile(r"(?:\A|\.)(?:CalledProcessError|Process(?:Raised|Exited)Exception|ChildFailedError)\Z")
 _WRAPPED = re.compile(r"[\w.]*(?:CalledProcessError|Process(?:Raised|Exited)Exception|ChildFailedError)\b")
+# What raised is the data set of the program: torch/_utils.py, Paddle's blocking_queue.h and io/dataloader,
+# MindSpore's minddata (generator_op.cc and others).
+_READER = re.compile(r"Blocking queue is killed because the data reader raises an exception")
+_DATA = re.compile(
+    rf"\ACaught \w+ in (?:DataLoader worker process|pin memory thread)|\A\W?DataLoader worker\(\d+\) caught |"
+    rf"\AException thrown from user defined Python function in dataset|{_READER.pattern}"
+)
 # Whom a rank waited for, as it says: npu-launch's collectives; ProcessGroupGloo's monitored barrier, c10d's
 # TraceUtils.h (desync), torchelastic's barrier, NCCL's and HCCL's id from rank 0; MindSpore's msrun, its
 # scheduler and ms_collective_comm_lib.cc; Paddle's gloo; HCCL's EI0002.
@@ -106,6 +115,27 @@ def inner_error(end: RankEnd) -> str:
     found = [*last_words.errors(traceback), *last_words.errors(end.tail)]
     lines = [failure.text.split("\n")[0] for failure in found]
     return next((line for line in lines if not _VAGUE.search(line) and not _WRAPPED.match(line)), "")
+
+
+def shown_error(end: RankEnd) -> ErrorRecord | None:
+    """Return the error that tells most: of Paddle's reading thread, where the main one only noticed it."""
+    if end.error and end.thread_error and _READER.search(end.error.message):
+        return end.thread_error
+    return end.error or end.thread_error
+
+
+def data_error(end: RankEnd) -> str:
+    """Return what the program's data set raised, where the rank's own error only carries it; else ""."""
+    error = shown_error(end)
+    if error is None or not _DATA.search(error.message):
+        return ""
+    message = error.message
+    if error.kind == "KeyError":  # whose text is the repr of its message
+        with suppress(ValueError, SyntaxError):
+            message = str(ast.literal_eval(message))
+    found = last_words.errors(message.encode("utf-8", "backslashreplace"))
+    lines = [failure.text.split("\n")[0] for failure in found]
+    return next((line for line in lines if not line.startswith("[ERROR]")), "")
 
 
 def deciding_words(end: RankEnd) -> str:

@@ -85,13 +85,17 @@ def cause(end: RankEnd) -> str:
 
 
 def _one_line(end: RankEnd) -> str:
-    from launcher.diagnosis.victims import inner_error  # at a failure only: its patterns take long to compile
+    # At a failure only: its patterns take long to compile.
+    from launcher.diagnosis.victims import data_error, inner_error
 
     if end.error is None:
         return ""
     inner = inner_error(end)
     if inner:
         return f"{printable(inner[:300])} (in a process that it started: {end.error.kind})"
+    data = data_error(end)
+    if data:
+        return f"{printable(data[:300])} (in the data set: {end.error.kind})"
     message = printable(end.error.message.strip().split("\n")[0][:300])
     return f"{end.error.kind}: {message}" if message else end.error.kind
 
@@ -123,7 +127,9 @@ def _some(lines: list[str], most: int = 4) -> list[str]:
 
 def _tracebacks(ends: Sequence[RankEnd], culprit: RankEnd) -> list[str]:
     """List the culprit's traceback, once for all ranks that have the same one, then the others'."""
-    shown = culprit.error or culprit.thread_error
+    from launcher.diagnosis.victims import shown_error
+
+    shown = shown_error(culprit)
     if shown is None:
         return []
     groups: dict[str, tuple[list[int], str]] = {}

@@ -7,9 +7,17 @@ from typing import Any
 
 import pytest
 
-from launcher.diagnosis.failure import ErrorRecord, RankEnd
+from launcher.diagnosis.failure import ErrorRecord, RankEnd, RankStatus
 from launcher.diagnosis.verdict import judge
-from launcher.diagnosis.victims import accused_ranks, deciding_words, inner_error, waits_for_others
+from launcher.diagnosis.victims import (
+    accused_ranks,
+    data_error,
+    deciding_words,
+    inner_error,
+    shown_error,
+    waits_for_others,
+)
+from launcher.ui.report import cause
 
 TRACE = 'Traceback (most recent call last):\n  File "train.py", line 9, in step\n    run()\n'
 CAUSE = "\nThe above exception was the direct cause of the following exception:\n\n"
@@ -281,6 +289,38 @@ def test_the_error_of_a_process_that_a_rank_had_started(
 ) -> None:
     error = ErrorRecord(4, kind, message, f"{TRACE}{kind}: {message}\n", "MainThread", True)
     assert inner_error(end(tail, error=error)) == inner
+
+
+BROKEN = TRACE + "KeyError: 'sample 9 is broken'\n"
+KILLED = "(Fatal) Blocking queue is killed because the data reader raises an exception.\n  [Hint: ...]"
+READ = f"DataLoader worker(0) caught KeyError with message:\n{BROKEN}"
+MINDDATA = (
+    f"Exception thrown from user defined Python function in dataset. \n\n{'-' * 66}\n- Python Call Stack: \n"
+    f"{'-' * 66}\n{BROKEN}\n{'-' * 66}\n- Dataset Pipeline Error Message: \n{'-' * 66}\n"
+    "[ERROR] Execute user Python code failed, check 'Python Call Stack' above.\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("kind", "message", "thread", "inner"),
+    [
+        ("KeyError", f"Caught KeyError in DataLoader worker process 1.\nOriginal {BROKEN}", "", "KeyError: "),
+        ("RuntimeError", MINDDATA, "", "KeyError: "),
+        ("SystemError", KILLED, repr(READ), "KeyError: "),
+        ("SystemError", KILLED, "", ""),
+        ("RuntimeError", f"no shards in dataset\n{BROKEN}", "", ""),
+    ],
+)
+def test_the_error_of_a_data_set_that_a_rank_s_own_carries(
+    kind: str, message: str, thread: str, inner: str
+) -> None:
+    error = ErrorRecord(4, kind, message, f"{TRACE}{kind}: {message}\n", "MainThread", True)
+    reader = ErrorRecord(3, "KeyError", thread, f"{TRACE}KeyError: {thread}\n", "Thread-1", False)
+    found = end("", error=error, thread_error=reader if thread else None)
+    assert data_error(found) == (f"{inner}'sample 9 is broken'" if inner else "")
+    assert shown_error(found) is (reader if thread else error)
+    plain, carried = f"{kind}: {message.splitlines()[0]}", f"{data_error(found)} (in the data set: {kind})"
+    assert cause(replace(found, status=RankStatus.RAISED)) == (carried if inner else plain)
 
 
 def test_of_ranks_that_all_waited_the_one_with_an_error_of_its_own_is_the_culprit() -> None:
