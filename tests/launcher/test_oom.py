@@ -91,7 +91,7 @@ SHM, HOST, DEVICE = "shm", "of the host", "of the device"
         ("OSError: [Errno 28] No space left on device: '/data/model.ckpt'", ""),
         ("RuntimeError: DataLoader worker (pid 71) is killed by signal: Terminated. ", ""),
         ("RuntimeError: DataLoader worker (pid 71) is killed by signal: Segmentation fault. ", ""),
-        ("RuntimeError: DataLoader worker (pid 71) exited unexpectedly with exit code 3. Details are lost", ""),
+        ("RuntimeError: DataLoader worker (pid 71) exited unexpectedly with exit code 3. Details", ""),
         ("Bus error", ""),
     ],
 )
