@@ -38,7 +38,8 @@ def problems(
     machine = RecordingMachine(environ, root, paths=found.paths, python=found.version)
     version = frameworks.version_of(machine, name)
     if not version:
-        yield ERROR, f"{python} has no {name}", "install it there, or name the Python that has it: python:"
+        todo = "install it there, name the Python that has it (python:), or say another framework:"
+        yield ERROR, f"{python} has no {name}", todo
     for finding in frameworks.CHECK_OF[name](machine, ERROR):
         if finding.level != OK:
             yield finding.level, finding.what, finding.todo

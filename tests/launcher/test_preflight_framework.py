@@ -43,7 +43,8 @@ def test_a_complete_torch_has_no_finding(tmp_path: Path) -> None:
          "on the CPU; pip install torch-npu==2.7.1.post2"),
         ("mindspore", ("mindspore-2.7.2",), "mindspore 2.7.2 without its Ascend plugin"),
         ("paddle", ("paddlepaddle-3.0.0",), "paddlepaddle 3.0.0 without paddle-custom-npu"),
-        ("mindspore", (), f"{sys.executable} has no mindspore; install it there, or name the Python"),
+        ("mindspore", (), f"{sys.executable} has no mindspore; install it there, name the "
+         "Python that has it (python:), or say another framework:"),
     ],
 )  # fmt: skip
 def test_a_framework_without_its_part_for_npus_is_refused(
