@@ -45,7 +45,8 @@ def compared(texts: Mapping[int, str], silent: Sequence[int], why: Sequence[str]
     from launcher.diagnosis import stacks
 
     groups = groups_of(texts)
-    summary = ["rank " + stacks.summary(groups)] if groups else []
+    # A rank without a frame is beginning or ending; where all are, that tells nothing.
+    summary = ["rank " + stacks.summary(groups)] if any(group.frames for group in groups) else []
     lines = stacks.report([group for group in groups if group.frames])[1:]
     return StackSnapshot("; ".join([*summary, *why]), tuple(lines), _outlier(groups, silent))
 
@@ -100,6 +101,16 @@ def _own(frames: Sequence[Frame]) -> int:
     from launcher.diagnosis import stacks
 
     return next((at for at, frame in enumerate(frames) if not stacks.is_library(frame)), 0)
+
+
+def apart(tracebacks: Mapping[int, str]) -> tuple[int, str] | None:
+    """Return the one rank that raised elsewhere than all others, of three or more, and where that was."""
+    from launcher.diagnosis import stacks
+
+    groups = _grouped({rank: stacks.raised_in(text) for rank, text in tracebacks.items()}, _call)
+    if [len(group.ranks) for group in groups[1:]] != [1] or len(groups[0].ranks) < 2 or not groups[1].frames:
+        return None
+    return groups[1].ranks[0], stacks.place(groups[1].frames)
 
 
 def _outlier(groups: Sequence[Group], silent: Sequence[int]) -> int | None:

@@ -121,6 +121,13 @@ def threads(text: str) -> list[tuple[Frame, ...]]:
     return [tuple(frames) for _, frames in sorted(found, key=lambda item: not item[0])]
 
 
+def raised_in(traceback: str) -> tuple[Frame, ...]:
+    """Parse Python's traceback: the frames of what was raised last, innermost first."""
+    last = traceback[traceback.rfind("Traceback (most recent call last)") :]
+    found = re.findall(r'^ *File "(.*)", line (\d+), in (.*)$', last, re.M)
+    return tuple(Frame(file, int(line), function) for file, line, function in reversed(found))
+
+
 def group(texts: Mapping[int, str]) -> list[Group]:
     """Group ranks by the stack of their main thread, the largest group first."""
     groups: dict[tuple[Frame, ...], list[int]] = {}

@@ -108,7 +108,8 @@ def _silent(judged: Sequence[RankEnd], victims: list[RankEnd]) -> RankEnd | None
     if named or behind or len(quiet) == 1:
         suspect = min(named or behind or quiet, key=lambda end: (end.step, end.rank))
         return replace(suspect, status=RankStatus.SILENT)
-    return _most_accused(victims, accused) or min(victims, key=lambda end: end.cause_ns)
+    most = _most_accused(victims, accused) or _waited_elsewhere(victims)
+    return most or min(victims, key=lambda end: end.cause_ns)
 
 
 def _accused(victim: RankEnd, ends: Sequence[RankEnd]) -> set[int]:
@@ -134,6 +135,20 @@ def _most_accused(victims: Sequence[RankEnd], accused: Mapping[int, int]) -> Ran
     if list(accused.values()).count(count) > 1:
         return None
     return next((victim for victim in victims if victim.rank == rank), None)
+
+
+def _waited_elsewhere(victims: Sequence[RankEnd]) -> RankEnd | None:
+    """Choose the one victim that timed out in another collective than the others, which it did not join."""
+    from launcher.diagnosis import hang
+    from launcher.diagnosis import victims as words
+
+    late = {end.rank: end for end in victims if end.error and words.timed_out(end)}
+    found = hang.apart({rank: end.error.traceback for rank, end in late.items() if end.error})
+    if found is None or len(late) < len(victims):
+        return None
+    rank, place = found
+    said = [late[rank].detail, f"it waited elsewhere than the others: in {place}"]
+    return replace(late[rank], detail="; ".join(filter(None, said)))
 
 
 def _beside(end: RankEnd, culprit: RankEnd, named: bool) -> RankEnd:

@@ -102,6 +102,11 @@ def waits_for_others(end: RankEnd) -> bool:
     return waits(deciding_words(end), end.rank)
 
 
+def timed_out(end: RankEnd) -> bool:
+    """Tell whether a rank that waited did so until its own time was over."""
+    return bool(re.search(rf"(?i){_LATE}", deciding_words(end)))
+
+
 def was_left_alone(end: RankEnd) -> bool:
     """Tell whether a rank that waited did so in a collective or as it joined: for ranks, not for a server."""
     return bool(re.search(rf"(?i){_COLLECTIVE}|clients joined|meta server node", deciding_words(end)))

@@ -124,6 +124,23 @@ def test_without_any_evidence_the_first_victim_is_named() -> None:
     assert culprit(ends, None) == 2
 
 
+def test_of_ranks_that_all_timed_out_the_one_that_waited_elsewhere_is_named() -> None:
+    late, library = "Timed out waiting 8000ms for send operation to complete", "/v/site-packages/torch"
+
+    def raised(rank: int, line: int, call: str, message: str = late) -> RankEnd:
+        frames = f'  File "/job/a.py", line {line}, in main\n  File "{library}/a.py", line 9, in {call}\n'
+        text = f"Traceback (most recent call last):\n{frames}RuntimeError: {message}\n"
+        found = ErrorRecord((4 + rank) * MS, "RuntimeError", message, text, "MainThread", True)
+        return end(rank, 1, at=20, error=found)
+
+    ends = [raised(rank, *((7, "barrier") if rank == 2 else (5, "all_reduce"))) for rank in range(4)]
+    _, found = judge(ends, None)
+    assert found is not None and found.rank == 2
+    assert found.detail == "it waited elsewhere than the others: in barrier, called in main (/job/a.py:7)"
+    assert culprit(ends[:2], None) == culprit([*ends[:3], raised(3, 7, "barrier")], None) == 0
+    assert culprit([*ends[:3], raised(3, 5, "all_reduce", LOST)], None) == 0  # it did not wait to the end
+
+
 @pytest.mark.parametrize(
     ("item", "code"),
     [

@@ -44,6 +44,8 @@ def test_where_all_main_threads_are_in_a_session_the_thread_below_tells() -> Non
 def test_dumps_without_frames_are_a_group_too() -> None:
     assert groups_of({}) == []
     assert [group.ranks for group in groups_of({0: "", 1: dump(RUN)})] == [(0,), (1,)]
+    assert compared({0: "", 1: dump(RUN)}, [], []).summary.startswith("rank 0 in no Python code; 1 in run")
+    assert compared({0: "", 1: ""}, [2], ["rank 2 is stopped"]).summary == "rank 2 is stopped"
 
 
 def test_of_two_ranks_the_one_that_waits_for_no_other_differs() -> None:
