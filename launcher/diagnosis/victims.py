@@ -34,7 +34,7 @@ _WAITED = re.compile(
     r"RendezvousConnectionError|Collective ops is aborted by|monitoredBarrier|for (?:recv|send) operation to|"
     r"timeout caused pair closure|watchdog detected a dump signal from rank|"
     r"caused the desync|meta server node|in the cluster are not successfully spawned|\btimed? out nodes?\b|"
-    r"\bnode: \S+ is timed out"
+    r"\bnode: \S+ is timed out|(?:Reduce|Broadcast|Scatter|Gather) wait (?:receiving|sending)\b"
 )
 _PEER_LOST = re.compile(
     r"(?i)CollectiveError|connection (?:was )?(?:reset|closed|aborted)|socket closed|broken ?pipe|"
@@ -43,6 +43,7 @@ _PEER_LOST = re.compile(
     r"\bUNAVAILABLE: |failed to connect to all addresses|connection refused.{0,200}(?:store|master|rank)|"
     r"TCP (?:receive|send|connect) error"
 )
+_ENDS_ITSELF = b"Kill this process with SIGTERM."  # MindSpore's cluster/init.cc, after a failed collective
 # What looks like a wait for others, but is the rank's own: a port that another program holds.
 _OWN = re.compile(r"(?i)EADDRINUSE|address already in use|\bEJ0003\b|\bEI00(?:19|20)\b")
 # A device that failed by itself; other ranks then wait for it.
@@ -59,7 +60,7 @@ _VAGUE = re.compile(
     r"call (?:acl|hccl|ge) api failed|stream synchronize failed|double free|corrupted size|free\(\)|"
     r"munmap_chunk|watchdog thread terminated|non-zero exit status|exit(?:ed|s)? (?:with )?(?:code|status)|"
     r"GEOP|\bSystemExit\b|watchdog (?:detected an exception|got stuck)|operations have failed or timed out|"
-    r"InternalError|Segmentation fault$|\AChildFailedError|\.ChildFailedError"
+    r"CPUKernelMod launch failed|InternalError|Segmentation fault$|\AChildFailedError|\.ChildFailedError"
 )
 # Exceptions that only say that a process which the rank had started failed: subprocess (of Accelerate and
 # DeepSpeed), torch.multiprocessing.spawn (of Lightning), torchelastic.
@@ -93,11 +94,12 @@ _MPI_ABORT = re.compile(r"MPI_ABORT was invoked on rank (\d+)|MPI_Abort\(.{0,80}
 def waits_for_others(end: RankEnd) -> bool:
     """Tell whether a rank's last error is a timeout or a lost connection caused by another rank.
 
-    A signal is the rank's own failure, but for the abort with which a watchdog ends a rank that waits, and
-    one that came after the exception that had ended the program.
+    A signal is the rank's own failure, but for the one with which a watchdog ends a rank that waits, and one
+    that came after the exception that had ended the program.
     """
     raised = end.error is not None and end.error.kind != "SystemExit"
-    if (end.signal not in (0, signal.SIGABRT) and not raised) or not (end.code or end.error):
+    by_watchdog = end.signal == signal.SIGABRT or (end.signal == signal.SIGTERM and _ENDS_ITSELF in end.tail)
+    if (end.signal and not by_watchdog and not raised) or not (end.code or end.error):
         return False
     return waits(deciding_words(end), end.rank)
 

@@ -242,6 +242,26 @@ def test_of_signals_only_the_abort_of_a_watchdog_makes_a_victim(code: int, victi
     assert waits_for_others(end(text + NOISES["abort"], code)) is victim
 
 
+MS_KILLED = """\
+[ERROR] DISTRIBUTED(71,7f23,python):2026-03-01-10:00:20.679.851 [mindspore/ccsrc/cluster/rpc/core/\
+collective_ops_impl.cc:162] RunRingAllReduce] Ring ReduceScatter wait receiving [1,1] failed.
+[ERROR] KERNEL(71,7f23,python):2026-03-01-10:00:20.679.919 [mindspore/ops/kernel/cpu/native/\
+allreduce_cpu_kernel.cc:89] Launch] AllReduceCPUKernelMod launch failed.
+[WARNING] DISTRIBUTED(71,7f23,python):2026-03-01-10:00:22.560.194 [mindspore/ccsrc/cluster/init.cc:123] \
+operator()] Callback on exception is called.
+[WARNING] DISTRIBUTED(71,7f23,python):2026-03-01-10:00:22.563.871 [mindspore/ccsrc/cluster/init.cc:135] \
+operator()] Kill this process with SIGTERM.
+"""
+
+
+def test_a_rank_that_mindspore_ends_for_a_failed_collective_is_a_victim_of_the_one_that_is_silent() -> None:
+    killed = end(MS_KILLED, -15, rank=0)
+    assert waits_for_others(killed) and not waits_for_others(end(MS_KILLED, -9))
+    assert not waits_for_others(end(MS_KILLED.rsplit("[WARNING]", 1)[0], -15))  # by somebody else
+    _, culprit = judge([killed, replace(end("", -9, rank=1), ended_ns=9 * 10**9)], 8 * 10**9)
+    assert culprit is not None and (culprit.rank, culprit.status) == (1, RankStatus.SILENT)
+
+
 def test_canns_log_decides_where_the_program_only_says_that_it_failed() -> None:
     vague = "RuntimeError: ACL stream synchronize failed, error code is 507018\n"
     waited = b"[ERROR] HCCL(71,python):2026-03-01-10:00:20 [task.cc:60] notify wait timeout, EI0002\n"
