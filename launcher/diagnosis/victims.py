@@ -60,7 +60,8 @@ _VAGUE = re.compile(
     r"call (?:acl|hccl|ge) api failed|stream synchronize failed|double free|corrupted size|free\(\)|"
     r"munmap_chunk|watchdog thread terminated|non-zero exit status|exit(?:ed|s)? (?:with )?(?:code|status)|"
     r"GEOP|\bSystemExit\b|watchdog (?:detected an exception|got stuck)|operations have failed or timed out|"
-    r"CPUKernelMod launch failed|InternalError|Segmentation fault$|\AChildFailedError|\.ChildFailedError"
+    r"CPUKernelMod launch failed|FatalError: `Process abort signal`|"
+    r"InternalError|Segmentation fault$|\AChildFailedError|\.ChildFailedError"
 )
 # Exceptions that only say that a process which the rank had started failed: subprocess (of Accelerate and
 # DeepSpeed), torch.multiprocessing.spawn (of Lightning), torchelastic.

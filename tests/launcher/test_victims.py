@@ -262,6 +262,25 @@ def test_a_rank_that_mindspore_ends_for_a_failed_collective_is_a_victim_of_the_o
     assert culprit is not None and (culprit.rank, culprit.status) == (1, RankStatus.SILENT)
 
 
+PADDLE_ABORT = f"""\
+terminate called after throwing an instance of '%s'
+  what():  %s
+{PADDLE_BOX}FatalError: `Process abort signal` is detected by the operating system.
+  [TimeInfo: *** Aborted at 1795949787 (unix time) try "date -d @1795949787" if you are using GNU date ***]
+  [SignalInfo: *** SIGABRT (@0x7153) received by PID 71 (TID 0x7f39c393cb80) from PID 71 ***]
+
+"""
+
+
+def test_what_paddle_aborted_for_decides_not_that_it_did() -> None:
+    late = "[/paddle/gloo/transport/tcp/pair.cc:584] TIMEOUT self_rank = 0 pair_rank = 1 peer_str = [a]:5"
+    waited = end(PADDLE_ABORT % ("gloo::TimeoutException", late), -6, rank=0)
+    assert waits_for_others(waited)
+    _, culprit = judge([waited, end("step 1\n", 0, rank=1)], None)
+    assert culprit is not None and (culprit.rank, culprit.status) == (1, RankStatus.EXITED_EARLY)
+    assert not waits_for_others(end(PADDLE_ABORT % ("std::runtime_error", "no label"), -6))
+
+
 def test_canns_log_decides_where_the_program_only_says_that_it_failed() -> None:
     vague = "RuntimeError: ACL stream synchronize failed, error code is 507018\n"
     waited = b"[ERROR] HCCL(71,python):2026-03-01-10:00:20 [task.cc:60] notify wait timeout, EI0002\n"
