@@ -13,7 +13,6 @@ from launcher.logs.records import last_lines
 from launcher.process import signals
 from launcher.run_dir import RunDir
 from launcher.text import SCHEDULER, label, named, printable
-from rank_table.ranges import spell
 
 if TYPE_CHECKING:
     from launcher.diagnosis.hang import StackSnapshot
@@ -142,7 +141,7 @@ def _tracebacks(ends: Sequence[RankEnd], culprit: RankEnd) -> list[str]:
             groups.setdefault(key, ([], _heading(error)))[0].append(end.rank)
     lines: list[str] = []
     for ranks, text in list(groups.values())[:4]:
-        lines += ["", f"  [{spell(sorted(ranks))}]"]
+        lines += ["", f"  [{label(set(ranks)).strip('[]')}]"]
         lines += ["  " + line for line in _shortened(text.rstrip().split("\n"))]
     return [*lines, ""]
 

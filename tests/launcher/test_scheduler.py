@@ -214,6 +214,16 @@ def test_the_scheduler_reads_no_stdin(cluster: Cluster) -> None:
     assert found == {"rank_0": "''\n", "rank_1": "'words'\n", "scheduler": "''\n"}
 
 
+def test_a_traceback_that_the_scheduler_has_too_is_headed_with_its_name(cluster: Cluster) -> None:
+    (cluster.folder / "train.py").write_text(
+        "import glob, os, signal, sys, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "open(f'{sys.argv[1]}/{os.getpid()}.here', 'w').close()\n"
+        "while len(glob.glob(f'{sys.argv[1]}/*.here')) < 3: time.sleep(0.01)\nimport not_there\n"
+    )
+    done = cluster.run()
+    assert "\n  [0-1,scheduler]\n  Traceback" in done.stdout, done.stdout
+
+
 @pytest.mark.parametrize("command", [["train.py"], [sys.executable, "train.py"]])
 def test_one_rank_in_the_debugger_has_its_scheduler_meanwhile(cluster: Cluster, command: list[str]) -> None:
     cluster.does("scheduler", 60)
