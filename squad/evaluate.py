@@ -21,8 +21,9 @@ import re
 import string
 import sys
 from contextlib import suppress
-from functools import partial
+from functools import partial, reduce
 from itertools import compress
+from operator import add
 from typing import Any, Callable, Dict, Iterable, Mapping, NamedTuple, Sequence
 
 if __package__ in (None, ""):  # run as a script: packages are beside squad/, not inside it
@@ -220,7 +221,7 @@ def _f1(reference: str, predicted: str) -> float:
 
 def _percent(values: Iterable[float]) -> float:
     listed = list(values)
-    return 100.0 * sum(listed) / len(listed)
+    return 100.0 * reduce(add, listed) / len(listed)  # from Python 3.12 on, sum() has other last digits
 
 
 def _summary(scores: Scores, na_probs: Mapping[str, float], threshold: float) -> dict[str, float]:

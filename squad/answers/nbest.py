@@ -18,7 +18,9 @@ import json
 import math
 import os
 from dataclasses import dataclass
+from functools import reduce
 from itertools import chain, islice
+from operator import add
 from typing import TYPE_CHECKING, Any, Iterator, NamedTuple, Sequence
 
 import numpy as np
@@ -291,7 +293,7 @@ def probabilities(nbest: Sequence[Entry]) -> list[float]:
     """Turn scores into probabilities by a softmax over the n-best."""
     scores = [entry.start_logit + entry.end_logit for entry in nbest]
     powers = [math.exp(score - max(scores)) for score in scores]
-    total = sum(powers)
+    total = reduce(add, powers)  # from Python 3.12 on, sum() has other last digits
     return [power / total for power in powers]
 
 

@@ -13,8 +13,8 @@ from safetensors.numpy import save_file
 
 from bert import export, names
 from bert.config import BertConfig
+from squad import features
 from squad.check import check
-from squad.data import features
 from squad.flags import SquadFlags
 from squad.run_squad import main
 from tests.squad.conftest import CONFIG, flags
