@@ -115,5 +115,5 @@ def _compare_weights(prefix: str, model: Path, used: np.ndarray) -> None:
     np.testing.assert_allclose(mine[words][unused], theirs[words][unused], rtol=1e-6)
     for name, expected in theirs.items():
         if name in mine:
-            # Adam has moved each weight by some 0.03; processors that sum in another order end up to 0.001 apart.
+            # Adam has moved them by some 0.03; processors that sum in another order end 0.001 apart.
             assert np.mean(np.abs(mine[name] - expected)) <= 2e-3, name
