@@ -19,8 +19,8 @@ from launcher.plan.cpu_quota import UNLIMITED, most_cores
 from launcher.plan.expansion import expand
 from launcher.plan.model import Plan, Policy, RankSpec
 from launcher.plan.placement import Placement
-from launcher.profiles import choice, mindspore
-from launcher.profiles.base import Meeting, RankContext
+from launcher.profiles import choice
+from launcher.profiles.base import Meeting, Profile, RankContext
 from launcher.profiles.tensorflow import without_rank_table
 from launcher.run_dir import rank_folder
 from launcher.text import SCHEDULER
@@ -183,10 +183,9 @@ def _scheduler(
 
 def _environment(config: JobConfig, launch: LaunchContext, entry: Rank, rank: RankContext) -> dict[str, str]:
     """Return the whole environment of a rank; the job's `env` takes precedence."""
-    env = environment.of_rank(launch.environ, rank, choice.profile(config.framework))
-    if config.framework == mindspore.MINDSPORE.name:
-        env = mindspore.without_rank_table(env)
-    elif config.rank_table_free and rank.backend == "npu":
+    profile = choice.profile(config.framework)
+    env = environment.of_rank(launch.environ, rank, profile)
+    if config.rank_table_free and rank.backend == "npu" and "RANK_TABLE_FILE" in env:
         chief = launch.placement.table.ranks[0]
         device = launch.logical_id(chief)
         chief_ip, worker_ip = launch.address(chief.server_id), launch.address(entry.server_id)
@@ -194,7 +193,7 @@ def _environment(config: JobConfig, launch: LaunchContext, entry: Rank, rank: Ra
     if config.heartbeat:
         env[HEARTBEAT_VARIABLE] = config.heartbeat
     own = expand(config.env, env, launch.environ, launch.provenance)
-    contradictions.refuse("" if launch.supposed else config.framework, env, own, launch.provenance)
+    contradictions.refuse(Profile() if launch.supposed else profile, env, own, launch.provenance)
     return {**env, **own}
 
 

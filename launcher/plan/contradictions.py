@@ -9,53 +9,46 @@ from launcher.hccl.variables import visible_devices
 from launcher.profiles.base import TORCH_NAMES, TORCH_PREFIXES, Profile
 
 VISIBLE = "ASCEND_RT_VISIBLE_DEVICES"
-# What numbers the ranks of a framework; a job may well give the address and port where they meet.
-NUMBERS: dict[str, tuple[str, ...]] = {
-    "torch": (
-        "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "GROUP_WORLD_SIZE",
-        "ROLE_RANK", "ROLE_WORLD_SIZE",
-    ),
-    "mindspore": ("MS_ROLE", "MS_NODE_ID", "MS_WORKER_NUM", "RANK_ID", "RANK_SIZE"),
-    "paddle": (
-        "PADDLE_TRAINER_ID", "PADDLE_TRAINERS_NUM", "PADDLE_CURRENT_ENDPOINT", "PADDLE_GLOBAL_RANK",
-        "PADDLE_GLOBAL_SIZE", "PADDLE_LOCAL_RANK", "PADDLE_LOCAL_SIZE", "PADDLE_RANK_IN_NODE",
-        "PADDLE_NNODES",
-    ),
-}  # fmt: skip
-# By what a framework chooses among the devices that a process sees; torch does by LOCAL_RANK.
-INDEX = {"tensorflow": "ASCEND_DEVICE_ID", "mindspore": "DEVICE_ID", "paddle": "FLAGS_selected_npus"}
 # Of what is removed from the shell, that which a person may have meant for the ranks.
 _PLACES = (*TORCH_PREFIXES, "CM_", "MS_", "PADDLE_")
 
 
-def refuse(framework: str, made: Mapping[str, str], own: Mapping[str, str], provenance: Provenance) -> None:
+def refuse(profile: Profile, made: Mapping[str, str], own: Mapping[str, str], provenance: Provenance) -> None:
     """Compare what a job gives a rank with what the plan made for it. CPU ranks have no devices to hide.
 
-    framework: "" where nothing says it; its numbers and its way to count devices are not known then.
+    profile: that of no framework where nothing says it, as its way to count is not known then.
 
     Raises:
         ConfigError: they contradict each other.
     """
-    for name in NUMBERS.get(framework, ()):
-        if name in own and own[name] != made.get(name, ""):
-            plan = f"it is {made.get(name, 'not set')} for rank {_rank(made)} in the plan"
-            todo = "npu-launch sets it" if name in made else "the rank table says it, without rank_table_free"
-            raise provenance.error(f"env.{name}", f"{own[name]!r}, but {plan}; remove it: {todo}")
+    for name in profile.numbers:
+        todo = "npu-launch sets it" if name in made else "the rank table says it, without rank_table_free"
+        _equal(name, todo, made, own, provenance)
     if made["NPU_LAUNCH_BACKEND"] == "npu":
-        _devices(framework, made, own, provenance)
+        _devices(profile, made, own, provenance)
 
 
-def _devices(framework: str, made: Mapping[str, str], own: Mapping[str, str], provenance: Provenance) -> None:
+def _equal(
+    name: str, todo: str, made: Mapping[str, str], own: Mapping[str, str], provenance: Provenance
+) -> None:
+    if name in own and own[name] != made.get(name, ""):
+        plan = f"it is {made.get(name, 'not set')} for rank {_rank(made)} in the plan"
+        raise provenance.error(f"env.{name}", f"{own[name]!r}, but {plan}; remove it: {todo}")
+
+
+def _devices(
+    profile: Profile, made: Mapping[str, str], own: Mapping[str, str], provenance: Provenance
+) -> None:
     """Refuse a list of devices, or an index into it, by which a rank would get another device.
 
     With TensorFlow a job may number its devices itself, as long as it hides none.
     """
-    name, given = INDEX.get(framework, ""), own.get(VISIBLE, "")
+    name, given = profile.device_index, own.get(VISIBLE, "")
     given = "" if given == made.get(VISIBLE) else given
     problem = visible_devices(given)
     if problem:
         raise provenance.error(f"env.{VISIBLE}", problem)
-    if framework == "torch" and given:
+    if profile.name == "torch" and given:  # whose LOCAL_RANK is an index into what the plan lists
         strange = sorted(set(given.split(",")) - set(made[VISIBLE].split(",")))
         if strange:
             problem = f"{', '.join(strange)} is no device of this host's ranks (expected {made[VISIBLE]})"
@@ -65,15 +58,13 @@ def _devices(framework: str, made: Mapping[str, str], own: Mapping[str, str], pr
         if _listed(given, index) != wanted:
             problem = f"{name}={index} counts in it, and is not device {wanted} of rank {_rank(made)}"
             raise provenance.error(f"env.{VISIBLE}", f"{given!r}: {problem}; remove it: --devices chooses")
-    elif name in own and framework != "tensorflow" and own[name] != made[name]:
-        plan = f"it is {made[name]} for rank {_rank(made)} in the plan"
-        raise provenance.error(f"env.{name}", f"{own[name]!r}, but {plan}; remove it: --devices chooses")
+    elif name and profile.name != "tensorflow":
+        _equal(name, "--devices chooses", made, own, provenance)
 
 
 def _rank(made: Mapping[str, str]) -> str:
-    return (
-        made.get("RANK_ID") or made["NPU_LAUNCH_RANK"]
-    )  # where RANK_ID would say that there is a rank table
+    """Return the rank: under a name of our own where RANK_ID would say that there is a rank table."""
+    return made.get("RANK_ID") or made["NPU_LAUNCH_RANK"]
 
 
 def _listed(visible: str, index: str) -> str:

@@ -50,7 +50,7 @@ def of_rank(outer: Mapping[str, str], rank: RankContext, profile: Profile = TENS
     env.setdefault("OMP_NUM_THREADS", str(rank.threads))
     if env.get("DUMP_GE_GRAPH"):
         env.setdefault("DUMP_GRAPH_PATH", os.path.join(rank.rank_dir, "graphs"))
-    return env
+    return profile.completed(env)
 
 
 def of_attempt(env: Mapping[str, str], attempt: int) -> dict[str, str]:

@@ -10,14 +10,14 @@ from dataclasses import replace
 
 from launcher.config.job import JobConfig
 from launcher.errors import PreflightError
-from launcher.profiles.mindspore import MINDSPORE
+from launcher.profiles import choice
 from rank_table.inventory import Inventory
 from rank_table.table import RankTable
 
 
 def applies(config: JobConfig, backend: str) -> bool:
     """Tell whether MindSpore reads the rank table of a job: on CPU, and without a table, it does not."""
-    return config.framework == MINDSPORE.name and backend == "npu" and not config.rank_table_free
+    return choice.profile(config.framework).sorts_servers and backend == "npu" and not config.rank_table_free
 
 
 def ordered(inventory: Inventory) -> tuple[Inventory, tuple[str, ...]]:

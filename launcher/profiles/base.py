@@ -63,6 +63,10 @@ class Profile:
     name = "none"
     meets = False  # at an address and ports that the launcher chooses
     uses_gloo = False  # which gets the network interface of its host, on several hosts
+    needs_table = True  # so that rank_table_free means something to it
+    sorts_servers = False  # its rank ids follow the text order of the server_id
+    numbers: tuple[str, ...] = ()  # variables that number its ranks; where they meet a job may well say
+    device_index = ""  # by what it chooses among the devices that a process sees
     defaults: Mapping[str, str] = MappingProxyType({})  # variables that the shell may set otherwise
     removed: tuple[str, ...] = ()  # variables of the shell that would mislead a rank
     removed_prefixes: tuple[str, ...] = ()
@@ -70,6 +74,10 @@ class Profile:
     def variables(self, context: RankContext) -> dict[str, str]:
         """Return the variables that the framework reads beside the common ones."""
         return {}
+
+    def completed(self, env: dict[str, str]) -> dict[str, str]:
+        """Return the whole environment of a rank without what the framework must not see in it."""
+        return env
 
     def scheduler(self, env: Mapping[str, str]) -> dict[str, str]:
         """Return what the one more process that the ranks need has of rank 0's environment; {}: none."""

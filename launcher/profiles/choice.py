@@ -45,7 +45,7 @@ def settle(
         ConfigError: it names none, or another key does not go with it.
     """
     settled, notes = _settled(config, source, command, launch_dir)
-    if config.rank_table_free and settled.framework in ("torch", "paddle"):
+    if config.rank_table_free and not profile(settled.framework).needs_table:
         problem = f"{settled.framework} ranks need no rank table (expected with tensorflow or mindspore)"
         raise source.error("rank_table_free", problem + "; leave it out")
     return settled, notes

@@ -21,6 +21,9 @@ class MindSporeProfile(Profile):
 
     name = "mindspore"
     meets = True
+    sorts_servers = True
+    numbers = ("MS_ROLE", "MS_NODE_ID", "MS_WORKER_NUM", "RANK_ID", "RANK_SIZE")
+    device_index = "DEVICE_ID"
     removed = (*TORCH_NAMES, "TF_CONFIG", "POD_NAME")
     removed_prefixes = (
         *TORCH_PREFIXES,
@@ -57,23 +60,22 @@ class MindSporeProfile(Profile):
             yield variables.ERROR, "MS_SCHED_PORT", f"{port!r}: {problem}"
         yield from _heartbeats(env)
 
+    def completed(self, env: dict[str, str]) -> dict[str, str]:
+        """Take the rank table from the cluster: its scheduler and HCCL would number the ranks by it.
+
+        Parts of MindSpore also work otherwise where RANK_TABLE_FILE is set (amp.py, nn/wrap/loss_scale.py).
+        """
+        if "MS_ROLE" not in env:
+            return env
+        free = {name: value for name, value in env.items() if name != "RANK_TABLE_FILE"}
+        return {**free, "NPU_LAUNCH_RANK_TABLE": env["RANK_TABLE_FILE"], "NPU_LAUNCH_RANK": env["RANK_ID"]}
+
     def scheduler(self, env: Mapping[str, str]) -> dict[str, str]:
         """Return the environment of the cluster's scheduler: RANK_ID is 0 as with msrun, it has no device."""
         if env.get("MS_ROLE") != "MS_WORKER":
             return {}
         kept = {name: value for name, value in env.items() if name not in _OF_WORKERS}
         return {**kept, "MS_ROLE": "MS_SCHED", "RANK_ID": "0"}
-
-
-def without_rank_table(env: Mapping[str, str]) -> dict[str, str]:
-    """Take the rank table from the cluster: its scheduler and HCCL would number the ranks by it.
-
-    Parts of MindSpore also work otherwise where RANK_TABLE_FILE is set (amp.py, nn/wrap/loss_scale.py).
-    """
-    if "MS_ROLE" not in env:
-        return dict(env)
-    free = {name: value for name, value in env.items() if name != "RANK_TABLE_FILE"}
-    return {**free, "NPU_LAUNCH_RANK_TABLE": env["RANK_TABLE_FILE"], "NPU_LAUNCH_RANK": env["RANK_ID"]}
 
 
 def _heartbeats(env: Mapping[str, str]) -> Iterator[VariableFinding]:

@@ -20,6 +20,13 @@ class PaddleProfile(Profile):
     name = "paddle"
     meets = True
     uses_gloo = True
+    needs_table = False
+    numbers = (
+        "PADDLE_TRAINER_ID", "PADDLE_TRAINERS_NUM", "PADDLE_CURRENT_ENDPOINT", "PADDLE_GLOBAL_RANK",
+        "PADDLE_GLOBAL_SIZE", "PADDLE_LOCAL_RANK", "PADDLE_LOCAL_SIZE", "PADDLE_RANK_IN_NODE",
+        "PADDLE_NNODES",
+    )  # fmt: skip
+    device_index = "FLAGS_selected_npus"
     defaults = MappingProxyType({"OMP_NUM_THREADS": "1"})  # paddle/base/__init__.py: more fails with OpenBLAS
     # What another launch has left. Others of PADDLE_* are a person's settings, such as PADDLE_PG_TIMEOUT.
     removed = (

@@ -25,6 +25,7 @@ class TensorFlowProfile(Profile):
     """The needs of a rank that trains with TensorFlow."""
 
     name = "tensorflow"
+    device_index = "ASCEND_DEVICE_ID"
     removed = ("POD_NAME", "TF_CONFIG", "RESTORE_FROM", "LOCAL_CHECKPOINT_DIR", *ASKED_FOR)
     # With CM_* and the rank table's family the adapter logs an error, uses neither, and every process
     # trains alone.

@@ -23,6 +23,11 @@ class TorchProfile(Profile):
     name = "torch"
     meets = True
     uses_gloo = True
+    needs_table = False
+    numbers = (
+        "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "GROUP_WORLD_SIZE",
+        "ROLE_RANK", "ROLE_WORLD_SIZE",
+    )  # fmt: skip
     defaults = MappingProxyType({"TORCH_NCCL_ASYNC_ERROR_HANDLING": "1"})  # as torchrun does
     removed = (*TORCH_NAMES, "TF_CONFIG", "POD_NAME")
     # What Lightning, Accelerate and others take for another launcher: MindSpore's, Paddle's, Slurm's, MPI's.
