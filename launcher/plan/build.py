@@ -115,7 +115,8 @@ def build_plan(
     words = tuple(argv(config, command, launch.environ, launch.launch_dir))
     at_launch = (config.cwd or ("launch" if is_command(config, command) else "rank")) == "launch"
     placement = launch.placement
-    supposed = choice.is_supposed(config, launch.provenance, command, launch.launch_dir)
+    # It reads the program, and counts where the job sets variables alone.
+    supposed = bool(config.env) and choice.is_supposed(config, launch.provenance, command, launch.launch_dir)
     launch = replace(launch, supposed=supposed)
     passed_over = contradictions.not_passed_on(launch.environ, choice.profile(config.framework))
     ranks = tuple(_spec(config, launch, entry, words, at_launch) for entry in launch.entries)
