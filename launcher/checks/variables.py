@@ -11,8 +11,9 @@ from launcher.hccl import variables
 from launcher.plan import contradictions
 from launcher.profiles import choice
 from launcher.profiles.tensorflow import TENSORFLOW
+from rank_table.sources.visible import RT_VISIBLE
 
-HIDING = ("ASCEND_VISIBLE_DEVICES", "ASCEND_RT_VISIBLE_DEVICES")
+HIDING = ("ASCEND_VISIBLE_DEVICES", RT_VISIBLE)
 
 
 def check_hccl(machine: RecordingMachine) -> Iterable[Finding]:

@@ -11,6 +11,7 @@ import re
 from typing import Callable, Iterator, Mapping
 
 from rank_table.ranges import parse_part
+from rank_table.sources.visible import RT_VISIBLE
 
 Rule = Callable[[str], str]  # value -> what was expected instead; "" when the value is good
 ERROR, NOTE = "error", "note"
@@ -180,9 +181,9 @@ def findings(env: Mapping[str, str], chip: str = "") -> Iterator[tuple[str, str,
             yield ERROR, name, f"{env[name]!r}: {problem}"
     yield from _together(env, chip)
     yield from _exec_timeout(env, chip)
-    problem = visible_devices(env.get("ASCEND_RT_VISIBLE_DEVICES", ""))
+    problem = visible_devices(env.get(RT_VISIBLE, ""))
     if problem:
-        yield ERROR, "ASCEND_RT_VISIBLE_DEVICES", problem
+        yield ERROR, RT_VISIBLE, problem
 
 
 def visible_devices(text: str) -> str:

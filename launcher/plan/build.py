@@ -25,7 +25,7 @@ from launcher.profiles.tensorflow import without_rank_table
 from launcher.run_dir import rank_folder
 from launcher.text import SCHEDULER
 from rank_table.model import Rank
-from rank_table.sources.visible import MOST, parse_rt_visible
+from rank_table.sources.visible import MOST, RT_VISIBLE, parse_rt_visible
 
 _MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 _PLAIN = re.compile(r"[\w./+-]*[A-Za-z/][\w./=+-]*")  # a text that YAML takes without quotes
@@ -67,7 +67,7 @@ class LaunchContext:
 
     def visible_id(self, entry: Rank) -> int:
         """Return what ASCEND_RT_VISIBLE_DEVICES takes for a device: such a list of the shell renumbers it."""
-        number, text = self.logical_id(entry), self.environ.get("ASCEND_RT_VISIBLE_DEVICES", "")
+        number, text = self.logical_id(entry), self.environ.get(RT_VISIBLE, "")
         if not text or entry.server_id != self.placement.server_id:
             return number
         outer, _ = parse_rt_visible(text, MOST)

@@ -7,8 +7,8 @@ from typing import Iterator, Mapping
 from launcher.config.job import Provenance
 from launcher.hccl.variables import visible_devices
 from launcher.profiles.base import TORCH_NAMES, TORCH_PREFIXES, Profile
+from rank_table.sources.visible import RT_VISIBLE
 
-VISIBLE = "ASCEND_RT_VISIBLE_DEVICES"
 # Of what is removed from the shell, that which a person may have meant for the ranks.
 _PLACES = (*TORCH_PREFIXES, "CM_", "MS_", "PADDLE_")
 
@@ -43,21 +43,21 @@ def _devices(
 
     With TensorFlow a job may number its devices itself, as long as it hides none.
     """
-    name, given = profile.device_index, own.get(VISIBLE, "")
-    given = "" if given == made.get(VISIBLE) else given
+    name, given = profile.device_index, own.get(RT_VISIBLE, "")
+    given = "" if given == made.get(RT_VISIBLE) else given
     problem = visible_devices(given)
     if problem:
-        raise provenance.error(f"env.{VISIBLE}", problem)
+        raise provenance.error(f"env.{RT_VISIBLE}", problem)
     if profile.name == "torch" and given:  # whose LOCAL_RANK is an index into what the plan lists
-        strange = sorted(set(given.split(",")) - set(made[VISIBLE].split(",")))
+        strange = sorted(set(given.split(",")) - set(made[RT_VISIBLE].split(",")))
         if strange:
-            problem = f"{', '.join(strange)} is no device of this host's ranks (expected {made[VISIBLE]})"
-            raise provenance.error(f"env.{VISIBLE}", f"{given!r}: {problem}; remove it: --devices chooses")
+            problem = f"{', '.join(strange)} is no device of this host's ranks (expected {made[RT_VISIBLE]})"
+            raise provenance.error(f"env.{RT_VISIBLE}", f"{given!r}: {problem}; remove it: --devices chooses")
     elif given and name:
-        index, wanted = own.get(name, made[name]), _listed(made.get(VISIBLE, ""), made["ASCEND_DEVICE_ID"])
+        index, wanted = own.get(name, made[name]), _listed(made.get(RT_VISIBLE, ""), made["ASCEND_DEVICE_ID"])
         if _listed(given, index) != wanted:
             problem = f"{name}={index} counts in it, and is not device {wanted} of rank {_rank(made)}"
-            raise provenance.error(f"env.{VISIBLE}", f"{given!r}: {problem}; remove it: --devices chooses")
+            raise provenance.error(f"env.{RT_VISIBLE}", f"{given!r}: {problem}; remove it: --devices chooses")
     elif name and profile.name != "tensorflow":
         _equal(name, "--devices chooses", made, own, provenance)
 

@@ -8,12 +8,12 @@ from typing import Callable, Mapping, Sequence
 
 from launcher.errors import ConfigError, LauncherError, PreflightError, UsageError
 from launcher.hccl.variables import visible_devices
-from launcher.plan.contradictions import VISIBLE
 from launcher.plan.this_host import own_server
 from rank_table.errors import InventoryError, RankTableError
 from rank_table.inventory import Inventory, virtual_cpu
 from rank_table.ranges import spell
 from rank_table.sources.tools import Machine
+from rank_table.sources.visible import RT_VISIBLE
 from rank_table.table import RankTable
 
 BACKENDS = ("cpu", "npu", "auto")
@@ -74,9 +74,9 @@ def choose_backend(backend: str, machine: Machine) -> tuple[str, tuple[str, ...]
         UsageError: an unknown backend, or NPUs of which the shell's list is one that CANN refuses.
     """
     chosen, note = _backend(backend, machine)
-    problem = visible_devices(machine.environ.get(VISIBLE, "")) if chosen == "npu" else ""
+    problem = visible_devices(machine.environ.get(RT_VISIBLE, "")) if chosen == "npu" else ""
     if problem:
-        raise ConfigError(problem, file="environment", key=VISIBLE)
+        raise ConfigError(problem, file="environment", key=RT_VISIBLE)
     return chosen, note
 
 

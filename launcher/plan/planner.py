@@ -17,7 +17,6 @@ from launcher.errors import ConfigError, UsageError
 from launcher.output import echo
 from launcher.plan import build, environment, placement, ports, server_order
 from launcher.plan.build import LaunchContext
-from launcher.plan.contradictions import VISIBLE
 from launcher.plan.cpu_quota import cpu_quota
 from launcher.plan.devices import parse_devices
 from launcher.plan.model import Plan
@@ -26,6 +25,7 @@ from launcher.plan.program_check import check_program
 from launcher.profiles import choice
 from launcher.profiles.base import Meeting
 from rank_table.sources.tools import Machine
+from rank_table.sources.visible import RT_VISIBLE
 from rank_table.table import RankTable
 
 
@@ -111,7 +111,7 @@ def _of_variable(
     """
     if name in config.env:
         return source.error("env." + name, message)
-    if name == VISIBLE and name in own:
+    if name == RT_VISIBLE and name in own:
         key = "rank_table_file" if config.rank_table_file else "devices"
         return source.error(key, f"{name} would be {message}")
     return ConfigError(message, file="environment", key=name)

@@ -12,9 +12,7 @@ from typing import Iterator, Mapping
 from launcher.hccl import variables
 from launcher.profiles.base import TORCH_NAMES, TORCH_PREFIXES, Profile, RankContext, VariableFinding
 from launcher.run_dir import TORCH_ERROR
-from rank_table.sources.visible import MOST, parse_rt_visible
-
-VISIBLE = "ASCEND_RT_VISIBLE_DEVICES"
+from rank_table.sources.visible import MOST, RT_VISIBLE, parse_rt_visible
 
 
 class TorchProfile(Profile):
@@ -60,7 +58,7 @@ class TorchProfile(Profile):
             "TORCHELASTIC_ERROR_FILE": os.path.join(context.rank_dir, TORCH_ERROR),
         }
         if context.backend == "npu":
-            made[VISIBLE] = ",".join(map(str, context.visible))
+            made[RT_VISIBLE] = ",".join(map(str, context.visible))
             made["ASCEND_DEVICE_ID"] = str(context.local_rank)
         return made
 
@@ -72,18 +70,18 @@ class TorchProfile(Profile):
         problem = variables.whole(1, 65535)(port)
         if problem:
             yield variables.ERROR, "MASTER_PORT", f"{port!r}: {problem}"
-        if VISIBLE in env and env["NPU_LAUNCH_BACKEND"] == "npu":
-            yield from _devices(env[VISIBLE], env["LOCAL_SIZE"])
+        if RT_VISIBLE in env and env["NPU_LAUNCH_BACKEND"] == "npu":
+            yield from _devices(env[RT_VISIBLE], env["LOCAL_SIZE"])
 
 
 def _devices(text: str, size: str) -> Iterator[VariableFinding]:
     ids, problem = parse_rt_visible(text, MOST)
     if problem:
         told = f"{text!r} (expected ascending ids, in which LOCAL_RANK is an index)"
-        yield variables.ERROR, VISIBLE, f"{told}; list devices in ascending order"
+        yield variables.ERROR, RT_VISIBLE, f"{told}; list devices in ascending order"
     elif size.isdigit() and len(ids) < int(size):
         what = f"{text}: hides devices; torch.npu.set_device(LOCAL_RANK) fails where LOCAL_RANK is higher"
-        yield variables.NOTE, VISIBLE, what
+        yield variables.NOTE, RT_VISIBLE, what
 
 
 TORCH = TorchProfile()

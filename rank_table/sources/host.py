@@ -17,7 +17,7 @@ from rank_table.sources import dev_nodes, hccn, npu_smi, rootinfo
 from rank_table.sources.npu_smi import SmiChip
 from rank_table.sources.server_id import own_server_id
 from rank_table.sources.tools import Machine
-from rank_table.sources.visible import parse_rt_visible, parse_visible, renumber
+from rank_table.sources.visible import RT_VISIBLE, parse_rt_visible, parse_visible, renumber
 
 
 def discover(machine: Machine, server_id: str = "", chip: str = "", everything: bool = True) -> Inventory:
@@ -112,7 +112,7 @@ def _with_chips(devices: Sequence[Device], chips: Sequence[SmiChip], generation:
 
 def _hidden(machine: Machine, devices: list[Device], notes: list[str]) -> list[Device]:
     """Apply the two variables: physical ids first, then logical ids of what a process can open."""
-    rt_visible = machine.environ.get("ASCEND_RT_VISIBLE_DEVICES")
+    rt_visible = machine.environ.get(RT_VISIBLE)
     if rt_visible:
         ids, warning = parse_rt_visible(rt_visible, len(devices))
         devices = renumber(devices, ids)

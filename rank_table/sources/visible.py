@@ -9,6 +9,7 @@ from rank_table.errors import InventoryError
 from rank_table.inventory import Device
 from rank_table.ranges import parse_part, spell
 
+RT_VISIBLE = "ASCEND_RT_VISIBLE_DEVICES"
 MOST = 128  # devices; Ascend Docker Runtime accepts no more
 
 
@@ -82,7 +83,7 @@ def renumber(devices: Sequence[Device], ids: Sequence[int]) -> list[Device]:
     """Keep the devices with these logical ids; the runtime renumbers them from 0."""
     by_logical = {device.logical_id: device for device in devices}
     return [
-        by_logical[number].know("ASCEND_RT_VISIBLE_DEVICES", logical_id=index, visible_index=index)
+        by_logical[number].know(RT_VISIBLE, logical_id=index, visible_index=index)
         for index, number in enumerate(ids)
         if number in by_logical
     ]
