@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Callable, Mapping, Sequence, Tuple
+from typing import TYPE_CHECKING, Mapping, Sequence, Tuple
 
 from launcher.process import procfs
 from launcher.run_dir import RunDir
@@ -68,20 +68,8 @@ def groups_of(texts: Mapping[int, str]) -> list[Group]:
     for rank in sorted(threads):
         distinct = [frames for frames in threads[rank] if _function(frames) not in common]
         chosen[rank] = (distinct or threads[rank] or [()])[0]
-    groups = _grouped(chosen, _function)
-    return groups if len(groups) > 1 else _grouped(chosen, _call)
-
-
-def _grouped(
-    frames: Mapping[int, tuple[Frame, ...]], key: Callable[[Sequence[Frame]], object]
-) -> list[Group]:
-    from launcher.diagnosis import stacks
-
-    ranks: dict[object, list[int]] = {}
-    for rank, found in frames.items():
-        ranks.setdefault(key(found), []).append(rank)
-    made = [stacks.Group(tuple(who), frames[who[0]]) for who in ranks.values()]
-    return sorted(made, key=lambda group: (-len(group.ranks), group.ranks))
+    groups = stacks.grouped(chosen, _function)
+    return groups if len(groups) > 1 else stacks.grouped(chosen, _call)
 
 
 def _function(frames: Sequence[Frame]) -> Place:
@@ -107,7 +95,7 @@ def apart(tracebacks: Mapping[int, str]) -> tuple[int, str] | None:
     """Return the one rank that raised elsewhere than all others, of three or more, and where that was."""
     from launcher.diagnosis import stacks
 
-    groups = _grouped({rank: stacks.raised_in(text) for rank, text in tracebacks.items()}, _call)
+    groups = stacks.grouped({rank: stacks.raised_in(text) for rank, text in tracebacks.items()}, _call)
     if [len(group.ranks) for group in groups[1:]] != [1] or len(groups[0].ranks) < 2 or not groups[1].frames:
         return None
     return groups[1].ranks[0], stacks.place(groups[1].frames)

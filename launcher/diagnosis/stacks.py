@@ -12,7 +12,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Mapping, Sequence
+from typing import Callable, Mapping, Sequence
 
 from launcher import foreign
 from launcher.errors import MissingFileError, ReadError
@@ -130,11 +130,15 @@ def raised_in(traceback: str) -> tuple[Frame, ...]:
 
 def group(texts: Mapping[int, str]) -> list[Group]:
     """Group ranks by the stack of their main thread, the largest group first."""
-    groups: dict[tuple[Frame, ...], list[int]] = {}
-    for rank in sorted(texts):
-        stacks = threads(texts[rank])
-        groups.setdefault(stacks[0] if stacks else (), []).append(rank)
-    made = [Group(tuple(ranks), frames) for frames, ranks in groups.items()]
+    return grouped({rank: (threads(texts[rank]) or [()])[0] for rank in sorted(texts)}, tuple)
+
+
+def grouped(frames: Mapping[int, tuple[Frame, ...]], key: Callable[[Sequence[Frame]], object]) -> list[Group]:
+    """Group ranks by what their frames have in common, the largest group first."""
+    ranks: dict[object, list[int]] = {}
+    for rank, found in frames.items():
+        ranks.setdefault(key(found), []).append(rank)
+    made = [Group(tuple(who), frames[who[0]]) for who in ranks.values()]
     return sorted(made, key=lambda item: (-len(item.ranks), item.ranks))
 
 
