@@ -103,7 +103,7 @@ def _run_dir(plan: Plan) -> RunDir:
 def _rank_table(plan: Plan) -> list[str]:
     run = _run_dir(plan)
     rows: list[tuple[str, ...]] = [("rank", "server", "DEVICE_ID", "ASCEND_DEVICE_ID", "cores", "log")]
-    for spec in (*plan.ranks, *((plan.scheduler,) if plan.scheduler else ())):
+    for spec in plan.processes:
         log = os.path.relpath(str(run.log(spec.rank)), plan.run_dir)
         ids = (label({spec.rank}), spec.server_id, *map(_device, (spec.device_id, spec.ascend_device_id)))
         rows.append((*ids, spell(spec.cores) or "any", log))

@@ -85,10 +85,14 @@ class Plan:
         return tuple(spec for spec in self.ranks if spec.server_id == self.host)
 
     @property
+    def processes(self) -> tuple[RankSpec, ...]:
+        """All that the run starts: its ranks, and the scheduler if it has one."""
+        return (*self.ranks, *((self.scheduler,) if self.scheduler else ()))
+
+    @property
     def local_processes(self) -> tuple[RankSpec, ...]:
         """What this host's launcher starts: its ranks, and the scheduler where that is here."""
-        here = self.scheduler is not None and self.scheduler.server_id == self.host
-        return (*self.local_ranks, *((self.scheduler,) if self.scheduler and here else ()))
+        return tuple(spec for spec in self.processes if spec.server_id == self.host)
 
     def each(self, change: Callable[[RankSpec], RankSpec]) -> Plan:
         """Return a plan in which every rank, and the scheduler, is changed."""
