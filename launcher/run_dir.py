@@ -209,7 +209,7 @@ class RunDir:
 
 
 def _stem(rank: int) -> str:
-    return "scheduler" if rank == SCHEDULER else f"rank_{rank}"
+    return rank_folder(rank) if rank == SCHEDULER else f"rank_{rank}"
 
 
 def rank_folder(rank: int) -> str:

@@ -62,7 +62,7 @@ def _is_started(agent: Agent, signals: Signals, order: Order, run: HostRunDir) -
     finally:
         if kind == "done":
             shutil.rmtree(run.own, ignore_errors=True)
-            for folder in (*map(run.rank_dir, _ranks_of(run)), run.path / "hosts", run.path / "ranks"):
+            for folder in (*_rank_folders(run), run.path / "hosts", run.path / "ranks"):
                 with suppress(OSError):  # it is not empty, or another host's, too
                     folder.rmdir()
             if not order.shared[agent.index] and not order.attempt:
@@ -70,11 +70,10 @@ def _is_started(agent: Agent, signals: Signals, order: Order, run: HostRunDir) -
     return kind == "start"
 
 
-def _ranks_of(run: HostRunDir) -> list[int]:
+def _rank_folders(run: HostRunDir) -> list[Path]:
     with suppress(OSError):
-        names = {rank_folder(SCHEDULER): SCHEDULER}
-        found = (names.get(name, name) for name in os.listdir(run.path / "ranks"))
-        return [int(rank) for rank in found if isinstance(rank, int) or rank.isdigit()]
+        found = (run.path / "ranks").iterdir()
+        return [path for path in found if path.name.isdigit() or path.name == rank_folder(SCHEDULER)]
     return []
 
 
