@@ -15,10 +15,8 @@ from launcher.plan.build import WORKER
 from launcher.profiles import choice
 
 AUTOLOAD = "TORCH_DEVICE_BACKEND_AUTOLOAD"
-AUTOLOADS = (
-    2,
-    5,
-)  # from this torch on it loads torch_npu by itself (torch/__init__.py), unless AUTOLOAD is 0
+# From this torch on it loads torch_npu by itself (torch/__init__.py), unless AUTOLOAD is 0.
+AUTOLOADS = (2, 5)
 # Words of a program that lead to `import torch_npu`: its own, and packages that do it where there is one.
 LOAD_IT = ("torch_npu", "accelerate", "deepspeed", "lightning", "mindspeed", "transformers")
 
@@ -62,8 +60,5 @@ def _loading(
         return
     why = f"{AUTOLOAD}={environ[AUTOLOAD]}" if forbidden else f"it is older than 2.{AUTOLOADS[1]}"
     what = f"torch {version} does not load torch_npu by itself ({why}), and {program} does not name it"
-    yield (
-        WARNING,
-        what,
-        "`import torch_npu` there, unless a module of the program does; else it trains on the CPU",
-    )
+    todo = "`import torch_npu` there, unless a module of the program does; else it trains on the CPU"
+    yield WARNING, what, todo

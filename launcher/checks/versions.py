@@ -30,13 +30,13 @@ ADAPTERS: dict[str, tuple[str, tuple[tuple[int, int], ...], str]] = {
     "npu_device": ("2.6.5", ((3, 7), (3, 8), (3, 9)), "TensorFlow 2.6.5 on Python 3.7 to 3.9"),
 }
 SOURCED = (*install.HOMES, "ASCEND_OPP_PATH")  # set by set_env.sh
-OTHERS = ("torch", "mindspore", "paddlepaddle")  # with one of them nobody need have TensorFlow
 # What must be of one version on all hosts of a job; with any other framework it is TensorFlow.
 COMPARED = {
     "torch": ("torch", "torch_npu"),
     "mindspore": ("mindspore",),
     "paddle": ("paddlepaddle", "paddle_custom_npu"),
 }
+OTHERS = tuple(names[0] for names in COMPARED.values())  # with one of them nobody need have TensorFlow
 TENSORFLOWS = ("tensorflow", "tensorflow_cpu", "tensorflow_aarch64", "intel_tensorflow")
 
 
