@@ -96,7 +96,7 @@ def _figures(
     """Score predictions that are checked already."""
     if rules == SQUAD and na_probs is None and not version_2(questions):
         scores = score(questions, predictions, True)
-        return {"exact_match": _percent(scores.exact.values()), "f1": _percent(scores.f1.values())}
+        return {"exact_match": percent(scores.exact.values()), "f1": percent(scores.f1.values())}
     scores = judge(questions, predictions, rules)
     result = _summary(scores, na_probs or {}, na_prob_thresh)
     if rules == CMRC:
@@ -141,7 +141,7 @@ def span_figures(
     It measures finding spans alone, whatever the scores of "no answer".
     """
     answerable = [question for question in questions if question.answers]
-    return {"span_f1": _percent(judge(answerable, best, rules).f1.values())} if answerable else {}
+    return {"span_f1": percent(judge(answerable, best, rules).f1.values())} if answerable else {}
 
 
 def headline(result: Mapping[str, float]) -> tuple[float, float]:
@@ -219,7 +219,8 @@ def _f1(reference: str, predicted: str) -> float:
     return (2 * precision * recall) / (precision + recall)
 
 
-def _percent(values: Iterable[float]) -> float:
+def percent(values: Iterable[float]) -> float:
+    """Average some fractions, in per cent, with the same last digits on every Python."""
     listed = list(values)
     return 100.0 * reduce(add, listed) / len(listed)  # from Python 3.12 on, sum() has other last digits
 
@@ -240,7 +241,7 @@ def _summary(scores: Scores, na_probs: Mapping[str, float], threshold: float) ->
     for prefix, members in groups:
         if any(members):
             for name, values in columns.items():
-                result[prefix + name] = _percent(compress(values, members))
+                result[prefix + name] = percent(compress(values, members))
             result[prefix + "total"] = sum(members)
     return result
 

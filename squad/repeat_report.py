@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import json
 import sys
-from functools import reduce
-from operator import add
 from typing import Any, Iterable, Mapping, Sequence
 
 from squad import cmrc, evaluate, statistics
@@ -116,17 +114,13 @@ def _side(side: Mapping[str, Any], scored: Mapping[str, Rows]) -> dict[str, Any]
         given = run.get("figures") or {}
         figures: dict[str, float | None]
         if rows:
-            figures = {name: _percent(rows[name]) for name in FIGURES}
+            figures = {name: evaluate.percent(rows[name]) for name in FIGURES}
         else:
             figures = {"exact": given.get("exact", given.get("exact_match")), "f1": given.get("f1")}
         runs.append({"seed": run["seed"], **figures})
     columns = {name: [run[name] for run in runs if run[name] is not None] for name in FIGURES}
     summaries = {name: statistics.summary(values)._asdict() for name, values in columns.items() if values}
     return {"name": side["name"], "runs": runs, "summary": {name: dict(s) for name, s in summaries.items()}}
-
-
-def _percent(values: Sequence[float]) -> float:
-    return 100.0 * reduce(add, values) / len(values)  # as squad/evaluate.py, on every Python
 
 
 def _scored(side: Mapping[str, Any], scored: Mapping[str, Rows]) -> list[tuple[Any, Rows]]:
