@@ -18,6 +18,14 @@ ERROR, NOTE = "error", "note"
 MOST_AIV = 1091  # seconds that a collective on AIV cores waits at most
 
 
+def refused(env: Mapping[str, str], name: str, rule: Rule) -> Iterator[tuple[str, str, str]]:
+    """Yield an error where a variable, set or not, has no value that a rule takes."""
+    value = env.get(name, "")
+    problem = rule(value)
+    if problem:
+        yield ERROR, name, f"{value!r}: {problem}"
+
+
 def whole(low: int, high: int | None = None, step: int = 1) -> Rule:
     """Make the rule of a whole number in a range."""
     wanted = f"a whole number from {low}" + ("" if high is None else f" to {high}")
@@ -176,9 +184,8 @@ def findings(env: Mapping[str, str], chip: str = "") -> Iterator[tuple[str, str,
                 yield NOTE, name, _unknown(name)
             continue
         rule = RULES[name]
-        problem = rule(env[name]) if rule else ""
-        if problem:
-            yield ERROR, name, f"{env[name]!r}: {problem}"
+        if rule:
+            yield from refused(env, name, rule)
     yield from _together(env, chip)
     yield from _exec_timeout(env, chip)
     problem = visible_devices(env.get(RT_VISIBLE, ""))

@@ -54,10 +54,7 @@ class MindSporeProfile(Profile):
         """Yield what the processes of a dynamic cluster would fail with; with a rank table none reads it."""
         if "MS_ROLE" not in env:
             return
-        port = env.get("MS_SCHED_PORT", "")
-        problem = variables.whole(1024, 65535)(port)
-        if problem:
-            yield variables.ERROR, "MS_SCHED_PORT", f"{port!r}: {problem}"
+        yield from variables.refused(env, "MS_SCHED_PORT", variables.whole(1024, 65535))
         yield from _heartbeats(env)
 
     def completed(self, env: dict[str, str]) -> dict[str, str]:

@@ -64,12 +64,10 @@ class TorchProfile(Profile):
 
     def findings(self, env: Mapping[str, str], chip: str) -> Iterator[VariableFinding]:
         """Yield what makes ranks wait for ever, and devices that LOCAL_RANK does not count as CANN does."""
-        agent, port = "TORCHELASTIC_USE_AGENT_STORE", env.get("MASTER_PORT", "")
+        agent = "TORCHELASTIC_USE_AGENT_STORE"
         if env.get(agent) == "True":
             yield variables.ERROR, agent, "True: the ranks would wait for torchrun's own store; remove it"
-        problem = variables.whole(1, 65535)(port)
-        if problem:
-            yield variables.ERROR, "MASTER_PORT", f"{port!r}: {problem}"
+        yield from variables.refused(env, "MASTER_PORT", variables.whole(1, 65535))
         if RT_VISIBLE in env and env["NPU_LAUNCH_BACKEND"] == "npu":
             yield from _devices(env[RT_VISIBLE], env["LOCAL_SIZE"])
 
