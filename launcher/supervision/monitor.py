@@ -86,10 +86,10 @@ class RankMonitor:
             self.memory.watch(rank.pid)
         # Daemons of the ranks are children of this process, since it adopts orphans.
         self._on_descendants(set(procfs.usage(os.getpid()).pids) - {os.getpid()})
-        if self.sampled:  # the ranks run: load what would hold up the end of the others after a failure
-            from launcher.diagnosis import victims  # noqa: F401  # its patterns take some 50 ms
-        self.sampled = now
+        known, self.sampled = self.sampled, now
         self._next_sample = now + max(SAMPLE, (time.monotonic() - begin) * SAMPLE_COST)
+        if known:  # the ranks run: load what would hold up the end of the others after a failure
+            from launcher.diagnosis import victims  # noqa: F401  # takes 50 ms, which are no cost of a sample
 
     @staticmethod
     def _note_life(rank: RankProcess, used: procfs.Usage, now: float) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import time
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -121,3 +123,15 @@ def test_a_rank_that_has_made_steps_is_judged_by_its_heartbeat(run: Run, tmp_pat
     (tmp_path / "0.beat").write_text('{"step": 3, "phase": "train", "time": 1.0}')
     incident = run.passes(20, lambda: work(run))
     assert incident is not None and "no heartbeat for" in incident.detail
+
+
+def test_what_is_loaded_for_a_failure_is_no_cost_of_a_sample(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "launcher.diagnosis.victims"
+    monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.delattr(name, raising=False)
+    slow = SimpleNamespace(find_spec=lambda wanted, *_: time.sleep(0.1) if wanted == name else None)
+    monkeypatch.setattr(sys, "meta_path", [slow, *sys.meta_path])
+    found = Run(tmp_path, monkeypatch).passes(20)
+    assert found is not None and found.status is RankStatus.HUNG and name in sys.modules
