@@ -189,7 +189,8 @@ class Events:
     """The scalars for TensorBoard."""
 
     def __init__(self, folder: str, start: int) -> None:
-        self._writer = tf.summary.FileWriter(folder)
+        # A file's name holds its second only: a resumption within one would overwrite what is there.
+        self._writer = tf.summary.FileWriter(folder, filename_suffix=f".{os.getpid()}.{start}")
         if start:  # makes TensorBoard discard what a killed run wrote after its last checkpoint
             log = tf.SessionLog(status=tf.SessionLog.START)
             self._writer.add_session_log(log, global_step=start + 1)
