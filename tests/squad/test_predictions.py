@@ -158,8 +158,11 @@ def _collect(result: Answers, key: str, entries: Any, null: Any, options: Option
         nbest.append(("", null))
     nbest = nbest or [("empty", (0.0, 0.0))]
     powers = [math.exp(sum(logits) - max(sum(x) for _, x in nbest)) for _, logits in nbest]
+    total = 0.0
+    for power in powers:  # one by one: from Python 3.12 on, sum() has other last digits
+        total += power
     result.nbest[key] = [
-        {"text": text, "probability": power / sum(powers), "start_logit": a, "end_logit": b}
+        {"text": text, "probability": power / total, "start_logit": a, "end_logit": b}
         for (text, (a, b)), power in zip(nbest, powers)
     ]
     result.predictions[key] = nbest[0][0]
