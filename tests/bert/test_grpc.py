@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ from bert.errors import TrainerError
 from tests.bert.runs import Job, losses, settings
 from tests.forked import Forked, wait_all
 from tests.launching import ROOT
+from tests.ports import free_ports
 
 RANK = """
 import os
@@ -45,21 +45,12 @@ collective.close()
 """
 
 
-def _ports(count: int) -> list[int]:
-    held = [socket.socket() for _ in range(count)]
-    for one in held:
-        one.bind(("127.0.0.1", 0))
-    numbers = [one.getsockname()[1] for one in held]
-    for one in held:
-        one.close()
-    return numbers
-
-
 def _run(ranks: int, mode: str, folder: Path) -> tuple[list[int], list[str]]:
     """Run RANK on some ranks; return their exit codes and what they wrote."""
     script = folder / "rank.py"
     script.write_text(RANK)
-    peers = [f"localhost:{port}" for port in _ports(ranks)]
+    first = free_ports(ranks)
+    peers = [f"localhost:{port}" for port in range(first, first + ranks)]
     environ = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}
     started = [
         Forked([str(script), str(rank), mode, *peers], folder, environ, folder / f"rank_{rank}.log")
@@ -91,24 +82,12 @@ def test_a_peer_that_dies_is_an_error_and_no_hang(tmp_path: Path) -> None:
 
 def test_a_training_over_grpc_is_that_over_shared_memory(tmp_path: Path) -> None:
     config = settings(num_train_steps=3)
-    job = Job(tmp_path / "grpc", config, 2, collective="grpc", first_port=min(_neighbours()))
+    job = Job(tmp_path / "grpc", config, 2, collective="grpc", first_port=free_ports(2))
     shared = Job(tmp_path / "shm", config, 2)
     assert (job.wait(), shared.wait()) == ([0, 0], [0, 0]), job.output() + shared.output()
     np.testing.assert_allclose(losses(tmp_path / "grpc"), losses(tmp_path / "shm"), rtol=1e-5)
     assert losses(tmp_path / "grpc") == losses(tmp_path / "grpc", rank=1)
     assert "block that port" in job.output(0) and "listens" not in shared.output(0)
-
-
-def _neighbours() -> list[int]:
-    """Find two free ports side by side."""
-    while True:
-        [first] = _ports(1)
-        with socket.socket() as second:
-            try:
-                second.bind(("127.0.0.1", first + 1))
-            except (OSError, OverflowError):
-                continue
-        return [first, first + 1]
 
 
 def test_ranks_on_several_hosts_need_grpc_by_name() -> None:

@@ -19,14 +19,14 @@ from bert.cluster import Cluster
 from bert.errors import TrainerError
 from bert.stopping import AGAIN
 from tests.bert.runs import MODEL, Job, losses, records, settings, step_batches, train
-from tests.bert.test_grpc import _neighbours
+from tests.ports import free_ports
 
 LOST = "no.such.host.invalid"
 CONFIG = settings(num_train_steps=6, save_checkpoints_steps=3)
 
 
 def _job(folder: Path, config: Any = CONFIG, servers: tuple[str, ...] = ("a", "b"), **options: Any) -> Job:
-    first = min(_neighbours())
+    first = free_ports(2)
     return Job(folder, config, 2, collective="grpc", first_port=first, servers=servers, **options)
 
 
@@ -124,7 +124,7 @@ def test_a_host_without_the_checkpoint_predicts_with_rank_0_s(tmp_path: Path, he
         train(tmp_path / "other", settings(num_train_steps=2, learning_rate=0.5))
         shutil.copytree(str(tmp_path / "other" / "out"), str(tmp_path / "b"))
     made = context()
-    answers, port = made.Queue(), min(_neighbours())
+    answers, port = made.Queue(), free_ports(2)
     ranks = [
         made.Process(target=_predict, args=(rank, str(tmp_path), port, answers), daemon=True)
         for rank in (0, 1)

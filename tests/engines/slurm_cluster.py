@@ -9,7 +9,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from contextlib import suppress
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any, Iterator
 
 from tests.launching import ROOT
+from tests.ports import free_ports
 
 INSTALL = "apt-get install -y --no-install-recommends slurmctld slurmd slurm-client"
 NODES = ("node1", "node2", "node3", "node4")
@@ -61,21 +61,6 @@ def missing() -> str:
     needed = ("slurmctld", "slurmd", "srun", "sbatch")
     lacking = [name for name in needed if not shutil.which(name, path=paths)]
     return f"{', '.join(lacking)} not found: {INSTALL}" if lacking else ""
-
-
-def free_ports(count: int) -> int:
-    """Find neighbouring ports that nobody uses, below those that the kernel gives away; return the first."""
-    for first in range(20000 + os.getpid() % 500 * 20, 32000, count):
-        with suppress(OSError):
-            sockets = [socket.socket() for _ in range(count)]
-            try:
-                for place, taken in enumerate(sockets):
-                    taken.bind(("127.0.0.1", first + place))
-                return first
-            finally:
-                for taken in sockets:
-                    taken.close()
-    raise OSError("no free ports")
 
 
 class Cluster:

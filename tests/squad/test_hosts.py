@@ -18,9 +18,9 @@ from rank_table.render import render
 from rank_table.table import RankTable
 from squad import hosts
 from squad.data import cache_lock
-from tests.bert.test_grpc import _neighbours
 from tests.forked import Forked, wait_all
 from tests.launching import ROOT
+from tests.ports import free_ports
 from tests.squad.conftest import flags, squad_document
 
 
@@ -28,7 +28,7 @@ def _ranks(folder: Path, words: Sequence[Sequence[str]]) -> tuple[list[int], lis
     """Run the program on two hosts, each with its own folder; return exit codes and outputs."""
     table = render(RankTable.from_hosts([Host(name, (Device(0, 0, ""),)) for name in ("a", "b")]))
     known = [{"server_id": name, "address": "127.0.0.1", "shared": False} for name in ("a", "b")]
-    first, started = str(min(_neighbours())), []
+    first, started = str(free_ports(2)), []
     for rank, mine in enumerate(words):
         run = folder / f"host{rank}" / "runs" / "it"
         (run / "ranks" / str(rank)).mkdir(parents=True, exist_ok=True)
