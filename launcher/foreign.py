@@ -10,7 +10,7 @@ import errno
 import os
 import stat
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from launcher import typed_json
 from launcher.errors import MissingFileError, ReadError
@@ -78,6 +78,14 @@ def read_bytes(path: Path, limit: int = RECORD, *, follow: bool = False) -> byte
 def read_json(path: Path, limit: int = RECORD, *, follow: bool = False) -> typed_json.Value:
     """Return the document of a JSON file, to be read by types; each fault is a ReadError with its place."""
     return parse_json(read_bytes(path, limit, follow=follow), str(path))
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Return the object that a JSON document is. ReadError: it cannot be read, or is something else."""
+    value = read_json(path, DOCUMENT).value
+    if not isinstance(value, dict):
+        raise ReadError(f"{path}: no JSON object")
+    return value
 
 
 def read_of_rank(path: Path, limit: int = RECORD) -> bytes:

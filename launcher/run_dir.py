@@ -184,6 +184,13 @@ class RunDir:
     def rank_dir(self, rank: int) -> Path:
         return self.path / "ranks" / rank_folder(rank)
 
+    def ranks(self) -> list[int]:
+        """List the ranks that have a folder, which is all that is known of them without a plan."""
+        with suppress(OSError):
+            names = os.listdir(str(self.path / "ranks"))
+            return sorted(int(name) for name in names if re.fullmatch("[0-9]{1,7}", name))
+        return []
+
     def error(self, rank: int) -> Path:
         return self.rank_dir(rank) / "error.json"
 

@@ -77,7 +77,7 @@ def read(run: RunDir, state: str = "", secrets: Sequence[str] = ()) -> Source:
     told = [value for spec in plan.ranks[:1] for value in secret_values(spec.env, spec.argv)] if plan else []
     hidden = (*secrets, *told, *secret_values(os.environ))
     events = tuple(_events(run.events, missing, hidden))
-    ranks = sorted(spec.rank for spec in plan.ranks) if plan else _folders(run)
+    ranks = sorted(spec.rank for spec in plan.ranks) if plan else run.ranks()
     leading, rows, evaluations, facts = _metrics(run, ranks, missing)
     state = state or _state(run)
     outline = {} if plan else registry.read_json(run.plan)
@@ -95,14 +95,10 @@ def _state(run: RunDir) -> str:
 
 def _document(path: Path, missing: dict[str, str]) -> dict[str, Any]:
     try:
-        value = foreign.read_json(path, foreign.DOCUMENT).value
+        return foreign.read_object(path)
     except ReadError as error:
         missing[path.name] = _said(path, error)
         return {}
-    if not isinstance(value, dict):
-        missing[path.name] = f"{path.name}: no object"
-        return {}
-    return value
 
 
 def _said(path: Path, error: ReadError) -> str:
@@ -140,14 +136,6 @@ def _happened(line: bytes, secrets: Sequence[str]) -> Happened | None:
     whose = rank if type(rank) is int else None
     about = shown_document(data, secrets) if isinstance(data, dict) else {}
     return Happened(moment, printable(found["event"])[:40], whose, about, printable(as_text(host)))
-
-
-def _folders(run: RunDir) -> list[int]:
-    """List the ranks that have a folder."""
-    with suppress(OSError):
-        names = os.listdir(str(run.path / "ranks"))
-        return sorted(int(name) for name in names if name.isascii() and name.isdigit() and len(name) < 8)
-    return []
 
 
 def _metrics(

@@ -6,7 +6,7 @@ Whatever is wrong with the files of a run costs that run a line; the others are 
 from __future__ import annotations
 
 import os
-import re
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -96,11 +96,9 @@ def _started(path: str) -> tuple[float, str]:
 
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object; return an empty one when it is missing or damaged."""
-    try:
-        value = foreign.read_json(path, foreign.DOCUMENT).value
-    except ReadError:
-        return {}
-    return value if isinstance(value, dict) else {}
+    with suppress(ReadError):
+        return foreign.read_object(path)
+    return {}
 
 
 def read_plan(run: RunDir) -> Plan:
@@ -316,12 +314,8 @@ def rank_pids(run: RunDir) -> dict[int, int]:
 
 def heartbeats(run: RunDir, problems: list[str]) -> dict[int, Beat]:
     """Read the last heartbeat of each rank that has one; one that is damaged becomes a problem."""
-    try:
-        names = os.listdir(str(run.path / "ranks"))
-    except OSError:
-        return {}
     found: dict[int, Beat] = {}
-    for rank in sorted(int(name) for name in names if re.fullmatch("[0-9]{1,6}", name)):
+    for rank in run.ranks():
         beat = _or_named(partial(_read_beat, rank), run, problems)
         if beat:
             found[rank] = beat

@@ -19,7 +19,7 @@ from launcher.text import label, named, printable
 from launcher.view.follow import Changing, Curve, Growing, stamp_of
 from launcher.view.happened import Happened
 from launcher.view.npu import Npus
-from launcher.view.ranks import RankLooks, folders, with_npu
+from launcher.view.ranks import RankLooks, with_npu
 from launcher.view.snapshot import RankView, RunView
 
 STATUS_EVERY = 30.0  # seconds: a queue, and launchers on other hosts, are asked no more often
@@ -39,7 +39,7 @@ class RunLooks:
         self.run = run
         self._npus = npus
         self._happened = Happened(run)
-        self._result: Changing[dict[str, Any]] = Changing(run.result, _object)
+        self._result: Changing[dict[str, Any]] = Changing(run.result, foreign.read_object)
         self._told = Changing(run.path / remote.RANKS_FILE, lambda path: remote.read_ranks(run))
         self._plan_stamp: tuple[int, int, int] | None = None
         self._ranks: list[RankLooks] = []
@@ -83,7 +83,7 @@ class RunLooks:
         stamp = stamp_of(self.run.plan)
         if stamp == self._plan_stamp:
             if not self._ranks:
-                self._ranks = [RankLooks(self.run, rank, None, None) for rank in folders(self.run)]
+                self._ranks = [RankLooks(self.run, rank, None, None) for rank in self.run.ranks()]
             return
         self._plan_stamp, self._plan_problem = stamp, ""
         try:
@@ -91,7 +91,7 @@ class RunLooks:
         except ReadError as error:
             self._plan_problem = str(error)
             devices = self._status.devices if self._status else {}
-            known = sorted({*devices, *folders(self.run)})
+            known = sorted({*devices, *self.run.ranks()})
             self._ranks = [RankLooks(self.run, rank, None, devices.get(rank)) for rank in known]
             return
         hosts = {host.server_id: host.name for host in plan.hosts}
@@ -197,13 +197,6 @@ class RunLooks:
         told += [self._npus.problem] if self._npus and self._uses_npus else []
         prefix = f"{self.run.path}/"
         return [printable(text.replace(prefix, "")) for text in dict.fromkeys(told) if text]
-
-
-def _object(path: Any) -> dict[str, Any]:
-    value = foreign.read_json(path, foreign.DOCUMENT).value
-    if not isinstance(value, dict):
-        raise ReadError(f"{path}: no object")
-    return value
 
 
 def _ends(result: Mapping[str, Any]) -> dict[int, Mapping[str, Any]]:

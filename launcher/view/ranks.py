@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections import deque
 from typing import Any, Mapping
@@ -144,15 +143,6 @@ def with_npu(chips: Mapping[int, SmiChip], device: int | None) -> dict[str, Any]
     known: dict[str, float] = {"npu": chip.busy, "npu_memory": chip.used, "npu_memory_total": chip.total}
     known.update({"temperature": chip.temperature, "power": chip.power})
     return {name: value for name, value in known.items() if value >= 0}
-
-
-def folders(run: RunDir) -> list[int]:
-    """List the ranks that have a folder, where no plan names them."""
-    try:
-        names = os.listdir(str(run.path / "ranks"))
-    except OSError:
-        return []
-    return sorted(int(name) for name in names if name.isascii() and name.isdigit() and len(name) < 7)
 
 
 def _age(when: float | None) -> float | None:
