@@ -10,23 +10,14 @@ import re
 from pathlib import Path
 from typing import Callable, Iterator
 
-from launcher.checks import pairs, versions
+from launcher.checks import packages, pairs, versions
 from launcher.checks.finding import ERROR, OK, WARNING, Finding
 from launcher.checks.machine import Check, RecordingMachine, has_npu
-
-# Distributions that hold a framework itself, in the order in which they count. A second one is older, and has
-# the part for NPUs in it.
-PACKAGES: dict[str, tuple[str, ...]] = {
-    "torch": ("torch",),
-    "mindspore": ("mindspore", "mindspore_ascend"),
-    "paddle": ("paddlepaddle", "paddlepaddle_npu"),
-}
 
 
 def version_of(machine: RecordingMachine, name: str) -> str:
     """Return the version of a framework, "?" for one that pip has not installed, "" for none."""
-    packages = machine.packages()
-    known = next((packages[package] for package in PACKAGES[name] if package in packages), "")
+    known = packages.OF[name].version(machine.packages())
     return known or ("?" if _file(machine, f"{name}/__init__.py") else "")
 
 

@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Mapping
 
 import launcher
-from launcher.checks import versions
+from launcher.checks import packages, versions
 from launcher.checks.machine import RecordingMachine, this_machine
 from launcher.plan import interfaces, ports
 from launcher.plan.cpu_quota import UNLIMITED, cpu_quota
@@ -27,7 +27,7 @@ def collect(index: int, name: str, environ: Mapping[str, str], root: str = "/") 
     machine.root = root
     npus, problem, notes = _npus(machine)
     quota = cpu_quota(root)
-    packages = machine.packages()
+    installed = machine.packages()
     cann = versions.installed(machine)
     return HostFacts(
         index=index,
@@ -44,7 +44,7 @@ def collect(index: int, name: str, environ: Mapping[str, str], root: str = "/") 
         port=ports.free(f"{name} {os.getpid()}", ports.OFFERED),
         launcher=launcher.__version__,
         python=".".join(map(str, sys.version_info[:3])),
-        tensorflow=next((packages[name] for name in versions.TENSORFLOWS if name in packages), ""),
+        tensorflow=packages.TENSORFLOW.version(installed),
         cann=cann[0].version if cann else "",
         driver=versions.driver(machine),
         tls=_tls(machine, npus),

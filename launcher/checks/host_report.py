@@ -8,6 +8,7 @@ import os
 import subprocess
 from typing import Any, Iterator, Mapping
 
+from launcher.checks import packages
 from launcher.config.job import JobConfig
 from launcher.plan.build import WORKER
 from launcher.plan.layers import plain
@@ -55,12 +56,11 @@ def report(planned: PlannedJob) -> dict[str, Any]:
 
 def _probed(spec: RankSpec) -> dict[str, Any]:
     """Ask the ranks' interpreter; `problem` says why it does not answer."""
-    from launcher.checks.versions import COMPARED, TENSORFLOWS
-
-    packages = COMPARED.get(spec.env.get("NPU_LAUNCH_FRAMEWORK", ""), ())
+    framework = packages.OF.get(spec.env.get("NPU_LAUNCH_FRAMEWORK", ""), packages.NOTHING).every
+    asked = framework or packages.TENSORFLOW.every
     words = spec.argv[spec.argv.index(WORKER) + 1 :]
     module = words[1] if words[:1] == ("-m",) and len(words) > 1 else ""
-    command = [spec.argv[0], "-c", _PROBE, module, ",".join(packages or TENSORFLOWS)]
+    command = [spec.argv[0], "-c", _PROBE, module, ",".join(asked)]
     try:
         done = subprocess.run(
             command, env=plain(spec.env), cwd=spec.env.get("NPU_LAUNCH_CWD") or None, timeout=PROBE_TIMEOUT,
@@ -68,8 +68,8 @@ def _probed(spec: RankSpec) -> dict[str, Any]:
         )  # fmt: skip
         answer = json.loads(done.stdout.decode() or "null")
         if isinstance(answer, dict):
-            answer["tensorflow"] = next((answer[name] for name in TENSORFLOWS if name in answer), "")
-            return {name: str(answer.get(name, "")) for name in (*_NOTHING, *packages)}
+            answer["tensorflow"] = packages.TENSORFLOW.version(answer)
+            return {name: str(answer.get(name, "")) for name in (*_NOTHING, *framework)}
         said = done.stderr.decode(errors="replace").strip().splitlines() or [f"exit code {done.returncode}"]
         return {**_NOTHING, "problem": f"{spec.argv[0]}: {said[-1]:.200}"}
     except subprocess.TimeoutExpired:

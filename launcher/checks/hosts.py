@@ -5,9 +5,9 @@ from __future__ import annotations
 from itertools import chain
 from typing import Any, Iterable, Iterator, Mapping, Sequence
 
+from launcher.checks import packages
 from launcher.checks.finding import ERROR, WARNING, Finding
 from launcher.checks.host_report import hccl_variables
-from launcher.checks.versions import COMPARED
 from launcher.plan.host_facts import HostFacts
 from launcher.text import by_value, some
 
@@ -68,7 +68,7 @@ def _versions(facts: Sequence[HostFacts], reports: Reports, backend: str) -> Ite
     pythons = {host: str(found["python"]) for host, found in reports.items()}
     asked["Python"] = {host: ".".join(text.split(".")[:2]) for host, text in pythons.items()}
     asked["TensorFlow"] = {host: str(found["tensorflow"]) for host, found in reports.items()}
-    for package in chain(*COMPARED.values()):
+    for package in chain(*(framework.every for framework in packages.OF.values())):
         asked[package] = {host: str(found.get(package, "")) for host, found in reports.items()}
     for name, values in asked.items():
         if _differ(values):

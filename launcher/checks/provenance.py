@@ -16,7 +16,7 @@ from typing import Any, Iterator, Mapping, Sequence
 
 import launcher
 from launcher import foreign
-from launcher.checks import job_python, versions
+from launcher.checks import job_python, packages, versions
 from launcher.checks.machine import RecordingMachine, this_machine
 from launcher.errors import ReadError, UsageError
 from launcher.masking import mask
@@ -46,14 +46,14 @@ def _versions(machine: RecordingMachine, argv: Sequence[str]) -> dict[str, str]:
     """Return the versions; of Python and its packages when the ranks have the launcher's own."""
     cann = versions.installed(machine)
     own = not argv or os.path.dirname(argv[0]) == os.path.dirname(sys.executable)
-    packages = machine.packages() if own else {}
+    installed = machine.packages() if own else {}
     return {
         "launcher": launcher.__version__,
         "python": ".".join(map(str, sys.version_info[:3])) if own else "",
         "program": argv[0] if argv else "",
-        "tensorflow": next((packages[name] for name in versions.TENSORFLOWS if name in packages), ""),
-        "numpy": packages.get("numpy", ""),
-        "adapter": ", ".join(f"{name} {packages[name]}" for name in versions.ADAPTERS if name in packages),
+        "tensorflow": packages.TENSORFLOW.version(installed),
+        "numpy": installed.get("numpy", ""),
+        "adapter": ", ".join(f"{name} {installed[name]}" for name in versions.ADAPTERS if name in installed),
         "driver": versions.driver(machine),
         "cann": str(cann[0]) if cann else "",
         "kernel": os.uname().release,
@@ -62,13 +62,13 @@ def _versions(machine: RecordingMachine, argv: Sequence[str]) -> dict[str, str]:
 
 def _framework(spec: RankSpec) -> str:
     """Return the versions of the ranks' torch, MindSpore or Paddle and its part for NPUs; else ""."""
-    names = versions.COMPARED.get(spec.env.get("NPU_LAUNCH_FRAMEWORK", ""), ())
+    names = packages.OF.get(spec.env.get("NPU_LAUNCH_FRAMEWORK", ""), packages.NOTHING).every
     python = job_python.interpreter(spec.argv) if names else ""
     if not python:
         return ""
     with suppress(UsageError):
-        packages = RecordingMachine({}, paths=job_python.ask(python, spec.env).paths).packages()
-        return ", ".join(f"{name} {packages[name]}" for name in names if name in packages)
+        installed = RecordingMachine({}, paths=job_python.ask(python, spec.env).paths).packages()
+        return ", ".join(f"{name} {installed[name]}" for name in names if name in installed)
     return ""
 
 

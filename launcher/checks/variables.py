@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Iterable, Sequence
 
-from launcher.checks import frameworks
+from launcher.checks import frameworks, packages
 from launcher.checks.finding import ERROR, OK, WARNING, Finding
 from launcher.checks.machine import Check, RecordingMachine, has_npu
 from launcher.hccl import variables
@@ -47,7 +47,7 @@ def check_misleading(machine: RecordingMachine) -> Iterable[Finding]:
 
 def _numbers(machine: RecordingMachine, named: Sequence[str]) -> Iterable[Finding]:
     """Name what another launcher or MindCluster has left, which the frameworks here would believe."""
-    here = [choice.profile(name) for name in frameworks.PACKAGES if frameworks.version_of(machine, name)]
+    here = [choice.profile(name) for name in packages.OF if frameworks.version_of(machine, name)]
     names = {name for profile in here for name in contradictions.places(machine.environ, profile)}
     names -= {*named}
     if names:

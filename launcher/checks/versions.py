@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import Iterable, Mapping, Sequence
 
+from launcher.checks import packages
 from launcher.checks.finding import ERROR, OK, WARNING, Finding
 from launcher.checks.machine import Check, RecordingMachine, has_npu
 from rank_table.sources import install
@@ -30,14 +31,6 @@ ADAPTERS: dict[str, tuple[str, tuple[tuple[int, int], ...], str]] = {
     "npu_device": ("2.6.5", ((3, 7), (3, 8), (3, 9)), "TensorFlow 2.6.5 on Python 3.7 to 3.9"),
 }
 SOURCED = (*install.HOMES, "ASCEND_OPP_PATH")  # set by set_env.sh
-# What must be of one version on all hosts of a job; with any other framework it is TensorFlow.
-COMPARED = {
-    "torch": ("torch", "torch_npu"),
-    "mindspore": ("mindspore",),
-    "paddle": ("paddlepaddle", "paddle_custom_npu"),
-}
-OTHERS = tuple(names[0] for names in COMPARED.values())  # with one of them nobody need have TensorFlow
-TENSORFLOWS = ("tensorflow", "tensorflow_cpu", "tensorflow_aarch64", "intel_tensorflow")
 
 
 def _version_info(machine: RecordingMachine, part: str) -> dict[str, str]:
@@ -180,17 +173,17 @@ def _fits_driver(every: Sequence[Cann], driver: Mapping[str, str]) -> Finding:
 
 def check_adapter(machine: RecordingMachine) -> Iterable[Finding]:
     """Show TensorFlow and the adapter, and check that a release exists for this combination and Python."""
-    packages = machine.packages()
-    tensorflow = next((packages[name] for name in TENSORFLOWS if name in packages), "")
-    others = {*OTHERS} & {*packages}
+    installed = machine.packages()
+    tensorflow = packages.TENSORFLOW.version(installed)
+    others = any(framework.version(installed) for framework in packages.OF.values())
     if tensorflow:
         yield Finding("tensorflow", OK, tensorflow)
-    elif not others:
+    elif not others:  # with one of them nobody need have TensorFlow
         todo = "pip install 'npu-launch[squad]' to train with bert/"
         yield Finding("tensorflow", WARNING, "not installed", todo)
-    adapters = [name for name in ADAPTERS if name in packages]
+    adapters = [name for name in ADAPTERS if name in installed]
     for name in adapters:
-        yield _adapter(name, packages[name], tensorflow, machine)
+        yield _adapter(name, installed[name], tensorflow, machine)
     if not adapters and has_npu(machine) and (tensorflow or not others):
         yield _no_adapter(machine)
     plugin = machine.environ.get("TFPLUGIN_INSTALL_PATH", "")
