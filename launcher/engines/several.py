@@ -284,7 +284,6 @@ class Opening:
         from launcher.hosts import handshake
 
         handshake.meet(self.session, self._config.host_timeout)
-        handshake.measure_clocks(self.session)
 
     def _ask_for_disk(self) -> str:
         """Find out which hosts see this disk; return the note about it."""
@@ -311,6 +310,7 @@ class Opening:
             host.ranks, host.sees_disk = self._layout.ranks(host.index), self._shared[host.index]
         body = {**order.to_json(), "dry": self._dry}
         handshake.get_ready(self.session, body, self._config.host_timeout)
+        handshake.measure_clocks(self.session)
 
     def _judge_hosts(self) -> list[str]:
         """Refuse what is wrong with any host, in one report; return the notes of all."""

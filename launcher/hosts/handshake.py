@@ -10,13 +10,13 @@ from launcher import __version__
 from launcher.checks.hosts import grouped
 from launcher.errors import LauncherError, PreflightError
 from launcher.hosts import clocks
-from launcher.hosts.fleet import HostState, named
+from launcher.hosts.fleet import Fleet, HostState, named
 from launcher.hosts.probe import Probe
 from launcher.hosts.session import Session
 
-PINGING = 0.2  # seconds for the clocks, unless a host has not answered once
+PINGING = 0.2  # seconds for the clocks, after the first answers
 WORDS = 4  # last lines of the engine that are shown where hosts are missing
-_PROBE = 10.0  # seconds for the answers about the disk
+_ANSWER = 10.0  # seconds for what an agent answers at once
 
 
 class RefusedError(LauncherError):
@@ -70,26 +70,31 @@ def raise_refusals(hosts: Iterable[HostState]) -> None:
 
 
 def measure_clocks(session: Session) -> None:
-    """Measure what each host's clocks are ahead. PreflightError: a host does not answer."""
-    end = time.monotonic() + PINGING
+    """Measure what each host's clocks are ahead; agents must only wait. PreflightError: no answer."""
+    end = 0.0
     for number in range(clocks.ROUNDS):
         session.transport.send(session.fleet.pinged(number))
-        first = number == 0
-        seconds = 10.0 if first else end - time.monotonic()
-        late = session.expect(partial(session.fleet.has_ponged, number), seconds)
-        if first and late:
+        seconds = end - time.monotonic() if number else _ANSWER
+        late = session.expect(partial(_has_ponged, session.fleet, number), seconds)
+        raise_refusals(session.fleet)
+        if late and not number:
             raise PreflightError(f"{named(late)}: no answer within {seconds:g} s")
+        end = end or time.monotonic() + PINGING
         if time.monotonic() >= end:
             return
+
+
+def _has_ponged(fleet: Fleet, number: int, host: HostState) -> bool:
+    return fleet.has_ponged(number, host) or _has_left(host)
 
 
 def ask_for_disk(session: Session, probe: Probe) -> dict[str, bool]:
     """Ask which hosts see the disk of the runs; by their names."""
     session.send("probe", probe.body())
-    late = session.expect(lambda host: host.sees_disk is not None, _PROBE)
+    late = session.expect(lambda host: host.sees_disk is not None, _ANSWER)
     raise_refusals(session.fleet)
     if late:
-        raise PreflightError(f"{named(late)}: no answer within {_PROBE:g} s")
+        raise PreflightError(f"{named(late)}: no answer within {_ANSWER:g} s")
     return {host.name: bool(host.sees_disk) for host in session.fleet}
 
 

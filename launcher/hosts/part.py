@@ -1,40 +1,30 @@
-"""A host's part of a run, once the head's order is there: its plan, its folder, its ranks, its files."""
+"""A host's part of a run, once the head's order is there: its plan and folder, until ranks may start."""
 
 from __future__ import annotations
 
 import os
-import resource
 import shutil
 import time
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Mapping, Sequence
+from typing import Mapping, Sequence
 
 from launcher.checks import preflight
 from launcher.checks.host_report import report
 from launcher.errors import LauncherError, PreflightError
-from launcher.hosts.agent_events import AgentEvents, silent_console
-from launcher.hosts.conversation import ORPHANED, Agent, Ended
-from launcher.hosts.log_stream import LogStream
+from launcher.hosts.conversation import Agent
 from launcher.plan import environment
 from launcher.plan.host_facts import HostFacts
 from launcher.plan.host_plan import host_plan, read_table, to_head
-from launcher.plan.model import Plan
 from launcher.plan.order import Order
 from launcher.plan.planner import PlannedJob
-from launcher.process import procfs, spawn
-from launcher.process.signals import ENDING, Signals
+from launcher.process import procfs
+from launcher.process.signals import Signals
 from launcher.run_dir import HostRunDir, host_folder, rank_folder, write_atomic
-from launcher.runs.folder import point_latest
 from launcher.runs.launcher_record import recorded
 from launcher.runs.locks import hold, real_devices
-from launcher.supervision.attempt import Attempt
-from launcher.supervision.context import RunContext
-from launcher.supervision.supervisor import guarded
 from launcher.text import SCHEDULER
-
-BUSY = 0.01  # seconds between two looks at files that are read to be sent
 
 
 def take_part(agent: Agent, signals: Signals, facts: HostFacts, body: object) -> int:
@@ -48,10 +38,15 @@ def take_part(agent: Agent, signals: Signals, facts: HostFacts, body: object) ->
         if not order.dry and not any(level == "error" for level, _, _ in findings):
             run = _make_room(order, planned, facts.index, held)
         _ready(agent, planned, findings)
-        if run is None or not _is_started(agent, signals, order, run):
+        if run is None:
+            agent.wait_for(signals, "done")  # the head asks all hosts for their clocks
+            return 0
+        from launcher.hosts import own_attempt  # supervision, while the head judges all hosts
+
+        if not _is_started(agent, signals, order, run):
             return 0
         agent.follow(order)
-        return _attempt(agent, signals, order, planned.plan, run)
+        return own_attempt.run(agent, signals, order, planned.plan, run)
 
 
 def _is_started(agent: Agent, signals: Signals, order: Order, run: HostRunDir) -> bool:
@@ -61,13 +56,18 @@ def _is_started(agent: Agent, signals: Signals, order: Order, run: HostRunDir) -
         kind, _ = agent.wait_for(signals, "start", "done")
     finally:
         if kind == "done":
-            shutil.rmtree(run.own, ignore_errors=True)
-            for folder in (*_rank_folders(run), run.path / "hosts", run.path / "ranks"):
-                with suppress(OSError):  # it is not empty, or another host's, too
-                    folder.rmdir()
-            if not order.shared[agent.index] and not order.attempt:
-                shutil.rmtree(run.path, ignore_errors=True)
+            _remove(run, all_of_it=not order.shared[agent.index] and not order.attempt)
     return kind == "start"
+
+
+def _remove(run: HostRunDir, all_of_it: bool) -> None:
+    """Remove this host's part of a run folder, and what then is empty."""
+    shutil.rmtree(run.own, ignore_errors=True)
+    for folder in (*_rank_folders(run), run.path / "hosts", run.path / "ranks"):
+        with suppress(OSError):  # it is not empty, or another host's, too
+            folder.rmdir()
+    if all_of_it:
+        shutil.rmtree(run.path, ignore_errors=True)
 
 
 def _rank_folders(run: HostRunDir) -> list[Path]:
@@ -132,70 +132,4 @@ def _ready(agent: Agent, planned: PlannedJob, findings: Sequence[tuple[str, str,
     plan = planned.plan
     body = {"plan": to_head(plan), "findings": [list(row) for row in findings], "notes": list(plan.notes)}
     agent.channel.send("ready", {**body, "report": report(planned)})
-
-
-def _attempt(agent: Agent, signals: Signals, order: Order, plan: Plan, run: HostRunDir) -> int:
-    """Run the ranks, tell of their end, and bring what they made."""
-    console = silent_console()
-    events = AgentEvents(run, console, agent.channel)
-    if not order.shared[agent.index]:
-        point_latest(run.path)
-    agent.logs = LogStream(run, [spec.rank for spec in plan.local_processes], order.window)
-    attempts: list[Attempt] = []
-    host = run.own.name
-    limits = spawn.raise_descriptor_limit()
-    try:
-        with guarded(plan.run_id, lambda: attempts[0] if attempts else None, host) as (watchdog, children):
-            context = RunContext(plan, run, console, events)
-            attempts.append(Attempt(context, signals, watchdog, order.attempt, agent))
-            result = attempts[0].run(children, limits)
-    finally:
-        with suppress(OSError, ValueError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
-        events.close()
-    body: dict[str, Any] = {"ends": [end.to_json() for end in attempts[0].ends]}
-    agent.over = True
-    body.update(teardown_ns=result.teardown_ns, interrupted=result.interrupted)
-    body.update(seconds=result.seconds, orphaned=agent.orphaned)
-    agent.channel.send("end", body)
-    agent.drain(signals)
-    agent.logs.close()
-    agent.channel.send("sent", {})
-    cwds = {spec.rank: spec.cwd for spec in plan.ranks}
-    _bring(agent, signals, run, cwds, order.window)
-    if result.interrupted:
-        return 128 + result.interrupted
-    return ORPHANED if agent.orphaned else 0
-
-
-def _bring(agent: Agent, signals: Signals, run: HostRunDir, cwds: Mapping[int, str], window: int) -> None:
-    """Wait until the head is done; send the files that it asks for meanwhile."""
-    while True:
-        try:
-            kind, body = agent.wait_for(signals, "fetch", "done") if agent.offer is None else ("", None)
-        except Ended:
-            return
-        if kind == "done":
-            return
-        if kind == "fetch":
-            from launcher.hosts.offer import Offer
-
-            agent.offer = Offer(agent.index, run, cwds, body, window)
-        if agent.offer is not None and not _offered(agent, signals):
-            return
-
-
-def _offered(agent: Agent, signals: Signals) -> bool:
-    """Send what is offered; return whether the head is still there."""
-    offer = agent.offer
-    while offer is not None and not offer.finished:
-        agent.take()
-        if agent.orphaned or "done" in agent._inbox or any(map(ENDING.__contains__, signals.take())):
-            offer.close()
-            return "done" in agent._inbox
-        for frame in offer.frames():
-            agent.channel.send(frame.kind, frame.body)
-        agent.turn((), 0.0, 0.0)
-        agent.pause(BUSY)
-    agent.offer = None
-    return True
+    agent.channel.turn()

@@ -18,7 +18,7 @@ from launcher.hosts.clocks import Offset
 from launcher.hosts.frames import Frame, encode
 from launcher.hosts.probe import Probe
 from launcher.hosts.session import Interrupted, Session
-from launcher.hosts.transport import End, EngineTransport
+from launcher.hosts.transport import EngineEnd, EngineTransport
 from launcher.plan.host_facts import HostFacts
 from launcher.process.signals import Signals
 from launcher.ui.console import Console
@@ -176,6 +176,28 @@ def test_clocks_and_disks_of_hosts(signals: Signals, tmp_path: Path) -> None:
         assert handshake.ask_for_disk(session, token) == {"node1": True, "node2": True, "node3": False}
 
 
+def test_an_agent_that_is_slow_to_answer_first_is_asked_on(signals: Signals) -> None:
+    rounds: list[int] = []
+
+    def ping(agents: FakeAgents, host: int, body: Any) -> None:
+        rounds.append(body["n"])
+        time.sleep(0.0 if body["n"] else handshake.PINGING * 1.5)
+        agents.up(host, "pong", {"n": body["n"], "mono": agents.now(host), "wall": time.time_ns()})
+
+    session = session_of(FakeAgents(1, {"ping": ping}, ahead=[10**12]), signals, ["node1"])
+    handshake.measure_clocks(session)
+    [host] = session.fleet
+    assert len(rounds) > 1 and host.offset.error < handshake.PINGING * 0.75e9
+
+
+def test_a_host_that_leaves_while_clocks_are_measured_is_not_waited_for(signals: Signals) -> None:
+    def ping(agents: FakeAgents, host: int, body: Any) -> None:
+        agents.up(host, "refused", {"code": 78, "lines": ["the disk is full"]})
+
+    with pytest.raises(handshake.RefusedError, match="node1: the disk is full"):
+        handshake.measure_clocks(session_of(FakeAgents(1, {"ping": ping}), signals, ["node1"]))
+
+
 def test_the_shortest_round_trip_counts() -> None:
     slow = clocks.measured((1000, 5000), (1800, 5800), (9000, 70))
     quick = clocks.measured((2000, 6000), (2020, 6020), (9010, 75))
@@ -194,8 +216,8 @@ sys.exit(3)
 
 
 def test_an_engine_s_program_carries_frames_and_its_words_are_kept() -> None:
-    def explain(code: int, words: str) -> End:
-        return End(code, words)
+    def explain(code: int, words: str) -> EngineEnd:
+        return EngineEnd(code, words)
 
     transport = EngineTransport([sys.executable, "-c", ENGINE], os.environ, lambda pid: None, explain)
     frames = [Frame(-1, "order", {"text": "x" * 3000, "n": n}) for n in range(400)]
@@ -216,10 +238,10 @@ def test_an_engine_s_program_carries_frames_and_its_words_are_kept() -> None:
 
 def test_a_program_of_an_engine_that_is_not_there() -> None:
     with pytest.raises(NotFoundError, match="/nonexistent: not found"):
-        EngineTransport(["/nonexistent"], {}, lambda pid: None, lambda code, words: End(code))
+        EngineTransport(["/nonexistent"], {}, lambda pid: None, lambda code, words: EngineEnd(code))
 
 
 def test_killed_engines_leave_no_process(signals: Signals) -> None:
-    transport = EngineTransport(["sleep", "600"], os.environ, lambda pid: None, lambda code, words: End(code))
+    transport = EngineTransport(["sleep", "600"], os.environ, lambda pid: None, lambda code, words: EngineEnd(code))
     transport.kill()
     assert transport.end().code == -signal.SIGKILL and transport.ended() and encode(Frame(-1, "beat")) != []
