@@ -35,7 +35,7 @@ exec /bin/sh -c "$*"
 # What the ranks run, as scripts in the folder. Each leaves its process id, so that its end can be seen.
 _RANK = "rank=${RANK_ID:-${RANK:-${OMPI_COMM_WORLD_RANK:-$SLURM_PROCID}}}; cd {folder}\n"
 _SCRIPTS = {
-    "nothing": ":",
+    "nothing": ": > started/$rank",
     "fail": """
 if [ $rank = {failing} ]; then
     while [ $(ls pids | wc -l) -lt {others} ]; do sleep 0.1; done
@@ -82,6 +82,7 @@ class Site:
 def write_scripts(folder: Path) -> None:
     """Write what the ranks run."""
     (folder / "pids").mkdir()
+    (folder / "started").mkdir()
     values = {"failing": FAILING, "others": RANKS - 1, "folder": folder}
     for name, text in _SCRIPTS.items():
         text = _RANK + text
@@ -168,13 +169,20 @@ def show(what: str, figures: Mapping[str, float], unit: str) -> None:
 
 
 def bench_start(site: Site, folder: Path, torchrun: str, rounds: int) -> None:
-    """Measure 32 ranks that do nothing."""
-    best: dict[str, float] = {}
+    """Measure 32 ranks that do nothing: until the last has started, and until the command has ended."""
+    started: dict[str, float] = {}
+    ended: dict[str, float] = {}
     seconds(site.lines(folder, "nothing")["npu-launch"], site, folder)  # compiles
     for _ in range(rounds):
         for name, line in site.lines(folder, "nothing", torchrun).items():
-            best[name] = min(best.get(name, 1e9), seconds(line, site, folder))
-    show(f"{site.name}: 4 hosts x 8 ranks of `sh -c :`", best, "s")
+            for path in (folder / "started").iterdir():
+                path.unlink()
+            begin = time.time()
+            ended[name] = min(ended.get(name, 1e9), seconds(line, site, folder))
+            last = max(path.stat().st_mtime for path in (folder / "started").iterdir())
+            started[name] = min(started.get(name, 1e9), last - begin)
+    show(f"{site.name}: 4 hosts x 8 trivial ranks, last started", started, "s")
+    show(f"{site.name}: ... until the command has ended", ended, "s")
 
 
 def bench_failure(site: Site, folder: Path, torchrun: str, rounds: int) -> None:
