@@ -16,6 +16,7 @@ from launcher.plan.layers import plain
 from launcher.plan.model import Plan
 from launcher.process import procfs
 from launcher.profiles import choice
+from launcher.profiles.base import Profile
 from launcher.runs import locks
 from launcher.text import did_you_mean, printable
 from rank_table.errors import InventoryError
@@ -53,6 +54,11 @@ class Subject:
     def environ(self) -> Mapping[str, str]:
         """The environment of the first rank; the others differ in their numbers only."""
         return self.plan.local_ranks[0].env if self.plan.local_ranks else os.environ
+
+    @property
+    def profile(self) -> Profile:
+        """That of the ranks' framework."""
+        return choice.profile(self.environ.get("NPU_LAUNCH_FRAMEWORK", ""))
 
     @property
     def view(self) -> View:
@@ -136,7 +142,7 @@ def host(subject: Subject) -> Problems:
     except InventoryError as error:
         yield ERROR, str(error), ""
         return
-    yield from map(_of_rule, rules.check_host(subject.table, here))
+    yield from ((found.level, _of_rule(found), "") for found in rules.check_host(subject.table, here))
     logical = {device.device_id: device.logical_id for device in here.devices}
     for spec in subject.plan.local_ranks:
         number = logical.get(spec.device_id, spec.ascend_device_id)
@@ -146,8 +152,8 @@ def host(subject: Subject) -> Problems:
             yield ERROR, f"rank {spec.rank}: device {spec.device_id} {ids}", todo
 
 
-def _of_rule(finding: RuleFinding) -> tuple[str, str, str]:
-    return finding.level, str(finding).partition(": ")[2], ""  # the text has what to do in it
+def _of_rule(finding: RuleFinding) -> str:
+    return str(finding).partition(": ")[2]  # what to do is in it
 
 
 def _chips(subject: Subject) -> list[SmiChip]:
@@ -202,18 +208,11 @@ def lock(subject: Subject) -> Problems:
 
 
 def rank_table(subject: Subject) -> Problems:
-    """The rank table must pass HCCL's own rules; virtual devices have no addresses to check."""
-    if not subject.npu or subject.config.rank_table_free:
+    """A table that is read must pass HCCL's own rules; virtual devices have no addresses to check."""
+    if not subject.npu:
         return
-    from rank_table import check as rules
-
-    yield from map(_of_rule, rules.check(subject.plan.rank_table_json, subject.config.chip, subject.environ))
-    path = subject.environ.get("RANK_TABLE_FILE", "")
-    if _framework(subject) == "torch" and os.path.islink(path):
-        what = (
-            f"RANK_TABLE_FILE={path} is a symbolic link, which torch_npu passes over: it connects without it"
-        )
-        yield WARNING, what, "name the file itself"
+    if subject.profile.reads_table and not subject.config.rank_table_free:
+        yield from _read_table(subject)
     from rank_table.sources import rootinfo
 
     chip = subject.config.chip or subject.view.generation
@@ -222,6 +221,20 @@ def rank_table(subject: Subject) -> Problems:
             f"{rootinfo.PATH} is here, which an Ascend 950 has and an {chip} has not; HCCL may fail, EI0014"
         )
         yield WARNING, what, "remove it, or mount nothing there"
+
+
+def _read_table(subject: Subject) -> Problems:
+    from rank_table import check as rules
+
+    profile = subject.profile
+    for finding in rules.check(subject.plan.rank_table_json, subject.config.chip, subject.environ):
+        other_way = finding.level == ERROR and profile.table_optional
+        todo = f"or rank_table_free: true, as {profile.name} needs no table" if other_way else ""
+        yield finding.level, _of_rule(finding), todo
+    path = subject.environ.get("RANK_TABLE_FILE", "")
+    if profile.passes_over_links and os.path.islink(path):
+        what = f"RANK_TABLE_FILE={path} is a symbolic link, which {profile.passes_over_links} passes over"
+        yield WARNING, f"{what}: it connects without it", "name the file itself"
 
 
 def files(subject: Subject) -> Problems:
@@ -285,7 +298,7 @@ def _meeting(subject: Subject) -> Problems:
     """The port where the ranks of torch, MindSpore or Paddle meet must be free on the host of rank 0."""
     if not subject.plan.local_ranks or subject.plan.local_ranks[0].rank:
         return
-    for name in ("MASTER_PORT", "MS_SCHED_PORT", "PADDLE_MASTER") if _framework(subject) else ():
+    for name in subject.profile.meeting_ports:
         port = port_number(subject.environ.get(name, "").rpartition(":")[2])
         if port > 0 and not free_port(port):
             what = f"port {port} of {name} is in use ({procfs.listener(port) or 'holder not visible'})"
@@ -349,8 +362,7 @@ def framework(subject: Subject) -> Problems:
 
 def _framework(subject: Subject) -> str:
     """Return the framework of the ranks; "" for TensorFlow and for none."""
-    name = subject.environ.get("NPU_LAUNCH_FRAMEWORK", "")
-    return name if choice.profile(name).meets else ""
+    return subject.profile.name if subject.profile.meets else ""
 
 
 CHECKS: dict[str, Callable[[Subject], Problems]] = {

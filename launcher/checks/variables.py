@@ -10,6 +10,7 @@ from launcher.checks.machine import Check, RecordingMachine, has_npu
 from launcher.hccl import variables
 from launcher.plan import contradictions
 from launcher.profiles import choice
+from launcher.profiles.base import TORCH_NAMES, TORCH_PREFIXES
 from launcher.profiles.tensorflow import TENSORFLOW
 from rank_table.sources.visible import RT_VISIBLE
 
@@ -32,12 +33,12 @@ def check_misleading(machine: RecordingMachine) -> Iterable[Finding]:
     """Name variables that npu-launch removes (other launchers do not), and those that hide devices."""
     if not has_npu(machine):
         return
-    names, prefixes = TENSORFLOW.removed, TENSORFLOW.removed_prefixes
-    removed = [name for name in sorted(machine.environ) if name in names or name.startswith(prefixes)]
-    if removed:
-        what = f"{', '.join(removed)} set: a rank would train alone, tune, or restore another checkpoint"
+    removed = [name for name in sorted(machine.environ) if TENSORFLOW.removes(name)]
+    own = [name for name in removed if name not in TORCH_NAMES and not name.startswith(TORCH_PREFIXES)]
+    if own:
+        what = f"{', '.join(own)} set: a rank would train alone, tune, or restore another checkpoint"
         yield Finding("environment", WARNING, what, "nothing: npu-launch removes them from its ranks")
-    yield from _numbers(machine, removed)
+    yield from _numbers(machine, own)
     for name in HIDING:
         value = machine.environ.get(name)
         if value:
@@ -48,7 +49,8 @@ def check_misleading(machine: RecordingMachine) -> Iterable[Finding]:
 def _numbers(machine: RecordingMachine, named: Sequence[str]) -> Iterable[Finding]:
     """Name what another launcher or MindCluster has left, which the frameworks here would believe."""
     here = [choice.profile(name) for name in packages.OF if frameworks.version_of(machine, name)]
-    names = {name for profile in here for name in contradictions.places(machine.environ, profile)}
+    every = (TENSORFLOW, *here)
+    names = {name for profile in every for name in contradictions.places(machine.environ, profile)}
     names -= {*named}
     if names:
         what = f"{', '.join(sorted(names))} set: of a pod or another launch, and no rank's own"

@@ -21,7 +21,6 @@ from launcher.plan.model import Plan, Policy, RankSpec
 from launcher.plan.placement import Placement
 from launcher.profiles import choice
 from launcher.profiles.base import Meeting, Profile, RankContext
-from launcher.profiles.tensorflow import without_rank_table
 from launcher.run_dir import rank_folder
 from launcher.text import SCHEDULER
 from rank_table.model import Rank
@@ -101,6 +100,9 @@ class LaunchContext:
             meeting=self.meeting,
             max_restarts=self.max_restarts,
             table_free=self.table_free,
+            address=self.address(entry.server_id),
+            chief_address=self.address(table.ranks[0].server_id),
+            chief_device=self.logical_id(table.ranks[0]),
         )
 
 
@@ -157,7 +159,7 @@ def _spec(
         ascend_device_id=rank.ascend_device_id,
         local_rank=rank.local_rank,
         argv=words,
-        env=_environment(config, launch, entry, rank),
+        env=_environment(config, launch, rank),
         cwd=launch.launch_dir if at_launch else rank.rank_dir,
         cores=launch.bound.get(rank.rank, ()),
     )
@@ -182,15 +184,10 @@ def _scheduler(
     return replace(spec, cwd=spec.cwd if at_launch else folder)
 
 
-def _environment(config: JobConfig, launch: LaunchContext, entry: Rank, rank: RankContext) -> dict[str, str]:
+def _environment(config: JobConfig, launch: LaunchContext, rank: RankContext) -> dict[str, str]:
     """Return the whole environment of a rank; the job's `env` takes precedence."""
     profile = choice.profile(config.framework)
     env = environment.of_rank(launch.environ, rank, profile)
-    if config.rank_table_free and rank.backend == "npu" and "RANK_TABLE_FILE" in env:
-        chief = launch.placement.table.ranks[0]
-        device = launch.logical_id(chief)
-        chief_ip, worker_ip = launch.address(chief.server_id), launch.address(entry.server_id)
-        env = without_rank_table(env, chief_ip=chief_ip, chief_device=device, worker_ip=worker_ip)
     if config.heartbeat:
         env[HEARTBEAT_VARIABLE] = config.heartbeat
     own = expand(config.env, env, launch.environ, launch.provenance)

@@ -39,16 +39,13 @@ def _equal(
 def _devices(
     profile: Profile, made: Mapping[str, str], own: Mapping[str, str], provenance: Provenance
 ) -> None:
-    """Refuse a list of devices, or an index into it, by which a rank would get another device.
-
-    With TensorFlow a job may number its devices itself, as long as it hides none.
-    """
+    """Refuse a list of devices, or an index into it, by which a rank would get another device."""
     name, given = profile.device_index, own.get(RT_VISIBLE, "")
     given = "" if given == made.get(RT_VISIBLE) else given
     problem = visible_devices(given)
     if problem:
         raise provenance.error(f"env.{RT_VISIBLE}", problem)
-    if profile.name == "torch" and given:  # whose LOCAL_RANK is an index into what the plan lists
+    if profile.lists_devices and given:
         strange = sorted(set(given.split(",")) - set(made[RT_VISIBLE].split(",")))
         if strange:
             problem = f"{', '.join(strange)} is no device of this host's ranks (expected {made[RT_VISIBLE]})"
@@ -58,7 +55,7 @@ def _devices(
         if _listed(given, index) != wanted:
             problem = f"{name}={index} counts in it, and is not device {wanted} of rank {_rank(made)}"
             raise provenance.error(f"env.{RT_VISIBLE}", f"{given!r}: {problem}; remove it: --devices chooses")
-    elif name and profile.name != "tensorflow":
+    elif name and not profile.job_may_index:
         _equal(name, "--devices chooses", made, own, provenance)
 
 
@@ -76,7 +73,7 @@ def _listed(visible: str, index: str) -> str:
 
 
 def not_passed_on(shell: Mapping[str, str], profile: Profile) -> Iterator[str]:
-    """Yield a note on what the shell says of a place, where the profile itself gives each rank one."""
+    """Yield a note on what the shell says of a place: each rank has its own, or the framework reads none."""
     names = places(shell, profile)
     if names:
         pod = " (RANK is the number of a pod under MindCluster, LOCAL_RANK a list)" if "RANK" in names else ""
@@ -85,9 +82,5 @@ def not_passed_on(shell: Mapping[str, str], profile: Profile) -> Iterator[str]:
 
 def places(shell: Mapping[str, str], profile: Profile) -> list[str]:
     """Return the variables of the shell that would tell a rank a place, and that the profile removes."""
-    removed = [name for name in sorted(shell) if profile.meets and _is_removed(name, profile)]
+    removed = [name for name in sorted(shell) if profile.removes(name)]
     return [name for name in removed if name in TORCH_NAMES or name.startswith(_PLACES)]
-
-
-def _is_removed(name: str, profile: Profile) -> bool:
-    return name in profile.removed or name.startswith(profile.removed_prefixes)

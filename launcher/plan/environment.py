@@ -12,11 +12,10 @@ from launcher.profiles.tensorflow import TENSORFLOW
 
 def inherited(outer: Mapping[str, str], profile: Profile = TENSORFLOW) -> dict[str, str]:
     """Return what a rank keeps of the launcher's own environment."""
-    prefixes = ("NPU_LAUNCH_", *profile.removed_prefixes)
     return {
         name: value
         for name, value in outer.items()
-        if name not in profile.removed and not name.startswith(prefixes)
+        if not profile.removes(name) and not name.startswith("NPU_LAUNCH_")
     }
 
 
@@ -50,7 +49,7 @@ def of_rank(outer: Mapping[str, str], rank: RankContext, profile: Profile = TENS
     env.setdefault("OMP_NUM_THREADS", str(rank.threads))
     if env.get("DUMP_GE_GRAPH"):
         env.setdefault("DUMP_GRAPH_PATH", os.path.join(rank.rank_dir, "graphs"))
-    return profile.completed(env)
+    return profile.completed(env, rank)
 
 
 def of_attempt(env: Mapping[str, str], attempt: int) -> dict[str, str]:

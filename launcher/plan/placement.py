@@ -195,24 +195,32 @@ def logical_ids(
     return found
 
 
-def made_table(selection: Selection, machine: Machine) -> Placement:
-    """Make the rank table of the chosen devices."""
+def made_table(selection: Selection, machine: Machine, *, unread: bool = False) -> Placement:
+    """Make the rank table of the chosen devices. unread: as of `rendered`."""
     hosts = selection.inventory.hosts
-    table, text = rendered(selection.inventory)
+    table, text = rendered(selection.inventory, unread=unread)
     logical = {(host.server_id, item.device_id): item.logical_id for host in hosts for item in host.devices}
     server = own_server(table, machine)
     return Placement(table, text, server, selection.backend, logical, selection.notes)
 
 
-def rendered(inventory: Inventory) -> tuple[RankTable, str]:
-    """Make a rank table, and its text. UsageError, PreflightError: why there can be none."""
+def rendered(inventory: Inventory, *, unread: bool = False) -> tuple[RankTable, str]:
+    """Make a rank table, and its text.
+
+    unread: neither HCCL nor a framework reads it; where links are not known it has ranks and devices alone.
+
+    Raises:
+        UsageError, PreflightError: why there can be none.
+    """
     from rank_table.render import render
 
     try:
         table = RankTable.from_hosts(inventory.hosts)
-        return table, render(table)
     except RankTableError as error:
-        raise _not_made(inventory, error) from None
+        if not unread:
+            raise _not_made(inventory, error) from None
+        table = RankTable.from_hosts(inventory.hosts, "1.0")
+    return table, render(table)
 
 
 def _not_made(inventory: Inventory, error: RankTableError) -> LauncherError:

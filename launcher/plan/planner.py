@@ -133,7 +133,7 @@ def _placement(config: JobConfig, source: Provenance, devices: tuple[int, ...]) 
         if server_order.applies(config, chosen.backend):
             inventory, why = server_order.ordered(chosen.inventory)
             chosen = replace(chosen, inventory=inventory, notes=(*chosen.notes, *why))
-        return placement.made_table(chosen, machine)
+        return placement.made_table(chosen, machine, unread=not choice.reads_table(config))
     path = os.path.expanduser(config.rank_table_file)
     given = placement.given_table(path, config.backend, machine, notify=notify)
     if server_order.applies(config, given.backend):

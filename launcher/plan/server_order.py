@@ -17,7 +17,8 @@ from rank_table.table import RankTable
 
 def applies(config: JobConfig, backend: str) -> bool:
     """Tell whether MindSpore reads the rank table of a job: on CPU, and without a table, it does not."""
-    return choice.profile(config.framework).sorts_servers and backend == "npu" and not config.rank_table_free
+    sorts = choice.profile(config.framework).sorts_servers
+    return sorts and backend == "npu" and choice.reads_table(config)
 
 
 def ordered(inventory: Inventory) -> tuple[Inventory, tuple[str, ...]]:

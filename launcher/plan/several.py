@@ -133,7 +133,7 @@ def lay_out(job: Job, facts: Sequence[HostFacts], devices: Sequence[str] = ()) -
         inventory, why = server_order.ordered(inventory) if by_server else (inventory, ())
         note = (*note, *why)
         _refuse(_chips(inventory.hosts, of))
-        table, text = rendered(inventory)
+        table, text = rendered(inventory, unread=not choice.reads_table(job.config))
         note = (*note, *(inventory.notes if job.config.inventory else ()))  # else the agents say them
     servers = {host.index: server for server, host in of.items()}
     _refuse(_unequal(table, {server: host.name for server, host in of.items()}))

@@ -50,6 +50,9 @@ class RankContext:
     meeting: Meeting = Meeting()
     max_restarts: int = 0
     table_free: bool = False  # the job says that the ranks find each other without a rank table
+    address: str = ""  # of its host
+    chief_address: str = ""  # of rank 0's host
+    chief_device: int = 0  # logical, of rank 0
 
     @property
     def rank_dir(self) -> str:
@@ -63,21 +66,30 @@ class Profile:
     name = "none"
     meets = False  # at an address and ports that the launcher chooses
     uses_gloo = False  # which gets the network interface of its host, on several hosts
-    needs_table = True  # so that rank_table_free means something to it
+    meeting_ports: tuple[str, ...] = ()  # variables with that port, alone or after an address and a colon
+    reads_table = True  # if there is one, and HCCL checks it then; else rank_table_free means nothing
+    table_optional = False  # without one its ranks find each other just as well
+    passes_over_links = ""  # what of it does not read a RANK_TABLE_FILE that is a symbolic link
     sorts_servers = False  # its rank ids follow the text order of the server_id
     numbers: tuple[str, ...] = ()  # variables that number its ranks; where they meet a job may well say
+    lists_devices = False  # LOCAL_RANK is an index into its list of the devices of a host's ranks
     device_index = ""  # by what it chooses among the devices that a process sees
+    job_may_index = False  # by another index of its own, as long as that leads to the same device
     defaults: Mapping[str, str] = MappingProxyType({})  # variables that the shell may set otherwise
     removed: tuple[str, ...] = ()  # variables of the shell that would mislead a rank
     removed_prefixes: tuple[str, ...] = ()
+
+    def removes(self, name: str) -> bool:
+        """Tell whether a variable of the shell would mislead its ranks."""
+        return name in self.removed or name.startswith(self.removed_prefixes)
 
     def variables(self, context: RankContext) -> dict[str, str]:
         """Return the variables that the framework reads beside the common ones."""
         return {}
 
-    def completed(self, env: dict[str, str]) -> dict[str, str]:
+    def completed(self, env: dict[str, str], context: RankContext) -> dict[str, str]:
         """Return the whole environment of a rank without what the framework must not see in it."""
-        return env
+        return without_table(env) if context.table_free and context.backend == "npu" else env
 
     def scheduler(self, env: Mapping[str, str]) -> dict[str, str]:
         """Return what the one more process that the ranks need has of rank 0's environment; {}: none."""
@@ -86,3 +98,12 @@ class Profile:
     def findings(self, env: Mapping[str, str], chip: str) -> Iterator[VariableFinding]:
         """Yield what the framework would refuse or misread in the final environment of a rank."""
         return iter(())
+
+
+def without_table(env: Mapping[str, str], hidden: tuple[str, ...] = ("RANK_TABLE_FILE",)) -> dict[str, str]:
+    """Move the rank table and the rank to names of npu-launch's own, and leave out the names that mislead.
+
+    A program still learns its rank from the table (bert/cluster.py), HCCL and the framework do not see it.
+    """
+    kept = {name: value for name, value in env.items() if name not in hidden}
+    return {**kept, "NPU_LAUNCH_RANK_TABLE": env["RANK_TABLE_FILE"], "NPU_LAUNCH_RANK": env["RANK_ID"]}

@@ -36,6 +36,11 @@ def profile(framework: str) -> Profile:
     return found
 
 
+def reads_table(config: JobConfig) -> bool:
+    """Tell whether HCCL or the framework reads the rank table of a job on NPUs."""
+    return profile(config.framework).reads_table and not config.rank_table_free
+
+
 def settle(
     config: JobConfig, source: Provenance, command: Sequence[str], launch_dir: str
 ) -> tuple[JobConfig, tuple[str, ...]]:
@@ -45,8 +50,8 @@ def settle(
         ConfigError: it names none, or another key does not go with it.
     """
     settled, notes = _settled(config, source, command, launch_dir)
-    if config.rank_table_free and not profile(settled.framework).needs_table:
-        problem = f"{settled.framework} ranks need no rank table (expected with tensorflow or mindspore)"
+    if config.rank_table_free and not profile(settled.framework).reads_table:
+        problem = f"{settled.framework} ranks read no rank table (expected with another framework)"
         raise source.error("rank_table_free", problem + "; leave it out")
     return settled, notes
 

@@ -11,7 +11,14 @@ from __future__ import annotations
 from typing import Iterator, Mapping
 
 from launcher.hccl import variables
-from launcher.profiles.base import TORCH_NAMES, TORCH_PREFIXES, Profile, RankContext, VariableFinding
+from launcher.profiles.base import (
+    TORCH_NAMES,
+    TORCH_PREFIXES,
+    Profile,
+    RankContext,
+    VariableFinding,
+    without_table,
+)
 
 _OF_WORKERS = ("MS_NODE_ID", "DEVICE_ID", "ASCEND_DEVICE_ID", "DEVICE_INDEX", "LOCAL_RANK", "LOCAL_SIZE")
 
@@ -21,6 +28,8 @@ class MindSporeProfile(Profile):
 
     name = "mindspore"
     meets = True
+    meeting_ports = ("MS_SCHED_PORT",)
+    table_optional = True
     sorts_servers = True
     numbers = ("MS_ROLE", "MS_NODE_ID", "MS_WORKER_NUM", "RANK_ID", "RANK_SIZE")
     device_index = "DEVICE_ID"
@@ -57,15 +66,12 @@ class MindSporeProfile(Profile):
         yield from variables.refused(env, "MS_SCHED_PORT", variables.whole(1024, 65535))
         yield from _heartbeats(env)
 
-    def completed(self, env: dict[str, str]) -> dict[str, str]:
+    def completed(self, env: dict[str, str], context: RankContext) -> dict[str, str]:
         """Take the rank table from the cluster: its scheduler and HCCL would number the ranks by it.
 
         Parts of MindSpore also work otherwise where RANK_TABLE_FILE is set (amp.py, nn/wrap/loss_scale.py).
         """
-        if "MS_ROLE" not in env:
-            return env
-        free = {name: value for name, value in env.items() if name != "RANK_TABLE_FILE"}
-        return {**free, "NPU_LAUNCH_RANK_TABLE": env["RANK_TABLE_FILE"], "NPU_LAUNCH_RANK": env["RANK_ID"]}
+        return without_table(env) if "MS_ROLE" in env else env
 
     def scheduler(self, env: Mapping[str, str]) -> dict[str, str]:
         """Return the environment of the cluster's scheduler: RANK_ID is 0 as with msrun, it has no device."""

@@ -20,7 +20,8 @@ class PaddleProfile(Profile):
     name = "paddle"
     meets = True
     uses_gloo = True
-    needs_table = False
+    meeting_ports = ("PADDLE_MASTER",)
+    reads_table = False  # XcclCommInitRank of PaddleCustomDevice's runtime.cc: HcclCommInitRootInfo alone
     numbers = (
         "PADDLE_TRAINER_ID", "PADDLE_TRAINERS_NUM", "PADDLE_CURRENT_ENDPOINT", "PADDLE_GLOBAL_RANK",
         "PADDLE_GLOBAL_SIZE", "PADDLE_LOCAL_RANK", "PADDLE_LOCAL_SIZE", "PADDLE_RANK_IN_NODE",

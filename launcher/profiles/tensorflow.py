@@ -8,7 +8,14 @@ import zlib
 from typing import Iterator, Mapping
 
 from launcher.hccl import variables
-from launcher.profiles.base import Profile, RankContext, VariableFinding
+from launcher.profiles.base import (
+    TORCH_NAMES,
+    TORCH_PREFIXES,
+    Profile,
+    RankContext,
+    VariableFinding,
+    without_table,
+)
 
 TABLE_FAMILY = ("RANK_TABLE_FILE", "RANK_ID", "RANK_SIZE")
 # A shell's are removed; a job may set them under `env`, and a note says what the adapter makes of them.
@@ -26,14 +33,26 @@ class TensorFlowProfile(Profile):
 
     name = "tensorflow"
     device_index = "ASCEND_DEVICE_ID"
-    removed = ("POD_NAME", "TF_CONFIG", "RESTORE_FROM", "LOCAL_CHECKPOINT_DIR", *ASKED_FOR)
+    job_may_index = True
+    removed = (*TORCH_NAMES, "POD_NAME", "TF_CONFIG", "RESTORE_FROM", "LOCAL_CHECKPOINT_DIR", *ASKED_FOR)
     # With CM_* and the rank table's family the adapter logs an error, uses neither, and every process
     # trains alone.
-    removed_prefixes = ("CM_",)
+    removed_prefixes = (*TORCH_PREFIXES, "CM_")
 
     def variables(self, context: RankContext) -> dict[str, str]:
         """Return the JOB_ID, without which the adapter does not start."""
         return {"JOB_ID": job_id(context.run_id)}
+
+    def completed(self, env: dict[str, str], context: RankContext) -> dict[str, str]:
+        """Exchange the rank table's variables for those of rank-table-free mode, where the job says so."""
+        if not context.table_free or context.backend != "npu":
+            return env
+        return without_rank_table(
+            env,
+            chief_ip=context.chief_address,
+            chief_device=context.chief_device,
+            worker_ip=context.address,
+        )
 
     def findings(self, env: Mapping[str, str], chip: str) -> Iterator[VariableFinding]:
         """Yield what the adapter would refuse or misread."""
@@ -52,18 +71,15 @@ def without_rank_table(
 ) -> dict[str, str]:
     """Exchange the rank table's variables for those by which HCCL finds the ranks itself.
 
-    TensorFlow's adapter alone knows this mode, on 910A and A2. The trainer still learns its rank from the
-    table, under npu-launch's own names: only the adapter must not see both families.
+    TensorFlow's adapter alone knows this mode, on 910A and A2; it must not see both families.
     """
-    free = {name: value for name, value in env.items() if name not in TABLE_FAMILY}
+    free = without_table(env, TABLE_FAMILY)
     free.update(
         CM_CHIEF_IP=chief_ip,
         CM_CHIEF_PORT=str(chief_port(env["NPU_LAUNCH_RUN_ID"])),
         CM_CHIEF_DEVICE=str(chief_device),
         CM_WORKER_SIZE=env["RANK_SIZE"],
         CM_WORKER_IP=worker_ip,
-        NPU_LAUNCH_RANK_TABLE=env["RANK_TABLE_FILE"],
-        NPU_LAUNCH_RANK=env["RANK_ID"],
     )
     return free
 

@@ -21,7 +21,10 @@ class TorchProfile(Profile):
     name = "torch"
     meets = True
     uses_gloo = True
-    needs_table = False
+    meeting_ports = ("MASTER_PORT",)
+    table_optional = True  # torch_npu connects by it where it can be read, else by what the store passes on
+    passes_over_links = "torch_npu"  # checkFilePathReadable in ProcessGroupHCCL.cpp
+    lists_devices = True
     numbers = (
         "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "GROUP_WORLD_SIZE",
         "ROLE_RANK", "ROLE_WORLD_SIZE",

@@ -42,7 +42,8 @@ def errors(env: dict[str, str], chip: str = "") -> list[str]:
 
 def test_what_would_mislead_a_rank_is_removed_and_the_rest_inherited() -> None:
     outer = {"POD_NAME": "p", "CM_CHIEF_IP": "1", "CM_RANK": "0", "TF_CONFIG": "{}", "LANG": "C"}
-    outer.update(AOE_MODE="2", HELP_CLUSTER="1")
+    outer.update(AOE_MODE="2", HELP_CLUSTER="1", RANK="0", WORLD_SIZE="16", MASTER_ADDR="pod-0")
+    outer.update(PET_NNODES="2", TORCHELASTIC_RUN_ID="x")
     outer["NPU_LAUNCH_RUN_ID"] = "of an outer launch"
     env = rank_env(outer)
     assert set(outer) & set(env) == {"LANG", "NPU_LAUNCH_RUN_ID"}

@@ -15,10 +15,10 @@ from launcher.errors import ConfigError, UsageError
 from launcher.plan import environment, planner, ports
 from launcher.plan.build import LaunchContext, build_plan
 from launcher.plan.model import Plan
-from launcher.plan.placement import Placement, choose_inventory
+from launcher.plan.placement import Placement, choose_inventory, rendered
 from launcher.profiles import choice
 from launcher.profiles.base import Meeting, RankContext
-from rank_table.inventory import Device, Host
+from rank_table.inventory import Device, Host, Inventory
 from rank_table.table import RankTable
 from tests.rank_table.conftest import FakeHost
 
@@ -107,6 +107,29 @@ def planned(table: RankTable, logical: Mapping[tuple[str, int], int], environ: M
         environ=environ, cores=[0], meeting=Meeting(port=20000),
     )  # fmt: skip
     return build_plan(JobConfig(framework="torch"), ["/bin/true"], launch)
+
+
+@pytest.mark.parametrize("framework", ["torch", "none"])
+def test_without_a_rank_table_a_rank_keeps_its_numbers_and_gets_no_other_family(framework: str) -> None:
+    def env(backend: str) -> dict[str, str]:
+        free = replace(context(backend), table_free=True)
+        return environment.of_rank({"PATH": "/bin"}, free, choice.profile(framework))
+
+    assert "RANK_TABLE_FILE" not in env("npu") and not [name for name in env("npu") if name[:3] == "CM_"]
+    assert (env("npu")["RANK_ID"], env("npu")["NPU_LAUNCH_RANK"], env("npu")["RANK_SIZE"]) == ("3", "3", "4")
+    assert env("npu")["NPU_LAUNCH_RANK_TABLE"] == env("cpu")["RANK_TABLE_FILE"] == "/r/rank_table.json"
+
+
+def test_a_job_whose_table_nobody_reads_needs_nothing_of_its_links() -> None:
+    device = {"device_id": 0, "device_ip": "", "logical_id": 0}
+    inventory = Inventory((Host("h", (Device(**device),), chip="950"),), "hosts.yaml")  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="no local_id and network levels"):
+        rendered(inventory)
+    table, text = rendered(inventory, unread=True)
+    assert table.ranks[0].device_id == 0 and RankTable.loads(text) == table
+    read = {name: choice.reads_table(JobConfig(framework=name)) for name in choice.FRAMEWORKS}
+    assert [name for name in read if not read[name]] == ["paddle"]
+    assert not choice.reads_table(JobConfig(framework="torch", rank_table_free=True))
 
 
 def test_the_number_of_the_attempt_has_torchrun_s_name_too() -> None:

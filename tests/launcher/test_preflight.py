@@ -350,6 +350,26 @@ def test_the_port_where_ranks_of_a_framework_meet_must_be_free(
     assert server.check(plan, skip=("disk",)) == []
 
 
+@pytest.mark.parametrize(
+    "framework, free, says",
+    [
+        ("tensorflow", False, "2 servers"), ("torch", False, "torch needs no table"), ("torch", True, ""),
+        ("mindspore", False, "mindspore needs no table"), ("paddle", False, ""), ("none", False, "2 servers"),
+    ],
+)  # fmt: skip
+def test_addresses_that_are_not_known_count_where_the_table_is_read(
+    server: Server, framework: str, free: bool, says: str
+) -> None:
+    plan = server.plan(NPU_LAUNCH_FRAMEWORK=framework.replace("tensorflow", ""))
+    hosts = [Host(f"10.0.0.{n}", (Device(0, 0),), chip="A2") for n in (1, 2)]
+    plan = replace(plan, rank_table_json=render(RankTable.from_hosts(hosts)))
+    found = server.check(plan, ("ports", "disk", "framework"), chip="A2", rank_table_free=free)
+    assert {one.name for one in found if one.level == "error"} == ({"rank-table"} if says else set())
+    assert all(says in str(one) for one in found) and bool(found) == bool(says)
+    told = [one for one in found if one.todo]
+    assert bool(told) == (framework in ("torch", "mindspore") and not free)
+
+
 def test_a_rank_table_that_torch_npu_would_pass_over_is_named(server: Server, tmp_path: Path) -> None:
     (tmp_path / "table.json").write_text("{}")
     (tmp_path / "link.json").symlink_to("table.json")
