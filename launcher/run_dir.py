@@ -203,6 +203,9 @@ class RunDir:
     def heartbeat(self, rank: int) -> Path:
         return self.rank_dir(rank) / "heartbeat.json"
 
+    def metrics(self, rank: int) -> Path:
+        return self.rank_dir(rank) / "metrics.jsonl"
+
     def artifacts(self, rank: int) -> Path:
         return self.rank_dir(rank) / "artifacts.jsonl"
 

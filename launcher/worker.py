@@ -285,11 +285,18 @@ def _take(step: int, examples: float, tokens: float, total: int) -> None:
     if total:
         _told.training["total_steps"] = total
     _told.unwritten = True
+    _beat_if_due("train", step)
+
+
+def _beat_if_due(phase: str, step: int) -> bool:
+    """Write a beat unless the last one is too near; tell whether it was written."""
     begin = time.monotonic()
-    if begin >= _told.next_beat:
-        _told.beat("train", step)
-        end = time.monotonic()
-        _told.next_beat = end + min(max(_GAP[0], _EASE * (end - begin)), _GAP[1])
+    if begin < _told.next_beat:
+        return False
+    _told.beat(phase, step)
+    end = time.monotonic()
+    _told.next_beat = end + min(max(_GAP[0], _EASE * (end - begin)), _GAP[1])
+    return True
 
 
 @contextmanager
@@ -305,12 +312,16 @@ def timed(part: str) -> Iterator[None]:
         yield
         return
     begin = time.monotonic()
+    with _told.lock:  # while it saves no step is to come; the next beat is due within hang_timeout as before
+        saves = part == "save" and _told.mark is not None and _beat_if_due(part, _told.training["train_step"])
     try:
         yield
     finally:
         with _told.lock:
             _told.timing, _told.knows_wait = False, _told.knows_wait or part == "wait"
             if _told.mark is not None:
+                if saves:
+                    _told.beat("train", _told.training["train_step"])
                 seconds = time.monotonic() - max(begin, _told.mark)
                 _told.counts[part + "_s"] += seconds
                 _told.timed += seconds

@@ -8,14 +8,15 @@ import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Callable, Iterator, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Mapping, Optional, Sequence, Tuple
 
-from launcher import foreign
 from launcher.cases.csv_file import Case
 from launcher.errors import ReadError
+from launcher.metrics import series
+from launcher.metrics.leading import leading_rank
 from launcher.process import launches
-from launcher.run_dir import write_atomic
-from launcher.runs.figures import metrics_of, numbers
+from launcher.run_dir import RunDir, write_atomic
+from launcher.runs.figures import metrics_of
 
 Figures = Tuple[Optional[float], Optional[float], Optional[float], Optional[float]]
 TIMEOUT = 1209600.0  # seconds; that of the original script's end-to-end tests, 14 days
@@ -106,10 +107,10 @@ def _figures(run: Path | None) -> Figures:
     if run is None:
         return None, None, None, None
     metrics = metrics_of(run)
-    lines = list(_metrics(run / "ranks" / "0" / "metrics.jsonl"))
-    speeds = [line["examples_per_second"] for line in lines if "examples_per_second" in line]
+    rows = _rows(RunDir(run))
+    speeds = [row["examples_per_second"] for row in rows if "examples_per_second" in row]
     speeds = speeds[1:] or speeds  # the first line also holds the making of the graph
-    losses = [line["loss"] for line in lines if "loss" in line]
+    losses = [row["loss"] for row in rows if "loss" in row]
     return (
         sum(speeds) / len(speeds) if speeds else None,
         losses[-1] if losses else None,
@@ -118,9 +119,9 @@ def _figures(run: Path | None) -> Figures:
     )
 
 
-def _metrics(path: Path) -> Iterator[dict[str, float]]:
-    """Yield the numbers of each line of a metrics file; a line that cannot be read is left out."""
+def _rows(run: RunDir) -> Sequence[series.Row]:
+    """Read what the leading rank wrote of its steps; nothing where that cannot be read."""
+    leading = leading_rank(run, run.ranks())
     with suppress(ReadError):
-        for line in foreign.read_bytes(path, foreign.DOCUMENT).splitlines():
-            with suppress(ReadError):
-                yield numbers(foreign.parse_json(line, str(path)))
+        return series.read(run.metrics(leading)).rows if leading is not None else ()
+    return ()

@@ -33,10 +33,8 @@ class Attempts:
         self._opening, self._signals, self._console = opening, signals, console
         self._policy = opening.plan.policy
         self._events = EventLog(opening.run, console, hook)
-        sees = any(
-            host.sees_disk for host in opening.session.fleet if opening.plan.ranks[0].rank in host.ranks
-        )
-        self._context = RunContext(opening.plan, opening.run, console, self._events, Watch(sees))
+        unseen = [rank for host in opening.session.fleet if not host.sees_disk for rank in host.ranks]
+        self._context = RunContext(opening.plan, opening.run, console, self._events, Watch(frozenset(unseen)))
         self._interrupted = 0
 
     def run(self) -> Outcome:

@@ -1,6 +1,7 @@
 """What is not as it should be in a run that goes on: its loss, its throughput, its disk. Pure rules.
 
-Each alert comes once, and again only when all was well in between. `over` goes through a finished run.
+Each alert comes once, and again only when all was well in between. `over` goes through the rows of a run for
+which nobody looked while it went on.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class Alert(NamedTuple):
 
 
 class Rules:
-    """The rules on the rows of rank 0.
+    """The rules on the rows of the leading rank (launcher/metrics/leading.py).
 
     loss: above this x its running mean is a spike (msprobe's rule; 0: none is). throughput: below this share
     of the run's best is low (0: none is).
@@ -41,6 +42,7 @@ class Rules:
 
     def __init__(self, loss: float = 1.5, throughput: float = 0.5) -> None:
         self._loss, self._rate, self._step = _Loss(loss), _Rate(throughput), -1.0
+        self._stall = _Stall(throughput)
         self._bad = False
 
     def add(self, record: Mapping[str, Any]) -> Iterator[Alert]:
@@ -49,6 +51,7 @@ class Rules:
         if row["step"] <= self._step:  # the ranks were started again
             self._loss.go_back(row["step"])
             self._rate.begin()
+            self._stall.begin()
         self._step = row["step"]
         value = record.get("loss", "")
         bad = value is None or (isinstance(value, float) and not math.isfinite(value))
@@ -58,6 +61,17 @@ class Rules:
         self._bad = bad or (self._bad and "loss" not in row)
         found = (self._loss.add(row), self._rate.add(row))
         yield from (alert for alert in found if alert is not None)
+
+    def came(self, now: float) -> None:
+        """Take down when a row came. now: seconds of one clock, the caller's."""
+        self._stall.came(now)
+
+    def look(self, now: float, step: int | None) -> Alert | None:
+        """Tell whether the training stands still, though nothing says so. step: None while it does not train.
+
+        It trains from its first row until it saves, evaluates or has made its last step.
+        """
+        return self._stall.look(now, step)
 
 
 class _Loss:
@@ -116,7 +130,7 @@ class _Rate:
 
     def __init__(self, share: float) -> None:
         self._share, self._best, self._told = share, 0.0, False
-        self._rows: deque[tuple[float, float, float]] = deque()  # time, what is compared, examples/s
+        self._rows: deque[tuple[float, float, series.Rate]] = deque()  # time, what is compared, the rate
         self._first = True
 
     def begin(self) -> None:
@@ -125,10 +139,10 @@ class _Rate:
         self._first = True
 
     def add(self, row: series.Row) -> Alert | None:
-        rate, now = _rate(row), row.get("time")
+        rate, now = series.rate_of(row), row.get("time")
         first, self._first = self._first, False
         tokens, examples = row.get("interval_tokens", 0.0), row.get("interval_examples", 0.0)
-        compared = rate * tokens / examples if tokens > 0 and examples > 0 else rate
+        compared = rate.value * (tokens / examples if tokens > 0 and examples > 0 else 1.0)
         if not 0 < compared < math.inf or now is None or first or not self._share:
             return None
         if self._rows and now < self._rows[-1][0]:  # the clock was set back
@@ -149,17 +163,50 @@ class _Rate:
         if part >= self._share or self._told:
             return None
         self._told = True
-        rate = median(item for _, _, item in self._rows)
-        text = f"the throughput is {part:.0%} of this run's best ({rate:.4g} examples/s at step {step})"
-        return Alert(THROUGHPUT, step, text)
+        rate = median(item.value for _, _, item in self._rows)
+        told = f"{rate:.4g} {self._rows[-1][2].unit} at step {step}"
+        return Alert(THROUGHPUT, step, f"the throughput is {part:.0%} of this run's best ({told})")
 
 
-def _rate(row: series.Row) -> float:
-    """Return examples/s, as the program gives them or as they follow from its seconds; 0: not known."""
-    if "examples_per_second" in row:
-        return row["examples_per_second"]
-    seconds = sum(row.get(name, 0.0) for name in ("own_s", "wait_s", "input_s"))
-    return row.get("interval_examples", 0.0) / seconds if seconds > 0 else 0.0
+class _Stall:
+    """The time since the training last got on, beside the usual time between two rows.
+
+    It is told after a time in which ROWS rows would have come even at `share` of the usual throughput. Then
+    it takes as many rows again to know what is usual.
+    """
+
+    def __init__(self, share: float) -> None:
+        self._share = share
+        self._gaps: deque[float] = deque(maxlen=MEAN)
+        self._row: float | None = None  # when the last one came
+        self._on, self._step = 0.0, -1  # when it last got on, to which step
+
+    def begin(self) -> None:
+        """Begin anew with what is usual: the first steps of an attempt may take longer."""
+        self._gaps.clear()
+
+    def came(self, now: float) -> None:
+        if self._row is not None:
+            self._gaps.append(now - self._row)
+        self._row = self._on = now
+
+    def look(self, now: float, step: int | None) -> Alert | None:
+        if step is None:  # a row that comes after a pause tells nothing of what is usual
+            self._row, self._step = None, -1
+            return None
+        if step != self._step:
+            self._on, self._step = now, step
+        if len(self._gaps) < ROWS or not self._share:
+            return None
+        gap = median(self._gaps)
+        if now - self._on <= max(WINDOW, ROWS * gap / self._share):
+            return None
+        self._gaps.clear()
+        self._row = None
+        usual = f"a row usually comes each {_short(gap)}" if gap >= 1 else "rows usually come each second"
+        return Alert(
+            THROUGHPUT, step, f"no step and no row for {_short(now - self._on)} at step {step}; {usual}"
+        )
 
 
 class Disk:
@@ -216,12 +263,16 @@ def _size(number: float) -> str:
     return f"{number / (1 << 30):.1f} GiB" if number >= 1 << 30 else f"{number / (1 << 20):.1f} MiB"
 
 
+def _short(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 180 else _span(seconds)
+
+
 def _span(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h" if seconds >= 5400 else f"{seconds / 60:.0f} min"
 
 
 def over(path: Path, loss: float = 1.5, throughput: float = 0.5) -> list[Alert]:
-    """Return the alerts of a finished run, by rank 0's metrics.jsonl. ReadError: it cannot be read."""
+    """Return the alerts of a run by its leading rank's metrics.jsonl. ReadError: it cannot be read."""
     rules = Rules(loss, throughput)
     records = map(series.record, foreign.read_bytes(path, series.LARGEST).split(b"\n"))
     return [alert for record in records if record is not None for alert in rules.add(record)]

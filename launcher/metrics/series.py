@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any, Dict, Mapping, NamedTuple
+from typing import Any, Dict, Iterable, Mapping, NamedTuple
 
 from launcher import foreign
 
@@ -95,6 +95,34 @@ def _object(line: bytes) -> dict[str, Any] | None:
 def numbers(found: Mapping[str, Any]) -> Row:
     """Return the numbers of a row."""
     return {name: float(value) for name, value in found.items() if _is_number(value)}
+
+
+class Rate(NamedTuple):
+    """Examples per second, of all ranks or of one device, as `unit` says; 0: not known."""
+
+    value: float
+    unit: str
+
+
+ALL, EACH = "examples/s", "examples/s per device"
+_WORK = ("own_s", "wait_s", "input_s")
+
+
+def rate_of(row: Row) -> Rate:
+    """Return the rate of a row, as the program gives it or as it follows from its seconds."""
+    if "examples_per_second" in row:
+        return Rate(row["examples_per_second"], ALL)
+    if "examples_per_second_per_device" in row:
+        return Rate(row["examples_per_second_per_device"], EACH)
+    seconds = sum(row.get(name, 0.0) for name in _WORK)
+    return Rate(row.get("interval_examples", 0.0) / seconds if seconds > 0 else 0.0, EACH)
+
+
+def rates(rows: Iterable[Row]) -> list[Rate]:
+    """Return the rates that are known, all in one unit: that of all ranks where any row has it."""
+    known = [rate for rate in map(rate_of, rows) if rate.value]
+    unit = ALL if any(rate.unit == ALL for rate in known) else EACH
+    return [rate for rate in known if rate.unit == unit]
 
 
 def _is_number(value: Any) -> bool:

@@ -13,6 +13,7 @@ from typing import Any, Callable, Mapping, Sequence
 from launcher import foreign
 from launcher.errors import ReadError, describe
 from launcher.masking import MASK, mask
+from launcher.metrics import series
 from launcher.page import answers, curves, html, ranks, timeline
 from launcher.page.source import Missing, Source, as_number, as_text, read, records
 from launcher.run_dir import RunDir, write_atomic
@@ -108,9 +109,10 @@ def _figures(source: Source) -> list[tuple[str, str]]:
         texts.append(("last loss", f"{last['loss']:.4g}"))
     if rows:
         texts.append(("steps", f"{last['step']:,.0f}"))
-    rates = sorted(row["examples_per_second"] for row in rows if "examples_per_second" in row)
+    rates = sorted(series.rates(rows))
     if rates:
-        texts.append(("examples/s, median", f"{rates[len(rates) // 2]:.4g}"))
+        value, unit = rates[len(rates) // 2]
+        texts.append((f"{unit}, median", f"{value:.4g}"))
     return texts
 
 

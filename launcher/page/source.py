@@ -14,6 +14,7 @@ from launcher.errors import MissingFileError, ReadError
 from launcher.heartbeat import Counters, read_beat
 from launcher.masking import secret_values
 from launcher.metrics import series
+from launcher.metrics.leading import leading_rank
 from launcher.page.shown import shown_document
 from launcher.plan.model import Plan
 from launcher.run_dir import RunDir
@@ -40,6 +41,12 @@ class RankFacts(NamedTuple):
     own: Mapping[float, float]
     counters: Counters | None
     cut: bool = False  # only the end of its file was read
+    rows_split: bool = True  # no row counts waiting for the others as own work
+
+    @property
+    def split(self) -> bool:
+        """Whether all that it tells of own work is that alone."""
+        return self.rows_split and (self.counters is None or self.counters.wait_s is not None)
 
 
 class Missing(NamedTuple):
@@ -57,7 +64,7 @@ class Source(NamedTuple):
     outline: Mapping[str, Any]  # of plan.json, whatever its version
     result: Mapping[str, Any]
     events: tuple[Happened, ...]
-    leading: int | None  # the rank whose curves are shown
+    leading: int | None  # the rank whose curves are shown (launcher/metrics/leading.py)
     rows: tuple[series.Row, ...]  # its rows
     evaluations: tuple[series.Row, ...]  # and what it has evaluated in between
     ranks: Mapping[int, RankFacts]
@@ -141,8 +148,8 @@ def _happened(line: bytes, secrets: Sequence[str]) -> Happened | None:
 def _metrics(
     run: RunDir, ranks: list[int], missing: dict[str, str]
 ) -> tuple[int | None, tuple[series.Row, ...], tuple[series.Row, ...], dict[int, RankFacts]]:
-    """Read what the ranks wrote of their steps; the rows of the first that wrote any are kept whole."""
-    leading: int | None = None
+    """Read what the ranks wrote of their steps; the rows of the leading one are kept whole."""
+    leading = leading_rank(run, ranks)
     rows: tuple[series.Row, ...] = ()
     evaluations: tuple[series.Row, ...] = ()
     facts: dict[int, RankFacts] = {}
@@ -150,10 +157,10 @@ def _metrics(
     damaged: list[str] = []
     share = BUDGET // max(1, len(ranks))
     for rank in ranks:
-        path = run.rank_dir(rank) / "metrics.jsonl"
+        path = run.metrics(rank)
         try:
-            big = os.path.getsize(str(path)) > share
-            found = series.read_last(path, share) if big and leading is not None else series.read(path)
+            big = rank != leading and os.path.getsize(str(path)) > share
+            found = series.read_last(path, share) if big else series.read(path)
         except (MissingFileError, OSError):
             silent.append(rank)
             found, big = series.Series(()), False
@@ -162,9 +169,9 @@ def _metrics(
             found, big = series.Series(()), False
         if found.unread:
             damaged.append(f"{found.unread} line(s) of rank {rank} cannot be read")
-        if found.rows and leading is None:
-            leading, rows, evaluations = rank, found.rows, found.evaluations
-        facts[rank] = RankFacts(_own(found.rows), _counters(run, rank), big and leading != rank)
+        if rank == leading:
+            rows, evaluations = found.rows, found.evaluations
+        facts[rank] = RankFacts(_own(found.rows), _counters(run, rank), big, _splits(found.rows))
     if silent:
         damaged.append(f"none of rank{'s' if len(silent) > 1 else ''} {label(set(silent))}")
     if damaged or not ranks:
@@ -178,6 +185,10 @@ def _own(rows: tuple[series.Row, ...]) -> dict[float, float]:
         for row in rows
         if row.get("own_s", -1) >= 0 and row.get("interval_steps", 0) > 0
     }
+
+
+def _splits(rows: tuple[series.Row, ...]) -> bool:
+    return all("wait_s" in row for row in rows if "own_s" in row)
 
 
 def _counters(run: RunDir, rank: int) -> Counters | None:

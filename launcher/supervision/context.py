@@ -18,17 +18,17 @@ LOOK = 5.0  # seconds between two looks for alerts, and before the first
 
 
 class Watch:
-    """When alerts of a run are looked for. sees: whether rank 0 writes on a disk of this host."""
+    """When alerts of a run are looked for. unseen: ranks that write on a disk of another host only."""
 
-    def __init__(self, sees: bool = True) -> None:
-        self._sees, self._due = sees, 0.0
+    def __init__(self, unseen: frozenset[int] = frozenset()) -> None:
+        self._unseen, self._due = unseen, 0.0
         self._alerts: Alerts | None = None
 
     def look(self, context: RunContext, now: float, last: bool) -> None:
         """Look if it is time to. last: an attempt has ended."""
         if last:
-            path = context.folder.rank_dir(context.plan.ranks[0].rank) / "metrics.jsonl"
-            if self._alerts is None and not os.path.exists(str(path)):
+            paths = (str(context.folder.metrics(spec.rank)) for spec in context.plan.ranks)
+            if self._alerts is None and not any(map(os.path.exists, paths)):
                 return
         else:
             waits = not self._due or now < self._due
@@ -40,8 +40,8 @@ class Watch:
             if self._alerts is None:
                 from launcher.supervision.alerts import Alerts
 
-                self._alerts = Alerts(context, self._sees)
-            self._alerts.look(last)
+                self._alerts = Alerts(context, self._unseen)
+            self._alerts.look(now, last)
 
 
 @dataclass(frozen=True)

@@ -90,16 +90,16 @@ class Curve:
         self._points: deque[tuple[float, float]] = deque()  # step, loss
         self._each, self._sum, self._count = 1, 0.0, 0
         self.last: series.Row = {}
-        self.best: float | None = None  # examples per second
+        self.best: series.Rate | None = None
 
     def add(self, row: series.Row) -> None:
         """Take a row; after a restart, what came from its step on is taken back."""
         while self._points and self._points[-1][0] >= row["step"]:
             self._points.pop()
         self.last = row
-        rate, loss = row.get("examples_per_second"), row.get("loss")
-        if rate is not None:
-            self.best = max(rate, self.best or 0.0)
+        rate, loss = series.rate_of(row), row.get("loss")
+        if rate.value:
+            self.best = max(self.best or rate, rate, key=lambda one: (one.unit == series.ALL, one.value))
         if loss is None:
             return
         self._sum, self._count = self._sum + loss, self._count + 1

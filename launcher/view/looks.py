@@ -10,6 +10,7 @@ from launcher import foreign
 from launcher.errors import ReadError
 from launcher.masking import mask_text
 from launcher.metrics import series
+from launcher.metrics.leading import Leader
 from launcher.process import procfs
 from launcher.run_dir import RunDir
 from launcher.runs import registry, remote
@@ -45,8 +46,8 @@ class RunLooks:
         self._ranks: list[RankLooks] = []
         self._hosts: tuple[str, ...] = ()
         self._uses_npus = False
-        self._curve, self._rows = Curve(), Growing(run.rank_dir(0) / "metrics.jsonl")
-        self._leading: int | None = None
+        self._curve, self._rows = Curve(), Growing(run.metrics(0))
+        self._leader = Leader(run, ())
         self._status: RunStatus | None = None
         self._status_at = 0.0
         self._plan_problem = ""
@@ -83,7 +84,7 @@ class RunLooks:
         stamp = stamp_of(self.run.plan)
         if stamp == self._plan_stamp:
             if not self._ranks:
-                self._ranks = [RankLooks(self.run, rank, None, None) for rank in self.run.ranks()]
+                self._set_ranks([RankLooks(self.run, rank, None, None) for rank in self.run.ranks()])
             return
         self._plan_stamp, self._plan_problem = stamp, ""
         try:
@@ -92,15 +93,19 @@ class RunLooks:
             self._plan_problem = str(error)
             devices = self._status.devices if self._status else {}
             known = sorted({*devices, *self.run.ranks()})
-            self._ranks = [RankLooks(self.run, rank, None, devices.get(rank)) for rank in known]
+            self._set_ranks([RankLooks(self.run, rank, None, devices.get(rank)) for rank in known])
             return
         hosts = {host.server_id: host.name for host in plan.hosts}
         names = [hosts.get(rank.server_id, rank.server_id) for rank in plan.ranks]
         self._hosts = tuple(printable(name) for name in dict.fromkeys(names))
         self._uses_npus = plan.backend != "cpu"
-        self._ranks = [
-            RankLooks(self.run, rank.rank, name, rank.device_id) for rank, name in zip(plan.ranks, names)
-        ]
+        self._set_ranks(
+            [RankLooks(self.run, rank.rank, name, rank.device_id) for rank, name in zip(plan.ranks, names)]
+        )
+
+    def _set_ranks(self, ranks: list[RankLooks]) -> None:
+        self._ranks = ranks
+        self._leader = Leader(self.run, [rank.rank for rank in ranks])
 
     def _look_at_ranks(self, over: bool) -> list[RankView]:
         ends = _ends(self._result.value or {})
@@ -111,14 +116,10 @@ class RunLooks:
         ]
 
     def _follow_curve(self) -> None:
-        """Follow the rows of the first rank that writes any."""
-        if self._leading is None:
-            for rank in self._ranks:
-                path = self.run.rank_dir(rank.rank) / "metrics.jsonl"
-                if stamp_of(path)[2]:
-                    self._leading, self._rows = rank.rank, Growing(path)
-                    break
-        if self._leading is None:
+        """Follow the rows of the leading rank."""
+        if self._leader.look() and self._leader.rank is not None:
+            self._curve, self._rows = Curve(), Growing(self.run.metrics(self._leader.rank))
+        if self._leader.rank is None:
             return
         for line in self._rows.look():
             found = series.record(line)
@@ -153,12 +154,19 @@ class RunLooks:
             loss=row.get("loss"),
             losses=self._curve.losses,
             examples_per_second=row.get("examples_per_second", sum(rates) if rates else None),
-            best_examples_per_second=self._curve.best,
+            best_examples_per_second=self._best(),
             straggler=self._happened.straggler,
             alerts=tuple(self._happened.alerts),
             ranks=tuple(ranks),
             missing=tuple(self._missing(status)),
         )
+
+    def _best(self) -> float | None:
+        """Return the best rate of all ranks; where rows tell one device's, that of as many as there are."""
+        best = self._curve.best
+        if best is None:
+            return None
+        return best.value * (len(self._ranks) if best.unit == series.EACH else 1)
 
     def _elapsed(self, status: RunStatus, result: Mapping[str, Any]) -> float | None:
         """Return how long it has run, or ran; of a launcher that was killed, until its last word."""
@@ -193,7 +201,7 @@ class RunLooks:
         told += [f"rank {label(silent)} wrote no heartbeat.json"] if silent else []
         told += [f"rank {label(plain)} keeps no counters: own, wait, input not known"] if plain else []
         told += ["no rank is known"] if not self._ranks else []
-        told += ["no metrics.jsonl: loss not known"] if self._ranks and self._leading is None else []
+        told += ["no metrics.jsonl: loss not known"] if self._ranks and self._leader.rank is None else []
         told += [self._npus.problem] if self._npus and self._uses_npus else []
         prefix = f"{self.run.path}/"
         return [printable(text.replace(prefix, "")) for text in dict.fromkeys(told) if text]

@@ -76,7 +76,7 @@ class RankLooks:
     def __init__(self, run: RunDir, rank: int, host: str | None, device: int | None) -> None:
         self.rank, self._run, self._host, self._device = rank, run, host, device
         self.beat: Changing[Beat] = Changing(run.heartbeat(rank), read_beat)
-        self._row: Changing[series.Row] = Changing(run.rank_dir(rank) / "metrics.jsonl", last_row)
+        self._row: Changing[series.Row] = Changing(run.metrics(rank), last_row)
         self.pace = Pace()
         self._ticks: tuple[int, float] | None = None  # of the processor, when
         self._who = (0, 0)

@@ -142,6 +142,21 @@ def test_a_throughput_follows_from_the_seconds_of_an_interval() -> None:
     assert alerts(rows) == [("throughput", 23)]
 
 
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        (lambda rate: {"examples_per_second": rate}, "30 examples/s at"),
+        (lambda rate: {"examples_per_second_per_device": rate}, "30 examples/s per device at"),
+        (lambda rate: {"interval_examples": rate, "own_s": 1.0}, "30 examples/s per device at"),
+    ],
+)
+def test_a_rate_is_said_to_be_what_it_is(row: Any, said: str) -> None:
+    rates, rules = [100.0] * 20 + [30.0] * 20, Rules()
+    rows = [{"step": place, "time": place * 10.0, **row(rate)} for place, rate in enumerate(rates)]
+    (alert,) = [alert for item in rows for alert in rules.add(item)]
+    assert said in alert.text
+
+
 def looks(free: Iterable[float], left: float | None, checkpoint: int = 0) -> list[Alert]:
     disk = Disk("/runs/a")
     found = (disk.add(place * 60.0, int(bytes_), left, checkpoint) for place, bytes_ in enumerate(free))
@@ -215,15 +230,27 @@ def test_a_file_that_is_none_is_not_waited_for(tmp_path: Path) -> None:
 
 
 class Watched:
-    """A run of one rank, looked at without a launcher."""
+    """A run looked at without a launcher, each 5 s of a clock of its own."""
 
-    def __init__(self, folder: Path, sees: bool = True) -> None:
-        self.run = RunDir.create(folder / "run", [0])
-        spec = RankSpec(0, "h", 0, 0, 0, (), {}, str(folder))
-        plan = Plan("job", "job-1", str(self.run.path), "h", "cpu", "{}", (spec,))
+    def __init__(self, folder: Path, ranks: int = 1, unseen: Iterable[int] = ()) -> None:
+        self.run, self.now = RunDir.create(folder / "run", range(ranks)), 0.0
+        specs = tuple(RankSpec(rank, "h", rank, rank, rank, (), {}, str(folder)) for rank in range(ranks))
+        plan = Plan("job", "job-1", str(self.run.path), "h", "cpu", "{}", specs)
         console = Console(None)
         self.events = EventLog(self.run, console)
-        self.alerts = Alerts(RunContext(plan, self.run, console, self.events), sees)
+        self.alerts = Alerts(RunContext(plan, self.run, console, self.events), frozenset(unseen))
+
+    def look(self, last: bool = False) -> None:
+        self.now += 5.0
+        self.alerts.look(self.now, last)
+
+    def write(self, rank: int, *rows: dict[str, Any]) -> None:
+        with self.run.metrics(rank).open("ab") as stream:
+            stream.write("".join(json.dumps(row) + "\n" for row in rows).encode())
+
+    def beat(self, step: int, phase: str = "train", rank: int = 0, total: int = 0) -> None:
+        beat = {"step": step, "train_step": step, "phase": phase, "time": 1.0, "total_steps": total}
+        self.run.heartbeat(rank).write_text(json.dumps(beat))
 
     def texts(self) -> list[str]:
         return [str(alert["text"]) for alert in self.events.alerts]
@@ -242,10 +269,10 @@ def test_a_checkpoint_larger_than_the_rest_of_its_disk_is_told(
     path = tmp_path / "model.ckpt-1"
     path.write_bytes(b"x" * (2 << 20))
     record = {"kind": "checkpoint", "step": 1, "prefix": str(path), "files": [str(path), "removed"]}
-    watched.alerts.look()
+    watched.look()
     watched.run.artifacts(0).write_text(json.dumps(record) + "\n")
-    watched.alerts.look()
-    watched.alerts.look()
+    watched.look()
+    watched.look()
     assert [text.partition(": ")[2] for text in watched.texts()] == [
         "1.5 MiB free, and the next checkpoint needs 2.0 MiB"
     ]
@@ -261,21 +288,97 @@ def test_a_disk_over_the_network_is_not_asked(tmp_path: Path, monkeypatch: pytes
     watched = Watched(tmp_path)
     record = {"kind": "checkpoint", "step": 1, "prefix": "/nfs/a", "files": ["/nfs/a.index"]}
     watched.run.artifacts(0).write_text(json.dumps(record) + "\n")
-    watched.alerts.look()
+    watched.look()
     assert "/nfs/a.index" not in asked and [*watched.alerts._disks] == ["/"]
     assert watched.log().count("the free space for checkpoints in /nfs is not watched") == 1
 
 
 def test_metrics_on_another_hosts_disk_are_said_not_to_be_watched(tmp_path: Path) -> None:
-    watched = Watched(tmp_path, sees=False)
-    (watched.run.rank_dir(0) / "metrics.jsonl").write_text('{"step": 1, "loss": NaN}\n')
-    watched.alerts.look()
+    watched = Watched(tmp_path, unseen=[0])
+    watched.write(0, {"step": 1, "loss": None})
+    watched.look()
     assert watched.texts() == [] and "no alerts on loss and throughput" in watched.log()
+
+
+def test_of_ranks_on_several_disks_those_that_are_seen_are_watched(tmp_path: Path) -> None:
+    watched = Watched(tmp_path, ranks=3, unseen=[0, 1])
+    for rank in (0, 2):
+        watched.write(rank, {"step": rank + 1, "loss": None})
+    watched.look()
+    assert watched.texts() == ["the loss is no finite number at step 3"]
+    assert "no alerts on what rank [0-1] writes" in watched.log()
+
+
+def test_the_loss_is_watched_where_it_is_written_be_it_by_the_last_rank(tmp_path: Path) -> None:
+    watched = Watched(tmp_path, ranks=3)
+    for rank in (0, 1):
+        watched.write(rank, *({"step": step, "time": step, "own_s": 1.0} for step in range(9)))
+    watched.look()
+    calm, spike = of_loss(around(1.0, 70)), of_loss(around(4.0, 15), 70)
+    watched.write(2, *calm, *spike, {"step": 90, "loss": None})
+    watched.look()
+    watched.look()
+    assert [alert["kind"] for alert in watched.events.alerts] == ["loss spike", "nan"]
+
+
+def train(watched: Watched, looks: int, first: int = 0) -> None:
+    """Let a rank write a row each 10 s, and a heartbeat."""
+    for place in range(first, first + looks):
+        if place % 2 == 0:
+            watched.write(0, {"step": place, "loss": 1.0})
+        watched.beat(place)
+        watched.look()
+
+
+def test_a_training_that_stands_still_is_told_once_and_again_after_it_went_on(tmp_path: Path) -> None:
+    watched = Watched(tmp_path)
+    train(watched, 10)
+    for _ in range(40):
+        watched.look()
+    text = "no step and no row for 65 s at step {}; a row usually comes each 10 s"
+    assert watched.texts() == [text.format(9)]
+    assert {alert["kind"] for alert in watched.events.alerts} == {"throughput"}
+    train(watched, 10, first=10)
+    for _ in range(40):
+        watched.look()
+    assert watched.texts() == [text.format(9), text.format(19)]
+
+
+@pytest.mark.parametrize(
+    ("phase", "total", "policy"), [("save", 0, {}), ("evaluate", 0, {}), ("train", 9, {}), ("train", 0, None)]
+)
+def test_no_row_while_it_saves_or_evaluates_or_after_the_last_step_is_no_stall(
+    tmp_path: Path, phase: str, total: int, policy: dict[str, float] | None
+) -> None:
+    watched = Watched(tmp_path)
+    train(watched, 10)
+    watched.beat(9, phase, total=total)
+    if policy is None:  # its steps go on, though it writes no row
+        for place in range(40):
+            watched.beat(10 + place)
+            watched.look()
+    for _ in range(40 if policy is not None else 5):
+        watched.look()
+    assert watched.texts() == []
+
+
+def test_a_restart_is_no_stall_and_neither_are_the_first_rows(tmp_path: Path) -> None:
+    watched = Watched(tmp_path)
+    train(watched, 10)
+    watched.look(last=True)
+    for _ in range(40):
+        watched.look(last=True)
+    watched.run.heartbeat(0).unlink()
+    train(watched, 2)
+    watched.now += 1000
+    watched.look()
+    train(watched, 2, first=2)
+    assert watched.texts() == []
 
 
 def test_metrics_that_cannot_be_read_are_named_once(tmp_path: Path) -> None:
     watched = Watched(tmp_path)
     (watched.run.rank_dir(0) / "metrics.jsonl").symlink_to(__file__)
-    watched.alerts.look()
-    watched.alerts.look(last=True)
+    watched.look()
+    watched.look(last=True)
     assert watched.log().count("warning: ") == 1 and "a link (expected a regular file)" in watched.log()

@@ -175,6 +175,32 @@ def test_a_phase_between_two_steps_is_not_a_step_s_time(told: Any, tmp_path: Pat
     assert json.loads(line)["loss"] is None
 
 
+def _phase(folder: Path) -> tuple[str, int]:
+    beat = read_beat(folder / "heartbeat.json")
+    return beat.phase, beat.step
+
+
+def test_saving_is_told_while_it_lasts_and_only_between_steps(told: Any, tmp_path: Path) -> None:
+    told.step(1)
+    with told.timed("save"):  # no sooner after a beat than a step's
+        assert _phase(tmp_path) == ("train", 1)
+    told.time.now += 1.0
+    told.step(2)
+    told.time.now += 1.0
+    with told.timed("save"):
+        assert _phase(tmp_path) == ("save", 2)
+    assert _phase(tmp_path) == ("train", 2)
+    told.time.now += 1.0
+    told.phase("evaluate")
+    with told.timed("save"):
+        assert _phase(tmp_path) == ("evaluate", 0)
+    told.step(3)
+    told.time.now += 1.0
+    with told.timed("save"):
+        told.phase("evaluate")
+    assert _phase(tmp_path) == ("evaluate", 0)
+
+
 def test_short_steps_write_seldom_and_the_last_one_at_the_end(told: Any, tmp_path: Path) -> None:
     for number in range(1, 6):
         told.step(number)

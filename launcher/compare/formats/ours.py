@@ -18,6 +18,7 @@ from launcher.compare.formats.text import NUMBER, as_number, number, whole
 from launcher.compare.settings import flags, masked
 from launcher.errors import MissingFileError, ReadError
 from launcher.metrics import series
+from launcher.metrics.leading import leading_rank
 from launcher.run_dir import RunDir, opened
 from launcher.runs.registry import known_plan, read_json
 
@@ -83,30 +84,35 @@ def _batch_of_interval(row: Mapping[str, Any]) -> int | None:
 
 
 def read_run(path: Path, hints: Mapping[str, int]) -> Curve:
-    """Read a run folder: metrics.jsonl of rank 0, the plan, the results."""
+    """Read a run folder: metrics.jsonl of the leading rank, the plan, the results."""
     run = opened(path)
     notes: list[str] = []
-    rows = _rows(run, 0, notes)
     plan = known_plan(run)
+    known = [spec.rank for spec in plan.ranks] if plan is not None else run.ranks()
+    leading = leading_rank(run, known)
+    rows = _rows(run, leading or 0, notes)
     asked = flags(plan.ranks[0].argv) if plan is not None and plan.ranks else {}
     ranks = hints.get("ranks") or (plan.world_size if plan is not None else _ranks_of(rows))
     batch = hints.get("global_batch") or _batch(asked, ranks)
-    seen = _examples(run, rows, ranks, notes) if not hints.get("global_batch") else None
+    others = [rank for rank in (known or range(ranks or 1)) if rank != leading]
+    seen = _examples(run, rows, others, ranks, notes) if not hints.get("global_batch") else None
     if seen is None and batch is not None:
         seen = [row["step"] * batch for row in rows]
-    points = tuple(map(_point, rows, seen or repeat(None)))
+    unit = next((rate.unit for rate in series.rates(rows)), series.ALL)
+    points = tuple(map(_point, rows, seen or repeat(None), repeat(unit)))
     if not any(point.loss is not None for point in points):
         points, found = (), "holds no loss" if not rows else "holds no loss: its rows have none"
         notes.append(found)
     elif seen is None:
         notes.append("says nowhere how many examples a step has: give --global-batch N")
     found_scores = _scores(run, notes)
-    return Curve(str(path), RUN, points, found_scores, ranks, batch, masked(asked), "global", tuple(notes))
+    rate_is = "global" if unit == series.ALL else "per device"
+    return Curve(str(path), RUN, points, found_scores, ranks, batch, masked(asked), rate_is, tuple(notes))
 
 
 def _rows(run: RunDir, rank: int, notes: list[str]) -> Sequence[series.Row]:
     try:
-        found = series.read(run.rank_dir(rank) / "metrics.jsonl")
+        found = series.read(run.metrics(rank))
     except MissingFileError:
         notes.append(f"rank {rank} wrote no metrics.jsonl")
         return ()
@@ -118,10 +124,11 @@ def _rows(run: RunDir, rank: int, notes: list[str]) -> Sequence[series.Row]:
     return found.rows
 
 
-def _point(row: series.Row, examples: float | None) -> Point:
+def _point(row: series.Row, examples: float | None, unit: str) -> Point:
     loss = row.get("loss", math.nan) if "learning_rate" in row or "loss" in row else None
-    rate = row.get("examples_per_second")
-    return Point(int(row["step"]), examples, loss, row.get("learning_rate"), rate, row.get("time"))
+    rate = series.rate_of(row)
+    told = rate.value if rate.value and rate.unit == unit else None
+    return Point(int(row["step"]), examples, loss, row.get("learning_rate"), told, row.get("time"))
 
 
 def _ranks_of(rows: Sequence[series.Row]) -> int | None:
@@ -145,15 +152,14 @@ def _batch(asked: Mapping[str, str], ranks: int | None) -> int | None:
 
 
 def _examples(
-    run: RunDir, rows: Sequence[series.Row], ranks: int | None, notes: list[str]
+    run: RunDir, rows: Sequence[series.Row], others: Sequence[int], ranks: int | None, notes: list[str]
 ) -> list[float] | None:
     """Count the examples that all ranks had seen at each row, by what each rank wrote of its intervals."""
     if not rows or not all(row.get("interval_steps", 0) > 0 and "interval_examples" in row for row in rows):
         return None
-    others = [_rows(run, rank, []) for rank in range(1, min(ranks or 1, 4096))]
     each = {int(row["step"]): row["interval_examples"] / row["interval_steps"] for row in rows}
-    for found in others:
-        own = {int(row["step"]): row for row in found}
+    for rank in others[:4096]:
+        own = {int(row["step"]): row for row in _rows(run, rank, [])}
         if any(not own.get(step, {}).get("interval_steps") for step in each):
             return None if not ranks else _scaled(rows, each, ranks, notes)
         each = {step: value + own[step].get("interval_examples", 0) / own[step]["interval_steps"]
@@ -165,7 +171,7 @@ def _scaled(
     rows: Sequence[series.Row], each: Mapping[int, float], times: int, notes: list[str]
 ) -> list[float]:
     if times > 1:
-        notes.append("not every rank wrote its examples: those of rank 0 are taken for each")
+        notes.append("not every rank wrote its examples: those of one are taken for each")
     total, before, found = 0.0, 0, []
     for row in rows:
         step = int(row["step"])
