@@ -108,14 +108,13 @@ class Player:
         from launcher.checks.host_facts import collect
 
         self.facts = collect(0, names(1)[0], os.environ)
-        told = {"version": __version__, "python": self.facts.python}
         bodies = []
         for index, name in enumerate(names(self.count)):
             place = [("eth0", f"10.{index >> 8}.{index & 255}.1/8")]
             own = replace(
                 self.facts, index=index, name=name, node=name, boot_id=name, addresses=place, aliases=()
             )
-            bodies.append({**told, "index": index, "name": name, "facts": own.to_json()})
+            bodies.append({"version": __version__, "facts": own.to_json()})
         self._all("hello", bodies)
 
     def _ping(self, body: Any) -> None:
@@ -202,7 +201,8 @@ def head(count: int, folder: Path, idle: float, disk: str) -> None:
     """Be npu-launch, whose engine is the player."""
     from launcher import cli
     from launcher.engines import choose
-    from launcher.engines.base import Allocation, Engine, EngineEnd
+    from launcher.engines.base import Allocation, Engine
+    from launcher.hosts.transport import EngineEnd
 
     class Played(Engine):
         name = "played"

@@ -8,16 +8,17 @@ from pathlib import Path
 
 import click
 
-from launcher.hosts.agent import index_of, name_of, on_stdio, run_agent
+from launcher.hosts.agent import INDEXES, index_of, name_of, on_stdio, run_agent
 
 
 @click.command(hidden=True)
 @click.option("--folder", metavar="DIR", default="", help="Meet the head in a folder that all hosts see.")
 @click.option("--index", type=int, default=-1, help="Number of this host; default: the engine's.")
-def agent(folder: str, index: int) -> None:
+@click.option("--engine", default="", type=click.Choice(list(INDEXES)), help="What has started it.")
+def agent(folder: str, index: int, engine: str) -> None:
     """Start and supervise this host's ranks for a head elsewhere; an engine runs it on each host."""
     if not folder:
-        sys.exit(on_stdio(os.environ, index))
+        sys.exit(on_stdio(os.environ, index, engine))
     from launcher.hosts.folder_channel import FolderAgentChannel
 
     channel = FolderAgentChannel(Path(folder), index_of(os.environ, index))

@@ -6,6 +6,8 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Mapping, Sequence
 
+from launcher.hosts.transport import EngineEnd
+
 
 @dataclass(frozen=True)
 class Allocation:
@@ -17,23 +19,11 @@ class Allocation:
     devices: tuple[str, ...] = ()  # of each host, as `devices:` has them; () where the engine does not say
 
 
-@dataclass(frozen=True)
-class EngineEnd:
-    """How the engine's program ended.
-
-    code: -n for signal n. text: what it means, for a person; "" when nothing is wrong. lost: hosts that it
-    names. It decides nothing about hosts whose agents have told of their end themselves.
-    """
-
-    code: int
-    text: str = ""
-    lost: tuple[str, ...] = ()
-
-
 class Engine(ABC):
     """An engine whose program is a child of the head: its stdio carries the frames."""
 
     name = ""
+    agent_options: tuple[str, ...] = ()  # --engine=NAME: whose variables tell an agent which host it is on
     line = 1000  # bytes of a line that it passes on whole
     reaches_own_children = True  # its standard input goes to the agent that it starts on the head's host, too
     tagged = False  # its output names the rank before each piece (launcher.hosts.frames.TaggedDecoder)

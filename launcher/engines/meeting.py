@@ -12,7 +12,6 @@ import os
 import select
 import shutil
 import subprocess
-import sys
 import threading
 import time
 from contextlib import contextmanager, suppress
@@ -23,6 +22,7 @@ from launcher.diagnosis.verdict import LOST_EXIT_CODE
 from launcher.errors import LauncherError, PreflightError
 from launcher.hosts.folder_channel import FolderTransport, Pace
 from launcher.hosts.folder_files import read_word, write_word
+from launcher.process.itself import PROGRAM
 from launcher.process.signals import ENDING, FORWARDED, Signals
 from launcher.run_dir import write_atomic
 
@@ -126,8 +126,7 @@ class Meeting:
         words = ["agent", f"--folder={self.folder / name}", f"--index={self._index}"]
         name = self._names[self._index]
         environ = {**os.environ, **({"NPU_LAUNCH_HOST_NAME": name} if name else {})}
-        argv = [sys.executable, "-m", "launcher", *words]
-        return subprocess.Popen(argv, stdin=subprocess.DEVNULL, env=environ)
+        return subprocess.Popen([*PROGRAM, *words], stdin=subprocess.DEVNULL, env=environ)
 
     # The side of the other hosts.
 

@@ -19,8 +19,9 @@ from typing import Mapping, Sequence
 
 from launcher.config.job import JobConfig
 from launcher.engines import hostfile
-from launcher.engines.base import Allocation, Engine, EngineEnd
+from launcher.engines.base import Allocation, Engine
 from launcher.errors import LauncherError, NotFoundError, UsageError
+from launcher.hosts.transport import EngineEnd
 
 _PATIENCE = 10.0  # seconds for `mpirun --version`
 _STANDARD = ("/usr/bin", "/usr/local/bin", "/bin")  # where every shell looks
@@ -34,6 +35,7 @@ class Mpi(Engine):
     """The hosts of `hosts:` or `hostfile:`, else those of Slurm's or PBS's allocation."""
 
     name = "mpi"
+    agent_options = ("--engine=mpi",)
     line = 1 << 16  # cut anywhere, and joined again: short lines have no use
     tagged = True
     reaches_own_children = False

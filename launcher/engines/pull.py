@@ -34,7 +34,8 @@ def member(environ: Mapping[str, str]) -> Member | None:
     """
     if environ.get("NPU_LAUNCH_RUN_DIR"):  # a rank that starts a launcher of its own
         return None
-    return _pod(environ) or _slurm_task(environ) or _mpi_process(environ)
+    # mpirun before Slurm, of which its processes have variables too: of the job that mpirun runs in.
+    return _pod(environ) or _mpi_process(environ) or _slurm_task(environ)
 
 
 def _pod(environ: Mapping[str, str]) -> Member | None:
@@ -112,9 +113,8 @@ def _mpi_process(environ: Mapping[str, str]) -> Member | None:
         )
     # The namespace is a number that comes again; the address of this mpirun hardly does.
     key = _short(space + environ.get("OMPI_MCA_orte_hnp_uri", ""))
-    return Member(
-        int(environ["OMPI_COMM_WORLD_RANK"]), tuple(f"host {i}" for i in range(int(size))), f"mpi-{key}"
-    )
+    index, names = int(environ["OMPI_COMM_WORLD_RANK"]), [f"host {number}" for number in range(int(size))]
+    return Member(index, tuple(names), f"mpi-{key}", engine="mpi")
 
 
 def _short(text: str) -> str:

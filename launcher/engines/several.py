@@ -19,8 +19,9 @@ from launcher.config.job import JobConfig, Provenance
 from launcher.engines.base import Allocation, Engine
 from launcher.errors import LauncherError
 from launcher.hosts.frames import LINE
-from launcher.hosts.transport import End, EngineTransport, HeadTransport
+from launcher.hosts.transport import EngineTransport, HeadTransport
 from launcher.output import echo
+from launcher.process.itself import PROGRAM
 from launcher.process.signals import Signals, name
 from launcher.run_dir import RunDir, remove_on_error
 from launcher.text import some
@@ -45,7 +46,6 @@ _LATER = (
 # Bytes on the way to the head: of all hosts, of each at least. mpirun takes whatever it is given, and what
 # one host has sent stands before the signs of life of the others.
 WINDOWS, LEAST_WINDOW = 8 << 20, 64 << 10
-AGENT = (sys.executable, "-m", "launcher", "agent")
 
 Begun = Callable[[RunDir], None]
 
@@ -72,21 +72,16 @@ class EngineSite(Site):
         self._engine, self.allocation, self.line = engine, engine.allocation(), engine.line
 
     def command(self) -> list[str]:
-        return self._engine.argv(AGENT, self.allocation.hosts)
+        agent = (*PROGRAM, "agent", *self._engine.agent_options)
+        return self._engine.argv(agent, self.allocation.hosts)
 
     def start(self) -> HeadTransport:
         engine = self._engine
-
-        def explain(code: int, words: str) -> End:
-            found = engine.explain(code, words)
-            return End(found.code, found.text, found.lost)
-
-        environ = engine.environ(os.environ)
         return EngineTransport(
             self.command(),
-            environ,
+            engine.environ(os.environ),
             engine.stop,
-            explain,
+            engine.explain,
             engine.line,
             engine.tagged,
             engine.orphaned,

@@ -13,9 +13,10 @@ import threading
 from contextlib import suppress
 from typing import Mapping, Sequence
 
-from launcher.engines.base import Allocation, Engine, EngineEnd
+from launcher.engines.base import Allocation, Engine
 from launcher.engines.hostlist import compress, expand
 from launcher.errors import NotFoundError, UsageError
+from launcher.hosts.transport import EngineEnd
 
 _SPECIAL_STEPS = 0xFFFFFFF0  # from here: batch script, interactive shell of salloc, ...
 _PATIENCE = 10.0  # seconds for an answer of slurmctld
@@ -36,6 +37,7 @@ class Slurm(Engine):
     """The allocation of `salloc` or `sbatch`; within `srun`, that of the step."""
 
     name = "slurm"
+    agent_options = ("--engine=slurm",)
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         if not environ.get("SLURM_JOB_ID"):

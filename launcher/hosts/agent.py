@@ -19,31 +19,32 @@ from launcher.hosts.conversation import Agent, Ended
 from launcher.output import echo
 from launcher.process.signals import Signals
 
-# Variables of the engines: this process among the hosts, and the host's name there.
-INDEXES = ("NPU_LAUNCH_HOST_INDEX", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "PMIX_RANK")
-NAMES = ("NPU_LAUNCH_HOST_NAME", "SLURMD_NODENAME", "PMIX_HOSTNAME")
+# Variables of each engine: this process among the hosts, and the host's name there. Those of others may be
+# of a job around it: mpirun within Slurm passes on SLURM_PROCID and SLURMD_NODENAME of its own host.
+INDEXES = {"": "NPU_LAUNCH_HOST_INDEX", "slurm": "SLURM_PROCID", "mpi": "OMPI_COMM_WORLD_RANK"}
+NAMES = {"": "NPU_LAUNCH_HOST_NAME", "slurm": "SLURMD_NODENAME", "mpi": "PMIX_HOSTNAME"}
 
 
-def on_stdio(environ: Mapping[str, str], index: int = -1) -> int:
+def on_stdio(environ: Mapping[str, str], index: int = -1, engine: str = "") -> int:
     """Be the agent that an engine has started; return its exit code. UsageError: a person has."""
     if os.isatty(0):
         raise UsageError("agent: an engine starts it on each host; see docs/several-hosts.md")
-    return run_agent(StdioChannel(index_of(environ, index)), name_of(environ), environ)
+    return run_agent(StdioChannel(index_of(environ, index, engine)), name_of(environ, engine), environ)
 
 
-def index_of(environ: Mapping[str, str], given: int = -1) -> int:
-    """Return the number of this host among those of the engine's step. UsageError: no engine says it."""
+def index_of(environ: Mapping[str, str], given: int = -1, engine: str = "") -> int:
+    """Return the number of this host among those of the engine's step. UsageError: the engine is silent."""
     if given >= 0:
         return given
-    for variable in INDEXES:
-        if environ.get(variable, "").isdigit():
-            return int(environ[variable])
-    raise UsageError(f"agent: none of {', '.join(INDEXES)} is set (expected the number of this host)")
+    variable = INDEXES.get(engine, "")
+    if not environ.get(variable, "").isdigit():
+        raise UsageError(f"agent: {variable or engine} is not set (expected the number of this host)")
+    return int(environ[variable])
 
 
-def name_of(environ: Mapping[str, str]) -> str:
+def name_of(environ: Mapping[str, str], engine: str = "") -> str:
     """Return the host's name in the engine, else the kernel's."""
-    return next((environ[name] for name in NAMES if environ.get(name)), os.uname().nodename)
+    return environ.get(NAMES.get(engine, "")) or os.uname().nodename
 
 
 def run_agent(channel: AgentChannel, name: str, environ: Mapping[str, str]) -> int:
@@ -70,8 +71,7 @@ def run_agent(channel: AgentChannel, name: str, environ: Mapping[str, str]) -> i
 
 def _course(agent: Agent, signals: Signals) -> int:
     facts = collect(agent.index, agent.name, agent.environ)
-    told = {"version": __version__, "python": facts.python, "index": agent.index, "name": agent.name}
-    agent.channel.send("hello", {**told, "facts": facts.to_json()})
+    agent.channel.send("hello", {"version": __version__, "facts": facts.to_json()})
     agent.channel.turn()
     from launcher.hosts.part import take_part  # most of the launcher, while the head hears of the others
 

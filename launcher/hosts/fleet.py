@@ -30,7 +30,6 @@ class HostState:
     heard: float = 0.0
     facts: HostFacts | None = None
     release: str = ""
-    python: str = ""
     offset: Offset = field(default_factory=Offset)
     sees_disk: bool | None = None
     plan: Plan | None = None
@@ -47,7 +46,6 @@ class HostState:
     exited: float = 0.0  # when the engine said that its agent has ended; frames of it may still be on the way
     lost: str = ""  # why it counts as lost
     bytes: int = 0
-    acked: int = 0
     behind: int = 0
 
     @property
@@ -62,7 +60,6 @@ class Fleet:
     def __init__(self, names: Sequence[str]) -> None:
         now = time.monotonic()
         self.hosts = [HostState(index, name, now) for index, name in enumerate(names)]
-        self.strange: list[str] = []  # what came that fits nothing
         self._pinged: dict[int, tuple[int, int]] = {}
         self._ponged: dict[int, int] = {}  # number of the last ping that each has answered
 
@@ -89,7 +86,6 @@ class Fleet:
         """Return the sender of a frame; None for one that is no host of the attempt."""
         if 0 <= frame.host < len(self.hosts):
             return self.hosts[frame.host]
-        self.strange.append(f"a frame {frame.kind!r:.40} of host {frame.host}, which is none of the run's")
         return None
 
     def take(self, host: HostState, frame: Frame) -> bool:
@@ -104,13 +100,11 @@ class Fleet:
             host.refused = (125, (f"its agent's {frame.kind} cannot be read: {text:.300}",))
         return True
 
-    @staticmethod
-    def _hello(host: HostState, body: Value) -> None:
+    def _hello(self, host: HostState, body: Value) -> None:
         host.release = body.get("version").text()
-        host.python = body.get("python", "").text()
         facts = HostFacts.from_json(body.get("facts").value)
-        if host.name in ("", f"host {host.index}"):  # an engine that does not name its hosts
-            host.name = facts.name
+        if host.name in ("", f"host {host.index}") and all(facts.name != other.name for other in self.hosts):
+            host.name = facts.name  # an engine that does not name its hosts
         host.facts = replace(facts, index=host.index, name=host.name)
 
     def _pong(self, host: HostState, body: Value) -> None:

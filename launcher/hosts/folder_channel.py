@@ -14,7 +14,7 @@ from typing import Any, Callable, Sequence
 from launcher.hosts.channel import AgentChannel
 from launcher.hosts.folder_files import StreamReader, StreamWriter, read_word
 from launcher.hosts.frames import ALL, Decoder, Frame, encode
-from launcher.hosts.transport import End, HeadTransport
+from launcher.hosts.transport import EngineEnd, HeadTransport
 
 LINE = 1 << 16  # bytes of a line; nothing tears the lines of a file
 SOONEST, LATEST = 0.01, 0.25  # seconds between two looks: after some traffic, and without any
@@ -158,10 +158,10 @@ class FolderTransport(HeadTransport):
         self._close()
         self.stop()
 
-    def end(self) -> End:
+    def end(self) -> EngineEnd:
         self._close()
         code = self._own.wait()
-        return End(code, f"the agent of host 0 ended with exit code {code}")
+        return EngineEnd(code, f"the agent of host 0 ended with exit code {code}")
 
     def _close(self) -> None:
         self.send(Frame(ALL, CLOSED))

@@ -26,8 +26,12 @@ _F_SETPIPE_SZ = 1031  # fcntl(2); in Python's fcntl from 3.10 on
 WORDS = 1 << 16  # bytes that are kept of what the engine itself says
 
 
-class End(NamedTuple):
-    """How the way to the agents ended: the engine's exit code, what it means, the hosts that it names."""
+class EngineEnd(NamedTuple):
+    """How the engine's program, and so the way to the agents, ended.
+
+    code: -n for signal n. text: what it means, for a person; "" when nothing is wrong. lost: hosts that it
+    names. It decides nothing about hosts whose agents have told of their end themselves.
+    """
 
     code: int
     text: str = ""
@@ -76,7 +80,7 @@ class HeadTransport(ABC):
         """End the way at once: agents that live end with grace."""
 
     @abstractmethod
-    def end(self) -> End:
+    def end(self) -> EngineEnd:
         """Wait until the way has ended, and close it."""
 
 
@@ -179,7 +183,7 @@ class EngineTransport(HeadTransport):
         argv: Sequence[str],
         environ: Mapping[str, str],
         stop: Callable[[int], None],
-        explain: Callable[[int, str], End],
+        explain: Callable[[int, str], EngineEnd],
         line: int = LINE,
         tagged: bool = False,
         orphaned: Callable[[int], None] = lambda pid: None,
@@ -202,7 +206,7 @@ class EngineTransport(HeadTransport):
         into, self._out, self._err = map(_plain, _streams(self._process))
         self._in = _Feed(into)
         self._open = {self._out, self._err}
-        self._end: End | None = None
+        self._end: EngineEnd | None = None
 
     def say(self, words: bytes) -> None:
         """Keep what the engine itself, or a shell's profile, has said."""
@@ -284,7 +288,7 @@ class EngineTransport(HeadTransport):
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGKILL)
 
-    def end(self) -> End:
+    def end(self) -> EngineEnd:
         if self._end is not None:
             return self._end
         self._close_input()

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Iterable, Iterator, Sequence
 
+from launcher.process.itself import PROGRAM
 from launcher.process.signals import handled
 
 _LIBC = ctypes.CDLL(None)
@@ -37,7 +38,7 @@ def start(words: Sequence[str], log: Path | None = None, cores: Sequence[int] = 
     stream: IO[bytes] | None = open(log, "ab") if log else None
     try:
         return subprocess.Popen(
-            [sys.executable, "-m", "launcher", *words],
+            [*PROGRAM, *words],
             start_new_session=True,
             preexec_fn=prepare,
             stdin=subprocess.DEVNULL if stream else None,

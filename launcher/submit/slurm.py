@@ -12,7 +12,6 @@ import re
 import shlex
 import shutil
 import subprocess
-import sys
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from launcher.errors import NotFoundError, PreflightError, UsageError
 from launcher.plan import build
 from launcher.plan.planner import new_run_id
 from launcher.plan.program_check import check_program
+from launcher.process.itself import PROGRAM
 from launcher.run_dir import RunDir, remove_on_error, write_atomic
 from launcher.runs import launcher_record, slurm_jobs, submitted
 from launcher.runs.folder import point_latest
@@ -175,16 +175,7 @@ def _words(job: QueuedJob, options: Settled) -> list[str]:
     file = [os.path.join(options.run_dir, JOB)] if job.file else []
     overrides = [word for word in job.overrides if not word.startswith("run_id=")]
     command = ["--", *job.command] if job.command else []
-    return [*_launcher(), "run", *file, *overrides, f"run_id={options.run_id}", *command]
-
-
-def _launcher() -> list[str]:
-    """Return how npu-launch is started; `-m` would prefer a folder `launcher` of the user's."""
-    beside = os.path.join(os.path.dirname(sys.executable), "npu-launch")
-    for path in (sys.argv[0], beside):
-        if os.path.basename(path) == "npu-launch" and os.access(path, os.X_OK):
-            return [os.path.abspath(path)]
-    return [sys.executable, "-m", "launcher"]
+    return [*PROGRAM, "run", *file, *overrides, f"run_id={options.run_id}", *command]
 
 
 def submit(engine: str, job: QueuedJob, options: Settled, text: str) -> list[str]:

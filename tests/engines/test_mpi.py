@@ -178,7 +178,7 @@ def test_a_training_goes_on_though_a_rank_is_killed_and_each_host_has_its_own_di
 
 
 KILLS: list[tuple[str, Callable[[Job], None]]] = [
-    ("agent", lambda job: job.kill("node4", "launcher agent")),
+    ("agent", lambda job: job.kill("node4", "__main__.py agent")),
     ("daemon", lambda job: job.kill("node4", "orted")),
     ("cable", lambda job: job.hosts.cut("node4")),
 ]

@@ -140,7 +140,7 @@ def srun(job: Job) -> list[int]:
 
 def agent(job: Job) -> list[int]:
     on_node = job.cluster.processes_on("node3")
-    return [pid for pid in job.pids("launcher agent") if pid in on_node and "srun" not in command(pid)][:1]
+    return [pid for pid in job.pids("__main__.py agent") if pid in on_node and "srun" not in command(pid)][:1]
 
 
 KILLED: dict[str, tuple[Callable[[Job], list[int]], str]] = {

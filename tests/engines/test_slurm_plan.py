@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from launcher.process.itself import PROGRAM
 from tests.engines.slurm_cluster import Cluster, marked, wait_for
 from tests.launching import latest
 
@@ -44,7 +45,8 @@ def test_a_dry_run_shows_hosts_and_the_engines_command_and_makes_nothing(
 ) -> None:
     code, text = launcher.run("--devices", "0-1", "--dry-run", "--json", "--", "sh", "-c", "exit 7")
     plan = json.loads(text)
-    assert code == 0 and plan["engine"][0] == "srun" and plan["engine"][-3:] == ["-m", "launcher", "agent"]
+    assert code == 0 and plan["engine"][0] == "srun"
+    assert plan["engine"][-3:] == [*PROGRAM[1:], "agent", "--engine=slurm"]
     assert [(host["index"], host["name"]) for host in plan["hosts"]] == list(
         enumerate(("node1", "node2", "node3", "node4"))
     )

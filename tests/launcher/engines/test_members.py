@@ -52,8 +52,9 @@ def test_a_task_of_srun_and_a_process_of_mpirun_know_it_too() -> None:
     assert task is not None and (task.index, task.names) == (1, ("node08", "node09", "node10"))
     again = member({**SLURM, "SLURM_RESTART_COUNT": "1"})
     assert again is not None and again.key != task.key
-    process = member(MPI)
-    assert process is not None and (process.index, len(process.names)) == (3, 4)
+    for around in ({}, SLURM):
+        process = member({**around, **MPI})
+        assert process is not None and (process.index, len(process.names)) == (3, 4)
 
 
 @pytest.mark.parametrize(
@@ -87,7 +88,9 @@ def test_several_on_one_host_or_none_to_tell_apart_are_refused(environ: dict[str
         member(environ)
 
 
-@pytest.mark.parametrize("environ, written", [({**POD, "JOB_COMPLETION_INDEX": "0"}, False), (SLURM, True)])
+@pytest.mark.parametrize(
+    "environ, written", [({**POD, "JOB_COMPLETION_INDEX": "0"}, False), (SLURM, True), (MPI, True)]
+)
 def test_in_pods_the_cluster_chooses_the_npus(environ: dict[str, str], written: bool) -> None:
     found = member(environ)
     config, source = configs.load(None, ["devices=0-1"], {})

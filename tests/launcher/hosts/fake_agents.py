@@ -10,7 +10,7 @@ from typing import Any, Callable, Sequence
 
 from launcher.diagnosis.failure import ErrorRecord, RankEnd
 from launcher.hosts.frames import ALL, Frame
-from launcher.hosts.transport import End, HeadTransport
+from launcher.hosts.transport import EngineEnd, HeadTransport
 from launcher.plan.model import HostSpec, Plan, Policy, RankSpec
 
 PER_HOST = 2  # ranks
@@ -69,8 +69,8 @@ class FakeAgents(HeadTransport):
         self.asked.append("kill")
         self.code = -9
 
-    def end(self) -> End:
-        return End(self.code or 0, "the engine has crashed" if self.code else "")
+    def end(self) -> EngineEnd:
+        return EngineEnd(self.code or 0, "the engine has crashed" if self.code else "")
 
     def kinds(self) -> list[str]:
         """List the kinds that the head has sent, without its signs of life."""

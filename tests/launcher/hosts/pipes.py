@@ -17,7 +17,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Mapping, Sequence
 
-from launcher.engines.base import Allocation, Engine, EngineEnd
+from launcher.engines.base import Allocation, Engine
+from launcher.hosts.transport import EngineEnd
 
 CHUNK = 1 << 16
 

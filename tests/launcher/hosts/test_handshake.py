@@ -242,6 +242,7 @@ def test_a_program_of_an_engine_that_is_not_there() -> None:
 
 
 def test_killed_engines_leave_no_process(signals: Signals) -> None:
-    transport = EngineTransport(["sleep", "600"], os.environ, lambda pid: None, lambda code, words: EngineEnd(code))
+    explain = lambda code, words: EngineEnd(code)  # noqa: E731
+    transport = EngineTransport(["sleep", "600"], os.environ, lambda pid: None, explain)
     transport.kill()
     assert transport.end().code == -signal.SIGKILL and transport.ended() and encode(Frame(-1, "beat")) != []

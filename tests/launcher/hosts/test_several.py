@@ -15,6 +15,7 @@ import pytest
 
 from launcher.plan.model import Plan
 from launcher.process import procfs, sweep
+from launcher.process.itself import PROGRAM
 from launcher.run_dir import RunDir
 from launcher.supervision.events import violations
 from launcher.text import SCHEDULER
@@ -171,8 +172,16 @@ def test_a_dry_run_shows_the_plan_of_all_hosts_and_makes_nothing(hosts: Hosts) -
     code, out, err = hosts.launch("--dry-run", "--json", "--", "true")
     plan = json.loads(out)
     assert (code, err) == (0, "") and [host["name"] for host in plan["hosts"]] == ["node1", "node2"]
-    assert len(plan["ranks"]) == 4 and plan["engine"][-4:] == [sys.executable, "-m", "launcher", "agent"]
+    assert len(plan["ranks"]) == 4 and plan["engine"][-3:] == [*PROGRAM, "agent"]
     assert not (hosts.folder / "runs").exists()
+
+
+def test_a_module_of_the_users_folder_breaks_no_agent(hosts: Hosts) -> None:
+    for name in ("launcher", "rank_table", "tokenize"):
+        (hosts.folder / name).mkdir()
+        (hosts.folder / name / "__init__.py").write_text("raise SystemExit(9)\n")
+    code, _, err = hosts.launch("--", "true")
+    assert code == 0, err
 
 
 def test_commands_know_a_run_in_the_background(hosts: Hosts) -> None:

@@ -54,7 +54,7 @@ def test_every_value_is_quoted_for_bash_and_for_sbatch(
     fake = tmp_path / "npu-launch"
     fake.write_text('#!/bin/sh\npwd -P >said\nfor word; do printf "%s\\n" "$word" >>said; done\n')
     fake.chmod(0o755)
-    monkeypatch.setattr(slurm, "_launcher", lambda: [str(fake)])
+    monkeypatch.setattr(slurm, "PROGRAM", (str(fake),))
     overrides = tuple(f"args.{number}={word}" for number, word in enumerate(ODD))
     typed = replace(job, overrides=overrides, command=("echo", *ODD))
     text = script(typed, sbatch=('--comment=say "hi" \\',), name="my job")
