@@ -144,9 +144,15 @@ def span_figures(
     return {"span_f1": percent(judge(answerable, best, rules).f1.values())} if answerable else {}
 
 
+def unified(result: Mapping[str, float]) -> dict[str, float]:
+    """Return figures of either version with exact match as `exact`; SQuAD 1.1's script says `exact_match`."""
+    return {"exact" if name == "exact_match" else name: value for name, value in result.items()}
+
+
 def headline(result: Mapping[str, float]) -> tuple[float, float]:
     """Select exact match and F1 from a result of either version."""
-    return result["exact" if "exact" in result else "exact_match"], result["f1"]
+    found = unified(result)
+    return found["exact"], found["f1"]
 
 
 def read_questions(dataset: Any, path: str = "", references: bool = True) -> list[Question]:

@@ -79,9 +79,7 @@ def figures_of(
     job: Job, questions: Sequence[Question], answers: Answers, threshold: float
 ) -> dict[str, float]:
     """Compute the figures of an evaluation, exact match as `exact` in both versions of SQuAD."""
-    figures = scoring.score(job, questions, answers, threshold)
-    if "exact_match" in figures:
-        figures["exact"] = figures.pop("exact_match")
+    figures = evaluate.unified(scoring.score(job, questions, answers, threshold))
     return {name: value for name, value in figures.items() if not name.startswith("best_")}
 
 

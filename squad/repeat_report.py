@@ -5,15 +5,16 @@ The request is JSON:
     {"data": FILE, "evaluation": "squad", "resample": "passage", "resamples": 10000, "random_seed": 0,
      "sides": [{"name": N, "runs": [{"seed": S, "predictions": FILE or null, "figures": {...}}, ...]}, ...]}
 
-A run has a file of predictions, or figures as per cent (`exact` or `exact_match`, `f1`), which are taken as
-they are. With two sides they are compared; the second is what is new.
+A run has a file of predictions, or figures by name, which are taken as they are: exact match (`exact` or
+`exact_match`) and F1 (`f1`) as per cent where it has them, else whatever all runs have. With two sides they
+are compared; the second is what is new.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from typing import Any, Iterable, Mapping, Sequence
+from typing import Any, Iterable, Iterator, Mapping, Sequence
 
 from squad import cmrc, evaluate, statistics
 from squad.data.questions import SCORING, Question, Reader, version_2
@@ -23,6 +24,7 @@ from squad.errors import DataError
 FIGURES = ("exact", "f1")
 UNITS = ("question", "passage", "article")
 Rows = Mapping[str, Sequence[float]]  # the value of each question, by figure
+Figures = Mapping[str, float]
 
 
 class Data:
@@ -92,9 +94,13 @@ def report(request: Mapping[str, Any]) -> dict[str, Any]:
         scored = {path: data.rows(predictions) for path, predictions in texts.items()}
         found.update(questions=len(data.questions), left_out=total - len(data.questions))
         found["same_questions"] = len(set(map(frozenset, texts.values()))) == 1
-    found["sides"] = [_side(side, scored) for side in sides]
+    figures = [[_figures(run, scored) for run in side["runs"]] for side in sides]
+    found["sides"] = [_side(side, runs) for side, runs in zip(sides, figures)]
     if len(sides) == 2:
-        found["tests"] = _tests(request, found["sides"], data, [_scored(side, scored) for side in sides])
+        found["tests"] = _over_seeds(*figures)
+        by_question = [_scored(side, scored) for side in sides]
+        if data and all(by_question):
+            found["tests"].update(_of_questions(request, data, by_question))
     return found
 
 
@@ -106,21 +112,30 @@ def _texts(path: str) -> dict[str, str]:
     return found
 
 
-def _side(side: Mapping[str, Any], scored: Mapping[str, Rows]) -> dict[str, Any]:
-    """Return the figures of each run of a side, and their summary."""
-    runs = []
-    for run in side["runs"]:
-        rows = scored.get(run.get("predictions") or "")
-        given = run.get("figures") or {}
-        figures: dict[str, float | None]
-        if rows:
-            figures = {name: evaluate.percent(rows[name]) for name in FIGURES}
-        else:
-            figures = {"exact": given.get("exact", given.get("exact_match")), "f1": given.get("f1")}
-        runs.append({"seed": run["seed"], **figures})
-    columns = {name: [run[name] for run in runs if run[name] is not None] for name in FIGURES}
-    summaries = {name: statistics.summary(values)._asdict() for name, values in columns.items() if values}
-    return {"name": side["name"], "runs": runs, "summary": {name: dict(s) for name, s in summaries.items()}}
+def _figures(run: Mapping[str, Any], scored: Mapping[str, Rows]) -> Figures:
+    """Return the figures of a run: EM and F1 of its predictions, else what it has reported."""
+    rows = scored.get(run.get("predictions") or "")
+    if rows:
+        return {name: evaluate.percent(rows[name]) for name in FIGURES}
+    return evaluate.unified(run.get("figures") or {})
+
+
+def _shared(runs: Sequence[Figures]) -> list[str]:
+    """Name the figures that all runs have: EM and F1, and whatever else they have if it is neither."""
+    names = [name for name in runs[0] if all(name in run for run in runs)] if runs else []
+    return [name for name in FIGURES if name in names] or names
+
+
+def _side(side: Mapping[str, Any], runs: Sequence[Figures]) -> dict[str, Any]:
+    """Return the figures of each run of a side, and the summary of those that all of them have."""
+    shared = _shared(runs)
+    shown = [name for name in FIGURES if any(name in run for run in runs)] or shared
+    listed = [
+        {"seed": run["seed"], **{name: values[name] for name in shown if name in values}}
+        for run, values in zip(side["runs"], runs)
+    ]
+    summary = {name: statistics.summary([run[name] for run in runs])._asdict() for name in shared}
+    return {"name": side["name"], "runs": listed, "summary": {name: dict(s) for name, s in summary.items()}}
 
 
 def _scored(side: Mapping[str, Any], scored: Mapping[str, Rows]) -> list[tuple[Any, Rows]]:
@@ -129,31 +144,23 @@ def _scored(side: Mapping[str, Any], scored: Mapping[str, Rows]) -> list[tuple[A
     return [(seed, rows) for seed, rows in listed if rows]
 
 
-def _tests(
-    request: Mapping[str, Any],
-    sides: Sequence[Mapping[str, Any]],
-    data: Data | None,
-    scored: Sequence[Sequence[tuple[Any, Rows]]],
-) -> dict[str, Any]:
-    """Compare the second side with the first: over seeds, and over questions where they are known."""
+def _over_seeds(first: Sequence[Figures], second: Sequence[Figures]) -> dict[str, Any]:
+    """Compare the figures that all runs of both sides have; {} if either side has one run alone."""
     tests: dict[str, Any] = {}
-    columns = [
-        {name: [run[name] for run in side["runs"] if run[name] is not None] for name in FIGURES}
-        for side in sides
-    ]
-    sizes = [len(column["f1"]) for column in columns]
-    if min(sizes) and max(sizes) > 1:
-        tests["welch"] = {
-            name: statistics.welch(columns[0][name], columns[1][name])._asdict() for name in FIGURES
-        }
-    if min(sizes) > 1:
-        tests["detectable"] = {
-            name: statistics.detectable(_pooled(columns[0][name], columns[1][name]), *sizes)
-            for name in FIGURES
-        }
-    if data and all(scored):
-        tests.update(_of_questions(request, data, scored))
+    names, sizes = _shared([*first, *second]), (len(first), len(second))
+    columns = {name: [[run[name] for run in runs] for runs in (first, second)] for name in names}
+    if names and max(sizes) > 1:
+        tests["welch"] = {name: _welch(*both) for name, both in columns.items()}
+    if names and min(sizes) > 1:
+        sds = {name: _pooled(*both) for name, both in columns.items()}
+        tests["detectable"] = {name: statistics.detectable(sd, *sizes) for name, sd in sds.items() if sd}
     return tests
+
+
+def _welch(first: Sequence[float], second: Sequence[float]) -> dict[str, float]:
+    """Compare two means of seeds; without interval and p if the seeds have no effect."""
+    found = statistics.welch(first, second)
+    return dict(found._asdict()) if found else {"difference": second[0] - first[0]}
 
 
 def _pooled(first: Sequence[float], second: Sequence[float]) -> float:
@@ -165,24 +172,42 @@ def _pooled(first: Sequence[float], second: Sequence[float]) -> float:
 def _of_questions(
     request: Mapping[str, Any], data: Data, scored: Sequence[Sequence[tuple[Any, Rows]]]
 ) -> dict[str, Any]:
-    exact = [[rows["exact"] for _, rows in side] for side in scored]
     f1 = [[rows["f1"] for _, rows in side] for side in scored]
-    by_seed = [dict(side) for side in scored]
-    pairs = {
-        str(seed): statistics.mcnemar(*([value == 1 for value in side[seed]["exact"]] for side in by_seed))
-        for seed in by_seed[0]
-        if seed in by_seed[1]
-    }
     groups = data.groups(request["resample"])
     drawn = statistics.bootstrap(f1[0], f1[1], groups, request["resamples"], request["random_seed"])
     return {
-        "mcnemar": statistics.mcnemar(*map(statistics.majority, exact))._asdict(),
-        "mcnemar_by_seed": {seed: pair._asdict() for seed, pair in pairs.items()},
+        **_mcnemar([[rows["exact"] for _, rows in side] for side in scored]),
+        "mcnemar_by_seed": {
+            seed: statistics.mcnemar(*([value == 1 for value in rows["exact"]] for rows in pair))._asdict()
+            for seed, pair in _pairs(*scored)
+        },
         "bootstrap_f1": {
             name: value * (1 if name == "p" else 100) for name, value in drawn._asdict().items()
         },
         "groups": max(groups) + 1,
     }
+
+
+def _mcnemar(exact: Sequence[Sequence[Sequence[float]]]) -> dict[str, Any]:
+    """Compare the majorities of the seeds, or say why they cannot be compared."""
+    n, m = map(len, exact)
+    if n != m or n % 2 == 0:
+        need = "the same odd number of seeds on both sides, or one run on each"
+        return {"no_mcnemar": f"not for a majority of {n} run{'s' * (n > 1)} against {m}; it needs {need}"}
+    return {"mcnemar": dict(statistics.mcnemar(*map(statistics.majority, exact))._asdict())}
+
+
+def _pairs(
+    first: Sequence[tuple[Any, Rows]], second: Sequence[tuple[Any, Rows]]
+) -> Iterator[tuple[str, tuple[Rows, Rows]]]:
+    """Yield pairs of one run on each side: of the same seed, or of each run and the other side's only one."""
+    if len(second) == 1:
+        yield from ((str(seed), (rows, second[0][1])) for seed, rows in first)
+        return
+    others = dict(first)
+    for seed, rows in second:
+        if len(first) == 1 or seed in others:
+            yield str(seed), (first[0][1] if len(first) == 1 else others[seed], rows)
 
 
 def main() -> int:

@@ -95,15 +95,18 @@ def summary(values: Sequence[float]) -> Summary:
 
 
 def _variance(values: Sequence[float]) -> float:
+    if len(set(values)) == 1:  # exactly 0: the mean may be rounded to another number
+        return 0.0
     mean = math.fsum(values) / len(values)
     return math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1)
 
 
-def welch(first: Sequence[float], second: Sequence[float]) -> Difference:
+def welch(first: Sequence[float], second: Sequence[float]) -> Difference | None:
     """Compare two means of seeds by Welch's t test: unequal variances, Satterthwaite's degrees of freedom.
 
     One value beside several is taken as one more draw of the same variance, so its interval is that of a
-    prediction. ValueError: one value on each side, which leaves no variance to compare with.
+    prediction. None: no value scatters, so there is no chance to tell the difference from. ValueError: one
+    value on each side, which leaves no variance to compare with.
     """
     n, m = len(first), len(second)
     difference = math.fsum(second) / m - math.fsum(first) / n
@@ -119,7 +122,7 @@ def welch(first: Sequence[float], second: Sequence[float]) -> Difference:
         raise ValueError("one value on each side")
     error = math.sqrt(square)
     if error == 0:
-        return Difference(difference, difference, difference, float(difference == 0))
+        return None
     half = t_quantile(df) * error
     return Difference(difference, difference - half, difference + half, t_tail(abs(difference) / error, df))
 
@@ -140,7 +143,14 @@ def mcnemar(first: Sequence[bool], second: Sequence[bool]) -> Discordant:
 
 
 def majority(rows: Sequence[Sequence[float]]) -> list[bool]:
-    """Tell for each question whether more than half of the seeds (rows) answer it rightly."""
+    """Tell for each question whether more than half of the seeds (rows) answer it rightly.
+
+    McNemar's test may compare two such majorities if they are of equally many seeds: of more seeds a majority
+    is right more often where a seed is right more often than not. ValueError: an even number of rows, which
+    may be divided evenly.
+    """
+    if len(rows) % 2 == 0:
+        raise ValueError(f"no majority of {len(rows)}")
     return [2 * math.fsum(values) > len(rows) for values in zip(*rows)]
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from typing import TYPE_CHECKING, Any, Iterator
 
-from bert import model_files, trainer
+from bert import heartbeat, model_files, trainer
 from bert.backend.base import Backend
 from bert.backend.npu_options import NpuOptions
 from bert.checkpoints import resume
@@ -23,6 +24,7 @@ from squad.held import NOTHING, Held
 from squad.job import Dataset, Job
 
 if TYPE_CHECKING:
+    from bert.evaluation import Standing
     from bert.interfaces import Batch
     from squad.evaluation import SquadEvaluation
 
@@ -70,6 +72,8 @@ def train(
         origin(job, model, held) if backend.rank == 0 else resume.NO_ORIGIN, evaluation,
     )  # fmt: skip
     job.say(f"trained {result.step} steps, loss {result.loss:.4f}; checkpoint {result.checkpoint}")
+    if backend.rank == 0 and not flags.do_predict:
+        _report_evaluation(result.standing, bool(result.best))
     if not result.best:
         return result.checkpoint
     figure = f"{config.keep_best} {result.standing.best[config.keep_best]:.3f}"
@@ -77,6 +81,23 @@ def train(
         f"best checkpoint: {result.best}, {figure}" + ("; predicting with it" if flags.do_predict else "")
     )
     return result.best
+
+
+def _report_evaluation(standing: Standing, best: bool) -> None:
+    """Report the figures of the best checkpoint, or of the last one, where no prediction will."""
+    figures = standing.best if best else standing.figures
+    if figures:
+        heartbeat.artifact({"kind": "metrics", "values": dict(figures)})
+
+
+def with_gelu(job: Job, device: str) -> Job:
+    """Choose the form of gelu that is trained: on an NPU that of its fused one, unless a form is given."""
+    flags = job.flags
+    given = "gelu" in flags.given or "gelu" in presets.PRESETS.get(flags.preset, {})
+    if given or device != "npu" or not flags.npu_bert_fused_gelu or flags.gelu == "tanh":
+        return job
+    job.say(f"gelu: tanh, as the NPU's fused one; gelu={flags.gelu or 'exact'}, the model's own, is slower")
+    return dataclasses.replace(job, flags=dataclasses.replace(flags, gelu="tanh"))
 
 
 def origin(job: Job, model: BertConfig, held: Held = NOTHING) -> resume.Origin:

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Mapping, NamedTuple
 
@@ -35,9 +36,12 @@ def side(repeat: Repeat) -> dict[str, Any]:
     return {"name": str(repeat.folder), "runs": [_run(repeat.run_folder(seed), seed) for seed in seeds]}
 
 
-def against(path: str) -> dict[str, Any]:
-    """Return the side of a repeat, a run, or a file of predictions. UsageError: the path is none of these."""
-    place = Path(path).absolute()
+def against(path: str, runs_dir: str = "runs") -> dict[str, Any]:
+    """Return the side of a repeat, a run, or a file of predictions: a path, or a name in `runs_dir`.
+
+    UsageError: it is none of these.
+    """
+    place = (Path(path) if os.path.lexists(path) else _named(path, Path(runs_dir))).absolute()
     if place.name in (CERTIFICATE, record.NAME):
         place = place.parent
     if os.path.lexists(str(place / record.NAME)):
@@ -54,6 +58,21 @@ def against(path: str) -> dict[str, Any]:
         _check_predictions(place, path)
         return {"name": str(place), "runs": [{"seed": None, "predictions": str(place), "figures": {}}]}
     raise UsageError(f"--against: {path}: no such repeat, run or predictions.json")
+
+
+def _named(word: str, runs_dir: Path) -> Path:
+    """Find a repeat or a run by its name, or the beginning of it. UsageError: there is none, or several."""
+    names = {path.parent.name for path in runs_dir.glob(f"*/{record.NAME}")}
+    fits = {word} & names or {name for name in names if name.startswith(word)}
+    fits |= {run.path.name for run in registry.all_runs(str(runs_dir)) if run.path.name.startswith(word)}
+    if len(fits) > 1 and word not in fits:
+        raise UsageError(f"--against: {word} fits {', '.join(sorted(fits))}; give more of the name")
+    if fits & names:
+        return runs_dir / (fits & names).pop()
+    try:
+        return registry.resolve(word, str(runs_dir)).path
+    except UsageError:
+        raise UsageError(f"--against: {word}: no such repeat, run or predictions.json") from None
 
 
 def _check_predictions(place: Path, path: str) -> None:
@@ -76,14 +95,23 @@ def request(
     sides: list[dict[str, Any]], args: Mapping[str, Any], cwd: str, asked: Parameters
 ) -> dict[str, Any]:
     """Make a request of squad.repeat_report; a job without predict_file has the figures of its runs alone."""
-    file = args.get("predict_file")
-    data = os.path.join(cwd, os.path.expanduser(file)) if isinstance(file, str) and file else ""
+    file, other = args.get("predict_file"), _other_questions(args)
+    data = os.path.join(cwd, os.path.expanduser(file)) if isinstance(file, str) and file and not other else ""
     return {
         "data": data,
+        "other_questions": other,
         "evaluation": str(args.get("evaluation") or "squad"),
         **asked._asdict(),
         "sides": sides,
     }
+
+
+def _other_questions(args: Mapping[str, Any]) -> bool:
+    """Tell whether each seed is scored on questions of its own, a share of train_file that it chooses."""
+    share, predicts = (str(args.get(name) or "").lower() for name in ("eval_share", "do_predict"))
+    with suppress(ValueError):
+        return float(share or 0) > 0 and predicts not in ("true", "1", "yes", "t", "y")
+    return False
 
 
 def report(asked: Mapping[str, Any]) -> dict[str, Any]:

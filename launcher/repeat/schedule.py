@@ -23,7 +23,7 @@ from launcher.repeat.record import (
 )
 from launcher.run_dir import RunDir
 from launcher.runs import registry
-from launcher.runs.figures import metrics_of
+from launcher.runs.figures import exact_of, metrics_of
 from launcher.runs.stop import stop
 from launcher.text import printable
 
@@ -152,7 +152,7 @@ def finished(folder: Path) -> bool:
 
 def shown(metrics: dict[str, float]) -> str:
     """Write EM and F1; other metrics by their names."""
-    exact = metrics.get("exact", metrics.get("exact_match"))
+    exact = exact_of(metrics)
     if exact is not None and "f1" in metrics:
         return f"EM {exact:.3f}  F1 {metrics['f1']:.3f}"
     return "  ".join(f"{name} {value:.6g}" for name, value in metrics.items()) or "no figures"

@@ -8,19 +8,24 @@ from launcher.process import procfs
 from launcher.repeat.record import FINISHED, Repeat
 
 _NAMES = {"exact": "EM", "f1": "F1"}
+_NO_EFFECT = "the seed has no effect"
 
 
 def lines(repeat: Repeat, request: Mapping[str, Any], report: Mapping[str, Any]) -> Iterator[str]:
     """Yield the table of a repeat and its comparison."""
     own = report["sides"][-1]
     figures = {run["seed"]: run for run in own["runs"]}
-    yield f"{'seed':>6}  {'EM':>8}  {'F1':>8}  {'time':>8}  state"
+    names = list(dict.fromkeys(name for run in own["runs"] for name in run if name != "seed"))
+    titles = [f"{_title(name):>{_width(name)}}" for name in names]
+    yield "  ".join([f"{'seed':>6}", *titles, f"{'time':>8}", "state"])
     for run in repeat.runs:
         values = figures.get(run.seed, {})
-        cells = [_cell(values.get(name)) for name in _NAMES]
+        cells = [_cell(name, values.get(name)) for name in names]
         state = run.state if run.exit_code in (0, None) else f"{run.state} (exit code {run.exit_code})"
-        yield f"{run.seed:>6}  {'  '.join(cells)}  {procfs.span(run.seconds):>8}  {state}"
-    yield from _summary(own)
+        yield "  ".join([f"{run.seed:>6}", *cells, f"{procfs.span(run.seconds):>8}", state])
+    yield from _summary(own, names)
+    if request.get("other_questions"):
+        yield "each seed was scored on other questions: eval_share holds back articles that the seed chooses"
     if report.get("questions"):
         whose = "no run" if report["same_questions"] else "not every run"
         left = f"; {report['left_out']} that {whose} has answered are left out" if report["left_out"] else ""
@@ -29,22 +34,43 @@ def lines(repeat: Repeat, request: Mapping[str, Any], report: Mapping[str, Any])
         yield from _comparison(request, report)
 
 
-def _cell(value: float | None) -> str:
-    return f"{value:8.3f}" if value is not None else f"{'-':>8}"
+def _title(name: str) -> str:
+    return _NAMES.get(name, name)
 
 
-def _summary(side: Mapping[str, Any]) -> Iterator[str]:
+def _width(name: str) -> int:
+    return max(8, len(_title(name)))
+
+
+def _cell(name: str, value: float | None) -> str:
+    return f"{'-' if value is None else f'{value:.3f}':>{_width(name)}}"
+
+
+def _summary(side: Mapping[str, Any], names: Sequence[str]) -> Iterator[str]:
     """Yield mean, standard deviation, interval, and the best and worst seed."""
     summary = side["summary"]
     if not summary:
+        yield "no figure that every run has reported, so no mean"
         return
-    for title, name in (("mean", "mean"), ("sd", "sd"), ("low", "low"), ("high", "high")):
-        cells = [_cell(summary[figure][name]) for figure in _NAMES]
-        note = {"low": "  95 % interval of the mean", "sd": f"  of {summary['f1']['n']} seeds"}.get(title, "")
-        yield f"{title:>6}  {'  '.join(cells)}{note}"
-    ordered = sorted((run for run in side["runs"] if run["f1"] is not None), key=lambda run: run["f1"])
-    if len(ordered) > 1:
-        yield f"best seed {ordered[-1]['seed']}, worst seed {ordered[0]['seed']} by F1"
+    count = len(side["runs"])
+    for row in ("mean", "sd", "low", "high"):
+        cells = [_cell(name, summary[name][row] if name in summary else None) for name in names]
+        note = {"low": "  95 % interval of the mean", "sd": f"  of {count} seeds"}.get(row, "")
+        yield f"{row:>6}  {'  '.join(cells)}{note}"
+    lacking = [_title(name) for name in names if name not in summary]
+    if lacking:
+        yield f"no mean of {', '.join(lacking)}: not every run has it"
+    same = [_title(name) for name in summary if summary[name]["sd"] == 0]
+    if same:
+        yield f"{_NO_EFFECT} on {', '.join(same)}: it is the same for all of them"
+    yield from _extremes(side["runs"], [name for name in _NAMES if name in summary and summary[name]["sd"]])
+
+
+def _extremes(runs: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Iterator[str]:
+    """Name the best and the worst seed by F1, or by EM where there is none."""
+    for name in names[-1:]:
+        ordered = sorted(runs, key=lambda run: float(run[name]))
+        yield f"best seed {ordered[-1]['seed']}, worst seed {ordered[0]['seed']} by {_title(name)}"
 
 
 def _comparison(request: Mapping[str, Any], report: Mapping[str, Any]) -> Iterator[str]:
@@ -56,10 +82,10 @@ def _comparison(request: Mapping[str, Any], report: Mapping[str, Any]) -> Iterat
     yield f"against {other['name']}: {_of(other)}; differences are this minus that"
     kind = "over seeds, Welch's t test" if min(counts) > 1 else "one run, as one more seed: t test"
     for figure, found in tests.get("welch", {}).items():
-        yield f"  {_NAMES[figure]}  {_difference(found)}  {kind}"
+        yield f"  {_title(figure)}  {_difference(found)}" + (f"  {kind}" if "p" in found else "")
     if "bootstrap_f1" in tests:
         yield from _of_questions(tests, request, max(counts) > 1)
-    yield _verdict(tests)
+    yield "  " + _verdict(tests, counts)
 
 
 def _of_questions(tests: Mapping[str, Any], request: Mapping[str, Any], several: bool) -> Iterator[str]:
@@ -69,38 +95,46 @@ def _of_questions(tests: Mapping[str, Any], request: Mapping[str, Any], several:
     yield f"  F1  {_difference(tests['bootstrap_f1'])}  paired bootstrap, {drawn}"
     if unit == "question":
         yield "      questions of one passage are not independent; --resample passage allows for it"
-    found = tests["mcnemar"]
-    only = f"{found['only_second']} questions right here alone, {found['only_first']} there alone"
-    by = "by the majority of seeds; " if several else ""
-    yield f"  EM  {only}, p {found['p']:.3g}  McNemar's exact test ({by}takes questions as independent)"
+    if "mcnemar" in tests:
+        found = tests["mcnemar"]
+        only = f"{found['only_second']} questions right here alone, {found['only_first']} there alone"
+        by = "by the majority of seeds; " if several else ""
+        yield f"  EM  {only}, p {found['p']:.3g}  McNemar's exact test ({by}takes questions as independent)"
+    else:
+        yield f"  EM  McNemar's exact test: {tests['no_mcnemar']}"
     pairs = [f"{seed}: {pair['p']:.3g}" for seed, pair in tests["mcnemar_by_seed"].items()]
-    if len(pairs) > 1:
-        yield f"      its p for each seed  {'  '.join(pairs)}"
+    if several and pairs:
+        yield f"      its p for each seed, one model on each side  {'  '.join(pairs)}"
 
 
 def _of(side: Mapping[str, Any]) -> str:
     count = len(side["runs"])
-    means = "  ".join(f"{_NAMES[name]} {found['mean']:.3f}" for name, found in side["summary"].items())
-    return f"{count} run{'s' if count > 1 else ''}, {means}"
+    means = [f"{_title(name)} {found['mean']:.3f}" for name, found in side["summary"].items()]
+    return ", ".join([f"{count} run{'s' if count > 1 else ''}", *(["  ".join(means)] if means else [])])
 
 
 def _difference(found: Mapping[str, float]) -> str:
+    if "p" not in found:
+        return f"{found['difference']:+.3f}  no interval and no p: {_NO_EFFECT}"
     low, high = found["low"], found["high"]
     return f"{found['difference']:+.3f}  95 % interval {low:+.3f} to {high:+.3f}  p {found['p']:.3g}"
 
 
-def _verdict(tests: Mapping[str, Any]) -> str:
+def _verdict(tests: Mapping[str, Any], counts: tuple[int, int]) -> str:
     """Say whether the recipes are told from chance, and what these seeds could have seen."""
-    if "detectable" not in tests:
-        one = (
-            "the seeds' variance is not known on both sides, so this is of these models, not of their recipes"
-        )
-        return f"  {one}; repeat both with 3 seeds or more"
-    found = tests["welch"]["f1"]
-    seen = f"these seeds see a difference of {tests['detectable']['f1']:.2f} F1 in 80 % of cases"
-    if found["p"] < 0.05:
-        return f"  told from chance: F1 {found['difference']:+.3f}, p {found['p']:.3g} ({seen})"
-    return f"  not told from chance: F1 {found['difference']:+.3f}, p {found['p']:.3g} ({seen})"
+    welch = tests.get("welch", {})
+    if max(counts) > 1 and not welch:
+        return "not compared: there is no figure that every run of both sides has"
+    if min(counts) == 1:
+        one = "the seeds' variance is not known on both sides, so this is of these models"
+        return f"{one}, not of their recipes; repeat both with 3 seeds or more"
+    name = "f1" if "f1" in welch else next(iter(welch))
+    found, title = welch[name], _title(name)
+    if "p" not in found:
+        return f"{title} {found['difference']:+.3f} is not compared with chance: {_NO_EFFECT} on either side"
+    seen = f"these seeds see a difference of {tests['detectable'][name]:.2f} {title} in 80 % of cases"
+    told = "told from chance" if found["p"] < 0.05 else "not told from chance"
+    return f"{told}: {title} {found['difference']:+.3f}, p {found['p']:.3g} ({seen})"
 
 
 def failed(repeat: Repeat) -> Sequence[int]:

@@ -11,7 +11,7 @@ from launcher import foreign
 from launcher.errors import LauncherError, ReadError, UsageError
 from launcher.repeat import certificate, figures, record
 from launcher.runs import registry
-from launcher.runs.figures import metrics_of
+from launcher.runs.figures import exact_of, metrics_of
 
 SAME, DIFFERS, UNKNOWN = "same", "differs", "cannot be checked"
 _TOLERANCE = 1e-9  # of numbers, relative: libraries add up in different orders
@@ -160,6 +160,10 @@ def _figures(document: Mapping[str, Any], folder: Path) -> Iterator[Line]:
             lacks = "not installed" in str(error)  # numpy, which a host may do without
             yield Line(UNKNOWN if lacks else DIFFERS, "statistics", str(error))
             return
+        version = document["version"]
+        if version < certificate.VERSION and "tests" in report:
+            yield Line(UNKNOWN, "statistics.tests", f"of version {version}, by an earlier release")
+            report, found = ({**both, "tests": {}} for both in (report, found))
         yield from _compare(report, found, "statistics", lacking)
         yield from _reported(document["runs"], found)
 
@@ -180,7 +184,8 @@ def _again(request: Mapping[str, Any], report: Mapping[str, Any], folder: Path) 
         runs = []
         for run, figure in zip(side["runs"], known["runs"]):
             predictions = None if lacking or not run["predictions"] else places[run["predictions"]]
-            runs.append({"seed": run["seed"], "predictions": predictions, "figures": figure})
+            given = {**run["figures"], **{name: figure[name] for name in figure if name != "seed"}}
+            runs.append({"seed": run["seed"], "predictions": predictions, "figures": given})
         sides.append({"name": side["name"], "runs": runs})
     return dict(request, data="" if lacking else data, sides=sides), lacking
 
@@ -214,7 +219,7 @@ def _reported(runs: Any, found: Mapping[str, Any]) -> Iterator[Line]:
     computed = {run["seed"]: run for run in found["sides"][-1]["runs"]}
     for run in runs:
         for name in ("exact", "f1"):
-            known = run["figures"].get(name, run["figures"].get("exact_match") if name == "exact" else None)
+            known = exact_of(run["figures"]) if name == "exact" else run["figures"].get(name)
             value = computed.get(run["seed"], {}).get(name)
             if known is not None and value is not None and found.get("same_questions"):
                 item = f"seed {run['seed']}: {name} as reported = {known}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from pathlib import Path
+from typing import Mapping
 
 from launcher import foreign
 from launcher.errors import ReadError
@@ -15,6 +16,11 @@ def metrics_of(run: Path) -> dict[str, float]:
     with suppress(ReadError):
         return numbers(foreign.read_json(run / "result.json", foreign.DOCUMENT).get("metrics", {}))
     return {}
+
+
+def exact_of(metrics: Mapping[str, float]) -> float | None:
+    """Return the exact match of SQuAD; the script of version 1.1 says `exact_match`."""
+    return metrics.get("exact", metrics.get("exact_match"))
 
 
 def numbers(document: Value) -> dict[str, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
 from pathlib import Path
@@ -211,7 +212,9 @@ def test_against_a_run_or_published_predictions(tmp_path: Path) -> None:
         request, report = certify(tmp_path, second, str(path))
         assert len(report["sides"][0]["runs"]) == 1
         text = "\n".join(table.lines(second, request, report))
-        assert "one run, as one more seed" in text and "McNemar's exact test (by the majority" in text
+        assert "one run, as one more seed" in text
+        assert "McNemar's exact test: not for a majority of 1 run against 3" in text
+        assert "its p for each seed, one model on each side  1: " in text
         assert "of these models, not of their recipes" in text
     with pytest.raises(UsageError, match=r"no such repeat, run or predictions.json"):
         figures.against(str(tmp_path / "nothing"))
@@ -225,6 +228,105 @@ def test_the_table_tells_a_difference_from_chance_or_not(tmp_path: Path) -> None
     same = made(tmp_path, 0.3, (4, 5, 6))
     text = "\n".join(table.lines(same, *certify(tmp_path, same, str(first.folder))))
     assert "  not told from chance: F1 " in text and "in 80 % of cases" in text
+
+
+def reported(repeat: Any, figures_of: dict[int, dict[str, float]]) -> None:
+    """Let the runs of a repeat have no predictions, but these figures."""
+    for run in repeat.runs:
+        place = repeat.run_folder(run.seed)
+        shutil.rmtree(str(place / "predictions"))
+        result = json.loads((place / "result.json").read_text())
+        (place / "result.json").write_text(json.dumps(dict(result, metrics=figures_of[run.seed])))
+
+
+@pytest.mark.parametrize(
+    "name, title", [("f1", "F1"), ("exact", "EM"), ("exact_match", "EM"), ("accuracy", "accuracy")]
+)
+def test_a_job_that_reports_one_figure_has_its_table_and_certificate(
+    tmp_path: Path, name: str, title: str
+) -> None:
+    write_job(tmp_path)
+    first, second = made(tmp_path, 0.5), made(tmp_path, 0.9)
+    reported(first, {1: {name: 71.0}, 2: {name: 72.0}, 3: {name: 73.0}})
+    reported(second, {1: {name: 81.0}, 2: {name: 82.0}, 3: {name: 83.5}})
+    text = "\n".join(table.lines(second, *certify(tmp_path, second, str(first.folder))))
+    assert text.splitlines()[0].split() == ["seed", title, "time", "state"]
+    assert f"told from chance: {title} +10.167" in text and "  mean    82.167" in text
+    assert ("best seed 3, worst seed 1 by" in text) == (name != "accuracy")
+    assert check(second.folder / figures.CERTIFICATE)[0] == 0
+
+
+def test_figures_that_not_every_run_has_are_named(tmp_path: Path) -> None:
+    write_job(tmp_path)
+    first, second = made(tmp_path, 0.5), made(tmp_path, 0.9)
+    reported(first, {1: {"accuracy": 1.0}, 2: {}, 3: {}})
+    reported(second, {1: {"f1": 81.0, "exact": 70.0}, 2: {"f1": 82.0}, 3: {"f1": 83.0}})
+    text = "\n".join(table.lines(second, *certify(tmp_path, second, str(first.folder))))
+    assert "no mean of EM: not every run has it" in text and "  mean         -    82.000" in text
+    assert "not compared: there is no figure that every run of both sides has" in text
+    text = "\n".join(table.lines(first, *certify(tmp_path, first)))
+    assert "no figure that every run has reported, so no mean" in text
+
+
+def test_seeds_without_effect_are_not_compared_with_chance(tmp_path: Path) -> None:
+    write_job(tmp_path)
+    first, second = made(tmp_path, 0.5), made(tmp_path, 0.9)
+    for repeat, value in ((first, 33.3), (second, 34.3)):
+        reported(repeat, {seed: {"f1": value} for seed in (1, 2, 3)})
+    text = "\n".join(table.lines(second, *certify(tmp_path, second, str(first.folder))))
+    assert "the seed has no effect on F1: it is the same for all of them" in text and "best seed" not in text
+    assert "F1  +1.000  no interval and no p: the seed has no effect" in text
+    assert "F1 +1.000 is not compared with chance" in text and "told from chance" not in text
+    assert check(second.folder / figures.CERTIFICATE)[0] == 0
+
+
+@pytest.mark.parametrize(
+    "args, other",
+    [({"eval_share": 0.1}, True), ({"eval_share": "0.1", "do_predict": "false"}, True),
+     ({}, False), ({"eval_share": 0.1, "do_predict": True}, False), ({"eval_share": 0}, False)],
+)  # fmt: skip
+def test_questions_that_the_seed_chooses_are_told(tmp_path: Path, args: Any, other: bool) -> None:
+    args = {"predict_file": str(tmp_path / "dev.json"), **args}
+    asked = figures.request([], args, str(tmp_path), figures.Parameters())
+    assert asked["other_questions"] is other and bool(asked["data"]) is not other
+    write_job(tmp_path)
+    repeat = made(tmp_path, 0.5)
+    text = "\n".join(table.lines(repeat, asked, figures.report({**asked, "sides": [figures.side(repeat)]})))
+    assert ("each seed was scored on other questions" in text) is other
+
+
+def test_against_takes_names_as_well_as_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_job(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    first, second = made(tmp_path, 0.5), made(tmp_path, 0.9)
+    runs = tmp_path / "runs"
+    for name in ("tiny-1", "tiny-2"):
+        shutil.copytree(str(first.run_folder(1)), str(runs / name))
+        (runs / name / "plan.json").write_text("{}")
+    (runs / "latest").symlink_to("tiny-2")
+    for word, found in (("latest", "tiny-2"), ("tiny-1", "tiny-1"), (second.folder.name, second.folder.name)):
+        assert figures.against(word)["name"] == str(runs / found)
+    word = first.folder.name[: len(os.path.commonprefix([first.folder.name, second.folder.name])) + 1]
+    assert figures.against(word)["name"] == str(first.folder)
+    with pytest.raises(UsageError, match=r"--against: tiny fits tiny-1, tiny-2; give more of the name"):
+        figures.against("tiny")
+    with pytest.raises(UsageError, match=r"--against: repeat-tiny fits repeat-tiny-\S+, repeat-"):
+        figures.against("repeat-tiny")
+    with pytest.raises(UsageError, match=r"--against: other: no such repeat, run or predictions.json"):
+        figures.against("other")
+
+
+def test_the_tests_of_an_earlier_release_s_certificate_are_not_judged(pair: Any) -> None:
+    _, (_, second) = pair
+    path = second.folder / figures.CERTIFICATE
+    document = json.loads(path.read_text())
+    document["version"] = 1
+    document["statistics"]["report"]["tests"]["mcnemar"]["p"] = 0.5
+    document["sha256"] = certificate.sha256_of(document)
+    path.write_text(json.dumps(document))
+    code, lines = check(path)
+    assert code == 0, lines
+    assert any("statistics.tests: of version 1, by an earlier release" in line for line in lines)
 
 
 def test_a_prefix_is_hashed_with_its_vocabulary(tmp_path: Path) -> None:

@@ -106,6 +106,18 @@ def test_a_seed_that_fails_is_named_and_the_others_go_on(tmp_path: Path) -> None
     assert "failed (exit code 1)" in out
 
 
+def test_a_job_that_reports_another_figure_is_repeated_and_compared(tmp_path: Path) -> None:
+    write_job(tmp_path, only="accuracy")
+    code, _, err = repeat(tmp_path, "--seeds", "1-3", "job.yaml")
+    assert code == 0, err
+    first = folder_of(tmp_path)
+    code, out, err = repeat(tmp_path, "--seeds", "4-6", "job.yaml", "skill=0.95", "--against", first.name)
+    assert code == 0, err
+    assert "told from chance: accuracy +" in out and f"against {first}: 3 runs, accuracy " in out
+    certificates = list(tmp_path.glob("runs/repeat-*/certificate.json"))
+    assert [" 0 differs" in repeat(tmp_path, "--verify", path)[1] for path in certificates] == [True, True]
+
+
 @pytest.mark.parametrize(
     "words, message",
     [

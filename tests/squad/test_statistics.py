@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from squad import repeat_report, statistics
@@ -38,9 +39,17 @@ def test_welch_of_one_new_value_is_an_interval_of_prediction() -> None:
     assert found.difference == pytest.approx(2.0)
     assert found.high - found.difference == pytest.approx(2.776445105 * 0.830662386)
     assert statistics.welch(FIVE, FIVE).p == 1
-    assert statistics.welch([1.0, 1.0], [2.0, 2.0]) == (1.0, 1.0, 1.0, 0.0)
     with pytest.raises(ValueError):
         statistics.welch([1.0], [2.0])
+
+
+@pytest.mark.parametrize("value", [1.0, 33.3, 76.516])  # the mean of three is not always the value itself
+def test_seeds_without_effect_have_no_chance_to_compare_with(value: float) -> None:
+    same = [value] * 3
+    assert statistics.summary(same).sd == 0
+    assert statistics.welch(same, [value + 1] * 3) is None
+    assert statistics.welch(same, [value]) is None
+    assert statistics.welch(same, [value, value + 1]).p == pytest.approx(0.5)  # t 1, 1 degree of freedom
 
 
 def test_scipy_agrees() -> None:
@@ -70,8 +79,35 @@ def test_mcnemar_by_hand_and_of_many() -> None:
 
 
 def test_a_question_is_right_when_more_than_half_of_the_seeds_are() -> None:
-    assert statistics.majority([[1, 1, 0, 0], [1, 0, 1, 0]]) == [True, False, False, False]
     assert statistics.majority([[1, 0], [1, 0], [0, 1]]) == [True, False]
+    assert statistics.majority([[1, 0]]) == [True, False]
+    with pytest.raises(ValueError, match="no majority of 2"):
+        statistics.majority([[1, 1, 0, 0], [1, 0, 1, 0]])
+
+
+def seeds_of_one_recipe(draw: np.random.RandomState, seeds: int, chances: np.ndarray) -> list[list[float]]:
+    return [list(map(float, draw.random_sample(len(chances)) < chances)) for _ in range(seeds)]
+
+
+@pytest.mark.parametrize("seeds", [1, 3, 5])
+def test_mcnemar_gives_few_false_alarms_where_it_is_given(seeds: int) -> None:
+    """Both sides are one recipe: each seed answers each question rightly with the question's chance."""
+    draw = np.random.RandomState(seeds)
+    chances = draw.random_sample(300)
+    alarms, trials = 0, 600
+    for _ in range(trials):
+        sides = [seeds_of_one_recipe(draw, seeds, chances) for _ in range(2)]
+        alarms += repeat_report._mcnemar(sides)["mcnemar"]["p"] < 0.05
+    # Exact tests stay below 5 %; three standard deviations of 600 trials are 2.7 %.
+    assert 0.01 < alarms / trials < 0.05 + 0.027
+
+
+@pytest.mark.parametrize("counts", [(2, 1), (2, 3), (4, 5), (5, 3), (1, 3), (2, 2), (4, 4)])
+def test_mcnemar_is_not_given_where_seeds_are_not_equally_many_and_odd(counts: tuple[int, int]) -> None:
+    found = repeat_report._mcnemar([[[1.0, 0.0]] * count for count in counts])
+    n, m = counts
+    need = "it needs the same odd number of seeds on both sides, or one run on each"
+    assert found == {"no_mcnemar": f"not for a majority of {n} run{'s' * (n > 1)} against {m}; {need}"}
 
 
 def test_the_bootstrap_repeats_itself_and_draws_groups_as_a_whole() -> None:
@@ -144,10 +180,27 @@ def test_a_report_of_two_repeats(tmp_path: Path) -> None:
     assert found["sides"][0]["runs"][0]["f1"] == pytest.approx(100 / 6)  # 2/3 of one question of four
     assert found["tests"]["mcnemar_by_seed"]["1"] == {"only_first": 0, "only_second": 3, "p": 0.25}
     assert found["tests"]["mcnemar_by_seed"]["2"]["p"] == 1.0
-    # By majority, 1 of 2 is not enough: the first side has none right.
-    assert found["tests"]["mcnemar"] == {"only_first": 0, "only_second": 3, "p": 0.25}
+    assert "mcnemar" not in found["tests"] and "not for a majority of 2 runs" in found["tests"]["no_mcnemar"]
     assert found["tests"]["bootstrap_f1"]["difference"] > 0
     assert set(found["tests"]) >= {"welch", "detectable"}
+
+
+def test_mcnemar_of_majorities_and_of_each_seed_against_one_model(tmp_path: Path) -> None:
+    good = predicted(tmp_path, "good", a="The Red Fox", b="blue", c="", d="four five")
+    fair = predicted(tmp_path, "fair", a="red", b="blue", c="", d="four five")
+    poor = predicted(tmp_path, "poor", a="", b="", c="x", d="five")
+    tests = repeat_report.report(request(tmp_path, [poor, poor, good], [good, fair, good]))["tests"]
+    assert tests["mcnemar"] == {"only_first": 0, "only_second": 4, "p": 0.125}  # (poor) and (good), 2 of 3
+    assert tests["mcnemar_by_seed"]["2"] == {"only_first": 0, "only_second": 3, "p": 0.25}
+    assert tests["mcnemar_by_seed"]["3"]["p"] == 1.0
+    for sides in ([poor], [fair, good, good]), ([good, good, fair], [poor]):
+        tests = repeat_report.report(request(tmp_path, *sides))["tests"]
+        assert "mcnemar" not in tests and list(tests["mcnemar_by_seed"]) == ["1", "2", "3"]
+        only = [max(pair["only_first"], pair["only_second"]) for pair in tests["mcnemar_by_seed"].values()]
+        assert only == ([3, 4, 4] if len(sides[0]) == 1 else [4, 4, 3])
+    tests = repeat_report.report(request(tmp_path, [poor], [good]))["tests"]
+    assert tests["mcnemar"] == tests["mcnemar_by_seed"]["1"]
+    assert tests["mcnemar"] == {"only_first": 0, "only_second": 4, "p": 0.125}
 
 
 def test_published_predictions_of_some_questions(tmp_path: Path) -> None:
@@ -164,6 +217,42 @@ def test_figures_alone_are_summarised(tmp_path: Path) -> None:
     ]
     found = repeat_report.report({"data": "", "sides": [{"name": "a", "runs": runs}]})
     assert found["sides"][0]["summary"]["exact"]["mean"] == pytest.approx(76.0)
+
+
+def of_figures(*sides: list[dict[str, float]]) -> dict[str, Any]:
+    runs = [
+        [{"seed": seed, "predictions": None, "figures": figures} for seed, figures in enumerate(side, 1)]
+        for side in sides
+    ]
+    return repeat_report.report({"data": "", "sides": [{"name": "x", "runs": side} for side in runs]})
+
+
+@pytest.mark.parametrize("name", ["f1", "exact", "exact_match", "accuracy"])
+def test_a_figure_that_all_runs_have_is_enough(name: str) -> None:
+    sides = [[{name: value, "loss": 1.0} for value in values] for values in (FIVE, FOUR)]
+    found = of_figures(*sides)
+    usual = name != "accuracy"
+    names = ["exact" if name == "exact_match" else name] + ([] if usual else ["loss"])
+    assert list(found["sides"][0]["summary"]) == list(found["tests"]["welch"]) == names
+    assert found["tests"]["welch"][names[0]] == statistics.welch(FIVE, FOUR)._asdict()
+    assert found["tests"]["detectable"].keys() == {names[0]}  # nothing scatters in the other
+    assert found["sides"][0]["runs"][0] == {"seed": 1, **dict.fromkeys(names, 1.0), names[0]: FIVE[0]}
+
+
+def test_a_figure_that_a_run_lacks_has_no_mean_and_no_test() -> None:
+    half = [{"exact": 1.0, "f1": 2.0}, {"f1": 3.0}]
+    found = of_figures(half, [{"exact": 1.0, "f1": 2.0}, {"exact": 2.0, "f1": 5.0}])
+    assert [run.get("exact") for run in found["sides"][0]["runs"]] == [1.0, None]
+    assert list(found["sides"][0]["summary"]) == ["f1"] == list(found["tests"]["welch"])
+    assert list(found["sides"][1]["summary"]) == ["exact", "f1"]
+    found = of_figures(half, [{"accuracy": 1.0}, {"accuracy": 2.0}])
+    assert found["tests"] == {} and list(found["sides"][1]["summary"]) == ["accuracy"]
+    assert of_figures([{}, {"f1": 1.0}])["sides"][0]["summary"] == {}
+
+
+def test_seeds_without_effect_give_a_difference_alone() -> None:
+    found = of_figures([{"f1": 33.3}] * 3, [{"f1": 34.3}] * 3)["tests"]
+    assert found == {"welch": {"f1": {"difference": pytest.approx(1.0)}}, "detectable": {}}
 
 
 @pytest.mark.parametrize(
