@@ -8,6 +8,10 @@ from typing import Callable
 
 from launcher.process.spawn import BLOCKABLE
 
+# What a terminal sends to all of its foreground, so to the child, too; by si_code it is the kernel's.
+_OF_TERMINAL = frozenset((signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP, signal.SIGWINCH))
+_SI_KERNEL = 0x80  # siginfo.h
+
 
 def with_init(program: Callable[[], int]) -> int:
     """Run a program; as process 1 in a child: the kernel keeps signals without a handler from process 1."""
@@ -24,9 +28,11 @@ def with_init(program: Callable[[], int]) -> int:
 def _stand_by(child: int) -> int:
     """Pass on what comes until the child has ended; return its exit code, 128 + n for signal n."""
     while True:
-        number = signal.sigwaitinfo(BLOCKABLE).si_signo
-        if number != signal.SIGCHLD:
-            os.kill(child, number)
+        came = signal.sigwaitinfo(BLOCKABLE)
+        if came.si_signo in _OF_TERMINAL and came.si_code == _SI_KERNEL:
+            continue
+        if came.si_signo != signal.SIGCHLD:
+            os.kill(child, came.si_signo)
             continue
         status = _reap(child)
         if status is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -47,6 +48,28 @@ def test_a_signal_reaches_a_program_that_does_not_handle_it() -> None:
     inside = subprocess.run(["pgrep", "-P", str(child.pid)], capture_output=True, text=True).stdout.split()
     os.kill(int(inside[0]), signal.SIGTERM)
     assert child.wait(20) == 143
+
+
+def test_a_key_of_the_terminal_reaches_the_program_once() -> None:
+    head, program = (
+        "import os, signal, sys, time\nfrom launcher.process.init import with_init\n",
+        "def main():\n    signal.signal(signal.SIGINT, lambda *_: print('int', flush=True))\n"
+        "    print('up', flush=True)\n    time.sleep(1.5)\n    print('end', flush=True)\n    return 0\n",
+    )
+    start("    return 0").wait(20)  # or skip
+    child, terminal = pty.fork()
+    if not child:
+        os.chdir(str(ROOT))
+        os.execvp("unshare", [*UNSHARE, sys.executable, "-c", f"{head}{program}sys.exit(with_init(main))"])
+    text = b""
+    while b"end" not in text:
+        text += os.read(terminal, 1024)
+        if b"up" in text and b"^C" not in text:
+            os.write(terminal, b"\x03")
+            text += b"^C"
+    os.waitpid(child, 0)
+    os.close(terminal)
+    assert text.count(b"int") == 1
 
 
 def test_orphans_are_reaped() -> None:
