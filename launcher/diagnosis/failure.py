@@ -152,6 +152,7 @@ class Outcome:
     attempts: int
     seconds: float
     alerts: tuple[Mapping[str, Any], ...] = ()  # kind, step, text
+    verdicts: tuple[Mapping[str, Any], ...] = ()  # on slowness: kind, ranks, cost, since, text
 
     def as_dict(self) -> dict[str, Any]:
         """Return what result.json holds of it."""
@@ -162,6 +163,7 @@ class Outcome:
             "attempts": self.attempts,
             "seconds": round(self.seconds, 3),
             "alerts": list(map(dict, self.alerts)),
+            "verdicts": list(map(dict, self.verdicts)),
             "ends": [end.as_dict() for end in self.ends if end.rank != SCHEDULER],
             **({"scheduler": scheduler} if scheduler else {}),
         }

@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any, Callable, Iterator, TypeVar
+from typing import TYPE_CHECKING, Any, Callable, Iterator, Mapping, Sequence, TypeVar
 
 from launcher.diagnosis.failure import Outcome
-from launcher.errors import describe
+from launcher.errors import LauncherError, describe
 from launcher.plan.model import Plan
 from launcher.process.signals import ENDING, handled, name
 from launcher.run_dir import AppendedFile, RunDir, write_atomic
@@ -97,11 +97,12 @@ def finish(
     report = outcome.report.split("\n") if outcome.report else []
     console.say(*report)
     gathered = _gathered(plan, run, outcome, interruption, arrive)
+    evaluations = interruption.call(lambda: _evaluations(plan, run)) or ()
     code = outcome.exit_code or (1 if gathered.problems else 0)
     if not outcome.exit_code and interruption.number:
         code = 128 + interruption.number
     outcome = replace(outcome, exit_code=code)
-    lines = closing_lines(plan, outcome, gathered)
+    lines = closing_lines(plan, outcome, gathered, evaluations)
     console.say(*lines)
     text = "".join(line + "\n" for line in [*report, *lines])
     failed = {
@@ -151,6 +152,16 @@ def _gathered(
         log.append(traceback.format_exc())
         log.close()
         return Gathered(problems=(describe(error),))
+
+
+def _evaluations(plan: Plan, run: RunDir) -> Sequence[Mapping[str, float]]:
+    """Read what the leading rank has evaluated; what cannot be read is no reason not to end."""
+    from launcher.metrics import leading, series
+
+    with suppress(LauncherError):
+        rank = leading.leading_rank(run, [spec.rank for spec in plan.ranks])
+        return series.evaluations(run.metrics(rank)) if rank is not None else ()
+    return ()
 
 
 def _result(plan: Plan, outcome: Outcome, gathered: Gathered, started: float) -> dict[str, Any]:

@@ -64,6 +64,12 @@ def parse(data: bytes) -> Series:
     return Series(tuple(rows), unread, tuple(evaluations))
 
 
+def evaluations(path: Path) -> tuple[Row, ...]:
+    """Read the figures that were evaluated in between, and nothing else. ReadError: as `read`."""
+    lines = foreign.read_bytes(path, LARGEST).split(b"\n")
+    return parse(b"\n".join(line for line in lines if b'"' + _EVALUATION.encode() in line)).evaluations
+
+
 def record(line: bytes) -> dict[str, Any] | None:
     """Return what a line says of the training, whatever its values are but `step`; None: it says nothing."""
     found = _object(line)

@@ -13,9 +13,10 @@ import enum
 import json
 import os
 import time
+from collections import deque
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Iterator, Mapping, NamedTuple
+from typing import TYPE_CHECKING, Any, Collection, Iterator, Mapping, NamedTuple
 
 from launcher.errors import describe
 from launcher.process import procfs
@@ -33,7 +34,8 @@ class Field(NamedTuple):
     meaning: str
 
 
-SCHEMA = 3  # 1: without `schema` in the event `run`, and without "host"; 2: `straggler` had steps alone
+SCHEMA = 4  # 1: no `schema` in `run`, no "host"; `straggler`: up to 2 steps alone, up to 3 no `ranks`
+VERDICTS = 100  # of a run that are kept for its end
 KINDS: Mapping[str, tuple[type, ...]] = {
     "int": (int,),
     "number": (int, float),
@@ -87,6 +89,7 @@ class Event(str, enum.Enum):
         "something makes the run slow, its cost has changed by 0.05, or it is over; the last one holds",
         {
             "kind": Field("text", "`slow rank`, `slow input`, `slow collective` or `slower than before`"),
+            "ranks": Field("list of int", "the slow ranks, one alone as `rank`, too; none: it is the run's"),
             "cost": Field("number", "part of the run's time that would go without it; 0: it is over"),
             "since": Field("int", "the step of the training since when"),
             "text": Field("text", "what a person reads"),
@@ -184,6 +187,7 @@ class EventLog:
     def __init__(self, run: RunDir, console: Console, hook: Hook | None = None) -> None:
         self._folder, self._console, self._hook = run, console, hook
         self.alerts: list[dict[str, Any]] = []  # what those of this run hold
+        self.verdicts: deque[dict[str, Any]] = deque(maxlen=VERDICTS)  # likewise, the last ones
         self._events, self._log = AppendedFile(run.events), AppendedFile(run.launcher_log)
         self._said: set[object] = set()
 
@@ -196,6 +200,14 @@ class EventLog:
         self.announce("alert: " + text)
         self.alerts.append({"kind": kind, "step": step, "text": text})
         self.record(Event.ALERT, kind=kind, step=step, text=text)
+
+    def verdict(self, kind: str, ranks: Collection[int], cost: float, since: int, text: str) -> None:
+        """Tell what makes the run slow. cost: 0 where that is over."""
+        self.announce(f"{'warning: ' if cost else ''}{text}")
+        slow, part = sorted(ranks), round(cost, 4)
+        self.verdicts.append({"kind": kind, "ranks": slow, "cost": part, "since": since, "text": text})
+        rank = slow[0] if len(slow) == 1 else None
+        self.record(Event.STRAGGLER, rank, kind=kind, ranks=slow, cost=part, since=since, text=text)
 
     @staticmethod
     def line(event: Event, rank: int | None, data: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Mapping, Sequence
 
 from launcher.heartbeat import Counters
-from launcher.supervision.events import Event, EventLog
+from launcher.supervision.events import EventLog
 
 if TYPE_CHECKING:  # the rules are loaded when ranks keep counters, not at every start
-    from launcher.metrics.stragglers import Stragglers, Verdict
+    from launcher.metrics.stragglers import Stragglers
     from launcher.supervision.progress import Progress
 
 LOOK = 1.0  # seconds between two looks at the counters, at least
@@ -50,16 +50,11 @@ class Slowness:
         self._stragglers = self._stragglers or Stragglers()
         verdict = self._stragglers.look({rank: Reading(*reading) for rank, reading in told.items()})
         if verdict is not None:
-            self._say(verdict)
-        elif not self._stragglers.split and not self._told:
+            kind, ranks, cost, since = verdict
+            self._events.verdict(kind, ranks, cost, since, verdict.text)
+        elif len(told) > 1 and not self._stragglers.split and not self._told:
             self._told = True
             self._events.debug(NOT_SPLIT)
-
-    def _say(self, verdict: Verdict) -> None:
-        self._events.announce(f"{'warning: ' if verdict.cost else ''}{verdict.text}")
-        rank = min(verdict.ranks) if len(verdict.ranks) == 1 else None
-        kind, cost, since, text = verdict.kind, round(verdict.cost, 4), verdict.since, verdict.text
-        self._events.record(Event.STRAGGLER, rank, kind=kind, cost=cost, since=since, text=text)
 
     def _compare_steps(self, ranks: Sequence[Progress]) -> None:
         """Say once of a rank without counters that it has made less than half of the others' steps.
@@ -72,9 +67,7 @@ class Slowness:
             step = rank.heartbeat.step
             if step * 2 < usual and rank.rank not in self._behind:
                 self._behind.add(rank.rank)
-                text = f"rank {rank.rank} is slow: step {step}, where others are at {usual}"
-                self._events.announce(f"warning: {text}")
                 from launcher.metrics.windows import OWN
 
-                cost = round(1 - step / usual, 4)
-                self._events.record(Event.STRAGGLER, rank.rank, kind=OWN, cost=cost, since=0, text=text)
+                text = f"rank {rank.rank} is slow: step {step}, where others are at {usual}"
+                self._events.verdict(OWN, [rank.rank], 1 - step / usual, 0, text)

@@ -59,9 +59,9 @@ def supervise(
 
 
 def ended(context: RunContext, outcome: Outcome) -> Outcome:
-    """Record the end of a run; return its outcome with the alerts that it had."""
+    """Record the end of a run; return its outcome with its alerts and verdicts."""
     events = context.events
-    outcome = replace(outcome, alerts=tuple(events.alerts))
+    outcome = replace(outcome, alerts=tuple(events.alerts), verdicts=tuple(events.verdicts))
     failing = {alert["kind"] for alert in outcome.alerts} & set(context.plan.policy.fail_on_alert)
     if failing and not outcome.exit_code:
         text = f"the ranks ended well; exit code 1, as fail_on_alert names {', '.join(sorted(failing))}"

@@ -1,27 +1,34 @@
-"""The closing lines of a run: what failed first, or what came out, and where everything is."""
+"""The closing lines of a run: what was not as it should be, what came out, and where everything is."""
 
 from __future__ import annotations
 
 import os
 from contextlib import suppress
-from typing import Any, Mapping
+from typing import Any, Mapping, Sequence
 
 from launcher.diagnosis.failure import Outcome
 from launcher.plan.model import Plan
 from launcher.runs.gather import Gathered
 from launcher.text import printable
 
-MOST_ALERTS = 8  # that are listed at the end
+MOST_ALERTS, MOST_VERDICTS = 8, 4  # that are listed at the end
+EVALUATED = "eval_"  # how names of figures begin that were evaluated while training
 _NAMES = {"exact": "EM", "f1": "F1"}
 
 
-def closing_lines(plan: Plan, outcome: Outcome, gathered: Gathered) -> list[str]:
-    """Return the lines that end a run, after its report."""
+def closing_lines(
+    plan: Plan, outcome: Outcome, gathered: Gathered, evaluations: Sequence[Mapping[str, float]] = ()
+) -> list[str]:
+    """Return the lines that end a run, after its report. evaluations: what was evaluated while training."""
     lines = ["could not gather: " + problem for problem in gathered.problems]
     lines += ["passed over: " + note for note in gathered.notes]
     lines += [f"alert        {printable(alert['text'])}" for alert in outcome.alerts[:MOST_ALERTS]]
     if len(outcome.alerts) > MOST_ALERTS:
         lines.append(f"alert        {len(outcome.alerts) - MOST_ALERTS} more, in events.jsonl")
+    found = settled(outcome.verdicts)
+    lines += [f"slow         {printable(str(one['text']))}" for one in found[-MOST_VERDICTS:]]
+    if evaluations:
+        lines.append(f"evaluated    {evaluated(evaluations)}")
     if gathered.metrics:
         lines.append(figures(gathered.metrics))
     if gathered.checkpoint:
@@ -33,6 +40,29 @@ def closing_lines(plan: Plan, outcome: Outcome, gathered: Gathered) -> list[str]
     lines.append(f"run folder   {plan.run_dir}")
     lines.append(f"logs         npu-launch logs {run_word(plan)}")
     return lines
+
+
+def settled(verdicts: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return of each finding its last verdict, whose price holds, in the order of these."""
+    last: dict[str, Mapping[str, Any]] = {}
+    for one in verdicts:
+        finding = f"{one.get('kind')} {one.get('ranks', one.get('rank'))}"
+        last.pop(finding, None)
+        last[finding] = one
+    return list(last.values())
+
+
+def evaluated(evaluations: Sequence[Mapping[str, float]]) -> str:
+    """Say what came out last and where it was best: `step 9: EM 58.1  F1 61.5; best F1 62.0 at step 6`."""
+    last = evaluations[-1]
+    named = {name[len(EVALUATED) :]: value for name, value in last.items() if name.startswith(EVALUATED)}
+    text = f"step {last['step']:.0f}: {figures(named)}"
+    judge = next((name for name in _NAMES if EVALUATED + name in last and name != "exact"), "exact")
+    known = [row for row in evaluations if EVALUATED + judge in row]
+    if len(known) > 1:
+        best = max(known, key=lambda row: row[EVALUATED + judge])
+        text += f"; best {_NAMES[judge]} {best[EVALUATED + judge]:.3f} at step {best['step']:.0f}"
+    return text
 
 
 def figures(metrics: Mapping[str, Any]) -> str:

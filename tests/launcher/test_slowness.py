@@ -58,8 +58,8 @@ def test_a_verdict_is_a_warning_and_an_event_and_its_end_another(tmp_path: Path)
     over = "rank 2 costs the run nothing any more (own work), since step 700"
     assert ranks.console == [f"npu-launch: warning: {text}", f"npu-launch: {over}"]
     assert [(event["rank"], event["data"]) for event in ranks.events] == [
-        (2, {"kind": "slow rank", "cost": 0.4762, "since": 520, "text": text}),
-        (2, {"kind": "slow rank", "cost": 0, "since": 700, "text": over}),
+        (2, {"kind": "slow rank", "ranks": [2], "cost": 0.4762, "since": 520, "text": text}),
+        (2, {"kind": "slow rank", "ranks": [2], "cost": 0, "since": 700, "text": over}),
     ]
 
 
@@ -70,6 +70,14 @@ def test_what_is_no_single_ranks_has_no_rank(tmp_path: Path) -> None:
     assert [(event["rank"], event["data"]["kind"]) for event in ranks.events] == [
         (None, "slower than before")
     ]
+
+
+def test_an_event_of_several_ranks_names_them_all(tmp_path: Path) -> None:
+    ranks = Ranks(tmp_path, 5)
+    ranks.go_on([1, 1, 2, 1, 2], 10)
+    (event,) = ranks.events
+    assert event["rank"] is None and event["data"]["ranks"] == [2, 4]
+    assert event["data"]["text"].startswith("ranks [2,4] cost the run 48 %")
 
 
 def test_counters_are_looked_at_once_a_second_and_more_seldom_with_many_ranks(tmp_path: Path) -> None:
@@ -87,6 +95,12 @@ def test_where_waiting_is_not_told_the_log_says_so_once(tmp_path: Path) -> None:
     assert ranks.console == [] and ranks.run.launcher_log.read_text().count(NOT_SPLIT) == 1
 
 
+def test_a_rank_alone_waits_for_nobody(tmp_path: Path) -> None:
+    ranks = Ranks(tmp_path, 1)
+    ranks.go_on([1], 6, waits=False)
+    assert not ranks.run.launcher_log.exists() or NOT_SPLIT not in ranks.run.launcher_log.read_text()
+
+
 def test_ranks_without_counters_are_compared_by_their_steps(tmp_path: Path) -> None:
     ranks = Ranks(tmp_path, 4)
     for rank, step in zip(ranks.ranks, (40, 8, 40, 40)):
@@ -96,7 +110,7 @@ def test_ranks_without_counters_are_compared_by_their_steps(tmp_path: Path) -> N
     text = "rank 1 is slow: step 8, where others are at 40"
     assert ranks.console == [f"npu-launch: warning: {text}"]
     assert [event["data"] for event in ranks.events] == [
-        {"kind": "slow rank", "cost": 0.8, "since": 0, "text": text}
+        {"kind": "slow rank", "ranks": [1], "cost": 0.8, "since": 0, "text": text}
     ]
 
 
@@ -122,3 +136,6 @@ def test_a_run_names_its_slow_rank_while_it_goes_on(tmp_path: Path) -> None:
     (said,) = [line for line in lines if line["event"] == "straggler"]
     assert said["rank"] == 1 and said["data"]["kind"] == "slow rank" and violations(said) == []
     assert said["data"]["text"] in done.stdout + done.stderr
+    assert f"slow         {said['data']['text']}" in RunDir(latest(tmp_path)).report.read_text()
+    (kept,) = json.loads(RunDir(latest(tmp_path)).result.read_text())["verdicts"]
+    assert kept == said["data"]
