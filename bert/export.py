@@ -238,13 +238,13 @@ def _saved_model(checkpoint: str, folder: str, config: BertConfig, gelu: str) ->
     import tensorflow.compat.v1 as tf
 
     from bert.checkpoints import reader
-    from bert.model import EXACT, Model, Operations, create_variables, tanh_gelu
+    from bert.model import GELUS, Model, Operations, create_variables
 
     _weights(checkpoint, config)
     with tf.Graph().as_default(), tf.Session() as session:
         inputs = {key: tf.placeholder(tf.int32, [None, None], key) for key in KEYS}
         weights = create_variables(config)
-        model = Model(config, weights, Operations(gelu=tanh_gelu) if gelu == "tanh" else EXACT)
+        model = Model(config, weights, Operations(gelu=GELUS[gelu]))
         start, end = tf.unstack(model.span_logits(inputs))
         outputs = {
             "start_logits": tf.identity(start, "start_logits"),

@@ -32,6 +32,9 @@ def tanh_gelu(x: Tensor) -> Tensor:
     return 0.5 * x * (1.0 + tf.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * x * x * x)))
 
 
+GELUS: Mapping[str, Callable[[Tensor], Tensor]] = {"exact": exact_gelu, "tanh": tanh_gelu}
+
+
 def create_variables(config: BertConfig) -> dict[str, Tensor]:
     """Create every variable of the span model, by Google's names."""
     return {name: _variable(name, shape, config) for name, shape in names.shapes(config).items()}

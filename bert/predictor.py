@@ -6,6 +6,7 @@ import itertools
 from abc import ABC, abstractmethod
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Callable, Generator, Iterator, Mapping, Tuple, TypeVar
 
 if TYPE_CHECKING:
@@ -59,11 +60,11 @@ class Forward:
         """Build it in the default graph. shape: that of every batch, for a device with static shapes."""
         import tensorflow.compat.v1 as tf
 
-        from bert.model import Model, Operations, tanh_gelu
+        from bert.model import Model, Operations
 
         held = shape if backend.static_shapes else None
         self.feeds = {key: tf.placeholder(tf.int32, held or [None, None]) for key in KEYS}
-        operations = Operations(gelu=tanh_gelu if gelu == "tanh" else backend.gelu)
+        operations = Operations(gelu=partial(backend.gelu, form=gelu))
         self.logits = Model(config, weights, operations).span_logits(self.feeds)
 
 

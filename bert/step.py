@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Mapping, Sequence
 
 import tensorflow.compat.v1 as tf
@@ -13,7 +14,7 @@ from bert.config import BertConfig
 from bert.dropout import Dropout
 from bert.errors import TrainerError
 from bert.loss_scale import counter
-from bert.model import Model, Operations, Tensors, create_variables, span_loss, tanh_gelu
+from bert.model import Model, Operations, Tensors, create_variables, span_loss
 from bert.optimizer import Optimizer, OptimizerConfig
 from bert.train_config import TrainConfig
 
@@ -107,7 +108,7 @@ def _loss(
             f"gradient_checkpointing: {backend.name} cannot repeat a layer's dropout; leave the flag out"
         )
     operations = Operations(
-        gelu=tanh_gelu if config.gelu == "tanh" else backend.gelu,
+        gelu=partial(backend.gelu, form=config.gelu),
         gather=backend.gather,
         dropout=Dropout(backend, config.seed, number) if config.dropout else None,
         recompute=config.gradient_checkpointing,

@@ -94,8 +94,10 @@ def run(flags: SquadFlags, cluster: Cluster) -> None:
     from squad import prediction, training  # imports TensorFlow
     from squad.evaluation import SquadEvaluation
 
+    if flags.do_train:
+        job = training.with_gelu(job, device)
     model = BertConfig.from_file(flags.bert_config_file).with_dropout(flags.dropout_rate)
-    model = model.with_gelu(flags.gelu or model.gelu)
+    model = model.with_gelu(job.flags.gelu or model.gelu)
     options = NpuOptions.from_flags(flags)
     amp = bool(flags.mixed_precision)
     backend = backends.create(cluster, device, options, amp, flags.collective)

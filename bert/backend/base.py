@@ -44,9 +44,11 @@ class Backend(Engine):
     def broadcast(self, variables: Sequence[Tensor]) -> Tensor:
         """Return an operation that copies rank 0's values to all ranks."""
 
-    @abstractmethod
-    def gelu(self, x: Tensor) -> Tensor:
-        """Compute the exact gelu of a tensor."""
+    def gelu(self, x: Tensor, form: str) -> Tensor:
+        """Compute a form of gelu: exact, or tanh, its approximation."""
+        from bert.model import GELUS
+
+        return GELUS[form](x)
 
     @abstractmethod
     def dropout(self, x: Tensor, rate: float, seed: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from bert.backend import collective, host_memory
 from bert.backend.base import Backend
 from bert.backend.collective.buckets import buckets
 from bert.cluster import Cluster
-from bert.fused import Gradient, custom_gradient, exact_gelu
+from bert.fused import Gradient, custom_gradient
 
 if TYPE_CHECKING:
     from bert.interfaces import RowCollective, Tensor
@@ -134,9 +134,6 @@ class CpuBackend(Backend):
 
     def all_gather(self, value: Any) -> list[Any]:
         return self._collective.all_gather(value)
-
-    def gelu(self, x: Tensor) -> Tensor:
-        return exact_gelu(x)
 
     def dropout(self, x: Tensor, rate: float, seed: Tensor) -> Tensor:
         return _dropout(rate)(x, seed)

@@ -24,7 +24,7 @@ from bert.backend.adapter import AdapterError
 from bert.backend.base import Backend
 from bert.backend.npu_options import NpuOptions
 from bert.cluster import Cluster
-from bert.fused import Gradient, custom_gradient, exact_gelu
+from bert.fused import Gradient, custom_gradient
 
 if TYPE_CHECKING:
     from bert.backend.npu_options import Parameter
@@ -158,9 +158,11 @@ class NpuBackend(Backend):
         gathered: np.ndarray = session.run(every, {given: values})
         return gathered.reshape(self.size, len(values))
 
-    def gelu(self, x: Tensor) -> Tensor:
-        """Use the device's fused gelu, a tanh approximation, or the exact one built of operations."""
-        return self._adapter.unary_ops.gelu(x) if self._options.npu_bert_fused_gelu else exact_gelu(x)
+    def gelu(self, x: Tensor, form: str) -> Tensor:
+        """Use the device's fused gelu, which is the tanh form, or build the form of operations."""
+        if form == "tanh" and self._options.npu_bert_fused_gelu:
+            return self._adapter.unary_ops.gelu(x)
+        return super().gelu(x, form)
 
     def dropout(self, x: Tensor, rate: float, seed: Tensor) -> Tensor:
         """Drop by the device's generator or TensorFlow's; neither takes `seed`, so a resumed run differs."""

@@ -69,7 +69,7 @@ def tanh_gelu(x: float) -> float:
 
 
 def test_gelu_and_dropout_are_the_devices_own(looped: Any) -> None:
-    assert looped.answers()["gelu"] == pytest.approx([tanh_gelu(x) for x in (-1.0, 0.5, 2.0)], abs=1e-5)
+    assert looped.answers()["tanh"] == pytest.approx([tanh_gelu(x) for x in (-1.0, 0.5, 2.0)], abs=1e-5)
     assert sorted(set(looped.answers()["kept"])) == pytest.approx([0.0, 4 / 3])
     assert looped.reports[0]["calls"]["Gelu"] == looped.reports[0]["calls"]["DropOutDoMask"] == 1
 
@@ -85,10 +85,15 @@ def plain(run_ranks: Any) -> Any:
     return ended
 
 
+def test_exact_gelu_is_exact_on_the_device_too(looped: Any, plain: Any) -> None:
+    for ended in (looped, plain):
+        assert ended.answers()["exact"][2] == pytest.approx(2 * 0.97724987, abs=1e-6)  # 2 Phi(2)
+
+
 def test_flags_that_are_off_reach_nothing_of_the_device(plain: Any) -> None:
     calls, parameters = plain.reports[0]["calls"], plain.reports[0]["parameters"]
     assert not {"Gelu", "DropOutDoMask", "HcomAllReduce", "HcomBroadcast"} & set(calls)
-    assert plain.answers()["gelu"][2] == pytest.approx(2 * 0.97724987, abs=1e-5)  # 2 Phi(2): the exact one
+    assert plain.answers()["tanh"][2] == pytest.approx(tanh_gelu(2.0), abs=1e-5)
     assert parameters["enable_data_pre_proc"] is False and parameters["hcom_parallel"] is False
     assert parameters["precision_mode"] == "allow_fp32_to_fp16"
 

@@ -12,6 +12,7 @@ from typing import Any, Callable
 import pytest
 import tensorflow as tf
 
+from squad.run_squad import main
 from tests.launching import ROOT
 from tests.squad.conftest import flags, make_tiny
 
@@ -63,3 +64,26 @@ def test_on_an_npu_the_loss_scale_follows_the_precision(
     assert done.codes == [0], done.output
     [line] = [line for line in done.output[0].splitlines() if line.startswith("step 2/2")]
     assert chosen in done.output[0] and ("scale 4.29497e+09" in line.split("  ")) is scaled
+
+
+@pytest.mark.parametrize(("given", "form"), [({}, "tanh"), ({"gelu": "exact"}, "exact")])
+def test_a_checkpoint_of_an_npu_says_which_gelu_was_computed(
+    tiny: Path, run_ranks: Callable[..., Any], tmp_path: Path, given: Any, form: str
+) -> None:
+    """So its answers are the same on a CPU."""
+    words = flags(
+        tiny, do_train=True, do_predict=True, num_train_steps=2, output_dir=tmp_path / "npu", **given
+    )
+    done = run_ranks(str(ROOT / "squad" / "run_squad.py"), args=words)
+    assert done.codes == [0], done.output
+    assert ("gelu: tanh, as the NPU's fused one" in done.output[0]) == (not given)
+    assert ("Gelu" in done.reports[0]["calls"]) == (not given)
+    folder = tmp_path / "npu"
+    assert json.loads((folder / "model.ckpt-2.json").read_text())["config"]["gelu"] == form
+    assert json.loads((folder / "config.json").read_text())["hidden_act"] == {"tanh": "gelu_new"}.get(
+        form, "gelu"
+    )
+    asked = flags(tiny, do_predict=True, init_checkpoint=folder, output_dir=tmp_path / "cpu")
+    assert main([word for word in asked if not word.startswith("--bert_config_file")]) == 0
+    odds = [json.loads((tmp_path / name / "null_odds.json").read_text()) for name in ("npu", "cpu")]
+    assert odds[1] == pytest.approx(odds[0], abs=1e-4)

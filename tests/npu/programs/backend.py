@@ -65,7 +65,8 @@ def lookups(backend: Any) -> dict[str, Any]:
             return {
                 "dense": not isinstance(ours, tf.IndexedSlices),
                 "difference": float(difference),
-                "gelu": session.run(backend.gelu(x)).tolist(),
+                "tanh": session.run(backend.gelu(x, "tanh")).tolist(),
+                "exact": session.run(backend.gelu(x, "exact")).tolist(),
                 "kept": session.run(backend.dropout(tf.ones([1000]), 0.25, None)).tolist(),
             }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ MODEL = BertConfig(
     max_position_embeddings=16, type_vocab_size=2,
 )  # fmt: skip
 CONFIG = TrainConfig(
+    gelu="tanh",
     num_train_steps=4, learning_rate=1e-3, num_warmup_steps=1, rows_per_step=ROWS, steps_per_epoch=2,
     npu_bert_loss_scale=0.0,
 )  # fmt: skip
@@ -52,7 +54,8 @@ def main() -> None:
     with tf.Graph().as_default() as graph:
         names = ("input_ids", "input_mask", "segment_ids")
         feeds = {name: tf.placeholder(tf.int32, [ROWS, COLUMNS]) for name in names}
-        Model(MODEL, create_variables(MODEL), Operations(gelu=backend.gelu)).span_logits(feeds)
+        operations = Operations(gelu=partial(backend.gelu, form="tanh"))
+        Model(MODEL, create_variables(MODEL), operations).span_logits(feeds)
         found["prediction"] = types(graph)
     backend.close()
     print(json.dumps(found))
