@@ -61,6 +61,13 @@ class Pods:
             assert time.monotonic() < end, self.said()
             time.sleep(0.02)
 
+    def wait_said(self, text: str, index: int = 0) -> None:
+        """Wait until a pod has printed a text."""
+        end = time.monotonic() + 30
+        while text not in self.said(index):
+            assert time.monotonic() < end, self.said(index)
+            time.sleep(0.02)
+
 
 @pytest.fixture
 def pods(tmp_path: Path) -> Iterator[Pods]:

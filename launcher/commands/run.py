@@ -69,27 +69,39 @@ def run(
     """Run a job: one process per device, supervised, with logs and checkpoints gathered."""
     from launcher.config import job as configs
     from launcher.engines import choose
-    from launcher.plan.planner import plan_job
+    from launcher.engines.alone import fitted
+    from launcher.process.init import with_init
 
     if as_json and not dry_run:
         raise UsageError("--json: needs --dry-run")
     command = click.get_current_context().meta["command"]
     job, overrides = split(words)
     config, source = configs.load(job, overrides, _values(options))
+    dry = (as_json,) if dry_run else ()
     if config.engine != "local" and any(name in os.environ for name in _OF_MEMBERS):
-        _run_as_member(config, source, command, detach or debug, (as_json,) if dry_run else ())
+        _run_as_member(config, source, command, detach or debug, dry)
     engine = choose.chosen(config, os.environ)
     if engine is not None:
-        sys.exit(_run_on_hosts(engine, config, source, command, debug, detach, (as_json,) if dry_run else ()))
+        sys.exit(_run_on_hosts(engine, config, source, command, debug, detach, dry))
+    config = fitted(config, source, os.environ)
+    sys.exit(with_init(lambda: _run_here(config, source, command, debug, detach, dry)))
+
+
+def _run_here(
+    config: Any, source: Any, command: Sequence[str], debug: bool, detach: bool, dry_run: tuple[bool, ...]
+) -> int:
+    """Run a job on this host, or print its plan; return the exit code."""
+    from launcher.plan.planner import plan_job
+
     planned = plan_job(config, source, command)
     if detach and config.stdin_rank >= 0:
         raise source.error("stdin_rank", "not possible with --detach, which has no stdin; give one of them")
     if dry_run:
-        _print_plan(planned.plan, as_json)
-        return
+        _print_plan(planned.plan, dry_run[0])
+        return 0
     from launcher.engines import local
 
-    sys.exit(local.debug(planned) if debug else local.run(planned, detach))
+    return local.debug(planned) if debug else local.run(planned, detach)
 
 
 def _run_on_hosts(

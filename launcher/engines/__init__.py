@@ -1,1 +1,1 @@
-"""Ways to run a plan: on this host, in the background, in this process."""
+"""Ways to run a job: in this terminal, in the background, in this process, or by agents on several hosts."""

@@ -23,7 +23,7 @@ class PullSite(Site):
     """Hosts that wait in a meeting for the head's word."""
 
     def __init__(self, member: Member, meeting: Meeting) -> None:
-        self.allocation = Allocation(member.engine, member.names, member.job_id)
+        self.allocation = Allocation(member.engine, member.names, member.job_id, _devices(member))
         self._meeting = meeting
 
     def command(self) -> list[str]:
@@ -32,6 +32,15 @@ class PullSite(Site):
 
     def start(self) -> HeadTransport:
         return self._meeting.connect()
+
+
+def _devices(member: Member) -> tuple[str, ...]:
+    """Return the NPUs of each node of Slurm; () where nobody says them."""
+    if member.engine != "slurm":
+        return ()
+    from launcher.engines.slurm import devices_of
+
+    return devices_of(member.names, member.job_id, os.environ)
 
 
 def run_member(

@@ -55,11 +55,10 @@ class Slurm(Engine):
         return self._allocation
 
     def _ask(self) -> Allocation:
-        step = "SLURM_STEP_NODELIST" if is_step(self._environ) else "SLURM_JOB_NODELIST"
-        names = self._environ.get(step) or self._environ.get("SLURM_NODELIST", "")
-        if not names:
+        hosts = nodes(self._environ)
+        if not hosts:
+            step = "SLURM_STEP_NODELIST" if is_step(self._environ) else "SLURM_JOB_NODELIST"
             raise UsageError(f"{step} is not set, as it is in an allocation; start with salloc --nodes N")
-        hosts = expand(names)
         return Allocation(self.name, hosts, self.job_id, devices_of(hosts, self.job_id, self._environ))
 
     def argv(self, agent: Sequence[str], hosts: Sequence[str]) -> list[str]:
@@ -97,6 +96,13 @@ class Slurm(Engine):
         return tuple(name for names in _EXITED.findall(words) for name in expand(names))
 
 
+def nodes(environ: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the nodes of the job, of the step within one; none where it is not said."""
+    step = "SLURM_STEP_NODELIST" if is_step(environ) else "SLURM_JOB_NODELIST"
+    names = environ.get(step) or environ.get("SLURM_NODELIST", "")
+    return expand(names) if names else ()
+
+
 def is_step(environ: Mapping[str, str]) -> bool:
     """Tell whether this is a task that srun started, not the script of sbatch or the shell of salloc."""
     step = environ.get("SLURM_STEP_ID", "")
@@ -129,9 +135,11 @@ def devices_of(hosts: Sequence[str], job_id: str, environ: Mapping[str, str]) ->
     SLURM_STEP_NPUS and SLURM_JOB_NPUS (of Slurm with an NPU plugin) hold physical ids, but of this node
     alone: they count unless the nodes' indexes differ.
     """
+    own = environ.get("SLURM_STEP_NPUS") or environ.get("SLURM_JOB_NPUS")
+    if own and len(hosts) == 1:
+        return (own,)
     indexes = gres_indexes(_answer(["scontrol", "-d", "show", "job", job_id]))
     found = tuple(indexes.get(host, "") for host in hosts)
-    own = environ.get("SLURM_STEP_NPUS") or environ.get("SLURM_JOB_NPUS")
     if own and len(set(found)) <= 1:
         return (own,) * len(hosts)
     return found if any(found) else ()

@@ -48,7 +48,8 @@ def plan_job(config: JobConfig, source: Provenance, command: Sequence[str]) -> P
     build.missing_program(config, command, source)
     here = launch_dir()
     on_event = build.hook(config, source, os.environ, here)
-    config, recognised = choice.settle(config, source, command, here)
+    settled = choice.settle(config, source, command, here, os.environ.get("PATH", ""))
+    config = settled.config
     devices = parse_devices(config.devices)
     notes = check_program(config, source, command)
     placed = _placement(config, source, devices)
@@ -68,8 +69,9 @@ def plan_job(config: JobConfig, source: Provenance, command: Sequence[str]) -> P
         max_restarts=config.max_restarts,
         table_free=config.rank_table_free,
     )
-    seen = (*source.notes, *recognised, *notes, *placed.notes, *([sourced] if sourced else []))
-    plan = build.build_plan(config, command, launch, seen)
+    doubt = settled.doubt if placed.table.world_size > 1 else ()
+    said = (*source.notes, *settled.notes, *doubt, *notes, *placed.notes, *([sourced] if sourced else []))
+    plan = build.build_plan(config, command, launch, said)
     plan = replace(plan, policy=replace(plan.policy, on_event=on_event))
     if config.stdin_rank >= len(plan.ranks):
         last = len(plan.ranks) - 1
@@ -139,7 +141,8 @@ def _placement(config: JobConfig, source: Provenance, devices: tuple[int, ...]) 
     if server_order.applies(config, given.backend):
         server_order.refuse(given.table, config.rank_table_file)
     mine = sorted(rank.device_id for rank in given.table.ranks_of(given.server_id))
-    if config.devices != JobConfig.devices and sorted(devices) != mine:
+    said = "devices" in source.written and config.devices != JobConfig.devices
+    if said and sorted(devices) != mine:
         text = f"{config.devices}, but {config.rank_table_file} has devices {','.join(map(str, mine))}"
         raise source.error("devices", text + " on this host; leave devices out")
     return given

@@ -90,3 +90,9 @@ def test_mpirun_ends_with_the_code_of_the_rank_that_failed_first(mpirun: Any) ->
 def test_several_processes_on_a_host_are_refused(mpirun: Any) -> None:
     code, text = mpirun(*SAY, mapping="ppr:2:node", count=6)
     assert code == 2 and "2 times on this host (expected once on each)" in text
+
+
+def test_tasks_of_srun_take_the_npus_that_slurm_gave(slurm: Cluster, tmp_path: Path) -> None:
+    code, text = srun(slurm, tmp_path, *SAY, options=("--ntasks-per-node=1", "--gres=npu:2"))
+    assert code == 0, text
+    assert logs(tmp_path) == [f"rank {rank} of 6\n" for rank in range(6)]

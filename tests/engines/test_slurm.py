@@ -216,3 +216,19 @@ def test_what_srun_refuses_is_one_line(job: Job, environ: dict[str, str], proble
     assert done.returncode == 78, text
     assert text.count("\n") == 1 and problem in text
     job.gone(2)
+
+
+def test_one_node_takes_the_npus_that_slurm_gave(job: Job) -> None:
+    with_npus = ("--gres=npu:3",)
+    job.start("--", *SLEEP, nodes=1, options=with_npus)
+    job.begun(3)
+    other = Job(job.cluster, job.cwd / "other")
+    other.cwd.mkdir()
+    try:
+        code, text = other.run("--", "sh", "-c", "echo device $DEVICE_ID", nodes=1, options=with_npus)
+        assert code == 0, text
+        assert sorted(other.said().values()) == ["device 3", "device 4", "device 5"]
+    finally:
+        other.clear()
+        os.kill(job.pids("-m launcher", "lease=")[0], signal.SIGTERM)
+        job.end()
