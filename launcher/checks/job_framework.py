@@ -12,7 +12,7 @@ from launcher.checks.machine import RecordingMachine
 from launcher.config.job import JobConfig
 from launcher.errors import UsageError
 from launcher.plan.build import WORKER
-from launcher.profiles import choice
+from launcher.profiles import imports
 
 AUTOLOAD = "TORCH_DEVICE_BACKEND_AUTOLOAD"
 # From this torch on it loads torch_npu by itself (torch/__init__.py), unless AUTOLOAD is 0.
@@ -53,10 +53,9 @@ def _loading(
     forbidden = numbers >= AUTOLOADS and environ.get(AUTOLOAD, "1") != "1"
     if not numbers or (numbers >= AUTOLOADS and not forbidden):
         return
-    program = choice.program_file(
-        config, [word for word in argv if word != WORKER], environ["NPU_LAUNCH_CWD"]
-    )
-    if not program or any(word in choice.text_of(program) for word in LOAD_IT):
+    words = [word for word in argv if word != WORKER]
+    program = imports.Program.of(config, words, environ["NPU_LAUNCH_CWD"]).file
+    if not program or any(word in imports.text_of(program) for word in LOAD_IT):
         return
     why = f"{AUTOLOAD}={environ[AUTOLOAD]}" if forbidden else f"it is older than 2.{AUTOLOADS[1]}"
     what = f"torch {version} does not load torch_npu by itself ({why}), and {program} does not name it"

@@ -48,7 +48,6 @@ class LaunchContext:
     meeting: Meeting = Meeting()
     max_restarts: int = 0
     table_free: bool = False
-    supposed: bool = False  # nothing says the framework of the job, which the default need not be
 
     @property
     def entries(self) -> tuple[Rank, ...]:
@@ -117,9 +116,6 @@ def build_plan(
     words = tuple(argv(config, command, launch.environ, launch.launch_dir))
     at_launch = (config.cwd or ("launch" if is_command(config, command) else "rank")) == "launch"
     placement = launch.placement
-    # It reads the program, and counts where the job sets variables alone.
-    supposed = bool(config.env) and choice.is_supposed(config, launch.provenance, command, launch.launch_dir)
-    launch = replace(launch, supposed=supposed)
     passed_over = contradictions.not_passed_on(launch.environ, choice.profile(config.framework))
     ranks = tuple(_spec(config, launch, entry, words, at_launch) for entry in launch.entries)
     return Plan(
@@ -191,7 +187,7 @@ def _environment(config: JobConfig, launch: LaunchContext, rank: RankContext) ->
     if config.heartbeat:
         env[HEARTBEAT_VARIABLE] = config.heartbeat
     own = expand(config.env, env, launch.environ, launch.provenance)
-    contradictions.refuse(Profile() if launch.supposed else profile, env, own, launch.provenance)
+    contradictions.refuse(profile if config.framework else Profile(), env, own, launch.provenance)
     return {**env, **own}
 
 

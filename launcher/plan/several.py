@@ -102,13 +102,14 @@ def prepare(config: JobConfig, source: Provenance, command: Sequence[str]) -> Jo
         raise source.error("env.HCCL_IF_IP", advice)
     launch_dir = planner.launch_dir()
     on_event = build.hook(config, source, os.environ, launch_dir)
-    config, recognised = choice.settle(config, source, command, launch_dir)
+    settled = choice.settle(config, source, command, launch_dir, os.environ.get("PATH", ""))
+    config = settled.config
     notes = check_program(config, source, command)
     run_id = config.run_id or planner.new_run_id(config.job)
     run_dir = os.path.join(launch_dir, os.path.expanduser(config.runs_dir), run_id)
     path = os.path.expanduser(config.rank_table_file)
     given = read_table(path, notify=planner.notify) if path else None
-    notes = [*source.notes, *recognised, *notes]
+    notes = [*source.notes, *settled.notes, *settled.doubt, *notes]
     return Job(config, source, tuple(command), run_id, run_dir, launch_dir, tuple(notes), given, on_event)
 
 

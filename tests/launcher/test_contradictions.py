@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -104,21 +105,22 @@ def test_a_command_of_which_nothing_is_known_counts_its_devices_itself(tmp_path:
     table = RankTable.from_hosts(virtual_cpu((0, 1), "h").hosts)
     placement = Placement(table, render(table), "h", "npu", {("h", 0): 0, ("h", 1): 1})
     # Each rank sees its own device alone: with torch in the shell script it is npu:0 to it.
-    config = JobConfig(framework="tensorflow", env={"ASCEND_RT_VISIBLE_DEVICES": "$DEVICE_ID"})
+    given = JobConfig(framework="tensorflow", env={"ASCEND_RT_VISIBLE_DEVICES": "$DEVICE_ID"})
 
-    def visible(*command: str, given: bool = False) -> list[str]:
-        source = Provenance(lines={"framework": 1} if given else {})  # the lines go to other hosts, too
+    def visible(job: JobConfig, *command: str) -> list[str]:
+        config = choice.settle(job, Provenance(), command, str(tmp_path)).config
         launch = LaunchContext(
             placement=placement, run_id="j-1", run_dir="/r/j-1", launch_dir=str(tmp_path),
-            environ={"PATH": "/usr/bin:/bin"}, cores=(0, 1), provenance=source,
+            environ={"PATH": "/usr/bin:/bin"}, cores=(0, 1),
         )  # fmt: skip
         plan = build_plan(config, command, launch)
         return [rank.env["ASCEND_RT_VISIBLE_DEVICES"] for rank in plan.ranks]
 
-    assert visible("sh", "run.sh") == ["0", "1"]
-    for command, given in ((("sh", "train.py"), False), (("sh", "run.sh"), True)):
+    unknown = replace(given, framework="")
+    assert visible(unknown, "sh", "run.sh") == ["0", "1"]
+    for job, program in ((unknown, "train.py"), (given, "run.sh")):
         with pytest.raises(ConfigError, match="ASCEND_DEVICE_ID=1 counts in it"):
-            visible(*command, given=given)
+            visible(job, "sh", program)
 
 
 @pytest.mark.parametrize("framework", ["mindspore", "paddle", "tensorflow"])

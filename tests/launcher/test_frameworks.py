@@ -165,12 +165,12 @@ def test_no_framework_takes_and_adds_nothing() -> None:
         ("from paddle.distributed import fleet\n", "paddle"),
         ("import tensorflow as tf\nimport torch\n", "tensorflow"),
         ("import os, torch.nn as nn, sys\n", "torch"),
-        ("importtorch = 1\nimport torchx as torch\n", "tensorflow"),
-        ("import torchvision_extra\n'import torch'\n# import torch\n", "tensorflow"), ("", "tensorflow"),
+        ("importtorch = 1\nimport torchx as torch\n", ""),
+        ("import torchvision_extra\n'import torch'\n# import torch\n", ""), ("", ""),
         ("\ufeffimport torch\n", "torch"), ("import os; import torch\n", "torch"),
         ("try: import torch\nexcept ImportError: pass\n", "torch"), ("import os, \\\n  torch\n", "torch"),
-        ("\"\"\"Weights:\n\nimport torch weights.\n\"\"\"\nx = '\\d'\nimport keras\n", "tensorflow"),
-        ("from .torch import x\nprint(f'a')\n", "tensorflow"), ("print 'old'\nimport torch\n", "torch"),
+        ("\"\"\"Weights:\n\nimport torch weights.\n\"\"\"\nx = '\\d'\nimport keras\n", ""),
+        ("from .torch import x\nprint(f'a')\n", ""), ("print 'old'\nimport torch\n", "torch"),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("way", ["program", "module", "command", "python command"])
@@ -181,15 +181,87 @@ def test_what_the_program_imports_first_says_the_framework(
     program: dict[str, str | list[str]] = {"program": "train.py", "module": "train"}
     commands = {"command": ["train.py", "--lr", "x.py"], "python command": ["python", "-m", "train"]}
     config = JobConfig(program=program.get(way, ""))
-    settled, notes = choice.settle(config, Provenance(), commands.get(way, []), str(tmp_path))
-    assert settled.framework == expected
-    assert len(notes) == (expected != "tensorflow")
+    settled = choice.settle(config, Provenance(), commands.get(way, []), str(tmp_path))
+    assert settled.config.framework == expected
+    assert len(settled.notes) == (expected not in ("", "tensorflow"))
+    assert not (settled.notes and settled.doubt)
+
+
+FILES = {
+    "src/__init__.py": "", "src/trainer.py": "import torch\n", "src/deep/a.py": "from ..trainer import fit\n",
+    "src/plain.py": "import json, math\n", "ms.py": "import mindspore\n",
+    "circle.py": "import circle, json\n",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "text, expected, where",
+    [
+        ("from transformers import Trainer\n", "torch", "train.py imports transformers;"),
+        ("import sys\nfrom llamafactory.train.tuner import run_exp\n", "torch", "imports llamafactory;"),
+        ("from src.trainer import *\n", "torch", "train.py, by src/trainer.py, imports torch;"),
+        ("from src import plain, trainer\n", "torch", "src/trainer.py"),
+        ("import src.deep.a\n", "torch", "src/trainer.py"), ("import src.plain\n", "", ""),
+        ("import transformers, ms\n", "mindspore", "train.py, by ms.py, imports mindspore;"),
+        ("import peft\nimport mindnlp\n", "mindspore", "imports mindnlp"), ("import circle\n", "", ""),
+        ("import trl\nimport tensorflow\n", "tensorflow", ""), ("import squad.flags\n", "tensorflow", ""),
+    ],
+)  # fmt: skip
+def test_a_program_that_imports_no_framework_itself_is_known_by_what_it_imports(
+    tmp_path: Path, text: str, expected: str, where: str
+) -> None:
+    for name, content in {**FILES, "train.py": text}.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(content)
+    settled = choice.settle(JobConfig(), Provenance(), ["train.py"], str(tmp_path))
+    assert settled.config.framework == expected
+    assert [where in note for note in settled.notes] == [True] * bool(where)
+    assert settled.doubt == ()  # where none is found, all that is imported has been read
+
+
+@pytest.mark.parametrize(
+    "command, text, doubt",
+    [
+        (["bash", "run.sh"], "", "framework: the command does not show which; ranks get what TensorFlow's"),
+        (["train.py"], "import numpy\n", "framework: train.py does not show which;"),
+        (["train.py"], "import os, math, argparse, launcher.worker\n", ""),
+        (["-m", "nowhere.train"], "", "the command does not show which"),
+    ],
+)  # fmt: skip
+def test_where_nothing_shows_the_framework_it_is_said(
+    tmp_path: Path, command: list[str], text: str, doubt: str
+) -> None:
+    (tmp_path / "train.py").write_text(text)
+    settled = choice.settle(JobConfig(), Provenance(), command, str(tmp_path))
+    assert (settled.config.framework, settled.notes) == ("", ())
+    assert [doubt in line for line in settled.doubt] == [True] * bool(doubt)
+    told = choice.settle(JobConfig(heartbeat="torch"), Provenance(), ["bash", "run.sh"], str(tmp_path))
+    assert told.config.framework == "torch" and "framework torch: heartbeat: torch;" in told.notes[0]
+
+
+def test_modules_and_commands_of_installed_packages_say_their_framework(tmp_path: Path) -> None:
+    tool = tmp_path / "trainer-cli"
+    tool.write_text("#!/opt/python3\nimport sys\nfrom llamafactory.cli import main\n")
+    tool.chmod(0o755)
+    for command in (["-m", "llamafactory.launcher"], ["trainer-cli", "train"]):
+        settled = choice.settle(JobConfig(), Provenance(), command, str(tmp_path), str(tmp_path))
+        assert settled.config.framework == "torch" and "imports llamafactory" in settled.notes[0]
+    assert choice.settle(JobConfig(program="squad.run_squad"), Provenance(), [], "/").doubt == ()
+
+
+def test_more_files_than_a_start_can_wait_for_are_not_read(tmp_path: Path) -> None:
+    for number in range(50):
+        (tmp_path / f"m{number}.py").write_text(f"import m{number + 1}\n")
+    (tmp_path / "m50.py").write_text("import torch\n")
+    [doubt] = choice.settle(JobConfig(), Provenance(), ["m0.py"], str(tmp_path)).doubt
+    assert "m0.py does not show which" in doubt
+    assert choice.settle(JobConfig(), Provenance(), ["m30.py"], str(tmp_path)).config.framework == "torch"
 
 
 def test_a_given_framework_counts_and_an_unknown_one_is_refused(tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text("import torch\n")
     config = JobConfig(program="train.py", framework="none")
-    assert choice.settle(config, Provenance(), [], str(tmp_path)) == (config, ())
+    assert choice.settle(config, Provenance(), [], str(tmp_path)) == (config, (), ())
     with pytest.raises(ConfigError, match=r"unknown framework 'pytorch' \(expected tensorflow, torch"):
         choice.settle(JobConfig(framework="pytorch"), Provenance(), [], str(tmp_path))
 
