@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from typing import Mapping, NamedTuple, Sequence
+from typing import Iterator, Mapping, NamedTuple, Sequence
 
 from launcher.metrics.series import Row
+from launcher.metrics.stragglers import NOT_SPLIT
 from launcher.page.heat import heat_map
 from launcher.page.shown import shown
 from launcher.page.source import Happened, RankFacts, Source, as_number, as_text
@@ -15,6 +16,7 @@ _WIDE = 100  # largest by smallest value from which an axis is logarithmic
 _MOST_OTHERS = 6  # charts of fields that only the user's program knows
 _RATES = ("examples_per_second", "examples_per_second_per_device")
 _LOSSES = ("loss", "own_loss")
+_FIGURES = {"eval_f1": "F1", "eval_exact": "EM", "eval_span_f1": "span F1"}
 # Fields of a row that have a chart, or a place in one, or are for other parts of the page.
 _KNOWN = frozenset((*_LOSSES, *_RATES)) | frozenset(
     "step time epoch learning_rate gradient_norm loss_scale skipped_steps interval_steps interval_examples "
@@ -32,37 +34,55 @@ class Chart(NamedTuple):
 
 def charts(source: Source) -> list[Chart]:
     """Draw what the leading rank wrote: the usual curves, then the fields of the user's own."""
-    rows = source.rows
-    bands = marks(rows, source.events)
-    loss = [_line(rows, "loss", "loss"), _line(rows, "own_loss", f"own share of rank {source.leading}")]
-    rates = [_line(rows, _RATES[0], "all ranks"), _line(rows, _RATES[1], "per device")]
-    skipped = overflows(rows)
-    made = [
-        _chart("Loss", loss, bands, note=_lost(rows)),
+    rows, bands = source.rows, marks(source.rows, source.events)
+    usual = [
+        _loss(source, bands),
+        *_evaluations(source.evaluations, bands),
         _chart("Learning rate", [_line(rows, "learning_rate", "learning rate")], bands, plain=True),
         _chart("Gradient norm", [_line(rows, "gradient_norm", "gradient norm")], bands),
-        Chart("Loss scale", "", _constant(rows))
-        if _constant(rows)
-        else _chart(
-            "Loss scale and overflows",
-            [_line(rows, "loss_scale", "loss scale")],
-            [*bands, *skipped],
-            note=f"{rows[-1].get('skipped_steps', 0.0):,.0f} step(s) skipped for an overflow."
-            if rows
-            else "",
-        ),
-        _chart("Throughput", rates, bands, unit="examples/s", plain=True),
+        _loss_scale(rows, bands),
+        _throughput(rows, bands),
     ]
-    if source.evaluations:
-        named_lines = {"eval_f1": "F1", "eval_exact": "EM", "eval_span_f1": "span F1"}
-        figures = [_line(source.evaluations, field, name) for field, name in named_lines.items()]
-        made.insert(1, _chart("Evaluations", figures, bands, unit="%", plain=True))
-    others = sorted({name for row in rows for name in row} - _KNOWN)
-    named = {name: shown(name, source.secrets)[:40] for name in others[:_MOST_OTHERS]}
-    made += [_chart(title, [_line(rows, name, title)], bands) for name, title in named.items()]
-    if others[_MOST_OTHERS:]:
-        made.append(Chart("More", "", f"Not drawn: {', '.join(others[_MOST_OTHERS:][:20])}."))
-    return made
+    return usual + list(_others(source, bands))
+
+
+def _loss(source: Source, bands: Sequence[Band]) -> Chart:
+    rows = source.rows
+    lines = [_line(rows, "loss", "loss"), _line(rows, "own_loss", f"own share of rank {source.leading}")]
+    return _chart("Loss", lines, bands, note=_lost(rows))
+
+
+def _evaluations(rows: Sequence[Row], bands: Sequence[Band]) -> Iterator[Chart]:
+    """Draw the figures of evaluations, where there were any."""
+    if rows:
+        lines = [_line(rows, field, name) for field, name in _FIGURES.items()]
+        yield _chart("Evaluations", lines, bands, unit="%", plain=True)
+
+
+def _loss_scale(rows: Sequence[Row], bands: Sequence[Band]) -> Chart:
+    """Draw the loss scale with the steps that were skipped; a sentence does where nothing happened to it."""
+    scales = {row["loss_scale"] for row in rows if "loss_scale" in row}
+    skipped = max((row.get("skipped_steps", 0.0) for row in rows), default=0.0)
+    if scales == {1.0} and not skipped:
+        return Chart("Loss scale", "", "Loss scale 1 throughout, no overflow.")
+    lines = [_line(rows, "loss_scale", "loss scale")]
+    note = f"{skipped:,.0f} step(s) skipped for an overflow." if rows else ""
+    return _chart("Loss scale and overflows", lines, [*bands, *overflows(rows)], note=note)
+
+
+def _throughput(rows: Sequence[Row], bands: Sequence[Band]) -> Chart:
+    lines = [_line(rows, _RATES[0], "all ranks"), _line(rows, _RATES[1], "per device")]
+    return _chart("Throughput", lines, bands, unit="examples/s", plain=True)
+
+
+def _others(source: Source, bands: Sequence[Band]) -> Iterator[Chart]:
+    """Draw some of the fields that only the user's program knows, and name the others."""
+    names = sorted({name for row in source.rows for name in row} - _KNOWN)
+    for name in names[:_MOST_OTHERS]:
+        title = shown(name, source.secrets)[:40]
+        yield _chart(title, [_line(source.rows, name, title)], bands)
+    if names[_MOST_OTHERS:]:
+        yield Chart("More", "", f"Not drawn: {', '.join(names[_MOST_OTHERS:][:20])}.")
 
 
 def _line(rows: Sequence[Row], field: str, name: str) -> Line:
@@ -96,12 +116,6 @@ def _lost(rows: Sequence[Row]) -> str:
     return f"No number was written as the loss at {len(gone)} place(s), the first at step {gone[0]:,.0f}."
 
 
-def _constant(rows: Sequence[Row]) -> str:
-    scales = {row["loss_scale"] for row in rows if "loss_scale" in row}
-    skipped = max((row.get("skipped_steps", 0.0) for row in rows), default=0.0)
-    return "Loss scale 1 throughout, no overflow." if scales == {1.0} and not skipped else ""
-
-
 def overflows(rows: Sequence[Row]) -> list[Band]:
     """Mark the intervals in which steps were skipped."""
     found, before = [], 0.0
@@ -132,17 +146,23 @@ def marks(rows: Sequence[Row], events: Sequence[Happened]) -> list[Band]:
 
 def slowness(ranks: Mapping[int, RankFacts]) -> Chart:
     """Draw each rank's own seconds per step over the run."""
+    title = f"{own_words(ranks)} time per step"
     steps = sorted({step for facts in ranks.values() for step in facts.own})
     columns = [f"step {step:,.0f}" for step in steps]
-    places = {step: place for place, step in enumerate(steps)}
-    values: list[list[float | None]] = []
-    for facts in ranks.values():
-        line: list[float | None] = [None] * len(steps)
-        for step, own in facts.own.items():
-            line[places[step]] = own
-        values.append(line)
-    drawing = heat_map([f"rank {rank}" for rank in ranks], columns, values, "Own time per step", "s")
+    values = [[facts.own.get(step) for step in steps] for facts in ranks.values()]
+    drawing = heat_map([f"rank {rank}" for rank in ranks], columns, values, title, "s")
     if not drawing:
-        return Chart("Own time per step", "", "The ranks wrote no own_s per interval into metrics.jsonl.")
-    cut = any(facts.cut for facts in ranks.values())
-    return Chart("Own time per step", drawing, "Of long files only the last part was read." if cut else "")
+        return Chart(title, "", "The ranks wrote no own_s per interval into metrics.jsonl.")
+    notes = [f"{NOT_SPLIT[0].upper()}{NOT_SPLIT[1:]}."] if not are_split(ranks) else []
+    notes += ["Of long files only the last part was read."] if any(one.cut for one in ranks.values()) else []
+    return Chart(title, drawing, " ".join(notes))
+
+
+def are_split(ranks: Mapping[int, RankFacts]) -> bool:
+    """Tell whether own time is own work alone; a rank that is alone waits for no other."""
+    return len(ranks) < 2 or all(facts.split for facts in ranks.values())
+
+
+def own_words(ranks: Mapping[int, RankFacts]) -> str:
+    """Say what the ranks' own time is."""
+    return "Own" if are_split(ranks) else "Own and waiting"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Mapping, NamedTuple, Sequence
 
+from launcher.page.curves import own_words
 from launcher.page.source import Missing, RankFacts, Source, as_number, as_text, records
 from launcher.plan.model import RankSpec
 
@@ -41,6 +42,7 @@ def table(source: Source) -> Any:
         "left_out": len(rows) - len(chosen),
         "counted": any(row.parts for row in rows),
         "measured": any(row.peak for row in rows),
+        "own": own_words(source.ranks),
         "hosts": len({row.host for row in rows}) > 1,
     }
 

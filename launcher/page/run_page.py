@@ -14,7 +14,7 @@ from launcher import foreign
 from launcher.errors import ReadError, describe
 from launcher.masking import MASK, mask
 from launcher.metrics import series
-from launcher.page import answers, curves, html, ranks, timeline
+from launcher.page import answers, curves, html, ranks, timeline, verdicts
 from launcher.page.source import Missing, Source, as_number, as_text, read, records
 from launcher.run_dir import RunDir, write_atomic
 from launcher.text import named
@@ -40,8 +40,9 @@ def page(run: RunDir, state: str = "", secrets: Sequence[str] = ()) -> str:
     source = read(run, state, secrets)
     parts: dict[str, Callable[[Source], Any]] = {
         "head": _head, "ran": _ran, "origin": _origin, "happened": _happened, "errors": _errors,
-        "curves": curves.charts, "slowness": lambda one: curves.slowness(one.ranks), "verdicts": _verdicts,
-        "ranks": ranks.table, "memory": ranks.memory, "answers": answers.answers, "files": _files,
+        "curves": curves.charts, "slowness": lambda one: curves.slowness(one.ranks),
+        "verdicts": verdicts.said, "ranks": ranks.table, "memory": ranks.memory,
+        "answers": answers.answers, "files": _files,
     }  # fmt: skip
     made = {name: _part(make, source) for name, make in parts.items()}
     return html.render("run.html.j2", source.secrets, run=str(run.path), source=source, **made)
@@ -264,19 +265,6 @@ def _errors(source: Source) -> Any:
         ],
         "more": len(found) - 8,
     }
-
-
-def _verdicts(source: Source) -> list[tuple[str, str]]:
-    """List what the launcher said of slow ranks, and its alerts."""
-    found = []
-    for one in source.events:
-        if one.event in ("straggler", "alert"):
-            text = as_text(one.data.get("text"))
-            if not text:
-                who = f"rank {one.rank}: " if one.rank is not None else ""
-                text = f"{who}step {one.data.get('step')!s:.20}, usual {one.data.get('usual')!s:.20}"
-            found.append((as_text(one.data.get("kind")) or one.event, text))
-    return found[:100]
 
 
 def duration(seconds: float) -> str:

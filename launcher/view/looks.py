@@ -195,11 +195,13 @@ class RunLooks:
         plain = {
             rank.rank for rank in self._ranks if rank.beat.value is not None and not rank.beat.value.counters
         }
+        mixed = {rank.rank for rank in self._ranks if rank.is_mixed} if len(self._ranks) > 1 else set()
         told = [*status.problems, self._plan_problem, self._happened.problem, self._result.problem]
         told += [self._told.problem, self._rows.problem]
         told += [f"heartbeat.json of rank {label(damaged)} cannot be read"] if damaged else []
         told += [f"rank {label(silent)} wrote no heartbeat.json"] if silent else []
         told += [f"rank {label(plain)} keeps no counters: own, wait, input not known"] if plain else []
+        told += [f"rank {label(mixed)} does not tell waiting: OWN holds it, too"] if mixed else []
         told += ["no rank is known"] if not self._ranks else []
         told += ["no metrics.jsonl: loss not known"] if self._ranks and self._leader.rank is None else []
         told += [self._npus.problem] if self._npus and self._uses_npus else []

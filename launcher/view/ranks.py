@@ -98,6 +98,12 @@ class RankLooks:
         host = self._host or (told.host if told else None)
         return RankView(self.rank, host and printable(host), self._device, **fields)
 
+    @property
+    def is_mixed(self) -> bool:
+        """Whether its own time holds what it waits for others."""
+        counters = self.beat.value.counters if self.beat.value else None
+        return counters is not None and counters.wait_s is None
+
     def _beaten(self, told: RemoteRank | None) -> dict[str, Any]:
         beat = self.beat.value
         if beat is not None:

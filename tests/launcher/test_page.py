@@ -139,6 +139,42 @@ def test_a_loss_that_is_no_number_is_told(tmp_path: Path) -> None:
     assert "the first at step 30" in Reader(run_page.page(run)).texts["curves"]
 
 
+def test_where_waiting_is_not_told_own_time_is_not_called_own_work(tmp_path: Path) -> None:
+    run = finished(tmp_path)
+    assert "and waiting" not in run_page.page(run)
+    for rank in range(2):
+        beat = json.loads(run.heartbeat(rank).read_text())
+        run.heartbeat(rank).write_text(json.dumps(dict(beat, wait_s=None)))
+    text = Reader(run_page.page(run)).texts["ranks"]
+    assert "Own and waiting, ms/step" in text and "Own and waiting time per step" in text
+    assert text.count("The ranks do not tell waiting from own work") == 1
+    run.heartbeat(0).unlink(), run.heartbeat(1).unlink()
+    for rank in range(2):
+        run.metrics(rank).write_bytes(lines([dict(row, wait_s=None) for row in rows(20, rank)]))
+    assert "Own and waiting time per step" in run_page.page(run)
+
+
+def test_a_rank_alone_waits_for_no_other(tmp_path: Path) -> None:
+    run = finished(tmp_path, ranks=1)
+    run.metrics(0).write_bytes(lines([dict(row, wait_s=None) for row in rows(20)]))
+    assert "and waiting" not in run_page.page(run)
+
+
+@pytest.mark.parametrize(
+    ("result", "state", "shown"),
+    [({}, "finished", True), ({"alerts": []}, "finished", False), ({}, "running", False)],
+)
+def test_where_no_alert_was_looked_for_the_rows_are_gone_through(
+    tmp_path: Path, result: dict[str, list[str]], state: str, shown: bool
+) -> None:
+    run = finished(tmp_path)
+    run.result.write_text(json.dumps({**json.loads(run.result.read_text()), **result}))
+    run.metrics(0).write_bytes(lines([*rows(20), {"step": 500, "loss": None}]))
+    text = Reader(run_page.page(run, state)).texts["ranks"]
+    assert ("the loss is no finite number at step 500" in text) == shown
+    assert ("No alert was recorded: 1 of these" in text) == shown
+
+
 @pytest.mark.parametrize(
     ("file", "said"),
     [

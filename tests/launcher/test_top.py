@@ -78,6 +78,17 @@ def test_what_is_not_there_is_said(tmp_path: Path, gone: str, told: str) -> None
     assert told in RunLooks(run).look().missing
 
 
+@pytest.mark.parametrize(
+    ("ranks", "said"), [(2, ["rank [0-1] does not tell waiting: OWN holds it, too"]), (1, [])]
+)
+def test_own_time_that_holds_waiting_is_said_to(tmp_path: Path, ranks: int, said: list[str]) -> None:
+    run = finished(tmp_path, ranks=ranks)
+    for rank in range(ranks):
+        beat = json.loads(run.heartbeat(rank).read_text())
+        run.heartbeat(rank).write_text(json.dumps(dict(beat, wait_s=None)))
+    assert [*RunLooks(run).look().missing] == said
+
+
 def test_a_killed_launcher_leaves_a_lost_run_that_ends_with_its_last_word(tmp_path: Path) -> None:
     run = finished(tmp_path)
     run.result.unlink()
