@@ -13,7 +13,7 @@ import pytest
 from launcher import __version__
 from launcher.cli import COMMANDS
 from launcher.config.reference import yaml_reference
-from launcher.profiles.choice import imported
+from launcher.profiles import imports
 from launcher.supervision import events
 from rank_table.rules.catalogue import RULES
 from tests import markdown
@@ -90,4 +90,4 @@ def test_the_programs_of_the_frameworks_are_recognised(tmp_path: Path) -> None:
     for name, program in zip(("torch", "mindspore", "paddle"), programs):
         compile(program, name, "exec")
         (tmp_path / name).write_text(program)
-        assert imported(str(tmp_path / name)) == name
+        assert imports.look(imports.Program(str(tmp_path / name))).framework == name
