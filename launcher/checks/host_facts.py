@@ -9,14 +9,13 @@ from typing import Mapping
 
 import launcher
 from launcher.checks import packages, versions
-from launcher.checks.machine import RecordingMachine, this_machine
+from launcher.checks.machine import RecordingMachine, has_npu, this_machine
 from launcher.plan import interfaces, ports
 from launcher.plan.cpu_quota import UNLIMITED, cpu_quota
 from launcher.plan.host_facts import HostFacts
 from launcher.plan.this_host import ADDRESS_VARIABLES, POD_VARIABLES
 from rank_table.errors import InventoryError
 from rank_table.inventory import Host
-from rank_table.sources import host as sources
 
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
@@ -76,6 +75,10 @@ def _tls(machine: RecordingMachine, npus: Host | None) -> dict[str, str]:
 
 def _npus(machine: RecordingMachine) -> tuple[Host | None, str, tuple[str, ...]]:
     """Return the NPUs of this host, None without any, why they are not known, and what is missing of them."""
+    if not has_npu(machine):
+        return None, "", ()
+    from rank_table.sources import host as sources  # with the parsers of the vendor's tools
+
     try:
         if not sources.present(machine)[0]:
             return None, "", ()
