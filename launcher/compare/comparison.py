@@ -13,6 +13,7 @@ from launcher.compare.baseline import Band, benchmark, share_within
 from launcher.compare.curve import Curve
 from launcher.compare.figures import LossFigures, loss_figures
 from launcher.compare.rates import RateFigures, compare_rates
+from launcher.compare.said import Said
 from launcher.compare.settings import Difference
 from launcher.compare.verdict import Rule
 from launcher.errors import ReadError
@@ -24,6 +25,7 @@ class Side(NamedTuple):
     """A run or log, as it was read.
 
     name: the letter by which it is called. word: as the user gave it. predictions: a file, if there is one.
+    said: by the launcher, of a run of ours.
     """
 
     name: str
@@ -32,6 +34,7 @@ class Side(NamedTuple):
     settings: Mapping[str, str] = {}
     versions: Mapping[str, str] = {}
     predictions: Path | None = None
+    said: Said = Said()
 
 
 class Comparison(NamedTuple):
@@ -67,7 +70,7 @@ def compare(baseline: Sequence[Side], other: Side, rule: str = "", truth: Path |
     several = len(baseline) > 1
     a = baseline[0]._replace(curve=mean.curve, predictions=None if several else baseline[0].predictions)
     if mean.band:
-        a = a._replace(name=MEAN, word=", ".join(side.word for side in baseline))
+        a = a._replace(name=MEAN, word=", ".join(side.word for side in baseline), said=Said())
     names = a.name, other.name
     aligned = align(a.curve, other.curve, names)
     loss = loss_figures(aligned)

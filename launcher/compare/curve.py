@@ -23,7 +23,8 @@ class Point(NamedTuple):
 class Curve(NamedTuple):
     """A run as its log tells it.
 
-    kind: the name of the format. scores: in per cent, by exact, f1, HasAns_exact, ... rate_is: "global",
+    kind: the name of the format. scores: in per cent, by exact, f1, HasAns_exact, ...; eval_exact, ... are
+    those of the last evaluation while training, eval_best_exact, ... the best. rate_is: "global",
     "per device" or "unknown". settings: the flags found. notes: what the log does not hold, a sentence each.
     """
 

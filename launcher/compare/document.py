@@ -48,6 +48,8 @@ def _side(side: Side) -> dict[str, Any]:
         "ranks": curve.ranks,
         "global_batch": curve.global_batch,
         "rate_is": curve.rate_is,
+        "verdicts": side.said.verdicts,
+        "alerts": side.said.alerts,
         "notes": curve.notes,
     }
 

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Mapping, Sequence
 
-from launcher.compare import answers, settings
+from launcher.compare import answers, said, settings
 from launcher.compare.comparison import MEAN, Side
 from launcher.compare.formats import read
 from launcher.errors import ReadError, UsageError
@@ -48,8 +48,9 @@ def _read_side(name: str, word: str, hints: Mapping[str, int], runs_dir: str) ->
         raise UsageError(str(error)) from None
     if curve.kind == "unknown" and not (curve.points or curve.scores or curve.settings):
         raise UsageError(f"{word}: no line has a known form (expected a log of docs/compare.md, or a run)")
-    asked, versions = settings.of_run(place) if isinstance(place, RunDir) else ({}, {})
-    return Side(name, word, curve, asked, versions, answers.find(path))
+    if not isinstance(place, RunDir):
+        return Side(name, word, curve, predictions=answers.find(path))
+    return Side(name, word, curve, *settings.of_run(place), answers.find(path), said.of_run(place))
 
 
 def find(word: str, runs_dir: str) -> RunDir | Path:

@@ -12,6 +12,7 @@ from launcher.compare.rates import Rate
 from launcher.compare.verdict import NOT_JUDGED, percent, plain
 
 MOST_DIFFERENCES = 40
+MOST_SAID = 8  # verdicts of a side, and alerts
 _NAMES = {"exact": "EM", "f1": "F1"}
 
 Rows = Sequence[Sequence[str]]
@@ -56,6 +57,7 @@ def sections(found: Comparison) -> Iterator[tuple[str, Rows, Sequence[str]]]:
     yield _loss(found)
     yield _rates(found)
     yield from _scores(found)
+    yield from _said(found)
     rows = [(rule.outcome, rule.name, rule.figures) for rule in found.rules]
     yield f"rules ({found.rule}: {found.why})", rows, [f"verdict: {verdict_line(found)}"]
 
@@ -204,9 +206,23 @@ def _scores(found: Comparison) -> Iterator[tuple[str, Rows, Sequence[str]]]:
         yield "scores", rows if names else [], notes
 
 
+def _said(found: Comparison) -> Iterator[tuple[str, Rows, Sequence[str]]]:
+    """List what the launcher said of the runs: who was slow, what was not as it should be."""
+    sides = (*(found.members or (found.a,)), found.b)
+    rows = [
+        (side.name, kind, text)
+        for side in sides
+        for kind, texts in (("slow", side.said.verdicts), ("alert", side.said.alerts))
+        for text in texts[-MOST_SAID:]
+    ]
+    more = sum(max(0, len(texts) - MOST_SAID) for side in sides for texts in side.said)
+    if rows:
+        yield "what the launcher said", rows, [f"... and {more} more; --json lists all"] if more else []
+
+
 def _score_name(name: str) -> str:
     group, _, last = name.rpartition("_")
-    return " ".join(filter(None, (group, _NAMES[last]))) if last in _NAMES else name
+    return " ".join(filter(None, (group.replace("_", " "), _NAMES[last]))) if last in _NAMES else name
 
 
 def _score(value: float | None) -> str:

@@ -86,7 +86,7 @@ def outcome(rules: tuple[Rule, ...]) -> str:
 def _mean(name: str, error: Error, kind: str, names: tuple[str, str], problem: str) -> Rule:
     relative = kind == "relative"
     value = error.relative if relative else error.absolute
-    limit = f"{RELATIVE:.0%}" if relative else f"{ABSOLUTE}"
+    limit = f"at most {RELATIVE:.0%}" if relative else f"below {ABSOLUTE}"
     if problem or error.places == 0:
         return Rule(name, NOT_JUDGED, problem or "one place in common is too few")
     if error.only_b:
@@ -98,7 +98,7 @@ def _mean(name: str, error: Error, kind: str, names: tuple[str, str], problem: s
     a, b = names
     formulas = f"mean |{b} - {a}| / |{a}| {percent(error.relative)}, mean |{b} - {a}| {plain(error.absolute)}"
     passes = value <= RELATIVE if relative else value < ABSOLUTE
-    text = f"{formulas} over {error.places} places ({kind}: at most {limit})"
+    text = f"{formulas} over {error.places} places ({kind}: {limit})"
     return Rule(name, PASS if passes else FAIL, text)
 
 
@@ -136,7 +136,9 @@ def _spikes(a: Oddities, b: Oddities, names: tuple[str, str]) -> Rule:
 
 
 def _task(a: Mapping[str, float], b: Mapping[str, float]) -> Rule:
-    shared = [name for name in ("exact", "f1") if name in a and name in b]
+    final, between = ("exact", "f1"), ("eval_exact", "eval_f1")
+    shared = [name for name in final if name in a and name in b]
+    shared = shared or [name for name in between if name in a and name in b]
     if not shared:
         return Rule("task", NOT_JUDGED, "EM and F1 are not known on both sides")
     text = ", ".join(f"{name} {b[name] - a[name]:+.3f}" for name in shared)

@@ -90,7 +90,8 @@ def read_run(path: Path, hints: Mapping[str, int]) -> Curve:
     plan = known_plan(run)
     known = [spec.rank for spec in plan.ranks] if plan is not None else run.ranks()
     leading = leading_rank(run, known)
-    rows = _rows(run, leading or 0, notes)
+    written = _read_rows(run, leading or 0, notes)
+    rows = written.rows
     asked = flags(plan.ranks[0].argv) if plan is not None and plan.ranks else {}
     ranks = hints.get("ranks") or (plan.world_size if plan is not None else _ranks_of(rows))
     batch = hints.get("global_batch") or _batch(asked, ranks)
@@ -105,23 +106,25 @@ def read_run(path: Path, hints: Mapping[str, int]) -> Curve:
         notes.append(found)
     elif seen is None:
         notes.append("says nowhere how many examples a step has: give --global-batch N")
-    found_scores = _scores(run, notes)
+    found_scores = {**_scores(run, notes), **_evaluated(written.evaluations, notes)}
+    if not found_scores:
+        notes.append("holds no EM and F1")
     rate_is = "global" if unit == series.ALL else "per device"
     return Curve(str(path), RUN, points, found_scores, ranks, batch, masked(asked), rate_is, tuple(notes))
 
 
-def _rows(run: RunDir, rank: int, notes: list[str]) -> Sequence[series.Row]:
+def _read_rows(run: RunDir, rank: int, notes: list[str]) -> series.Series:
     try:
         found = series.read(run.metrics(rank))
     except MissingFileError:
         notes.append(f"rank {rank} wrote no metrics.jsonl")
-        return ()
+        return series.Series(())
     except ReadError as error:
         notes.append(str(error))
-        return ()
+        return series.Series(())
     if found.unread:
         notes.append(f"{found.unread} line(s) of metrics.jsonl are no rows")
-    return found.rows
+    return found
 
 
 def _point(row: series.Row, examples: float | None, unit: str) -> Point:
@@ -159,7 +162,7 @@ def _examples(
         return None
     each = {int(row["step"]): row["interval_examples"] / row["interval_steps"] for row in rows}
     for rank in others[:4096]:
-        own = {int(row["step"]): row for row in _rows(run, rank, [])}
+        own = {int(row["step"]): row for row in _read_rows(run, rank, []).rows}
         if any(not own.get(step, {}).get("interval_steps") for step in each):
             return None if not ranks else _scaled(rows, each, ranks, notes)
         each = {step: value + own[step].get("interval_examples", 0) / own[step]["interval_steps"]
@@ -196,6 +199,18 @@ def _scores(run: RunDir, notes: list[str]) -> dict[str, float]:
         for line in text.splitlines():
             if '"metrics"' in line:
                 scores.read(Line(line), log)
-    if not log.scores:
-        notes.append("holds no EM and F1")
     return log.scores
+
+
+def _evaluated(rows: Sequence[series.Row], notes: list[str]) -> dict[str, float]:
+    """Return the EM and F1 of the last evaluation while training, and the best ones of several."""
+    found: dict[str, float] = {}
+    for name in ("exact", "f1"):
+        values = [row[f"eval_{name}"] for row in rows if f"eval_{name}" in row]
+        if values:
+            found[f"eval_{name}"] = values[-1]
+        if values[1:]:
+            found[f"eval_best_{name}"] = max(values)
+    if found:
+        notes.append(f"eval: while it trained, {len(rows)} time(s), the last at step {rows[-1]['step']:.0f}")
+    return found

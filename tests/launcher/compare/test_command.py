@@ -123,6 +123,45 @@ def test_scores_and_answers_of_two_runs(call: Any) -> None:
     assert "8 of 8 answers differ; A alone is right 8 times" in done.text  # by predict_file of the runs
 
 
+def evaluated(run: Path, *f1: float) -> None:
+    rows = [{"step": 10 * at, "eval_exact": value - 1, "eval_f1": value} for at, value in enumerate(f1, 1)]
+    with (run / "ranks" / "0" / "metrics.jsonl").open("a") as stream:
+        stream.write("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def test_evaluations_while_training_are_compared_where_neither_has_predicted(call: Any) -> None:
+    for name, f1 in (("a", (70.0, 80.0, 79.0)), ("b", (70.0, 75.0, 76.0))):
+        evaluated(make_training(name, falling(20)), *f1)
+    done = call("a", "b")
+    shown = [" ".join(line.split()) for line in done.text.splitlines()]
+    assert {"eval F1 79.000 76.000 -3.000", "eval best F1 80.000 76.000 -4.000"} <= set(shown)
+    assert done.code == 1 and "eval_f1 -3.000" in done.text and "(task)" in done.text
+    assert "A: eval: while it trained, 3 time(s), the last at step 30" in done.text
+
+
+def test_evaluations_are_no_measure_beside_a_prediction(call: Any) -> None:
+    make_training("a", falling(20), metrics={"exact": 90.0, "f1": 90.0})
+    evaluated(make_training("b", falling(20)), 60.0)
+    done = call("a", "b")
+    assert done.code == 0 and "EM and F1 are not known on both sides" in done.text
+
+
+def test_what_the_launcher_said_of_a_run_is_shown_by_the_last_word_on_each(call: Any) -> None:
+    words = [f"rank 1 costs the run {cost} %: input, since step 60" for cost in (11, 20)]
+    said = [{"kind": "slow input", "ranks": [1], "cost": 0.1, "since": 60, "text": text} for text in words]
+    alert = {"kind": "nan", "step": 5, "text": "the loss is NaN at step 5"}
+    make_training("a", falling(20), verdicts=said, alerts=[])
+    killed = make_training("b", falling(20))
+    (killed / "result.json").unlink()
+    events = [{"time": 1.0, "event": "alert", "rank": None, "data": alert}, [], {"event": []}]
+    (killed / "events.jsonl").write_text("\n".join([*map(json.dumps, events), '{"ev']))
+    shown = [" ".join(line.split()) for line in call("a", "b").text.splitlines()]
+    assert "what the launcher said" in shown and f"A slow {words[1]}" in shown
+    assert f"A slow {words[0]}" not in shown and f"B alert {alert['text']}" in shown
+    (one,) = json.loads(call("a", "b", "--json").text)["comparisons"]
+    assert (one["a"]["verdicts"], one["b"]["alerts"]) == ([words[1]], [alert["text"]])
+
+
 def test_a_baseline_of_three_runs(call: Any) -> None:
     for name, by in (("x", 0.999), ("y", 1.0), ("z", 1.001)):
         make_training(name, falling(30, lambda place, by=by: by))  # type: ignore[misc]

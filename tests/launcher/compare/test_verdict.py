@@ -51,7 +51,10 @@ def test_fine_tuning_is_judged_by_the_mean_absolute_error(off: float, expected: 
 def test_both_formulas_are_in_the_figures() -> None:
     aligned = align(curve([1.0] * 10), curve([1.01] * 10))
     rules = judge("finetune", loss_figures(aligned), "", ({}, {}))
-    assert "mean |B - A| / |A| 1%, mean |B - A| 0.01 over 10 places" in rules[0].figures
+    text = "mean |B - A| / |A| 1%, mean |B - A| 0.01 over 10 places (absolute: below 0.02)"
+    assert rules[0].figures == text
+    (early, *_) = judge("pretrain", loss_figures(aligned), "", ({}, {}))
+    assert early.figures.endswith("(relative: at most 1%)")
 
 
 @pytest.mark.parametrize(
