@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 HOSTS, EACH, FAILING = 4, 8, 24
 RANKS = HOSTS * EACH
-MEGABYTES = 4  # that each rank writes: lines as a training logs them, with figures that differ
+MEGABYTES = 16  # that each rank writes: lines as a training logs them, with figures that differ
 FAKE_RSH = """#!/bin/bash
 while [[ "$1" == -* ]]; do shift; done
 export TMPDIR={folder}/$1; mkdir -p $TMPDIR; shift
