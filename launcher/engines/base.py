@@ -26,7 +26,9 @@ class Engine(ABC):
     agent_options: tuple[str, ...] = ()  # --engine=NAME: whose variables tell an agent which host it is on
     line = 1000  # bytes of a line that it passes on whole
     reaches_own_children = True  # its standard input goes to the agent that it starts on the head's host, too
-    tagged = False  # its output names the rank before each piece (launcher.hosts.frames.TaggedDecoder)
+    # What follows the rank's name where that stands before each piece of its output (TaggedDecoder in
+    # launcher.hosts.frames); None where it does not.
+    after_tag: bytes | None = None
 
     @abstractmethod
     def allocation(self) -> Allocation:

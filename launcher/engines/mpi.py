@@ -1,8 +1,7 @@
 """Open MPI: mpirun starts one agent on each host over the user's ssh, or over what the site has for it.
 
-Options and words are those of Open MPI 4.1.4, which was run. Those of Open MPI 5 (PRRTE) are from its
-documentation. The job's variables do not go through mpirun (-x): the head's order brings them, so that no
-secret is in a command line. mpirun's exit code decides nothing about agents that have told of their end.
+Options and words are those of Open MPI 4.1.4 and of 5.0.11 (PRRTE), which were run. The job's variables do
+not go through mpirun (-x): the head's order brings them, so that no secret is in a command line. mpirun's exit code decides nothing about agents that have told of their end.
 """
 
 from __future__ import annotations
@@ -37,7 +36,6 @@ class Mpi(Engine):
     name = "mpi"
     agent_options = ("--engine=mpi",)
     line = 1 << 16  # cut anywhere, and joined again: short lines have no use
-    tagged = True
     reaches_own_children = False
 
     def __init__(self, config: JobConfig, environ: Mapping[str, str]) -> None:
@@ -45,6 +43,7 @@ class Mpi(Engine):
         self._hosts = _hosts(config, environ)
         self._mpirun = _mpirun(environ)
         self._version = _version(self._mpirun)
+        self.after_tag = b" " if self._version >= 5 else b""
         self._networks = list(config.interfaces)
         if os.geteuid() == 0 and not _root_is_allowed(config, environ):
             raise UsageError(
@@ -185,13 +184,16 @@ _MEANINGS = (
         r"lack of common network interfaces|unable to reliably start",
         "a host's daemon did not start, or found no way back",
     ),
-    (r"none of the .*interfaces.*(?:if_include|found)", "interfaces: none of them is there"),
+    (
+        r"none of the .*interfaces.*(?:if_include|found)|No network interfaces were found",
+        "interfaces: none of them is there",
+    ),
 )
 
 
 def explain(code: int, words: str) -> EngineEnd:
     """Say what mpirun's exit code and words mean; "" for what the agents tell better themselves."""
-    plain = re.sub(r"\[[^\[\]\n]{1,80},\d+\]<std(?:out|err)>:", "", words)
+    plain = re.sub(r"\[[^\[\]\n]{1,80},\d+\]<std(?:out|err)>: ?", "", words)
     for pattern in _REFUSED:
         match = re.search(pattern, plain)
         if match:

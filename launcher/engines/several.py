@@ -83,7 +83,7 @@ class EngineSite(Site):
             engine.stop,
             engine.explain,
             engine.line,
-            engine.tagged,
+            engine.after_tag,
             engine.orphaned,
             engine.exited,
             beside=not engine.reaches_own_children,

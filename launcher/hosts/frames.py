@@ -36,8 +36,8 @@ _CODES = {
 }  # fmt: skip
 _ESCAPED = _ESCAPE + b"g"  # the escape itself
 _PLAIN = {**{code: text for text, code in _CODES.items()}, b"g": _ESCAPE}
-_TAG = re.compile(rb"\[[^\[\]\n]{1,80},(\d+)\]<std(?:out|err)>:")
-_CUT_TAG = re.compile(rb"\[[^\[\]\n\x1d\x1e]{0,80}(?:\](?:<[a-z]{0,6}>?)?)?\Z")  # its first part
+_TAG = rb"\[[^\[\]\n]{1,80},(\d+)\]<std(?:out|err)>:"
+_CUT_TAG = re.compile(rb"\[[^\[\]\n\x1d\x1e]{0,80}(?:\](?:<[a-z]{0,6}(?:>:?)?)?)?\Z")  # its first part
 
 Noise = Callable[[bytes], None]
 
@@ -186,11 +186,12 @@ def _value(kind: str, data: bytes) -> Any:
 class TaggedDecoder:
     """The frames in the output of `mpirun --tag-output`: `[JOB,RANK]<stdout>:` stands before each piece.
 
-    A rank's pieces are joined again. What stands before the first tag of a chunk is mpirun's own.
+    A rank's pieces are joined again. What stands before the first tag of a chunk is mpirun's own. after: what
+    follows a tag: nothing in Open MPI 4, a space in 5 (OpenPMIx, src/common/pmix_iof.c).
     """
 
-    def __init__(self, on_noise: Noise = lambda line: None) -> None:
-        self._on_noise = on_noise
+    def __init__(self, on_noise: Noise = lambda line: None, after: bytes = b"") -> None:
+        self._on_noise, self._tag = on_noise, re.compile(_TAG + re.escape(after))
         self._decoders: dict[int, Decoder] = {}
         self._rest = b""
         self._rank: int | None = None
@@ -202,7 +203,7 @@ class TaggedDecoder:
         data, self._rest = data[:cut], data[cut:]
         frames: list[Frame] = []
         at = 0
-        for tag in _TAG.finditer(data):
+        for tag in self._tag.finditer(data):
             frames += self._piece(data[at : tag.start()])
             self._rank, at = int(tag.group(1)), tag.end()
         return frames + self._piece(data[at:])

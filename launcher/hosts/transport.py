@@ -170,7 +170,7 @@ class EngineTransport(HeadTransport):
     """An engine's program as a child in a session of its own, so that no Ctrl-C reaches it.
 
     stop: asks the agents to end through the engine, given its pid. explain: its exit code and words.
-    beside: its standard input does not reach the agent that is its own child.
+    after_tag: as Engine has it. beside: its standard input does not reach the agent that is its own child.
     orphaned: the same as stop for a program that was killed, whose pid may be another's. exited: finds the
     hosts in the engine's words whose agents have ended.
 
@@ -185,7 +185,7 @@ class EngineTransport(HeadTransport):
         stop: Callable[[int], None],
         explain: Callable[[int, str], EngineEnd],
         line: int = LINE,
-        tagged: bool = False,
+        after_tag: bytes | None = None,
         orphaned: Callable[[int], None] = lambda pid: None,
         exited: Callable[[str], Sequence[str]] = lambda words: (),
         beside: bool = False,
@@ -194,7 +194,7 @@ class EngineTransport(HeadTransport):
         self._fresh = b""  # words that `exited` has not seen
         self._name, self._line, self._stop, self._explain = os.path.basename(argv[0]), line, stop, explain
         self._words = b""
-        self._decoder = TaggedDecoder(self.say) if tagged else Decoder(self.say)
+        self._decoder = Decoder(self.say) if after_tag is None else TaggedDecoder(self.say, after_tag)
         self._in: _Feed | None = None
         self._beside = _Beside() if beside else None
         more = {WORDS_FIFO: self._beside.path} if self._beside else {}

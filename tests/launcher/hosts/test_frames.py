@@ -23,14 +23,14 @@ def decoded(decoder: Decoder | TaggedDecoder, data: bytes, step: int) -> list[Fr
     return found
 
 
-def tagged(streams: dict[int, bytes], seed: int) -> bytes:
+def tagged(streams: dict[int, bytes], seed: int, after: bytes = b"") -> bytes:
     """Mix streams as mpirun --tag-output does: a tag before each chunk and after each LF within one."""
     rng, out, left = random.Random(seed), b"", dict(streams)
     while left:
         rank = rng.choice(list(left))
         size = rng.randint(1, 4095)
         chunk, left[rank] = left[rank][:size], left[rank][size:]
-        tag = b"[63311,%d]<stdout>:" % rank
+        tag = b"[63311,%d]<stdout>:" % rank + after
         out += tag + chunk[:-1].replace(b"\n", b"\n" + tag) + chunk[-1:]
         if not left[rank]:
             del left[rank]
@@ -47,11 +47,13 @@ def test_bytes_arrive_as_they_were_sent_in_lines_that_are_short_enough(data: byt
     assert decoded(Decoder(pytest.fail), b"".join(lines), 777) == [frame]
 
 
-@pytest.mark.parametrize("data", BODIES)
-def test_chunks_that_mpirun_tags_are_joined_again(data: bytes) -> None:
-    frames = [Frame(rank, "file", ({"path": "a"}, data + b"%d" % rank)) for rank in range(4)]
-    stream = tagged({frame.host: b"".join(encode(frame, 4000)) for frame in frames}, len(data))
-    assert sorted(decoded(TaggedDecoder(pytest.fail), stream, 701)) == frames
+@pytest.mark.parametrize("after", [b"", b" "], ids=["Open MPI 4", "Open MPI 5"])
+@pytest.mark.parametrize("data", [*BODIES, b" "])
+def test_chunks_that_mpirun_tags_are_joined_again(data: bytes, after: bytes) -> None:
+    frames = [Frame(rank, "file", ({"path": "a"}, data * 9 + b"%d" % rank)) for rank in range(4)]
+    stream = tagged({frame.host: b"".join(encode(frame, 4000)) for frame in frames}, len(data), after)
+    for step in (1, 701):
+        assert sorted(decoded(TaggedDecoder(pytest.fail, after), stream, step)) == frames
 
 
 def test_a_long_message_is_deflated_and_comes_whole() -> None:
