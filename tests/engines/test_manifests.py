@@ -18,7 +18,7 @@ from launcher.submit.kubernetes import KINDS, Options
 pytestmark = pytest.mark.engines
 SHARED = Path(os.environ.get("NPU_LAUNCH_SHARED", str(Path(__file__).resolve().parents[2].parent / "shared")))
 VERSIONS = ("1.27", "1.37")
-INSTALL = "pip install kubernetes-validate jsonschema"
+INSTALL = "pip install -e '.[engines]'"
 CRDS = {"volcano": "batch.volcano.sh_jobs.yaml", "ascendjob": "mindxdl.gitee.com_ascendjobs.yaml"}
 FULL = Options(
     image="registry.example/npu:1", nodes=3, name="squad", namespace="lab", claim="runs", cpus="96",
