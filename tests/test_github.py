@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -56,3 +57,13 @@ def test_a_form_has_fields_with_labels_and_ids_of_their_own(path: Path) -> None:
 def test_a_bug_report_asks_for_the_bundle_of_doctor() -> None:
     fields = {field.get("id"): field for field in load(FOLDER / "ISSUE_TEMPLATE" / "bug.yml")["body"]}
     assert "npu-launch doctor --bundle" in fields["bundle"]["attributes"]["description"]
+
+
+def test_make_bench_starts_what_needs_no_argument() -> None:
+    shown = subprocess.run(["make", "-n", "bench"], cwd=str(ROOT), stdout=subprocess.PIPE, check=True).stdout
+    scripts = set(re.findall(r"benchmarks/\w+\.py", shown.decode()))
+    texts = {path: (ROOT / path).read_text() for path in scripts}
+    assert len(texts) > 15 and "benchmarks/hosts.py" in texts
+    required = re.compile(r'add_argument\("[a-z_]+"(?!, nargs="\?")')
+    assert [path for path, text in texts.items() if required.search(text)] == []
+    assert [path for path, text in texts.items() if "__main__" not in text] == []
