@@ -1,12 +1,14 @@
 """A model that is loaded once and then answers questions about passages:
 
 from squad.answerer import Answerer
-print(Answerer("runs/latest/checkpoints").answer("Who wrote it?", "Ada Lovelace wrote it.").text)
+with Answerer("runs/latest/checkpoints") as model:
+    print(model.answer("Who wrote it?", "Ada Lovelace wrote it.").text)
 """
 
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Iterator, NamedTuple, Sequence, Tuple, Union
 
 import numpy as np
@@ -14,12 +16,11 @@ import numpy as np
 from bert import backend as backends
 from bert import environment, predictor
 from bert.backend.npu_options import NpuOptions
-from bert.checkpoints import index, store
-from bert.cluster import Cluster
+from bert.checkpoints import index
+from bert.checkpoints.chosen import chosen
 from bert.config import BertConfig
-from bert.evaluation import Standing
 from bert.onnx import files as onnx_files
-from squad import check, task
+from squad import check, null_threshold, task
 from squad.answers import nbest
 from squad.answers.answer_text import AnswerText
 from squad.data import batching
@@ -83,15 +84,14 @@ def settle(checkpoint: str, **flags: object) -> Settings:
         **{name: value for name, value in flags.items() if value is not None},
     }
     words = [f"--{name}={value}" for name, value in given.items()]
-    path = checkpoint if given["engine"] == "onnxruntime" else _located(checkpoint)
+    path = checkpoint if given["engine"] == "onnxruntime" else chosen(checkpoint)
     found, findings, notes = check.asking([f"--init_checkpoint={path}", *words], os.environ)
     if findings:
         lines = (text if name == "init_checkpoint" else f"--{name}: {text}" for name, text in findings)
         raise DataError("\n".join(lines))
-    threshold = found.null_score_diff_threshold
-    if threshold is None or "null_score_diff_threshold" not in found.given:
-        threshold = task.read(found.init_checkpoint).threshold or 0.0
-    return Settings(found, threshold, notes)
+    if "null_score_diff_threshold" in found.given:
+        return Settings(found, null_threshold.chosen(found, found.init_checkpoint).value, notes)
+    return Settings(found, task.read(found.init_checkpoint).threshold or 0.0, notes)
 
 
 def _engine(checkpoint: str) -> str:
@@ -99,40 +99,36 @@ def _engine(checkpoint: str) -> str:
     return "onnxruntime" if onnx_files.find(checkpoint) and index.find(checkpoint) is None else "tensorflow"
 
 
-def _located(checkpoint: str) -> str:
-    """Find the checkpoint of a run, in its folder: the best one if it keeps that, else the newest."""
-    places = [os.path.join(checkpoint, *inner) for inner in ((), ("checkpoints",), ("ranks", "0"))]
-    path = next((place for place in places if index.find(place)), checkpoint)
-    newest = index.resolve(path)
-    facts = index.record(newest)
-    config, best = facts.get("config"), Standing.read(facts).best_step
-    if best and os.path.isdir(path) and isinstance(config, dict) and config.get("keep_best"):
-        prefix = store.prefix_of(path, best)
-        return prefix if index.find(prefix) else newest
-    return newest
-
-
 class Answerer:
-    """A loaded model. Loading it takes seconds, an answer some hundredths of one."""
+    """A loaded model and its device: a context manager. Loading takes seconds, an answer some hundredths."""
 
     def __init__(
-        self, checkpoint: str = "", settings: Settings | None = None, many: bool = False, **flags: object
+        self,
+        checkpoint: str = "",
+        settings: Settings | None = None,
+        many: bool = False,
+        backend: str = "auto",
+        **flags: object,
     ) -> None:
         """Load a checkpoint: a prefix, a folder of checkpoints or safetensors, a run folder, an .onnx file.
 
+        backend: cpu, npu, or auto: an NPU where this machine has one and TensorFlow's adapter.
         many: onnxruntime computes one batch per core, not one batch on all cores, which is sooner there.
         flags: run_squad's, by name, where the model's own files shall not decide.
 
         Raises:
             DataError, CheckpointError: something of the model cannot be used.
+            TrainerError: the NPU cannot be used, or another Answerer of this process has it.
         """
         self.settings = settings or settle(checkpoint, **flags)
         self.flags = self.settings.flags
         self._tokenizer = Tokenizer(self.flags.vocab_file, *self.flags.text_rules)
         lower, accents, chinese = self.flags.text_rules
         self._texts = AnswerText(self._tokenizer.vocab, lower, None, accents, chinese)
-        self._model = _load(self.flags, many)
-        self._warm_up()
+        with ExitStack() as opened:
+            self._model = _load(self.flags, many, backend, opened)
+            self._warm_up()
+            self._opened = opened.pop_all()
 
     def answer(self, question: str, passage: str) -> Answer:
         """Answer one question. DataError: question or passage is empty."""
@@ -161,8 +157,8 @@ class Answerer:
             yield from self._chunk(examples[first : first + _CHUNK])
 
     def close(self) -> None:
-        """Release the model."""
-        self._model.close()
+        """Release the model and its device."""
+        self._opened.close()
 
     def __enter__(self) -> Answerer:
         return self
@@ -225,19 +221,19 @@ class Answerer:
         )
 
 
-def _load(flags: SquadFlags, many: bool) -> Predictor:
+def _load(flags: SquadFlags, many: bool, device: str, opened: ExitStack) -> Predictor:
     if flags.engine == "onnxruntime":
         from bert.onnx import session
 
-        return session.open(flags.init_checkpoint, environment.cores() if many else 1)
-    device = backends.choose("auto")
-    environment.prepare(os.environ, device)
+        at_once = environment.cores() if many else 1
+        return opened.enter_context(session.open(flags.init_checkpoint, at_once))
     config = BertConfig.from_file(flags.bert_config_file)
     options = NpuOptions.from_flags(flags)
     shape = (flags.predict_batch_size, flags.max_seq_length)
-    with environment.quiet():
-        backend = backends.create(Cluster(), device, options, bool(flags.mixed_precision))
-        return predictor.open(config, flags.init_checkpoint, backend, flags.gelu, shape)
+    backend = backends.create_alone(device, options, bool(flags.mixed_precision))
+    opened.callback(backend.close)
+    loaded = predictor.open(config, flags.init_checkpoint, backend, flags.gelu, shape)
+    return opened.enter_context(loaded)
 
 
 def _problem(example: Example) -> str:

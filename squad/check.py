@@ -55,6 +55,7 @@ def asking(argv: Sequence[str], environ: Mapping[str, str]) -> Parsed:
     report = Report()
     if not findings:
         flags = model_files.settle(flags, given, report)
+        findings = list(_threshold(flags))
     return Parsed(flags, [*findings, *report.findings], [*notes, *report.notes])
 
 

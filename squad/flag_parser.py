@@ -108,7 +108,7 @@ def _refuse(name: str, text: str | None, kinds: Kinds) -> None:
 
 
 _PLAIN: dict[Any, Any] = {Optional[bool]: bool, Optional[float]: float}
-_BOOLEANS = {
+BOOLEANS = {
     **dict.fromkeys(("true", "t", "1", "yes"), True),
     **dict.fromkeys(("false", "f", "0", "no"), False),
 }
@@ -120,9 +120,9 @@ def _convert(kind: Any, choices: Sequence[str], text: str | None) -> Any:
     if kind is bool:
         if text is None:
             return True
-        if text.lower() not in _BOOLEANS:
+        if text.lower() not in BOOLEANS:
             raise ValueError(f"{text!r} is not a boolean; give True or False")
-        return _BOOLEANS[text.lower()]
+        return BOOLEANS[text.lower()]
     if text is None:
         raise ValueError("needs a value")
     if kind in (int, float):

@@ -1,9 +1,11 @@
 """Score every checkpoint that a run has kept: answer a file's questions with each, and compare the figures.
 
     python -m squad.score FOLDER --predict_file FILE [--json] [--FLAG=VALUE ...]
+    python -m squad.score FOLDER --train_file FILE
 
 FOLDER is a run's folder, its output_dir, or the prefix of one checkpoint. How the model is asked (lengths,
-case, threshold ...) is read from the checkpoints' files; flags are run_squad's, and come first.
+case, threshold, whose rules ...) is read from the checkpoints' files; flags are run_squad's, and come first.
+With train_file alone the questions are those that the run held back of it (eval_share).
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import argparse
 import json
 import os
 import sys
+from contextlib import suppress
 from typing import Any, Iterator, Mapping, NamedTuple, Sequence
 
 from bert import backend as backends
@@ -21,17 +24,18 @@ from bert.backend.npu_options import NpuOptions
 from bert.checkpoints import index, store
 from bert.cluster import Cluster
 from bert.config import BertConfig
-from bert.errors import CheckpointError
-from squad import check
+from bert.errors import TrainerError
+from squad import check, held, task
 from squad.data.tokenizer import Tokenizer
 from squad.errors import DataError
-from squad.flags import SquadFlags
+from squad.flags import Finding, SquadFlags
+from squad.held import Held
 from squad.job import Dataset, Job
 from squad.load import load
 
 _COLUMNS = (
     ("EM", "exact"), ("F1", "f1"), ("HasAns EM", "HasAns_exact"), ("HasAns F1", "HasAns_f1"),
-    ("NoAns", "NoAns_f1"), ("span F1", "span_f1"),
+    ("NoAns", "NoAns_f1"), ("span F1", "span_f1"), ("AVERAGE", "average"),
 )  # fmt: skip
 
 
@@ -49,15 +53,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         prefixes = _kept(options.folder)
         good = [prefix for prefix in prefixes if not _damaged(prefix)]
-        job, notes = _job((good or prefixes)[-1], options.predict_file, flags)
+        wanted = _wanted((good or prefixes)[-1], options)
+        job, notes = _job((good or prefixes)[-1], options.predict_file or options.train_file, flags)
         for name, text in notes:
             print(f"score: note: {name}: {text}", file=sys.stderr)
-        scored = list(_scores(job, good))
-    except (CheckpointError, DataError) as error:
+        scored = list(_scores(job, good, wanted, options.backend))
+    except (TrainerError, DataError) as error:
         print(*(f"score: {line}" for line in str(error).splitlines()), sep="\n", file=sys.stderr)
         return 2
     if options.json:
-        print(json.dumps(_document(scored, job.flags.predict_file, options.by), indent=1))
+        print(json.dumps(_document(scored, job, wanted, options.by), indent=1))
     elif scored:
         print(*table(scored, options.by), sep="\n")
     return 0 if len(good) == len(prefixes) else 1
@@ -73,7 +78,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("folder", help="run, folder of checkpoints, or the prefix of one")
     parser.add_argument("--predict_file", default="", help="questions with answers; default: the run's own")
     parser.add_argument(
+        "--train_file",
+        default="",
+        help="of a run with eval_share, to score on the questions that it held back",
+    )
+    parser.add_argument(
         "--by", choices=("f1", "exact", "span_f1"), default="f1", help="figure that marks the best"
+    )
+    parser.add_argument(
+        "--backend", choices=("auto", "cpu", "npu"), default="auto", help="device; default: an NPU, if any"
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
     return parser
@@ -81,24 +94,64 @@ def _parser() -> argparse.ArgumentParser:
 
 def _kept(folder: str) -> list[str]:
     """List the checkpoints, the newest last. DataError: there are none."""
-    for place in (folder, os.path.join(folder, "checkpoints"), os.path.join(folder, "ranks", "0")):
-        found = store.kept(place)
-        if found:
-            return found
-    if index.find(folder) is None:
+    place = index.within(folder)
+    found = store.kept(place)
+    if found:
+        return found
+    if index.find(place) is None:
         raise DataError(
             f"{folder}: no checkpoint in it; give a run, its output_dir, or a checkpoint's prefix"
         )
-    return [index.resolve(folder)]
+    return [index.resolve(place)]
 
 
-def _job(checkpoint: str, predict_file: str, words: Sequence[str]) -> tuple[Job, Sequence[Any]]:
-    given = [f"--init_checkpoint={checkpoint}", f"--predict_file={predict_file}", *words]
-    if not predict_file:
+class _Share(NamedTuple):
+    """What a run has held back of its train_file, as a checkpoint says it."""
+
+    share: float
+    seed: int
+    digest: str
+
+
+def _share_of(checkpoint: str) -> _Share | None:
+    facts: Any = index.record(checkpoint)
+    with suppress(LookupError, TypeError, ValueError):
+        recorded = facts["data"]["eval_share"]
+        return _Share(float(recorded["name"]), int(facts["config"]["seed"]), str(recorded["sha256"] or ""))
+    return None
+
+
+def _wanted(checkpoint: str, options: argparse.Namespace) -> Held:
+    """Choose again what the run of a checkpoint held back of its train_file, unless predict_file is given.
+
+    DataError: neither file is given, or what was held back is not of this one.
+    """
+    if options.predict_file:
+        return held.NOTHING
+    known = _share_of(checkpoint)
+    if known is None or not known.digest:
         raise DataError("--predict_file: missing; give the file of questions and answers to score on")
+    if not options.train_file:
+        also = f"the train_file of which {known.share:g} was held back"
+        raise DataError(f"--predict_file: missing; give questions with answers, or as --train_file {also}")
+    found = held.choose(os.path.expanduser(options.train_file), known.share, known.seed)
+    if found.digest != known.digest:
+        raise DataError(
+            f"{options.train_file}: not the train_file of {checkpoint}; what it held back differs"
+        )
+    print(f"score: {found.text}", file=sys.stderr)
+    return found
+
+
+def _job(checkpoint: str, path: str, words: Sequence[str]) -> tuple[Job, Sequence[Finding]]:
+    """Settle how a checkpoint is asked the questions of a file. DataError: a line for each thing wrong."""
+    given = [f"--init_checkpoint={checkpoint}", f"--predict_file={path}", *words]
     flags, findings, notes = check.asking([*given, "--do_predict"], os.environ)
     if findings:
         raise DataError("\n".join(f"--{name}: {text}" for name, text in findings))
+    if "evaluation" not in {*flags.given, *task.recorded(checkpoint)} and index.record(checkpoint):
+        text = f"scored by the rules of {flags.evaluation}, as the checkpoint does not say whose"
+        notes.append(("evaluation", f"{text}; give --evaluation=cmrc for CMRC 2018's"))
     return Job(flags, Cluster(), Tokenizer(flags.vocab_file, *flags.text_rules), quiet=True), notes
 
 
@@ -110,17 +163,15 @@ def _damaged(prefix: str) -> str:
     return problem
 
 
-def _scores(job: Job, prefixes: Sequence[str]) -> Iterator[Scored]:
-    """Score checkpoints one after the other; the questions are read once."""
+def _scores(job: Job, prefixes: Sequence[str], wanted: Held, device: str) -> Iterator[Scored]:
+    """Score checkpoints one after the other, on the questions wanted or all; the questions are read once."""
     from squad import evaluation
 
-    data = load(job, job.flags.predict_file, training=False)
+    data = load(job, job.flags.predict_file, training=False, held=wanted)
     questions = evaluation.read_questions(job.flags.predict_file, data)
-    device = backends.choose("auto")
-    environment.prepare(os.environ, device)
     with environment.quiet():
         amp = bool(job.flags.mixed_precision)
-        backend = backends.create(Cluster(), device, NpuOptions.from_flags(job.flags), amp)
+        backend = backends.create_alone(device, NpuOptions.from_flags(job.flags), amp)
     try:
         for prefix in prefixes:
             answers = _answers(job, data, prefix, backend)
@@ -162,13 +213,15 @@ def table(scored: Sequence[Scored], by: str) -> Iterator[str]:
         yield "  ".join([f"{one.step:8d}", *cells, f"best {name}" if one is best else ""]).rstrip()
 
 
-def _document(scored: Sequence[Scored], path: str, by: str) -> dict[str, Any]:
+def _document(scored: Sequence[Scored], job: Job, wanted: Held, by: str) -> dict[str, Any]:
     best = best_of(scored, by)
     listed = [
         {"checkpoint": one.prefix, "step": one.step, "figures": dict(one.figures), "best": one is best}
         for one in scored
     ]
-    return {"predict_file": path, "by": by, "checkpoints": listed}
+    path = job.flags.predict_file
+    asked = {"train_file": path, "eval_share": wanted.share} if wanted.ids else {"predict_file": path}
+    return {**asked, "evaluation": job.flags.evaluation, "by": by, "checkpoints": listed}
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from bert.model_files import recorded_task
 if TYPE_CHECKING:
     from squad.flags import SquadFlags
 
-_SPLITS = ("google", "cjk", "auto")
+_CHOICES = {"word_split": ("google", "cjk", "auto"), "evaluation": ("squad", "cmrc")}
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,7 @@ class Task:
     n_best_size: int = 20
     version_2_with_negative: bool = False
     word_split: str = "auto"
+    evaluation: str = "squad"  # whose rules score its answers
     threshold: float | None = None  # best null threshold of an evaluation; None: none was searched
 
 
@@ -64,8 +65,8 @@ def _checked(name: str, said: Mapping[str, Any]) -> Any:
     value = said[name]
     if name == "version_2_with_negative":
         good = isinstance(value, bool)
-    elif name == "word_split":
-        good = value in _SPLITS
+    elif name in _CHOICES:
+        good = value in _CHOICES[name]
     elif name == "threshold":
         good = type(value) in (int, float) and value == value
     else:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import glob
+import os
 
+from bert import environment
 from bert.backend.base import Backend
 from bert.backend.npu_options import NpuOptions
 from bert.cluster import Cluster
@@ -32,6 +34,21 @@ def create(
     from bert.backend.cpu import CpuBackend
 
     return CpuBackend(cluster, amp, collective)
+
+
+def create_alone(name: str = "auto", npu: NpuOptions | None = None, amp: bool = False) -> Backend:
+    """Open a device for a process that is no rank of a job: one that asks or scores a model.
+
+    Of the job that may surround it the number of the NPU counts, and nothing else. The caller closes what is
+    returned; one process has one NPU.
+    """
+    device = choose(os.environ.get("NPU_LAUNCH_BACKEND", "auto") if name == "auto" else name)
+    environment.prepare(os.environ, device)
+    if device == "npu":
+        from bert.backend import adapter
+
+        adapter.stand_alone(os.environ)
+    return create(Cluster(), device, npu, amp)
 
 
 def choose(name: str) -> str:

@@ -11,10 +11,11 @@ import io
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any, Mapping
+from typing import Any, Mapping, MutableMapping
 
 from bert.errors import TrainerError
 
+_TABLE = ("RANK_TABLE_FILE", "RANK_SIZE", "RANK_ID")
 NAMES = {1: "npu_bridge", 2: "npu_device"}  # by TensorFlow's major version
 _BUILT_FOR = {"npu_bridge": "1.15", "npu_device": "2.6"}
 
@@ -131,7 +132,7 @@ def _adapter(name: str, tensorflow: str, init: Any, helper: Any, plugin: Any, ma
 def environment_problems(environ: Mapping[str, str]) -> list[str]:
     """List the variables with which the adapter would refuse to start, or train on each device alone."""
     problems = []
-    table = [name for name in ("RANK_TABLE_FILE", "RANK_SIZE", "RANK_ID") if environ.get(name)]
+    table = [name for name in _TABLE if environ.get(name)]
     free = sorted(name for name in environ if name.startswith("CM_") and environ[name])
     if table and free:
         problems.append(
@@ -145,3 +146,14 @@ def environment_problems(environ: Mapping[str, str]) -> list[str]:
     if not device.isdigit():
         problems.append(f"ASCEND_DEVICE_ID is {device!r}; it must be a number")
     return problems
+
+
+def stand_alone(environ: MutableMapping[str, str]) -> None:
+    """Set what one process on one NPU needs; remove what would let it wait for the ranks of a job.
+
+    The device stays that of ASCEND_DEVICE_ID, by default the first one.
+    """
+    for name in [*_TABLE, "POD_NAME", *(name for name in environ if name.startswith("CM_"))]:
+        environ.pop(name, None)
+    if not environ.get("JOB_ID"):
+        environ["JOB_ID"] = "alone"

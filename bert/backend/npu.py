@@ -46,6 +46,7 @@ class NpuBackend(Backend):
     static_shapes = True
     repeats_dropout = False
     loads_on_every_rank = True
+    _open_here = False  # whether this process has one
 
     def __init__(self, cluster: Cluster, options: NpuOptions) -> None:
         """Open the device. AdapterError: no adapter, conflicting variables, or another rank table in HCCL."""
@@ -53,6 +54,8 @@ class NpuBackend(Backend):
         problems += [f"--{flag}: {problem}" for flag, problem in options.problems()]
         if problems:
             raise AdapterError("; ".join(problems))
+        if NpuBackend._open_here:
+            raise AdapterError("this process has the NPU open already; close the model that uses it first")
         self._adapter = adapter.find()
         self.rank, self.size, self.servers = cluster.rank, cluster.size, cluster.servers
         self.steps_per_call = options.steps_per_call
@@ -69,6 +72,7 @@ class NpuBackend(Backend):
             self._stop = self._adapter.npu_ops.shutdown_system()
             self._control = tf.Session(config=self.session_config())
         self._control.run(start)
+        NpuBackend._open_here = True
         atexit.register(self.close)
         _exit_on_sigterm()
         self._check_rank()
@@ -248,6 +252,7 @@ class NpuBackend(Backend):
         if stop is None:
             return
         atexit.unregister(self.close)
+        NpuBackend._open_here = False
         for session, _, _ in self._gathers.values():  # before the engine that holds their graphs ends
             session.close()
         try:

@@ -27,6 +27,15 @@ def resolve(path: str) -> str:
     return found[: -len(".index")]
 
 
+def within(path: str) -> str:
+    """Return where a run has its checkpoints: in its folder, gathered there, or in rank 0's folder.
+
+    A path that is no such folder stays as it is.
+    """
+    places = (os.path.join(path, *inner) for inner in ((), ("checkpoints",), ("ranks", "0")))
+    return next((place for place in places if find(place)), path)
+
+
 def folder_of(path: str) -> str:
     """Return the folder in which a checkpoint's other files are; "" without a checkpoint."""
     return path if os.path.isdir(path) else os.path.dirname(path)

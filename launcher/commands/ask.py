@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import suppress
 
 import click
 
-from launcher.errors import UsageError
-from launcher.runs import registry
+from launcher.commands.positional import with_run_folder
+
+# Options that need no value: the word after one of them may be the checkpoint.
+SWITCHES = ("help", "version_2_with_negative", "do_lower_case", "strip_accents", "tokenize_chinese_chars")
 
 
 @click.command(
@@ -19,9 +20,6 @@ from launcher.runs import registry
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def ask(arguments: tuple[str, ...]) -> None:
     """Ask a fine-tuned model questions about a passage."""
-    words = list(arguments)
-    if words and not words[0].startswith("-") and not os.path.exists(words[0]):
-        with suppress(UsageError):  # a checkpoint's prefix is no file either
-            words[0] = str(registry.resolve(words[0]).path)
+    words = with_run_folder(arguments, SWITCHES)
     # The launcher does not import TensorFlow; this process has nothing else to do and becomes the program.
     os.execv(sys.executable, [sys.executable, "-m", "squad.ask", *words])

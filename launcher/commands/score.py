@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import suppress
-from pathlib import Path
+from typing import Iterator, Sequence
 
 import click
 
+from launcher.commands import checkpoints
 from launcher.compare.settings import flags
-from launcher.errors import UsageError
 from launcher.run_dir import RunDir
-from launcher.runs import registry
 
 
 @click.command(
@@ -22,37 +20,22 @@ from launcher.runs import registry
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def score(arguments: tuple[str, ...]) -> None:
     """Score every checkpoint that a run has kept."""
-    words = list(arguments)
-    run = _run(words[0]) if words and not words[0].startswith("-") else None
-    if run is not None:
-        asked = _asked(run)
-        words[0] = str(run.path)
-        if "output_dir" in asked and not any(run.checkpoints.glob("*.index")):  # nothing is gathered yet
-            words[0] = asked["output_dir"]
-        if "predict_file" in asked and "predict_file" not in flags(words):
-            words.append(f"--predict_file={asked['predict_file']}")
     # The launcher does not import TensorFlow; this process has nothing else to do and becomes the program.
-    os.execv(sys.executable, [sys.executable, "-m", "squad.score", *words])
+    os.execv(sys.executable, [sys.executable, "-m", "squad.score", *words(arguments)])
 
 
-def _run(word: str) -> RunDir | None:
-    """Find the run that a word means; None: it means a folder of checkpoints, or the prefix of one."""
-    if os.path.exists(word) and not registry.is_run(Path(word)):
-        return None
-    with suppress(UsageError):
-        return registry.resolve(word)
-    return None
+def words(arguments: Sequence[str]) -> list[str]:
+    """Return the command line of squad.score: the run's folder, and the run's own files and rules."""
+    run = checkpoints.run_of(arguments[0]) if arguments and not arguments[0].startswith("-") else None
+    if run is None:
+        return list(arguments)
+    return [checkpoints.folder_of(run), *arguments[1:], *_own(run, set(flags(arguments)))]
 
 
-def _asked(run: RunDir) -> dict[str, str]:
-    """Return the paths of the run's own flags, by name, as far as its plan says them."""
-    plan = registry.known_plan(run)
-    if plan is None or not plan.ranks:
-        return {}
-    rank = plan.ranks[0]
-    base, given = rank.env.get("NPU_LAUNCH_CWD", rank.cwd), flags(rank.argv)
-    return {
-        name: os.path.join(base, os.path.expanduser(given[name]))
-        for name in ("predict_file", "output_dir")
-        if given.get(name)
-    }
+def _own(run: RunDir, given: set[str]) -> Iterator[str]:
+    """Yield the flags of a run that are not given: the questions that it is scored on, and whose rules."""
+    asked = checkpoints.asked(run)
+    files = ["predict_file" if "predict_file" in asked else "train_file"]  # of which a share was held back
+    for name in [*(files if not given & {"predict_file", "train_file"} else []), "evaluation"]:
+        if name in asked and name not in given:
+            yield f"--{name}={asked[name]}"

@@ -102,7 +102,8 @@ def _read(line: Line, passage: str | None) -> Asked:
         return Asked(line.number, None, f"invalid JSON: {error}")
     if not isinstance(values, dict):
         return Asked(line.number, None, 'not an object; expected {"question": ..., "context": ...}')
-    question, context = values.get("question"), values.get("context", passage)
+    question, context = values.get("question"), values.get("context")
+    context = passage if context is None else context
     name = line.number if values.get("id") is None else values["id"]
     for key, value in (("question", question), ("context", context)):
         if not isinstance(value, str):

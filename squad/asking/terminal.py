@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import select
 import sys
-from typing import TYPE_CHECKING, Callable
+from typing import TYPE_CHECKING, Callable, Iterator
 
 from squad.asking import passages, view
 from squad.errors import DataError
@@ -13,15 +14,26 @@ if TYPE_CHECKING:
     from squad.answerer import Answerer
 
 _HELP = "  :passage [FILE]  another passage;  :quit  or Ctrl-D  the end;  anything else is a question"
+_PASTE = "passage (text, then an empty line or Ctrl-D; or a file)> "
+_PAUSE = 0.1  # seconds without a key in which a pasted text has ended
+_MORE = "... "
 ASK = "question> "
 Reader = Callable[[str], str]
 
 
 class Conversation:
-    """Questions are read with `read`, answers printed; `model` waits until it is loaded."""
+    """Questions are read with `read`, answers printed; `model` waits until it is loaded.
 
-    def __init__(self, model: Callable[[], Answerer], read: Reader = input) -> None:
-        self._model, self._read = model, read
+    waiting: tells whether more of the input is there already, as of a text that was pasted.
+    """
+
+    def __init__(
+        self,
+        model: Callable[[], Answerer],
+        read: Reader = input,
+        waiting: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._model, self._read, self._waiting = model, read, waiting
         self._passage = ""
 
     def run(self, passage: str, question: str) -> None:
@@ -59,20 +71,28 @@ class Conversation:
         print(f"  a passage of {len(passage)} characters; :help lists commands")
 
     def _paste(self) -> str:
-        """Read a passage: lines up to an empty one, or the name of a file."""
+        """Read a passage, or the name of a file. EOFError: the input has ended before it."""
         while True:
-            first = self._read("passage (text and an empty line, or a file)> ").strip()
-            if not first:
+            first = self._read(_PASTE)
+            if not first.strip():
                 continue
-            lines = [first]
             try:
-                if os.path.isfile(os.path.expanduser(first)):
-                    return passages.read(first)
-                while lines[-1].strip():
-                    lines.append(self._read("... "))
-                return "\n".join(lines).strip()
+                if os.path.isfile(os.path.expanduser(first.strip())):
+                    return passages.read(first.strip())
             except DataError as error:
                 print(f"  {view.printable(str(error))}")
+                continue
+            return "\n".join([first, *self._rest()]).strip()
+
+    def _rest(self) -> Iterator[str]:
+        """Yield lines up to an empty one behind which nothing is waiting, or to the end of the input."""
+        try:
+            line = self._read(_MORE)
+            while line.strip() or self._waiting():
+                yield line
+                line = self._read(_MORE)
+        except EOFError:
+            print()
 
     def _ask(self, question: str) -> None:
         model = self._model()
@@ -103,6 +123,11 @@ def line_editor() -> Reader:
         return line
 
     return read
+
+
+def waiting() -> bool:
+    """Tell whether the terminal has sent more than was read, or does so within a moment."""
+    return bool(select.select([sys.stdin], [], [], _PAUSE)[0])
 
 
 def looks() -> tuple[int, bool]:

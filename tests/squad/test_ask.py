@@ -144,9 +144,10 @@ def test_a_line_comes_out_for_each_that_goes_in(model: Answerer) -> None:
 
 
 def test_lines_without_context_are_about_the_passage_given(model: Answerer) -> None:
-    [found], errors = _answered(model, b'{"question": "when?"}', PASSAGE)
+    asked = b'{"question": "when?"}\n{"question": "when?", "context": null}'
+    found, errors = _answered(model, asked, PASSAGE)
     assert not errors
-    assert found["answer"] == model.answer("when?", PASSAGE).text
+    assert [line["answer"] for line in found] == [model.answer("when?", PASSAGE).text] * 2
 
 
 def test_a_line_is_answered_before_the_next_one_is_there() -> None:
@@ -197,6 +198,12 @@ def test_all_questions_of_a_file_are_answered_in_its_order(
         (["--passage", "blank.txt"], "ask: blank.txt: empty; give a passage"),
         (["--max_seq_length=big"], "ask: --max_seq_length: 'big' is not an integer"),
         (["--file", "latin.txt"], "ask: latin.txt: "),
+        (["--file", "latin.txt", "Who?", "--passage", "blank.txt"],
+         "ask: --file: its questions and passages are answered; leave QUESTION and --passage out"),
+        (["--passage", "-"], "ask: --passage -: standard input is the passage, so no question is left"),
+        (["--null_score_diff_threshold=nan"], "ask: --null_score_diff_threshold: nan is not a number"),
+        (["--null_score_diff_threshold=auto"], "ask: FINISHED has no threshold"),
+        (["--version_2_with_negative=perhaps"], "ask: --version_2_with_negative: 'perhaps' is not a boolean"),
     ],
 )
 def test_what_cannot_be_used_is_one_line(
@@ -210,7 +217,29 @@ def test_what_cannot_be_used_is_one_line(
     assert ask.main([finished, *words]) == 2
     said = [line for line in capsys.readouterr().err.splitlines() if ": note: " not in line]
     assert len(said) == 1
-    assert said[0].startswith(problem)
+    assert said[0].startswith(problem.replace("FINISHED", finished))
+
+
+def test_a_boolean_flag_does_not_take_the_question() -> None:
+    words = ["--version_2_with_negative", "Who?", "--do_lower_case", "false", "--nostrip_accents"]
+    found = ask._parser().parse_intermixed_args(ask._with_values(["run", *words, "--n_best_size", "3"]))
+    assert (found.checkpoint, found.question, found.n_best_size) == ("run", "Who?", "3")
+    assert (found.version_2_with_negative, found.do_lower_case) == ("True", "false")
+    assert found.strip_accents == "False"
+
+
+def test_flags_are_not_abbreviated(finished: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        ask.main([finished, "--max_seq=48", "--passage", "x"])
+    assert "unrecognized arguments: --max_seq=48" in capsys.readouterr().err
+
+
+def test_a_question_that_cannot_be_answered_is_an_error_of_its_own(
+    finished: str, tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    (tmp_path / "page.txt").write_text("\u200b\u200b", encoding="utf-8")
+    assert ask.main([finished, "--passage", str(tmp_path / "page.txt"), "Who?"]) == 1
+    assert json.loads(capfdbinary.readouterr().out) == {"id": 1, "error": "the passage has no tokens"}
 
 
 def test_a_checkpoint_that_is_none_or_not_fine_tuned_is_named(
@@ -350,3 +379,28 @@ def test_ctrl_c_ends_a_conversation_cleanly(finished: str, early: bool) -> None:
     rest, code = terminal.leave()
     assert code == 130
     assert "Traceback" not in rest
+
+
+def test_a_pasted_passage_has_paragraphs_and_ctrl_d_ends_one(finished: str) -> None:
+    terminal = _Terminal(["-m", "squad.ask", finished, "--null_score_diff_threshold=100"], NO_COLOR="1")
+    terminal.until("file)> ")
+    pasted = "mr abc was born in 1234.\n\nmr def was not.\n\n\nmr ghi was."
+    terminal.say(pasted + "\n\n")
+    assert f"a passage of {len(pasted)} characters" in terminal.until("question> ")
+    terminal.say(":passage\n")
+    terminal.until("file)> ")
+    terminal.say("mr abc was born in 1234.\n")
+    terminal.until("... ")
+    time.sleep(0.3)  # readline takes this key for the end alone, not behind others
+    terminal.say("\x04")
+    assert "a passage of 24 characters" in terminal.until("question> ")
+    terminal.say("when?\n")
+    assert "threshold 100" in terminal.until("question> ")
+    terminal.say(":quit\n")
+    assert terminal.leave()[1] == 0
+
+
+def test_another_model_can_be_loaded_when_one_is_closed(finished: str) -> None:
+    for _ in range(2):
+        with Answerer(finished, backend="cpu") as loaded:
+            assert loaded.answer("when?", PASSAGE).null_odds is not None
