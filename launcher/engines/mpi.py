@@ -1,7 +1,8 @@
 """Open MPI: mpirun starts one agent on each host over the user's ssh, or over what the site has for it.
 
 Options and words are those of Open MPI 4.1.4 and of 5.0.11 (PRRTE), which were run. The job's variables do
-not go through mpirun (-x): the head's order brings them, so that no secret is in a command line. mpirun's exit code decides nothing about agents that have told of their end.
+not go through mpirun (-x): the head's order brings them, so that no secret is in a command line. mpirun's
+exit code decides nothing about agents that have told of their end.
 """
 
 from __future__ import annotations

@@ -44,15 +44,17 @@ def _pod(environ: Mapping[str, str]) -> Member | None:
     if not count.isdigit() or int(count) < 2 or not run_id:
         return None
     index, pattern = _pod_index(environ)
-    names = tuple(pattern.format(run_id, number) for number in range(int(count)))
+    names = [pattern.format(run_id, number) for number in range(int(count))]
     if pattern == _ASCENDJOB:
-        names = (f"{run_id}-chief-0", *(pattern.format(run_id, number) for number in range(int(count) - 1)))
+        leader = _LEADERS.search(environ.get("NPU_LAUNCH_POD", ""))
+        names = [run_id + (leader.group() if leader else "-chief-0"), *names[:-1]]
     if not 0 <= index < int(count):
         raise UsageError(
             f"NPU_LAUNCH_HOST_COUNT={count}, but this is host {index} (expected less than {count})"
         )
     life = environ.get("NPU_LAUNCH_LIFE", "")  # a job that is created again goes on in its run folder
-    return Member(index, names, f"{run_id}-{_short(life)}" if life else run_id, run_id)
+    life += environ.get("NPU_LAUNCH_TRY", "")
+    return Member(index, tuple(names), f"{run_id}-{_short(life)}" if life else run_id, run_id)
 
 
 _INDEXED, _VOLCANO, _ASCENDJOB = "{}-{}", "{}-host-{}", "{}-worker-{}"

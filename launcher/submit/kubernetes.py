@@ -1,7 +1,7 @@
 """Jobs for Kubernetes: an indexed Job, Volcano's Job or MindCluster's AscendJob, as manifests for kubectl.
 
 The pods come up by themselves and need no rights in the cluster: they meet in the volume of the run folder
-(launcher/hosts/pull.py). Fields: batch/v1; Volcano config/crd/volcano/bases/batch.volcano.sh_jobs.yaml;
+(launcher/engines/pull.py). Fields: batch/v1; Volcano config/crd/volcano/bases/batch.volcano.sh_jobs.yaml;
 MindCluster component/ascend-operator (build/ascend-operator.yaml, pkg/controllers/v1/ascendjob_validate.go).
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import shutil
 import subprocess
 from dataclasses import dataclass, replace
@@ -19,7 +20,7 @@ from launcher.masking import is_secret
 from launcher.plan.devices import parse_devices
 from launcher.submit import manifest
 from launcher.submit.job import QueuedJob
-from launcher.submit.options import option
+from launcher.submit.options import option, seconds
 
 KINDS = ("kubernetes", "volcano", "ascendjob")
 NPU = "huawei.com/Ascend910"
@@ -29,6 +30,10 @@ TABLE = "/user/serverid/devindex/config"  # MindCluster's folder of hccl.json
 # Keys for which pods need more than hosts that are there already: images are pulled, disks are far away.
 PATIENCE = {"host_timeout": 1800.0, "lease": 30.0}
 SETTLING = 45  # seconds that the head may need beside the ranks' grace: to hear of all hosts, to report
+# What MindCluster's operator calls a framework and the role of its first host; each other is for it as
+# TensorFlow: what it sets for one, the launcher's own variables replace.
+FRAMEWORKS = {"torch": ("pytorch", "Master"), "mindspore": ("mindspore", "Scheduler")}
+ANY_FRAMEWORK = ("tensorflow", "Chief")
 RING = {"910A": "ascend-910", "A2": "ascend-910b", "A3": "ascend-910b"}
 
 
@@ -84,14 +89,33 @@ def submit(kind: str, job: QueuedJob, options: Options, text: str) -> list[str]:
     """Hand a manifest to kubectl; return what it said, and how to go on. PreflightError: it refused."""
     if shutil.which(options.kubectl) is None:
         raise NotFoundError(f"{options.kubectl}: not found; install it, or apply the output of --dry-run")
-    argv = [options.kubectl, "create", "-f", "-"]
-    done = subprocess.run(argv, input=text.encode(), capture_output=True, check=False)
-    words = [
-        line for line in (done.stdout + done.stderr).decode(errors="replace").splitlines() if line.strip()
-    ]
+    done = _kubectl(options, "create", "-f", "-", text=text)
+    words = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
     if done.returncode:
-        raise PreflightError(*(f"{options.kubectl}: {line}" for line in words or [f"code {done.returncode}"]))
+        said = [f"{options.kubectl}: {line}" for line in words or [f"code {done.returncode}"]]
+        raise PreflightError(*said, *_undone(options, done.stdout))
     return [*words, *_follow(kind, options)]
+
+
+def _kubectl(options: Options, *words: str, text: str = "") -> subprocess.CompletedProcess[str]:
+    argv = [options.kubectl, *words]
+    return subprocess.run(
+        argv, input=text, capture_output=True, encoding="utf-8", errors="replace", check=False
+    )
+
+
+def _undone(options: Options, said: str) -> list[str]:
+    """Remove what was created before something was refused; say so. What others have created stays."""
+    made = re.findall(r"^([\w.-]+/[\w.-]+) created$", said, re.MULTILINE)
+    if not made:
+        return []
+    space = ["-n", options.namespace] if options.namespace else []
+    done = _kubectl(options, *space, "delete", *made)
+    if done.returncode:
+        return [
+            f"still there: {', '.join(made)}; remove: {' '.join([options.kubectl, *space, 'delete', *made])}"
+        ]
+    return [f"removed again: {', '.join(made)}"]
 
 
 def _follow(kind: str, options: Options) -> list[str]:
@@ -118,15 +142,18 @@ def _problems(kind: str, job: QueuedJob, options: Options) -> Iterator[str]:
         quantity = getattr(options, name)
         if quantity and not manifest.QUANTITY.fullmatch(quantity):
             yield f"--{name}: {quantity!r} (expected a quantity, such as 96 or 512Gi)"
-    yield from _table_problems(kind, options.rank_table)
+    yield from _table_problems(kind, options)
     yield from _job_problems(kind, job, options)
 
 
-def _table_problems(kind: str, where: str) -> Iterator[str]:
+def _table_problems(kind: str, options: Options) -> Iterator[str]:
+    where = options.rank_table
     if where and kind == "kubernetes":
         yield "--rank-table: a plain Job has none (expected --engine volcano or ascendjob); leave it out"
     if where and kind == "volcano" and where != "configmap":
         yield f"--rank-table: {where} (expected configmap, as MindCluster has it for Volcano)"
+    if where.startswith("/") and kind == "ascendjob" and not options.namespace:
+        yield "--namespace: missing (the table's folder is NAMESPACE.NAME); say it, as kubectl's is not known"
     if where and kind == "ascendjob" and not where.startswith("/"):
         yield f"--rank-table: {where} (expected a folder, such as /user/mindx-dl/ranktable)"
 
@@ -135,6 +162,8 @@ def _job_problems(kind: str, job: QueuedJob, options: Options) -> Iterator[str]:
     config = job.config
     if _npus(job, options) and "devices" not in job.source.written:
         yield "devices: missing (they say how many NPUs each pod gets); add devices=0-7, or backend=cpu"
+    if kind == "ascendjob" and not _npus(job, options):
+        yield "an AscendJob without NPUs is refused by its operator; give --engine kubernetes or volcano"
     if _npus(job, options) and kind == "ascendjob" and config.chip not in RING:
         yield "chip: missing (AscendJob needs 910A, A2 or A3 for its labels); add chip=A2"
     if "HCCL_IF_IP" in config.env:
@@ -156,24 +185,25 @@ def _context(kind: str, job: QueuedJob, options: Options) -> dict[str, Any]:
     ring = RING.get(job.config.chip, "")
     if ring and kind != "kubernetes":
         labels["ring-controller.atlas"] = ring
+    framework, leader = _framework(job)
     if kind == "ascendjob":
-        labels["framework"] = "tensorflow"
+        labels["framework"] = framework
     metadata = {
         "name": name,
         **({"namespace": options.namespace} if options.namespace else {}),
         "labels": labels,
     }
-    seconds = manifest.seconds(options.time)
+    limit = seconds(options.time)
     user, group = manifest.user(options.run_as)
-    roles = [("Chief", 1), ("Worker", options.nodes - 1)]
+    roles = [(leader, 1), ("Worker", options.nodes - 1)]
     return {
         "options": options,
         "name": name,
         "labels": labels,
         "metadata": metadata,
         "job_file": job.text,
-        "seconds": seconds,
-        "pod_seconds": seconds if kind == "volcano" else 0,
+        "seconds": limit,
+        "pod_seconds": limit if kind == "volcano" else 0,
         "grace": math.ceil(job.config.grace) + SETTLING,
         "subdomain": name if kind == "kubernetes" else "",
         "scheduler_name": "" if kind == "kubernetes" else "volcano",
@@ -190,6 +220,14 @@ def _context(kind: str, job: QueuedJob, options: Options) -> dict[str, Any]:
         "rings": f"rings-config-{name}" if options.rank_table and kind == "volcano" else "",
         "roles": [role for role in roles if role[1]],
     }
+
+
+def _framework(job: QueuedJob) -> tuple[str, str]:
+    """Return the operator's name of the job's framework, and of the role of the first host."""
+    from launcher.profiles import choice
+
+    config = choice.settle(job.config, job.source, job.command, os.getcwd()).config
+    return FRAMEWORKS.get(config.framework, ANY_FRAMEWORK)
 
 
 def _arguments(job: QueuedJob, options: Options) -> list[str]:
@@ -210,6 +248,9 @@ _LIVES = {
     "ascendjob": "metadata.annotations['scheduling.k8s.io/group-name']",
 }
 
+# How often MindCluster has rescheduled the whole job, within one life of it.
+_TRY = "metadata.labels['version']"
+
 
 def _fields(kind: str, options: Options) -> list[tuple[str, str]]:
     """List the variables that Kubernetes fills in."""
@@ -218,6 +259,7 @@ def _fields(kind: str, options: Options) -> list[tuple[str, str]]:
         ("XDL_IP", "status.hostIP"),
         ("POD_IP", "status.podIP"),
         ("NPU_LAUNCH_LIFE", _LIVES[kind]),
+        *([("NPU_LAUNCH_TRY", _TRY)] if kind == "ascendjob" else []),
     ]
     return [*fields, *([("HCCL_IF_IP", "status.hostIP")] if options.host_network else [])]
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Mapping, Sequence
 
 from launcher.errors import UsageError
+from launcher.submit import templating
 
 QUANTITY = re.compile(r"\d{1,15}(\.\d{1,9})?([EPTGMK]i|[EPTGMkm])?")
 LONGEST_NAME = 63  # of a DNS label
@@ -30,13 +31,7 @@ class Volume:
 
 def render(template: str, context: Mapping[str, Any]) -> str:
     """Fill in a template, in which `yaml` quotes a value and `block` a text of several lines."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(  # noqa: S701 - YAML, in which every value is quoted, not HTML
-        loader=PackageLoader("templates", ""), undefined=StrictUndefined, keep_trailing_newline=True
-    )
-    environment.filters.update(yaml=quoted, block=block)
-    return str(environment.get_template(template).render(**context)).rstrip("\n") + "\n"
+    return templating.render(template, context, yaml=quoted, block=block).rstrip("\n") + "\n"
 
 
 def quoted(value: Any) -> str:
@@ -60,8 +55,8 @@ def block(text: str, indent: int) -> str:
 
 
 def _room(hosts: int) -> int:
-    """Count the characters of a job's name to which `-worker-N` or `-host-N` can be added."""
-    return LONGEST_NAME - len(f"-worker-{hosts}")
+    """Count the characters of a job's name to which `-worker-N`, `-host-N` or `-scheduler-0` can be added."""
+    return LONGEST_NAME - max(len(f"-worker-{hosts}"), len("-scheduler-0"))
 
 
 def new_name(job: str, hosts: int) -> str:
@@ -118,17 +113,3 @@ def user(text: str) -> tuple[int | None, int]:
         raise UsageError(f"--run-as: {text!r} (expected UID:GID, such as 1000:1000)")
     first, _, second = text.partition(":")
     return int(first), int(second or first)
-
-
-def seconds(text: str) -> int:
-    """Read a time as Slurm writes it: minutes, M:S, H:M:S, D-H, D-H:M, D-H:M:S; 0 for none."""
-    if not text:
-        return 0
-    match = re.fullmatch(r"(?:(\d{1,4})-)?(\d{1,6})(?::(\d{1,3}))?(?::(\d{1,3}))?", text)
-    if not match:
-        raise UsageError(f"--time: {text!r} (expected minutes, H:M:S or D-H:M:S)")
-    days, *numbers = (int(part) if part else None for part in match.groups())
-    first, second, third = numbers
-    if days is None and third is None:  # M or M:S
-        return (first or 0) * 60 + (second or 0)
-    return (days or 0) * 86400 + (first or 0) * 3600 + (second or 0) * 60 + (third or 0)

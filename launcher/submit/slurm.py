@@ -18,16 +18,16 @@ from pathlib import Path
 from typing import Any, Iterator, Mapping
 
 from launcher.errors import NotFoundError, PreflightError, UsageError
-from launcher.plan import build
+from launcher.plan.command import missing_program
 from launcher.plan.planner import new_run_id
 from launcher.plan.program_check import check_program
 from launcher.process.itself import PROGRAM
 from launcher.run_dir import RunDir, remove_on_error, write_atomic
 from launcher.runs import launcher_record, slurm_jobs, submitted
 from launcher.runs.folder import point_latest
+from launcher.submit import templating
 from launcher.submit.job import QueuedJob
-from launcher.submit.manifest import seconds
-from launcher.submit.options import option
+from launcher.submit.options import option, seconds
 from launcher.text import printable
 
 EARLY = 60  # seconds that Slurm may send a signal earlier than it was asked to
@@ -72,7 +72,7 @@ class Settled(Options):
 
 def settled(engine: str, job: QueuedJob, options: Options) -> Settled:
     """Choose the run's name, and check the job as far as this host can. UsageError: a line for each fault."""
-    build.missing_program(job.config, job.command, job.source)
+    missing_program(job.config, job.command, job.source)
     check_program(job.config, job.source, job.command)
     save_before = options.save_before or int(job.config.grace) + SETTLING + EARLY + 30
     problems = [*_problems(job, options, save_before), *_missing_files(job)]
@@ -127,22 +127,17 @@ def _missing_files(job: QueuedJob) -> Iterator[str]:
 
 def render(engine: str, job: QueuedJob, options: Settled) -> str:
     """Write the batch script; a value is quoted in it, and nothing else is its own."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(  # noqa: S701 - a shell's script, in which every value is quoted, not HTML
-        loader=PackageLoader("templates", "slurm"), undefined=StrictUndefined, keep_trailing_newline=True
-    )
-    environment.filters["sh"] = lambda text: shlex.quote(str(text))
-    return environment.get_template("job.sbatch.j2").render(
-        directives=list(_directives(options)),
-        launch_dir=options.launch_dir,
-        run_id=options.run_id,
-        save_before=options.save_before,
-        patience=max(1, options.save_before - int(job.config.grace) - SETTLING),
-        requeues=options.requeues,
-        script=os.path.join(options.run_dir, SCRIPT),
-        words=_words(job, options),
-    )
+    context = {
+        "directives": list(_directives(options)),
+        "launch_dir": options.launch_dir,
+        "run_id": options.run_id,
+        "save_before": options.save_before,
+        "patience": max(1, options.save_before - int(job.config.grace) - SETTLING),
+        "requeues": options.requeues,
+        "script": os.path.join(options.run_dir, SCRIPT),
+        "words": _words(job, options),
+    }
+    return templating.render("slurm/job.sbatch.j2", context, sh=lambda text: shlex.quote(str(text)))
 
 
 _SBATCH = {"name": "job-name", "cpus": "cpus-per-task", "memory": "mem"}  # under which name sbatch has them

@@ -30,10 +30,10 @@ LEAST = Options(image="i", nodes=1, name="squad", claim="/nfs/runs")
 TABLES = {"kubernetes": "", "volcano": "configmap", "ascendjob": "/user/mindx-dl/ranktable"}
 
 
-def manifests(kind: str, options: Options, tmp_path: Path) -> list[dict[str, Any]]:
+def manifests(kind: str, options: Options, tmp_path: Path, framework: str = "") -> list[dict[str, Any]]:
     """Render a job and give its documents."""
     (tmp_path / "train.yaml").write_text("program: squad.run_squad\ndevices: 0-7\nchip: A2\n")
-    job = read_job(str(tmp_path / "train.yaml"), [], [])
+    job = read_job(str(tmp_path / "train.yaml"), [f"framework={framework}"] if framework else [], [])
     return list(yaml.safe_load_all(kubernetes.render(kind, job, options)))
 
 
@@ -112,19 +112,29 @@ def test_the_schemas_would_find_what_is_wrong(kind: str, schemas: dict[str, Any]
         assert problems(schemas[kind], broken)
 
 
+LEADERS = {"tensorflow": "Chief", "pytorch": "Master", "mindspore": "Scheduler"}
+
+
+@pytest.mark.parametrize("framework", ["tensorflow", "torch", "mindspore", "paddle"])
 @pytest.mark.parametrize("nodes", [1, 2, 20000])
-def test_the_ascend_operators_own_rules(nodes: int, tmp_path: Path) -> None:
+def test_the_ascend_operators_own_rules(
+    nodes: int, framework: str, schemas: dict[str, Any], tmp_path: Path
+) -> None:
     """Keep to ascendjob_validate.go of MindCluster 22bb3d9: framework, roles, replicas, container, queue."""
-    main = manifests("ascendjob", replace(full("ascendjob"), nodes=nodes), tmp_path)[-1]
+    options = replace(full("ascendjob"), nodes=nodes)
+    main = manifests("ascendjob", options, tmp_path, framework)[-1]
+    assert problems(schemas["ascendjob"], main) == []
     roles = main["spec"]["replicaSpecs"]
-    assert main["metadata"]["labels"]["framework"] in ("mindspore", "pytorch", "tensorflow")
-    assert set(roles) <= {"Chief", "Worker"} and roles["Chief"]["replicas"] == 1
+    leader = LEADERS[main["metadata"]["labels"]["framework"]]
+    assert set(roles) <= {leader, "Worker"} and roles[leader]["replicas"] == 1
+    assert all(role["replicas"] for role in roles.values())
     assert sum(role["replicas"] for role in roles.values()) == nodes <= 20000
     assert main["spec"].get("successPolicy", "") in ("", "AllWorkers")
     for role in roles.values():
         containers = role["template"]["spec"]["containers"]
         assert [item["name"] for item in containers] == ["ascend"] and containers[0]["image"]
-        assert containers[0]["resources"]["requests"] == containers[0]["resources"]["limits"]
+        requests = containers[0]["resources"]["requests"]
+        assert requests == containers[0]["resources"]["limits"] and int(requests["huawei.com/Ascend910"]) > 0
 
 
 def test_volcanos_own_rules(tmp_path: Path) -> None:

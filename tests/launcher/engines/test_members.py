@@ -29,6 +29,7 @@ MPI = {
         ({"VC_TASK_INDEX": "1"}, 1, ("host-0", "host-1", "host-2")),
         ({"VK_TASK_INDEX": "1", "NPU_LAUNCH_HOST_OFFSET": "1"}, 2, None),
         ({"NPU_LAUNCH_POD": "squad-1f-chief-0"}, 0, ("chief-0", "worker-0", "worker-1")),
+        ({"NPU_LAUNCH_POD": "squad-1f-scheduler-0"}, 0, ("scheduler-0", "worker-0", "worker-1")),
         ({"NPU_LAUNCH_POD": "squad-1f-worker-1"}, 2, None),
     ],
 )  # fmt: skip
@@ -40,11 +41,12 @@ def test_a_pod_knows_its_index_and_the_others_names(own: dict[str, str], index: 
 
 def test_a_job_that_is_created_again_goes_on_but_meets_in_another_folder() -> None:
     keys = set()
-    for life in ("", "uid-1", "uid-2"):
-        found = member({**POD, "JOB_COMPLETION_INDEX": "0", "NPU_LAUNCH_LIFE": life})
+    for life, tries in (("", ""), ("uid-1", "0"), ("uid-1", "1"), ("uid-2", "0")):
+        environ = {**POD, "JOB_COMPLETION_INDEX": "0", "NPU_LAUNCH_LIFE": life, "NPU_LAUNCH_TRY": tries}
+        found = member(environ)
         assert found is not None and found.run_id == "squad-1f"
         keys.add(found.key)
-    assert len(keys) == 3
+    assert len(keys) == 4
 
 
 def test_a_task_of_srun_and_a_process_of_mpirun_know_it_too() -> None:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from launcher.errors import UsageError
-from launcher.submit import kubernetes, manifest
+from launcher.submit import kubernetes, manifest, options
 from launcher.submit.job import read_job
 from launcher.submit.kubernetes import KINDS, Options
 from tests.launching import launch
@@ -135,10 +135,24 @@ def test_the_clusters_rank_table_is_where_mindcluster_writes_it(kind: str, job: 
         assert source.items() <= volume.items()
 
 
-@pytest.mark.parametrize("nodes, roles", [(1, {"Chief": 1}), (4, {"Chief": 1, "Worker": 3})])
-def test_an_ascendjob_keeps_to_the_rules_of_its_operator(nodes: int, roles: dict[str, int], job: Any) -> None:
+@pytest.mark.parametrize("nodes", [1, 4])
+@pytest.mark.parametrize(
+    "framework, label, leader",
+    [
+        ("", "tensorflow", "Chief"),
+        ("torch", "pytorch", "Master"),
+        ("mindspore", "mindspore", "Scheduler"),
+        ("none", "tensorflow", "Chief"),
+    ],
+)
+def test_an_ascendjob_keeps_to_the_rules_of_its_operator(
+    nodes: int, framework: str, label: str, leader: str, tmp_path: Path
+) -> None:
+    job = read_job("", ["chip=A2", "devices=0-7", f"framework={framework}"], ["true"])
     main = documents("ascendjob", job, full("ascendjob", nodes=nodes))["Main"]
-    assert main["metadata"]["labels"]["framework"] == "tensorflow"
+    roles = {leader: 1, **({"Worker": nodes - 1} if nodes > 1 else {})}
+    assert main["metadata"]["labels"]["framework"] == label
+    assert main["spec"]["runPolicy"]["backoffLimit"] == 1
     assert main["metadata"]["labels"]["ring-controller.atlas"] == "ascend-910b"
     assert {role: spec["replicas"] for role, spec in main["spec"]["replicaSpecs"].items()} == roles
     for spec in main["spec"]["replicaSpecs"].values():
@@ -146,7 +160,7 @@ def test_an_ascendjob_keeps_to_the_rules_of_its_operator(nodes: int, roles: dict
         assert spec["template"]["metadata"]["labels"]["ring-controller.atlas"] == "ascend-910b"
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["kubernetes", "volcano"])
 def test_a_job_for_cpus_asks_for_no_npu(kind: str) -> None:
     job = read_job("", ["backend=cpu"], ["true"])
     found = documents(kind, job, Options(image="i", name="a", claim="c"))
@@ -165,6 +179,8 @@ def test_a_job_for_cpus_asks_for_no_npu(kind: str) -> None:
         ("kubernetes", {"rank_table": "configmap"}, "--rank-table: a plain Job has none"),
         ("volcano", {"rank_table": "/x"}, "expected configmap"),
         ("ascendjob", {"rank_table": "configmap"}, "expected a folder"),
+        ("ascendjob", {"namespace": ""}, "--namespace: missing (the table's folder is NAMESPACE.NAME)"),
+        ("ascendjob", {"resource": "none"}, "an AscendJob without NPUs is refused"),
         ("volcano", {"name": "Squad_2"}, "--name: 'Squad_2'"),
         ("volcano", {"name": "a" * 60}, "--name"),
         ("volcano", {"volume": ("data",)}, "--volume: 'data'"),
@@ -216,7 +232,7 @@ def test_any_text_is_the_same_in_yaml(text: str) -> None:
     [("", 0), ("90", 5400), ("2:30", 150), ("4:00:00", 14400), ("1-2", 93600), ("1-2:03", 93780)],
 )
 def test_times_are_written_as_for_slurm(text: str, seconds: int) -> None:
-    assert manifest.seconds(text) == seconds
+    assert options.seconds(text) == seconds
 
 
 @pytest.mark.parametrize("job, start", [("Squad_v2.0", "squad-v2-0-"), ("2_", "job2-"), ("x" * 80, "x" * 40)])
@@ -241,6 +257,18 @@ def test_submit_prints_what_it_would_apply_or_passes_on_what_kubectl_says(tmp_pa
     done = launch(tmp_path, *words, "--kubectl", kubectl, "--name", "a", "--namespace", "lab", "--", "true")
     assert done.returncode == 0 and done.stdout.splitlines()[0] == "job.batch.volcano.sh/a created"
     assert "kubectl -n lab delete vcjob,configmap -l npu-launch/run=a" in done.stdout
+    script = """#!/bin/sh
+[ "$1" = create ] || { echo "$*" >>"$0.removed"; exit ${KEEP:-0}; }
+cat >/dev/null; echo configmap/a created; echo service/a created
+echo 'Error from server (AlreadyExists): jobs "a" already exists' >&2; exit 1
+"""
+    kubectl.write_text(script)
+    lost = launch(tmp_path, *words, "--kubectl", kubectl, "--name", "a", "--namespace", "lab", "--", "true")
+    assert lost.returncode == 78 and "already exists" in lost.stderr
+    assert lost.stderr.endswith("npu-launch: removed again: configmap/a, service/a\n")
+    assert (tmp_path / "kubectl.removed").read_text() == "-n lab delete configmap/a service/a\n"
+    kept = launch(tmp_path, *words, "--kubectl", kubectl, "--name", "a", "--", "true", env={"KEEP": "1"})
+    assert f"still there: configmap/a, service/a; remove: {kubectl} delete configmap/a" in kept.stderr
     missing = launch(tmp_path, *words, "--kubectl", "no-kubectl", "--", "true")
     assert missing.returncode == 127 and "no-kubectl: not found" in missing.stderr
     other = launch(tmp_path, *words, "--nonsense", "--", "true")
