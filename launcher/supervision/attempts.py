@@ -44,9 +44,11 @@ def _refusal(context: RunContext, result: Result, culprit: RankEnd, failures: li
     from launcher.ui.report import headline
 
     saved = restart_policy.newest_checkpoint(context.plan, context.folder)
-    failures.append(restart_policy.Failure(result.ends, culprit, result.seconds, saved))
-    if restart_policy.stuck(failures):
-        context.events.alert("no progress", saved, restart_policy.no_progress(failures))
+    reached = restart_policy.reached_step(context.plan, result.ends)
+    failures.append(restart_policy.Failure(result.ends, culprit, result.seconds, saved, reached))
+    standstill = restart_policy.no_progress(failures)
+    if standstill:
+        context.events.alert("no progress", reached if saved is None else saved, standstill)
     why = restart_policy.refusal(context.plan.policy, failures)
     if not why:
         number, most = len(failures), context.plan.policy.max_restarts

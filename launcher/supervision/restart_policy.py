@@ -8,6 +8,7 @@ import signal
 from dataclasses import dataclass
 from typing import Callable, Sequence
 
+from launcher.config.checks import HEARTBEAT_VARIABLE
 from launcher.diagnosis.exit_codes import AGAIN
 from launcher.diagnosis.failure import RankEnd, RankStatus
 from launcher.diagnosis.verdict import exit_code_of
@@ -20,7 +21,7 @@ from launcher.ui.report import normalised
 QUICK = 10.0  # seconds: the same traceback within this time will come again
 NPU_REST = 10.0  # seconds that a device needs after a process on it was killed (EJ0001)
 NPU_PATIENCE = 120.0  # seconds to wait until npu-smi shows the devices free
-STUCK = 3  # restarts without a newer checkpoint after which there is no other
+STUCK = 3  # restarts without progress after which there is no other
 BACK_OFF, LONGEST_BACK_OFF = 0.5, 30.0  # seconds before the first restart, and at most
 
 Busy = Callable[[Plan], str]  # names who still uses a device of the plan; "": nobody
@@ -34,6 +35,7 @@ class Failure:
     culprit: RankEnd
     seconds: float
     checkpoint: int | None = None  # the highest step of those that the run has reported until then
+    reached: int | None = None  # the highest training step of the attempt; None: not known
 
     @property
     def signature(self) -> str:
@@ -88,23 +90,42 @@ def refusal(policy: Policy, failures: Sequence[Failure]) -> str:
         return "SIGUSR1, the sign that its time is over, ended it"
     if policy.restart_on and not any(matches(word, last) for word in policy.restart_on):
         return f"restart_on ({', '.join(policy.restart_on)}) does not name this failure"
-    if stuck(failures):
-        return no_progress(failures)
+    standstill = no_progress(failures)
+    if standstill:
+        return standstill
     same = len(failures) > 1 and last.signature and last.signature == failures[-2].signature
     if same and last.seconds < QUICK:
         return f"the same traceback came back within {last.seconds:.1f} s"
     return ""
 
 
-def stuck(failures: Sequence[Failure]) -> bool:
-    """Tell whether restarts in a row have not brought the checkpoints on; what is not known counts for it."""
-    steps = [failure.checkpoint for failure in failures[-STUCK - 1 :]]
-    known = [step for step in steps if step is not None]
-    return len(known) == STUCK + 1 and known[-1] <= known[0]
-
-
 def no_progress(failures: Sequence[Failure]) -> str:
-    return f"no checkpoint beyond step {failures[-1].checkpoint} in {STUCK} restarts"
+    """Say why the last restarts have brought nothing; "" where they have, or it is not known.
+
+    Checkpoints are what counts. A run that gets further each time may yet come to one; one whose attempts all
+    end after the same step does not, also where nothing is known of its checkpoints.
+    """
+    last = failures[-STUCK - 1 :]
+    saved = [failure.checkpoint for failure in last if failure.checkpoint is not None]
+    reached = [failure.reached for failure in last if failure.reached is not None]
+    if len(last) <= STUCK or (saved and saved[-1] > saved[0]):
+        return ""
+    further = len(reached) == len(last) and all(early < late for early, late in zip(reached, reached[1:]))
+    if len(saved) == len(last) and not further:
+        return f"no checkpoint beyond step {saved[-1]} in {STUCK} restarts"
+    if len(reached) == len(last) and len(set(reached)) == 1:
+        return f"{len(last)} attempts in a row ended after step {reached[0]}"
+    return ""
+
+
+def reached_step(plan: Plan, ends: Sequence[RankEnd]) -> int | None:
+    """Return the highest training step that the ranks of an attempt told; None: it is not known.
+
+    Where the launcher's own hooks tell the steps (launcher/beats.py), they count anew in each attempt.
+    """
+    if any(HEARTBEAT_VARIABLE in spec.env for spec in plan.ranks):
+        return None
+    return max((end.step for end in ends), default=0) or None
 
 
 def newest_checkpoint(plan: Plan, run: RunDir) -> int | None:

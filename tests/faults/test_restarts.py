@@ -75,6 +75,23 @@ def test_restarts_end_when_three_have_brought_no_newer_checkpoint(job: Job) -> N
     job.gone()
 
 
+DIES_IN_STEP_3 = """
+    from launcher.worker import step
+    for number in range(1, 4):
+        step(number)
+    raise OSError("attempt " + "x" * int(os.environ["NPU_LAUNCH_ATTEMPT"]))
+"""
+
+
+def test_restarts_end_when_all_attempts_have_ended_after_the_same_step(job: Job) -> None:
+    job.script(DIES_IN_STEP_3)
+    assert job.run(1, "--max-restarts", 9) == 1
+    assert job.result["attempts"] == 4
+    said = "4 attempts in a row ended after step 3"
+    assert f"not started again: {said}" in job.report
+    assert job.result["alerts"] == [{"kind": "no progress", "step": 3, "text": said}]
+
+
 def test_case_81_a_restart_waits_until_the_devices_are_free(job: Job) -> None:
     job.script("print('hello', flush=True); os._exit(9)")
     job.drive("busy", 1, max_restarts=1)

@@ -21,6 +21,7 @@ from launcher.supervision.restart_policy import (
     matches,
     newest_checkpoint,
     number,
+    reached_step,
     refusal,
     wait_until_free,
 )
@@ -73,6 +74,39 @@ def test_three_restarts_without_a_newer_checkpoint_are_the_last(
     failures = [replace(failure(), checkpoint=step) for step in steps]
     text = refusal(Policy(max_restarts=9), failures)
     assert text == ("no checkpoint beyond step 20 in 3 restarts" if stopped else "")
+
+
+@pytest.mark.parametrize(
+    ("reached", "saved", "text"),
+    [
+        ([57, 57, 57, 57], [None] * 4, "4 attempts in a row ended after step 57"),
+        ([57, 57, 57], [None] * 3, ""),
+        ([57, 58, 57, 57], [None] * 4, ""),  # once it got further
+        ([57, 57, 57, None], [None] * 4, ""),
+        ([None] * 4, [None] * 4, ""),
+        ([57, 57, 57, 57], [10, 20, 30, 40], ""),  # its steps count anew in each attempt
+        ([57, 57, 57, 57], [50, 50, None, None], "4 attempts in a row ended after step 57"),
+        ([51, 52, 53, 54], [50, 50, 50, 50], ""),  # it gets further each time
+        ([51, 54, 53, 55], [50, 50, 50, 50], "no checkpoint beyond step 50 in 3 restarts"),
+    ],
+)
+def test_attempts_that_end_after_the_same_step_are_no_progress_and_those_that_get_further_are(
+    reached: list[int | None], saved: list[int | None], text: str
+) -> None:
+    failures = [replace(failure(), reached=at, checkpoint=step) for at, step in zip(reached, saved)]
+    assert refusal(Policy(max_restarts=9), failures) == text
+
+
+@pytest.mark.parametrize(
+    ("steps", "env", "expected"),
+    [([3, 8], {}, 8), ([0, 0], {}, None), ([], {}, None), ([3, 8], {"NPU_LAUNCH_HEARTBEAT": "torch"}, None)],
+)
+def test_the_step_that_an_attempt_reached_is_that_of_its_ranks(
+    steps: list[int], env: dict[str, str], expected: int | None
+) -> None:
+    spec = RankSpec(0, "h", 0, 0, 0, (), env, "/")
+    ends = [RankEnd(rank, rank, step=step) for rank, step in enumerate(steps)]
+    assert reached_step(replace(plan("cpu"), ranks=(spec,)), ends) == expected
 
 
 def test_the_newest_checkpoint_is_that_of_any_rank_and_unknown_where_a_report_is_damaged(
