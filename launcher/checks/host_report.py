@@ -10,7 +10,7 @@ from typing import Any, Iterator, Mapping
 
 from launcher.checks import packages
 from launcher.config.job import JobConfig
-from launcher.plan.build import WORKER
+from launcher.plan.command import WORKER
 from launcher.plan.layers import plain
 from launcher.plan.model import RankSpec
 from launcher.plan.planner import PlannedJob

@@ -11,7 +11,7 @@ from launcher.checks.finding import ERROR, OK, WARNING
 from launcher.checks.machine import RecordingMachine
 from launcher.config.job import JobConfig
 from launcher.errors import UsageError
-from launcher.plan.build import WORKER
+from launcher.plan.command import WORKER
 from launcher.profiles import imports
 
 AUTOLOAD = "TORCH_DEVICE_BACKEND_AUTOLOAD"

@@ -11,7 +11,7 @@ from typing import Mapping, Sequence
 
 from launcher.checks.machine import TOOL_TIMEOUT
 from launcher.errors import UsageError
-from launcher.plan.build import WORKER
+from launcher.plan.command import WORKER
 
 _QUESTION = "import json, sys; print(); print(json.dumps([sys.version_info[:2], sys.path[1:]]))"
 _NAME = re.compile(r"python[\d.]*\Z")

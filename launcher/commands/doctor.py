@@ -15,7 +15,7 @@ from launcher.checks.finding import ERROR
 from launcher.checks.machine import this_machine
 from launcher.errors import PreflightError, UsageError
 from launcher.output import echo, echo_json
-from launcher.plan import build
+from launcher.plan.command import executable
 
 
 @click.command()
@@ -38,7 +38,7 @@ def doctor(as_json: bool, bundle: str | None, python: str | None, run_folder: st
     """
     machine = this_machine(os.environ, os.getcwd())
     if python:
-        found = job_python.ask(build.executable(python, os.environ, os.getcwd()), os.environ)
+        found = job_python.ask(executable(python, os.environ, os.getcwd()), os.environ)
         machine = this_machine(os.environ, os.getcwd(), found.version, found.paths)
     findings = examine(machine)
     if as_json:

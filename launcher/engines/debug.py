@@ -77,7 +77,7 @@ def _not_executed(spec: RankSpec, error: OSError) -> LauncherError:
 
 def _python_words(spec: RankSpec) -> list[str]:
     """Return the words after the worker file; none for a command that is run as it is given."""
-    from launcher.plan.build import WORKER
+    from launcher.plan.command import WORKER
 
     return list(spec.argv[spec.argv.index(WORKER) + 1 :]) if WORKER in spec.argv else []
 

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
-import re
 import shlex
-import shutil
-import sys
 from dataclasses import dataclass, field, replace
 from typing import Iterator, Mapping, Sequence
 
 from launcher.config.checks import HEARTBEAT_VARIABLE, HEARTBEATS
-from launcher.config.job import JobConfig, Provenance, arguments
+from launcher.config.job import JobConfig, Provenance
 from launcher.errors import NotExecutableError, NotFoundError
-from launcher.plan import contradictions, environment
+from launcher.plan import contradictions, environment, nested
+from launcher.plan.command import WORKER, argv, executable, is_command
 from launcher.plan.cpu_quota import UNLIMITED, most_cores
 from launcher.plan.expansion import expand
 from launcher.plan.model import Plan, Policy, RankSpec
@@ -24,11 +21,8 @@ from launcher.profiles.base import Meeting, Profile, RankContext
 from launcher.run_dir import rank_folder
 from launcher.text import SCHEDULER
 from rank_table.model import Rank
+from rank_table.ranges import spell
 from rank_table.sources.visible import MOST, RT_VISIBLE, parse_rt_visible
-
-_MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
-_PLAIN = re.compile(r"[\w./+-]*[A-Za-z/][\w./=+-]*")  # a text that YAML takes without quotes
-WORKER = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "worker.py")
 
 
 @dataclass(frozen=True)
@@ -111,8 +105,12 @@ def build_plan(
     """Compute every rank of the job.
 
     Raises:
-        NotFoundError, NotExecutableError: the program. ConfigError: a variable in `env` that is not set.
+        NotFoundError, NotExecutableError: the program. ConfigError: it is a launcher, or a variable in `env`
+        is not set.
     """
+    given = command or (config.program if isinstance(config.program, list) else ())
+    mine = [rank.device_id for rank in launch.placement.table.ranks_of(launch.placement.server_id)]
+    nested.refuse(given, spell(sorted(mine)), len(mine), launch.provenance, not command)
     words = tuple(argv(config, command, launch.environ, launch.launch_dir))
     at_launch = (config.cwd or ("launch" if is_command(config, command) else "rank")) == "launch"
     placement = launch.placement
@@ -230,98 +228,3 @@ def hook(
         raise provenance.error("on_event", f"{error}; {advice}") from None
     except NotExecutableError as error:
         raise provenance.error("on_event", str(error)) from None
-
-
-def is_command(config: JobConfig, command: Sequence[str]) -> bool:
-    """Say whether the job is a command, run as it is given, and not a Python program."""
-    return bool(command) or isinstance(config.program, list)
-
-
-def argv(config: JobConfig, command: Sequence[str], environ: Mapping[str, str], launch_dir: str) -> list[str]:
-    """Return the command line of a rank; Python programs are run by the worker file."""
-    flags = arguments(config.args)
-    if is_command(config, command):
-        words = [str(word) for word in (command or config.program)]
-        python_words = _of_python(words, config.framework, launch_dir)
-        if python_words:
-            python = executable(config.python or sys.executable, environ, launch_dir)
-            return [python, "-u", WORKER, *python_words, *flags]
-        return [executable(words[0], environ, launch_dir), *words[1:], *flags]
-    python = executable(config.python or sys.executable, environ, launch_dir)
-    program = str(config.program)
-    if program.endswith(".py"):
-        path = os.path.join(launch_dir, program)
-        if not os.path.isfile(path):
-            raise NotFoundError(f"{path}: no such program")
-        return [python, "-u", WORKER, path, *flags]
-    return [python, "-u", WORKER, "-m", program, *flags]
-
-
-def _of_python(words: list[str], framework: str, launch_dir: str) -> list[str]:
-    """Return the words after `python` of a command that is a script or `-m MODULE`, as torchrun takes it.
-
-    A script that is executable is a command of its own, but for torch.
-    """
-    if words[0] == "-m" and len(words) > 1:
-        return words
-    path = os.path.join(launch_dir, words[0])
-    if not words[0].endswith(".py") or not os.path.isfile(path):
-        return []
-    if os.access(path, os.X_OK) and framework != "torch":
-        return []
-    return [path, *words[1:]]
-
-
-def executable(name: str, environ: Mapping[str, str], launch_dir: str) -> str:
-    """Find a program as a shell would.
-
-    Raises:
-        NotFoundError: there is none (127). NotExecutableError: it cannot be run (126).
-    """
-    if os.sep in name:
-        path: str | None = os.path.join(launch_dir, name)
-        if not os.path.exists(str(path)):
-            raise NotFoundError(f"{name}: no such program")
-        if os.path.isdir(str(path)) or not os.access(str(path), os.X_OK):
-            raise NotExecutableError(f"{name}: not executable; chmod +x it, or name its interpreter")
-        return str(path)
-    path = shutil.which(name, path=environ.get("PATH"))
-    if path is None:
-        raise NotFoundError(f"{name}: no such program on PATH")
-    return path
-
-
-def missing_program(config: JobConfig, command: Sequence[str], provenance: Provenance) -> None:
-    """Refuse a job that names nothing to run, or a command as one text."""
-    if command:
-        return
-    if not "".join(config.program).strip():
-        raise provenance.error("program", "missing; give a module, a script, or `-- COMMAND ...`")
-    if isinstance(config.program, str) and not _is_python(config.program):
-        advice = f"write it as a list: {_flow(_words(config.program))}"
-        problem = "a command in one text (expected a module or a .py file)"
-        raise provenance.error("program", f"{config.program!r:.200}: {problem}; {advice}")
-
-
-def _is_python(program: str) -> bool:
-    """Tell whether a text names a module or a script, and no command or shell script."""
-    if program.endswith(".py"):
-        return os.path.isfile(program) or not re.search(r"\s", program)
-    return not program.endswith(".sh") and not os.path.isfile(program) and bool(_MODULE.fullmatch(program))
-
-
-def _words(text: str) -> list[str]:
-    try:
-        words = shlex.split(text)
-    except ValueError:  # a quote left open
-        words = text.split()
-    if words[0].endswith(".py"):
-        return ["python", *words]
-    if "." in words[0] and _MODULE.fullmatch(words[0]) and not words[0].endswith(".sh"):
-        return ["python", "-m", *words]
-    return words
-
-
-def _flow(words: Sequence[str]) -> str:
-    plain = (word if _PLAIN.fullmatch(word) else json.dumps(word, ensure_ascii=False) for word in words)
-    return f"[{', '.join(plain)}]"

@@ -17,6 +17,7 @@ from launcher.errors import ConfigError, UsageError
 from launcher.output import echo
 from launcher.plan import build, environment, placement, ports, server_order
 from launcher.plan.build import LaunchContext
+from launcher.plan.command import missing_program
 from launcher.plan.cpu_quota import cpu_quota
 from launcher.plan.devices import parse_devices
 from launcher.plan.model import Plan
@@ -45,7 +46,7 @@ def plan_job(config: JobConfig, source: Provenance, command: Sequence[str]) -> P
         UsageError: the job is invalid. PreflightError: the devices are not there or do not answer.
         NotFoundError, NotExecutableError: the program.
     """
-    build.missing_program(config, command, source)
+    missing_program(config, command, source)
     here = launch_dir()
     on_event = build.hook(config, source, os.environ, here)
     settled = choice.settle(config, source, command, here, os.environ.get("PATH", ""))

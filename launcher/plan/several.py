@@ -14,6 +14,7 @@ from typing import Mapping, Sequence
 from launcher.config.job import JobConfig, Provenance
 from launcher.errors import LauncherError, PreflightError, UsageError
 from launcher.plan import addresses, build, host_environ, planner, ports, server_order
+from launcher.plan.command import missing_program
 from launcher.plan.devices import parse_devices
 from launcher.plan.host_facts import HostFacts
 from launcher.plan.layers import Layered, split
@@ -92,7 +93,7 @@ def prepare(config: JobConfig, source: Provenance, command: Sequence[str]) -> Jo
     Raises:
         UsageError, PreflightError: what is wrong with it.
     """
-    build.missing_program(config, command, source)
+    missing_program(config, command, source)
     parse_devices(config.devices)
     if config.stdin_rank >= 0:
         advice = "not possible on several hosts, whose stdin carries the launcher's own frames; leave it out"

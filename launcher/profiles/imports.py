@@ -123,7 +123,8 @@ def look(program: Program) -> Found:
 
 def _all(program: Program) -> Iterator[tuple[str, Import]]:
     """Yield imports with their files: the program's, then those of the files beside it, the nearest first."""
-    left, seen, start = _MOST, set(), Import(program.module)
+    left, start = _MOST, Import(program.module)
+    seen: set[str] = set()
     waiting = deque(filter(None, [program.file]))
     if program.module:
         waiting.extend(_beside(start, program.root, ""))

@@ -12,7 +12,7 @@ import pytest
 from launcher.checks import frameworks, job_framework, job_python
 from launcher.checks.machine import RecordingMachine
 from launcher.config.job import JobConfig
-from launcher.plan.build import WORKER
+from launcher.plan.command import WORKER
 from tests.frameworks.needs import needs
 
 pytestmark = pytest.mark.frameworks

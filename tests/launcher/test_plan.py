@@ -11,7 +11,8 @@ import pytest
 from launcher.config.job import JobConfig, Provenance
 from launcher.errors import ConfigError, NotExecutableError, NotFoundError
 from launcher.plan import dry_run
-from launcher.plan.build import LaunchContext, build_plan, missing_program
+from launcher.plan.build import LaunchContext, build_plan
+from launcher.plan.command import missing_program
 from launcher.plan.model import Plan
 from launcher.plan.placement import Placement
 from rank_table.inventory import virtual_cpu

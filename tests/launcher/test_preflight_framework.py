@@ -10,7 +10,7 @@ import pytest
 from launcher.checks import job_framework, job_python
 from launcher.config.job import JobConfig
 from launcher.errors import UsageError
-from launcher.plan.build import WORKER
+from launcher.plan.command import WORKER
 from tests.launcher.machines import TOOLKIT, write
 from tests.launcher.test_doctor_frameworks import installed
 

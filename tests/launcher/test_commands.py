@@ -1,0 +1,134 @@
+"""What a rank is started with: commands, Python programs, and what is no program for ranks."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from launcher.config.job import JobConfig, Provenance
+from launcher.errors import ConfigError, NotFoundError
+from launcher.plan import nested
+from launcher.plan.command import WORKER, argv
+from tests.launching import latest, launch
+
+
+def words(folder: Path, *command: str, **keys: Any) -> list[str]:
+    """Return the command line of a rank, without the worker file's folder."""
+    made = argv(JobConfig(**keys), command, {"PATH": f"{folder}:{os.environ['PATH']}"}, str(folder))
+    return [word.replace(WORKER, "worker.py").replace(f"{folder}/", "") for word in made]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in ("python", "python3.9", "python2", "python3.6", "old/python", "job.py"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("#!/bin/sh\n")
+        path.chmod(0o755)
+    (tmp_path / "train.py").write_text("")
+    (tmp_path / "old" / "python").unlink()
+    (tmp_path / "old" / "python").symlink_to("../python3.6")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "command, made",
+    [
+        ("python train.py --lr x.py", "python -u worker.py train.py --lr x.py"),
+        ("python3.9 -u -W ignore -Xdev -B train.py", "python3.9 -W ignore -Xdev -B -u worker.py train.py"),
+        ("python -m package.train -m", "python -u worker.py -m package.train -m"),
+        ("python -c pass train.py", ""), ("python -i train.py", ""), ("python -I train.py", ""),
+        ("python -", ""), ("python", ""), ("python -m", ""), ("python old", ""),
+        ("python2 train.py", ""), ("python3.6 train.py", ""), ("old/python train.py", ""),
+        ("sh train.py", "/bin/sh train.py"),
+    ],
+)  # fmt: skip
+def test_an_interpreter_runs_its_program_by_the_worker_file_where_it_is_plain(
+    folder: Path, command: str, made: str
+) -> None:
+    found = " ".join(words(folder, *command.split()))
+    assert found == (made or command) or found.endswith(made or command)
+
+
+def test_a_script_that_is_executable_is_a_command_but_for_torch_which_takes_the_interpreter_of_the_job(
+    folder: Path,
+) -> None:
+    assert words(folder, "./job.py", framework="mindspore") == ["./job.py"]
+    assert words(folder, "./job.py", framework="torch") == [sys.executable, "-u", "worker.py", "./job.py"]
+    own = words(folder, "./job.py", framework="torch", python="./python3.9")
+    assert own == ["./python3.9", "-u", "worker.py", "./job.py"]
+
+
+@pytest.mark.parametrize("command", ["trian.py", "./trian.py", "python trian.py", "python -u ./trian.py"])
+def test_a_script_that_is_not_there_is_told_with_its_folder_and_the_nearest_name(
+    folder: Path, command: str
+) -> None:
+    with pytest.raises(NotFoundError) as caught:
+        words(folder, *command.split())
+    name = command.split()[-1]
+    assert str(caught.value) == f"{name}: no such file in {folder}; did you mean train.py?"
+    with pytest.raises(NotFoundError, match=r"nothing-alike\.py: no such file in .*; correct its path"):
+        words(folder, "nothing-alike.py")
+
+
+def test_a_script_that_is_to_be_in_the_rank_s_folder_is_left_to_python(folder: Path) -> None:
+    made = words(folder, "python", "made.py", cwd="rank")
+    assert made == ["python", "-u", "worker.py", "made.py"]
+
+
+@pytest.mark.parametrize(
+    "command, better",
+    [
+        ("torchrun --nproc-per-node 8 t.py --lr 1", "t.py ..."), ("/opt/torchrun -m pkg.t", "-m pkg.t"),
+        ("python -u -m torch.distributed.run --standalone t.py", "t.py"),
+        ("python -W ignore -m torch.distributed.launch --module pkg.train 1", "-m pkg.train ..."),
+        ("-m paddle.distributed.launch t.py", "t.py"), ("python /opt/bin/torchrun t.py", "t.py"),
+        ("accelerate launch --num_processes 8 t.py", "t.py"), ("msrun --worker_num 8 t.py", "t.py"),
+        ("numactl -m 0 torchrun t.py", "t.py"), ("env A=1 python -m torch.distributed.run t.py", "t.py"),
+        ("mpirun -np 8 ./train", "PROGRAM"), ("deepspeed --include localhost:0,1 t.py", "t.py"),
+        ("llamafactory-cli train x.yaml", "-m llamafactory.launcher ..."), ("npu-launch -- t.py", "t.py"),
+    ],
+)  # fmt: skip
+def test_a_launcher_for_each_of_several_ranks_is_refused_with_the_line_that_is_meant(
+    command: str, better: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        nested.refuse(command.split(), "0-7", 8, Provenance(), is_job=False)
+    assert str(caught.value).endswith(f"; give the program itself: npu-launch --devices 0-7 -- {better}")
+    nested.refuse(command.split(), "0", 1, Provenance(), is_job=False)  # one for all devices of the host
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "t.py torchrun", "echo deepspeed", "python t.py -m torch.distributed.run", "accelerate env",
+        "-m torch.x", "numactl -m 0 python t.py", "python -c torchrun", "llamafactory-cli export x.yaml",
+        "env A=1 t.py", "env",
+    ],
+)  # fmt: skip
+def test_what_only_looks_like_a_launcher_is_not_refused(command: str) -> None:
+    assert nested.find(command.split()) == -1
+
+
+def test_a_job_with_a_launcher_is_refused_at_its_line_and_runs_with_one_rank(tmp_path: Path) -> None:
+    tool = tmp_path / "torchrun"
+    tool.write_text("#!/bin/sh\necho started\n")
+    tool.chmod(0o755)
+    (tmp_path / "job.yaml").write_text("backend: cpu\nprogram: [./torchrun, --nproc-per-node, '2', t.py]\n")
+    refused = launch(tmp_path, "--devices", "0-1", "job.yaml")
+    assert refused.returncode == 2 and not (tmp_path / "runs").exists()
+    said = "job.yaml:2: program: torchrun starts processes of its own, and each of the 2 ranks here would"
+    assert refused.stderr.startswith(f"npu-launch: {said}") and refused.stderr.count("\n") == 1
+    assert launch(tmp_path, "--devices", "0", "job.yaml").returncode == 0
+    assert "started" in (latest(tmp_path) / "logs" / "rank_0.log").read_text()
+
+
+def test_an_exception_under_a_named_interpreter_is_recorded(tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text("raise ValueError('here')\n")
+    done = launch(tmp_path, "--backend", "cpu", "--", sys.executable, "-B", "train.py")
+    assert done.returncode == 1 and "failed first: ValueError: here" in done.stdout + done.stderr
+    assert (latest(tmp_path) / "ranks" / "0" / "error.json").exists()
