@@ -4,7 +4,8 @@
 
 A step with counters does these things more: it notes when a batch was ready and how long it waited, times its
 collectives (13 buckets in BERT-base), and writes them into heartbeat.json. `beat` was there before and is
-shown apart. `launcher.worker.step` is a call that need not write, as 20 ms have not passed.
+shown apart. `launcher.worker.step` is a call that need not write, as the last one did a moment ago; of
+programs with short steps also the processor time of all calls is measured, those that write among them.
 """
 
 from __future__ import annotations
@@ -73,6 +74,21 @@ def parts() -> dict[str, float]:
     }  # fmt: skip
 
 
+def share_of_calls(step: float, seconds: float = 5.0) -> float:
+    """Measure the share of its time that a program with such steps uses a processor for telling them."""
+    from launcher import worker
+
+    told, begin, number = 0.0, time.perf_counter(), 0
+    while time.perf_counter() - begin < seconds:
+        end, number = time.perf_counter() + step, number + 1
+        while time.perf_counter() < end:
+            pass
+        used = time.thread_time()
+        worker.step(number, examples=4, tokens=1536)
+        told += time.thread_time() - used
+    return told / (time.perf_counter() - begin)
+
+
 def step_of(words: list[str], steps: int) -> float:
     """Measure a step of the trainer's graph, in a process of its own."""
     line = [sys.executable, str(ROOT / "benchmarks" / "one_step.py"), "train", "--steps", str(steps), *words]
@@ -89,8 +105,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         os.environ["NPU_LAUNCH_RANK_DIR"] = folder
         found = parts()
+        shares = {step: share_of_calls(step) for step in (0.001, 0.01, 0.1)}
     for name, seconds in found.items():
         print(f"{name:24s} {seconds * 1e6:8.1f} us")
+    for step, share in shares.items():
+        print(f"launcher.worker.step after each {step * 1e3:.0f} ms: {share:.3%} of the time")
     new = found["count"] + found["collectives"] + found["counters in the beat"]
     for name, words in STEPS.items():
         seconds = step_of(words, chosen.steps)

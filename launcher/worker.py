@@ -39,7 +39,7 @@ DUMP_SIGNAL = signal.SIGRTMIN + 8
 LONGEST_TEXT = 1 << 15  # characters: an error.json stays below the MiB that its reader takes
 _PID = os.getpid()
 _GAP = 0.02, 1.0  # seconds between two beats, at least and at most: short steps must not become slow by them;
-_EASE = 200  # between these, so many times as long as a beat takes, as on a disk that hosts share
+_EASE = 500  # between these, so many times as long as a beat takes, as on a disk that hosts share
 _FOLDER, _NAME = os.path.split(os.path.abspath(__file__))  # Python removes __file__ before atexit's functions
 _OWN_FILES = (os.path.join(_FOLDER, _NAME), os.path.abspath(runpy.__file__), "<frozen runpy>")
 
