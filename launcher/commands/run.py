@@ -22,7 +22,14 @@ class CommandAfterDashes(click.Command):
             cut = own.index("--")
             own, command = own[:cut], own[cut + 1 :]
         ctx.meta["command"] = command
-        return super().parse_args(ctx, own)
+        try:
+            return super().parse_args(ctx, own)
+        except click.NoSuchOption as error:
+            if self.name != "run":
+                raise
+            from launcher.commands import counterparts
+
+            raise counterparts.refusal(error, args) or error from None
 
 
 @click.command(cls=CommandAfterDashes)
@@ -153,6 +160,9 @@ def split(words: Sequence[str]) -> tuple[str | None, list[str]]:
     """Separate the job file from the overrides `key=value`. UsageError: two job files."""
     overrides = [word for word in words if re.match(r"[A-Za-z_][\w.-]*=", word) and not os.path.exists(word)]
     files = [word for word in words if word not in overrides]
+    program = next((word for word in files if word.endswith(".py")), "")
+    if program:
+        raise UsageError(f"{program}: a program (expected a job file in YAML); give it as `-- {program}`")
     if len(files) > 1:
         raise UsageError(f"{files[1]}: a second job file, after {files[0]}; give a command after `--`")
     return (files[0] if files else None), overrides

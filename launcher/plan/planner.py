@@ -9,9 +9,10 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass, replace
-from typing import Container, Sequence
+from typing import Container, Mapping, Sequence
 
 from launcher.config import ascend_env
+from launcher.config.checks import HEARTBEAT_VARIABLE, HEARTBEATS
 from launcher.config.job import JobConfig, Provenance
 from launcher.errors import ConfigError, UsageError
 from launcher.output import echo
@@ -49,6 +50,7 @@ def plan_job(config: JobConfig, source: Provenance, command: Sequence[str]) -> P
     missing_program(config, command, source)
     here = launch_dir()
     on_event = build.hook(config, source, os.environ, here)
+    config, told = heartbeat_of_shell(config, source, os.environ)
     settled = choice.settle(config, source, command, here, os.environ.get("PATH", ""))
     config = settled.config
     devices = parse_devices(config.devices)
@@ -71,7 +73,8 @@ def plan_job(config: JobConfig, source: Provenance, command: Sequence[str]) -> P
         table_free=config.rank_table_free,
     )
     doubt = settled.doubt if placed.table.world_size > 1 else ()
-    said = (*source.notes, *settled.notes, *doubt, *notes, *placed.notes, *([sourced] if sourced else []))
+    said = (*source.notes, *told, *settled.notes, *doubt, *notes, *placed.notes)
+    said = (*said, *([sourced] if sourced else []))
     plan = build.build_plan(config, command, launch, said)
     plan = replace(plan, policy=replace(plan.policy, on_event=on_event))
     if config.stdin_rank >= len(plan.ranks):
@@ -87,6 +90,23 @@ def _meeting(config: JobConfig, run_id: str, placed: Placement) -> Meeting:
     size = placed.table.world_size
     port = ports.free(run_id, 1 + size)
     return Meeting(Meeting.address, port, tuple(f"{Meeting.address}:{port + 1 + n}" for n in range(size)))
+
+
+def heartbeat_of_shell(
+    config: JobConfig, source: Provenance, environ: Mapping[str, str]
+) -> tuple[JobConfig, tuple[str, ...]]:
+    """Take NPU_LAUNCH_HEARTBEAT of the shell for the job's heartbeat, where the job itself says nothing.
+
+    Raises:
+        ConfigError: it has another value than the key takes.
+    """
+    told = environ.get(HEARTBEAT_VARIABLE, "")
+    if not told or "heartbeat" in source.written or HEARTBEAT_VARIABLE in config.env:
+        return config, ()
+    if told not in HEARTBEATS:
+        problem = f"{told!r:.60}: invalid value (expected one of {', '.join(HEARTBEATS)}); unset it"
+        raise ConfigError(problem, file="environment", key=HEARTBEAT_VARIABLE)
+    return replace(config, heartbeat=told), (f"heartbeat {told}: {HEARTBEAT_VARIABLE} of the shell says it",)
 
 
 def new_run_id(job: str) -> str:

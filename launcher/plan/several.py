@@ -103,6 +103,7 @@ def prepare(config: JobConfig, source: Provenance, command: Sequence[str]) -> Jo
         raise source.error("env.HCCL_IF_IP", advice)
     launch_dir = planner.launch_dir()
     on_event = build.hook(config, source, os.environ, launch_dir)
+    config, told = planner.heartbeat_of_shell(config, source, os.environ)
     settled = choice.settle(config, source, command, launch_dir, os.environ.get("PATH", ""))
     config = settled.config
     notes = check_program(config, source, command)
@@ -110,7 +111,7 @@ def prepare(config: JobConfig, source: Provenance, command: Sequence[str]) -> Jo
     run_dir = os.path.join(launch_dir, os.path.expanduser(config.runs_dir), run_id)
     path = os.path.expanduser(config.rank_table_file)
     given = read_table(path, notify=planner.notify) if path else None
-    notes = [*source.notes, *settled.notes, *settled.doubt, *notes]
+    notes = [*source.notes, *told, *settled.notes, *settled.doubt, *notes]
     return Job(config, source, tuple(command), run_id, run_dir, launch_dir, tuple(notes), given, on_event)
 
 

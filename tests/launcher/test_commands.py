@@ -8,11 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from launcher.cli import main
+from launcher.commands import counterparts
 from launcher.config.job import JobConfig, Provenance
 from launcher.errors import ConfigError, NotFoundError
-from launcher.plan import nested
+from launcher.plan import nested, planner
 from launcher.plan.command import WORKER, argv
+from tests.coming_from import LAUNCHERS, missing
 from tests.launching import latest, launch
 
 
@@ -132,3 +136,60 @@ def test_an_exception_under_a_named_interpreter_is_recorded(tmp_path: Path) -> N
     done = launch(tmp_path, "--backend", "cpu", "--", sys.executable, "-B", "train.py")
     assert done.returncode == 1 and "failed first: ValueError: here" in done.stdout + done.stderr
     assert (latest(tmp_path) / "ranks" / "0" / "error.json").exists()
+
+
+@pytest.mark.parametrize(
+    "typed, said",
+    [
+        ("--nproc-per-node 8 t.py --lr 1", "a list of devices, as in npu-launch --devices 0-7 -- t.py ..."),
+        ("--nproc_per_node=1 t.py", "--devices 0 -- t.py"), ("-np 4 ./t", "--devices 0-3 -- train.py"),
+        ("-n4 t.py", "--devices 0-3 -- t.py"), ("--num_processes 2 -- t.py", "--devices 0-1 -- t.py"),
+        ("--worker_num 8 --local_worker_num 8 t.py", "--worker_num: no such option: npu-launch takes a list"),
+        ("--npus 2,3 t.py", "--devices 2,3 -- t.py"), ("--include local:0,1 t.py", "--devices 0-7 -- t.py"),
+        ("--devices 0,1 -m pkg.train", "-m: no such option; a program stands behind `--`, as in npu-launch "
+         "--devices 0,1 -- -m pkg.train"), ("--nnodes 2 t.py", "give --hosts"),
+        ("--rdzv-backend c10d t.py", "ranks meet on rank 0's host"), ("--log_dir x t.py", "runs_dir=FOLDER"),
+        ("--devices 0,1 t.py --lr 3", "--lr: no such option; a program stands behind `--`, with its own"),
+        ("--devices 0-1 t.py", "t.py: a program (expected a job file in YAML); give it as `-- t.py`"),
+    ],
+)  # fmt: skip
+def test_an_option_of_another_launcher_is_answered_with_the_line_that_is_meant(typed: str, said: str) -> None:
+    done = CliRunner().invoke(main, typed.split())
+    assert done.exit_code == 2 and said in done.output and done.output.count("\n") == 1
+
+
+def test_an_option_of_nobody_is_answered_as_before() -> None:
+    done = CliRunner().invoke(main, ["--devics", "0", "job.yaml"])
+    assert done.exit_code == 2 and "--devices" in done.output and "see npu-launch --help" in done.output
+
+
+def test_every_option_that_is_answered_has_its_row_in_coming_from() -> None:
+    known = [*counterparts._NUMBERS, *counterparts._LISTS, *counterparts._OTHERS]
+    named = [option for option in known if not option.endswith("-")]
+    lacking = [set(missing(name, named)) for name in LAUNCHERS]
+    assert set.intersection(*lacking) == set()
+
+
+def test_the_shell_s_heartbeat_is_the_job_s_unless_the_job_says_one(tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text("import torch\n")
+
+    def planned(told: str, *words: str) -> Any:
+        env = {"NPU_LAUNCH_HEARTBEAT": told}
+        return launch(tmp_path, "--backend", "cpu", "--dry-run", *words, "--", "train.py", env=env)
+
+    assert "\n  NPU_LAUNCH_HEARTBEAT=" not in planned("torch", "heartbeat=").stdout
+    given = planned("torch")
+    assert "note: heartbeat torch: NPU_LAUNCH_HEARTBEAT of the shell says it\n" in given.stdout
+    source = Provenance(written={"backend"})
+    config, _ = planner.heartbeat_of_shell(JobConfig(), source, {"NPU_LAUNCH_HEARTBEAT": "torch"})
+    assert config.heartbeat == "torch"
+    own = JobConfig(env={"NPU_LAUNCH_HEARTBEAT": "paddle"})
+    assert planner.heartbeat_of_shell(own, source, {"NPU_LAUNCH_HEARTBEAT": "torch"}) == (own, ())
+    wrong = planned("pytorch")
+    assert wrong.returncode == 2 and "environment: NPU_LAUNCH_HEARTBEAT: 'pytorch': invalid" in wrong.stderr
+
+
+def test_a_heartbeat_of_the_shell_reaches_the_rank(tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text("import os; print('told', os.environ['NPU_LAUNCH_HEARTBEAT'])\n")
+    launch(tmp_path, "--backend", "cpu", "--", "train.py", env={"NPU_LAUNCH_HEARTBEAT": "mindspore"})
+    assert "told mindspore" in (latest(tmp_path) / "logs" / "rank_0.log").read_text()
