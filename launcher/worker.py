@@ -171,7 +171,7 @@ class _Told:
         self.timing = self.knows_wait = self.unwritten = False
         self.torn = False  # the last write to metrics.jsonl failed
         self.watched = False  # the steps come from beats.py, not from the program
-        self.next_beat = 0.0
+        self.next_beat: dict[str, float] = {}  # by phase: a save that follows a step is told, too
 
     def starts_timing(self) -> bool:
         """Tell whether no other block is being timed, in any thread; the caller's is now."""
@@ -289,13 +289,13 @@ def _take(step: int, examples: float, tokens: float, total: int) -> None:
 
 
 def _beat_if_due(phase: str, step: int) -> bool:
-    """Write a beat unless the last one is too near; tell whether it was written."""
+    """Write a beat unless the last one of this phase is too near; tell whether it was written."""
     begin = time.monotonic()
-    if begin < _told.next_beat:
+    if begin < _told.next_beat.get(phase, 0.0):
         return False
     _told.beat(phase, step)
     end = time.monotonic()
-    _told.next_beat = end + min(max(_GAP[0], _EASE * (end - begin)), _GAP[1])
+    _told.next_beat[phase] = end + min(max(_GAP[0], _EASE * (end - begin)), _GAP[1])
     return True
 
 
