@@ -51,6 +51,33 @@ def test_every_part_is_there_and_its_script_runs(page: Path) -> None:
     assert 'class="missing"' not in document
 
 
+def test_the_page_of_a_run_that_ended_well(tmp_path: Path) -> None:
+    document = browse(run_page.write(finished(tmp_path, ranks=4), tmp_path / "page.html"), "--dump-dom")
+    assert "First errors" not in document and 'class="missing"' not in document
+    assert document.count('<svg class="heat"') == 1 and "rank 1 costs the run 11 %" in document
+
+
+@pytest.mark.parametrize(("scheme", "dark"), [(1, False), (0, True)])
+def test_the_page_follows_the_theme_of_the_reader(page: Path, scheme: int, dark: bool) -> None:
+    themed = page.parent / f"theme-{scheme}.html"
+    text = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page.read_text())
+    read = (
+        "var parts = colour => colour.match(/[0-9.]+/g).slice(0, 3).map(Number);"
+        "var light = colour => parts(colour).reduce((sum, part) => sum + part, 0);"
+        "var of = (part, what) => light(getComputedStyle(part)[what]);"
+        "var all = Array.from(document.querySelectorAll('h1, td, svg text'), part => "
+        "of(part, part.closest('svg') ? 'fill' : 'color'));"
+        "var ground = of(document.body, 'backgroundColor');"
+        "document.body.dataset.light = [ground, Math.min(...all), Math.max(...all)];"
+    )
+    themed.write_text(text.replace("</body>", f"<script>{read}</script></body>"))
+    document = browse(themed, "--dump-dom", f"--blink-settings=preferredColorScheme={scheme}")
+    found = re.search(r'data-light="([\d.]+),([\d.]+),([\d.]+)"', document)
+    assert found
+    ground, darkest, lightest = map(float, found.groups())
+    assert (ground < 120 and darkest > ground + 150) if dark else (ground > 650 and lightest < ground - 150)
+
+
 def test_the_policy_refuses_what_is_not_the_pages_own(page: Path) -> None:
     harmed = page.parent / "harmed.html"
     harmed.write_text(page.read_text().replace("<main>", '<main><script>document.title = "x"</script>'))
