@@ -46,8 +46,8 @@ class Leader:
     def _rows(self, rank: int) -> list[dict[str, object]]:
         file = self._files[rank]
         with suppress(ReadError):  # whoever reads the rows names it
-            found = map(series.record, file.lines())
-            return [row for row in found if row is not None]
+            lines = [line for line in file.lines() if self.rank is None or b'"loss"' in line]
+            return [row for row in map(series.record, lines) if row is not None]
         file.skip()
         return []
 
