@@ -47,11 +47,14 @@ SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
 JobAcctGatherType=jobacct_gather/none
 AccountingStorageType=accounting_storage/none
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
 GresTypes=npu
 SlurmdParameters=config_overrides
 NodeName=node[1-4] NodeHostname=localhost NodeAddr=127.0.0.1 Port=[{first}-{last}] CPUs=8 RealMemory=4000 \
 Gres=npu:{devices} State=UNKNOWN
-PartitionName=npu Nodes=node[1-4] Default=YES MaxTime=INFINITE State=UP
+PartitionName=npu Nodes=node[1-4] Default=YES MaxTime=INFINITE State=UP PriorityTier=1 GraceTime=20
+PartitionName=urgent Nodes=node[1-4] MaxTime=INFINITE State=UP PriorityTier=2 PreemptMode=OFF
 """
 
 
@@ -103,7 +106,7 @@ class Cluster:
     def wait_idle(self, timeout: float = 60) -> None:
         """Wait until every node takes jobs."""
         end = time.monotonic() + timeout
-        while len(self.call("sinfo", "-h", "-N", "-t", "idle", "-o", "%N").split()) < len(NODES):
+        while len(self.call("sinfo", "-h", "-N", "-p", "npu", "-t", "idle", "-o", "%N").split()) < len(NODES):
             if time.monotonic() > end:
                 raise TimeoutError(self.call("sinfo", "-N", "-l"))
             time.sleep(0.1)
@@ -130,12 +133,15 @@ class Cluster:
         return self.call("squeue", "-h", "-o", "%T|%r", "--job", job).strip() == "PENDING|BeginTime"
 
     def hurry(self, job: str) -> None:
-        """Let a job that was put back start now, not in 2 minutes.
+        """Let a job that was put back start in 2 seconds, not in 2 minutes.
 
-        To be called again: Slurm sets its 2 minutes anew when the last process of the job has gone.
+        To be called again: Slurm sets its 2 minutes anew when the last process of the job has gone. Not at
+        once: within the second of its end the nodes still refuse it ("Job credential revoked").
         """
-        if self.is_requeued(job):
-            self.call("scontrol", "update", f"job={job}", "StartTime=now")
+        start = self.call("squeue", "-h", "-o", "%S", "--job", job).strip()
+        soon = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(time.time() + 10))
+        if self.is_requeued(job) and start[:1].isdigit() and start > soon:
+            self.call("scontrol", "update", f"job={job}", "StartTime=now+2")
 
     def start(self, cwd: Path, *words: str, **env: str) -> subprocess.Popen[str]:
         """Start a program; both its streams are one."""

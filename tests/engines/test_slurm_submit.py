@@ -31,9 +31,9 @@ def write_job(folder: Path, name: str = "SIGUSR1", code: int = 75) -> None:
     (folder / "train.yaml").write_text(JOB.format("it.py"))
 
 
-def submit(cluster: Cluster, folder: Path, *words: str) -> str:
+def submit(cluster: Cluster, folder: Path, *words: str, nodes: int = 1) -> str:
     """Submit train.yaml; return the job's id."""
-    options = ("--engine", "slurm", "--nodes", "1", "--time", "10", "--save-before", "65")
+    options = ("--engine", "slurm", "--nodes", str(nodes), "--time", "10", "--save-before", "65")
     done = launch(folder, "submit", *options, "train.yaml", *words, env=cluster.environ)
     assert done.returncode == 0, done.stderr
     return str(done.stdout.split()[2])
@@ -115,3 +115,54 @@ def test_a_job_that_can_never_start_is_said_so_at_once(slurm: Cluster, tmp_path:
     assert "warning: PENDING (Partition" in done.stdout
     launch(tmp_path, "stop", "latest", env=slurm.environ)
     wait_for(lambda: state(slurm, tmp_path) == "cancelled")
+
+
+def begun(folder: Path, ranks: int) -> Path:
+    """Wait until the ranks have begun; return the run's folder."""
+    run = latest(folder)
+    wait_for(lambda: all((run / "ranks" / str(rank) / "ready").exists() for rank in range(ranks)))
+    return run
+
+
+SAVES = """
+import os, signal, sys, time
+def save(number, frame):
+    signal.signal(number, signal.SIG_IGN)
+    time.sleep(1)
+    print("saved", number, flush=True)
+    sys.exit(143)
+signal.signal(signal.SIGTERM, save)
+open("ready", "w").close()
+time.sleep(60)
+"""
+
+
+def test_scancel_leaves_the_ranks_of_all_nodes_time_to_save(slurm: Cluster, tmp_path: Path) -> None:
+    write_job(tmp_path)
+    (tmp_path / "it.py").write_text(SAVES)
+    job = submit(slurm, tmp_path, nodes=2)
+    run = begun(tmp_path, 4)
+    slurm.call("scancel", job)
+    wait_for(lambda: f"job {job}: exit code 143" in (run / "slurm.log").read_text())
+    assert [(run / f"logs/rank_{rank}.log").read_text() for rank in range(4)] == ["saved 15\n"] * 4
+
+
+def test_a_preempted_job_goes_back_in_the_queue(slurm: Cluster, tmp_path: Path) -> None:
+    write_job(tmp_path)
+    (tmp_path / "it.py").write_text(SAVES)
+    job = submit(slurm, tmp_path, nodes=2)
+    run = begun(tmp_path, 4)
+    urgent = ("--partition=urgent", "--nodes=4", "--exclusive", "--output=/dev/null", "--wrap", "true")
+    slurm.call("sbatch", *urgent)
+    wait_for(lambda: slurm.is_requeued(job))
+    assert [(run / f"logs/rank_{rank}.log").read_text() for rank in range(4)] == ["saved 15\n"] * 4
+    assert "put back in the queue" in (run / "slurm.log").read_text()
+
+
+def test_slurm_itself_asks_a_job_to_save_before_its_end(slurm: Cluster, tmp_path: Path) -> None:
+    write_job(tmp_path)
+    job = submit(slurm, tmp_path)
+    begun(tmp_path, 2)
+    slurm.call("scontrol", "update", f"job={job}", "EndTime=now+60")
+    wait_for(lambda: slurm.is_requeued(job), 60)
+    assert "the ranks are to save and end" in (latest(tmp_path) / "slurm.log").read_text()
