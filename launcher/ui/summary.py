@@ -53,10 +53,14 @@ def settled(verdicts: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 
 
 def evaluated(evaluations: Sequence[Mapping[str, float]]) -> str:
-    """Say what came out last and where it was best: `step 9: EM 58.1  F1 61.5; best F1 62.0 at step 6`."""
+    """Say what came out last and where it was best: `step 9: EM 58.1  F1 61.5; best F1 62.0 at step 6`.
+
+    The parts of EM and F1 are left out: each checkpoint's JSON has them.
+    """
     last = evaluations[-1]
     named = {name[len(EVALUATED) :]: value for name, value in last.items() if name.startswith(EVALUATED)}
-    text = f"step {last['step']:.0f}: {figures(named)}"
+    whole = {name: named[name] for name in _NAMES if name in named}
+    text = f"step {last['step']:.0f}: {figures(whole or named)}"
     judge = next((name for name in _NAMES if EVALUATED + name in last and name != "exact"), "exact")
     known = [row for row in evaluations if EVALUATED + judge in row]
     if len(known) > 1:

@@ -36,7 +36,10 @@ def test_an_outcome_ends_with_its_verdicts_printable_and_few() -> None:
 @pytest.mark.parametrize(
     ("rows", "text"),
     [
-        ([{"step": 9.0, "eval_exact": 58.25, "eval_f1": 61.5}], "step 9: EM 58.250  F1 61.500"),
+        (
+            [{"step": 9.0, "eval_exact": 58.25, "eval_f1": 61.5, "eval_NoAns_f1": 1.0}],
+            "step 9: EM 58.250  F1 61.500",
+        ),
         (
             [{"step": 6.0, "eval_f1": 62.0}, {"step": 9.0, "eval_f1": 61.5}],
             "step 9: F1 61.500; best F1 62.000 at step 6",
