@@ -22,6 +22,12 @@ STACK_LINES = 60
 _LAUNCHER_FRAME = re.compile(r'File "(<frozen runpy>|[^"]*/runpy\.py|[^"]*launcher/worker\.py)"')
 _PORT = re.compile(r"\]:\d{1,5}\b")  # of a peer, behind its address: gloo
 _SOURCE_FOLDER = re.compile(r"\[/[^\s\]]*/(?=[\w.]+:\d+\])")
+# torch/distributed/rendezvous.py, and programs that read them
+_TORCH_UNSET = re.compile(
+    r"environment variable ([A-Z_]+) expected, but not set"
+    r"|^KeyError: '(RANK|WORLD_SIZE|LOCAL_WORLD_SIZE|MASTER_ADDR|MASTER_PORT)'$",
+    re.MULTILINE,
+)
 _VICTIM = 120  # characters of a victim's error
 TRACEBACK_LINES = 200  # of each traceback
 
@@ -36,6 +42,7 @@ def report(
     known = "" if culprit.status is RankStatus.LOST else culprit.detail
     parts += ["  " + line for line in (known, _where(snapshot)) if line]
     parts += ["  " + line for line in codes(run, ends, culprit)]
+    parts += ["  " + line for line in _unset(culprit)]
     parts += _tracebacks(ends, culprit) or _tail(culprit)
     parts += _stacks(snapshot)
     parts += ["  " + line for line in _others(ends, culprit)]
@@ -118,6 +125,15 @@ def codes(run: RunDir, ends: Sequence[RankEnd], culprit: RankEnd) -> list[str]:
             if found.what_to_do not in culprit.detail:  # said above
                 lines.setdefault(str(found), []).append(end.rank)
     return [f"{label(set(ranks))} {line}" for line, ranks in list(lines.items())[:8]] + _some(faults)
+
+
+def _unset(culprit: RankEnd) -> list[str]:
+    """Say why a rank may lack a variable of torchrun's: nothing has shown that it is PyTorch's."""
+    error = culprit.error.traceback if culprit.error else ""
+    found = _TORCH_UNSET.search(error + "\n" + culprit.tail.decode("utf-8", "replace"))
+    if not found:
+        return []
+    return [f"{found.group(1) or found.group(2)}: only ranks of PyTorch get it; say framework: torch in the job"]
 
 
 def _some(lines: list[str], most: int = 4) -> list[str]:

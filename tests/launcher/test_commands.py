@@ -193,3 +193,18 @@ def test_a_heartbeat_of_the_shell_reaches_the_rank(tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text("import os; print('told', os.environ['NPU_LAUNCH_HEARTBEAT'])\n")
     launch(tmp_path, "--backend", "cpu", "--", "train.py", env={"NPU_LAUNCH_HEARTBEAT": "mindspore"})
     assert "told mindspore" in (latest(tmp_path) / "logs" / "rank_0.log").read_text()
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "raise ValueError('env:// rendezvous: environment variable RANK expected, but not set')",
+        "import os; os.environ['RANK']",
+    ],
+)
+def test_the_report_says_why_a_rank_has_no_variable_of_torchrun(tmp_path: Path, statement: str) -> None:
+    (tmp_path / "run.sh").write_text(f'exec {sys.executable} -c "{statement}"\n')
+    done = launch(tmp_path, "--backend", "cpu", "--devices", "0-1", "--", "sh", "run.sh")
+    text = done.stdout + done.stderr
+    assert "npu-launch: framework: the command does not show which; ranks get what TensorFlow's need" in text
+    assert "\n  RANK: only ranks of PyTorch get it; say framework: torch in the job\n" in text
