@@ -6,8 +6,9 @@
     python -m bert.export CHECKPOINT FOLDER --format onnx-int8       a quarter of the size
     python -m bert.export CHECKPOINT FOLDER --format om --soc Ascend310P3   for Ascend, with CANN's atc
 
-CHECKPOINT is a TensorFlow prefix, a folder or file of safetensors, or the output folder of a run: its newest
-checkpoint. Configuration, vocabulary and case are taken from its folder where they are not given.
+CHECKPOINT is a TensorFlow prefix, a folder or file of safetensors, or the folder of a run: its best one if it
+keeps that (keep_best), else its newest. Configuration, vocabulary and case are taken from its folder where
+they are not given.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import numpy as np
 
 from bert import environment, model_files, names, text_rules, vocabulary
 from bert.checkpoints import absent, index
+from bert.checkpoints.chosen import chosen
 from bert.config import CONFIGS, BertConfig
 from bert.errors import CheckpointError
 from bert.model_files import Words, recorded_gelu, recorded_task
@@ -42,7 +44,7 @@ def run(options: argparse.Namespace) -> int:
     """Do what a command line says; return the exit code, as `main`."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # only errors
     try:
-        checkpoint = index.resolve(options.checkpoint)
+        checkpoint = chosen(options.checkpoint)
         if index.find(checkpoint) is None:
             problem = absent.explain(options.checkpoint, options.checkpoint)
             raise CheckpointError(f"{options.checkpoint}: {problem}")
@@ -56,7 +58,7 @@ def run(options: argparse.Namespace) -> int:
     except (CheckpointError, OSError, ValueError) as error:
         print(f"export: {error}", file=sys.stderr)
         return 2
-    print(*lines, f"wrote {options.folder}", sep="\n")
+    print(*lines, f"wrote {options.folder} from {checkpoint}", sep="\n")
     if words is None:
         print("without vocab.txt and tokenizer_config.json: none beside the checkpoint; give --vocab")
     elif words.rules.source:
@@ -67,9 +69,9 @@ def run(options: argparse.Namespace) -> int:
 def parser() -> argparse.ArgumentParser:
     """Describe the command line."""
     parser = argparse.ArgumentParser(
-        prog="npu-launch export", description="Write a checkpoint for other programs."
+        prog="npu-launch export", description="Write a checkpoint for other programs.", allow_abbrev=False
     )
-    parser.add_argument("checkpoint", help="TensorFlow prefix, or folder or file of safetensors")
+    parser.add_argument("checkpoint", help="run, TensorFlow prefix, or folder or file of safetensors")
     parser.add_argument("folder", help="folder to create; must not exist")
     parser.add_argument("--format", choices=FORMATS, default="safetensors")
     parser.add_argument("--config", default="", help="model JSON; default: the one beside the checkpoint")
@@ -181,7 +183,7 @@ def export(
         CheckpointError: the checkpoint is damaged, does not fit, or has no span head.
         ValueError: FOLDER exists.
     """
-    texts = model_files.texts(config.with_gelu(gelu), words, recorded_task(checkpoint))
+    texts = model_files.texts(config.with_gelu(gelu), words, _task(checkpoint, shape))
     place = os.path.abspath(folder)
     if os.path.lexists(place):
         raise ValueError(f"{folder} exists; give a new folder")
@@ -207,6 +209,15 @@ def export(
     finally:
         shutil.rmtree(room, ignore_errors=True)
     return lines
+
+
+def _task(checkpoint: str, shape: tuple[int, int] | None) -> dict[str, Any]:
+    """Return how the export is asked: as the checkpoint, but in no longer rows than its fixed shape has."""
+    said = recorded_task(checkpoint)
+    if shape is None:
+        return said
+    most, columns = said.get("max_seq_length"), shape[1]
+    return {**said, "max_seq_length": min(most, columns) if isinstance(most, int) else columns}
 
 
 def _weights(checkpoint: str, config: BertConfig) -> dict[str, np.ndarray]:

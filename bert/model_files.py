@@ -14,6 +14,7 @@ from bert.config import CONFIGS, BertConfig
 from bert.text_rules import TextRules
 from bert.vocabulary import Vocabulary
 
+THRESHOLD_FROM = "threshold_from"  # of a task: name and sha256 of the file it was searched on, questions
 NO_TASK: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -57,8 +58,11 @@ def recorded_task(checkpoint: str) -> dict[str, Any]:
     """
     record = index.record(checkpoint)
     recorded, found = record.get("task"), record.get("threshold")
-    # Searched by an evaluation of this very checkpoint; F1's is the one that is used.
-    own = {"threshold": found["f1"]} if isinstance(found, dict) and "f1" in found else {}
+    own: dict[str, Any] = {}
+    if isinstance(found, dict) and "f1" in found:
+        # Searched by an evaluation of this very checkpoint; F1's is the one that is used.
+        own = {"threshold": found["f1"], THRESHOLD_FROM: {"questions": found.get("questions")}}
+        own[THRESHOLD_FROM].update(found["data"] if isinstance(found.get("data"), dict) else {})
     return dict(recorded if isinstance(recorded, dict) else _task_of_config(checkpoint), **own)
 
 

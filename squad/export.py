@@ -1,21 +1,22 @@
 """npu-launch export: bert.export, and with --dev FILE what an .onnx file loses of F1 on its questions.
 
-python -m squad.export CHECKPOINT FOLDER --format onnx-int8 --dev dev-v2.0.json
+python -m squad.export CHECKPOINT FOLDER --format onnx-int8 --dev dev-v2.0.json [--evaluation cmrc]
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, Sequence
+from typing import TYPE_CHECKING, Mapping, Sequence
 
 from bert import backend as backends
 from bert import environment, export, onednn
-from bert.checkpoints import index
+from bert.checkpoints.chosen import chosen
+from bert.checkpoints.store import sha256
 from bert.cluster import Cluster
 from bert.config import BertConfig
 from bert.errors import CheckpointError
-from squad import evaluate
+from squad import evaluate, null_threshold, task
 from squad.check import check
 from squad.data import batching, squad_file
 from squad.data.tokenizer import Tokenizer
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from bert.backend.engine import Engine
     from squad.data.questions import Question
 
-_FIGURES = (("F1", "f1"), ("EM", "exact"), ("span F1", "span_f1"))
+_FIGURES = (("F1", "f1"), ("EM", "exact"), ("span F1", "span_f1"), ("AVERAGE", "average"))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -36,7 +37,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--dev", default="", help="onnx formats: question file on which to measure the loss of F1"
     )
+    parser.add_argument(
+        "--evaluation",
+        default="",
+        choices=("squad", "cmrc"),
+        help="with --dev: whose rules score the answers; default: as the run was evaluated, else SQuAD's",
+    )
     options = parser.parse_args(argv)
+    options.checkpoint = chosen(options.checkpoint)  # once, as a run may save another one meanwhile
     problem = _problem(options.format, options.dev)
     if problem:
         print(f"export: --dev: {problem}", file=sys.stderr)
@@ -47,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.dev:
         try:
             with environment.quiet():
-                lines = loss(index.resolve(options.checkpoint), options.folder, options.dev)
+                lines = loss(options.checkpoint, options.folder, options.dev, options.evaluation)
         except (CheckpointError, DataError, OSError) as error:
             print(f"export: {options.folder} is written, but not measured: {error}", file=sys.stderr)
             return 2
@@ -78,8 +86,10 @@ def _problem(form: str, dev: str) -> str:
     return ""
 
 
-def loss(checkpoint: str, folder: str, dev: str) -> list[str]:
-    """Answer a file by the checkpoint in TensorFlow and by the export; return a line of figures.
+def loss(checkpoint: str, folder: str, dev: str, rules: str = "") -> list[str]:
+    """Answer a file by the checkpoint in TensorFlow and by the export; return lines of figures.
+
+    With scores of "no answer" they are those at threshold 0, and at the one that the model is asked with.
 
     Raises:
         DataError: a file cannot be used, or has questions without reference answers.
@@ -88,33 +98,54 @@ def loss(checkpoint: str, folder: str, dev: str) -> list[str]:
     from bert.onnx.engine import OnnxEngine
 
     questions = evaluate.read_questions(squad_file.load_questions(dev), dev, references=True)
-    job = _job(folder, dev, questions)
+    job = _job(folder, dev, questions, rules)
     data = load(job, dev, training=False)
+    thresholds = _thresholds(folder, job, dev)
     onednn.ask(os.environ, "cpu")
-    before = _figures(backends.create(Cluster(), "cpu"), checkpoint, job, data, questions)
-    after = _figures(OnnxEngine(Cluster(), folder), folder, job, data, questions)
-    shown = (
-        f"{name} {before[key]:.3f}, here {after[key]:.3f} ({after[key] - before[key]:+.3f})"
-        for name, key in _FIGURES if key in before
-    )  # fmt: skip
-    return [f"on {os.path.basename(dev)}, {len(questions)} questions, in TensorFlow {'; '.join(shown)}"]
+    engine = backends.create(Cluster(), "cpu")
+    before = _figures(engine, checkpoint, job, data, questions, list(thresholds))
+    after = _figures(OnnxEngine(Cluster(), folder), folder, job, data, questions, list(thresholds))
+    about = f"on {os.path.basename(dev)}, {len(questions)} questions"
+    return [
+        f"{about}{text}, in TensorFlow {_compared(one, other)}"
+        for text, one, other in zip(thresholds.values(), before, after)
+    ]
 
 
-def _job(folder: str, dev: str, questions: Sequence[Question]) -> Job:
+def _job(folder: str, dev: str, questions: Sequence[Question], rules: str) -> Job:
     """Ask as the export's files say; a file with questions without answer is of SQuAD 2.0."""
     words = [f"--init_checkpoint={folder}", "--engine=onnxruntime", "--do_predict", f"--predict_file={dev}"]
     if not all(question.answers for question in questions):
         words.append("--version_2_with_negative")
+    if rules:
+        words.append(f"--evaluation={rules}")
     flags, findings, _ = check([*words, f"--output_dir={folder}"], os.environ)
     if findings:
         raise DataError("; ".join(f"{flag}: {text}" for flag, text in findings))
     return Job(flags, Cluster(), Tokenizer(flags.vocab_file, *flags.text_rules))
 
 
+def _thresholds(folder: str, job: Job, dev: str) -> dict[float, str]:
+    """Map the thresholds to measure at to the words for them."""
+    if not job.flags.version_2_with_negative:
+        return {0.0: ""}
+    if task.read(folder).threshold is None:
+        return {0.0: ", at threshold 0, as it is asked"}
+    kept = null_threshold.of_checkpoint(folder)
+    own = ", searched on this file" if kept.sha256 == sha256(dev) else kept.origin
+    return {0.0: ", at threshold 0", kept.value: f", at threshold {kept.value:.6g}, as it is asked{own}"}
+
+
 def _figures(
-    engine: Engine, checkpoint: str, job: Job, data: Dataset, questions: Sequence[Question]
-) -> dict[str, float]:
-    from squad import prediction, scoring
+    engine: Engine,
+    checkpoint: str,
+    job: Job,
+    data: Dataset,
+    questions: Sequence[Question],
+    thresholds: Sequence[float],
+) -> list[dict[str, float]]:
+    """Answer the questions with an engine, which is closed; return the figures at each threshold."""
+    from squad import evaluation, prediction
 
     model = BertConfig.from_file(job.flags.bert_config_file)
     try:
@@ -126,7 +157,16 @@ def _figures(
         )
     finally:
         engine.close()
-    return scoring.score(job, questions, prediction.find_answers(job, data, *logits, 0.0))
+    found = ((limit, prediction.find_answers(job, data, *logits, limit)) for limit in thresholds)
+    return [evaluation.figures_of(job, questions, answers, limit) for limit, answers in found]
+
+
+def _compared(before: Mapping[str, float], after: Mapping[str, float]) -> str:
+    """Format the figures of both, and their differences."""
+    return "; ".join(
+        f"{name} {before[key]:.3f}, here {after[key]:.3f} ({after[key] - before[key]:+.3f})"
+        for name, key in _FIGURES if key in before
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 PREFIX.json of a checkpoint holds it under `threshold`:
 {"f1": for the best F1, "exact": for the best EM, "questions": searched on, "data": {"name", "sha256"}}.
+An export's config.json holds F1's as `threshold`, and the file as `threshold_from`: {"name", "sha256",
+"questions"}.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Mapping, Sequence
 
 from bert.checkpoints import index, store
 from bert.errors import CheckpointError
+from bert.model_files import THRESHOLD_FROM, recorded_task
 from squad import evaluate, task
 from squad.answers.thresholds import stable_threshold
 from squad.errors import DataError
@@ -74,10 +77,10 @@ def of_checkpoint(checkpoint: str) -> Threshold:
         raise DataError(f"{checkpoint}: {error}; give null_score_diff_threshold as a number") from None
     if value is None:
         raise DataError(f"{checkpoint} has no threshold for null_score_diff_threshold=auto; {_ADVICE}")
-    held = stored(checkpoint)
-    if not held:
+    held = recorded_task(checkpoint).get(THRESHOLD_FROM)
+    if not isinstance(held, dict) or type(held.get("questions")) is not int:
         return Threshold(value, ", from the model's config.json")
-    name, digest = (str(held["data"].get(key, "")) for key in ("name", "sha256"))
+    name, digest = (str(held.get(key, "")) for key in ("name", "sha256"))
     return Threshold(value, f", from {name} ({held['questions']} questions)", digest)
 
 

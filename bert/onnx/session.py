@@ -26,13 +26,15 @@ class OnnxModel(Predictor):
 
     def __init__(self, session: Any, at_once: int = 1) -> None:
         """Look at what the file reads and writes. ValueError: not what a model of this kind does."""
-        self._session, self.at_once = session, at_once
+        self._session = session
         self._inputs = _inputs(session.get_inputs())
         self._fixed = _fixed(session.get_inputs()[0].shape)
         held = [output.name for output in session.get_outputs()]
         if not set(OUTPUTS) <= set(held):
             raise ValueError(f"its outputs are {', '.join(held)}; expected {' and '.join(OUTPUTS)}")
         self.provider = str(session.get_providers()[0])
+        # A device computes one batch, however many cores its host has.
+        self.at_once = 1 if self.provider == CANN else at_once
         # A device compiles each shape separately, so there all batches have one.
         self.padded = self._fixed is not None or self.provider == CANN
 
@@ -89,12 +91,17 @@ def open(path: str, at_once: int = 1, provider: str = "") -> OnnxModel:  # a mod
     found = files.find(path)
     if not found:
         raise CheckpointError(f"{path}: no .onnx file; make one with npu-launch export --format onnx")
+    try:
+        providers = _providers(runtime, provider)
+    except ValueError as error:
+        raise CheckpointError(f"{found}: {error}") from None
+    at_once = 1 if CANN in providers[0] else at_once
     options = runtime.SessionOptions()
     options.intra_op_num_threads = max(1, environment.cores() // at_once)
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     try:
-        session = runtime.InferenceSession(found, options, providers=_providers(runtime, provider))
+        session = runtime.InferenceSession(found, options, providers=providers)
         return OnnxModel(session, at_once)
     except Exception as error:  # onnxruntime has an exception for each of its codes, and no class above them
         raise CheckpointError(f"{found}: {_first_line(error)}") from None

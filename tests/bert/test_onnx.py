@@ -354,6 +354,14 @@ def test_the_device_of_the_rank_is_used_where_onnxruntime_is_made_for_cann(
     assert session._providers(_Runtime, "CPUExecutionProvider") == ["CPUExecutionProvider"]
 
 
+def test_a_device_computes_one_batch_at_a_time(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with session.open(str(exported), at_once=4) as opened:
+        assert opened.at_once == 4
+        held = opened._session
+        monkeypatch.setattr(held, "get_providers", lambda: [session.CANN, "CPUExecutionProvider"])
+        assert session.OnnxModel(held, at_once=4).at_once == 1
+
+
 def test_a_rank_s_cores_are_those_that_the_launcher_gave_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     assert environment.cores() == 3

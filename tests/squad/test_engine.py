@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,8 +12,11 @@ from typing import Any
 import pytest
 
 from bert import export
+from bert.checkpoints.store import sha256
 from squad import export as squad_export
+from squad.answerer import Answerer
 from squad.check import check
+from squad.null_threshold import of_checkpoint
 from squad.run_squad import main
 from tests.launching import ROOT
 from tests.squad.conftest import flags as tiny_flags
@@ -60,6 +64,80 @@ def test_ranks_share_the_work(tiny: Path, exported: Path, tmp_path: Path) -> Non
     assert _answers(tmp_path / "two") == _answers(tmp_path / "one")
 
 
+def test_a_file_of_fixed_shape_is_asked_in_rows_of_it(
+    tiny: Path, finished: str, tmp_path: Path, capfd: pytest.CaptureFixture
+) -> None:
+    folder = tmp_path / "fixed"
+    words = [finished, str(folder), "--format", "onnx", "--static", "3x48", "--dev", str(tiny / "dev.json")]
+    assert squad_export.main(words) == 0
+    assert "10 questions" in capfd.readouterr().out
+    assert json.loads((folder / "tokenizer_config.json").read_text())["model_max_length"] == 48
+    with Answerer(str(folder)) as model, Answerer(finished, max_seq_length=48, backend="cpu") as whole:
+        for passage in ("mr abc was born in 1234.", "mr abc was born in 1234. " * 9):
+            one, other = (asked.answer("when?", passage) for asked in (model, whole))
+            assert one.text == other.text and one.null_odds == pytest.approx(other.null_odds, abs=1e-4)
+
+
+def _kept(finished: str, folder: Path, **facts: Any) -> Path:
+    """Copy a run's folder, and write more into its checkpoint's JSON."""
+    shutil.copytree(str(Path(finished).parent), str(folder))
+    path = folder / "model.ckpt-2.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **facts}))
+    return folder
+
+
+def test_the_threshold_and_its_file_travel_and_the_loss_is_that_of_asking(
+    tiny: Path, finished: str, tmp_path: Path, capfd: pytest.CaptureFixture
+) -> None:
+    dev = tiny / "dev.json"
+    data = {"name": "dev.json", "sha256": sha256(str(dev))}
+    found = {"f1": -1.5, "exact": -2.0, "questions": 10, "data": data}
+    run = _kept(finished, tmp_path / "run", threshold=found)
+    words = [str(run), str(tmp_path / "onnx"), "--format", "onnx", "--dev", str(dev)]
+    assert squad_export.main(words) == 0
+    out = capfd.readouterr().out
+    assert f"wrote {tmp_path / 'onnx'} from {run / 'model.ckpt-2'}" in out
+    assert "10 questions, at threshold 0, in TensorFlow F1 " in out
+    assert "at threshold -1.5, as it is asked, searched on this file, in TensorFlow F1 " in out
+    assert of_checkpoint(str(tmp_path / "onnx")) == of_checkpoint(str(run / "model.ckpt-2"))
+    assert of_checkpoint(str(tmp_path / "onnx")).sha256 == data["sha256"]
+
+
+def test_figures_are_those_of_squad_1_and_of_cmrc_where_asked(
+    tiny: Path, finished: str, tmp_path: Path, capfd: pytest.CaptureFixture
+) -> None:
+    document = json.loads((tiny / "dev.json").read_text())
+    for paragraph in document["data"][0]["paragraphs"]:
+        paragraph["qas"] = [
+            {key: value for key, value in question.items() if key != "is_impossible"}
+            for question in paragraph["qas"] if question["answers"]
+        ]  # fmt: skip
+    dev = tmp_path / "dev-v1.1.json"
+    dev.write_text(json.dumps({"version": "1.1", "data": document["data"]}))
+    task = {**json.loads(Path(finished + ".json").read_text())["task"], "version_2_with_negative": False}
+    words = [str(_kept(finished, tmp_path / "run", task=task)), str(tmp_path / "onnx"), "--format", "onnx"]
+    assert squad_export.main([*words, "--dev", str(dev)]) == 0
+    out = capfd.readouterr().out
+    assert "5 questions, in TensorFlow F1 " in out and "; EM " in out
+    words[1] = str(tmp_path / "cmrc")
+    assert squad_export.main([*words, "--dev", str(dev), "--evaluation", "cmrc"]) == 0
+    assert "; AVERAGE " in capfd.readouterr().out
+
+
+def test_a_run_s_best_checkpoint_is_exported(
+    finished: str, tmp_path: Path, capfd: pytest.CaptureFixture
+) -> None:
+    run = _kept(finished, tmp_path / "run")
+    facts = json.loads((run / "model.ckpt-2.json").read_text())
+    for path in run.glob("model.ckpt-2.*"):
+        shutil.copy(str(path), str(run / path.name.replace("ckpt-2", "ckpt-3")))
+    facts["files"] = {name.replace("ckpt-2", "ckpt-3"): entry for name, entry in facts["files"].items()}
+    facts["config"]["keep_best"], facts["evaluation"] = "f1", {"best_step": 2}
+    (run / "model.ckpt-3.json").write_text(json.dumps(facts))
+    assert squad_export.main([str(run), str(tmp_path / "hf")]) == 0
+    assert f"from {run / 'model.ckpt-2'}\n" in capfd.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -95,11 +173,12 @@ def test_the_gelu_is_the_file_s(tiny: Path, exported: Path) -> None:
 def test_the_loss_of_f1_is_measured_and_written(
     tiny: Path, finished: str, tmp_path: Path, capfd: pytest.CaptureFixture
 ) -> None:
-    folder = tmp_path / "int8"
-    words = [finished, str(folder), "--format", "onnx-int8", "--dev", str(tiny / "dev.json")]
+    folder, run = tmp_path / "int8", _kept(finished, tmp_path / "run", threshold=None)
+    words = [str(run), str(folder), "--format", "onnx-int8", "--dev", str(tiny / "dev.json")]
     assert squad_export.main(words) == 0
     [line] = [line for line in capfd.readouterr().out.splitlines() if line.startswith("on dev.json")]
-    assert "10 questions, in TensorFlow F1 " in line and "; span F1 " in line
+    assert "10 questions, at threshold 0, as it is asked, in TensorFlow F1 " in line and "; EM " in line
+    assert "; span F1 " in line
     assert (folder / "README.md").read_text().endswith(f"- {line}\n")
 
 
