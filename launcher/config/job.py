@@ -33,7 +33,7 @@ class JobConfig:
     devices: str = _key("0", "physical device ids, such as 0-7 or 0,2,4")
     backend: str = _key("auto", "cpu, npu or auto")
     framework: str = _key(
-        "", "tensorflow, torch, mindspore, paddle or none; default: what the program imports, else tensorflow"
+        "", "tensorflow, torch, mindspore, paddle or none; default: what the program and its files import"
     )
     heartbeat: str = _key(
         "", "torch, mindspore or paddle: tell the steps of a program that does not tell them (frameworks.md)"
@@ -49,7 +49,7 @@ class JobConfig:
     env: dict[str, str] = _key(dict, "environment variables added to every rank")
     ascend_env: str = _key("", "path of CANN's set_env.sh, run once; the ranks get what it sets")
     rank_table_free: bool = _key(
-        False, "NPU: no rank table; HCCL (CM_CHIEF_IP ...) or MindSpore's scheduler finds the ranks"
+        False, "NPU: ranks see no rank table, and find each other as the framework does it (frameworks.md)"
     )
     cwd: str = _key(
         "",

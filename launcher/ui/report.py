@@ -133,7 +133,8 @@ def _unset(culprit: RankEnd) -> list[str]:
     found = _TORCH_UNSET.search(error + "\n" + culprit.tail.decode("utf-8", "replace"))
     if not found:
         return []
-    return [f"{found.group(1) or found.group(2)}: only ranks of PyTorch get it; say framework: torch in the job"]
+    name = found.group(1) or found.group(2)
+    return [f"{name}: only ranks of PyTorch get it; say framework: torch in the job"]
 
 
 def _some(lines: list[str], most: int = 4) -> list[str]:
