@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from launcher.diagnosis.failure import Outcome
 from launcher.errors import LauncherError, describe
 from launcher.hosts.closing import dismiss
+from launcher.hosts.fleet import named
 from launcher.hosts.head import Head
 from launcher.hosts.session import Interrupted
 from launcher.process.signals import ENDING, Signals
@@ -65,6 +66,7 @@ class Attempts:
 
     def _again(self, number: int) -> str:
         """Start new agents after a while; return why not, "" when they are ready."""
+        lost = [host for host in self._opening.session.fleet if host.lost]
         dismiss(self._opening.session)
         rest = restart_policy.NPU_REST if self._opening.plan.backend == "npu" else 0.0
         try:
@@ -74,7 +76,8 @@ class Attempts:
             self._interrupted = signal.number
             return "interrupted"
         except LauncherError as error:
-            return "; ".join(error.lines)
+            before = f" ({named(lost)} {'was' if len(lost) == 1 else 'were'} lost before)" if lost else ""
+            return "; ".join(error.lines) + before
         return ""
 
     def _sleep(self, seconds: float) -> None:

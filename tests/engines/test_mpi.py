@@ -177,10 +177,18 @@ def test_a_training_goes_on_though_a_rank_is_killed_and_each_host_has_its_own_di
     job.gone(2)
 
 
+def kill_host(job: Job) -> None:
+    """Kill whatever runs on node4, but for what listens for ssh."""
+    for pid, text in job.hosts.commands("node4").items():
+        if "sshd -D" not in text:
+            os.kill(pid, signal.SIGKILL)
+
+
 KILLS: list[tuple[str, Callable[[Job], None]]] = [
     ("agent", lambda job: job.kill("node4", "__main__.py agent")),
     ("daemon", lambda job: job.kill("node4", "orted")),
     ("cable", lambda job: job.hosts.cut("node4")),
+    ("host", kill_host),
 ]
 
 
@@ -195,6 +203,19 @@ def test_a_lost_host_is_named(job: Job, what: str, kill: Callable[[Job], None]) 
         job.gone(LEASE + 3 + 2)
     finally:
         job.hosts.cut("node4", cut=False)
+
+
+def test_a_host_that_is_gone_at_a_restart_is_named(job: Job) -> None:
+    job.start("max_restarts=1", "--", *SLEEP)
+    job.begun(4)
+    job.hosts.cut("node4")
+    try:
+        code, text = job.end()
+    finally:
+        job.hosts.cut("node4", cut=False)
+    assert code == 69 and "host node4 lost" in text, text
+    why = text.split("not started again: ")[1].splitlines()[0]
+    assert "Connection timed out" in why and why.endswith("(host node4 was lost before)"), text
 
 
 @pytest.mark.parametrize("what", ["head", "mpirun"])

@@ -13,6 +13,7 @@ import pytest
 pytestmark = pytest.mark.engines
 FAKE_SSH = """#!/bin/sh
 while case "$1" in -*) true ;; *) false ;; esac; do shift; done
+[ "$1" = late ] && sleep 6
 shift
 export TMPDIR={folder}/tmp
 exec /bin/sh -c "$*"
@@ -60,3 +61,10 @@ def test_the_heads_own_host_takes_part(launched: Any, hosts: str) -> None:
 def test_the_first_failure_ends_all_hosts(launched: Any) -> None:
     code, text = launched("one,other", "[ $RANK_ID = 3 ] && { echo ' why'; exit 7; }; exec sleep 60")
     assert code == 7 and "rank 3 (host other" in text and " 3|  why\n" in text, text
+
+
+@pytest.mark.parametrize("launched", [4], indirect=True)
+def test_a_host_that_comes_late_is_waited_for_by_name(launched: Any) -> None:
+    code, text = launched("one,late", "echo rank $RANK_ID of $RANK_SIZE")
+    assert code == 0 and "rank 3 of 4" in text, text
+    assert "waiting for host" in text and "late" in text.split("waiting for host")[1].splitlines()[0], text
