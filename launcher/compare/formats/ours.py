@@ -158,16 +158,32 @@ def _examples(
     run: RunDir, rows: Sequence[series.Row], others: Sequence[int], ranks: int | None, notes: list[str]
 ) -> list[float] | None:
     """Count the examples that all ranks had seen at each row, by what each rank wrote of its intervals."""
-    if not rows or not all(row.get("interval_steps", 0) > 0 and "interval_examples" in row for row in rows):
+    each = _by_step(rows)
+    if not each:
         return None
-    each = {int(row["step"]): row["interval_examples"] / row["interval_steps"] for row in rows}
     for rank in others[:4096]:
-        own = {int(row["step"]): row for row in _read_rows(run, rank, []).rows}
-        if any(not own.get(step, {}).get("interval_steps") for step in each):
+        own = _by_step(_read_rows(run, rank, []).rows)
+        if not each.keys() <= own.keys():
             return None if not ranks else _scaled(rows, each, ranks, notes)
-        each = {step: value + own[step].get("interval_examples", 0) / own[step]["interval_steps"]
-                for step, value in each.items()}  # fmt: skip
+        each = {step: value + own[step] for step, value in each.items()}
     return _scaled(rows, each, 1, [])
+
+
+def _by_step(rows: Sequence[series.Row]) -> dict[int, float]:
+    """Return the examples of one step at each row's step; empty where a row does not count them.
+
+    A row of no step, as the first that a program writes may be, is as the one after it.
+    """
+    found: dict[int, float] = {}
+    after: float | None = None
+    for row in reversed(rows):
+        steps = row.get("interval_steps", -1.0)
+        if steps > 0 and "interval_examples" in row:
+            after = row["interval_examples"] / steps
+        if steps < 0 or after is None:
+            return {}
+        found[int(row["step"])] = after
+    return found
 
 
 def _scaled(

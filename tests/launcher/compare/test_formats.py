@@ -488,6 +488,12 @@ def test_examples_of_a_run_are_those_that_its_ranks_wrote(tmp_path: Path) -> Non
     assert [point.examples for point in curve.points] == [80, 180]
 
 
+def test_a_first_row_of_no_step_is_as_the_next_one(tmp_path: Path) -> None:
+    rows = [row(at, 2.0, interval_steps=min(1, at - 1), interval_examples=(at > 1) * 4) for at in (1, 2, 3)]
+    curve = read(make_run(tmp_path / "run", 2, rows, None))
+    assert [point.examples for point in curve.points] == [8, 16, 24]
+
+
 def test_scores_of_a_run_that_was_killed(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", 1, [], None)
     records = '{"kind": "metrics", "values": {"exact": 70.5}}\n{"kin'
