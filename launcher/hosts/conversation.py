@@ -95,6 +95,10 @@ class Agent(Link):
         elif kind in ("probe", "order", "start", "fetch", "done"):
             self._inbox[kind] = body.value
 
+    def has(self, kind: str) -> bool:
+        """Tell whether a message of this kind has come and waits."""
+        return kind in self._inbox
+
     def wait_for(self, signals: Signals, *kinds: str) -> tuple[str, Any]:
         """Wait for a message of one of these kinds. Ended: there is no head any more, or it says stop."""
         while True:

@@ -78,9 +78,9 @@ def _offered(agent: Agent, signals: Signals) -> bool:
     offer = agent.offer
     while offer is not None and not offer.finished:
         agent.take()
-        if agent.orphaned or "done" in agent._inbox or any(map(ENDING.__contains__, signals.take())):
+        if agent.orphaned or agent.has("done") or any(map(ENDING.__contains__, signals.take())):
             offer.close()
-            return "done" in agent._inbox
+            return agent.has("done")
         for frame in offer.frames():
             agent.channel.send(frame.kind, frame.body)
         agent.turn((), 0.0, 0.0)
