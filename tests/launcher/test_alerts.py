@@ -25,6 +25,7 @@ from launcher.supervision.alerts import CHUNK, Alerts
 from launcher.supervision.context import RunContext
 from launcher.supervision.events import EventLog
 from launcher.ui.console import Console
+from tests.launching import latest, launch
 
 GIB = 1 << 30
 
@@ -382,3 +383,21 @@ def test_metrics_that_cannot_be_read_are_named_once(tmp_path: Path) -> None:
     watched.look()
     watched.look(last=True)
     assert watched.log().count("warning: ") == 1 and "a link (expected a regular file)" in watched.log()
+
+
+LAST_STAGE = """
+import os
+from launcher.worker import step
+for number in (1, 2):
+    step(number, examples=4, **({"loss": float("nan")} if os.environ["RANK_ID"] == "1" else {}))
+"""
+
+
+def test_a_run_whose_last_stage_alone_has_the_loss_gets_its_alert(tmp_path: Path) -> None:
+    (tmp_path / "stage.py").write_text(LAST_STAGE)
+    words = ["--devices", "0-1", "--backend", "cpu", "fail_on_alert=[nan]", "--", "python3", "stage.py"]
+    done = launch(tmp_path, *words)
+    said = "alert: the loss is no finite number at step 1"
+    assert done.returncode == 1 and said in done.stdout + done.stderr
+    (alert,) = json.loads((latest(tmp_path) / "result.json").read_text())["alerts"]
+    assert (alert["kind"], alert["step"]) == ("nan", 1)
