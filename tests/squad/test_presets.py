@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from squad.check import check
 from squad.data.data_order import DataOrder, OrderConfig
@@ -122,3 +124,23 @@ def test_the_documentation_has_the_table() -> None:
     text = (ROOT / "docs" / "squad.md").read_text(encoding="utf-8")
     held = text.partition("<!-- presets: python -m squad.presets -->\n")[2].partition("<!-- end of")[0]
     assert held == table(), "run `python -m squad.presets` and put its table into docs/squad.md"
+
+
+def _of_yaml() -> list[str]:
+    args = yaml.safe_load((ROOT / "examples" / "squad2.yaml").read_text())["args"]
+    return [f"--{name}={value}" for name, value in args.items()]
+
+
+def _of_case() -> list[str]:
+    rows = csv.reader((ROOT / "examples" / "cases" / "npu.csv").read_text().splitlines())
+    [command] = [row[11] for row in rows if row[0] == "2"]
+    return command.split()[1:]
+
+
+@pytest.mark.parametrize("words", [_of_yaml(), _of_case()], ids=["squad2.yaml", "npu.csv"])
+def test_the_jobs_of_the_published_result_are_its_preset(words: list[str]) -> None:
+    flags, findings, _ = parse(words)
+    assert (flags.preset, flags.do_train, flags.do_predict, findings) == ("original-910", True, True, [])
+    paths = {name for name, field in fields().items() if field.metadata["path"]}
+    assert flags.given - paths == {"preset", "do_train", "do_predict"}
+    assert differences(with_preset(flags)) == {}
