@@ -15,14 +15,14 @@ def with_run_folder(words: Sequence[str], switches: Collection[str] = ()) -> lis
     switches: names of the options that need no value; any other one that has no `=` takes the next word.
     """
     found = list(words)
-    place = _first(found, switches)
+    place = first_plain(found, switches)
     run = checkpoints.run_of(found[place]) if place < len(found) else None
     if run is not None:
         found[place] = checkpoints.folder_of(run)
     return found
 
 
-def _first(words: Sequence[str], switches: Collection[str]) -> int:
+def first_plain(words: Sequence[str], switches: Collection[str]) -> int:
     """Find the first word that is neither an option nor the value of one; the end if there is none."""
     place = 0
     while place < len(words) and words[place].startswith("-"):

@@ -8,9 +8,12 @@ from typing import Iterator, Sequence
 
 import click
 
-from launcher.commands import checkpoints
+from launcher.commands import checkpoints, positional
 from launcher.compare.settings import flags
 from launcher.run_dir import RunDir
+
+# Options that need no value: the word after one of them may be the run.
+SWITCHES = ("help", "json")
 
 
 @click.command(
@@ -26,10 +29,13 @@ def score(arguments: tuple[str, ...]) -> None:
 
 def words(arguments: Sequence[str]) -> list[str]:
     """Return the command line of squad.score: the run's folder, and the run's own files and rules."""
-    run = checkpoints.run_of(arguments[0]) if arguments and not arguments[0].startswith("-") else None
+    found = list(arguments)
+    place = positional.first_plain(found, SWITCHES)
+    run = checkpoints.run_of(found[place]) if place < len(found) else None
     if run is None:
-        return list(arguments)
-    return [checkpoints.folder_of(run), *arguments[1:], *_own(run, set(flags(arguments)))]
+        return found
+    found[place] = checkpoints.folder_of(run)
+    return [*found, *_own(run, set(flags(arguments)))]
 
 
 def _own(run: RunDir, given: set[str]) -> Iterator[str]:

@@ -11,9 +11,12 @@ from typing import Any
 import pytest
 
 from bert.checkpoints import store
+from launcher.plan.model import Plan, RankSpec
+from launcher.run_dir import RunDir
 from squad import held, score
 from squad.errors import DataError
 from squad.run_squad import main
+from tests.launching import launch
 from tests.squad.conftest import flags, squad_document
 from tests.squad.ranks import run_squad as run_ranks
 from tests.squad.test_check import findings
@@ -176,6 +179,88 @@ def test_score_shows_a_table_and_leaves_out_what_is_damaged(
     title, *lines = out.splitlines()
     assert title.split()[:3] == ["step", "EM", "F1"] and sum(line.endswith("best F1") for line in lines) == 1
     assert len(lines) == len(store.kept(str(folder))) - 1 and newest + ".index: damaged" in err
+
+
+@pytest.fixture(scope="module")
+def shared(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
+    """Train, evaluated on a held share by CMRC's rules; give output_dir, train_file, what was printed."""
+    folder = tmp_path_factory.mktemp("shared")
+    path = written(folder / "train.json", articles(*"abcdefgh"))
+    wish = {**EVERY, "num_train_steps": 4, "keep_best": "f1", "eval_share": 0.25, "evaluation": "cmrc"}
+    words = flags(tiny, do_train=True, train_file=path, output_dir=folder / "out", **wish)
+    words = [word for word in words if not word.startswith("--predict_file")]
+    return folder / "out", path, run_ranks(folder / "run", 1, words)
+
+
+def test_a_run_that_only_evaluates_itself_reports_its_best(shared: tuple[Path, str, str]) -> None:
+    folder, _, text = shared
+    best = re.search(r"best checkpoint: (\S+), f1", text)
+    assert best is not None
+    figures = json.loads(Path(best.group(1) + ".json").read_text())["evaluation"]["best"]
+    (path,) = folder.parent.glob("run/**/artifacts.jsonl")
+    records = [json.loads(line) for line in path.read_text().splitlines()]
+    told = [record["values"] for record in records if record["kind"] == "metrics"]
+    assert figures in told and {"exact", "f1", "average"} <= set(figures)
+
+
+def test_score_scores_a_held_share_again_by_the_rules_of_the_run(
+    shared: tuple[Path, str, str], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    folder, path, _ = shared
+    assert score.main([str(folder), f"--train_file={path}", "--json"]) == 0
+    out, err = capsys.readouterr()
+    found = json.loads(out)
+    assert (found["train_file"], found["eval_share"], found["evaluation"]) == (path, 0.25, "cmrc")
+    assert f"score: {path}: 4 of 16 questions" in err and "does not say whose" not in err
+    assert len(found["checkpoints"]) == 2
+    for one in found["checkpoints"]:
+        facts = json.loads(Path(one["checkpoint"] + ".json").read_text())
+        assert one["figures"] == pytest.approx(facts["evaluation"]["figures"])
+    assert score.main([str(folder)]) == 2
+    assert "or as --train_file the train_file of which 0.25 was held back" in capsys.readouterr().err
+    other = written(tmp_path / "other.json", articles(*"abcdefgx"))
+    assert score.main([str(folder), f"--train_file={other}"]) == 2
+    assert f"{other}: not the train_file of" in capsys.readouterr().err
+
+
+def test_score_says_whose_rules_it_takes_where_a_checkpoint_does_not(
+    tiny: Path, shared: tuple[Path, str, str], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    folder = tmp_path / "old"
+    shutil.copytree(str(shared[0]), str(folder))
+    for prefix in store.kept(str(folder)):
+        facts = json.loads(Path(prefix + ".json").read_text())
+        assert facts["task"].pop("evaluation") == "cmrc"
+        Path(prefix + ".json").write_text(json.dumps(facts))
+    words = [str(folder), f"--predict_file={tiny / 'dev.json'}"]
+    assert score.main(words) == 0
+    out, err = capsys.readouterr()
+    assert "AVERAGE" not in out
+    assert "note: evaluation: scored by the rules of squad, as the checkpoint does not say whose" in err
+    assert score.main([*words, "--evaluation=cmrc"]) == 0
+    out, err = capsys.readouterr()
+    assert out.splitlines()[0].split()[-1] == "AVERAGE" and "does not say whose" not in err
+
+
+def test_a_run_is_scored_and_asked_by_its_name_while_it_writes_elsewhere(
+    shared: tuple[Path, str, str], tmp_path: Path
+) -> None:
+    folder, path, _ = shared
+    plan_of(tmp_path, f"--output_dir={folder}", f"--train_file={path}", "--eval_share=0.25")
+    done = launch(tmp_path, "score", "latest", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["train_file"] == path
+    done = launch(tmp_path, "ask", "latest", f"--passage={tmp_path / 'passage'}", "who?")
+    assert "passage" in done.stderr and "checkpoint" not in done.stderr
+
+
+def plan_of(folder: Path, *argv: str) -> RunDir:
+    """Make the folder of a run that has gathered nothing yet, the latest in runs/."""
+    run = RunDir.create(folder / "runs" / "made", [0])
+    rank = RankSpec(0, "host0", 0, 0, 0, ("python", "-m", "squad.run_squad", *argv), {}, str(folder))
+    run.plan.write_text(Plan("demo", "made", str(run.path), "host0", "cpu", "{}", (rank,)).to_json())
+    (folder / "runs" / "latest").symlink_to("made")
+    return run
 
 
 def test_score_says_what_it_lacks(tmp_path: Path, kept: Path, capsys: pytest.CaptureFixture) -> None:
