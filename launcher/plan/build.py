@@ -21,7 +21,6 @@ from launcher.profiles.base import Meeting, Profile, RankContext
 from launcher.run_dir import rank_folder
 from launcher.text import SCHEDULER
 from rank_table.model import Rank
-from rank_table.ranges import spell
 from rank_table.sources.visible import MOST, RT_VISIBLE, parse_rt_visible
 
 
@@ -108,9 +107,8 @@ def build_plan(
         NotFoundError, NotExecutableError: the program. ConfigError: it is a launcher, or a variable in `env`
         is not set.
     """
-    given = command or (config.program if isinstance(config.program, list) else ())
     mine = [rank.device_id for rank in launch.placement.table.ranks_of(launch.placement.server_id)]
-    nested.refuse(given, spell(sorted(mine)), len(mine), launch.provenance, not command)
+    nested.refuse(config, command, launch.provenance, mine)
     words = tuple(argv(config, command, launch.environ, launch.launch_dir))
     at_launch = (config.cwd or ("launch" if is_command(config, command) else "rank")) == "launch"
     placement = launch.placement

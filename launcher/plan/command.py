@@ -68,6 +68,8 @@ def _of_command(
         return [first, *words[1:]]
     if is_script:
         path = os.path.join(launch_dir, program[0])
+        if os.path.realpath(path) == os.path.realpath(WORKER):
+            return [first, *words[1:]]
         if not os.path.isfile(path) and config.cwd != "rank":
             raise _no_file(program[0], launch_dir)
         program = [path, *program[1:]] if os.path.isfile(path) else program

@@ -7,8 +7,9 @@ import re
 import shlex
 from typing import Sequence
 
-from launcher.config.job import Provenance
+from launcher.config.job import JobConfig, Provenance
 from launcher.errors import ConfigError
+from rank_table.ranges import spell
 
 _COMMANDS = (
     "torchrun", "msrun", "mtrun", "accelerate-launch", "deepspeed", "fleetrun", "horovodrun", "mpirun",
@@ -28,25 +29,27 @@ _WRAPPERS = ("env", "exec", "ionice", "nice", "nohup", "numactl", "setsid", "std
 _PYTHON = re.compile(r"python[\d.]*\Z")
 
 
-def refuse(words: Sequence[str], devices: str, ranks: int, provenance: Provenance, is_job: bool) -> None:
+def refuse(config: JobConfig, command: Sequence[str], provenance: Provenance, devices: Sequence[int]) -> None:
     """Refuse such a program where a host has several ranks; one rank may start a launcher for all devices.
 
-    devices: of the host. is_job: the words are those of `program:` and not of the command line.
+    devices: of the host, one for each rank.
 
     Raises:
         ConfigError: with the line that is meant.
     """
-    place = find(words) if ranks > 1 else -1
+    given = command or (config.program if isinstance(config.program, list) else ())
+    words = [str(word) for word in given]
+    place = find(words) if len(devices) > 1 else -1
     if place < 0:
         return
     name = _base(words[place])
     shown = name if name != "-m" else f"-m {words[place + 1]}"
     program = _PROGRAM.get(name) or _program(words[place + (2 if name == "-m" else 1) :])
-    problem = f"{shown} starts processes of its own, and each of the {ranks} ranks here would start it"
-    better = f"npu-launch --devices {devices} -- {program}"
-    if is_job:
-        raise provenance.error("program", f"{problem}; give the program itself: {better}")
-    raise ConfigError(f"{problem}; give the program itself: {better}", file="command line")
+    problem = f"{shown} starts processes of its own, and each of {len(devices)} ranks would start it"
+    better = f"give the program itself: npu-launch --devices {spell(sorted(devices))} -- {program}"
+    if not command:
+        raise provenance.error("program", f"{problem}; {better}")
+    raise ConfigError(f"{problem}; {better}", file="command line")
 
 
 def find(words: Sequence[str]) -> int:

@@ -13,7 +13,7 @@ from typing import Mapping, Sequence
 
 from launcher.config.job import JobConfig, Provenance
 from launcher.errors import LauncherError, PreflightError, UsageError
-from launcher.plan import addresses, build, host_environ, planner, ports, server_order
+from launcher.plan import addresses, build, host_environ, nested, planner, ports, server_order
 from launcher.plan.command import missing_program
 from launcher.plan.devices import parse_devices
 from launcher.plan.host_facts import HostFacts
@@ -94,7 +94,7 @@ def prepare(config: JobConfig, source: Provenance, command: Sequence[str]) -> Jo
         UsageError, PreflightError: what is wrong with it.
     """
     missing_program(config, command, source)
-    parse_devices(config.devices)
+    nested.refuse(config, command, source, parse_devices(config.devices))
     if config.stdin_rank >= 0:
         advice = "not possible on several hosts, whose stdin carries the launcher's own frames; leave it out"
         raise source.error("stdin_rank", advice)

@@ -18,7 +18,9 @@ from pathlib import Path
 from typing import Any, Iterator, Mapping
 
 from launcher.errors import NotFoundError, PreflightError, UsageError
+from launcher.plan import nested
 from launcher.plan.command import missing_program
+from launcher.plan.devices import parse_devices
 from launcher.plan.planner import new_run_id
 from launcher.plan.program_check import check_program
 from launcher.process.itself import PROGRAM
@@ -73,6 +75,7 @@ class Settled(Options):
 def settled(engine: str, job: QueuedJob, options: Options) -> Settled:
     """Choose the run's name, and check the job as far as this host can. UsageError: a line for each fault."""
     missing_program(job.config, job.command, job.source)
+    nested.refuse(job.config, job.command, job.source, parse_devices(job.config.devices))
     check_program(job.config, job.source, job.command)
     save_before = options.save_before or int(job.config.grace) + SETTLING + EARLY + 30
     problems = [*_problems(job, options, save_before), *_missing_files(job)]

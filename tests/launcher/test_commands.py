@@ -48,7 +48,7 @@ def folder(tmp_path: Path) -> Path:
         ("python -c pass train.py", ""), ("python -i train.py", ""), ("python -I train.py", ""),
         ("python -", ""), ("python", ""), ("python -m", ""), ("python old", ""),
         ("python2 train.py", ""), ("python3.6 train.py", ""), ("old/python train.py", ""),
-        ("sh train.py", "/bin/sh train.py"),
+        ("sh train.py", "/bin/sh train.py"), (f"python -u {WORKER} train.py", "python -u worker.py train.py"),
     ],
 )  # fmt: skip
 def test_an_interpreter_runs_its_program_by_the_worker_file_where_it_is_plain(
@@ -101,9 +101,9 @@ def test_a_launcher_for_each_of_several_ranks_is_refused_with_the_line_that_is_m
     command: str, better: str
 ) -> None:
     with pytest.raises(ConfigError) as caught:
-        nested.refuse(command.split(), "0-7", 8, Provenance(), is_job=False)
+        nested.refuse(JobConfig(), command.split(), Provenance(), range(8))
     assert str(caught.value).endswith(f"; give the program itself: npu-launch --devices 0-7 -- {better}")
-    nested.refuse(command.split(), "0", 1, Provenance(), is_job=False)  # one for all devices of the host
+    nested.refuse(JobConfig(), command.split(), Provenance(), [0])  # one for all devices of the host
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_a_job_with_a_launcher_is_refused_at_its_line_and_runs_with_one_rank(tmp
     (tmp_path / "job.yaml").write_text("backend: cpu\nprogram: [./torchrun, --nproc-per-node, '2', t.py]\n")
     refused = launch(tmp_path, "--devices", "0-1", "job.yaml")
     assert refused.returncode == 2 and not (tmp_path / "runs").exists()
-    said = "job.yaml:2: program: torchrun starts processes of its own, and each of the 2 ranks here would"
+    said = "job.yaml:2: program: torchrun starts processes of its own, and each of 2 ranks would"
     assert refused.stderr.startswith(f"npu-launch: {said}") and refused.stderr.count("\n") == 1
     assert launch(tmp_path, "--devices", "0", "job.yaml").returncode == 0
     assert "started" in (latest(tmp_path) / "logs" / "rank_0.log").read_text()
@@ -208,3 +208,9 @@ def test_the_report_says_why_a_rank_has_no_variable_of_torchrun(tmp_path: Path, 
     text = done.stdout + done.stderr
     assert "npu-launch: framework: the command does not show which; ranks get what TensorFlow's need" in text
     assert "\n  RANK: only ranks of PyTorch get it; say framework: torch in the job\n" in text
+
+
+def test_a_launcher_is_refused_before_a_job_waits_in_a_queue(tmp_path: Path) -> None:
+    words = ("submit", "--engine", "slurm", "--dry-run", "devices=0-7", "--", "torchrun", "t.py")
+    done = launch(tmp_path, *words)
+    assert done.returncode == 2 and "npu-launch --devices 0-7 -- t.py" in done.stderr
