@@ -16,7 +16,7 @@ from launcher.metrics import series
 from launcher.metrics.leading import leading_rank
 from launcher.process import launches
 from launcher.run_dir import RunDir, write_atomic
-from launcher.runs.figures import metrics_of
+from launcher.runs.figures import exact_of, metrics_of
 
 Figures = Tuple[Optional[float], Optional[float], Optional[float], Optional[float]]
 TIMEOUT = 1209600.0  # seconds; that of the original script's end-to-end tests, 14 days
@@ -114,7 +114,7 @@ def _figures(run: Path | None) -> Figures:
     return (
         sum(speeds) / len(speeds) if speeds else None,
         losses[-1] if losses else None,
-        metrics.get("exact", metrics.get("exact_match")),
+        exact_of(metrics),
         metrics.get("f1"),
     )
 
