@@ -22,7 +22,12 @@ from launcher.config.job import JobConfig
 
 _MOST = 1 << 18  # characters of a program that are read
 _MOST_BESIDE, _MOST_FILES = 1 << 17, 32  # of the files beside it together, and how many files
-_IMPORT = re.compile(r"[ \t]*(?:from[ \t]+([\w.]+)[ \t]+import\b|import[ \t]+([\w.]+[\w., \t]*))")
+_IMPORT = re.compile(
+    r"^[ \t]*(?:from[ \t]+(\.*)([\w.]*)[ \t]+import\b[ \t]*(\([^)]*\)|[^\n#;]*)"
+    r"|import[ \t]+([\w.]+[\w., \t]*))",
+    re.MULTILINE,
+)
+_NAME = re.compile(r"(\w+)(?:[ \t]+as[ \t]+\w+)?")
 _SCRIPT = re.compile(r"#!.*python")
 # The frameworks themselves, and packages that need just one of them: the first that is imported decides.
 DECIDE = {
@@ -136,11 +141,17 @@ def _all(program: Program) -> Iterator[tuple[str, Import]]:
         seen.add(os.path.realpath(file))
         text = text_of(file, left)
         left = min(left - len(text), _MOST_BESIDE)
-        for item in imports(text):
+        for item in imports(text) if file == program.file else _of_beside(text):
             yield file, item
             waiting.extend(_beside(item, program.root, file))
     if waiting:
         yield program.file, Import(_NOT_READ)
+
+
+def _of_beside(text: str) -> Iterator[Import]:
+    """Return the imports of a file beside the program, parsed (which takes long) only if one decides."""
+    found = [*_by_line(text)]
+    return imports(text) if any(item.package in DECIDE for item in found) else iter(found)
 
 
 def _beside(item: Import, root: str, file: str) -> Iterator[str]:
@@ -152,8 +163,11 @@ def _beside(item: Import, root: str, file: str) -> Iterator[str]:
         return
     for part in filter(None, item.module.split(".")):
         folder = os.path.join(folder, part)
-        yield from filter(os.path.isfile, (os.path.join(folder, "__init__.py"), folder + ".py"))
-    for name in item.names if os.path.isdir(folder) else ():
+        if not os.path.isdir(folder):
+            yield from filter(os.path.isfile, [folder + ".py"])
+            return
+        yield from filter(os.path.isfile, [os.path.join(folder, "__init__.py")])
+    for name in item.names:
         inner = os.path.join(folder, name)
         yield from filter(os.path.isfile, (inner + ".py", os.path.join(inner, "__init__.py")))
 
@@ -207,9 +221,9 @@ def _named(node: ast.Import | ast.ImportFrom) -> Iterator[Import]:
 
 
 def _by_line(text: str) -> Iterator[Import]:
-    for line in text.splitlines():
-        found = _IMPORT.match(line)
-        for name in (found.group(1) or found.group(2)).split(",") if found else ():
-            module = name.strip().split(" ")[0]
-            level = len(module) - len(module.lstrip("."))
-            yield Import(module.lstrip("."), level)
+    """Find what reads like an import at the beginning of a line; in a string, too."""
+    for dots, module, names, modules in _IMPORT.findall(text):
+        if modules:
+            yield from (Import(name.strip().split(" ")[0]) for name in modules.split(","))
+        else:
+            yield Import(module, len(dots), tuple(_NAME.findall(names)))

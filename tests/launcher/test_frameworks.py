@@ -190,7 +190,8 @@ def test_what_the_program_imports_first_says_the_framework(
 FILES = {
     "src/__init__.py": "", "src/trainer.py": "import torch\n", "src/deep/a.py": "from ..trainer import fit\n",
     "src/plain.py": "import json, math\n", "ms.py": "import mindspore\n",
-    "circle.py": "import circle, json\n",
+    "circle.py": "import circle, json\n", "told.py": "\"\"\"\nimport torch\n\"\"\"\n",
+    "many.py": "from src import (\n    plain as p,  # first\n    trainer,\n)\n",
 }  # fmt: skip
 
 
@@ -204,6 +205,7 @@ FILES = {
         ("import src.deep.a\n", "torch", "src/trainer.py"), ("import src.plain\n", "", ""),
         ("import transformers, ms\n", "mindspore", "train.py, by ms.py, imports mindspore;"),
         ("import peft\nimport mindnlp\n", "mindspore", "imports mindnlp"), ("import circle\n", "", ""),
+        ("import many\n", "torch", "train.py, by src/trainer.py,"), ("import told\n", "", ""),
         ("import trl\nimport tensorflow\n", "tensorflow", ""), ("import squad.flags\n", "tensorflow", ""),
     ],
 )  # fmt: skip
