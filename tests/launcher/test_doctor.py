@@ -37,13 +37,14 @@ def test_a_healthy_machine_of_every_family_is_ok_in_every_npu_line(tmp_path: Pat
 def test_variables_that_hccl_refuses_or_ignores_are_reported(tmp_path: Path) -> None:
     machine = server(tmp_path, table())
     machine.environ = {**machine.environ, "HCCL_BUFFERSIZE": "200", "POD_NAME": "p", "CM_RANK": "0"}
-    machine.environ["AOE_MODE"] = "2"
+    machine.environ.update(AOE_MODE="2", RANK="0", WORLD_SIZE="16")
     machine.environ["ASCEND_RT_VISIBLE_DEVICES"] = "0,1"
     found = by_name(machine)
     assert found["HCCL variables"].level == "warning" and "HCCL_BUFFSIZE" in found["HCCL variables"].what
     texts = [finding.what for finding in doctor.examine(machine) if finding.name == "environment"]
     assert texts[0].startswith("AOE_MODE, CM_RANK, POD_NAME set: a rank would train alone, tune")
-    assert texts[1].startswith("ASCEND_RT_VISIBLE_DEVICES=0,1")
+    assert texts[1] == "RANK, WORLD_SIZE set: of a pod or another launch, and no rank's own"
+    assert texts[2].startswith("ASCEND_RT_VISIBLE_DEVICES=0,1")
     machine.environ["HCCL_CONNECT_TIMEOUT"] = "5"
     assert by_name(machine)["HCCL variables"].level == "error"
 

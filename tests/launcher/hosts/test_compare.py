@@ -55,6 +55,8 @@ def test_equal_hosts_give_no_finding() -> None:
          "TensorFlow differs: node1, node3: 2.6.5; node2: none"),
         ({}, {0: {"torch": "2.7.1"}, 1: {"torch": "2.7.1"}, 2: {"torch": "2.6.0"}}, "versions", ERROR,
          "torch differs: node1, node2: 2.7.1; node3: 2.6.0"),
+        ({}, {n: {"paddlepaddle_npu": f"3.{n // 2}"} for n in range(3)}, "versions", ERROR,
+         "paddlepaddle_npu differs: node1, node2: 3.0; node3: 3.1"),
         ({}, {2: {"program": "d"}}, "program", ERROR, "its sha256 differs: node1, node2: abc; node3: d"),
         ({}, {0: {"scripts": {}}}, "program", ERROR,
          "a.py: its sha256 differs: node2, node3: e; node1: not there"),
