@@ -5,9 +5,10 @@ optimizers (of MindSpore, its Model) are watched. Stdlib only, one file, loaded 
 
 What a step is: an optimizer that steps begins a round, the others that step before it does so again belong to
 the round, and each round is a step. So two optimizers of a GAN make one step together, one optimizer for each
-parameter too, and five steps of a critic for one of its generator are five. Adding up gradients is none, nor
-is a step that a GradScaler leaves out. Steps are counted from 1 in each attempt, by the thread that makes the
-first one, and not in processes that the rank starts.
+parameter too, and five steps of a critic for one of its generator are five. What an optimizer's step makes
+others do belongs to it, however often; DeepSpeed's engine counts as an optimizer. Adding up gradients is
+none, nor is a step that a GradScaler or the engine leaves out. Steps are counted from 1 in each attempt, by
+the thread that makes the first one, and not in processes that the rank starts.
 """
 
 from __future__ import annotations
@@ -20,11 +21,28 @@ import threading
 from contextlib import suppress
 from importlib import import_module
 from importlib.machinery import ModuleSpec
-from types import ModuleType
-from typing import Any, Callable, Iterable, Mapping
+from types import CodeType, FrameType, ModuleType
+from typing import Any, Callable, Iterable, Mapping, NamedTuple
 
 VARIABLE = "NPU_LAUNCH_HEARTBEAT"
 _MARK = "npu_launch_watched"
+
+
+class _Open(NamedTuple):
+    """An optimizer, by its id, within its step; `code` runs that step, in the frame of this depth."""
+
+    depth: int
+    code: CodeType
+    optimizer: int
+
+
+def _codes(frame: FrameType | None) -> list[CodeType]:
+    """List what a frame runs, and what the frames run that it was called from."""
+    found = []
+    while frame is not None:
+        found.append(frame.f_code)
+        frame = frame.f_back
+    return found
 
 
 class Steps:
@@ -34,7 +52,7 @@ class Steps:
         self.made = 0
         self._worker = worker
         self._pid, self._thread = os.getpid(), 0  # of the training
-        self._open: set[int] = set()  # optimizers, by id, within their step
+        self._open: list[_Open] = []  # the outermost first
         self._round: set[int] = set()  # those that have stepped since the last step began
         self._off = False
 
@@ -44,18 +62,28 @@ class Steps:
         imported = sys.modules.get("launcher.worker")
         return imported if hasattr(imported, "_take") else self._worker
 
-    def begin(self, optimizer: object, *_: object) -> None:
-        """Take down that an optimizer is within its step: a class may call the step of its base."""
-        self._open.add(id(optimizer))
+    def begin(self, optimizer: object, frame: FrameType) -> None:
+        """Take down that an optimizer is within its step, which `frame` runs, and may be within another's."""
+        if self._off or not self.is_here():
+            return
+        codes = _codes(frame)
+        # Not those whose step raised: the frame that ran it has gone.
+        self._open = [one for one in self._open if one.depth < len(codes) and codes[-one.depth] is one.code]
+        self._open.append(_Open(len(codes), codes[0], id(optimizer)))
 
-    def end(self, optimizer: object, *_: object) -> None:
-        """Count the end of an optimizer's step."""
-        number = id(optimizer)
-        if number not in self._open or self._off:
+    def end(self, optimizer: object, frame: FrameType, made: bool = True) -> None:
+        """Count the end of an optimizer's step, unless it is part of another's, or none was made."""
+        if self._off or not self.is_here():
             return
-        self._open.discard(number)
-        if not self.is_here():
+        number, depth = id(optimizer), len(_codes(frame))
+        places = [at for at, one in enumerate(self._open) if one.optimizer == number and one.depth <= depth]
+        if not places:
             return
+        del self._open[places[-1] :]
+        if made and not self._open:
+            self._count(number)
+
+    def _count(self, number: int) -> None:
         if self._round and number not in self._round:
             self._round.add(number)
             return
@@ -114,7 +142,7 @@ def watch_torch(module: Any, worker: Any, steps: Steps) -> None:
     ):
 
         def plain(*args: Any, hook: Callable[..., None] = hook) -> None:
-            hook(*args)
+            hook(args[0], sys._getframe(1))
 
         plain._torchdynamo_disable = True  # type: ignore[attr-defined]  # torch.compile leaves it as it is
         register(plain)
@@ -130,6 +158,22 @@ def watch_torch_input(module: Any, worker: Any, steps: Steps) -> None:
         return steps.timed_input(read, self)
 
     kind.__next__ = watched
+
+
+def watch_engine(module: Any, worker: Any, steps: Steps) -> None:
+    """Watch DeepSpeed's engine: its ZeRO optimizers have torch's step once for each group of parameters."""
+    kind = module.DeepSpeedEngine
+    method = kind._take_model_step
+
+    @functools.wraps(method)
+    def watched(self: Any, *args: Any, **options: Any) -> Any:
+        skipped = self.skipped_steps
+        steps.begin(self, sys._getframe())
+        result = method(self, *args, **options)
+        steps.end(self, sys._getframe(), made=self.skipped_steps == skipped)
+        return result
+
+    kind._take_model_step = watched
 
 
 def watch_made(module: Any, worker: Any, steps: Steps) -> None:
@@ -168,9 +212,9 @@ def _watch_method(kind: Any, name: str, steps: Steps) -> None:
     def watched(self: Any, *args: Any, **options: Any) -> Any:
         if not _runs_now():
             return method(self, *args, **options)
-        steps.begin(self)
+        steps.begin(self, sys._getframe())
         result = method(self, *args, **options)
-        steps.end(self)
+        steps.end(self, sys._getframe())
         return result
 
     setattr(watched, _MARK, True)
@@ -260,7 +304,11 @@ def mindspore_callback(steps: Steps | None = None) -> Any:
 
 Watch = Callable[[Any, Any, Steps], None]
 FRAMEWORKS: Mapping[str, Mapping[str, Watch]] = {
-    "torch": {"torch.optim.optimizer": watch_torch, "torch.utils.data.dataloader": watch_torch_input},
+    "torch": {
+        "torch.optim.optimizer": watch_torch,
+        "torch.utils.data.dataloader": watch_torch_input,
+        "deepspeed.runtime.engine": watch_engine,
+    },
     "mindspore": {"mindspore.train.model": watch_model},
     "paddle": {"paddle.optimizer.optimizer": watch_paddle},
 }

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
 
 import pytest
 
@@ -108,6 +108,35 @@ def record(folder: Path) -> Any:
 # What is a step.
 
 
+class Optimizer:
+    """An optimizer that does something in its step."""
+
+    def __init__(self, *inner: Callable[[], object]) -> None:
+        self.inner = inner
+
+    def step(self) -> None:
+        for act in self.inner:
+            act()
+
+
+class Derived(Optimizer):
+    """One whose step is that of its base, once for each group of its parameters."""
+
+    def step(self) -> None:
+        for _ in range(2):
+            super().step()
+
+
+@pytest.fixture()
+def counted(monkeypatch: pytest.MonkeyPatch) -> beats.Steps:
+    """Give the count of the steps of the optimizers above."""
+    steps = beats.Steps(worker)
+    for kind in (Optimizer, Derived):
+        monkeypatch.setattr(kind, "step", kind.step)  # put back at the end
+        beats._watch_method(kind, "step", steps)
+    return steps
+
+
 @pytest.mark.parametrize(
     ("steps", "expected"),
     [
@@ -116,29 +145,56 @@ def record(folder: Path) -> Any:
         ("", 0),
     ],
 )  # fmt: skip
-def test_a_step_begins_where_an_optimizer_steps_again(steps: str, expected: int) -> None:
-    counted, optimizers = beats.Steps(worker), {name: object() for name in "abcd"}
+def test_a_step_begins_where_an_optimizer_steps_again(
+    counted: beats.Steps, steps: str, expected: int
+) -> None:
+    optimizers = {name: Optimizer() for name in "abcd"}
     for name in steps:
-        counted.begin(optimizers[name])
-        counted.end(optimizers[name])
+        optimizers[name].step()
     assert counted.made == expected
 
 
-def test_a_step_that_fails_and_steps_of_other_threads_are_none() -> None:
-    counted, optimizer, other = beats.Steps(worker), object(), object()
-    for _ in range(2):
-        counted.begin(optimizer)
-    counted.end(optimizer)
-    counted.end(optimizer)
+def test_what_an_optimizer_s_step_makes_others_do_belongs_to_it(counted: beats.Steps) -> None:
+    inner = Optimizer()
+    wrappers = [Optimizer(*[inner.step] * 3), Derived(inner.step), Optimizer(Derived().step, inner.step)]
+    for number, wrapper in enumerate(wrappers):
+        for _ in range(4):
+            wrapper.step()
+        assert counted.made == 4 * (number + 1) - number  # the first of another wrapper joins a round
+    inner.step()
+    inner.step()
+    assert counted.made == 11
 
-    def step() -> None:
-        for _ in range(3):
-            counted.begin(other)
-            counted.end(other)
 
-    thread = threading.Thread(target=step)
-    thread.start()
-    thread.join()
+def test_a_step_that_fails_hides_none_that_follows(counted: beats.Steps) -> None:
+    def fail() -> None:
+        raise ValueError
+
+    def refused(optimizer: Optimizer) -> None:
+        with pytest.raises(ValueError):
+            optimizer.step()
+
+    failing, inner = Optimizer(fail), Optimizer(fail)
+    careful = Optimizer(lambda: refused(inner))
+    refused(failing)
+    assert counted.made == 0
+    deeper: Callable[[Callable[[], None]], None] = lambda act: (lambda: act())()  # noqa: E731
+    failing.inner = ()
+    deeper(failing.step)
+    assert counted.made == 1
+    for _ in range(3):
+        careful.step()
+        failing.step()
+    assert counted.made == 4
+
+
+def test_steps_of_other_threads_are_none(counted: beats.Steps) -> None:
+    optimizer, other = Optimizer(), Optimizer()
+    optimizer.step()
+    for act in (other.step, optimizer.step, Optimizer(optimizer.step).step):
+        thread = threading.Thread(target=lambda: [act(), act()])  # noqa: B023
+        thread.start()
+        thread.join()
     assert counted.made == 1
 
 
@@ -241,6 +297,40 @@ def test_a_module_that_fails_to_import_at_first_is_watched_later(torch: Path) ->
 def test_another_framework_s_name_leaves_torch_alone(torch: Path) -> None:
     run(torch, "first.step()", framework="paddle")
     assert record(torch)["phase"] == "start"
+
+
+# DeepSpeed 0.19: deepspeed/runtime/engine.py (_take_model_step, of the pipeline's engine too, skipped_steps),
+# zero/stage_1_and_2.py, whose optimizer is none of torch's; it has the step of one of these for each group.
+ENGINE = """
+class Zero:
+    def __init__(self, optimizer): self.optimizer, self.overflow = optimizer, False
+    def step(self):
+        for _ in range(0 if self.overflow else 2): self.optimizer.step()
+class DeepSpeedEngine:
+    def __init__(self, optimizer, every):
+        self.optimizer, self.every, self.micro, self.skipped_steps = Zero(optimizer), every, 0, 0
+    def step(self, lr_kwargs=None):
+        self.micro += 1
+        if self.micro % self.every == 0: self._take_model_step(lr_kwargs)
+    def _take_model_step(self, lr_kwargs):
+        self.optimizer.step()
+        self.skipped_steps += self.optimizer.overflow
+"""
+
+
+def test_of_deepspeed_the_engine_s_steps_are_told(torch: Path) -> None:
+    (torch / "deepspeed" / "runtime").mkdir(parents=True)
+    for name, text in (("__init__", ""), ("runtime/__init__", ""), ("runtime/engine", ENGINE)):
+        (torch / "deepspeed" / (name + ".py")).write_text(text)
+    use = USE + "from deepspeed.runtime.engine import DeepSpeedEngine\n"
+    program = (
+        "engine, critic = DeepSpeedEngine(first, 2), DeepSpeedEngine(second, 2)\n"
+        "for number in range(12):\n"
+        "    engine.optimizer.overflow = critic.optimizer.overflow = number < 4\n"
+        "    engine.step(); critic.step()\n"
+    )
+    run(torch, program, use=use)
+    assert record(torch)["step"] == 4
 
 
 # The other frameworks.
