@@ -17,7 +17,7 @@ in SQuAD 2.0.
 from __future__ import annotations
 
 import re
-from typing import Any, Dict, Iterator, List, Mapping, Sequence
+from typing import Dict, Iterator, List, Mapping, Sequence
 
 from squad.data.questions import Question
 
@@ -102,36 +102,6 @@ def longest_run(first: Sequence[str], second: Sequence[str]) -> int:
         while start + best < len(one) and one[start : start + best + 1] in other:
             best += 1
     return best
-
-
-def in_squads_layout(document: Any) -> Any:
-    """Bring a list in CMRC's own layout (context_text, query_id, answers as texts) into SQuAD's, to score."""
-    if not isinstance(document, list):
-        return document
-    if not all(isinstance(entry, dict) and "context_text" in entry for entry in document):
-        return document
-    return {"data": [{"paragraphs": [_paragraph(entry)]} for entry in document]}
-
-
-def _paragraph(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """Bring one entry into SQuAD's layout; what is not as expected stays, for the reader to name."""
-    held = entry.get("qas")
-    questions = [_question(question) for question in held] if isinstance(held, list) else held
-    return {"context": entry["context_text"], "qas": questions}
-
-
-def _question(question: Any) -> Any:
-    if not isinstance(question, dict):
-        return question
-    answers = question.get("answers")
-    if isinstance(answers, list):
-        answers = [{"text": _text(text), "answer_start": -1} for text in answers]
-    return {"id": question.get("query_id"), "question": question.get("query_text"), "answers": answers}
-
-
-def _text(value: Any) -> Any:
-    """Write a number as text: the dev file has some among its answers, such as 4.9."""
-    return str(value) if type(value) in (int, float) else value
 
 
 class _Texts(Dict[str, List[str]]):

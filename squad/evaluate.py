@@ -317,11 +317,9 @@ def _show(options: argparse.Namespace, result: Mapping[str, Any], indent: int | 
 
 def _run_cmrc(options: argparse.Namespace, document: Any) -> None:
     """Print the figures under the names and in the form of CMRC's script."""
-    from squad import cmrc
-
     if options.na_prob_file or options.out_image_dir:
         raise DataError("CMRC's rules know no no-answer scores; leave --na-prob-file and --out-image-dir out")
-    questions = read_questions(cmrc.in_squads_layout(document), options.data_file)
+    questions = read_questions(document, options.data_file)
     check = partial(check_predictions, complete=False)
     predictions = _for_file(options.pred_file, questions, check)
     for line in difference(questions, predictions, "prediction"):

@@ -101,7 +101,7 @@ def _contexts(node: Any) -> Iterator[str]:
         for item in node:
             yield from _contexts(item)
     elif isinstance(node, dict):
-        context = node.get("context")
+        context = node.get("context", node.get("context_text"))  # the latter in CMRC's own layout
         if isinstance(context, str):
             yield context
         else:

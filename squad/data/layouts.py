@@ -19,8 +19,8 @@ _BRIEF.maxlevel, _BRIEF.maxdict, _BRIEF.maxlist = 2, 3, 3
 
 # A key that gives a data set's own arrangement away -> its name.
 _OTHERS = {
-    "context_text": "CMRC 2018's own layout",
-    "query_text": "CMRC 2018's own layout",
+    "context_text": "CMRC 2018's own layout, which does not say where answers begin",
+    "query_text": "CMRC 2018's own layout, which does not say where answers begin",
     "storyId": "NewsQA's own layout",
     "story": "CoQA's layout",
     "detected_answers": "MRQA's layout",

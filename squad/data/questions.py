@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import Any, Iterator, NamedTuple, Sequence, Tuple
 
-from squad.data import layouts
+from squad.data import cmrc_layout, layouts
 from squad.data.layouts import shown
 from squad.data.rows import ANSWERS, STARTS, Rows
 from squad.errors import DataError
@@ -82,6 +82,8 @@ class Reader:
 
     def read(self, document: Any) -> Iterator[tuple[str, list[Question]]]:
         """Yield each context with its questions, in the file's order; `finish` then raises what was found."""
+        if not self._offsets:
+            document = cmrc_layout.in_squads_layout(document)
         found = layouts.find(document)
         if isinstance(found, str):
             self.add(found)

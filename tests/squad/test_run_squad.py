@@ -261,6 +261,32 @@ def test_a_run_is_scored_by_cmrcs_rules(tiny: Path, finished: str, tmp_path: Pat
     assert f"EM {exact:.3f}  F1 {f1:.3f}  on 10 questions" in capfd.readouterr().out
 
 
+@pytest.mark.parametrize("answers", [True, False])
+def test_cmrcs_own_layout_is_answered_and_scored_as_squads(
+    tiny: Path, finished: str, tmp_path: Path, capfd: Any, answers: bool
+) -> None:
+    (article,) = json.loads((tiny / "dev.json").read_text())["data"]
+    entries = []
+    for paragraph in article["paragraphs"]:
+        qas = [{"query_id": one["id"], "query_text": one["question"],
+                **({"answers": [answer["text"] for answer in one["answers"]]} if answers else {})}
+               for one in paragraph["qas"]]  # fmt: skip
+        entries.append({"context_id": "x", "context_text": paragraph["context"], "qas": qas})
+    flat = tmp_path / "flat.json"
+    flat.write_text(json.dumps(entries))
+    wish = {"do_predict": True, "init_checkpoint": finished, "evaluation": "cmrc"}
+    said = []
+    for path in (tiny / "dev.json", flat):
+        out = tmp_path / path.stem
+        assert main(flags(tiny, predict_file=path, output_dir=out, **wish)) == 0
+        said.append([line for line in capfd.readouterr().out.splitlines() if " EM " in line and "at" in line])
+    one, other = ((tmp_path / name / "predictions.json").read_text() for name in ("dev", "flat"))
+    assert one == other
+    assert said[1][:1] == (said[0][:1] if answers else []) and said[0]
+    assert main(flags(tiny, do_train=True, train_file=flat, output_dir=tmp_path / "out")) == 2
+    assert "CMRC 2018's own layout, which does not say where answers begin" in capfd.readouterr().err
+
+
 def test_a_folder_that_cannot_be_made_ends_a_prediction_before_its_work(
     tiny: Path, finished: str, capsys: pytest.CaptureFixture
 ) -> None:
