@@ -71,13 +71,13 @@ def test_a_program_at_its_time_limit_goes_on_in_its_folder(
 def test_the_queue_gets_a_job_back_so_often_and_no_more(slurm: Cluster, tmp_path: Path) -> None:
     write_job(tmp_path)
     job = submit(slurm, tmp_path, "--requeues", "0")
-    run = latest(tmp_path)
-    wait_for((run / "ranks" / "1" / "ready").exists)
+    run = begun(tmp_path, 2)
     slurm.call("scancel", "--batch", "--signal=USR1", job)
     wait_for(lambda: state(slurm, tmp_path) == "failed")
     wait_for(lambda: f"job {job}: exit code 75" in (run / "slurm.log").read_text())
     log = (run / "slurm.log").read_text()
-    assert f"to go on: sbatch {run / 'job.sbatch'}" in log and "not started again: its time is over" in log
+    assert f"to go on: sbatch {run / 'job.sbatch'}" in log, log
+    assert "not started again: its time is over" in log, log
     assert "Traceback" not in log
 
 
