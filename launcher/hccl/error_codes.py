@@ -6,6 +6,7 @@ EE, EL, EH, EZ, E3: error_code.json of CANN's error manager (cann/runtime, src/d
 text for codes that end in 9999, an error inside the module that the letters before name;
 six digits: "aclError" in CANN's documentation of AscendCL (ACL_ERROR_RT_* of rt_error_codes.h);
 161, 361, 561 and three digits: "aclnn return codes" in CANN's documentation of its operators;
+one or two digits behind a function of HCCL: HcclResult of hccl_types.h, as torch_npu prints it;
 ERR and five digits: "Error Code Information" in torch_npu's documentation, NPUException.h, _error_code.py.
 The advice comes from there and from threads of users who met the code.
 """
@@ -270,6 +271,33 @@ _CODES: dict[str, tuple[str, str]] = {
     ),
 }
 
+_HCCL_RESULTS: dict[str, tuple[str, str]] = {
+    "1": ("an invalid parameter", "all ranks must pass the same; " + _LINES_ABOVE),
+    "2": ("a null pointer", _LINES_ABOVE),
+    "3": ("no memory", DEVICE_MEMORY),
+    "4": ("an internal error", _LINES_ABOVE),
+    "5": ("not supported", "see which operation and data type this chip and CANN support"),
+    "6": ("something was not found, mostly another rank", _INTERRUPTED),
+    "7": ("a resource is not available, mostly a port", _SAME_PORTS),
+    "8": ("a call of the system failed", _LINES_ABOVE),
+    "9": ("a timeout: another rank did not come", _INTERRUPTED),
+    "10": ("a file cannot be opened", "see that RANK_TABLE_FILE exists and can be read; " + _LINES_ABOVE),
+    "11": ("no TCP connection to another rank", _INTERRUPTED),
+    "12": ("no RoCE connection to another rank", _NETWORK),
+    "13": ("a transfer by TCP failed", _INTERRUPTED),
+    "14": ("a transfer by RoCE failed", _NETWORK),
+    "15": ("a call of the CANN runtime failed", _LINES_ABOVE),
+    "16": ("a call of the driver failed", _LINES_ABOVE),
+    "17": ("a call of the profiler failed", _LINES_ABOVE),
+    "18": ("a call of CCE failed", _LINES_ABOVE),
+    "19": ("a call of the network failed", _NETWORK),
+    "20": ("a try that must be repeated", _LINES_ABOVE),
+    "21": ("a remote error: another rank reported it", _INTERRUPTED),
+    "22": ("the communicator was suspended", _INTERRUPTED),
+}
+_HCCL_RESULT = re.compile(r"\bHccl[A-Z]\w+(?:\([^\n]{0,300}?\))?,? error code is (\d{1,2})\b")
+_HCCL_CODE = "HCCL error code "
+
 # torch_npu: ERR, two digits of its module, three of the kind of error.
 _TORCH_MODULES = {
     "00": "torch_npu",
@@ -322,6 +350,7 @@ def explain(text: str) -> list[Explanation]:
     places = [(match.start(), match.group(1)) for match in _PATTERN.finditer(text) if _is_code(text, match)]
     lower = text.lower()
     places += [(lower.index(words), code) for words, code in _SENTENCES if words in lower]
+    places += [(match.start(), _HCCL_CODE + match.group(1)) for match in _HCCL_RESULT.finditer(text)]
     found = dict.fromkeys(code for _, code in sorted(places))
     return [Explanation(code, *meant) for code, meant in ((c, _meaning(c)) for c in found) if meant]
 
@@ -338,6 +367,8 @@ def _is_code(text: str, match: re.Match[str]) -> bool:
 
 
 def _meaning(code: str) -> tuple[str, str] | None:
+    if code.startswith(_HCCL_CODE):
+        return _HCCL_RESULTS.get(code[len(_HCCL_CODE) :])
     if code in _CODES or not code.startswith("ERR"):
         return _CODES.get(code)
     module, kind = _TORCH_MODULES.get(code[3:5]), _TORCH_KINDS.get(code[5:])

@@ -31,6 +31,9 @@ from launcher.hccl.error_codes import explain
         ("ACL stream synchronize failed, error code:107020", ["107020"]),
         ("[ERROR] 2026-03-01-10:00:00 (PID:7, Device:0, RankID:0) ERR02011 DIST timeout error", ["ERR02011"]),
         ("ERR01004 OPS invalid pointer, ERR04009 PROF, ERR03300 GRAPH", ["ERR01004", "ERR04009", "ERR03300"]),
+        ("HCCL function error: HcclGetRootInfo(&hcclID), error code is 7\nEJ0003: Failed to bind",
+         ["HCCL error code 7", "EJ0003"]),
+        ("OPS function error: HcclReduce, error code is 6; HcclX, error code is 99", ["HCCL error code 6"]),
         # torch 1.11, torch 2.13
         ("RuntimeError: The server socket has failed to bind to x:29 (errno: 98 - Address already in use).",
          ["EADDRINUSE"]),

@@ -23,6 +23,8 @@ TRACE = 'Traceback (most recent call last):\n  File "train.py", line 9, in step\
 CAUSE = "\nThe above exception was the direct cause of the following exception:\n\n"
 CONTEXT = "\nDuring handling of the above exception, another exception occurred:\n\n"
 SOCKET = "EI0006: [PID: 71] 2026-03-01-10:00:20.444 Getting socket times out. Reason: no data in time.\n"
+# torch_npu prints the call as its source has it (HCCL_CHECK_ERROR).
+ROOT_INFO = "HCCL function error: HcclCommInitRootInfo(numRanks, &rootInfo, rank, &(comm->hcclComm_))"
 ALLREDUCE = TRACE + "RuntimeError: OPS function error: HcclAllreduce, error code is 6\n" + SOCKET
 NOISES = {
     "nothing": "",
@@ -172,6 +174,7 @@ def test_noise_behind_an_error_changes_no_verdict(noise: str, prefix: str) -> No
         SOCKET,
         "EI0002: The wait execution of the Notify register times out.",
         TRACE + "RuntimeError: HcclAllGather, error code is 9",
+        *(TRACE + f"RuntimeError: {ROOT_INFO}, error code is {code}" for code in (6, 9, 11)),
         TRACE + "RuntimeError: [../gloo/transport/tcp/pair.cc:5] Connection closed by peer [10.0.0.2]:8",
         TRACE + "RuntimeError: [2] sets up NCCL by store->get('0'): Socket Timeout",
         TRACE + "DistNetworkError: The client socket has timed out after 600s",
@@ -210,6 +213,7 @@ def test_a_rank_that_waited_in_vain_is_a_victim(text: str) -> None:
         TRACE + "DistNetworkError: The server socket has failed to listen. port: 29500, code: -98, name: "
         "EADDRINUSE, message: address already in use",
         TRACE + "RuntimeError: HcclCommInitRootInfo, error code is 7\nEJ0003: Failed to bind the IP port.",
+        *(TRACE + f"RuntimeError: {ROOT_INFO}, error code is {code}" for code in (1, 7, 15)),
         "[rank1]:[F324 13:00:26.4 x.cpp:9] [PG 0 Rank 1] ProcessGroupHCCL's watchdog got stuck for 600 s",
         # mindspore/core/ops; paddle/phi/core/enforce.h; torch/nn/parallel/distributed.py
         TRACE + f"ValueError: For 'MatMul', the dimensions must be equal, but got 3 and 4.{MS_STACK}",
