@@ -39,6 +39,12 @@ def test_the_tiers_are_targets_of_the_makefile() -> None:
     assert [tier for tier in tiers if not re.search(rf"^{tier}:", makefile, re.MULTILINE)] == []
 
 
+def test_every_tier_that_ci_is_said_to_run_is_run() -> None:
+    tiers = load(FOLDER / "workflows" / "tests.yml")["jobs"]["tier"]["strategy"]["matrix"]["tier"]
+    said = re.findall(r"^\| `make ([\w-]+)` \|.*CI runs it", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE)
+    assert len(said) >= 3 and set(said) <= set(tiers)
+
+
 def test_the_package_is_installed_on_every_python_that_its_metadata_names() -> None:
     versions = load(FOLDER / "workflows" / "tests.yml")["jobs"]["install"]["strategy"]["matrix"]["python"]
     metadata = (ROOT / "pyproject.toml").read_text()
