@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Mapping, NamedTuple
 
@@ -37,13 +39,27 @@ class AnswerFigures(NamedTuple):
 
 
 def find(place: Path) -> Path | None:
-    """Find the predictions in a run folder, or beside a log."""
+    """Find the predictions in a run folder, those of its last start, or beside a log."""
     folder = place if place.is_dir() else place.parent
+    told = {path.name: path for path in _told(folder)}
+    for name in NAMES:
+        if name in told:
+            return told[name]
     for inside in FOLDERS:
         for name in NAMES:
             if (folder / inside / name).is_file():
                 return folder / inside / name
     return None
+
+
+def _told(folder: Path) -> list[Path]:
+    """List the files of a run that result.json names as predictions; those of earlier starts lie beside."""
+    base = Path(os.path.realpath(str(folder)))
+    with suppress(ReadError):
+        result = foreign.read_json(folder / "result.json", foreign.DOCUMENT)
+        paths = [Path(os.path.normpath(item.text())) for item in result.get("predictions", []).items()]
+        return [path for path in paths if base in path.parents and path.is_file()]
+    return []
 
 
 def read_answers(path: Path) -> Answers:

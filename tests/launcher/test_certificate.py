@@ -329,6 +329,21 @@ def test_the_tests_of_an_earlier_release_s_certificate_are_not_judged(pair: Any)
     assert any("statistics.tests: of version 1, by an earlier release" in line for line in lines)
 
 
+def test_a_seed_that_was_started_again_is_judged_by_its_last_predictions(tmp_path: Path) -> None:
+    write_job(tmp_path)
+    repeat = made(tmp_path, 0.5)
+    place = repeat.run_folder(1)
+    last, elsewhere = place / "predictions" / "rank_0" / "predictions.json", tmp_path / "predictions.json"
+    last.parent.mkdir()
+    for path in (last, elsewhere):
+        path.write_text(json.dumps({f"q{n}": f"blue {n}" for n in range(QUESTIONS)}))
+    result = json.loads((place / "result.json").read_text())
+    for told, found in (([elsewhere], last.parent.parent / last.name), ([last.with_name("x"), last], last)):
+        text = json.dumps({**result, "predictions": [str(path) for path in told]})
+        (place / "result.json").write_text(text)
+        assert figures.side(repeat)["runs"][0]["predictions"] == str(found)
+
+
 def test_a_prefix_is_hashed_with_its_vocabulary(tmp_path: Path) -> None:
     for name in ("model.ckpt.index", "model.ckpt.data-00000-of-00001", "vocab.txt", "other.txt"):
         (tmp_path / name).write_text(name)
