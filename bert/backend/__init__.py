@@ -41,6 +41,9 @@ def create_alone(name: str = "auto", npu: NpuOptions | None = None, amp: bool = 
 
     Of the job that may surround it the number of the NPU counts, and nothing else. The caller closes what is
     returned; one process has one NPU.
+
+    Raises:
+        TrainerError: the NPU does not open, as another process has it, say.
     """
     device = choose(os.environ.get("NPU_LAUNCH_BACKEND", "auto") if name == "auto" else name)
     environment.prepare(os.environ, device)
@@ -48,6 +51,8 @@ def create_alone(name: str = "auto", npu: NpuOptions | None = None, amp: bool = 
         from bert.backend import adapter
 
         adapter.stand_alone(os.environ)
+        with adapter.told_in_a_line():
+            return create(Cluster(), device, npu, amp)
     return create(Cluster(), device, npu, amp)
 
 

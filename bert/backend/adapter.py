@@ -11,7 +11,7 @@ import io
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any, Mapping, MutableMapping
+from typing import Any, Iterator, Mapping, MutableMapping
 
 from bert.errors import TrainerError
 
@@ -146,6 +146,21 @@ def environment_problems(environ: Mapping[str, str]) -> list[str]:
     if not device.isdigit():
         problems.append(f"ASCEND_DEVICE_ID is {device!r}; it must be a number")
     return problems
+
+
+@contextlib.contextmanager
+def told_in_a_line() -> Iterator[None]:
+    """Turn TensorFlow's error of a device that does not open into one of a line. AdapterError: that one."""
+    import tensorflow as tf
+
+    try:
+        yield
+    except tf.errors.OpError as error:
+        text = (error.message or "").strip().split("\n")[0][:300] or type(error).__name__
+        raise AdapterError(
+            f"the NPU does not open: {text}; `npu-smi info` shows who uses it, ASCEND_DEVICE_ID chooses"
+            " another, and --backend cpu needs none"
+        ) from error
 
 
 def stand_alone(environ: MutableMapping[str, str]) -> None:

@@ -10,7 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tensorflow as tf
 
+from bert import backend as backends
+from bert.errors import TrainerError
 from squad.run_squad import main
 from tests.adapter.ranks import SIMULATOR
 from tests.launching import ROOT
@@ -90,3 +93,15 @@ def test_an_npu_that_cannot_be_used_is_one_line(tiny: Path, tmp_path: Path, comm
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1] == f"{command}: ASCEND_DEVICE_ID is 'x'; it must be a number"
     assert "Traceback" not in done.stderr
+
+
+def test_a_device_that_does_not_open_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The simulator's always opens; what TensorFlow raises for GE's error is raised here."""
+
+    def fail(*given: Any) -> None:
+        raise tf.errors.InternalError(None, None, "GeOp init failed EJ0001: in use\n\tTraceBack ...")
+
+    monkeypatch.setattr(backends, "create", fail)
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    with pytest.raises(TrainerError, match=r"^the NPU does not open: GeOp init failed EJ0001: in use; "):
+        backends.create_alone("npu")
