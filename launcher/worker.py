@@ -371,14 +371,15 @@ def main() -> None:
     if RANK_DIR and os.environ.get("NPU_LAUNCH_HEARTBEAT"):
         _watch_framework(os.environ["NPU_LAUNCH_HEARTBEAT"])
     try:
-        _run(sys.argv[1:])
+        run_program(sys.argv[1:])
     except BaseException as error:
         if not isinstance(error, SystemExit) or error.code not in (None, 0):
             report(error, error.__traceback__, threading.current_thread().name)
         raise
 
 
-def _run(words: list[str]) -> None:
+def run_program(words: list[str]) -> None:
+    """Run the words after worker.py; sys.path[0] becomes where Python would look first."""
     if words[0] == "-m":
         sys.path[0] = os.environ.get("NPU_LAUNCH_CWD") or os.getcwd()
         sys.argv = words[1:]

@@ -244,6 +244,18 @@ def test_debug_refuses_a_command_that_is_no_program(tmp_path: Path, text: str, c
     assert done.returncode == code and said in done.stderr and "Traceback" not in done.stderr
 
 
+def test_debug_runs_a_linked_script_as_a_rank_does(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "beside.py").write_text("value = 42\n")
+    (tmp_path / "real" / "mine.py").write_text(
+        "import atexit, beside, sys\nkept = beside.value\n"
+        "atexit.register(lambda: print('kept', kept, sys.modules['__main__'].kept, __package__))\n"
+    )
+    (tmp_path / "link.py").symlink_to(tmp_path / "real" / "mine.py")
+    done = launch(tmp_path, "--devices", 0, *CPU, "--debug", "--", "link.py")
+    assert done.returncode == 0 and "kept 42 42 None" in done.stdout, done.stderr
+
+
 @pytest.mark.parametrize("mode", ["--detach", "--debug"])
 def test_a_launcher_without_stdin_and_stdout_keeps_its_files_apart(tmp_path: Path, mode: str) -> None:
     def close() -> None:

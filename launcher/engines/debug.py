@@ -6,7 +6,6 @@ MindSpore's scheduler, without which its rank would wait, runs beside it as long
 from __future__ import annotations
 
 import os
-import runpy
 import subprocess
 import sys
 import traceback
@@ -83,15 +82,11 @@ def _python_words(spec: RankSpec) -> list[str]:
 
 
 def _run(words: list[str]) -> int:
+    from launcher.worker import run_program  # which reads the environment that the rank has now
+
     try:
-        if words[0] == "-m":
-            sys.argv = words[1:]
-            sys.path.insert(0, os.environ.get("NPU_LAUNCH_CWD", ""))
-            runpy.run_module(words[1], run_name="__main__", alter_sys=True)
-        else:
-            sys.argv = words
-            sys.path.insert(0, os.path.dirname(os.path.abspath(words[0])))
-            runpy.run_path(words[0], run_name="__main__")
+        sys.path.insert(0, "")
+        run_program(words)
     except SystemExit as error:
         return _code(error)
     except KeyboardInterrupt:
