@@ -26,7 +26,7 @@ _STREAMS = click.Choice(["stdout", "stderr"])
 
 @click.command()
 @click.argument("run", nargs=-1)
-@click.option("--rank", metavar="LIST", default="", help="Only these ranks, such as 0-3,7, or `scheduler`.")
+@click.option("--rank", metavar="LIST", default="", help="Only these ranks, such as 0-3,7 or 0,scheduler.")
 @click.option("--stream", type=_STREAMS, help="Only this stream.")
 @click.option(
     "--since", metavar="TIME", help="From: 10m (before now), +90s (from the first line), 10:21:35, ..."
@@ -95,9 +95,12 @@ def logs(
 
 
 def _ranks(text: str) -> tuple[int, ...]:
-    if text == label({SCHEDULER}):
-        return (SCHEDULER,)
-    return parse_devices(text, "--rank", "rank") if text else ()
+    """Read `--rank`: a list of ranks, in which the scheduler may be."""
+    name = label({SCHEDULER})
+    parts = [part.strip() for part in text.split(",")] if text else []
+    numbers = [part for part in parts if part != name]
+    ranks = parse_devices(",".join(numbers), "--rank", "rank") if numbers else ()
+    return (*ranks, SCHEDULER) if name in parts else ranks
 
 
 def _level(name: str) -> int:

@@ -16,7 +16,7 @@ from launcher.logs.reader import LogReader
 from launcher.logs.records import LogRecord, split_lines
 from launcher.logs.view import LogSource, Query
 from launcher.runs import registry
-from launcher.text import printable
+from launcher.text import SCHEDULER, label, printable
 from rank_table.ranges import spell
 
 EXCERPT = 400  # lines of an error that are kept: the first half, and the last ones
@@ -199,13 +199,20 @@ def _raised(source: LogSource, query: Query) -> Iterator[FirstError]:
         return
     for path in (source.path / "ranks").glob("*/error.json"):
         record = registry.read_json(path)
-        rank = int(path.parent.name) if path.parent.name.isdigit() else None
+        rank = _rank_of(path.parent.name)
         if not record or rank is None or (query.ranks and rank not in query.ranks):
             continue
         text = str(record.get("traceback") or f"{record.get('type')}: {record.get('message')}")
         label = source.label(rank)
         lines = tuple(printable(line) for line in text.splitlines())
         yield FirstError(int(record.get("time_ns", 0)), label, rank, lines, str(path), tuple(explain(text)))
+
+
+def _rank_of(folder: str) -> int | None:
+    """Return whose folder of a run has a name; None: nobody's."""
+    if folder == label({SCHEDULER}):
+        return SCHEDULER
+    return int(folder) if folder.isdigit() else None
 
 
 def _recorded(source: LogSource, query: Query) -> Iterator[FirstError]:

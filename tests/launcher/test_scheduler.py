@@ -96,6 +96,9 @@ def test_a_run_is_over_when_ranks_and_scheduler_have_ended(cluster: Cluster) -> 
     only = launch(cluster.folder, "logs", "--rank", "1").stdout
     assert "1 of attempt 0" in only and "scheduler" not in only
     assert launch(cluster.folder, "logs", "--rank", "scheduler").stdout.count("|") == 1
+    both = launch(cluster.folder, "logs", "--rank", "scheduler,1").stdout
+    assert {line.split("|")[0].split()[-1] for line in both.splitlines()} == {"1", "scheduler"}
+    assert launch(cluster.folder, "logs", "--rank", "scheduler,x").returncode == 2
 
 
 @pytest.mark.parametrize(("seconds", "code"), [(60.0, 0), (0.8, 3)])
@@ -158,6 +161,19 @@ def test_a_worker_that_fails_is_the_culprit_and_all_start_again_with_a_scheduler
     assert cluster.pid("scheduler", 1) != cluster.pid("scheduler", 0)
     assert "scheduler of attempt 1 begins" in (latest(cluster.folder) / "logs" / "scheduler.log").read_text()
     assert (latest(cluster.folder) / "ranks" / "scheduler" / "heartbeat.json.0").exists()
+
+
+def test_what_a_scheduler_raised_is_read_from_its_error_json(cluster: Cluster) -> None:
+    program = PROGRAM.replace("sys.exit(int(code))", "raise SystemError('no cluster')")
+    (cluster.folder / "train.py").write_text(program)
+    cluster.does("scheduler", 0.5)
+    for name in ("0", "1"):
+        cluster.does(name, 60)
+    assert cluster.run().returncode == 1
+    found = json.loads(launch(cluster.folder, "logs", "--errors", "--json").stdout)
+    (error,) = [error for error in found if error["label"] == "scheduler"]
+    assert error["path"].endswith("ranks/scheduler/error.json") and error["rank"] == SCHEDULER
+    assert error["lines"][-1] == "SystemError: no cluster"
 
 
 def test_a_scheduler_that_cannot_be_started_is_named(cluster: Cluster) -> None:
