@@ -51,13 +51,18 @@ def _missing(session: Session, late: Sequence[HostState], what: str, timeout: fl
     if session.transport.ended():
         end = session.transport.end()
         why = end.text or f"the engine ended with exit code {end.code}"
-        return [f"{named(late)}: {what}: {why}"]
+        return [f"{named(late)}: {what}: {why}", *([] if end.text else _words(session))]
     gone = [host for host in late if host.gone or host.exited]
     silent = [host for host in late if host not in gone]
     lines = [f"{named(silent)}: {what} within {timeout:g} s (host_timeout)"] if silent else []
-    words = [line for line in session.transport.words.splitlines() if line.strip()]
     lines += [f"{named(gone)}: the agent has ended"] if gone else []
-    return [*lines, *(f"the engine says: {line:.300}" for line in words[-WORDS:])]
+    return [*lines, *_words(session)]
+
+
+def _words(session: Session) -> list[str]:
+    """Return the last words of the engine, and of agents that could not begin."""
+    words = [line for line in session.transport.words.splitlines() if line.strip()]
+    return [f"the engine says: {line:.300}" for line in words[-WORDS:]]
 
 
 def raise_refusals(hosts: Iterable[HostState]) -> None:

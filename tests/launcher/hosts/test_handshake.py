@@ -102,6 +102,18 @@ def test_an_engine_that_ends_says_why(signals: Signals) -> None:
         handshake.meet(session_of(agents, signals), 5.0)
 
 
+def test_words_of_an_engine_that_nobody_explains_are_shown(signals: Signals) -> None:
+    program = ["sh", "-c", "echo \"can't open file '/opt/launcher/__main__.py'\" >&2; exit 2"]
+    transport = EngineTransport(program, os.environ, lambda pid: None, lambda code, words: EngineEnd(code))
+    session = session_of(transport, signals, ["node1", "node2"])
+    with pytest.raises(PreflightError) as error:
+        handshake.meet(session, 20.0)
+    assert error.value.lines == (
+        "hosts node1, node2: no agent has come: the engine ended with exit code 2",
+        "the engine says: can't open file '/opt/launcher/__main__.py'",
+    )
+
+
 def test_refusals_of_all_hosts_are_one_report_with_the_highest_code(signals: Signals) -> None:
     def order(agents: FakeAgents, host: int, body: Any) -> None:
         line = ["no such program"] if host else ["no such folder"]
