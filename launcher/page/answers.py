@@ -12,6 +12,7 @@ from launcher.page.source import Source, as_number
 from launcher.page.svg import Line, line_chart
 from launcher.runs import artifacts
 from launcher.runs.artifacts import Artifacts
+from launcher.runs.figures import unified
 
 FILE = "precision_recall.json"  # {"pr_f1": {"precisions": [...], "recalls": [...], "average": per cent}, ...}
 _LARGEST = 16 << 20  # bytes
@@ -23,7 +24,7 @@ _CURVES = (("pr_exact", "EM"), ("pr_f1", "F1"), ("pr_oracle", "answer or none"))
 def answers(source: Source) -> Mapping[str, Any]:
     """Return the rows of scores, the best thresholds, other figures, and the curve or why there is none."""
     metrics = source.result.get("metrics")
-    metrics = metrics if isinstance(metrics, dict) else {}
+    metrics = unified(metrics) if isinstance(metrics, dict) else {}
     rows = []
     for label, prefix in _PARTS:
         exact, f1, total = (as_number(metrics.get(prefix + name)) for name in ("exact", "f1", "total"))

@@ -17,6 +17,7 @@ from launcher.metrics import series
 from launcher.page import answers, curves, html, ranks, timeline, verdicts
 from launcher.page.source import Missing, Source, as_number, as_text, read, records
 from launcher.run_dir import RunDir, write_atomic
+from launcher.runs.figures import unified
 from launcher.text import named
 from rank_table.ranges import spell
 
@@ -102,7 +103,7 @@ def _some(names: Sequence[str]) -> str:
 def _figures(source: Source) -> list[tuple[str, str]]:
     """Choose the few figures that a reader wants first."""
     metrics, rows = source.result.get("metrics"), source.rows
-    metrics = metrics if isinstance(metrics, dict) else {}
+    metrics = unified(metrics) if isinstance(metrics, dict) else {}
     found = [(label, as_number(metrics.get(name))) for name, label in (("exact", "EM"), ("f1", "F1"))]
     texts = [(label, f"{value:.2f}") for label, value in found if value is not None]
     last = rows[-1] if rows else {}

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from contextlib import suppress
 from pathlib import Path
-from typing import Mapping
+from typing import Mapping, TypeVar
 
 from launcher import foreign
 from launcher.errors import ReadError
 from launcher.typed_json import Value
+
+T = TypeVar("T")
 
 
 def metrics_of(run: Path) -> dict[str, float]:
@@ -18,9 +20,14 @@ def metrics_of(run: Path) -> dict[str, float]:
     return {}
 
 
+def unified(metrics: Mapping[str, T]) -> dict[str, T]:
+    """Return metrics with SQuAD's exact match as `exact`; the script of version 1.1 says `exact_match`."""
+    return {"exact" if name == "exact_match" else name: value for name, value in metrics.items()}
+
+
 def exact_of(metrics: Mapping[str, float]) -> float | None:
-    """Return the exact match of SQuAD; the script of version 1.1 says `exact_match`."""
-    return metrics.get("exact", metrics.get("exact_match"))
+    """Return the exact match of SQuAD; None: there is none."""
+    return unified(metrics).get("exact")
 
 
 def numbers(document: Value) -> dict[str, float]:

@@ -8,6 +8,7 @@ from typing import Any, Mapping, Sequence
 
 from launcher.diagnosis.failure import Outcome
 from launcher.plan.model import Plan
+from launcher.runs.figures import unified
 from launcher.runs.gather import Gathered
 from launcher.text import printable
 
@@ -72,7 +73,7 @@ def evaluated(evaluations: Sequence[Mapping[str, float]]) -> str:
 def figures(metrics: Mapping[str, Any]) -> str:
     """Write EM and F1 with their parts: `EM 73.4  F1 76.5  HasAns EM 71.0 ...`; other metrics as they are."""
     parts = []
-    for key, value in metrics.items():
+    for key, value in unified(metrics).items():
         group, _, name = key.rpartition("_")
         if name in _NAMES and group in ("", "HasAns", "NoAns") and isinstance(value, (int, float)):
             parts.append(" ".join(filter(None, (group, _NAMES[name], f"{value:.3f}"))))

@@ -59,6 +59,15 @@ def test_every_part_of_a_whole_run_has_its_data(tmp_path: Path) -> None:
     assert "训练 <demo>" in read.texts[""]
 
 
+def test_the_exact_match_of_squad_1_is_shown_as_that_of_squad_2(tmp_path: Path) -> None:
+    run = finished(tmp_path)
+    result = json.loads(run.result.read_text())
+    run.result.write_text(json.dumps({**result, "metrics": {"exact_match": 81.25, "f1": 88.5}}))
+    read = Reader(run_page.page(run))
+    assert all(word in read.texts["answers"] for word in ("All questions", "81.25", "88.50"))
+    assert sum(text.count("81.25") for text in read.texts.values()) == 2  # also at the top
+
+
 @pytest.mark.parametrize("code", [0, 4])
 def test_no_secret_is_in_the_page(tmp_path: Path, code: int) -> None:
     page = run_page.page(finished(tmp_path, code=code))

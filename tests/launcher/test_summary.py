@@ -11,12 +11,17 @@ import pytest
 from launcher.diagnosis.failure import Outcome
 from launcher.plan.model import Plan
 from launcher.runs.gather import Gathered
-from launcher.ui.summary import closing_lines, evaluated, settled
+from launcher.ui.summary import closing_lines, evaluated, figures, settled
 from tests.launching import latest, launch
 
 
 def verdict(ranks: list[int], cost: float, kind: str = "slow rank") -> dict[str, Any]:
     return {"kind": kind, "ranks": ranks, "cost": cost, "since": 5, "text": f"{ranks} {cost}\x1b[31m"}
+
+
+def test_the_exact_match_of_both_versions_of_squad_is_em() -> None:
+    for name in ("exact", "exact_match"):
+        assert figures({name: 81.25, "f1": 88.5, "total": 9}) == "EM 81.250  F1 88.500"
 
 
 def test_of_each_finding_the_last_verdict_counts() -> None:
