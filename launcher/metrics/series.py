@@ -23,12 +23,14 @@ _BESIDE = frozenset(("step", "time", "epoch"))
 class Series(NamedTuple):
     """The rows of a file, steps ascending. A null is left out of its row. unread: lines that are no rows.
 
-    evaluations: the rows of figures that were evaluated after a step, apart.
+    evaluations: the rows of figures that were evaluated after a step, apart. lost: the steps whose loss was
+    written, but is no finite number.
     """
 
     rows: tuple[Row, ...]
     unread: int = 0
     evaluations: tuple[Row, ...] = ()
+    lost: frozenset[float] = frozenset()
 
 
 def read(path: Path) -> Series:
@@ -49,6 +51,7 @@ def parse(data: bytes) -> Series:
     """Parse lines. Steps come again after a restart: what an earlier attempt wrote from there on goes."""
     rows: list[Row] = []
     evaluations: list[Row] = []
+    lost: set[float] = set()
     unread = 0
     for line in data.split(b"\n"):
         found = _object(line)
@@ -61,7 +64,10 @@ def parse(data: bytes) -> Series:
             while kept and kept[-1]["step"] >= row["step"]:
                 kept.pop()
         (evaluations if evaluated else rows).append(row)
-    return Series(tuple(rows), unread, tuple(evaluations))
+        if not evaluated:
+            (lost.add if "loss" in found and "loss" not in row else lost.discard)(row["step"])
+    gone = frozenset(row["step"] for row in rows if row["step"] in lost)
+    return Series(tuple(rows), unread, tuple(evaluations), gone)
 
 
 def evaluations(path: Path) -> tuple[Row, ...]:

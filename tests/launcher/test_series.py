@@ -17,7 +17,7 @@ from launcher.view.follow import last_row
         (b'{"step": 1, "a": 2.5}\n{"step": 2, "a": null}\n', Series(({"step": 1, "a": 2.5}, {"step": 2}))),
         (b'{"step": 1}\n{"step": 2, "los', Series(({"step": 1},), 1)),  # the last line is being written
         (b'{"step": 1, "note": "a", "skip": true}\n[1]\n{"loss": 1}\n\xff\n', Series(({"step": 1},), 3)),
-        (b'{"step": 1, "loss": NaN, "rate": 1e999}\n{"step": 1e400}', Series(({"step": 1},), 1)),
+        (b'{"step": 1, "los": NaN, "rate": 1e999}\n{"step": 1e400}', Series(({"step": 1},), 1)),
         (b"[" * 100000, Series((), 1)),
     ],
     ids=range(6),
@@ -31,6 +31,14 @@ def test_a_restart_takes_back_what_was_written_after_its_checkpoint() -> None:
     lines += [f'{{"step": {step}, "attempt": 1}}' for step in (20, 25)]
     found = parse("\n".join(lines).encode())
     assert [(row["step"], row["attempt"]) for row in found.rows] == [(10, 0), (20, 1), (25, 1)]
+
+
+def test_a_loss_that_was_lost_is_known_until_its_step_comes_again() -> None:
+    text = b'{"step": 1, "loss": 3}\n{"step": 2}\n{"step": 3, "loss": null}\n{"step": 4, "loss": null}'
+    evaluated = b'\n{"step": 4, "eval_f1": 1}\n{"step": 4, "eval_exact": 1}'
+    assert parse(text + evaluated).lost == {3, 4}  # and not 2, whose loss was not asked for
+    assert parse(text + b'\n{"step": 3, "loss": 2}').lost == frozenset()
+    assert parse(b'{"step": 1, "loss": NaN}').lost == {1}
 
 
 def test_what_was_evaluated_after_a_step_is_no_row_of_the_training(tmp_path: Path) -> None:

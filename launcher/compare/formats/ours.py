@@ -100,7 +100,7 @@ def read_run(path: Path, hints: Mapping[str, int]) -> Curve:
     if seen is None and batch is not None:
         seen = [row["step"] * batch for row in rows]
     unit = next((rate.unit for rate in series.rates(rows)), series.ALL)
-    points = tuple(map(_point, rows, seen or repeat(None), repeat(unit)))
+    points = tuple(map(_point, rows, seen or repeat(None), repeat(unit), repeat(written.lost)))
     if not any(point.loss is not None for point in points):
         points, found = (), "holds no loss" if not rows else "holds no loss: its rows have none"
         notes.append(found)
@@ -127,8 +127,8 @@ def _read_rows(run: RunDir, rank: int, notes: list[str]) -> series.Series:
     return found
 
 
-def _point(row: series.Row, examples: float | None, unit: str) -> Point:
-    loss = row.get("loss", math.nan) if "learning_rate" in row or "loss" in row else None
+def _point(row: series.Row, examples: float | None, unit: str, lost: frozenset[float]) -> Point:
+    loss = math.nan if row["step"] in lost else row.get("loss")
     rate = series.rate_of(row)
     told = rate.value if rate.value and rate.unit == unit else None
     return Point(int(row["step"]), examples, loss, row.get("learning_rate"), told, row.get("time"))

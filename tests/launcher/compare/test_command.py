@@ -231,6 +231,19 @@ def test_a_run_that_was_nan_from_the_start_fails(call: Any) -> None:
     assert done.code == 1 and "fail (loss early, loss late, NaN)" in done.text
 
 
+def test_of_rows_without_a_learning_rate_a_lost_loss_counts_and_one_not_asked_for_does_not(call: Any) -> None:
+    """As `step(number, loss=...)` of launcher.worker writes them."""
+    make_training("a", falling(20))
+    for name, other in (("lost", {"loss": None}), ("rare", {"learning_rate": 1e-5})):
+        rows = [
+            {"step": 10 * place, "examples_per_second": 99, **({"loss": loss} if place % 2 else other)}
+            for place, loss in enumerate(falling(20), 1)
+        ]
+        run = make_run(Path("runs") / name, ("--global_batch_size=8",))
+        (run.rank_dir(0) / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert "B 10 of 20" in call("a", "lost").text and "B 0 of 10" in call("a", "rare").text
+
+
 def test_a_fifo_is_refused_and_not_waited_for(call: Any) -> None:
     make_training("a", falling(5))
     os.mkfifo("pipe")
