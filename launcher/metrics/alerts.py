@@ -203,7 +203,7 @@ class _Stall:
             return None
         self._gaps.clear()
         self._row = None
-        usual = f"a row usually comes each {_short(gap)}" if gap >= 1 else "rows usually come each second"
+        usual = f"a row usually comes each {_short(gap)}" if gap >= 1 else "rows usually come within a second"
         return Alert(
             THROUGHPUT, step, f"no step and no row for {_short(now - self._on)} at step {step}; {usual}"
         )
