@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Callable
 
 from launcher.profiles.paddle import PADDLE
+from tests.frameworks.differences import OF_A_TERMINAL, beyond, of_every_rank
 from tests.frameworks.needs import PROGRAMS, needs
 from tests.launcher.test_frameworks import context
 from tests.launching import ROOT
@@ -42,7 +43,6 @@ host = device.Device.parse_device()
 key, same = host.get_selected_device_key(), host.get_custom_device_envs()
 print(json.dumps([{**same, key: number} for number in host.get_selected_devices("2,5")]))
 """
-OF_A_TERMINAL = {"LINES", "COLUMNS"}  # set by readline, which Paddle's launcher imports
 
 
 def read(folder: Path, name: str) -> list[dict[str, Any]]:
@@ -72,6 +72,7 @@ def compare(mine: dict[str, str], other: dict[str, str]) -> None:
     assert {"PADDLE_TRAINER_ID", "PADDLE_DISTRI_BACKEND", "OMP_NUM_THREADS"} <= set(new)
     assert {name for name in new if name not in mine} - OF_A_TERMINAL == set(LACKING)
     assert {name for name in new if name in mine and mine[name] != new[name]} == set(OTHER_VALUE)
+    assert beyond(mine, other) <= of_every_rank()
 
 
 def test_on_npus_a_rank_gets_the_device_that_paddle_s_launcher_would_give_it() -> None:
