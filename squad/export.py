@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Mapping, Sequence
 
 from bert import backend as backends
 from bert import environment, export, onednn
@@ -16,7 +16,7 @@ from bert.checkpoints.store import sha256
 from bert.cluster import Cluster
 from bert.config import BertConfig
 from bert.errors import CheckpointError
-from squad import evaluate, null_threshold, task
+from squad import evaluate, evaluation, null_threshold, prediction, task
 from squad.check import check
 from squad.data import batching, squad_file
 from squad.data.tokenizer import Tokenizer
@@ -26,6 +26,7 @@ from squad.load import load
 
 if TYPE_CHECKING:
     from bert.backend.engine import Engine
+    from squad.answers.nbest import Answers
     from squad.data.questions import Question
 
 _FIGURES = (("F1", "f1"), ("EM", "exact"), ("span F1", "span_f1"), ("AVERAGE", "average"))
@@ -55,7 +56,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.dev:
         try:
             with environment.quiet():
-                lines = loss(options.checkpoint, options.folder, options.dev, options.evaluation)
+                lines = loss(
+                    options.checkpoint,
+                    options.folder,
+                    options.dev,
+                    options.evaluation,
+                    options.format == "onnx-int8",
+                )
         except (CheckpointError, DataError, OSError) as error:
             print(f"export: {options.folder} is written, but not measured: {error}", file=sys.stderr)
             return 2
@@ -86,10 +93,11 @@ def _problem(form: str, dev: str) -> str:
     return ""
 
 
-def loss(checkpoint: str, folder: str, dev: str, rules: str = "") -> list[str]:
+def loss(checkpoint: str, folder: str, dev: str, rules: str = "", int8: bool = False) -> list[str]:
     """Answer a file by the checkpoint in TensorFlow and by the export; return lines of figures.
 
-    With scores of "no answer" they are those at threshold 0, and at the one that the model is asked with.
+    With scores of "no answer" they are those at threshold 0, and at the one that the model is asked with. An
+    int8 export of a model that keeps one gets its own, as rounding moves these scores.
 
     Raises:
         DataError: a file cannot be used, or has questions without reference answers.
@@ -103,13 +111,21 @@ def loss(checkpoint: str, folder: str, dev: str, rules: str = "") -> list[str]:
     thresholds = _thresholds(folder, job, dev)
     onednn.ask(os.environ, "cpu")
     engine = backends.create(Cluster(), "cpu")
-    before = _figures(engine, checkpoint, job, data, questions, list(thresholds))
-    after = _figures(OnnxEngine(Cluster(), folder), folder, job, data, questions, list(thresholds))
+    before = _Answered(engine, checkpoint, job, data, questions)
+    after = _Answered(OnnxEngine(Cluster(), folder), folder, job, data, questions)
     about = f"on {os.path.basename(dev)}, {len(questions)} questions"
-    return [
-        f"{about}{text}, in TensorFlow {_compared(one, other)}"
-        for text, one, other in zip(thresholds.values(), before, after)
+    lines = [
+        f"{about}{text}, in TensorFlow {_compared(before.figures(limit), after.figures(limit))}"
+        for limit, text in thresholds.items()
     ]
+    if int8 and len(thresholds) > 1:
+        found, kept = after.search(dev), list(thresholds)[-1]
+        null_threshold.put(folder, found)
+        text = (
+            f"at {found['f1']:.6g}, searched on this file and kept in its place, in TensorFlow at {kept:.6g}"
+        )
+        lines.append(f"{about}, {text} {_compared(before.figures(kept), after.figures(found['f1']))}")
+    return lines
 
 
 def _job(folder: str, dev: str, questions: Sequence[Question], rules: str) -> Job:
@@ -136,29 +152,35 @@ def _thresholds(folder: str, job: Job, dev: str) -> dict[float, str]:
     return {0.0: ", at threshold 0", kept.value: f", at threshold {kept.value:.6g}, as it is asked{own}"}
 
 
-def _figures(
-    engine: Engine,
-    checkpoint: str,
-    job: Job,
-    data: Dataset,
-    questions: Sequence[Question],
-    thresholds: Sequence[float],
-) -> list[dict[str, float]]:
-    """Answer the questions with an engine, which is closed; return the figures at each threshold."""
-    from squad import evaluation, prediction
+class _Answered:
+    """The questions as one engine answers them, which is closed."""
 
-    model = BertConfig.from_file(job.flags.bert_config_file)
-    try:
-        logits = batching.logits_of(
-            data.features,
-            lambda batches: engine.predict(model, checkpoint, batches, model.gelu),
-            job.flags.predict_batch_size,
-            engine.static_shapes,
-        )
-    finally:
-        engine.close()
-    found = ((limit, prediction.find_answers(job, data, *logits, limit)) for limit in thresholds)
-    return [evaluation.figures_of(job, questions, answers, limit) for limit, answers in found]
+    def __init__(
+        self, engine: Engine, checkpoint: str, job: Job, data: Dataset, questions: Sequence[Question]
+    ) -> None:
+        self._job, self._data, self._questions = job, data, questions
+        model = BertConfig.from_file(job.flags.bert_config_file)
+        try:
+            self._logits = batching.logits_of(
+                data.features,
+                lambda batches: engine.predict(model, checkpoint, batches, model.gelu),
+                job.flags.predict_batch_size,
+                engine.static_shapes,
+            )
+        finally:
+            engine.close()
+
+    def figures(self, threshold: float) -> dict[str, float]:
+        """Score the answers at a threshold."""
+        return evaluation.figures_of(self._job, self._questions, self._answers(threshold), threshold)
+
+    def search(self, dev: str) -> dict[str, Any]:
+        """Search the best thresholds, as null_threshold.search does."""
+        data = {"name": os.path.basename(dev), "sha256": sha256(dev)}
+        return null_threshold.search(self._questions, self._answers(0.0), data, self._job.flags.evaluation)
+
+    def _answers(self, threshold: float) -> Answers:
+        return prediction.find_answers(self._job, self._data, *self._logits, threshold)
 
 
 def _compared(before: Mapping[str, float], after: Mapping[str, float]) -> str:

@@ -8,11 +8,13 @@ An export's config.json holds F1's as `threshold`, and the file as `threshold_fr
 
 from __future__ import annotations
 
+import json
 import math
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Mapping, Sequence
 
+from bert import files
 from bert.checkpoints import index, store
 from bert.errors import CheckpointError
 from bert.model_files import THRESHOLD_FROM, recorded_task
@@ -136,3 +138,16 @@ def keep(checkpoint: str, found: Mapping[str, Any]) -> str:
         gone = f"{held['f1']:.6g} from {held['data'].get('name')} ({held['questions']} questions)"
         return f"stored in {name} in place of {gone}"
     return f"stored in {name}"
+
+
+def put(folder: str, found: Mapping[str, Any]) -> None:
+    """Write what `search` found into an export's config.json, F1's in place of the checkpoint's.
+
+    Raises:
+        OSError, ValueError: the file cannot be read or written.
+    """
+    path = os.path.join(folder, "config.json")
+    values = files.read_object(path, 4 << 20)
+    held = values.setdefault("task_specific_params", {}).setdefault("squad", {})
+    held.update({KEY: found["f1"], THRESHOLD_FROM: {**found["data"], "questions": found["questions"]}})
+    store.write_atomic(path, json.dumps(values, indent=2, sort_keys=True) + "\n")

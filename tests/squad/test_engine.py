@@ -103,6 +103,21 @@ def test_the_threshold_and_its_file_travel_and_the_loss_is_that_of_asking(
     assert of_checkpoint(str(tmp_path / "onnx")).sha256 == data["sha256"]
 
 
+def test_int8_is_asked_with_a_threshold_of_its_own(
+    tiny: Path, finished: str, tmp_path: Path, capfd: pytest.CaptureFixture
+) -> None:
+    dev, folder = tiny / "dev.json", tmp_path / "int8"
+    found = {"f1": 1e6, "exact": 0.0, "questions": 999, "data": {"name": "other.json", "sha256": "0"}}
+    run = _kept(finished, tmp_path / "run", threshold=found)
+    assert squad_export.main([str(run), str(folder), "--format", "onnx-int8", "--dev", str(dev)]) == 0
+    out = capfd.readouterr().out
+    kept = of_checkpoint(str(folder))
+    line = f"at {kept.value:.6g}, searched on this file and kept in its place, in TensorFlow at 1e+06 F1 "
+    assert line in out and line in (folder / "README.md").read_text()
+    assert kept.value < 1e6 and kept.origin == ", from dev.json (10 questions)"
+    assert kept.sha256 == sha256(str(dev))
+
+
 def test_figures_are_those_of_squad_1_and_of_cmrc_where_asked(
     tiny: Path, finished: str, tmp_path: Path, capfd: pytest.CaptureFixture
 ) -> None:
