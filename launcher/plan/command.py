@@ -134,6 +134,8 @@ def executable(name: str, environ: Mapping[str, str], launch_dir: str) -> str:
 def _no_file(name: str, launch_dir: str) -> NotFoundError:
     """Name the folder that was looked into, and the script there whose name is nearest."""
     folder, base = os.path.split(os.path.normpath(os.path.join(launch_dir, name)))
+    if os.path.isdir(os.path.join(folder, base)):
+        return NotFoundError(f"{name}: a folder (expected a script); correct its path")
     try:
         there = [item for item in os.listdir(folder) if item.endswith(".py")]
     except OSError:

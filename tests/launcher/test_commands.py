@@ -77,6 +77,9 @@ def test_a_script_that_is_not_there_is_told_with_its_folder_and_the_nearest_name
     assert str(caught.value) == f"{name}: no such file in {folder}; did you mean train.py?"
     with pytest.raises(NotFoundError, match=r"nothing-alike\.py: no such file in .*; correct its path"):
         words(folder, "nothing-alike.py")
+    (folder / "package.py").mkdir()
+    with pytest.raises(NotFoundError, match=r"package\.py: a folder \(expected a script\)"):
+        words(folder, "package.py")
 
 
 def test_a_script_that_is_to_be_in_the_rank_s_folder_is_left_to_python(folder: Path) -> None:
