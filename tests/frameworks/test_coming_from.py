@@ -7,7 +7,8 @@ import re
 import subprocess
 import sys
 from importlib import import_module
-from typing import Callable
+from types import SimpleNamespace
+from typing import Any, Callable
 
 import pytest
 
@@ -37,6 +38,23 @@ def of_help(module: str) -> list[str]:
     return [option for head in heads for option in re.findall(r"(?<![\w-])--?[a-z]\w*", head)]
 
 
+def of_deepspeed() -> list[str]:
+    """Ask deepspeed's runner, whose function gives away no parser."""
+    made: list[argparse.ArgumentParser] = []
+
+    class Noted(argparse.ArgumentParser):
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **options)
+            made.append(self)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DS_ACCELERATOR", "cpu")
+        runner = import_module("deepspeed.launcher.runner")
+        patch.setattr(runner, "argparse", SimpleNamespace(**{**vars(argparse), "ArgumentParser": Noted}))
+        runner.parse_args(["train.py"])
+    return of_parser(made[0])
+
+
 def of_msrun() -> list[str]:
     return of_help("mindspore.parallel.cluster.run")
 
@@ -50,6 +68,7 @@ def of_paddle() -> list[str]:
     [
         pytest.param("torchrun", of_torchrun, marks=needs("torch")),
         pytest.param("accelerate launch", of_accelerate, marks=needs("accelerate")),
+        pytest.param("deepspeed", of_deepspeed, marks=needs("deepspeed")),
         pytest.param("msrun", of_msrun, marks=needs("mindspore")),
         pytest.param("paddle.distributed.launch", of_paddle, marks=needs("paddle")),
     ],

@@ -9,8 +9,11 @@ import sys
 from pathlib import Path
 from typing import Any, Callable
 
+import pytest
+
 from tests.frameworks.needs import needs
 from tests.launching import ROOT
+from tests.ports import free_ports
 
 # The phase: an import may take longer than hang_timeout.
 TORCH = """
@@ -37,6 +40,24 @@ def main():
         optimizer.step()
 
 main()
+"""
+# Two groups of parameters, for which ZeRO calls torch's optimizer one after the other, and 2 batches a step.
+# The operator for shared memory is not built: that takes minutes.
+DEEPSPEED = """
+import deepspeed, torch
+deepspeed.ops.__compatible_ops__["shm_comm"] = deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+net = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.Linear(8, 1))
+groups = [{"params": net[0].parameters(), "weight_decay": 0.0}, {"params": net[1].parameters()}]
+config = {
+    "train_micro_batch_size_per_gpu": 4, "gradient_accumulation_steps": 2,
+    "zero_optimization": {"stage": 2}, "zero_allow_untested_optimizer": True,
+}
+optimizer = torch.optim.AdamW(groups, lr=1e-3)
+engine = deepspeed.initialize(model=net, optimizer=optimizer, config=config)[0]
+for _ in range(6):
+    engine.backward(engine(torch.randn(4, 8)).square().mean())
+    engine.step()
+assert engine.global_steps == 3
 """
 # A data set that MindSpore makes itself, as the Python ones of 2.10 do not run with NumPy 2.
 MINDSPORE = """
@@ -102,6 +123,19 @@ class TestTorch:
         assert (result["culprit"], end["state"]) == (1, "hung") and 1 <= end["step"] <= 4
         assert f"the last in step {end['step']} (train)" in end["detail"]
         assert "; 1 in stops (" in done.stdout + done.stderr
+
+
+class TestDeepSpeed:
+    pytestmark = needs("torch", "deepspeed")
+
+    def test_the_engine_s_steps_are_told_and_not_those_for_each_group(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        told = {"DS_ACCELERATOR": "cpu", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_ports(1))}
+        for name, value in {**told, "RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}.items():
+            monkeypatch.setenv(name, value)
+        (last,) = run(tmp_path, "torch", DEEPSPEED)
+        assert last["step"] == 3
 
 
 class TestMindSpore:
