@@ -3,12 +3,14 @@
     python benchmarks/frameworks.py [--python .venv-frameworks/bin/python] [--ranks 8] [--pairs 5]
 
 Each run starts the ranks, which meet over gloo and exchange tensors for a second; then rank 3 dies. The two
-launchers take turns. The launcher's own share is the time until the last rank runs its first line, before it
-imports torch.
+launchers take turns. A launcher's own share of the start is the time until the last rank runs its first line,
+before it imports torch; npu-launch's own share of the failure, by events.jsonl, from the failure until it has
+sent SIGTERM to the last rank. The first line says whether the machine was idle.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import statistics
 import subprocess
@@ -25,11 +27,12 @@ from benchmarks import rows
 ROOT = Path(__file__).resolve().parents[1]
 HAS_TORCH = ROOT / ".venv-frameworks" / "bin" / "python"
 PARTS = (
-    "launcher's own share",
+    "own share of the start",
     "command to last rank met",
     "failure to all ranks gone",
     "failure to the command's end",
 )
+OWN_SHARE = "own share of the failure"
 RANK = """
 import os, time
 
@@ -63,7 +66,7 @@ def theirs(python: str, ranks: int) -> list[str]:
 
 
 def measure(line: Sequence[str]) -> list[float]:
-    """Run the ranks until they are gone; return the seconds of PARTS."""
+    """Run the ranks until they are gone; return the seconds of PARTS, and of OWN_SHARE where it is known."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "rank.py").write_text(RANK)
@@ -85,7 +88,14 @@ def measure(line: Sequence[str]) -> list[float]:
         begun, met, failed = (
             max(float(text.split()[0]) for text in notes(folder, what)) for what in ("begun", "met", "failed")
         )
-    return [begun - start, met - start, gone - failed, end - failed]
+        asked = asked_to_end(folder)
+    return [begun - start, met - start, gone - failed, end - failed, *[when - failed for when in asked]]
+
+
+def asked_to_end(folder: Path) -> list[float]:
+    """Read when npu-launch had sent SIGTERM to the ranks; of torchrun nothing says so."""
+    events = (json.loads(line) for path in folder.glob("runs/*/events.jsonl") for line in path.open())
+    return [event["time"] for event in events if event["event"] == "teardown"]
 
 
 def notes(folder: Path, what: str) -> list[str]:
@@ -101,15 +111,20 @@ def main() -> None:
     if subprocess.run([args.python, "-c", "import torch"], stderr=subprocess.DEVNULL, check=False).returncode:
         print(f"left out: no torch for {args.python} (make test-frameworks installs it, or give --python)")
         return
+    load = os.getloadavg()[0]
     pairs = []
     for _ in range(args.pairs):
         pairs.append([measure(make(args.python, args.ranks)) for make in (ours, theirs)])
-    print(f"{args.ranks} ranks on {len(os.sched_getaffinity(0))} cores, medians of {args.pairs} pairs")
+    cores = len(os.sched_getaffinity(0))
+    busy = "idle" if load < cores / 5 else "busy, not for the document"
+    print(f"{args.ranks} ranks on {cores} cores, medians of {args.pairs} pairs; load {load:.1f}: {busy}")
     for number, part in enumerate(PARTS):
         mine, other = ([pair[side][number] for pair in pairs] for side in (0, 1))
         ratio = statistics.median(b / a for a, b in zip(mine, other))
         seconds = f"npu-launch {statistics.median(mine):.2f} s   torchrun {statistics.median(other):.2f} s"
         print(f"{part:<28} {seconds}   {ratio:.2f} times")
+    shares = [pair[0][len(PARTS)] for pair in pairs]
+    print(f"{OWN_SHARE:<28} npu-launch {statistics.median(shares):.3f} s")
 
 
 if __name__ == "__main__":
