@@ -143,7 +143,7 @@ def test_real_questions_and_pretrained_weights_halve_the_loss(
         f"init_checkpoint={minilm}",
         f"train_file={shared / 'data' / 'squad2' / 'train.json'}",
         "do_predict=False", "predict_file=", "max_seq_length=192", "batching=bucket", "global_batch_size=16",
-        "learning_rate=2e-4", "adam_epsilon=1e-6", "gelu=exact", "npu_bert_loss_scale=-1",
+        "preset=google", "version_2_with_negative=True", "learning_rate=2e-4", "gelu=exact",  # MiniLM's form
         "num_train_steps=60", "display_loss_steps=1", timeout=1800,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
