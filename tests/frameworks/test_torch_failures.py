@@ -43,3 +43,11 @@ def test_a_command_whose_rank_records_its_error_is_understood_as_well(run_job: C
     report = job.stdout + job.stderr
     assert "\nrank 1 (" in report and "failed first: ValueError: sample 17 has no label" in report
     assert states(job)[1] == "raised" and states(job)[0] in ("victim", "ended by npu-launch")
+
+
+def test_the_failed_ddp_run_of_the_document_is_reported(run_job: Callable[..., Any]) -> None:
+    job = run_job("--devices", "0-3", "--", PROGRAMS / "ddp_shape.py", code=1)
+    report = job.stdout + job.stderr
+    said = "failed first: RuntimeError: mat1 and mat2 shapes cannot be multiplied (4x7 and 8x1)"
+    assert "\nrank 2 (" in report and said in report and "ddp_shape.py\", line" in report
+    assert states(job)[2] == "raised"
