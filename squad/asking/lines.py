@@ -135,11 +135,17 @@ def answer_examples(model: Answerer, examples: Examples, out: BinaryIO) -> int:
 
 
 def write(out: BinaryIO, name: Any, result: Result) -> None:
-    """Write one line, and flush it."""
+    """Write one line, and flush it. DataError: it cannot be written, as on a full disk."""
     # Half of a surrogate pair, which UTF-8 has not, becomes its JSON escape.
     text = json.dumps(_values(name, result), ensure_ascii=False)
-    out.write(text.encode("utf-8", "backslashreplace") + b"\n")
-    out.flush()
+    try:
+        out.write(text.encode("utf-8", "backslashreplace") + b"\n")
+        out.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())  # else Python writes it again when it ends
+        raise DataError(f"standard output: {error.strerror}") from error
 
 
 def _values(name: Any, result: Result) -> dict[str, Any]:

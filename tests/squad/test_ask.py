@@ -233,6 +233,16 @@ def test_what_cannot_be_used_is_one_line(
     assert said[0].startswith(problem)
 
 
+def test_answers_that_cannot_be_written_are_one_line(finished: str) -> None:
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "squad.ask", finished, "Who?"], cwd=ROOT, input=PASSAGE.encode(),
+            stdout=full, stderr=subprocess.PIPE, timeout=300,
+        )  # fmt: skip
+    said = [line for line in done.stderr.decode().splitlines() if ": note: " not in line]
+    assert (done.returncode, said) == (2, ["ask: standard output: No space left on device"])
+
+
 def test_a_boolean_flag_does_not_take_the_question() -> None:
     words = ["--version_2_with_negative", "Who?", "--do_lower_case", "false", "--nostrip_accents"]
     found = ask._parser().parse_intermixed_args(ask._with_values(["run", *words, "--n_best_size", "3"]))
