@@ -72,8 +72,6 @@ SHM, HOST, DEVICE = "shm", "of the host", "of the device"
         ("OOM when allocating tensor with shape[8,512] and type float on /device:CPU:0", HOST),
         ("numpy.core._exceptions._ArrayMemoryError: Unable to allocate 29.8 GiB for an array", HOST),
         ("RuntimeError: [enforce fail] DefaultCPUAllocator: can't allocate memory: 8 bytes", HOST),
-        ("RuntimeError: DataLoader worker (pid 71) is killed by signal: Killed. ", HOST),
-        ("RuntimeError: DataLoader worker (pid(s) 71, 72) exited unexpectedly", HOST),
         ("Memory cgroup out of memory: Killed process 77 (python) total-vm:9kB", HOST),
         ("slurmstepd: error: Detected 1 oom_kill event in StepId=7.0", HOST),
         ("EE1013: Failed to allocate 4096 bytes of host memory", HOST),
@@ -89,6 +87,9 @@ SHM, HOST, DEVICE = "shm", "of the host", "of the device"
         ("ResourceExhaustedError: OOM when allocating tensor on /device:NPU:0 by allocator npu", DEVICE),
         ("step 3, memory 4 GB, all is well", ""),
         ("OSError: [Errno 28] No space left on device: '/data/model.ckpt'", ""),
+        # anyone may have sent that signal
+        ("RuntimeError: DataLoader worker (pid 71) is killed by signal: Killed. ", ""),
+        ("RuntimeError: DataLoader worker (pid(s) 71, 72) exited unexpectedly", ""),
         ("RuntimeError: DataLoader worker (pid 71) is killed by signal: Terminated. ", ""),
         ("RuntimeError: DataLoader worker (pid 71) is killed by signal: Segmentation fault. ", ""),
         ("RuntimeError: DataLoader worker (pid 71) exited unexpectedly with exit code 3. Details", ""),
