@@ -21,6 +21,10 @@ COMMANDS = {
     "submit": ("launcher.commands.submit:submit", "Hand a job to a queue: Slurm, Kubernetes, Volcano."),
     "logs": ("launcher.commands.logs:logs", "Print the ranks' logs, merged by time."),
     "report": ("launcher.commands.report:report", "Write a run's page: report.html, one file."),
+    "reproduce": (
+        "launcher.commands.reproduce:reproduce",
+        "Start a run's job again; say what differs on this machine.",
+    ),
     "top": ("launcher.commands.top:top", "Show runs and their ranks, live."),
     "ps": ("launcher.commands.runs:ps", "List runs and their processes."),
     "stop": ("launcher.commands.runs:stop", "Stop a run."),

@@ -1,11 +1,12 @@
 """Where a run comes from: versions, the commit of its folder, the files that its command names.
 
-Taken at the end of a run, for result.json and the page. Nothing big is read: of data and weights the size and
-the time of the last change are told.
+Taken at the end of a run, for result.json and the page. Files are hashed whole as long as that is cheap; of
+bigger ones the size and three blocks are hashed, which is named as such.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -23,6 +24,8 @@ from launcher.masking import mask
 from launcher.plan.model import Plan, RankSpec
 
 MOST_FILES = 24
+WHOLE, WHOLE_TOGETHER = 64 << 20, 256 << 20  # bytes: of one file that is hashed whole, of all of them
+BLOCK = 1 << 20  # bytes of each of the three blocks of a bigger file
 GIT_TIME = 1.0  # seconds that git may take to compare a work tree with its index
 _WORKER = str(Path(launcher.__file__).with_name("worker.py"))
 _REFLOG = 64 << 20  # bytes
@@ -36,7 +39,7 @@ def take(plan: Plan, started: float) -> dict[str, Any]:
     found = {
         **_versions(machine, specs[0].argv if specs else ()),
         "framework": _framework(specs[0]) if specs else "",
-        **commit_of(environ.get("PWD") or os.getcwd(), started),
+        **commit_of(environ.get("NPU_LAUNCH_CWD") or environ.get("PWD") or os.getcwd(), started),
         "files": [mask(item) for item in _files(specs[0].argv if specs else ())],
     }
     return {name: value for name, value in found.items() if value}
@@ -79,7 +82,12 @@ def commit_of(cwd: str, started: float) -> dict[str, Any]:
     if root is None:
         return {}
     commit = commit_at(root, started)
-    return {"commit": commit, "repository": str(root), "changed": _changed(root)} if commit else {}
+    if not commit:
+        return {}
+    changed = _changed(root)
+    patch = "" if changed == "no changes" else _patch(root)
+    told = {"commit": commit, "repository": str(root), "changed": changed}
+    return {**told, "changed_sha256": patch} if patch else told
 
 
 def commit_at(root: Path, moment: float) -> str:
@@ -100,32 +108,84 @@ def commit_at(root: Path, moment: float) -> str:
 
 def _changed(root: Path) -> str:
     """Tell in words whether tracked files differ from the commit."""
-    words = ["git", "-c", "core.fsmonitor=false", "-C", str(root), "status", "--porcelain", "-uno"]
-    environ = {**os.environ, "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
-    try:
-        done = subprocess.run(
-            words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL,
-            timeout=GIT_TIME, env=environ, check=True,
-        )  # fmt: skip
-    except (OSError, subprocess.SubprocessError):
+    said = _git(root, "status", "--porcelain", "-uno")
+    if said is None:
         return "not known"
-    count = len(done.stdout.splitlines())
+    count = len(said.splitlines())
     return f"{count} changed file{'s' if count > 1 else ''}" if count else "no changes"
 
 
+def _patch(root: Path) -> str:
+    """Return the sha256 of `git diff HEAD`, by which two sets of changes are compared; "": not known."""
+    said = _git(root, "diff", "--no-ext-diff", "--no-textconv", "HEAD")
+    return hashlib.sha256(said).hexdigest() if said else ""
+
+
+def _git(root: Path, *words: str) -> bytes | None:
+    """Return what git prints; None when it fails or takes too long."""
+    command = ["git", "-c", "core.fsmonitor=false", "-C", str(root), *words]
+    environ = {**os.environ, "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
+    try:
+        return subprocess.run(
+            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL,
+            timeout=GIT_TIME, env=environ, check=True,
+        ).stdout  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
 def _files(argv: Sequence[str]) -> Iterator[Mapping[str, Any]]:
-    """Describe the files and folders that a command names: data, weights, scripts."""
-    count = 0
-    for word in argv[1:]:
-        name, _, value = word.partition("=") if word.startswith("-") else ("", "", word)
-        if os.sep not in value or value == _WORKER or count == MOST_FILES:
-            continue
+    """Describe the files and folders that a command names: data, weights, vocabulary, scripts."""
+    count = together = 0
+    for name, path in _named(argv):
+        if count == MOST_FILES:
+            return
         with suppress(OSError, ValueError):
-            about = os.stat(value)
-            size = about.st_size if os.path.isfile(value) else _size(value)
+            about = os.stat(path)
+            regular = os.path.isfile(path)
+            size = about.st_size if regular else _size(path)
             when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(about.st_mtime))
             count += 1
-            yield {"option": name.lstrip("-"), "path": value, "bytes": size, "changed": when}
+            told = {"option": name, "path": path, "bytes": size, "changed": when}
+            if regular:
+                whole = size <= min(WHOLE, WHOLE_TOGETHER - together)
+                together += size if whole else 0
+                told["sha256" if whole else "sha256_of_samples"] = digest(path, whole)
+            yield told
+
+
+def _named(argv: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Yield (option, path) of what may be files; of a checkpoint of TensorFlow those that it consists of."""
+    for word in argv[1:]:
+        name, _, value = word.partition("=") if word.startswith("-") else ("", "", word)
+        if os.sep not in value or value == _WORKER:
+            continue
+        with suppress(ValueError):
+            parts = [value + end for end in (".index", ".data-00000-of-00001")]
+            is_prefix = os.path.isfile(parts[0]) and not os.path.exists(value)
+            for path in parts if is_prefix else [value]:
+                yield name.lstrip("-") + (path[len(value) :] if is_prefix else ""), path
+
+
+def digest(path: str, whole: bool) -> str:
+    """Return the sha256 of a file; not `whole`: of its size and its first, middle and last MiB.
+
+    "": it cannot be read.
+    """
+    made = hashlib.sha256()
+    with suppress(ReadError, OSError), foreign.open_regular(Path(path), follow=True) as stream:
+        size = os.fstat(stream.fileno()).st_size
+        if not whole:
+            made.update(f"{size}\n".encode())
+        for place in (0,) if whole else (0, max(0, size // 2), max(0, size - BLOCK)):
+            stream.seek(place)
+            left = size if whole else BLOCK
+            while left > 0:
+                data = stream.read(min(left, BLOCK))
+                made.update(data)
+                left -= len(data) or left
+        return made.hexdigest()
+    return ""
 
 
 def _size(folder: str) -> int:

@@ -322,6 +322,11 @@ def arguments(args: Mapping[str, Argument]) -> list[str]:
     return words
 
 
+def as_typed(config: JobConfig, command: Sequence[str]) -> JobConfig:
+    """Return a job in which a command that was given after `--` is the program; such a one has no check."""
+    return dataclasses.replace(config, program=list(command), check="") if command else config
+
+
 def to_yaml(config: JobConfig) -> str:
     """Write a job as YAML that reads back as the same job, but for its secrets (masked) and its run_id."""
     import yaml

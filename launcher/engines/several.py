@@ -228,7 +228,7 @@ class Opening:
                     undo.enter_context(remove_on_error(self.run.path))
                 from launcher.runs import folder
 
-                self.run = folder.begin(self.run.path, self._config, self._layout.text)
+                self.run = folder.begin(self.run.path, self._config, self._layout.text, self.job.command)
             self._get_ready(0)
             notes += self._judge_hosts()
             parts = [host.plan for host in self.session.fleet if host.plan is not None]

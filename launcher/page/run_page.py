@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shlex
 import time
 from pathlib import Path
@@ -12,10 +11,11 @@ from typing import Any, Callable, Mapping, Sequence
 
 from launcher import foreign
 from launcher.errors import ReadError, describe
-from launcher.masking import MASK, mask
+from launcher.masking import mask
 from launcher.metrics import series
 from launcher.page import answers, curves, html, ranks, timeline, verdicts
 from launcher.page.source import Missing, Source, as_number, as_text, read, records
+from launcher.reproduce import job as jobs
 from launcher.run_dir import RunDir, write_atomic
 from launcher.runs.figures import unified
 from launcher.text import named
@@ -23,7 +23,6 @@ from rank_table.ranges import spell
 
 NAME = "report.html"
 _TEXT, _LINE = 12_000, 300  # characters of a file that are shown, and of a line of a log
-_NO_PROGRAM = re.compile(r"^program: ''$", re.M)
 
 
 def write(run: RunDir, path: Path | None = None, state: str = "", secrets: Sequence[str] = ()) -> Path:
@@ -120,6 +119,8 @@ def _figures(source: Source) -> list[tuple[str, str]]:
 
 def _failure(source: Source) -> str:
     """Return the first line of the report of a run that failed, and what the rank wrote."""
+    if source.state == "lost":
+        return "The launcher was killed, or its host went down: it left no result."
     if source.result.get("exit_code") in (0, None):
         return ""
     first, _, rest = _read(source.run.report).partition("\n")
@@ -140,10 +141,7 @@ def _ran(source: Source) -> Any:
         raise ReadError(source.missing["plan.json"])
     spec = (plan.local_ranks or plan.ranks)[0] if plan.ranks else None
     job = _read(source.run.job_yaml)
-    folder = spec.env.get("PWD", "") if spec else ""
-    again = f"npu-launch {shlex.quote(str(source.run.job_yaml))}"
-    if spec and _NO_PROGRAM.search(job):  # the job was a command
-        again += " -- " + " ".join(shlex.quote(str(word)) for word in mask(list(spec.argv)))
+    again = jobs.read(source.run)
     common: dict[str, str] = dict(spec.env) if spec else {}
     return {
         "facts": [
@@ -151,9 +149,9 @@ def _ran(source: Source) -> Any:
             ("Folder", plan.run_dir),
             ("Devices", spell(sorted({one.device_id for one in plan.ranks}))),
         ],
-        "again": f"cd {shlex.quote(folder)} && {again}" if folder else again,
+        "again": again.line(),
         "command": _command(spec.argv) if spec else "",
-        "masked": MASK in job + again,
+        "masked": bool(again.secrets),
         "notes": plan.notes,
         "files": [
             (title, text)
@@ -189,9 +187,10 @@ def _short(text: str) -> str:
 
 _ORIGIN = (
     ("launcher", "npu-launch"), ("commit", "Commit at the start"), ("repository", "Repository"),
-    ("changed", "Tracked files at the end"), ("python", "Python"), ("program", "Program of the ranks"),
-    ("framework", "Framework"), ("tensorflow", "TensorFlow"), ("adapter", "NPU adapter"), ("cann", "CANN"),
-    ("driver", "Driver"), ("kernel", "Linux"),
+    ("changed", "Tracked files at the end"),
+    ("changed_sha256", "sha256 of their changes"), ("python", "Python"), ("program", "Program of the ranks"),
+    ("framework", "Framework"), ("tensorflow", "TensorFlow"), ("numpy", "NumPy"),
+    ("adapter", "NPU adapter"), ("cann", "CANN"), ("driver", "Driver"), ("kernel", "Linux"),
 )  # fmt: skip
 
 
@@ -199,7 +198,14 @@ def _origin(source: Source) -> Any:
     found = source.result.get("provenance")
     if not isinstance(found, dict):
         return Missing("result.json holds no provenance: the run has not ended, or an older launcher ran it.")
-    absent = [label for name, label in _ORIGIN if name not in found and name not in ("repository", "changed")]
+    needless = {
+        "repository",
+        "changed",
+        "changed_sha256",
+        "numpy",
+        "framework" if "tensorflow" in found else "tensorflow",
+    }
+    absent = [label for name, label in _ORIGIN if name not in found and name not in needless]
     return {
         "facts": [(label, str(found[name])) for name, label in _ORIGIN if name in found],
         "absent": ", ".join(absent),

@@ -38,6 +38,7 @@ class PlannedJob:
     config: JobConfig
     plan: Plan
     table: RankTable
+    command: tuple[str, ...] = ()  # after `--`
 
 
 def plan_job(config: JobConfig, source: Provenance, command: Sequence[str]) -> PlannedJob:
@@ -80,7 +81,7 @@ def plan_job(config: JobConfig, source: Provenance, command: Sequence[str]) -> P
     if config.stdin_rank >= len(plan.ranks):
         last = len(plan.ranks) - 1
         raise source.error("stdin_rank", f"{config.stdin_rank}; the ranks are 0 to {last}")
-    return PlannedJob(config, reviewed(plan, config, source), placed.table)
+    return PlannedJob(config, reviewed(plan, config, source), placed.table, tuple(command))
 
 
 def _meeting(config: JobConfig, run_id: str, placed: Placement) -> Meeting:

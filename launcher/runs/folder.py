@@ -6,10 +6,10 @@ import os
 import re
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Iterable
+from typing import Iterable, Sequence
 
 from launcher import foreign
-from launcher.config.job import JobConfig, to_yaml
+from launcher.config.job import JobConfig, as_typed, to_yaml
 from launcher.errors import ReadError, UsageError
 from launcher.plan.model import Plan
 from launcher.plan.planner import PlannedJob
@@ -40,20 +40,20 @@ def create(planned: PlannedJob) -> RunDir:
                 undo.enter_context(remove_on_error(path))
             write_atomic(run.plan, (plan.to_json(masked=True) + "\n").encode())
             write_atomic(run.rank_table, plan.rank_table_json.encode())
-            write_atomic(run.job_yaml, to_yaml(planned.config).encode())
+            write_atomic(run.job_yaml, to_yaml(as_typed(planned.config, planned.command)).encode())
     except OSError as error:
         raise UsageError(f"runs_dir: {plan.run_dir}: {error.strerror}") from None
     point_latest(run.path)
     return run
 
 
-def begin(path: Path, config: JobConfig, table: str) -> RunDir:
+def begin(path: Path, config: JobConfig, table: str, command: Sequence[str] = ()) -> RunDir:
     """Make the folder of a run on several hosts, before its plan is known. UsageError: it cannot be made."""
     try:
         goes_on = bool(config.run_id) and os.path.lexists(str(path))
         run = reopened(path, ()) if goes_on else RunDir.create(path, ())
         write_atomic(run.rank_table, table.encode())
-        write_atomic(run.job_yaml, to_yaml(config).encode())
+        write_atomic(run.job_yaml, to_yaml(as_typed(config, command)).encode())
     except OSError as error:
         raise UsageError(f"runs_dir: {path}: {error.strerror}") from None
     return run

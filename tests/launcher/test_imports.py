@@ -43,7 +43,7 @@ FLOORS = (
     "errors", "text", "masking", "output", "typed_json", "foreign", "lines",
     "heartbeat", "run_dir", "worker", "beats", "config", "hccl", "profiles", "plan",
     "process", "runs", "locks",
-    "diagnosis", "logs", "ui", "checks", "metrics", "supervision", "view", "page", "compare",
+    "diagnosis", "logs", "ui", "checks", "metrics", "supervision", "view", "reproduce", "page", "compare",
     "hosts", "engines", "submit", "cases", "repeat", "commands", "cli", "__main__",
 )  # fmt: skip
 
