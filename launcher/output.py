@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import suppress
-from typing import IO, Any
+from contextlib import contextmanager, suppress
+from typing import IO, Any, Iterator
 
 from launcher.errors import LauncherError
 from launcher.text import printable, printable_json
@@ -60,13 +60,27 @@ def discard(stream: IO[str]) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
+def echo_bytes(data: bytes, flush: bool) -> None:
+    """Print on stdout what is printable already. Raises: as `echo`, maybe only when it flushes."""
+    with _reported(sys.stdout, False):
+        sys.stdout.buffer.write(data)
+        if flush:
+            sys.stdout.flush()
+
+
 def _write(text: str, err: bool) -> None:
     stream = sys.stderr if err else sys.stdout
     if stream is None:  # closed before the start: `>&-`
         return
-    try:
+    with _reported(stream, err):
         stream.write(_encodable(text, stream.encoding))
         stream.flush()
+
+
+@contextmanager
+def _reported(stream: IO[str], err: bool) -> Iterator[None]:
+    try:
+        yield
     except BrokenPipeError:
         if not err:
             raise

@@ -14,7 +14,7 @@ from launcher.logs import format
 from launcher.logs import view as reading
 from launcher.logs.records import Batches, RecordBatch
 from launcher.logs.view import LogSource, Query
-from launcher.output import echo, echo_document
+from launcher.output import echo, echo_bytes, echo_document
 from launcher.plan.devices import parse_devices
 from launcher.process.signals import handled
 from launcher.text import SCHEDULER, label
@@ -122,14 +122,12 @@ def _print(
 ) -> None:
     if follow:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C is how following ends
-    out = sys.stdout.buffer
     with _no_gc(not follow):
         for batch in batches:
-            if batch:
-                out.write(render(batch))
+            echo_bytes(render(batch) if batch else b"", flush=follow)
             if follow:
-                out.flush()
                 each()
+    echo_bytes(b"", flush=True)
 
 
 @contextmanager

@@ -312,6 +312,17 @@ def test_a_reader_that_goes_away_ends_the_command_quietly(tmp_path: Path) -> Non
     process.stderr.close()
 
 
+@pytest.mark.parametrize("lines", [1, 2000])
+def test_a_full_disk_is_told_in_one_line(tmp_path: Path, lines: int) -> None:
+    make_run(tmp_path / "runs" / "job-1", [[(n, "o", b"x" * 1000 + b"\n") for n in range(lines)]])
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "launcher", "logs"], cwd=str(tmp_path), timeout=60,
+            env=dict(os.environ, PYTHONPATH=str(ROOT)), stdout=full, stderr=subprocess.PIPE,
+        )  # fmt: skip
+    assert (done.returncode, done.stderr) == (125, b"npu-launch: stdout: No space left on device\n")
+
+
 def test_a_program_that_calls_the_command_keeps_its_signals(tmp_path: Path) -> None:
     (tmp_path / "rank_0.log").write_text("a line\n")
     before = signal.getsignal(signal.SIGPIPE)
