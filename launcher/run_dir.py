@@ -31,6 +31,14 @@ def write_atomic(path: Path, data: bytes) -> None:
         raise
 
 
+def write_output(path: Path, data: bytes) -> None:
+    """Write to a place that a user has named; a link, device or FIFO is written to, and not replaced."""
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        path.write_bytes(data)
+    else:
+        write_atomic(path, data)
+
+
 @contextmanager
 def remove_on_error(path: Path) -> Iterator[None]:
     """Leave nothing half made: remove a file or folder when what follows fails."""

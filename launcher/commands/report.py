@@ -8,6 +8,7 @@ import click
 
 from launcher.errors import UsageError
 from launcher.output import echo
+from launcher.run_dir import write_output
 from launcher.runs import registry
 
 
@@ -28,6 +29,10 @@ def report(run: str, output: str | None, runs_dir: str) -> None:
     found = registry.resolve(run, runs_dir)
     path = Path(output) if output else found.path / run_page.NAME
     try:
-        echo(str(run_page.write(found, path)))
+        if output:
+            write_output(path, run_page.page(found).encode("utf-8", "backslashreplace"))
+        else:
+            run_page.write(found)
     except OSError as error:
         raise UsageError(f"{path}: cannot be written: {error.strerror or error}") from None
+    echo(str(path))

@@ -280,3 +280,9 @@ def test_a_run_ends_with_its_page_and_the_command_writes_it_again(tmp_path: Path
     again = launch(tmp_path, "report", "-o", "page.html")
     assert again.returncode == 0 and again.stdout == "page.html\n"
     assert "hello" in (tmp_path / "page.html").read_text()
+    (tmp_path / "link.html").symlink_to("page.html")
+    (tmp_path / "page.html").write_text("")
+    assert launch(tmp_path, "report", "-o", "link.html").returncode == 0
+    assert (tmp_path / "link.html").is_symlink() and "hello" in (tmp_path / "page.html").read_text()
+    assert launch(tmp_path, "report", "-o", "/dev/stderr").stderr.lower().startswith("<!doctype html>")
+    assert Path("/dev/stderr").is_symlink()
