@@ -335,7 +335,10 @@ class Opening:
         from launcher.runs import folder
 
         offsets = {host.index: (host.offset.wall, host.offset.error) for host in self.session.fleet}
-        folder.complete(self.run, self.plan, self._layout.hosts_json(offsets, self._shared))
+        versions = {host.index: host.facts.versions for host in self.session.fleet if host.facts is not None}
+        hosts = self._layout.hosts_json(offsets, self._shared)
+        told = [{**host, "versions": versions.get(place, {})} for place, host in enumerate(hosts)]
+        folder.complete(self.run, self.plan, told)
 
 
 def _named_notes(notes: Mapping[str, Sequence[str]], count: int) -> Iterator[str]:

@@ -18,7 +18,7 @@ from launcher.page.source import Missing, Source, as_number, as_text, read, reco
 from launcher.reproduce import job as jobs
 from launcher.run_dir import RunDir, write_atomic
 from launcher.runs.figures import unified
-from launcher.text import named
+from launcher.text import named, some
 from rank_table.ranges import spell
 
 NAME = "report.html"
@@ -195,9 +195,11 @@ _ORIGIN = (
 
 
 def _origin(source: Source) -> Any:
-    found = source.result.get("provenance")
-    if not isinstance(found, dict):
+    found, hosts = source.result.get("provenance"), _hosts(source)
+    if not isinstance(found, dict) and not hosts:
         return Missing("result.json holds no provenance: the run has not ended, or an older launcher ran it.")
+    if not isinstance(found, dict):
+        return {"facts": hosts, "absent": "", "files": ()}
     needless = {
         "repository",
         "changed",
@@ -207,10 +209,27 @@ def _origin(source: Source) -> Any:
     }
     absent = [label for name, label in _ORIGIN if name not in found and name not in needless]
     return {
-        "facts": [(label, str(found[name])) for name, label in _ORIGIN if name in found],
+        "facts": [(label, str(found[name])) for name, label in _ORIGIN if name in found] + hosts,
         "absent": ", ".join(absent),
         "files": records(found.get("files")),
     }
+
+
+def _hosts(source: Source) -> list[tuple[str, str]]:
+    """Say the versions of each host of a run on several, told before its start; once where they are equal."""
+    try:
+        listed = records(foreign.read_json(source.run.path / "hosts.json", foreign.DOCUMENT).value)
+    except ReadError:
+        return []
+    by_host: dict[str, str] = {}
+    for host in listed:
+        told = host.get("versions")
+        known = told.items() if isinstance(told, dict) else ()
+        by_host[as_text(host.get("name"))] = ", ".join(f"{name} {value}" for name, value in known)
+    groups: dict[str, list[str]] = {}
+    for name, text in by_host.items():
+        groups.setdefault(text, []).append(name)
+    return [(f"On {some(names)}", text) for text, names in groups.items() if text]
 
 
 def _files(source: Source) -> Any:

@@ -57,6 +57,12 @@ class HostFacts:
             own.update((self.npus.server_id, self.npus.host_ip))
         return own - {""}
 
+    @property
+    def versions(self) -> dict[str, str]:
+        """What this host runs with, as far as it is known."""
+        names = ("launcher", "python", "tensorflow", "cann", "driver")
+        return {name: getattr(self, name) for name in names if getattr(self, name)}
+
     def to_json(self) -> dict[str, Any]:
         """Return a JSON value that `from_json` reads."""
         value: dict[str, Any] = json.loads(json.dumps(asdict(self)))  # lists, no tuples

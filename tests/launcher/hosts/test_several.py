@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import os
 import signal
@@ -13,6 +14,8 @@ from typing import Any, Iterator
 
 import pytest
 
+from launcher import __version__
+from launcher.page import run_page
 from launcher.plan.model import Plan
 from launcher.process import procfs, sweep
 from launcher.process.itself import PROGRAM
@@ -103,7 +106,11 @@ def test_a_job_on_two_hosts_with_a_failure_and_a_restart(hosts: Hosts) -> None:
     assert (result["attempts"], result["ranks"], result["devices"]) == (2, 4, [0, 1, 0, 1])
     assert [end["host"] for end in result["ends"]] == ["node1", "node1", "node2", "node2"]
     assert run.log(3).read_text() == "rank 3 of 4\n" * 2
-    assert [host["ranks"] for host in json.loads((run.path / "hosts.json").read_text())] == ["0-1", "2-3"]
+    hosts = json.loads((run.path / "hosts.json").read_text())
+    assert [host["ranks"] for host in hosts] == ["0-1", "2-3"]
+    assert {host["versions"]["launcher"] for host in hosts} == {__version__}
+    page = html.unescape(run_page.page(run))
+    assert page.count("<dt>On ") == 1 and f"launcher {__version__}, python " in page  # equal: said once
     lines = [json.loads(line) for line in run.events.read_text().splitlines()]
     assert [line for line in lines if violations(line)] == []
     names = [line["event"] for line in lines]
