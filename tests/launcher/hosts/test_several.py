@@ -20,6 +20,7 @@ from launcher.plan.model import Plan
 from launcher.process import procfs, sweep
 from launcher.process.itself import PROGRAM
 from launcher.run_dir import RunDir
+from launcher.runs import registry
 from launcher.supervision.events import violations
 from launcher.text import SCHEDULER
 from tests.launching import ROOT, latest, launch
@@ -110,6 +111,10 @@ def test_a_job_on_two_hosts_with_a_failure_and_a_restart(hosts: Hosts) -> None:
     assert [host["ranks"] for host in hosts] == ["0-1", "2-3"]
     assert {host["versions"]["launcher"] for host in hosts} == {__version__}
     page = html.unescape(run_page.page(run))
+    again = launch(Path(registry.read_plan(run).run_dir).parents[1], "reproduce", "--json")
+    assert again.returncode == 0 and "Traceback" not in again.stderr
+    told = json.loads(again.stdout)
+    assert told["command"].endswith("train.yaml devices=0-1") and "2 hosts" in told["not_known"][0]
     assert page.count("<dt>On ") == 1 and f"launcher {__version__}, python " in page  # equal: said once
     lines = [json.loads(line) for line in run.events.read_text().splitlines()]
     assert [line for line in lines if violations(line)] == []
