@@ -29,7 +29,7 @@ _WAITED = re.compile(
     rf"(?is){_LATE}.{{0,300}}?{_TOGETHER}|{_TOGETHER}.{{0,300}}?{_LATE}|"
     r"\brank.{0,80}?not (?:arrive|come)\b|"
     r"\bEI00(?:02|06|15)\b|ERR02011|waiting for clients|"
-    r"Hccl[A-Z]\w+(?:\([^\n]{0,300}?\))?,? error code is (?:6|9|1[1-49]|21)\b|"
+    r"[Hh]ccl[A-Z]\w+(?:\([^\n]{0,300}?\))?,? error code is (?:6|9|1[1-49]|21)\b|"
     r"(?:error code(?: is|:)|runtime result =) ?(?:107020|507057)\b|SUSPECT REMOTE ERROR|"
     r"wait timeout after \d+ ?ms|wait timeout for key|Socket Timeout|DistNetworkError|RendezvousTimeoutError|"
     r"RendezvousConnectionError|Collective ops is aborted by|monitoredBarrier|for (?:recv|send) operation to|"

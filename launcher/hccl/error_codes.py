@@ -292,10 +292,12 @@ _HCCL_RESULTS: dict[str, tuple[str, str]] = {
     "18": ("a call of CCE failed", _LINES_ABOVE),
     "19": ("a call of the network failed", _NETWORK),
     "20": ("a try that must be repeated", _LINES_ABOVE),
-    "21": ("a remote error: another rank reported it", _INTERRUPTED),
+    "21": ("an access to another device ended with an error (CQE)", _INTERRUPTED),
     "22": ("the communicator was suspended", _INTERRUPTED),
+    "23": ("an operation failed when it was tried again, too", _INTERRUPTED),
+    "24": ("no memory on the device", DEVICE_MEMORY),
 }
-_HCCL_RESULT = re.compile(r"\bHccl[A-Z]\w+(?:\([^\n]{0,300}?\))?,? error code is (\d{1,2})\b")
+_HCCL_RESULT = re.compile(r"\b[Hh]ccl[A-Z]\w+(?:\([^\n]{0,300}?\))?,? error code is (\d{1,2})\b")
 _HCCL_CODE = "HCCL error code "
 
 # torch_npu: ERR, two digits of its module, three of the kind of error.

@@ -33,6 +33,8 @@ from launcher.hccl.error_codes import explain
         ("ERR01004 OPS invalid pointer, ERR04009 PROF, ERR03300 GRAPH", ["ERR01004", "ERR04009", "ERR03300"]),
         ("HCCL function error: HcclGetRootInfo(&hcclID), error code is 7\nEJ0003: Failed to bind",
          ["HCCL error code 7", "EJ0003"]),
+        ("HCCL function error: hcclCommInitRootInfoConfig(numRanks, config), error code is 15",
+         ["HCCL error code 15"]),
         ("OPS function error: HcclReduce, error code is 6; HcclX, error code is 99", ["HCCL error code 6"]),
         # torch 1.11, torch 2.13
         ("RuntimeError: The server socket has failed to bind to x:29 (errno: 98 - Address already in use).",

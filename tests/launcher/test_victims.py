@@ -175,6 +175,7 @@ def test_noise_behind_an_error_changes_no_verdict(noise: str, prefix: str) -> No
         "EI0002: The wait execution of the Notify register times out.",
         TRACE + "RuntimeError: HcclAllGather, error code is 9",
         *(TRACE + f"RuntimeError: {ROOT_INFO}, error code is {code}" for code in (6, 9, 11)),
+        TRACE + "RuntimeError: HCCL function error: hcclCommInitRootInfoConfig(numRanks), error code is 9",
         TRACE + "RuntimeError: [../gloo/transport/tcp/pair.cc:5] Connection closed by peer [10.0.0.2]:8",
         TRACE + "RuntimeError: [2] sets up NCCL by store->get('0'): Socket Timeout",
         TRACE + "DistNetworkError: The client socket has timed out after 600s",
