@@ -285,6 +285,8 @@ def _take(step: int, examples: float, tokens: float, total: int) -> None:
     if total:
         _told.training["total_steps"] = total
     _told.unwritten = True
+    if step == _told.training.get("total_steps"):  # what comes after the last step may take long
+        _told.next_beat.pop("train", None)
     _beat_if_due("train", step)
 
 

@@ -206,6 +206,13 @@ def test_short_steps_write_seldom_and_the_last_one_at_the_end(told: Any, tmp_pat
     assert read_beat(tmp_path / "heartbeat.json").train_step == 5
 
 
+def test_the_last_step_of_a_training_is_told_at_once(told: Any, tmp_path: Path) -> None:
+    """A launcher that sees the one before would think that the training stands still."""
+    for number in range(1, 51):
+        told.step(number, total=50)
+    assert json.loads((tmp_path / "heartbeat.json").read_text())["train_step"] == 50
+
+
 def test_a_disk_that_takes_nothing_and_a_wrong_word(told: Any, tmp_path: Path) -> None:
     os.mkfifo(str(tmp_path / "metrics.jsonl"))
     (tmp_path / "heartbeat.json").mkdir()
