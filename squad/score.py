@@ -62,10 +62,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(*(f"score: {line}" for line in str(error).splitlines()), sep="\n", file=sys.stderr)
         return 2
     if options.json:
-        print(json.dumps(_document(scored, job, wanted, options.by), indent=1))
-    elif scored:
-        print(*table(scored, options.by), sep="\n")
+        lines = [json.dumps(_document(scored, job, wanted, options.by), indent=1)]
+    else:
+        lines = list(table(scored, options.by)) if scored else []
+    if not _printed(lines):
+        return 2
     return 0 if len(good) == len(prefixes) else 1
+
+
+def _printed(lines: Sequence[str]) -> bool:
+    """Print lines; say what prevents it, as a full disk."""
+    try:
+        print(*lines, sep="\n", end="\n" if lines else "", flush=True)
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # else Python writes it again when it ends
+        print(f"score: standard output: {error.strerror}", file=sys.stderr)
+        return False
+    return True
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -99,9 +112,8 @@ def _kept(folder: str) -> list[str]:
     if found:
         return found
     if index.find(place) is None:
-        raise DataError(
-            f"{folder}: no checkpoint in it; give a run, its output_dir, or a checkpoint's prefix"
-        )
+        problem = "no checkpoint in it" if os.path.lexists(folder) else "no such run, folder or checkpoint"
+        raise DataError(f"{folder}: {problem}; give a run, its output_dir, or a checkpoint's prefix")
     return [index.resolve(place)]
 
 

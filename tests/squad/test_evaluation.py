@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from launcher.run_dir import RunDir
 from squad import held, score
 from squad.errors import DataError
 from squad.run_squad import main
-from tests.launching import launch
+from tests.launching import ROOT, launch
 from tests.squad.conftest import flags, squad_document
 from tests.squad.ranks import run_squad as run_ranks
 from tests.squad.test_check import findings
@@ -263,8 +265,19 @@ def plan_of(folder: Path, *argv: str) -> RunDir:
     return run
 
 
+def test_a_full_disk_takes_no_table() -> None:
+    program = "from squad import score; raise SystemExit(0 if score._printed(['x']) else 2)"
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", program], cwd=ROOT, stdout=full, stderr=subprocess.PIPE, timeout=60
+        )
+    assert (done.returncode, done.stderr) == (2, b"score: standard output: No space left on device\n")
+
+
 def test_score_says_what_it_lacks(tmp_path: Path, kept: Path, capsys: pytest.CaptureFixture) -> None:
     assert score.main([str(tmp_path)]) == 2
     assert "no checkpoint in it" in capsys.readouterr().err
+    assert score.main([str(tmp_path / "nothere")]) == 2
+    assert "nothere: no such run, folder or checkpoint; give a run" in capsys.readouterr().err
     assert score.main([str(kept)]) == 2
     assert "score: --predict_file: missing" in capsys.readouterr().err
