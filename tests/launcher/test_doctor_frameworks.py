@@ -150,15 +150,15 @@ def test_a_torch_npu_is_published_for_one_cann_alone() -> None:
     assert all(pairs.release(cann) == cann for cann in (*pairs.TORCH_NPU, *pairs.MINDSPORE.values()))
 
 
-def test_numbers_of_a_pod_are_named_where_a_framework_would_believe_them(tmp_path: Path) -> None:
+def test_numbers_of_a_pod_that_no_rank_gets_are_named(tmp_path: Path) -> None:
     here = machine(tmp_path, "8.5.0", "torch-2.7.1", "torch_npu-2.7.1.post2")
     here.environ = {**here.environ, "RANK": "3", "LOCAL_RANK": "0,1", "MS_ROLE": "MS_SCHED", "CM_RANK": "3"}
     texts = [str(finding) for finding in variables.check_misleading(here)]
     assert texts[0].startswith("CM_RANK set: ")
     assert texts[1].startswith("LOCAL_RANK, MS_ROLE, RANK set: of a pod or another launch")
     assert len(texts) == 2
-    here.paths = []
-    assert len(list(variables.check_misleading(here))) == 1
+    here.paths = []  # no framework, whose program may be a shell script
+    assert str(list(variables.check_misleading(here))[1]).startswith("LOCAL_RANK, RANK set: ")
 
 
 def test_a_list_of_devices_that_cann_refuses_is_an_error(tmp_path: Path) -> None:
