@@ -9,6 +9,7 @@ tables than Python's, and is slower here than a few table look-ups on distinct w
 
 from __future__ import annotations
 
+import os
 import re
 import unicodedata
 from typing import Dict, Sequence
@@ -24,6 +25,9 @@ from squad.errors import DataError
 
 _CHUNK = 1024  # words passed to the library in one string: a call costs as much as several tokens
 _PLAIN = re.compile("[a-zA-Z0-9]+|[^a-zA-Z0-9 ]")
+# Unless it is told, the library's release for Python 3.7 warns on standard output when a process is started
+# later, amid the JSON of `score`. No child here uses it.
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
 LONGEST = 200  # characters of a word; longer ones are [UNK] (the library's default is 100)
 _NOT_IN_ANY_VOCABULARY = "\U0010ffff"
 CJK = (
