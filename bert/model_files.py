@@ -58,12 +58,16 @@ def recorded_task(checkpoint: str) -> dict[str, Any]:
     """
     record = index.record(checkpoint)
     recorded, found = record.get("task"), record.get("threshold")
-    own: dict[str, Any] = {}
-    if isinstance(found, dict) and "f1" in found:
-        # Searched by an evaluation of this very checkpoint; F1's is the one that is used.
-        own = {"threshold": found["f1"], THRESHOLD_FROM: {"questions": found.get("questions")}}
-        own[THRESHOLD_FROM].update(found["data"] if isinstance(found.get("data"), dict) else {})
+    # Searched by an evaluation of this very checkpoint.
+    own = of_threshold(found) if isinstance(found, dict) and "f1" in found else {}
     return dict(recorded if isinstance(recorded, dict) else _task_of_config(checkpoint), **own)
+
+
+def of_threshold(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a task says of thresholds that were searched: F1's, which is the one that is used."""
+    data = found.get("data")
+    origin = dict(data if isinstance(data, dict) else {}, questions=found.get("questions"))
+    return {"threshold": found["f1"], THRESHOLD_FROM: origin}
 
 
 def _task_of_config(checkpoint: str) -> dict[str, Any]:

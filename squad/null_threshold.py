@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Mapping, Sequence
 from bert import files
 from bert.checkpoints import index, store
 from bert.errors import CheckpointError
-from bert.model_files import THRESHOLD_FROM, recorded_task
+from bert.model_files import THRESHOLD_FROM, of_threshold, recorded_task
 from squad import evaluate, task
 from squad.answers.thresholds import stable_threshold
 from squad.errors import DataError
@@ -149,5 +149,5 @@ def put(folder: str, found: Mapping[str, Any]) -> None:
     path = os.path.join(folder, "config.json")
     values = files.read_object(path, 4 << 20)
     held = values.setdefault("task_specific_params", {}).setdefault("squad", {})
-    held.update({KEY: found["f1"], THRESHOLD_FROM: {**found["data"], "questions": found["questions"]}})
+    held.update(of_threshold(found))
     store.write_atomic(path, json.dumps(values, indent=2, sort_keys=True) + "\n")
