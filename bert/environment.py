@@ -33,6 +33,13 @@ def prepare(environ: MutableMapping[str, str], device: str) -> None:
         environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 
 
+def discard(descriptor: int) -> None:
+    """Send nowhere what could not be written, as on a full disk: Python would try again when it ends."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, descriptor)
+    os.close(null)
+
+
 @contextmanager
 def quiet() -> Iterator[None]:
     """Keep from stderr what TensorFlow's C++ always says; the rest is written at the end."""

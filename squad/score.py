@@ -75,7 +75,7 @@ def _printed(lines: Sequence[str]) -> bool:
     try:
         print(*lines, sep="\n", end="\n" if lines else "", flush=True)
     except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # else Python writes it again when it ends
+        environment.discard(1)
         print(f"score: standard output: {error.strerror}", file=sys.stderr)
         return False
     return True

@@ -13,6 +13,7 @@ import select
 import sys
 from typing import TYPE_CHECKING, Any, BinaryIO, Iterator, NamedTuple
 
+from bert import environment
 from squad.data import layouts
 from squad.data.examples import Examples, read_squad
 from squad.errors import DataError
@@ -144,7 +145,7 @@ def write(out: BinaryIO, name: Any, result: Result) -> None:
     except BrokenPipeError:
         raise
     except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())  # else Python writes it again when it ends
+        environment.discard(out.fileno())
         raise DataError(f"standard output: {error.strerror}") from error
 
 
