@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Collection, Sequence
 
 from launcher.commands import checkpoints
+from launcher.run_dir import RunDir
 
 _BOOLEANS = ("true", "t", "1", "yes", "false", "f", "0", "no")  # as squad/flag_parser.py reads them
 
@@ -14,15 +15,20 @@ def with_run_folder(words: Sequence[str], switches: Collection[str] = ()) -> lis
 
     switches: names of the options that need no value; any other one that has no `=` takes the next word.
     """
+    return named_run(words, switches)[0]
+
+
+def named_run(words: Sequence[str], switches: Collection[str]) -> tuple[list[str], RunDir | None]:
+    """Return the words as `with_run_folder` does, and the run that is named; None: none is."""
     found = list(words)
-    place = first_plain(found, switches)
+    place = _first_plain(found, switches)
     run = checkpoints.run_of(found[place]) if place < len(found) else None
     if run is not None:
         found[place] = checkpoints.folder_of(run)
-    return found
+    return found, run
 
 
-def first_plain(words: Sequence[str], switches: Collection[str]) -> int:
+def _first_plain(words: Sequence[str], switches: Collection[str]) -> int:
     """Find the first word that is neither an option nor the value of one; the end if there is none."""
     place = 0
     while place < len(words) and words[place].startswith("-"):

@@ -29,13 +29,8 @@ def score(arguments: tuple[str, ...]) -> None:
 
 def words(arguments: Sequence[str]) -> list[str]:
     """Return the command line of squad.score: the run's folder, and the run's own files and rules."""
-    found = list(arguments)
-    place = positional.first_plain(found, SWITCHES)
-    run = checkpoints.run_of(found[place]) if place < len(found) else None
-    if run is None:
-        return found
-    found[place] = checkpoints.folder_of(run)
-    return [*found, *_own(run, set(flags(arguments)))]
+    found, run = positional.named_run(arguments, SWITCHES)
+    return [*found, *(_own(run, set(flags(arguments))) if run is not None else ())]
 
 
 def _own(run: RunDir, given: set[str]) -> Iterator[str]:

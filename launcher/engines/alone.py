@@ -6,11 +6,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Mapping
 
 from launcher.config.job import JobConfig, Provenance
+from launcher.engines.choose import INSIDE
 
 if TYPE_CHECKING:
     from rank_table.sources.tools import Machine
-
-_INSIDE = "NPU_LAUNCH_RUN_DIR"  # set in a rank, which may start a launcher of its own
 
 
 def fitted(
@@ -20,7 +19,7 @@ def fitted(
 
     machine: this one, for tests.
     """
-    if _INSIDE in environ:
+    if INSIDE in environ:
         return config
     if environ.get("NPU_LAUNCH_HOST_COUNT") == "1" and environ.get("NPU_LAUNCH_JOB"):
         source.written.discard("devices")  # it was their number; the cluster has chosen which

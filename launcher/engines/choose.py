@@ -10,7 +10,7 @@ from launcher.errors import UsageError
 if TYPE_CHECKING:
     from launcher.engines.base import Engine
 
-_INSIDE = "NPU_LAUNCH_RUN_DIR"  # set in a rank, which may start a launcher of its own
+INSIDE = "NPU_LAUNCH_RUN_DIR"  # set in a rank, which may start a launcher of its own
 
 
 def chosen(config: JobConfig, environ: Mapping[str, str]) -> Engine | None:
@@ -23,7 +23,7 @@ def chosen(config: JobConfig, environ: Mapping[str, str]) -> Engine | None:
     engine = config.engine
     if engine == "auto":
         slurm = environ.get("SLURM_JOB_NUM_NODES", environ.get("SLURM_NNODES", ""))
-        several = slurm.isdigit() and int(slurm) > 1 and _INSIDE not in environ
+        several = slurm.isdigit() and int(slurm) > 1 and INSIDE not in environ
         engine = "mpi" if named else "slurm" if several else "local"
     if named and engine != "mpi":
         key = "hosts" if config.hosts else "hostfile"

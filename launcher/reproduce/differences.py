@@ -25,12 +25,11 @@ class Difference(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """What differs, what is not known, and why this machine would refuse the job; plan: the new one."""
+    """What differs, what is not known, and why this machine would refuse the job."""
 
     differences: tuple[Difference, ...]
     unknown: tuple[str, ...] = ()
     refusals: tuple[str, ...] = ()
-    plan: Plan | None = None
 
 
 def compare(run: RunDir, words: Sequence[str], overrides: Sequence[str], then: Plan | None) -> Comparison:
@@ -47,7 +46,7 @@ def compare(run: RunDir, words: Sequence[str], overrides: Sequence[str], then: P
     known = read_json(run.result).get("provenance")
     if not isinstance(known, dict):
         lacking: tuple[str, ...] = ("versions, commit and files of the run: no result.json holds them",)
-        return Comparison(tuple(_devices(then, plan)), lacking, (), plan)
+        return Comparison(tuple(_devices(then, plan)), lacking)
     before, after = (dict(_flat(one)) for one in (known, provenance.take(plan, time.time())))
     names = [name for name in {**before, **after} if before.get(name) != after.get(name)]
     if "no changes" in (before.get("changed"), after.get("changed")):
@@ -55,7 +54,7 @@ def compare(run: RunDir, words: Sequence[str], overrides: Sequence[str], then: P
     hashed = [name for name in names if _is_known(name, before)]
     lacking = tuple(f"{name}: the run did not hash it" for name in names if name not in hashed)
     found = [Difference(name, before.get(name, ""), after.get(name, "")) for name in hashed]
-    return Comparison((*_devices(then, plan), *found), lacking, (), plan)
+    return Comparison((*_devices(then, plan), *found), lacking)
 
 
 def _is_known(name: str, before: Mapping[str, str]) -> bool:
