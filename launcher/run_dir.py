@@ -160,6 +160,11 @@ class RunDir:
         return self.path / "result.json"
 
     @property
+    def provenance(self) -> Path:
+        """What the run is made of, written some seconds after its start; result.json has it at the end."""
+        return self.path / "provenance.json"
+
+    @property
     def report(self) -> Path:
         return self.path / "report.txt"
 

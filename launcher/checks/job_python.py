@@ -13,16 +13,17 @@ from launcher.checks.machine import TOOL_TIMEOUT
 from launcher.errors import UsageError
 from launcher.plan.command import WORKER
 
-_QUESTION = "import json, sys; print(); print(json.dumps([sys.version_info[:2], sys.path[1:]]))"
+_QUESTION = "import json, sys; print(); print(json.dumps([sys.version_info[:3], sys.path[1:]]))"
 _NAME = re.compile(r"python[\d.]*\Z")
 
 
 @dataclass(frozen=True)
 class JobPython:
-    """An interpreter: its version, and the folders from which it imports."""
+    """An interpreter: its version, the folders from which it imports, and its whole version, as 3.7.5."""
 
     version: tuple[int, int]
     paths: tuple[str, ...]
+    release: str = ""
 
 
 def interpreter(argv: Sequence[str]) -> str:
@@ -45,7 +46,7 @@ def ask(python: str, environ: Mapping[str, str]) -> JobPython:
         lines = done.stdout.decode("utf-8", "replace").splitlines()
         # Wrappers and sitecustomize may print before it, and exit handlers after it.
         version, paths = json.loads([line for line in lines if line.startswith("[[")][-1])
-        return JobPython((version[0], version[1]), tuple(map(str, paths)))
+        return JobPython((version[0], version[1]), tuple(map(str, paths)), ".".join(map(str, version)))
     except (OSError, subprocess.SubprocessError, ValueError, IndexError, TypeError) as error:
         reason = getattr(error, "strerror", None) or "it does not answer as Python does"
         raise UsageError(f"{python}: {reason}; give the path of a Python interpreter") from None

@@ -1,7 +1,7 @@
 """Where a run comes from: versions, the commit of its folder, the files that its command names.
 
-Taken at the end of a run, for result.json and the page. Files are hashed whole as long as that is cheap; of
-bigger ones the size and three blocks are hashed, which is named as such.
+Taken some seconds after the start of a run (launcher/engines/recorder.py), else at its end. Files are hashed
+whole as long as that is cheap; of bigger ones the size and three blocks are hashed, which is named as such.
 """
 
 from __future__ import annotations
@@ -37,42 +37,47 @@ def take(plan: Plan, started: float) -> dict[str, Any]:
     environ = specs[0].env if specs else os.environ
     machine = this_machine(environ, os.getcwd())
     found = {
-        **_versions(machine, specs[0].argv if specs else ()),
-        "framework": _framework(specs[0]) if specs else "",
+        **_versions(machine, specs[0] if specs else None),
         **commit_of(environ.get("NPU_LAUNCH_CWD") or environ.get("PWD") or os.getcwd(), started),
-        "files": [mask(item) for item in _files(specs[0].argv if specs else ())],
+        "files": [mask(item) for item in _files(specs[0])] if specs else [],
     }
     return {name: value for name, value in found.items() if value}
 
 
-def _versions(machine: RecordingMachine, argv: Sequence[str]) -> dict[str, str]:
-    """Return the versions; of Python and its packages when the ranks have the launcher's own."""
+def _versions(machine: RecordingMachine, spec: RankSpec | None) -> dict[str, str]:
+    """Return the versions: the launcher's, those of the ranks' Python and its packages, the machine's."""
     cann = versions.installed(machine)
-    own = not argv or os.path.dirname(argv[0]) == os.path.dirname(sys.executable)
-    installed = machine.packages() if own else {}
+    names = packages.OF.get(spec.env.get("NPU_LAUNCH_FRAMEWORK", ""), packages.NOTHING).every if spec else ()
+    python, installed = _python(machine, spec, bool(names))
     return {
         "launcher": launcher.__version__,
-        "python": ".".join(map(str, sys.version_info[:3])) if own else "",
-        "program": argv[0] if argv else "",
+        "python": python,
+        "program": spec.argv[0] if spec and spec.argv else "",
         "tensorflow": packages.TENSORFLOW.version(installed),
         "numpy": installed.get("numpy", ""),
         "adapter": ", ".join(f"{name} {installed[name]}" for name in versions.ADAPTERS if name in installed),
+        "framework": ", ".join(f"{name} {installed[name]}" for name in names if name in installed),
         "driver": versions.driver(machine),
         "cann": str(cann[0]) if cann else "",
         "kernel": os.uname().release,
     }
 
 
-def _framework(spec: RankSpec) -> str:
-    """Return the versions of the ranks' torch, MindSpore or Paddle and its part for NPUs; else ""."""
-    names = packages.OF.get(spec.env.get("NPU_LAUNCH_FRAMEWORK", ""), packages.NOTHING).every
-    python = job_python.interpreter(spec.argv) if names else ""
-    if not python:
-        return ""
+def _python(
+    machine: RecordingMachine, spec: RankSpec | None, framework: bool
+) -> tuple[str, Mapping[str, str]]:
+    """Return the version of the ranks' Python and its packages; none where they run something else.
+
+    The launcher's own is not asked, unless a framework counts that lies where only PYTHONPATH leads.
+    """
+    argv = spec.argv if spec else ()
+    own = not argv or os.path.dirname(argv[0]) == os.path.dirname(sys.executable)
+    python = job_python.interpreter(argv) if argv and (framework or not own) else ""
     with suppress(UsageError):
-        installed = RecordingMachine({}, paths=job_python.ask(python, spec.env).paths).packages()
-        return ", ".join(f"{name} {installed[name]}" for name in names if name in installed)
-    return ""
+        if spec and python:
+            asked = job_python.ask(python, spec.env)
+            return asked.release, RecordingMachine({}, paths=asked.paths).packages()
+    return (".".join(map(str, sys.version_info[:3])), machine.packages()) if own else ("", {})
 
 
 def commit_of(cwd: str, started: float) -> dict[str, Any]:
@@ -134,10 +139,10 @@ def _git(root: Path, *words: str) -> bytes | None:
         return None
 
 
-def _files(argv: Sequence[str]) -> Iterator[Mapping[str, Any]]:
-    """Describe the files and folders that a command names: data, weights, vocabulary, scripts."""
+def _files(spec: RankSpec) -> Iterator[Mapping[str, Any]]:
+    """Describe the files and folders that a command names: data, weights, vocabulary, scripts, modules."""
     count = together = 0
-    for name, path in _named(argv):
+    for name, path in (*_modules(spec), *_named(spec.argv)):
         if count == MOST_FILES:
             return
         with suppress(OSError, ValueError):
@@ -152,6 +157,20 @@ def _files(argv: Sequence[str]) -> Iterator[Mapping[str, Any]]:
                 together += size if whole else 0
                 told["sha256" if whole else "sha256_of_samples"] = digest(path, whole)
             yield told
+
+
+def _modules(spec: RankSpec) -> Iterator[tuple[str, str]]:
+    """Yield (option, path) of a program that is run as a module, where it lies in a folder of the job's."""
+    words = list(spec.argv)
+    if "-m" not in words[:-1]:
+        return
+    module = words[words.index("-m") + 1]
+    for folder in (spec.env.get("NPU_LAUNCH_CWD", ""), *spec.env.get("PYTHONPATH", "").split(os.pathsep)):
+        base = os.path.join(folder, *module.split("."))
+        found = filter(os.path.isfile, (base + ".py", os.path.join(base, "__main__.py"))) if folder else ()
+        for path in found:
+            yield f"-m {module}", path
+            return
 
 
 def _named(argv: Sequence[str]) -> Iterator[tuple[str, str]]:

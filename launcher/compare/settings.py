@@ -7,7 +7,7 @@ from typing import Any, Iterator, Mapping, NamedTuple, Sequence
 
 from launcher.masking import mask
 from launcher.run_dir import RunDir
-from launcher.runs.registry import known_plan, read_json
+from launcher.runs.registry import known_plan, provenance_of, read_json
 
 _VARIABLE = re.compile(r"(?:HCCL|TF|ASCEND|NPU|OMP|KMP|MKL|CUDA|NCCL|GE|PYTHONHASHSEED)(?:_\w+)?")
 # Of each rank's own, or set by the launcher.
@@ -27,13 +27,13 @@ class Difference(NamedTuple):
 
 def of_run(run: RunDir) -> tuple[dict[str, str], dict[str, str]]:
     """Return the settings and the versions of a run, as far as its files say; secrets are masked."""
-    plan, result = known_plan(run), read_json(run.result)
+    plan = known_plan(run)
     settings: dict[str, str] = {}
     if plan is not None and plan.ranks:
         first = plan.ranks[0]
         settings = {"backend": plan.backend, **flags(first.argv)}
         settings.update((name, first.env[name]) for name in sorted(first.env) if _is_telling(name))
-    versions = dict(_flat("", result.get("provenance", result.get("versions"))))
+    versions = dict(_flat("", provenance_of(run) or read_json(run.result).get("versions")))
     return masked(settings), masked(versions)
 
 

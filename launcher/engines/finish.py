@@ -88,11 +88,12 @@ def finish(
     interruption: Interruption,
     arrive: Callable[[], Arrived] | None = None,
     hook: Hook | None = None,
+    made_of: Callable[[], Mapping[str, Any]] = dict,
 ) -> int:
     """Report a run, gather what it made, and write its files; return the exit code.
 
     arrive: of a run of several hosts: brings what those have that share no disk with this one. hook: has
-    the last event to deliver.
+    the last event to deliver. made_of: tells what the run is made of, if that has been found out by now.
     """
     report = outcome.report.split("\n") if outcome.report else []
     console.say(*report)
@@ -108,7 +109,7 @@ def finish(
     failed = {
         "report.txt": _failure(lambda: write_atomic(run.report, text.encode("utf-8", "backslashreplace"))),
         "result.json": _failure(
-            lambda: run.write_json(run.result, _result(plan, outcome, gathered, started))
+            lambda: run.write_json(run.result, _result(plan, outcome, gathered, started, made_of()))
         ),
     }
     console.say(*("npu-launch: " + line for line in _losses(run, failed)))
@@ -164,7 +165,9 @@ def _evaluations(plan: Plan, run: RunDir) -> Sequence[Mapping[str, float]]:
     return ()
 
 
-def _result(plan: Plan, outcome: Outcome, gathered: Gathered, started: float) -> dict[str, Any]:
+def _result(
+    plan: Plan, outcome: Outcome, gathered: Gathered, started: float, made_of: Mapping[str, Any]
+) -> dict[str, Any]:
     """Return what result.json holds."""
     return {
         "job": plan.job,
@@ -173,7 +176,7 @@ def _result(plan: Plan, outcome: Outcome, gathered: Gathered, started: float) ->
         "ranks": plan.world_size,
         "devices": [spec.device_id for spec in plan.ranks],
         "started": started,
-        "provenance": _provenance(plan, started),
+        "provenance": made_of or _provenance(plan, started),
         **asdict(gathered),
         **outcome.as_dict(),
     }

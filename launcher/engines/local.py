@@ -36,6 +36,7 @@ def run(planned: PlannedJob, detach: bool = False) -> int:
 def _run(plan: Plan, run_dir: RunDir, quiet: bool = False) -> int:
     """Supervise the ranks, then report the run."""
     from launcher.engines.finish import Interruption, finish, hooked
+    from launcher.engines.recorder import recording
     from launcher.supervision.supervisor import supervise
     from launcher.ui.console import Console
 
@@ -44,8 +45,9 @@ def _run(plan: Plan, run_dir: RunDir, quiet: bool = False) -> int:
         console.say("npu-launch: " + line)
     started = time.time()
     with Interruption() as interruption, hooked(plan, run_dir, console) as hook:
-        outcome = supervise(plan, run_dir, console, hook=hook)
-        return finish(plan, run_dir, console, outcome, started, interruption, hook=hook)
+        with recording(plan, run_dir, started) as made_of:
+            outcome = supervise(plan, run_dir, console, hook=hook)
+            return finish(plan, run_dir, console, outcome, started, interruption, hook=hook, made_of=made_of)
 
 
 def debug(planned: PlannedJob) -> int:

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 _LATER = (
     "engines.attempts",
     "engines.finish",
+    "engines.recorder",
     "checks.hosts",
     "checks.preflight",
     "hosts.closing",
@@ -170,6 +171,7 @@ def _run(preparation: Preparation, site: Site, begun: Begun, quiet: bool = False
             opening.open()
         from launcher.engines.attempts import Attempts
         from launcher.engines.finish import Interruption, finish, hooked
+        from launcher.engines.recorder import recording
         from launcher.hosts.closing import bring_files, dismiss, release
         from launcher.runs.launcher_record import recorded
         from launcher.ui.console import Console
@@ -182,6 +184,7 @@ def _run(preparation: Preparation, site: Site, begun: Begun, quiet: bool = False
         for line in (*plan.notes, f"run folder {run.path}"):
             console.say("npu-launch: " + line)
         hook = stack.enter_context(hooked(plan, run, console))
+        made_of = stack.enter_context(recording(plan, run, started))
         outcome = Attempts(opening, signals, console, hook).run()
 
         def arrive() -> Arrived:
@@ -190,7 +193,7 @@ def _run(preparation: Preparation, site: Site, begun: Begun, quiet: bool = False
             return arrived
 
         with Interruption() as interruption:
-            return finish(plan, run, console, outcome, started, interruption, arrive, hook)
+            return finish(plan, run, console, outcome, started, interruption, arrive, hook, made_of)
 
 
 class Opening:

@@ -18,6 +18,7 @@ from launcher.page.source import Missing, Source, as_number, as_text, read, reco
 from launcher.reproduce import job as jobs
 from launcher.run_dir import RunDir, write_atomic
 from launcher.runs.figures import unified
+from launcher.runs.registry import provenance_of
 from launcher.text import named, some
 from rank_table.ranges import spell
 
@@ -187,7 +188,7 @@ def _short(text: str) -> str:
 
 _ORIGIN = (
     ("launcher", "npu-launch"), ("commit", "Commit at the start"), ("repository", "Repository"),
-    ("changed", "Tracked files at the end"),
+    ("changed", "Tracked files"),
     ("changed_sha256", "sha256 of their changes"), ("python", "Python"), ("program", "Program of the ranks"),
     ("framework", "Framework"), ("tensorflow", "TensorFlow"), ("numpy", "NumPy"),
     ("adapter", "NPU adapter"), ("cann", "CANN"), ("driver", "Driver"), ("kernel", "Linux"),
@@ -195,10 +196,13 @@ _ORIGIN = (
 
 
 def _origin(source: Source) -> Any:
-    found, hosts = source.result.get("provenance"), _hosts(source)
-    if not isinstance(found, dict) and not hosts:
-        return Missing("result.json holds no provenance: the run has not ended, or an older launcher ran it.")
-    if not isinstance(found, dict):
+    found, hosts = provenance_of(source.run), _hosts(source)
+    if not found and not hosts:
+        return Missing(
+            "Neither result.json nor provenance.json tells it: the run has just begun, was killed within "
+            "seconds, or an older launcher ran it."
+        )
+    if not found:
         return {"facts": hosts, "absent": "", "files": ()}
     needless = {
         "repository",

@@ -16,7 +16,7 @@ from launcher.config.job import JobConfig, text_of
 from launcher.masking import mask, mask_text
 from launcher.repeat.figures import CERTIFICATE
 from launcher.repeat.record import Repeat
-from launcher.run_dir import write_atomic
+from launcher.run_dir import RunDir, write_atomic
 from launcher.runs import registry, shelf
 from launcher.runs.figures import metrics_of
 
@@ -133,9 +133,9 @@ def _members(path: str) -> list[str]:
 
 
 def made_of(folders: Iterable[Path]) -> Any:
-    """Return what result.json of the first run that has one says of versions and the commit."""
+    """Return what the first run that tells it says of versions and the commit."""
     for folder in folders:
-        found = registry.read_json(folder / "result.json").get("provenance")
+        found = registry.provenance_of(RunDir(folder))
         if found:
             return mask({name: value for name, value in found.items() if name != "files"})
     return {}

@@ -12,7 +12,7 @@ from launcher.errors import LauncherError
 from launcher.plan.model import Plan
 from launcher.plan.planner import plan_job
 from launcher.run_dir import RunDir
-from launcher.runs.registry import read_json
+from launcher.runs.registry import provenance_of
 from rank_table.errors import InventoryError, RankTableError
 
 
@@ -43,9 +43,11 @@ def compare(run: RunDir, words: Sequence[str], overrides: Sequence[str], then: P
         return Comparison((), (), tuple(error.lines))
     except (InventoryError, RankTableError) as error:
         return Comparison((), (), (str(error),))
-    known = read_json(run.result).get("provenance")
-    if not isinstance(known, dict):
-        lacking: tuple[str, ...] = ("versions, commit and files of the run: no result.json holds them",)
+    known = provenance_of(run)
+    if not known:
+        lacking: tuple[str, ...] = (
+            "versions, commit and files of the run: neither result.json nor provenance.json holds them",
+        )
         return Comparison(tuple(_devices(then, plan)), lacking)
     before, after = (dict(_flat(one)) for one in (known, provenance.take(plan, time.time())))
     names = [name for name in {**before, **after} if before.get(name) != after.get(name)]

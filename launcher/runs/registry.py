@@ -101,6 +101,12 @@ def read_json(path: Path) -> dict[str, Any]:
     return {}
 
 
+def provenance_of(run: RunDir) -> dict[str, Any]:
+    """Return what a run was made of; of one without a result what was found soon after its start."""
+    found = read_json(run.result).get("provenance")
+    return found if found and isinstance(found, dict) else read_json(run.provenance)
+
+
 def read_plan(run: RunDir) -> Plan:
     """Read the plan of a run. ReadError: it is missing, damaged, or of another version."""
     try:

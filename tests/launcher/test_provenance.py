@@ -80,3 +80,22 @@ def test_the_framework_of_the_ranks_python_is_told(tmp_path: Path) -> None:
         spec = RankSpec(0, "a", 0, 0, 0, argv, env, "/")
         found = provenance.take(Plan("job", "id", "/r", "a", "cpu", "{}", (spec,)), 4e9)
         assert found.get("framework") == expected
+
+
+def test_a_program_that_runs_as_a_module_is_hashed(tmp_path: Path) -> None:
+    (tmp_path / "pkg" / "job").mkdir(parents=True)
+    (tmp_path / "pkg" / "job" / "__main__.py").write_text("pass\n")
+    for key in ("NPU_LAUNCH_CWD", "PYTHONPATH"):
+        spec = RankSpec(0, "a", 0, 0, 0, (sys.executable, "-m", "pkg.job"), {key: str(tmp_path)}, "/")
+        (file,) = provenance.take(Plan("job", "id", "/r", "a", "cpu", "{}", (spec,)), 4e9)["files"]
+        assert (file["option"], file["bytes"], len(file["sha256"])) == ("-m pkg.job", 5, 64)
+
+
+def test_another_python_is_asked_for_its_version_and_packages(tmp_path: Path) -> None:
+    (tmp_path / "numpy-1.2.3.dist-info").mkdir()
+    python = tmp_path / "python3"
+    python.write_text(f'#!/bin/sh\necho \'[[3, 7, 5], ["", "{tmp_path}"]]\'\n')
+    python.chmod(0o700)
+    spec = RankSpec(0, "a", 0, 0, 0, (str(python), "a.py"), {}, "/")
+    found = provenance.take(Plan("job", "id", "/r", "a", "cpu", "{}", (spec,)), 4e9)
+    assert (found["python"], found["numpy"], found.get("tensorflow")) == ("3.7.5", "1.2.3", None)
