@@ -21,9 +21,9 @@ from launcher.config.job import JobConfig
 from launcher.plan.host_plan import host_plan
 from launcher.plan.planner import PlannedJob
 from rank_table.sources.tools import Machine
+from tests.launcher.fake_server import smi
 from tests.launcher.hosts.several import COMMAND, facts, job, laid_out, order, with_npus
 from tests.launcher.machines import server
-from tests.launcher.test_preflight import smi
 from tests.launching import ROOT
 
 SAME: dict[str, Any] = {
