@@ -45,6 +45,7 @@ class Scored(NamedTuple):
     prefix: str
     step: int
     figures: Mapping[str, float]
+    questions: int  # on how many
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -64,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.json:
         lines = [json.dumps(_document(scored, job, wanted, options.by), indent=1)]
     else:
-        lines = list(table(scored, options.by)) if scored else []
+        lines = [*table(scored, options.by), _asked(scored[0], job, wanted)] if scored else []
     if not _printed(lines):
         return 2
     return 0 if len(good) == len(prefixes) else 1
@@ -188,9 +189,8 @@ def _scores(job: Job, prefixes: Sequence[str], wanted: Held, device: str) -> Ite
         for prefix in prefixes:
             answers = _answers(job, data, prefix, backend)
             step = index.record(prefix).get("step")
-            yield Scored(
-                prefix, step if isinstance(step, int) else 0, evaluation.figures_of(job, questions, *answers)
-            )
+            figures = evaluation.figures_of(job, questions, *answers)
+            yield Scored(prefix, step if isinstance(step, int) else 0, figures, len(questions))
     finally:
         backend.close()
 
@@ -225,15 +225,27 @@ def table(scored: Sequence[Scored], by: str) -> Iterator[str]:
         yield "  ".join([f"{one.step:8d}", *cells, f"best {name}" if one is best else ""]).rstrip()
 
 
+def _asked(one: Scored, job: Job, wanted: Held) -> str:
+    """Say on which questions the figures are."""
+    flags = job.flags
+    limits = ["max_eval_samples"] if flags.max_eval_samples else []
+    limits += ["num_eval_iterations"] if flags.num_eval_iterations and not wanted.ids else []
+    which = f", the first ones ({', '.join(limits)})" if limits else ""
+    held_back = f", held back by eval_share {wanted.share:g}" if wanted.ids else ""
+    return f"on {one.questions} questions of {flags.predict_file}{held_back}{which}"
+
+
 def _document(scored: Sequence[Scored], job: Job, wanted: Held, by: str) -> dict[str, Any]:
     best = best_of(scored, by)
     listed = [
         {"checkpoint": one.prefix, "step": one.step, "figures": dict(one.figures), "best": one is best}
         for one in scored
     ]
+    questions = scored[0].questions if scored else 0
     path = job.flags.predict_file
     asked = {"train_file": path, "eval_share": wanted.share} if wanted.ids else {"predict_file": path}
-    return {**asked, "evaluation": job.flags.evaluation, "by": by, "checkpoints": listed}
+    about = {"questions": questions, "evaluation": job.flags.evaluation, "by": by}
+    return {**asked, **about, "checkpoints": listed}
 
 
 if __name__ == "__main__":

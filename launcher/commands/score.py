@@ -14,6 +14,8 @@ from launcher.run_dir import RunDir
 
 # Options that need no value: the word after one of them may be the run.
 SWITCHES = ("help", "json")
+# Of a run that has answered the first questions of its file alone: those are num_eval_iterations batches.
+_LIMITS = ("max_eval_samples", "num_eval_iterations", "predict_batch_size")
 
 
 @click.command(
@@ -34,9 +36,14 @@ def words(arguments: Sequence[str]) -> list[str]:
 
 
 def _own(run: RunDir, given: set[str]) -> Iterator[str]:
-    """Yield the flags of a run that are not given: the questions that it is scored on, and whose rules."""
+    """Yield the flags of a run that are not given: the questions that it is scored on, and whose rules.
+
+    A file of questions that is given is another one, and scored as a whole; train_file is where the same
+    questions are now.
+    """
     asked = checkpoints.asked(run)
     files = ["predict_file" if "predict_file" in asked else "train_file"]  # of which a share was held back
-    for name in [*(files if not given & {"predict_file", "train_file"} else []), "evaluation"]:
+    names = ["evaluation", *(_LIMITS if "predict_file" not in given else ())]
+    for name in [*(files if not given & {"predict_file", "train_file"} else []), *names]:
         if name in asked and name not in given:
             yield f"--{name}={asked[name]}"

@@ -53,6 +53,17 @@ def test_what_is_given_comes_before_the_runs_own(run: Any) -> None:
     assert score.words(words) == [*words, "--evaluation=cmrc"]
 
 
+def test_score_asks_the_first_questions_alone_where_the_run_did(run: Any) -> None:
+    limits = ["--max_eval_samples=8", "--num_eval_iterations=3", "--predict_batch_size=4"]
+    made = str(run((*ARGV, *limits)).path)
+    own = ["--predict_file=/data/dev.json", "--evaluation=cmrc"]
+    assert score.words(["latest"]) == [made, *own, *limits]
+    words = ["latest", "--max_eval_samples", "0"]
+    assert score.words(words) == [made, *words[1:], *own, *limits[1:]]
+    assert score.words(["latest", "--predict_file=x.json"])[2:] == own[1:]  # another file, as a whole
+    assert score.words(["latest", "--train_file=t.json"])[2:] == [*own[1:], *limits]  # where it is now
+
+
 def test_a_run_that_held_back_a_share_is_scored_on_its_train_file(run: Any) -> None:
     made = run(("python", "x.py", "--train_file", "~/train.json", "--eval_share=0.1"))
     assert score.words(["latest"]) == [str(made.path), f"--train_file={Path.home()}/train.json"]

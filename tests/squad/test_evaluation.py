@@ -178,9 +178,26 @@ def test_score_shows_a_table_and_leaves_out_what_is_damaged(
         stream.write(b"x")
     assert score.main([str(tmp_path), f"--predict_file={tiny / 'dev.json'}"]) == 1
     out, err = capsys.readouterr()
-    title, *lines = out.splitlines()
+    title, *lines, asked = out.splitlines()
     assert title.split()[:3] == ["step", "EM", "F1"] and sum(line.endswith("best F1") for line in lines) == 1
+    assert asked == f"on {total_of(tiny)} questions of {tiny / 'dev.json'}"
     assert len(lines) == len(store.kept(str(folder))) - 1 and newest + ".index: damaged" in err
+
+
+def total_of(tiny: Path) -> int:
+    document = json.loads((tiny / "dev.json").read_text())
+    return sum(len(part["qas"]) for article in document["data"] for part in article["paragraphs"])
+
+
+def test_score_says_that_it_asks_the_first_questions_alone(
+    tiny: Path, kept: Path, capsys: pytest.CaptureFixture
+) -> None:
+    words = [store.kept(str(kept))[-1], f"--predict_file={tiny / 'dev.json'}", "--max_eval_samples=3"]
+    assert score.main(words) == 0
+    asked = capsys.readouterr().out.splitlines()[-1]
+    assert asked == f"on 3 questions of {tiny / 'dev.json'}, the first ones (max_eval_samples)"
+    assert score.main([*words, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["questions"] == 3 < total_of(tiny)
 
 
 @pytest.fixture(scope="module")
@@ -214,7 +231,7 @@ def test_score_scores_a_held_share_again_by_the_rules_of_the_run(
     found = json.loads(out)
     assert (found["train_file"], found["eval_share"], found["evaluation"]) == (path, 0.25, "cmrc")
     assert f"score: {path}: 4 of 16 questions" in err and "does not say whose" not in err
-    assert len(found["checkpoints"]) == 2
+    assert len(found["checkpoints"]) == 2 and found["questions"] == 4
     for one in found["checkpoints"]:
         facts = json.loads(Path(one["checkpoint"] + ".json").read_text())
         assert one["figures"] == pytest.approx(facts["evaluation"]["figures"])
