@@ -25,7 +25,7 @@ from bert.checkpoints import index, store
 from bert.cluster import Cluster
 from bert.config import BertConfig
 from bert.errors import TrainerError
-from squad import check, held, task
+from squad import check, evaluate, held, task
 from squad.data.tokenizer import Tokenizer
 from squad.errors import DataError
 from squad.flags import Finding, SquadFlags
@@ -37,6 +37,7 @@ _COLUMNS = (
     ("EM", "exact"), ("F1", "f1"), ("HasAns EM", "HasAns_exact"), ("HasAns F1", "HasAns_f1"),
     ("NoAns", "NoAns_f1"), ("span F1", "span_f1"), ("AVERAGE", "average"),
 )  # fmt: skip
+_BY = ("f1", "exact", "span_f1", "average")
 
 
 class Scored(NamedTuple):
@@ -56,6 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         good = [prefix for prefix in prefixes if not _damaged(prefix)]
         wanted = _wanted((good or prefixes)[-1], options)
         job, notes = _job((good or prefixes)[-1], options.predict_file or options.train_file, flags)
+        _check_by(options.by, job.flags.evaluation)
         for name, text in notes:
             print(f"score: note: {name}: {text}", file=sys.stderr)
         scored = list(_scores(job, good, wanted, options.backend))
@@ -97,7 +99,7 @@ def _parser() -> argparse.ArgumentParser:
         help="of a run with eval_share, to score on the questions that it held back",
     )
     parser.add_argument(
-        "--by", choices=("f1", "exact", "span_f1"), default="f1", help="figure that marks the best"
+        "--by", choices=_BY, default="f1", help="figure that marks the best; average: of CMRC's rules"
     )
     parser.add_argument(
         "--backend", choices=("auto", "cpu", "npu"), default="auto", help="device; default: an NPU, if any"
@@ -168,6 +170,12 @@ def _job(checkpoint: str, path: str, words: Sequence[str]) -> tuple[Job, Sequenc
     return Job(flags, Cluster(), Tokenizer(flags.vocab_file, *flags.text_rules), quiet=True), notes
 
 
+def _check_by(by: str, rules: str) -> None:
+    """Refuse a figure that the rules do not have, before anything is computed. DataError: it is so."""
+    if by == "average" and rules != evaluate.CMRC:
+        raise DataError("--by average: CMRC's rules alone have it; give --evaluation=cmrc, or --by f1")
+
+
 def _damaged(prefix: str) -> str:
     """Name what is wrong with a checkpoint of ours, and say so; "" if nothing is."""
     problem = store.verify(prefix)[0] if os.path.exists(prefix + ".json") else ""
@@ -211,8 +219,9 @@ def _answers(job: Job, data: Dataset, prefix: str, backend: Backend) -> tuple[An
 
 
 def best_of(scored: Sequence[Scored], by: str) -> Scored | None:
-    """Return the first of those whose figure is the highest."""
-    return max(scored, key=lambda one: one.figures.get(by, -1.0), default=None)
+    """Return the first of those whose figure is the highest; None: none has it."""
+    having = [one for one in scored if by in one.figures]
+    return max(having, key=lambda one: one.figures[by], default=None)
 
 
 def table(scored: Sequence[Scored], by: str) -> Iterator[str]:

@@ -259,6 +259,10 @@ def test_score_says_whose_rules_it_takes_where_a_checkpoint_does_not(
     assert score.main([*words, "--evaluation=cmrc"]) == 0
     out, err = capsys.readouterr()
     assert out.splitlines()[0].split()[-1] == "AVERAGE" and "does not say whose" not in err
+    assert score.main([*words, "--evaluation=cmrc", "--by=average"]) == 0
+    assert sum(line.endswith("best AVERAGE") for line in capsys.readouterr().out.splitlines()) == 1
+    assert score.main([*words, "--evaluation=squad", "--by=average"]) == 2
+    assert "score: --by average: CMRC's rules alone have it" in capsys.readouterr().err
 
 
 def test_a_run_is_scored_and_asked_by_its_name_while_it_writes_elsewhere(
