@@ -49,7 +49,8 @@ def charts(source: Source) -> list[Chart]:
 def _loss(source: Source, bands: Sequence[Band]) -> Chart:
     rows = source.rows
     lines = [_line(rows, "loss", "loss"), _line(rows, "own_loss", f"own share of rank {source.leading}")]
-    return _chart("Loss", lines, bands, note=_lost(rows))
+    chart, lost = _chart("Loss", lines, bands), _lost(source.lost)
+    return Chart("Loss", chart.drawing, lost or chart.note)
 
 
 def _evaluations(rows: Sequence[Row], bands: Sequence[Band]) -> Iterator[Chart]:
@@ -108,12 +109,11 @@ def _chart(
     return Chart(name, line_chart(lines, name, unit, log=wide, bands=bands), note)
 
 
-def _lost(rows: Sequence[Row]) -> str:
+def _lost(gone: frozenset[float]) -> str:
     """Say at which steps the loss was no number: null stands there in the file."""
-    gone = [row["step"] for row in rows if "loss" not in row]
-    if not gone or len(gone) == len(rows):
+    if not gone:
         return ""
-    return f"No number was written as the loss at {len(gone)} place(s), the first at step {gone[0]:,.0f}."
+    return f"No number was written as the loss at {len(gone)} place(s), the first at step {min(gone):,.0f}."
 
 
 def overflows(rows: Sequence[Row]) -> list[Band]:

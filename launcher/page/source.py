@@ -67,6 +67,7 @@ class Source(NamedTuple):
     leading: int | None  # the rank whose curves are shown (launcher/metrics/leading.py)
     rows: tuple[series.Row, ...]  # its rows
     evaluations: tuple[series.Row, ...]  # and what it has evaluated in between
+    lost: frozenset[float]  # the steps at which its loss was written, but is no number
     ranks: Mapping[int, RankFacts]
     missing: Mapping[str, str]
     secrets: tuple[str, ...] = ()  # values that must not be shown anywhere
@@ -85,12 +86,11 @@ def read(run: RunDir, state: str = "", secrets: Sequence[str] = ()) -> Source:
     hidden = (*secrets, *told, *secret_values(os.environ))
     events = tuple(_events(run.events, missing, hidden))
     ranks = sorted(spec.rank for spec in plan.ranks) if plan else run.ranks()
-    leading, rows, evaluations, facts = _metrics(run, ranks, missing)
+    leading, own, facts = _metrics(run, ranks, missing)
     state = state or _state(run)
     outline = {} if plan else registry.read_json(run.plan)
-    return Source(
-        run, state, plan, outline, result, events, leading, rows, evaluations, facts, missing, hidden
-    )
+    kept = own.rows, own.evaluations, own.lost
+    return Source(run, state, plan, outline, result, events, leading, *kept, facts, missing, hidden)
 
 
 def _state(run: RunDir) -> str:
@@ -147,11 +147,9 @@ def _happened(line: bytes, secrets: Sequence[str]) -> Happened | None:
 
 def _metrics(
     run: RunDir, ranks: list[int], missing: dict[str, str]
-) -> tuple[int | None, tuple[series.Row, ...], tuple[series.Row, ...], dict[int, RankFacts]]:
+) -> tuple[int | None, series.Series, dict[int, RankFacts]]:
     """Read what the ranks wrote of their steps; the rows of the leading one are kept whole."""
-    leading = leading_rank(run, ranks)
-    rows: tuple[series.Row, ...] = ()
-    evaluations: tuple[series.Row, ...] = ()
+    leading, own = leading_rank(run, ranks), series.Series(())
     facts: dict[int, RankFacts] = {}
     silent: list[int] = []
     damaged: list[str] = []
@@ -170,13 +168,13 @@ def _metrics(
         if found.unread:
             damaged.append(f"{found.unread} line(s) of rank {rank} cannot be read")
         if rank == leading:
-            rows, evaluations = found.rows, found.evaluations
+            own = found
         facts[rank] = RankFacts(_own(found.rows), _counters(run, rank), big, _splits(found.rows))
     if silent:
         damaged.append(f"none of rank{'s' if len(silent) > 1 else ''} {label(set(silent))}")
     if damaged or not ranks:
         missing["metrics.jsonl"] = "metrics.jsonl: " + ("; ".join(damaged[:4]) or "no rank is known")
-    return leading, rows, evaluations, facts
+    return leading, own, facts
 
 
 def _own(rows: tuple[series.Row, ...]) -> dict[float, float]:

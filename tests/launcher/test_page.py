@@ -9,6 +9,7 @@ import re
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -146,6 +147,25 @@ def test_a_loss_that_is_no_number_is_told(tmp_path: Path) -> None:
     broken = [dict(row, loss=None) if row["step"] == 30 else row for row in rows(20)]
     (run.rank_dir(0) / "metrics.jsonl").write_bytes(lines(broken))
     assert "the first at step 30" in Reader(run_page.page(run)).texts["curves"]
+
+
+def test_rows_of_which_no_loss_was_asked_are_no_loss_that_is_no_number(tmp_path: Path) -> None:
+    run, path = finished(tmp_path), tmp_path / "runs/made/ranks/0/metrics.jsonl"
+    sparse = [row if row["step"] % 20 == 0 else without(row, "loss") for row in rows(20)]
+    path.write_bytes(lines(sparse))
+    assert "No number was written" not in Reader(run_page.page(run)).texts["curves"]
+    path.write_bytes(lines([dict(row, loss=None) if row["step"] == 60 else row for row in sparse]))
+    assert "the loss at 1 place(s), the first at step 60" in Reader(run_page.page(run)).texts["curves"]
+
+
+def test_a_loss_that_never_was_a_number_is_told(tmp_path: Path) -> None:
+    run = finished(tmp_path)
+    run.metrics(0).write_bytes(lines([dict(without(row, "own_loss"), loss=None) for row in rows(20)]))
+    assert "the loss at 20 place(s), the first at step 5" in Reader(run_page.page(run)).texts["curves"]
+
+
+def without(row: dict[str, Any], name: str) -> dict[str, Any]:
+    return {key: value for key, value in row.items() if key != name}
 
 
 def test_where_waiting_is_not_told_own_time_is_not_called_own_work(tmp_path: Path) -> None:
