@@ -13,7 +13,7 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Iterator, Mapping, Sequence
+from typing import Any, Iterator, Mapping, NamedTuple, Sequence
 
 import launcher
 from launcher import foreign
@@ -31,42 +31,32 @@ _WORKER = str(Path(launcher.__file__).with_name("worker.py"))
 _REFLOG = 64 << 20  # bytes
 
 
+class _Python(NamedTuple):
+    """The Python of the ranks: its version, its packages, and where it looks for modules."""
+
+    release: str = ""
+    installed: Mapping[str, str] = {}
+    paths: Sequence[str] = ()
+
+
 def take(plan: Plan, started: float) -> dict[str, Any]:
     """Describe what a run was made of; what is not known, or not there, is left out. Secrets are masked."""
     specs = plan.local_ranks or plan.ranks
     environ = specs[0].env if specs else os.environ
     machine = this_machine(environ, os.getcwd())
+    spec = specs[0] if specs else None
+    names = packages.OF.get(environ.get("NPU_LAUNCH_FRAMEWORK", ""), packages.NOTHING).every
+    python = _python_of(machine, spec, bool(names))
     found = {
-        **_versions(machine, specs[0] if specs else None),
+        **_versions(machine, spec, python, names),
         **commit_of(environ.get("NPU_LAUNCH_CWD") or environ.get("PWD") or os.getcwd(), started),
-        "files": [mask(item) for item in _files(specs[0])] if specs else [],
+        "files": [mask(item) for item in _files(spec, python.paths)] if spec else [],
     }
     return {name: value for name, value in found.items() if value}
 
 
-def _versions(machine: RecordingMachine, spec: RankSpec | None) -> dict[str, str]:
-    """Return the versions: the launcher's, those of the ranks' Python and its packages, the machine's."""
-    cann = versions.installed(machine)
-    names = packages.OF.get(spec.env.get("NPU_LAUNCH_FRAMEWORK", ""), packages.NOTHING).every if spec else ()
-    python, installed = _python(machine, spec, bool(names))
-    return {
-        "launcher": launcher.__version__,
-        "python": python,
-        "program": spec.argv[0] if spec and spec.argv else "",
-        "tensorflow": packages.TENSORFLOW.version(installed),
-        "numpy": installed.get("numpy", ""),
-        "adapter": ", ".join(f"{name} {installed[name]}" for name in versions.ADAPTERS if name in installed),
-        "framework": ", ".join(f"{name} {installed[name]}" for name in names if name in installed),
-        "driver": versions.driver(machine),
-        "cann": str(cann[0]) if cann else "",
-        "kernel": os.uname().release,
-    }
-
-
-def _python(
-    machine: RecordingMachine, spec: RankSpec | None, framework: bool
-) -> tuple[str, Mapping[str, str]]:
-    """Return the version of the ranks' Python and its packages; none where they run something else.
+def _python_of(machine: RecordingMachine, spec: RankSpec | None, framework: bool) -> _Python:
+    """Find the Python of the ranks; nothing is known where they run something else.
 
     The launcher's own is not asked, unless a framework counts that lies where only PYTHONPATH leads.
     """
@@ -76,8 +66,29 @@ def _python(
     with suppress(UsageError):
         if spec and python:
             asked = job_python.ask(python, spec.env)
-            return asked.release, RecordingMachine({}, paths=asked.paths).packages()
-    return (".".join(map(str, sys.version_info[:3])), machine.packages()) if own else ("", {})
+            return _Python(asked.release, RecordingMachine({}, paths=asked.paths).packages(), asked.paths)
+    return (
+        _Python(".".join(map(str, sys.version_info[:3])), machine.packages(), sys.path) if own else _Python()
+    )
+
+
+def _versions(
+    machine: RecordingMachine, spec: RankSpec | None, python: _Python, names: Sequence[str]
+) -> dict[str, str]:
+    """Return the versions: the launcher's, those of the ranks' Python and its packages, the machine's."""
+    cann, installed = versions.installed(machine), python.installed
+    return {
+        "launcher": launcher.__version__,
+        "python": python.release,
+        "program": spec.argv[0] if spec and spec.argv else "",
+        "tensorflow": packages.TENSORFLOW.version(installed),
+        "numpy": installed.get("numpy", ""),
+        "adapter": ", ".join(f"{name} {installed[name]}" for name in versions.ADAPTERS if name in installed),
+        "framework": ", ".join(f"{name} {installed[name]}" for name in names if name in installed),
+        "driver": versions.driver(machine),
+        "cann": str(cann[0]) if cann else "",
+        "kernel": os.uname().release,
+    }
 
 
 def commit_of(cwd: str, started: float) -> dict[str, Any]:
@@ -139,10 +150,10 @@ def _git(root: Path, *words: str) -> bytes | None:
         return None
 
 
-def _files(spec: RankSpec) -> Iterator[Mapping[str, Any]]:
+def _files(spec: RankSpec, paths: Sequence[str]) -> Iterator[Mapping[str, Any]]:
     """Describe the files and folders that a command names: data, weights, vocabulary, scripts, modules."""
     count = together = 0
-    for name, path in (*_modules(spec), *_named(spec.argv)):
+    for name, path in (*_modules(spec, paths), *_named(spec.argv)):
         if count == MOST_FILES:
             return
         with suppress(OSError, ValueError):
@@ -159,16 +170,16 @@ def _files(spec: RankSpec) -> Iterator[Mapping[str, Any]]:
             yield told
 
 
-def _modules(spec: RankSpec) -> Iterator[tuple[str, str]]:
-    """Yield (option, path) of a program that is run as a module, where it lies in a folder of the job's."""
+def _modules(spec: RankSpec, paths: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Yield (option, path) of a program that is run as a module. paths: where its Python looks for it."""
     words = list(spec.argv)
     if "-m" not in words[:-1]:
         return
     module = words[words.index("-m") + 1]
-    for folder in (spec.env.get("NPU_LAUNCH_CWD", ""), *spec.env.get("PYTHONPATH", "").split(os.pathsep)):
+    first = (spec.env.get("NPU_LAUNCH_CWD", ""), *spec.env.get("PYTHONPATH", "").split(os.pathsep))
+    for folder in filter(None, (*first, *paths)):
         base = os.path.join(folder, *module.split("."))
-        found = filter(os.path.isfile, (base + ".py", os.path.join(base, "__main__.py"))) if folder else ()
-        for path in found:
+        for path in filter(os.path.isfile, (base + ".py", os.path.join(base, "__main__.py"))):
             yield f"-m {module}", path
             return
 
