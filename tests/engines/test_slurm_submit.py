@@ -74,9 +74,9 @@ def test_the_queue_gets_a_job_back_so_often_and_no_more(slurm: Cluster, tmp_path
     run = begun(tmp_path, 2)
     slurm.call("scancel", "--batch", "--signal=USR1", job)
     wait_for(lambda: state(slurm, tmp_path) == "failed")
-    wait_for(lambda: f"job {job}: exit code 75" in (run / "slurm.log").read_text())
+    wait_for(lambda: f"to go on: sbatch {run / 'job.sbatch'}" in (run / "slurm.log").read_text())
     log = (run / "slurm.log").read_text()
-    assert f"to go on: sbatch {run / 'job.sbatch'}" in log, log
+    assert f"job {job}: exit code 75" in log, log
     assert "not started again: its time is over" in log, log
     assert "Traceback" not in log
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -139,6 +140,9 @@ def test_a_tool_that_hangs_is_given_up_and_not_asked_again(tmp_path: Path) -> No
     for name in PLACES:
         children = (tmp_path / ("asked-" + name)).read_text().split()
         assert len(children) <= 2  # `info` and `info -m` run at once
+        end = time.monotonic() + 10
+        while any(alive(int(child)) for child in children) and time.monotonic() < end:
+            time.sleep(0.05)
         assert not any(alive(int(child)) for child in children)
 
 

@@ -213,7 +213,8 @@ def test_a_device_that_another_launch_holds_is_named_with_its_run(server: Server
         two = {"skip": ("disk", "framework"), "rank_table_free": True}
         beside = [str(found) for found in server.check(server.plan((2, 3)), **two)]
         [line] = beside
-        free = re.match(r"other-1 runs on other devices .* \(EJ0003\); set env: HCCL_IF_BASE_PORT=(6\d+)$", line)
+        says = r"other-1 runs on other devices .* \(EJ0003\); set env: HCCL_IF_BASE_PORT=(6\d+)$"
+        free = re.match(says, line)
         assert free and server.check(server.plan((2, 3), HCCL_IF_BASE_PORT=free.group(1)), **two) == []
         assert server.check(server.plan((2, 3))) == []  # a rank table alone needs no port of the host
         holder.communicate(b"\n")
