@@ -6,7 +6,7 @@ import os
 import re
 import sys
 import tempfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.machinery import PathFinder
 from typing import Iterator, MutableMapping
 
@@ -31,6 +31,17 @@ def prepare(environ: MutableMapping[str, str], device: str) -> None:
     # with this they look for tf_keras, which is seldom installed.
     if PathFinder.find_spec("tf_keras") is None:
         environ.setdefault("TF_USE_LEGACY_KERAS", "1")
+
+
+def keep_descriptors() -> None:
+    """Let no program that this one starts, as a device's driver does, inherit the lock of the device.
+
+    It would hold the lock after this process has ended.
+    """
+    for name in os.listdir("/proc/self/fd"):
+        with suppress(OSError):  # the one of this list is closed again
+            if int(name) > 2:
+                os.set_inheritable(int(name), False)
 
 
 def discard(descriptor: int) -> None:

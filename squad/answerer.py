@@ -226,7 +226,9 @@ def _load(flags: SquadFlags, many: bool, device: str, opened: ExitStack) -> Pred
         from bert.onnx import session
 
         at_once = environment.cores() if many else 1
-        return opened.enter_context(session.open(flags.init_checkpoint, at_once))
+        wanted = os.environ.get("NPU_LAUNCH_BACKEND", "auto") if device == "auto" else device
+        provider = session.CPU if wanted == "cpu" else ""
+        return opened.enter_context(session.open(flags.init_checkpoint, at_once, provider))
     config = BertConfig.from_file(flags.bert_config_file)
     options = NpuOptions.from_flags(flags)
     shape = (flags.predict_batch_size, flags.max_seq_length)

@@ -38,6 +38,7 @@ FLAGS = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line; return the exit code: 1 if a question had an error, 2 if nothing could start."""
+    environment.keep_descriptors()
     options = _parser().parse_intermixed_args(_with_values(sys.argv[1:] if argv is None else argv))
     for stream in (sys.stdout, sys.stderr):
         getattr(stream, "reconfigure", lambda **_: None)(errors="backslashreplace")

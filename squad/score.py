@@ -51,6 +51,7 @@ class Scored(NamedTuple):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line; return the exit code: 1 if a checkpoint is damaged, 2 if nothing could start."""
+    environment.keep_descriptors()
     options, flags = _parser().parse_known_args(argv)
     try:
         prefixes = _kept(options.folder)

@@ -16,7 +16,7 @@ from bert.predictor import KEYS, Predictor, Shape
 if TYPE_CHECKING:
     from bert.interfaces import Logits, PredictBatch
 
-CANN = "CANNExecutionProvider"
+CANN, CPU = "CANNExecutionProvider", "CPUExecutionProvider"
 _SPELLINGS = dict(zip(KEYS, KEYS), **dict(zip(INPUTS, KEYS)))  # of an input, here; in the same order
 _INTEGERS = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
 
@@ -114,8 +114,8 @@ def _providers(runtime: Any, wanted: str) -> list[Any]:
     if CANN in held and wanted in ("", CANN):
         # https://onnxruntime.ai/docs/execution-providers/community-maintained/CANN-ExecutionProvider.html
         device = os.environ.get("ASCEND_DEVICE_ID") or os.environ.get("DEVICE_ID") or "0"
-        return [(CANN, {"device_id": device}), "CPUExecutionProvider"]
-    return [wanted or "CPUExecutionProvider"]
+        return [(CANN, {"device_id": device}), CPU]
+    return [wanted or CPU]
 
 
 def _inputs(held: Sequence[Any]) -> dict[str, tuple[str, Any]]:

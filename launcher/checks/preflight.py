@@ -204,7 +204,7 @@ def _users(subject: Subject) -> dict[int, list[str]]:
 def lock(subject: Subject) -> Problems:
     """No other launch may hold a device."""
     for holder in locks.holders(locks.real_devices(subject.plan)):
-        yield ERROR, str(holder), f"`npu-launch stop {holder.run}`, or choose other --devices"
+        yield ERROR, str(holder), f"{holder.end}, or choose other --devices"
 
 
 def rank_table(subject: Subject) -> Problems:
@@ -314,7 +314,8 @@ def _neighbours(subject: Subject) -> Problems:
     if "HCCL_IF_BASE_PORT" in subject.environ or not (_framework(subject) or subject.config.rank_table_free):
         return
     held = locks.holders(sorted(set(device_ids(subject.machine)) - subject.devices))
-    runs = ", ".join(dict.fromkeys(printable(holder.run) or "?" for holder in held))
+    others = [holder for holder in held if not holder.command]  # ask and score bind none
+    runs = ", ".join(dict.fromkeys(printable(holder.run) or "?" for holder in others))
     if runs:
         what = f"{runs} runs on other devices of this host, perhaps on the same ports of HCCL (EJ0003)"
         yield WARNING, what, f"set env: HCCL_IF_BASE_PORT={_free_base(HCCL_BASE_PORT)}"

@@ -8,7 +8,7 @@ from typing import Iterator, Sequence
 
 import click
 
-from launcher.commands import checkpoints, positional
+from launcher.commands import checkpoints, lone_device, positional
 from launcher.compare.settings import flags
 from launcher.run_dir import RunDir
 
@@ -25,8 +25,10 @@ _LIMITS = ("max_eval_samples", "num_eval_iterations", "predict_batch_size")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def score(arguments: tuple[str, ...]) -> None:
     """Score every checkpoint that a run has kept."""
+    found = words(arguments)
+    lone_device.hold(found, "score", os.environ)
     # The launcher does not import TensorFlow; this process has nothing else to do and becomes the program.
-    os.execv(sys.executable, [sys.executable, "-m", "squad.score", *words(arguments)])
+    os.execv(sys.executable, [sys.executable, "-m", "squad.score", *found])
 
 
 def words(arguments: Sequence[str]) -> list[str]:

@@ -6,7 +6,8 @@ file of its own user and looks at those of all others. What it finds there count
 owner can tell: a device is held when a process of the owner has the flock, or when the record, which the
 owner alone may write, names a living process of the owner (for file systems where flock() does not reach). A
 reused pid is told by its start time. So nobody can hold a device in another's name, and the lock of a dead
-launcher is ignored. Virtual CPU devices are not locked: two runs may share cores.
+launcher is ignored. Virtual CPU devices are not locked: two runs may share cores. A command that uses one
+device without a run (ask, score) holds it by the same files, and is named by its command.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import time
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Iterable, Iterator
+from typing import Iterable, Iterator, Mapping
 
 from launcher import foreign
 from launcher.errors import PreflightError, ReadError
@@ -38,18 +39,25 @@ _ADVICE = "set NPU_LAUNCH_LOCK_DIR to a folder of root's with mode 1777"
 
 @dataclass(frozen=True)
 class Holder:
-    """The launch that holds a device; pid 0: not visible here, as in another container."""
+    """The launch, or command, that holds a device; pid 0: not visible here, as in another container."""
 
     device: int
     pid: int
     start: int
     run: str
     user: int = -1
+    command: str = ""  # of a holder that has no run
 
     def __str__(self) -> str:
         hidden = f"a process of user {procfs.user_name(self.user)} that is not visible here"
         who = procfs.describe(self.pid) if self.pid else hidden
-        return f"device {self.device} is held by run {printable(self.run) or '?'} ({who})"
+        what = f"npu-launch {self.command}" if self.command else f"run {self.run or '?'}"
+        return f"device {self.device} is held by {printable(what)} ({who})"
+
+    @property
+    def end(self) -> str:
+        """Say how the holder is ended."""
+        return f"end {self.command}" if self.command else f"`npu-launch stop {printable(self.run)}`"
 
 
 def real_devices(plan: Plan) -> tuple[int, ...]:
@@ -70,16 +78,27 @@ def hold(devices: Iterable[int], run: RunDir) -> Iterator[None]:
         PreflightError: another launch holds one of them; every holder is named, and nothing is held. Or the
         locks cannot be trusted.
     """
-    wanted = sorted(devices)
     with ExitStack() as taken:
-        if wanted:
-            _check_folder(folder())
-        refused = [holder for device in wanted for holder in _take(device, run, taken)]
+        refused = _take_all(devices, {"run": run.path.name}, taken)
         if refused:
             names = "; ".join(map(str, refused))
             raise PreflightError(f"{names}; `npu-launch stop` that run, or choose other --devices")
         taken.enter_context(recorded(run))
         yield
+
+
+def keep(device: int, command: str) -> Holder | None:
+    """Hold a device for a command while this process lives, also after exec(); return who has it instead.
+
+    Raises:
+        PreflightError: the locks cannot be trusted.
+    """
+    with ExitStack() as taken:
+        refused = _take_all([device], {"run": "", "command": command}, taken, inherited=True)
+        if refused:
+            return refused[0]
+        taken.pop_all()  # the kernel releases what the process has when it ends
+    return None
 
 
 def holders(devices: Iterable[int]) -> list[Holder]:
@@ -106,8 +125,21 @@ def _check_folder(place: str) -> None:
         raise PreflightError(f"{place}: mode {mode}: others could remove locks; chmod +t {place}")
 
 
-def _take(device: int, run: RunDir, taken: ExitStack) -> list[Holder]:
-    """Take the lock of this user, unless a launch of this or another user holds the device."""
+def _take_all(
+    devices: Iterable[int], name: Mapping[str, str], taken: ExitStack, inherited: bool = False
+) -> list[Holder]:
+    """Take the locks of some devices; return who holds others. PreflightError: locks cannot be trusted."""
+    wanted = sorted(devices)
+    if wanted:
+        _check_folder(folder())
+    return [holder for device in wanted for holder in _take(device, name, taken, inherited)]
+
+
+def _take(device: int, name: Mapping[str, str], taken: ExitStack, inherited: bool) -> list[Holder]:
+    """Take the lock of this user, unless a launch of this or another user holds the device.
+
+    name: what the record says of the holder. inherited: the lock goes on after exec().
+    """
     path = os.path.join(folder(), f"npu-launch-device-{device}.{os.geteuid()}.lock")
     got = _flock(path, device)
     if isinstance(got, Holder):
@@ -115,7 +147,8 @@ def _take(device: int, run: RunDir, taken: ExitStack) -> list[Holder]:
     taken.callback(_release, got)
     others = _others(device, without=path)
     if not others:
-        who = {"pid": os.getpid(), "start": procfs.start_of(os.getpid()), "run": run.path.name}
+        who = {"pid": os.getpid(), "start": procfs.start_of(os.getpid()), **name}
+        os.set_inheritable(got, inherited)
         os.ftruncate(got, 0)
         os.pwrite(got, json.dumps(who).encode(), 0)
     return others
@@ -210,11 +243,12 @@ def _recorded_holder(descriptor: int, device: int, about: os.stat_result) -> Hol
     try:
         said = foreign.parse_json(os.pread(descriptor, 4096, 0), "record")
         pid, start, run = said.get("pid").whole(), said.get("start").whole(), said.get("run").text()
+        command = said.get("command", "").text()
     except (OSError, ReadError):
         return None
     lives = 0 < pid < 1 << 31 and procfs.alive(procfs.Identity(pid, start))
     own = lives and about.st_uid in procfs.user_ids(pid)
-    return Holder(device, pid, start, run[:200], about.st_uid) if own else None
+    return Holder(device, pid, start, run[:200], about.st_uid, command[:20]) if own else None
 
 
 def _flockers(about: os.stat_result) -> list[int]:

@@ -66,6 +66,16 @@ def present(machine: Machine) -> tuple[tuple[int, ...], str]:
     return ids, "npu-smi info" if ids else ""
 
 
+def openable(machine: Machine) -> list[Device]:
+    """List cheaply the devices that a process here can open, with the logical ids by which it opens them.
+
+    Raises:
+        InventoryError: ASCEND_VISIBLE_DEVICES is invalid.
+    """
+    ids, source = present(machine)
+    return _hidden(machine, [_device(number, index, source) for index, number in enumerate(ids)], [])
+
+
 def _pci(machine: Machine, chips: Sequence[SmiChip]) -> str:
     generation = dev_nodes.generation(machine)
     if not generation and chips:

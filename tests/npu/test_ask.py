@@ -51,6 +51,7 @@ def _run(folder: Path, words: list[str], **environ: str) -> Any:
     """Run a program as a user of an Ascend host does, whose shell may have a job's variables."""
     env = {name: value for name, value in os.environ.items() if name != "JOB_ID"}
     path = os.pathsep.join((str(ROOT), str(SIMULATOR)))
+    env["NPU_LAUNCH_LOCK_DIR"] = str(folder / "locks")  # its device locks nobody else's
     env.update(PYTHONPATH=path, NPU_SIMULATOR_REPORT=str(folder), TF_CPP_MIN_LOG_LEVEL="2", **environ)
     return subprocess.run(
         [sys.executable, *words], env=env, cwd=str(folder), input=PASSAGE, timeout=240,
