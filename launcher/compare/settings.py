@@ -6,14 +6,10 @@ import re
 from typing import Any, Iterator, Mapping, NamedTuple, Sequence
 
 from launcher.masking import mask
+from launcher.plan.environment import is_telling
+from launcher.profiles.choice import profile
 from launcher.run_dir import RunDir
 from launcher.runs.registry import known_plan, provenance_of, read_json
-
-_VARIABLE = re.compile(r"(?:HCCL|TF|ASCEND|NPU|OMP|KMP|MKL|CUDA|NCCL|GE|PYTHONHASHSEED)(?:_\w+)?")
-# Of each rank's own, or set by the launcher.
-_OWN = re.compile(
-    r"NPU_LAUNCH_\w+|ASCEND_(?:DEVICE_ID|PROCESS_LOG_PATH)|TF_CONFIG|\w+_(?:PATH|HOME|DIR|FILE)"
-)
 
 
 class Difference(NamedTuple):
@@ -32,13 +28,10 @@ def of_run(run: RunDir) -> tuple[dict[str, str], dict[str, str]]:
     if plan is not None and plan.ranks:
         first = plan.ranks[0]
         settings = {"backend": plan.backend, **flags(first.argv)}
-        settings.update((name, first.env[name]) for name in sorted(first.env) if _is_telling(name))
+        framework = profile(first.env.get("NPU_LAUNCH_FRAMEWORK", ""))
+        settings.update((name, first.env[name]) for name in sorted(first.env) if is_telling(name, framework))
     versions = dict(_flat("", provenance_of(run) or read_json(run.result).get("versions")))
     return masked(settings), masked(versions)
-
-
-def _is_telling(name: str) -> bool:
-    return bool(_VARIABLE.fullmatch(name)) and not _OWN.fullmatch(name)
 
 
 def flags(argv: Sequence[str]) -> dict[str, str]:

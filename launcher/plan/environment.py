@@ -3,11 +3,28 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import Mapping
 
 from launcher.hccl import variables
 from launcher.profiles.base import Profile, RankContext
 from launcher.profiles.tensorflow import TENSORFLOW
+
+# Families of variables that change what is computed: of HCCL, CANN, torch_npu (TASK_QUEUE_ENABLE, ...), the
+# frameworks. Not those that the launcher sets for each rank, or that say where something lies.
+_TELLING = re.compile(
+    r"(?:HCCL|ASCEND|NPU|GE|INF_NAN_MODE|TASK_QUEUE|COMBINED|TF|PYTORCH|TORCH|MS|FLAGS|OMP|KMP|MKL|CUDA|NCCL)_\w+"
+    "|PYTHONHASHSEED"
+)
+_OWN = re.compile(
+    r"NPU_LAUNCH_\w+|ASCEND_(?:DEVICE_ID|RT_VISIBLE_DEVICES)|TF_CONFIG|FLAGS_selected_\w+"
+    r"|\w+_(?:PATH|HOME|DIR|FILE)"
+)
+
+
+def is_telling(name: str, profile: Profile = TENSORFLOW) -> bool:
+    """Tell whether a variable of a rank changes what it computes, and is the shell's or the job's."""
+    return bool(_TELLING.fullmatch(name)) and not _OWN.fullmatch(name) and not profile.removes(name)
 
 
 def inherited(outer: Mapping[str, str], profile: Profile = TENSORFLOW) -> dict[str, str]:

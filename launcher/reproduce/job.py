@@ -12,16 +12,15 @@ from launcher.config.job import load
 from launcher.errors import ConfigError, ReadError
 from launcher.masking import MASK, mask
 from launcher.plan.command import WORKER
+from launcher.plan.environment import is_telling
 from launcher.plan.model import Plan, RankSpec
+from launcher.profiles.choice import profile
 from launcher.run_dir import RunDir
 from launcher.runs.registry import read_plan
 from launcher.runs.submitted import is_submitted
 from rank_table.ranges import spell
 
-_VARIABLE = re.compile(r"(?:HCCL|TF|ASCEND|OMP|KMP|MKL|CUDA|NCCL|GE|PYTHONHASHSEED)(?:_\w+)?")
-_OWN = re.compile(
-    r"ASCEND_(?:DEVICE_ID|RT_VISIBLE_DEVICES)|TF_CONFIG|OMP_NUM_THREADS|\w+_(?:PATH|HOME|DIR|FILE)"
-)
+_BY_LAUNCHER = ("OMP_NUM_THREADS",)  # unless the shell has it, which the run does not tell
 _DEFAULTS = {"HCCL_CONNECT_TIMEOUT": "600"}
 
 
@@ -115,14 +114,11 @@ def _flags(run: RunDir) -> int:
 def _variables(spec: RankSpec | None) -> dict[str, str]:
     """Return the variables of the shell that change what is computed, as the ranks had them."""
     environ = spec.env if spec else {}
-    return {
-        name: value
-        for name, value in environ.items()
-        if _VARIABLE.fullmatch(name)
-        and not _OWN.fullmatch(name)
-        and _DEFAULTS.get(name) != value
-        and MASK not in value
-    }
+    framework = profile(environ.get("NPU_LAUNCH_FRAMEWORK", ""))
+    defaults = {**_DEFAULTS, **framework.defaults}
+    names = [name for name in environ if is_telling(name, framework) and name not in _BY_LAUNCHER]
+    known = {name: environ[name] for name in names if MASK not in environ[name]}
+    return {name: value for name, value in known.items() if defaults.get(name) != value}
 
 
 def _secrets(text: str, words: Sequence[str]) -> tuple[str, ...]:

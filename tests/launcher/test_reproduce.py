@@ -87,6 +87,16 @@ def test_the_line_of_the_page_starts_the_same_job(folder: Path, words: tuple[str
     assert_same(one, other)
 
 
+@pytest.mark.parametrize("framework", ["torch", "mindspore", "paddle"])
+def test_variables_of_a_framework_are_set_again_and_not_its_ranks_own(folder: Path, framework: str) -> None:
+    given = {"torch": "TASK_QUEUE_ENABLE", "mindspore": "MS_DEV_RUNTIME_CONF", "paddle": "FLAGS_npu_jit"}
+    words = ("--backend", "cpu", f"framework={framework}", "--", "x.py")
+    assert launch(folder, *words, env={given[framework]: "2"}).returncode == 0
+    (run,) = runs(folder)
+    found = {name: value for name, value in job.read(run).environ.items() if name not in os.environ}
+    assert found == {given[framework]: "2"}
+
+
 def test_a_run_of_an_older_launcher_is_rebuilt_from_its_plan(folder: Path) -> None:
     launch(folder, "--backend", "cpu", "--", "x.py", "a b", "--n=1")
     (run,) = runs(folder)
