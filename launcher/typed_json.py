@@ -109,7 +109,7 @@ def parse(text: str, file: str) -> Value:
     except RecursionError:
         problem = "nested too deeply"
     except json.JSONDecodeError as error:
-        problem = f"line {error.lineno}: {error.msg}"
+        problem = f"line {error.lineno}: {error.msg}" if text.strip() else "empty"
     except ValueError:  # NaN, Infinity, and whole numbers longer than Python takes
         problem = "a number out of range"
     return Value(None, file).refuse(problem, "a JSON document")

@@ -47,6 +47,11 @@ class Appended:
         self._offset += len(data)
         return data
 
+    @property
+    def torn(self) -> bool:
+        """Whether it ended within a line when it was read last."""
+        return bool(self._rest.strip())
+
     def skip(self) -> None:
         """Pass over what is there, such as what cannot be read."""
         try:

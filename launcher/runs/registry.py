@@ -44,7 +44,18 @@ def resolve(run: str = "", runs_dir: str = "runs") -> RunDir:
         return opened((base / fits[0]).resolve())
     if fits:
         raise UsageError(f"{run} fits {len(fits)} runs: {_some(fits)}; give more of the name")
+    for there in (path for path in (Path(run), base / run) if path.is_dir()):
+        raise UsageError(f"{there}: {_no_run(there)}; {base} has {_some(names) or 'none'}")
     raise UsageError(f"{run}: no such run; {base} has {_some(names) or 'none'}")
+
+
+def _no_run(folder: Path) -> str:
+    """Say why a folder is no run's."""
+    try:
+        what = "a folder without plan.json" if os.listdir(str(folder)) else "an empty folder"
+    except OSError as error:
+        return str(error.strerror)
+    return f"{what} (expected that of a run)"
 
 
 def _no_latest(base: Path, names: list[str]) -> str:
@@ -54,7 +65,8 @@ def _no_latest(base: Path, names: list[str]) -> str:
         return f"{link}: a link to {target}, where no run is; name one of {_some(names)}"
     if names:
         return f"{base}: no run is the latest; name one of {_some(names)}"
-    return f"{base}: no run yet; give RUN as a path, or --runs-dir"
+    why = "" if base.is_dir() else " (no such folder)"
+    return f"{base}: no run yet{why}; start one by npu-launch JOB.yaml, or give RUN as a path, or --runs-dir"
 
 
 def _some(names: list[str], most: int = 4) -> str:

@@ -22,20 +22,20 @@ class Changing(Generic[T]):
     """A file that is replaced. value: what it last held that could be read; problem: why it cannot be."""
 
     def __init__(self, path: Path, read: Callable[[Path], T]) -> None:
-        self._path, self._read, self._stamp = path, read, (0, 0, 0)
+        self.path, self._read, self._stamp = path, read, (0, 0, 0)
         self.value: T | None = None
         self.problem = ""
         self.written: float | None = None  # seconds since the epoch
 
     def look(self) -> bool:
         """Read it if it has changed; tell whether it had."""
-        stamp = stamp_of(self._path)
+        stamp = stamp_of(self.path)
         if stamp == self._stamp:
             return False
         self._stamp, self.written = stamp, stamp[0] / 1e9 if stamp[1] else None
         self.problem = ""
         try:
-            self.value = self._read(self._path)
+            self.value = self._read(self.path)
         except MissingFileError:
             self.value = None
         except ReadError as error:
@@ -68,19 +68,26 @@ class Growing:
             self._file.skip()
             return []
 
+    @property
+    def torn(self) -> bool:
+        """Whether a line has begun that has no end yet."""
+        return self._file.torn
+
 
 def last_row(path: Path) -> series.Row:
-    """Read the last whole row of metrics.jsonl on the training; empty when it is none.
+    """Read the last whole row of metrics.jsonl on the training; empty when there is none.
 
     ReadError: it cannot be read.
     """
     with foreign.open_regular(path) as stream:
         stream.seek(max(0, stream.seek(0, os.SEEK_END) - LAST))
         lines = stream.read(LAST).split(b"\n")[:-1]
-    while lines and series.evaluation(lines[-1]):
+    while lines and (series.evaluation(lines[-1]) or not lines[-1].strip()):
         lines.pop()
-    found = series.record(lines[-1]) if lines else None
-    return series.numbers(found) if found else {}
+    found = series.record(lines[-1]) if lines else {}
+    if found is None:
+        raise ReadError(f"{path}: the last line is no row (expected a JSON object with step)")
+    return series.numbers(found)
 
 
 class Curve:

@@ -29,9 +29,13 @@ class Happened:
         self.alerts: deque[str] = deque(maxlen=ALERTS)
         self.unread = 0
 
-    @property
-    def problem(self) -> str:
-        lines = f"events.jsonl: {self.unread} line(s) cannot be read" if self.unread else ""
+    def problem(self, over: bool) -> str:
+        """Say what is wrong with the file. over: nothing more is to come, so its last line is whole, too."""
+        torn = over and self._file.torn
+        unread = self.unread + torn
+        lines = (
+            f"events.jsonl: {unread} line(s) cannot be read{', the last is cut off' * torn}" if unread else ""
+        )
         return self._file.problem or lines
 
     def look(self) -> None:

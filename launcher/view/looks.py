@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import replace
 from typing import Any, Mapping, Sequence
@@ -16,7 +17,8 @@ from launcher.run_dir import RunDir
 from launcher.runs import registry, remote
 from launcher.runs.processes import ProcessTable
 from launcher.runs.registry import RunStatus
-from launcher.text import label, named, printable
+from launcher.text import named, printable
+from launcher.view import missing
 from launcher.view.follow import Changing, Curve, Growing, stamp_of
 from launcher.view.happened import Happened
 from launcher.view.npu import Npus
@@ -47,6 +49,7 @@ class RunLooks:
         self._hosts: tuple[str, ...] = ()
         self._uses_npus = False
         self._curve, self._rows = Curve(), Growing(run.metrics(0))
+        self._unread = 0  # lines of that which are no rows
         self._leader = Leader(run, ())
         self._status: RunStatus | None = None
         self._status_at = 0.0
@@ -59,7 +62,7 @@ class RunLooks:
         changed = self._result.look()
         status = self._looked(changed)
         self._read_plan()
-        ranks = self._look_at_ranks(status.state not in ("running", "queued", "unknown"))
+        ranks = self._look_at_ranks(_is_over(status))
         if self._npus and self._uses_npus and any(rank.alive for rank in self._ranks):
             self._npus.look(patience)
             chips = self._npus.chips
@@ -119,12 +122,15 @@ class RunLooks:
         """Follow the rows of the leading rank."""
         if self._leader.look() and self._leader.rank is not None:
             self._curve, self._rows = Curve(), Growing(self.run.metrics(self._leader.rank))
+            self._unread = 0
         if self._leader.rank is None:
             return
         for line in self._rows.look():
             found = series.record(line)
             if found is not None:
                 self._curve.add(series.numbers(found))
+            elif line.strip() and not series.evaluation(line):
+                self._unread += 1
 
     def _view(self, status: RunStatus, ranks: Sequence[RankView]) -> RunView:
         result = self._result.value or {}
@@ -141,6 +147,7 @@ class RunLooks:
             run=printable(self.run.path.name),
             path=printable(str(self.run.path)),
             state=printable(status.state),
+            over=_is_over(status),
             job=printable(status.job) or None,
             hosts=self._hosts,
             attempt=_whole(result.get("attempts")) or self._happened.attempt,
@@ -174,7 +181,7 @@ class RunLooks:
         if isinstance(seconds, (int, float)) and 0 <= seconds < 1e12:
             return float(seconds)
         began = self._happened.began or status.started
-        end = time.time() if status.state in ("running", "unknown") else self._happened.last
+        end = self._happened.last if _is_over(status) else time.time()
         return max(0.0, end - began) if began and end else None
 
     def _failure(self, status: RunStatus, result: Mapping[str, Any]) -> str | None:
@@ -190,23 +197,24 @@ class RunLooks:
 
     def _missing(self, status: RunStatus) -> list[str]:
         """Say what is not there, or not as it should be."""
-        silent = {rank.rank for rank in self._ranks if rank.beat.value is None and not rank.beat.problem}
-        damaged = {rank.rank for rank in self._ranks if rank.beat.problem}
-        plain = {
-            rank.rank for rank in self._ranks if rank.beat.value is not None and not rank.beat.value.counters
-        }
-        mixed = {rank.rank for rank in self._ranks if rank.is_mixed} if len(self._ranks) > 1 else set()
-        told = [*status.problems, self._plan_problem, self._happened.problem, self._result.problem]
-        told += [self._told.problem, self._rows.problem]
-        told += [f"heartbeat.json of rank {label(damaged)} cannot be read"] if damaged else []
-        told += [f"rank {label(silent)} wrote no heartbeat.json"] if silent else []
-        told += [f"rank {label(plain)} keeps no counters: own, wait, input not known"] if plain else []
-        told += [f"rank {label(mixed)} does not tell waiting: OWN holds it, too"] if mixed else []
-        told += ["no rank is known"] if not self._ranks else []
-        told += ["no metrics.jsonl: loss not known"] if self._ranks and self._leader.rank is None else []
+        planned, began = os.path.lexists(str(self.run.plan)), self._happened.began is not None
+        if status.state == "lost" and not planned and not began and not self._ranks:
+            return [printable(missing.of_nothing(self.run))]
+        over = _is_over(status)
+        events, unread = self._happened.problem(over), self._unread + (over and self._rows.torn)
+        plan = self._plan_problem if planned or status.state != "queued" else ""
+        own = [self._result.problem, plan, self._told.problem, events]
+        told = [*missing.of_files(self.run, own, status.problems)]
+        told += missing.of_ranks(self._ranks, self._leader.rank, unread)
+        told += missing.of_end(self.run, status.state, began or bool(events), bool(self._ranks))
         told += [self._npus.problem] if self._npus and self._uses_npus else []
-        prefix = f"{self.run.path}/"
-        return [printable(text.replace(prefix, "")) for text in dict.fromkeys(told) if text]
+        return [printable(text) for text in dict.fromkeys(told) if text]
+
+
+def _is_over(status: RunStatus) -> bool:
+    """Tell whether nothing more is to come: a result that is damaged is an end, too."""
+    ended = os.path.lexists(str(status.run.result)) and not status.where
+    return status.state not in ("running", "queued", "unknown") or (status.state == "unknown" and ended)
 
 
 def _ends(result: Mapping[str, Any]) -> dict[int, Mapping[str, Any]]:

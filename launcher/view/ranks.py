@@ -76,7 +76,7 @@ class RankLooks:
     def __init__(self, run: RunDir, rank: int, host: str | None, device: int | None) -> None:
         self.rank, self._run, self._host, self._device = rank, run, host, device
         self.beat: Changing[Beat] = Changing(run.heartbeat(rank), read_beat)
-        self._row: Changing[series.Row] = Changing(run.metrics(rank), last_row)
+        self.row: Changing[series.Row] = Changing(run.metrics(rank), last_row)
         self.pace = Pace()
         self._ticks: tuple[int, float] | None = None  # of the processor, when
         self._who = (0, 0)
@@ -86,12 +86,12 @@ class RankLooks:
         self, happened: Happened, ended: Mapping[str, object], told: RemoteRank | None, over: bool
     ) -> RankView:
         """Look at the rank. ended: its entry in result.json; told: what the head has of it."""
-        self._row.look()
+        self.row.look()
         if self.beat.look() and self.beat.value and self.beat.value.counters:
             self.pace.take(self.beat.value.counters)
         usage = self._usage(happened)
         fields: dict[str, Any] = {**self.pace.figures(), **usage, **self._beaten(told)}
-        row = self._row.value or {}
+        row = self.row.value or {}
         fields["loss"] = row.get("own_loss", row.get("loss"))
         fields["line_age"] = _age(stamp_of(self._run.log(self.rank))[0] / 1e9)
         fields["state"] = self._state(happened, ended, told, over)

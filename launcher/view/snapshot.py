@@ -42,6 +42,7 @@ class RunView:
     run: str
     path: str
     state: str
+    over: bool = False  # nothing more is to come
     job: str | None = None  # in a queue
     hosts: tuple[str, ...] = ()
     attempt: int = 1
@@ -60,11 +61,6 @@ class RunView:
     alerts: tuple[str, ...] = ()  # the last ones
     ranks: tuple[RankView, ...] = ()
     missing: tuple[str, ...] = ()
-
-    @property
-    def over(self) -> bool:
-        """Whether nothing more is to come."""
-        return self.state not in ("running", "queued", "unknown")
 
 
 def document(views: Sequence[RunView], now: float) -> dict[str, Any]:

@@ -195,7 +195,7 @@ def head(run: RunView, width: int, blocks: str = BLOCKS) -> list[str]:
     found += [run.failure] if run.failure else []
     found += [f"slow: {run.straggler}"] if run.straggler else []
     found += [f"alert: {text}" for text in run.alerts]
-    found += ["missing: " + "; ".join(run.missing)] if run.missing else []
+    found += [f"missing: {text}" for text in run.missing]
     return [line[:width] for line in found if line]
 
 
@@ -225,4 +225,5 @@ def whole(runs: Sequence[RunView], width: int, blocks: str, sort: str = "r") -> 
     if len(runs) != 1:
         return lines(chosen(RUNS, runs, width), runs)
     ranks = in_order(runs[0].ranks, sort)
-    return [*head(runs[0], width, blocks), "", *lines(chosen(COLUMNS, ranks, width), ranks)]
+    body = ["", *lines(chosen(COLUMNS, ranks, width), ranks)] if ranks else []
+    return [*head(runs[0], width, blocks), *body]

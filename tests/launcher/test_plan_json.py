@@ -179,7 +179,7 @@ def changed(*place: Any, to: Any) -> str:
         (PLAN.to_json().replace("30.0", "Infinity"), "a number out of range (expected a JSON document)"),
         (PLAN.to_json().replace("30.0", "NaN"), "a number out of range (expected a JSON document)"),
         (PLAN.to_json()[:400], "(expected a JSON document)"),
-        ("", "line 1: Expecting value (expected a JSON document)"),
+        ("", "empty (expected a JSON document)"),
         ("[1]", "plan.json: a list (expected an object)"),
         ("[" * 100000, "nested too deeply (expected a JSON document)"),
         ('{"version": 1, "job": ' + "[" * 300 + "]" * 300 + "}", "no 'run_id'"),

@@ -91,7 +91,10 @@ def test_a_run_is_found_by_name_path_prefix_or_as_the_latest(tmp_path: Path) -> 
         found("a")
     with pytest.raises(UsageError, match="c: no such run"):
         found("c")
-    with pytest.raises(UsageError, match="no run yet"):
+    (folder / "empty").mkdir()
+    with pytest.raises(UsageError, match=r"runs/empty: an empty folder .*; .*runs has a-20260101-1"):
+        found("empty")
+    with pytest.raises(UsageError, match=r"elsewhere: no run yet \(no such folder\); start one"):
         registry.resolve("", str(tmp_path / "elsewhere"))
 
 

@@ -78,6 +78,81 @@ def test_what_is_not_there_is_said(tmp_path: Path, gone: str, told: str) -> None
     assert told in RunLooks(run).look().missing
 
 
+LOST = "no result.json: its launcher ended without a word; "
+LOST += "npu-launch stop made ends what is left, npu-launch report made shows the rest"
+CUT = "line 1: Unterminated string starting at (expected a JSON document)"
+NO_BEAT = "step and counters are not known until it is written again"
+NO_PLAN = "plan.json: no such file; hosts and devices are not known"
+NO_EVENTS = "no events.jsonl: verdicts, alerts, processes not known; see logs/launcher.log"
+CUT_EVENTS = "events.jsonl: 1 line(s) cannot be read, the last is cut off; what the launcher said is in "
+CUT_EVENTS += "logs/launcher.log"
+CUT_ROWS = "metrics.jsonl of rank 0: 1 line(s) cannot be read; the curves lack what was in it"
+
+
+def halve(*paths: Path) -> None:
+    for path in paths:
+        data = path.read_bytes()
+        path.write_bytes(data[: 20 if path.name == "heartbeat.json" else len(data) - 20])
+
+
+@pytest.mark.parametrize(
+    ("damaged", "gone", "told"),
+    [
+        (["events.jsonl"], [], [CUT_EVENTS]),
+        ([], ["events.jsonl"], [NO_EVENTS]),
+        (["ranks/0/heartbeat.json", "ranks/1/heartbeat.json"], ["result.json"],
+         [f"heartbeat.json of rank [0-1]: {CUT}; {NO_BEAT}", LOST]),
+        ([], ["plan.json"], [NO_PLAN]),
+        ([], ["plan.json", "result.json"], [NO_PLAN, LOST]),
+        ([], ["result.json"], [LOST]),
+        (["ranks/0/metrics.jsonl"], [], [CUT_ROWS]),
+    ],
+)  # fmt: skip
+def test_each_fault_is_one_line_said_once(
+    tmp_path: Path, damaged: list[str], gone: list[str], told: list[str]
+) -> None:
+    run = finished(tmp_path)
+    halve(*(run.path / name for name in damaged))
+    for name in gone:
+        (run.path / name).unlink()
+    view = RunLooks(run).look()
+    assert [*view.missing] == told and view.over
+    shown = table.whole([view], 1000, table.BLOCKS)
+    assert [line for line in shown if line.startswith("missing: ")] == [f"missing: {text}" for text in told]
+
+
+@pytest.mark.parametrize("name", ["plan.json", "result.json", "ranks.json"])
+@pytest.mark.parametrize(
+    ("data", "fault"),
+    [(b"", "empty (expected a JSON document)"), (b"[]", ""), (b"\xff", "not UTF-8"), (b'{"a', "line 1: ")],
+)
+def test_a_damaged_document_is_named_once(tmp_path: Path, name: str, data: bytes, fault: str) -> None:
+    run = finished(tmp_path)
+    if name == "ranks.json":
+        run.result.unlink()
+    (run.path / name).write_bytes(data)
+    view = RunLooks(run).look()
+    found = [text for text in view.missing if text != LOST]
+    assert len(found) == 1 and found[0].startswith(f"{name}: {fault}") and view.over
+    assert view.elapsed is not None and view.elapsed <= 60
+
+
+def test_a_run_with_a_damaged_result_is_not_watched_for_ever(tmp_path: Path) -> None:
+    finished(tmp_path).result.write_bytes(b"{")
+    found = launch(tmp_path, "top", "made")
+    assert found.returncode == 0 and len(found.stdout.splitlines()) == 1
+
+
+def test_a_folder_that_no_launcher_has_filled_is_one_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "runs" / "made"
+    RunDir.create(path, ())
+    (path / "ranks").mkdir(exist_ok=True)
+    view = RunLooks(RunDir(path)).look()
+    text = "nothing was written into this folder: its launcher ended before the run began"
+    assert view.missing == (f"{text}; start the job again, and remove {path}",)
+    assert table.whole([view], 1000, table.BLOCKS) == ["made, lost", f"missing: {view.missing[0]}"]
+
+
 @pytest.mark.parametrize(
     ("ranks", "said"), [(2, ["rank [0-1] does not tell waiting: OWN holds it, too"]), (1, [])]
 )
