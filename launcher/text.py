@@ -98,9 +98,15 @@ def _escape(match: re.Match[str]) -> str:
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
 
 
-def did_you_mean(word: str, known: Iterable[str], otherwise: str) -> str:
-    """Suggest the known word that is nearest to a mistyped one, or say something else if none is near."""
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Find the known word that a mistyped one may mean; "" if none is near."""
     import difflib  # costs more than a start without mistakes should pay
 
-    near = difflib.get_close_matches(word, known, n=1)
-    return f"did you mean {near[0]}?" if near else otherwise
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.75)
+    return near[0] if near else ""
+
+
+def did_you_mean(word: str, known: Iterable[str], otherwise: str) -> str:
+    """Suggest the known word that is nearest to a mistyped one, or say something else if none is near."""
+    near = nearest(word, known)
+    return f"did you mean {near}?" if near else otherwise

@@ -12,7 +12,7 @@ from typing import Mapping, Sequence
 
 from launcher.config.job import JobConfig, Provenance, arguments
 from launcher.errors import NotExecutableError, NotFoundError
-from launcher.text import did_you_mean
+from launcher.text import nearest
 
 WORKER = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "worker.py")
 _MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
@@ -137,10 +137,12 @@ def _no_file(name: str, launch_dir: str) -> NotFoundError:
     if os.path.isdir(os.path.join(folder, base)):
         return NotFoundError(f"{name}: a folder (expected a script); correct its path")
     try:
-        there = [item for item in os.listdir(folder) if item.endswith(".py")]
+        scripts = [item for item in os.listdir(folder) if item.endswith(".py")]
     except OSError:
-        there = []
-    return NotFoundError(f"{name}: no such file in {folder}; {did_you_mean(base, there, 'correct its path')}")
+        scripts = []
+    near = nearest(base[: -len(".py")], [item[: -len(".py")] for item in scripts])  # all are alike in .py
+    advice = f"did you mean {near}.py?" if near else "correct its path"
+    return NotFoundError(f"{name}: no such file in {folder}; {advice}")
 
 
 def missing_program(config: JobConfig, command: Sequence[str], provenance: Provenance) -> None:

@@ -77,6 +77,9 @@ def test_a_script_that_is_not_there_is_told_with_its_folder_and_the_nearest_name
     assert str(caught.value) == f"{name}: no such file in {folder}; did you mean train.py?"
     with pytest.raises(NotFoundError, match=r"nothing-alike\.py: no such file in .*; correct its path"):
         words(folder, "nothing-alike.py")
+    (folder / "stderr.py").touch()  # alike in ".py" and some letters alone
+    with pytest.raises(NotFoundError, match=r"nothere\.py: no such file in .*; correct its path"):
+        words(folder, "nothere.py")
     (folder / "package.py").mkdir()
     with pytest.raises(NotFoundError, match=r"package\.py: a folder \(expected a script\)"):
         words(folder, "package.py")
