@@ -112,6 +112,7 @@ class Provenance:
     lines: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)  # for the user, one line each
     written: set[str] = field(default_factory=set)  # the keys of the job that were given anywhere
+    flags: list[str] = field(default_factory=list)  # keys of the command line alone, of the program
 
     def error(self, key: str, message: str) -> ConfigError:
         """Make an error that says where a key was written."""
@@ -239,6 +240,7 @@ def _override(written: _Written, override: str) -> None:
         elif key.startswith("env."):
             written.below["env"][key[len("env.") :]] = yaml_nodes.scalar(text)
         else:
+            written.provenance.flags.extend([key] if key not in written.below["args"] else [])
             written.below["args"][key] = _argument_node(text)
     except YamlError as error:
         raise ConfigError(f"{text[:60]!r}: {error}", file="command line", key=key) from None
