@@ -38,7 +38,7 @@ def check_program(config: JobConfig, source: Provenance, command: Sequence[str])
 
 
 def _mistyped(source: Provenance, among: Collection[str] | None = None) -> Iterator[str]:
-    """Yield a line for each flag of the command line, or those among some, that is nearly a key of the job."""
+    """Yield a line for each flag of the command line, or of `among`, that is nearly a key of the job."""
     keys = [item.name for item in dataclasses.fields(JobConfig)]
     for name in source.flags if among is None else [name for name in source.flags if name in among]:
         near = nearest(name, keys)
