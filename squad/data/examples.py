@@ -98,6 +98,7 @@ def read_squad(
         rule = (choice.split if choice else word_split, divide)
         maker = _Maker(Reader(path, needs), training, version_2_with_negative, several, limit, rule, wanted)
         examples = Examples(maker.examples(document))
+        del document  # or the collector would traverse it, too, once it is on again
     bad = maker.bad
     if bad and not skip_bad_answers:
         maker.reader.add(bad.message())
