@@ -20,6 +20,7 @@ MEAN, LEAST = 50, 20  # rows before the last ones, of which the loss's mean is t
 RECENT = (3, 10)  # last rows whose median is held against it: a single one may be a batch that is hard
 SIGMAS = 6.0
 WINDOW, ROWS = 60.0, 3  # seconds of which the throughput is the median, and rows at least
+LONG = 600.0  # seconds without a step, at least, of a program that may be evaluating without a word
 AGAIN = 1.2  # x the limit: from there on all is well again
 GROWTH, LONGEST = 1800.0, 7200.0  # seconds of watching a disk before its growth counts; at most
 SOON = 3600.0  # seconds: a disk full by then is worth an alert where nobody knows when the run ends
@@ -66,12 +67,17 @@ class Rules:
         """Take down when a row came. now: seconds of one clock, the caller's."""
         self._stall.came(now)
 
-    def look(self, now: float, step: int | None) -> Alert | None:
+    def look(self, now: float, step: int | None, phases: bool = True) -> Alert | None:
         """Tell whether the training stands still, though nothing says so. step: None while it does not train.
 
-        It trains from its first row until it saves, evaluates or has made its last step.
+        It trains from its first step until it saves, evaluates or has made its last step. phases: whether it
+        says so; else it may do anything between two steps.
         """
-        return self._stall.look(now, step)
+        return self._stall.look(now, step, phases)
+
+    def ended(self) -> None:
+        """Take it that an attempt is over: the first steps of another one may take longer."""
+        self._stall.begin()
 
 
 class _Loss:
@@ -169,44 +175,75 @@ class _Rate:
 
 
 class _Stall:
-    """The time since the training last got on, beside the usual time between two rows.
+    """The time since the training last got on, by a step or a row, beside what such times were before.
 
-    It is told after a time in which ROWS rows would have come even at `share` of the usual throughput. Then
-    it takes as many rows again to know what is usual.
+    It is told after a time in which ROWS rows would have come even at `share` of the usual throughput. Of a
+    program that writes no rows or does not tell its phases: after as many times the longest time so far, LONG
+    at least, and more than the first step took, as that of a graph that is prepared. Then it takes as many
+    rows or steps again to know what is usual.
     """
 
     def __init__(self, share: float) -> None:
-        self._share = share
-        self._gaps: deque[float] = deque(maxlen=MEAN)
+        self._share, self._longest = share, 0.0
         self._row: float | None = None  # when the last one came
-        self._on, self._step = 0.0, -1  # when it last got on, to which step
+        self._step = -1
+        self.begin()
 
     def begin(self) -> None:
         """Begin anew with what is usual: the first steps of an attempt may take longer."""
-        self._gaps.clear()
+        self._gaps: deque[float] = deque(maxlen=MEAN)
+        self._count = 0  # times that it got on
+        self._began: float | None = None  # when the attempt was seen first
+        self._first: float | None = None  # seconds from then to the first step
+        self._on: float | None = None  # when it last got on
 
     def came(self, now: float) -> None:
         if self._row is not None:
             self._gaps.append(now - self._row)
-        self._row = self._on = now
+        self._row = now
+        self._get_on(now)
 
-    def look(self, now: float, step: int | None) -> Alert | None:
+    def _get_on(self, now: float) -> None:
+        if self._on is not None and now > self._on:
+            self._longest = max(self._longest, now - self._on)
+            self._count += 1
+        if self._first is None and self._began is not None:
+            self._first = now - self._began
+        self._on = now
+
+    def look(self, now: float, step: int | None, phases: bool) -> Alert | None:
+        if self._began is None:
+            self._began = now
         if step is None:  # a row that comes after a pause tells nothing of what is usual
-            self._row, self._step = None, -1
+            self._row, self._on, self._step = None, None, -1
             return None
-        if step != self._step:
-            self._on, self._step = now, step
-        if len(self._gaps) < ROWS or not self._share:
+        if step != self._step or self._on is None:
+            self._get_on(now)
+            self._step = step
+        since = now - (now if self._on is None else self._on)
+        if not self._share:
             return None
+        if phases and len(self._gaps) >= ROWS:
+            return self._beside_rows(since, step)
+        return self._beside_longest(since, step) if self._count >= ROWS else None
+
+    def _beside_rows(self, since: float, step: int) -> Alert | None:
         gap = median(self._gaps)
-        if now - self._on <= max(WINDOW, ROWS * gap / self._share):
+        if since <= max(WINDOW, ROWS * gap / self._share):
             return None
-        self._gaps.clear()
-        self._row = None
         usual = f"a row usually comes each {_short(gap)}" if gap >= 1 else "rows usually come within a second"
-        return Alert(
-            THROUGHPUT, step, f"no step and no row for {_short(now - self._on)} at step {step}; {usual}"
-        )
+        return self._told(f"no step and no row for {_short(since)} at step {step}; {usual}", step)
+
+    def _beside_longest(self, since: float, step: int) -> Alert | None:
+        if since <= max(LONG, ROWS * self._longest / self._share, self._first or 0.0):
+            return None
+        text = f"no step for {_short(since)} at step {step}"
+        return self._told(f"{text}; the longest time between two was {_short(max(1.0, self._longest))}", step)
+
+    def _told(self, text: str, step: int) -> Alert:
+        self._gaps.clear()
+        self._row, self._count = None, 0
+        return Alert(THROUGHPUT, step, text)
 
 
 class Disk:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 KEPT = 20  # checkpoints whose files are looked at
 TRAIN = "train"  # the phase of a heartbeat in which steps are due
+UNTOLD = ("", "start", TRAIN, "save")  # what launcher/worker.py tells of a program that calls step() alone
 CHUNK, MOST = 1 << 20, 64  # bytes that are read of a file in one look; such readings in the last look
 
 
@@ -44,6 +45,7 @@ class Alerts:
         self._folder, self._events = context.folder, context.events
         self._ranks = {spec.rank: spec for spec in context.plan.ranks if spec.rank not in unseen}
         self._leader = Leader(self._folder, [*self._ranks])
+        self._phases = False  # whether the program has told what it does beside training
         self._disks: dict[str, Disk] = {}  # by mount point
         self._reports: dict[int, Appended] = {}  # of the ranks that may save: the first, and the leading one
         self._saved = ""  # folder of the newest checkpoint
@@ -75,7 +77,9 @@ class Alerts:
                 for _ in range(MOST if last else 1):
                     for line in self._metrics.lines():
                         self._row(line, now)
-            self._tell(self._rules.look(now, None if last else self._training()))
+            self._tell(self._rules.look(now, None if last else self._training(), self._phases))
+            if last:
+                self._rules.ended()
             self._look_for_checkpoints()
         self._look_at_disks(time.monotonic())
 
@@ -86,6 +90,7 @@ class Alerts:
     def _training(self) -> int | None:
         """Return the step of the leading rank; None: it saves, evaluates, is done, or does not say."""
         beat = self._beat()
+        self._phases = self._phases or (beat is not None and beat.phase not in UNTOLD)
         if beat is None or beat.phase != TRAIN or (beat.total_steps and beat.train_step >= beat.total_steps):
             return None
         return beat.train_step

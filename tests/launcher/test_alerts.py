@@ -322,8 +322,11 @@ def test_the_loss_is_watched_where_it_is_written_be_it_by_the_last_rank(tmp_path
     assert [alert["kind"] for alert in watched.events.alerts] == ["loss spike", "nan"]
 
 
-def train(watched: Watched, looks: int, first: int = 0) -> None:
-    """Let a rank write a row each 10 s, and a heartbeat."""
+def train(watched: Watched, looks: int, first: int = 0, phases: bool = True) -> None:
+    """Let a rank write a row each 10 s, and a heartbeat; phases: it tells what else it does."""
+    if phases:
+        watched.beat(0, "load")
+        watched.look()
     for place in range(first, first + looks):
         if place % 2 == 0:
             watched.write(0, {"step": place, "loss": 1.0})
@@ -374,6 +377,69 @@ def test_a_restart_is_no_stall_and_neither_are_the_first_rows(tmp_path: Path) ->
     watched.now += 1000
     watched.look()
     train(watched, 2, first=2)
+    assert watched.texts() == []
+
+
+def make_steps(watched: Watched, looks: int, first: int = 1) -> None:
+    """Let a rank tell steps alone, each 5 s."""
+    for place in range(first, first + looks):
+        watched.beat(place)
+        watched.look()
+
+
+def stand(watched: Watched, seconds: float) -> None:
+    watched.now += seconds - 10.0
+    watched.look()
+    watched.look()
+
+
+def test_steps_alone_get_ten_minutes_and_six_times_the_longest_pause(tmp_path: Path) -> None:
+    watched = Watched(tmp_path)
+    make_steps(watched, 10)
+    stand(watched, 600)
+    assert watched.texts() == []
+    watched.look()
+    told = "no step for 10 min at step 10; the longest time between two was 5 s"
+    assert watched.texts() == [told]
+    stand(watched, 395)
+    make_steps(watched, 2, first=11)  # too few to know what is usual, the first after 1,005 s
+    stand(watched, 90000)
+    assert watched.texts() == [told]
+    make_steps(watched, 10, first=13)  # the first after 90,005 s
+    stand(watched, 6 * 90005)
+    assert watched.texts() == [told]
+    watched.look()
+    assert watched.texts() == [
+        told, "no step for 150.0 h at step 22; the longest time between two was 25.0 h"
+    ]  # fmt: skip
+
+
+def test_a_program_without_phases_may_evaluate_prepare_and_save_between_its_rows(tmp_path: Path) -> None:
+    watched = Watched(tmp_path)
+    watched.beat(0, "start")
+    watched.look()
+    stand(watched, 1800)  # the first step is prepared
+    train(watched, 10, phases=False)
+    stand(watched, 1800)  # and another form of it
+    train(watched, 4, first=10, phases=False)
+    stand(watched, 10000)  # a first evaluation, less than 6 times as long as what has been
+    watched.beat(20)
+    watched.look()
+    watched.beat(20, "save")
+    stand(watched, 500000)
+    watched.beat(20)
+    watched.look()
+    assert watched.texts() == []
+
+
+def test_the_first_steps_of_another_attempt_are_no_stall(tmp_path: Path) -> None:
+    watched = Watched(tmp_path)
+    make_steps(watched, 10)
+    watched.look(last=True)
+    watched.beat(0, "start")
+    watched.look()
+    make_steps(watched, 2)
+    stand(watched, 5000)
     assert watched.texts() == []
 
 
