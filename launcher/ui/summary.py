@@ -30,7 +30,7 @@ def closing_lines(
     lines += [f"slow         {printable(str(one['text']))}" for one in found[-MOST_VERDICTS:]]
     if evaluations:
         lines.append(f"evaluated    {evaluated(evaluations)}")
-    if gathered.metrics:
+    if gathered.metrics and (gathered.predictions or not _said(gathered.metrics, evaluations)):
         lines.append(figures(gathered.metrics))
     if gathered.checkpoint:
         lines.append(f"checkpoint   {gathered.checkpoint}")
@@ -59,7 +59,7 @@ def evaluated(evaluations: Sequence[Mapping[str, float]]) -> str:
     The parts of EM and F1 are left out: each checkpoint's JSON has them.
     """
     last = evaluations[-1]
-    named = {name[len(EVALUATED) :]: value for name, value in last.items() if name.startswith(EVALUATED)}
+    named = _named(last)
     whole = {name: named[name] for name in _NAMES if name in named}
     text = f"step {last['step']:.0f}: {figures(whole or named)}"
     judge = next((name for name in _NAMES if EVALUATED + name in last and name != "exact"), "exact")
@@ -68,6 +68,15 @@ def evaluated(evaluations: Sequence[Mapping[str, float]]) -> str:
         best = max(known, key=lambda row: row[EVALUATED + judge])
         text += f"; best {_NAMES[judge]} {best[EVALUATED + judge]:.3f} at step {best['step']:.0f}"
     return text
+
+
+def _named(row: Mapping[str, float]) -> dict[str, float]:
+    return {name[len(EVALUATED) :]: value for name, value in row.items() if name.startswith(EVALUATED)}
+
+
+def _said(metrics: Mapping[str, Any], evaluations: Sequence[Mapping[str, float]]) -> bool:
+    """Tell whether the metrics of a run that has predicted nothing are those of one of its evaluations."""
+    return any(figures(_named(row)) == figures(metrics) for row in evaluations)
 
 
 def figures(metrics: Mapping[str, Any]) -> str:

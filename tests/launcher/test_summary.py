@@ -60,6 +60,22 @@ def test_what_was_evaluated_is_said_with_its_best(rows: list[dict[str, float]], 
     assert evaluated(rows) == text
 
 
+def test_figures_of_an_evaluation_are_said_once_unless_predictions_have_them() -> None:
+    plan = Plan("job", "job-1", "/run", "h", "cpu", "{}", ())
+    rows = [{"step": 4.0, "eval_exact": 50.0, "eval_f1": 60.0, "eval_total": 9.0}]
+    metrics = {"examples_per_second": 9.5, "exact": 50.0, "f1": 60.0, "total": 9}
+
+    def said(**gathered: Any) -> list[str]:
+        lines = closing_lines(plan, Outcome(0, (), None, "", 1, 2.0), Gathered(**gathered), rows)
+        return [line for line in lines if "EM" in line]
+
+    evaluated_line = "evaluated    step 4: EM 50.000  F1 60.000"
+    assert said(metrics=metrics) == [evaluated_line]
+    assert said(metrics={**metrics, "f1": 61.0}) == [evaluated_line, "EM 50.000  F1 61.000"]
+    predicted = said(metrics=metrics, predictions=("/run/predictions/predictions.json",))
+    assert predicted == [evaluated_line, "EM 50.000  F1 60.000"]
+
+
 ROWS = """
 import os
 with open(os.environ["NPU_LAUNCH_RANK_DIR"] + "/metrics.jsonl", "w") as stream:
