@@ -6,7 +6,7 @@ import os
 from typing import Iterator
 
 from bert.checkpoints import absent, index
-from bert.onnx import files
+from bert.onnx import files, shape
 from squad.flags import Finding, SquadFlags
 
 
@@ -24,6 +24,11 @@ def has_model(flags: SquadFlags) -> bool:
     """Tell whether init_checkpoint leads to weights that the engine reads."""
     path = flags.init_checkpoint
     return bool(files.find(path)) if flags.engine == "onnxruntime" else index.find(path) is not None
+
+
+def columns(flags: SquadFlags) -> int | None:
+    """Read how many tokens every row of an .onnx file has; None: the engine takes rows of any length."""
+    return shape.columns(flags.init_checkpoint) if flags.engine == "onnxruntime" else None
 
 
 def problems(flags: SquadFlags, typed: str) -> Iterator[Finding]:

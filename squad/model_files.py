@@ -66,7 +66,7 @@ def _asked(flags: SquadFlags) -> SquadFlags:
     """Ask a model as it was trained to be asked; give one that is trained no more tokens than it can have."""
     changes: dict[str, Any] = {}
     with suppress(ValueError):  # `settle` says what is damaged
-        said = {} if flags.do_train or not flags.init_checkpoint else task.recorded(flags.init_checkpoint)
+        said = _recorded(flags)
         free = {name for name in said if name not in flags.given or getattr(flags, name) == "auto"}
         changes = {name: said[name] for name in free - {"threshold"}}
     if "max_seq_length" not in changes and "max_seq_length" not in flags.given and not flags.preset:
@@ -74,8 +74,21 @@ def _asked(flags: SquadFlags) -> SquadFlags:
     return dataclasses.replace(flags, **changes)
 
 
+def _recorded(flags: SquadFlags) -> dict[str, Any]:
+    """Read how a model was trained to be asked; more tokens than an .onnx file takes count for nothing.
+
+    ValueError: what is damaged.
+    """
+    said = {} if flags.do_train or not flags.init_checkpoint else task.recorded(flags.init_checkpoint)
+    fixed = engine.columns(flags)
+    if fixed and said.get("max_seq_length", 0) > fixed:
+        del said["max_seq_length"]
+    return said
+
+
 def _most_tokens(flags: SquadFlags) -> Iterator[int]:
-    """Read how long a row can be: the positions, and transformers' model_max_length."""
+    """Read how long a row can be: the positions, transformers' model_max_length, an .onnx file's columns."""
+    yield from filter(None, [engine.columns(flags)])
     beside = os.path.join(index.folder_of(flags.init_checkpoint), text_rules.CONFIG)
     for path, name in ((flags.bert_config_file, "max_position_embeddings"), (beside, "model_max_length")):
         with suppress(ValueError):
@@ -188,6 +201,10 @@ def _compare_sizes(flags: SquadFlags, config: BertConfig, words: Vocabulary, rep
         report.say("vocab_file", f"{text} {config.vocab_size}; the last {padding} are taken for padding")
     if length > positions:
         report.refuse("max_seq_length", f"{length} is more than the model's {positions} positions")
+    fixed = engine.columns(flags)
+    if fixed and length > fixed:
+        text = f"{length} tokens, the .onnx file is made for {fixed}; give {fixed}, or another file"
+        report.refuse("max_seq_length", text)
 
 
 def _compare_words(flags: SquadFlags, words: Vocabulary, facts: Mapping[str, Any], report: Report) -> None:
@@ -206,7 +223,7 @@ def _compare_words(flags: SquadFlags, words: Vocabulary, facts: Mapping[str, Any
 def _compare_asked(flags: SquadFlags, given: SquadFlags, report: Report) -> None:
     """Say where a model is asked otherwise than by the flags' defaults, or than it was trained to be."""
     try:
-        said = {} if flags.do_train or not flags.init_checkpoint else task.recorded(flags.init_checkpoint)
+        said = _recorded(flags)
     except ValueError as error:
         report.refuse("init_checkpoint", f"{flags.init_checkpoint}: {error}")
         return

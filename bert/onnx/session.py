@@ -11,7 +11,7 @@ from bert import environment
 from bert.errors import CheckpointError
 from bert.onnx import files, missing
 from bert.onnx.graph import INPUTS, OUTPUTS
-from bert.predictor import KEYS, Predictor, Shape
+from bert.predictor import KEYS, Predictor
 
 if TYPE_CHECKING:
     from bert.interfaces import Logits, PredictBatch
@@ -28,15 +28,13 @@ class OnnxModel(Predictor):
         """Look at what the file reads and writes. ValueError: not what a model of this kind does."""
         self._session = session
         self._inputs = _inputs(session.get_inputs())
-        self._fixed = _fixed(session.get_inputs()[0].shape)
-        held = [output.name for output in session.get_outputs()]
-        if not set(OUTPUTS) <= set(held):
-            raise ValueError(f"its outputs are {', '.join(held)}; expected {' and '.join(OUTPUTS)}")
+        self._rows, self._columns = _sizes(session.get_inputs())
+        _check_outputs(session.get_outputs())
         self.provider = str(session.get_providers()[0])
         # A device computes one batch, however many cores its host has.
         self.at_once = 1 if self.provider == CANN else at_once
         # A device compiles each shape separately, so there all batches have one.
-        self.padded = self._fixed is not None or self.provider == CANN
+        self.padded = self._columns is not None or self.provider == CANN
 
     @property
     def precision(self) -> str:
@@ -47,18 +45,19 @@ class OnnxModel(Predictor):
     @property
     def columns(self) -> int | None:
         """The most tokens of a row; None: as many as the model has positions."""
-        return self._fixed[1] if self._fixed else None
+        return self._columns
 
     def run(self, batch: PredictBatch) -> Logits:
         given: Mapping[str, Any] = batch
-        if self._fixed is None:
+        if self._rows is None and self._columns is None:
             return self._run(given)
-        return self._run_fixed(given, *self._fixed)
+        count, width = batch["input_ids"].shape
+        return self._run_fixed(given, self._rows or count, self._columns or width)
 
     def _run(self, batch: Mapping[str, Any]) -> Logits:
         feed = {name: batch[key].astype(kind) for name, (key, kind) in self._inputs.items()}
         start, end = self._session.run(list(OUTPUTS), feed)
-        return start, end
+        return start.astype(np.float32, copy=False), end.astype(np.float32, copy=False)
 
     def _run_fixed(self, batch: Mapping[str, Any], rows: int, columns: int) -> Logits:
         """Fill rows and columns up to the file's shape, call after call; return the batch's own."""
@@ -131,12 +130,34 @@ def _inputs(held: Sequence[Any]) -> dict[str, tuple[str, Any]]:
     return found
 
 
-def _fixed(sizes: Sequence[Any]) -> Shape | None:
-    """Read a fixed shape; None where rows and columns are free. ValueError: one of them is."""
-    numbers = [size for size in sizes if isinstance(size, int)]
-    if len(sizes) != 2 or len(numbers) == 1:
-        raise ValueError(f"input of shape {list(sizes)}; expected rows and columns, both fixed or both free")
-    return (numbers[0], numbers[1]) if numbers else None
+def _sizes(held: Sequence[Any]) -> tuple[int | None, int | None]:
+    """Read the fixed rows and columns; None: free. ValueError: the inputs do not have one such shape."""
+    shapes = [_fixed(entry.name, entry.shape) for entry in held]
+    if len(set(shapes)) != 1:
+        listed = ", ".join(f"{entry.name} {_shown(entry.shape)}" for entry in held)
+        raise ValueError(f"its inputs have several shapes: {listed}; expected one of rows and columns")
+    return shapes[0]
+
+
+def _fixed(name: str, sizes: Sequence[Any]) -> tuple[int | None, int | None]:
+    if len(sizes) != 2:
+        raise ValueError(f"input {name} has the shape {_shown(sizes)}; expected rows and columns")
+    rows, columns = (size if isinstance(size, int) and size > 0 else None for size in sizes)
+    return rows, columns
+
+
+def _check_outputs(held: Sequence[Any]) -> None:
+    """Refuse a file that does not write the logits of each token. ValueError: what it writes."""
+    shapes = {output.name: output.shape for output in held}
+    if not set(OUTPUTS) <= set(shapes):
+        raise ValueError(f"its outputs are {', '.join(shapes)}; expected {' and '.join(OUTPUTS)}")
+    for name in OUTPUTS:
+        if shapes[name] and len(shapes[name]) != 2:
+            raise ValueError(f"output {name} has the shape {_shown(shapes[name])}; expected rows and columns")
+
+
+def _shown(sizes: Sequence[Any]) -> str:
+    return f"[{', '.join(str(size) for size in sizes)}]"
 
 
 def _first_line(error: Exception) -> str:

@@ -25,7 +25,7 @@ from bert import names as variables  # noqa: E402
 from bert.cluster import Cluster  # noqa: E402
 from bert.config import BertConfig  # noqa: E402
 from bert.errors import CheckpointError  # noqa: E402
-from bert.onnx import atc, graph, session, writing  # noqa: E402
+from bert.onnx import atc, graph, session, shape, writing  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +116,31 @@ def test_a_file_of_fixed_shape_takes_what_fits(trained: str, exported: Path, tmp
         [wide] = writing.samples(MODEL, (1, 13))
         with pytest.raises(ValueError, match=r"13 tokens, the \.onnx file is made for 12"):
             fixed.run(wide)
+
+
+@pytest.mark.parametrize("sizes", [(3, None), (None, 12), (3, 12)])
+def test_rows_or_columns_may_be_fixed(exported: Path, tmp_path: Path, sizes: Any) -> None:
+    model = onnx.load(str(exported / "model.onnx"))
+    for entry in model.graph.input:
+        for dim, size in zip(entry.type.tensor_type.shape.dim, sizes):
+            if size:
+                dim.dim_value = size
+    onnx.save(model, str(tmp_path / "model.onnx"))
+    assert shape.columns(str(tmp_path / "model.onnx")) == sizes[1]
+    [batch] = writing.samples(MODEL, (5, 9))
+    with session.open(str(tmp_path)) as fixed, session.open(str(exported)) as free:
+        assert (fixed.columns, fixed.padded) == (sizes[1], sizes[1] is not None)
+        for one, other in zip(fixed.run(batch), free.run(batch)):
+            np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+def test_columns_are_known_without_onnxruntime_whatever_the_file_is(exported: Path, tmp_path: Path) -> None:
+    whole = (exported / "model.onnx").read_bytes()
+    assert shape.columns(str(exported / "model.onnx")) is None
+    for content in (b"", b"no model", b"\xff" * 99, whole[: len(whole) // 2], whole[:-9]):
+        (tmp_path / "x.onnx").write_bytes(content)
+        assert shape.columns(str(tmp_path / "x.onnx")) is None
+    assert shape.columns(str(tmp_path / "nothere.onnx")) is None
 
 
 def test_names_types_and_versions_are_those_that_others_read(exported: Path) -> None:
@@ -310,8 +335,14 @@ def _other(kind: str) -> Any:
         model.graph.input[0].name = "pixels"
         for node in model.graph.node:
             node.input[:] = ["pixels" if name == "input_ids" else name for name in node.input]
-    elif kind == "half":
+    elif kind == "several":
         model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
+    elif kind == "flat":
+        del model.graph.input[1].type.tensor_type.shape.dim[1]
+    elif kind == "deep":
+        model.graph.node[-2].output[0] = "flat"
+        model.graph.node.append(onnx.helper.make_node("Unsqueeze", ["flat"], ["start_logits"], axes=[2]))
+        model.graph.output[0].type.tensor_type.shape.dim.add().dim_value = 1
     return model
 
 
@@ -320,7 +351,9 @@ def _other(kind: str) -> Any:
     [
         ("input", r"input pixels of tensor.int64. is unknown; expected input_ids, attention_mask"),
         ("output", r"its outputs are .*; expected start_logits and end_logits"),
-        ("half", "both fixed or both free"),
+        ("several", r"its inputs have several shapes: input_ids \[1, .*; expected one of rows and columns"),
+        ("flat", r"input attention_mask has the shape \[\w+\]; expected rows and columns"),
+        ("deep", r"output start_logits has the shape \[\w+, \w+, 1\]; expected rows and columns"),
     ],
 )
 def test_a_file_of_another_kind_is_refused(kind: str, message: str, tmp_path: Path) -> None:

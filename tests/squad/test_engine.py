@@ -16,13 +16,14 @@ from bert.checkpoints.store import sha256
 from squad import export as squad_export
 from squad.answerer import Answerer
 from squad.check import check
+from squad.errors import DataError
 from squad.null_threshold import of_checkpoint
 from squad.run_squad import main
 from tests.launching import ROOT
 from tests.squad.conftest import flags as tiny_flags
 from tests.squad.ranks import run_squad
 
-pytest.importorskip("onnx")
+onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
 
@@ -169,6 +170,26 @@ def test_what_does_not_go_together_is_refused(
         changes = {"init_checkpoint": Path(finished).parent}
     found = check(_flags(tiny, exported / "model.onnx", output_dir="x", **changes), {}).findings
     assert any(message in f"{flag}: {text}" for flag, text in found), found
+
+
+def test_a_file_of_another_program_is_asked_in_rows_of_its_own_shape(
+    tiny: Path, exported: Path, tmp_path: Path
+) -> None:
+    """Without tokenizer_config.json, in which an export says its columns."""
+    model = onnx.load(str(exported / "model.onnx"))
+    for entry in model.graph.input:
+        for dim, size in zip(entry.type.tensor_type.shape.dim, (2, 48)):
+            dim.dim_value = size
+    onnx.save(model, str(tmp_path / "model.onnx"))
+    for name in ("config.json", "vocab.txt"):
+        shutil.copy(str(exported / name), str(tmp_path))
+    passage = "mr abc was born in 1234. " * 9
+    with Answerer(str(tmp_path), max_query_length=24) as made:
+        assert made.flags.max_seq_length == 48
+        with Answerer(str(exported), max_seq_length=48, max_query_length=24) as free:
+            assert made.answer("when?", passage).text == free.answer("when?", passage).text
+    with pytest.raises(DataError, match=r"64 tokens, the \.onnx file is made for 48; give 48"):
+        Answerer(str(tmp_path), max_query_length=24, max_seq_length=64)
 
 
 def test_rows_longer_than_a_fixed_file_are_refused(
