@@ -98,6 +98,8 @@ def report(request: Mapping[str, Any]) -> dict[str, Any]:
     found["sides"] = [_side(side, runs) for side, runs in zip(sides, figures)]
     if len(sides) == 2:
         found["tests"] = _over_seeds(*figures)
+        if len(figures[0]) > 1:
+            found["tests"].update(_by_pairs(sides, figures))
         by_question = [_scored(side, scored) for side in sides]
         if data and all(by_question):
             found["tests"].update(_of_questions(request, data, by_question))
@@ -155,6 +157,24 @@ def _over_seeds(first: Sequence[Figures], second: Sequence[Figures]) -> dict[str
         sds = {name: _pooled(*both) for name, both in columns.items()}
         tests["detectable"] = {name: statistics.detectable(sd, *sizes) for name, sd in sds.items() if sd}
     return tests
+
+
+def _by_pairs(sides: Sequence[Mapping[str, Any]], figures: Sequence[Sequence[Figures]]) -> dict[str, Any]:
+    """Compare the figures of the same seeds; {} where the sides have others, or all differences are equal."""
+    first, second = (
+        {run["seed"]: values for run, values in zip(side["runs"], runs)} for side, runs in zip(sides, figures)
+    )
+    if first.keys() != second.keys():
+        return {}
+    tests: dict[str, Any] = {"paired": {}, "detectable_by_pairs": {}}
+    for name in _shared([*first.values(), *second.values()]):
+        both = [[side[seed][name] for seed in first] for side in (first, second)]
+        found = statistics.paired(*both)
+        if found is not None:
+            sd = statistics.summary([b - a for a, b in zip(*both)]).sd or 0.0
+            tests["paired"][name] = dict(found._asdict())
+            tests["detectable_by_pairs"][name] = statistics.detectable_by_pairs(sd, len(first))
+    return tests if tests["paired"] else {}
 
 
 def _welch(first: Sequence[float], second: Sequence[float]) -> dict[str, float]:

@@ -127,6 +127,19 @@ def welch(first: Sequence[float], second: Sequence[float]) -> Difference | None:
     return Difference(difference, difference - half, difference + half, t_tail(abs(difference) / error, df))
 
 
+def paired(first: Sequence[float], second: Sequence[float]) -> Difference | None:
+    """Compare two means of the same seeds, in the same order, by the t test of their differences.
+
+    What a seed does to both sides cancels. None: all differences are equal, so there is no chance to tell
+    their mean from.
+    """
+    found = summary([b - a for a, b in zip(first, second)])
+    if not found.sd or found.low is None or found.high is None:
+        return None
+    p = t_tail(abs(found.mean) / found.sd * math.sqrt(found.n), found.n - 1)
+    return Difference(found.mean, found.low, found.high, p)
+
+
 def mcnemar(first: Sequence[bool], second: Sequence[bool]) -> Discordant:
     """Compare two sides question by question: the two-sided binomial test of the discordant pairs, exact.
 
@@ -206,6 +219,30 @@ def detectable(sd: float, n: int, m: int, power: float = POWER) -> float:
     return sd * _detectable(n, m, power)
 
 
+def detectable_by_pairs(sd: float, n: int, power: float = POWER) -> float:
+    """Return the difference that the paired test of n seeds finds, whose differences have this sd."""
+    return sd * _detectable_by_pairs(n, power)
+
+
+@lru_cache()
+def _detectable_by_pairs(n: int, power: float) -> float:
+    import numpy as np
+
+    values = np.random.RandomState(0).standard_normal((_TRIALS, n))
+    limits = t_quantile(n - 1) * values.std(1, ddof=1) / math.sqrt(n)
+    return _least(values.mean(1), limits, power)
+
+
+def _least(noise: np.ndarray, limits: np.ndarray, power: float) -> float:
+    """Return the least difference that goes beyond the limits in so large a share of the trials."""
+    low, high = 0.0, 1000.0
+    while high - low > 1e-6 * high:
+        middle = (low + high) / 2
+        seen = (abs(noise + middle) > limits).mean()
+        low, high = (middle, high) if seen < power else (low, middle)
+    return high
+
+
 @lru_cache()
 def _detectable(n: int, m: int, power: float) -> float:
     """Return it in standard deviations."""
@@ -221,9 +258,4 @@ def _detectable(n: int, m: int, power: float) -> float:
     dfs = square**2 / (squares[0] ** 2 / (n - 1) + squares[1] ** 2 / (m - 1))
     grid = np.linspace(min(n, m) - 1, n + m - 2, 33)
     limits = np.interp(dfs, grid, [t_quantile(df) for df in grid]) * np.sqrt(square)
-    low, high = 0.0, 1000.0
-    while high - low > 1e-6 * high:
-        middle = (low + high) / 2
-        seen = (np.abs(means[1] - means[0] + middle) > limits).mean()
-        low, high = (middle, high) if seen < power else (low, middle)
-    return high
+    return _least(means[1] - means[0], limits, power)

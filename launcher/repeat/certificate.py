@@ -21,7 +21,7 @@ from launcher.runs import registry, shelf
 from launcher.runs.figures import metrics_of
 
 KIND = "npu-launch repeat"
-VERSION = 2  # 1: McNemar's test took a tie between seeds for a wrong answer
+VERSION = 3  # 2: no test of pairs of seeds. 1: McNemar's test took a tie between seeds for a wrong answer
 SOURCES = ("launcher", "rank_table", "bert", "squad")
 _ROOT = Path(launcher.__file__).resolve().parents[1]
 _BESIDE = ("vocab.txt", "bert_config.json", "config.json", "tokenizer_config.json")  # of a prefix's files

@@ -83,6 +83,8 @@ def _comparison(request: Mapping[str, Any], report: Mapping[str, Any]) -> Iterat
     kind = "over seeds, Welch's t test" if min(counts) > 1 else "one run, as one more seed: t test"
     for figure, found in tests.get("welch", {}).items():
         yield f"  {_title(figure)}  {_difference(found)}" + (f"  {kind}" if "p" in found else "")
+    for figure, found in tests.get("paired", {}).items():
+        yield f"  {_title(figure)}  {_difference(found)}  pairs of one seed: t test of their differences"
     if "bootstrap_f1" in tests:
         yield from _of_questions(tests, request, max(counts) > 1)
     yield "  " + _verdict(tests, counts)
@@ -132,9 +134,12 @@ def _verdict(tests: Mapping[str, Any], counts: tuple[int, int]) -> str:
     found, title = welch[name], _title(name)
     if "p" not in found:
         return f"{title} {found['difference']:+.3f} is not compared with chance: {_NO_EFFECT} on either side"
-    seen = f"these seeds see a difference of {tests['detectable'][name]:.2f} {title} in 80 % of cases"
+    pairs = name in tests.get("paired", {})  # then they decide: one rule, whatever the figures are
+    found = tests["paired"][name] if pairs else found
+    least = tests["detectable_by_pairs" if pairs else "detectable"][name]
+    by = f"these {'pairs of ' * pairs}seeds see a difference of {least:.2f} {title} in 80 % of cases"
     told = "told from chance" if found["p"] < 0.05 else "not told from chance"
-    return f"{told}: {title} {found['difference']:+.3f}, p {found['p']:.3g} ({seen})"
+    return f"{told}: {title} {found['difference']:+.3f}, p {found['p']:.3g} ({by})"
 
 
 def failed(repeat: Repeat) -> Sequence[int]:

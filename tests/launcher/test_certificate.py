@@ -228,6 +228,7 @@ def test_the_table_tells_a_difference_from_chance_or_not(tmp_path: Path) -> None
     same = made(tmp_path, 0.3, (4, 5, 6))
     text = "\n".join(table.lines(same, *certify(tmp_path, same, str(first.folder))))
     assert "  not told from chance: F1 " in text and "in 80 % of cases" in text
+    assert "pairs of" not in text  # they have other seeds
 
 
 def reported(repeat: Any, figures_of: dict[int, dict[str, float]]) -> None:
@@ -252,6 +253,7 @@ def test_a_job_that_reports_one_figure_has_its_table_and_certificate(
     text = "\n".join(table.lines(second, *certify(tmp_path, second, str(first.folder))))
     assert text.splitlines()[0].split() == ["seed", title, "time", "state"]
     assert f"told from chance: {title} +10.167" in text and "  mean    82.167" in text
+    assert "pairs of one seed: t test" in text and "(these pairs of seeds see a difference of" in text
     assert ("best seed 3, worst seed 1 by" in text) == (name != "accuracy")
     assert check(second.folder / figures.CERTIFICATE)[0] == 0
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Sequence
 
 import numpy as np
 import pytest
@@ -43,6 +44,15 @@ def test_welch_of_one_new_value_is_an_interval_of_prediction() -> None:
         statistics.welch([1.0], [2.0])
 
 
+def test_pairs_of_one_seed_by_hand() -> None:
+    # Differences 1, 2, 3: mean 2, sd 1, t = 2 sqrt(3); with 2 degrees P(|T| > t) is 1 - t / sqrt(t^2 + 2).
+    found = statistics.paired([50.0, 70.0, 90.0], [51.0, 72.0, 93.0])
+    assert found.difference == 2.0 and found.p == pytest.approx(1 - math.sqrt(12 / 14))
+    assert found.high - 2 == pytest.approx(4.30265273 / math.sqrt(3))
+    assert statistics.welch([50.0, 70.0, 90.0], [51.0, 72.0, 93.0]).p > 0.9  # the seeds scatter by 20
+    assert statistics.paired([1.0, 2.0], [2.0, 3.0]) is None  # all differ by the same
+
+
 @pytest.mark.parametrize("value", [1.0, 33.3, 76.516])  # the mean of three is not always the value itself
 def test_seeds_without_effect_have_no_chance_to_compare_with(value: float) -> None:
     same = [value] * 3
@@ -60,6 +70,8 @@ def test_scipy_agrees() -> None:
             assert statistics.t_tail(t, df) == pytest.approx(2 * stats.t.sf(t, df), rel=1e-8)
     ours, theirs = statistics.welch(FIVE, FOUR), stats.ttest_ind(FOUR, FIVE, equal_var=False)
     assert ours.p == pytest.approx(theirs.pvalue, rel=1e-9)
+    pairs, theirs = statistics.paired(FIVE[:4], FOUR), stats.ttest_rel(FOUR, FIVE[:4])
+    assert pairs.p == pytest.approx(theirs.pvalue, rel=1e-9)
     exact = getattr(stats, "binomtest", None) or stats.binom_test
     for only_first, only_second in ((0, 0), (0, 5), (3, 11), (40, 61)):
         first = [True] * only_first + [False] * only_second + [True, False]
@@ -136,6 +148,12 @@ def test_the_difference_that_n_seeds_see() -> None:
     # Power of the t test of two groups of 5 and of 10 is 0.8 at 2.02 and 1.32 standard deviations.
     assert five == pytest.approx(2 * 2.05, rel=0.04)
     assert ten == pytest.approx(2 * 1.33, rel=0.04)
+
+
+def test_the_difference_that_n_pairs_see() -> None:
+    # Power of the t test of one group of 5 and of 10 is 0.8 at 1.68 and 1.00 standard deviations.
+    assert statistics.detectable_by_pairs(2.0, 5) == pytest.approx(2 * 1.68, rel=0.04)
+    assert statistics.detectable_by_pairs(2.0, 10) == pytest.approx(2 * 1.00, rel=0.04)
 
 
 def dataset(folder: Path) -> Path:
@@ -248,6 +266,24 @@ def test_a_figure_that_a_run_lacks_has_no_mean_and_no_test() -> None:
     found = of_figures(half, [{"accuracy": 1.0}, {"accuracy": 2.0}])
     assert found["tests"] == {} and list(found["sides"][1]["summary"]) == ["accuracy"]
     assert of_figures([{}, {"f1": 1.0}])["sides"][0]["summary"] == {}
+
+
+def test_the_same_seeds_are_compared_in_pairs_whatever_their_order() -> None:
+    def of(seeds: Sequence[int], values: Sequence[float]) -> dict[str, Any]:
+        runs = [{"seed": s, "predictions": None, "figures": {"f1": v}} for s, v in zip(seeds, values)]
+        return {"name": "x", "runs": runs}
+
+    first = of((1, 2, 3), (50.0, 70.0, 90.0))
+    def tests(seeds: Sequence[int], values: Sequence[float]) -> dict[str, Any]:
+        return repeat_report.report({"data": "", "sides": [first, of(seeds, values)]})["tests"]
+
+    both = tests((3, 1, 2), (93.0, 51.0, 72.0))
+    assert both["paired"]["f1"]["difference"] == 2.0 and both["paired"]["f1"]["p"] < 0.1
+    assert both["detectable_by_pairs"]["f1"] < both["detectable"]["f1"] / 10
+    for seeds in ((4, 5, 6), (1, 2, 3, 4), (1, 2)):
+        assert "paired" not in tests(seeds, (51.0, 72.0, 93.0, 70.0)[: len(seeds)])
+    equal = tests((1, 2, 3), (51.0, 71.0, 91.0))
+    assert "paired" not in equal and equal["welch"]["f1"]["p"] > 0.9
 
 
 def test_seeds_without_effect_give_a_difference_alone() -> None:
