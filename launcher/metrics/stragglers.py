@@ -70,17 +70,25 @@ class _History:
     def __init__(self) -> None:
         self._usual: dict[int, tuple[Usual, int]] = {}
         self._faster: dict[int, list[Usual]] = {}
+        self._least: dict[int, float] = {}  # seconds that the slowest rank worked, in such windows
 
     def before(self, tokens: float) -> Usual | None:
         """Return what is usual, once there are enough windows."""
         usual, count = self._usual.get(_length(tokens), (None, 0))
         return usual if count >= LEARNT else None
 
+    def work(self, tokens: float) -> float:
+        """Return how long the slowest rank worked; until enough is known the least; 0: nothing is known."""
+        usual, length = self.before(tokens), _length(tokens)
+        near = [self._least[key] for key in (length - 1, length, length + 1) if key in self._least]
+        return usual.work if usual is not None else min(near, default=0.0)
+
     def add(self, window: Window) -> None:
         """Take a window that nothing slowed; some that are all faster make what was before unusual."""
         length, now = _length(window.tokens), window.usual
         usual, count = self._usual.get(length, (now, 0))
         faster = self._faster.setdefault(length, [])
+        self._least[length] = min(now.work, self._least.get(length, now.work))
         if now.step * SLOWER < usual.step:
             faster.append(now)
         elif now.step <= usual.bound or count < LEARNT:
@@ -93,7 +101,7 @@ class _History:
             faster.clear()
         if len(self._usual) > LENGTHS:
             oldest = next(iter(self._usual))
-            del self._usual[oldest], self._faster[oldest]
+            del self._usual[oldest], self._faster[oldest], self._least[oldest]
 
 
 def _length(tokens: float) -> int:
@@ -144,7 +152,8 @@ class Stragglers:
         return True
 
     def _judge(self, window: Window, step: int) -> Verdict | None:
-        blame = window.blame(self._history.before(window.tokens))
+        history, tokens = self._history, window.tokens
+        blame = window.blame(history.before(tokens), history.work(tokens))
         if blame is None and not window.saved:
             self._history.add(window)
         self._blames.append((blame, step))

@@ -54,6 +54,11 @@ class Usual(NamedTuple):
     spread: float = 0.0  # seconds by which steps of such windows differ from their mean
 
     @property
+    def work(self) -> float:
+        """Return the input and own time of the rank that the others wait for."""
+        return self.step - self.wait
+
+    @property
     def bound(self) -> float:
         """Return the longest step that is still usual."""
         return max(SLOWER * self.step, self.step + SPREADS * self.spread)
@@ -93,9 +98,12 @@ class Window:
         inputs = [share.input for share in self.shares]
         return Usual(self.step, self._own, wait, _most(inputs), _most(late))
 
-    def blame(self, before: Usual | None) -> Blame | None:
-        """Say what costs most. before: windows of this run in which rows were as long."""
-        found = self._of_ranks() or self._of_input(before)
+    def blame(self, before: Usual | None, work: float = 0.0) -> Blame | None:
+        """Say what costs most. before: windows of this run in which rows were as long.
+
+        work: how long the slowest rank worked in such windows, 0: not known.
+        """
+        found = self._of_ranks(work) or self._of_input(before)
         if found is None and before is not None and not self.saved:
             found = self._of_collective(before) or self._of_all(before)
         return found if found is not None and found.cost >= LEAST else None
@@ -104,11 +112,12 @@ class Window:
         """Return a rank's own time if it were as the median: longer rows may take longer."""
         return max(self._own, self._rate * share.tokens)
 
-    def _of_ranks(self) -> Blame | None:
+    def _of_ranks(self, work: float) -> Blame | None:
         """Find ranks that the others wait for: they wait least, and their work takes longer.
 
         Price (the what-if of arXiv 2505.05713, with the next slowest rank deciding instead): the step with
-        these ranks as the median, 1 - ideal / step.
+        these ranks as the median, 1 - ideal / step. Others that share the cores of a rank that is late work
+        less than before, as long as it is: then they would work as before again.
         """
         late = {share.rank for share in self.shares if self._is_late(share)}
         if not late or len(late) * 2 > len(self.shares):
@@ -120,6 +129,8 @@ class Window:
         others = max(map(self._work, rest))
         ideal = max(others, *(self._usual_own(share) + self._input for share in culprits))
         slowest = max(culprits, key=self._work)
+        if ideal * SLOWER < work < self._work(slowest) / SLOWER:
+            ideal = work
         kind = READING if self._reads_late(slowest) else OWN
         if kind == READING and slowest.input < IN_TURN * max(share.input for share in rest):
             return None

@@ -161,6 +161,27 @@ def test_a_price_is_said_again_when_it_has_changed_by_5_points() -> None:
     assert all(abs(after.cost - one.cost) >= 0.05 for one, after in zip([first, *renewed], renewed))
 
 
+@pytest.mark.parametrize(
+    ("culprit", "others", "price"),
+    [
+        (2.0, 0.7, 10 / 22),  # the others work less while this one is late: what the steps have grown by
+        (2.0, 0.95, 10.5 / 22),  # no more than windows differ
+        (1.0, 0.5, 5 / 12),  # all but this one have become faster: what it would gain if it were as they
+    ],
+)
+def test_cores_that_a_late_rank_leaves_to_the_others_are_not_gained(
+    culprit: float, others: float, price: float
+) -> None:
+    def share(step: Step) -> None:
+        step.own = [own * (culprit if rank == 1 else others) for rank, own in enumerate(step.own)]
+
+    run = Ranks(2, noise=0.01)
+    assert run.train(300) == []
+    (said,) = run.train(300, share)
+    assert (said.kind, said.ranks) == ("slow rank", {1})
+    assert said.cost == pytest.approx(price, abs=0.02)
+
+
 def test_a_short_hiccup_is_no_verdict() -> None:
     run = Ranks()
     for _ in range(10):
