@@ -14,9 +14,10 @@ import launcher
 from launcher.checks import provenance
 from launcher.config.job import JobConfig, text_of
 from launcher.masking import mask, mask_text
+from launcher.repeat import record
 from launcher.repeat.figures import CERTIFICATE
 from launcher.repeat.record import Repeat
-from launcher.run_dir import RunDir, write_atomic
+from launcher.run_dir import RunDir
 from launcher.runs import registry, shelf
 from launcher.runs.figures import metrics_of
 
@@ -56,7 +57,7 @@ def write(
     }
     document["sha256"] = sha256_of(document)
     path = repeat.folder / CERTIFICATE
-    write_atomic(path, (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode())
+    record.write(path, document, indent=1, ensure_ascii=False)
     return path
 
 

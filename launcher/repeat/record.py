@@ -13,7 +13,7 @@ from typing import Any, Iterator, Mapping, Sequence
 
 from launcher import foreign, typed_json
 from launcher.config.job import text_of
-from launcher.errors import ReadError, UsageError
+from launcher.errors import LauncherError, ReadError, UsageError
 from launcher.masking import MASK, mask, mask_text
 from launcher.plan.devices import parse_devices
 from launcher.run_dir import RunDir, write_atomic
@@ -81,13 +81,23 @@ class Repeat:
         return self.folder / f"seed-{seed}.log"
 
     def save(self) -> None:
-        """Write repeat.json."""
+        """Write repeat.json. LauncherError: it cannot be written."""
         document = {
             "version": 1, "job": self.name, "key": self.key, "begun": self.begun, "state": self.state,
             "inputs": self.inputs,
             "command": self.command.masked(), "runs": [asdict(run) for run in self.runs],
         }  # fmt: skip
-        write_atomic(self.folder / NAME, (json.dumps(document, indent=2) + "\n").encode())
+        write(self.folder / NAME, document)
+
+
+def write(path: Path, document: Any, **how: Any) -> None:
+    """Write a JSON document. how: as json.dumps takes it. LauncherError: it cannot be written."""
+    text = json.dumps(document, **{"indent": 2, **how}) + "\n"
+    try:
+        write_atomic(path, text.encode())
+    except OSError as error:
+        what = f"{path}: cannot be written: {error.strerror}"
+        raise LauncherError(f"{what}; once it can, --resume goes on") from None
 
 
 def make(command: Command, name: str, runs_dir: Path) -> Repeat:

@@ -13,7 +13,7 @@ from typing import Any, Callable
 import pytest
 
 from launcher.config import job as configs
-from launcher.errors import PreflightError, UsageError
+from launcher.errors import LauncherError, PreflightError, UsageError
 from launcher.repeat import record
 from launcher.repeat.groups import checked, divide
 from tests.launcher.repeating import folder_of, repeat, start, states, write_job
@@ -94,6 +94,18 @@ def test_a_signal_ends_the_runs_and_says_how_to_go_on(tmp_path: Path) -> None:
     code, _, err = repeat(tmp_path.parent, "--resume", folder)
     assert code == 0, err
     assert [line[0] for line in starts(folder, 1)] == ["0", "1"]
+
+
+def test_a_folder_that_was_removed_meanwhile_is_one_line(tmp_path: Path) -> None:
+    write_job(tmp_path, hold=str(tmp_path / "hold"))
+    (tmp_path / "hold-1").touch()
+    process = start(tmp_path, "--seeds", "1", "job.yaml")
+    wait(lambda: list(tmp_path.glob("runs/repeat-*/seed-1-*/ranks/0/checkpoint")), process)
+    folder_of(tmp_path).rename(tmp_path / "elsewhere")
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == LauncherError.exit_code and "Traceback" not in err, err
+    assert "repeat.json: cannot be written: No such file" in err
 
 
 def test_a_seed_that_fails_is_named_and_the_others_go_on(tmp_path: Path) -> None:
