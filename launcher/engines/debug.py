@@ -12,11 +12,12 @@ import traceback
 from pathlib import Path
 from typing import NoReturn
 
-from launcher.errors import LauncherError, UsageError
+from launcher.errors import LauncherError, PreflightError, UsageError
 from launcher.output import echo, flush
 from launcher.plan.model import Plan, RankSpec
 from launcher.process import spawn
 from launcher.run_dir import RunDir
+from launcher.runs import locks
 
 
 def debug(plan: Plan, run: RunDir) -> int:
@@ -27,12 +28,14 @@ def debug(plan: Plan, run: RunDir) -> int:
 
     Raises:
         UsageError: the plan uses another interpreter.
+        PreflightError: a launch holds the device.
         NotFoundError, NotExecutableError: the command cannot be executed.
     """
     spec = plan.ranks[0]
     words = _python_words(spec)
     if words and os.path.realpath(spec.argv[0]) != os.path.realpath(sys.executable):
         raise UsageError(f"--debug: runs in {sys.executable} only; leave `python:` out")
+    _hold(plan, after_exec=not words)
     if plan.scheduler is not None:
         _start(plan.scheduler, run.log(plan.scheduler.rank))
     os.chdir(spec.cwd)
@@ -41,6 +44,14 @@ def debug(plan: Plan, run: RunDir) -> int:
     os.environ.clear()
     os.environ.update(spec.env)
     return _run(words)
+
+
+def _hold(plan: Plan, after_exec: bool) -> None:
+    """Hold the NPU of the plan, if it has one, until this process ends."""
+    for device in locks.real_devices(plan):
+        holder = locks.keep(device, "--debug", after_exec)
+        if holder is not None:
+            raise PreflightError(f"{holder}; {holder.end}, or choose another device")
 
 
 def _start(spec: RankSpec, log: Path) -> None:

@@ -87,14 +87,16 @@ def hold(devices: Iterable[int], run: RunDir) -> Iterator[None]:
         yield
 
 
-def keep(device: int, command: str) -> Holder | None:
-    """Hold a device for a command while this process lives, also after exec(); return who has it instead.
+def keep(device: int, command: str, after_exec: bool = True) -> Holder | None:
+    """Hold a device for a command while this process lives; return who has it instead.
+
+    after_exec: also once it has become another program.
 
     Raises:
         PreflightError: the locks cannot be trusted.
     """
     with ExitStack() as taken:
-        refused = _take_all([device], {"run": "", "command": command}, taken, inherited=True)
+        refused = _take_all([device], {"run": "", "command": command}, taken, after_exec)
         if refused:
             return refused[0]
         taken.pop_all()  # the kernel releases what the process has when it ends

@@ -86,6 +86,28 @@ def test_a_launch_is_refused_while_a_model_is_asked(asking: subprocess.Popen[str
         os.kill(child, 9)
 
 
+@pytest.mark.parametrize("command", [("sh", "-c", "echo begun; read line"), ("x.py",)])
+def test_a_rank_in_the_debugger_holds_its_npu_too(tmp_path: Path, command: tuple[str, ...]) -> None:
+    (tmp_path / "x.py").write_text("print('begun', flush=True)\ninput()\n")
+    (tmp_path / "hosts.yaml").write_text(
+        "hosts:\n  - {server_id: 10.0.0.1, devices: [{device_id: 3, device_ip: 192.168.1.3}]}\n"
+    )
+    words = ["--backend", "npu", "--inventory", "hosts.yaml", "--skip-preflight", "devices,host,framework"]
+    words += ["--devices", "3", "--debug", "--", *command]
+    env = dict(os.environ, PYTHONPATH=str(ROOT))
+    with subprocess.Popen(
+        [sys.executable, "-m", "launcher", *words], cwd=str(tmp_path), env=env,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, universal_newlines=True,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        assert process.stdout.readline() == "begun\n"
+        (holder,) = holders([3])
+        assert str(holder).startswith(f"device 3 is held by npu-launch --debug (pid {process.pid}, user ")
+        assert launch(tmp_path, *words).returncode == 78
+        process.communicate("\n")
+    assert process.returncode == 0 and holders([3]) == []
+
+
 def test_the_device_is_the_physical_one_that_the_logical_id_means(tmp_path: Path) -> None:
     (tmp_path / "dev").mkdir()
     for number in (4, 5, 6, 7):
