@@ -151,7 +151,7 @@ def _others(folder: str, names: list[str]) -> str:
 
 def _below(folder: str, names: list[str]) -> str:
     """Find checkpoints one folder down, or two in the layout of Hugging Face's cache."""
-    for pattern in ("*/*.index", "*/model.safetensors*", "snapshots/*/model.safetensors*"):
+    for pattern in ("*/*.data-00000-of-*", "*/model.safetensors*", "snapshots/*/model.safetensors*"):
         found = glob.glob(os.path.join(glob.escape(folder), pattern))
         below = sorted({os.path.relpath(os.path.dirname(name), folder) for name in found})
         if below:

@@ -98,6 +98,10 @@ def test_one_part_of_a_model_in_several_means_all(tmp_path: Path) -> None:
         (["uncased_L-12_H-768_A-12.zip"], "an archive; unpack it"),
         (["bert_model.ckpt.data-00000-of-00001"], "bert_model.ckpt.index is missing; copy all files"),
         (["bert_model.ckpt.meta"], "bert_model.ckpt.index is missing; copy all files"),
+        (
+            ["checkpoints/m.data-00000-of-00001", "checkpoints/m.index", "logs/rank_0.index"],
+            "a folder in it holds one: checkpoints; give that",
+        ),
         (["checkpoint-500/model.safetensors"], "a folder in it holds one: checkpoint-500; give that"),
         (["snapshots/1a2b/model.safetensors", "refs/main"], "holds one: snapshots/1a2b"),
         (["optimizer.pt", "config.json"], "holds no weights, but config.json, optimizer.pt"),
