@@ -50,6 +50,35 @@ def test_a_run_that_ends_before_has_nothing_told(tmp_path: Path) -> None:
     assert not run.provenance.exists()
 
 
+def test_what_a_rank_makes_of_the_file_is_not_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = RunDir(tmp_path)
+    with recorder.recording(plan(tmp_path), run, time.time()) as told:
+        run.provenance.write_text('{"launcher": "of a rank"}')
+        assert told() == {}
+    monkeypatch.setattr(recorder, "DELAY", 0.0)
+    run.provenance.unlink()
+    with recorder.recording(plan(tmp_path), run, time.time()) as told:
+        wait_for(run)
+        run.provenance.write_text("[]")
+        assert told()["launcher"] != "of a rank"
+
+
+def test_a_file_that_cannot_be_written_ends_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that ended before the run would hide the ended descendants of ranks."""
+    monkeypatch.setattr(recorder, "DELAY", 0.0)
+    run = RunDir(tmp_path)
+    (run.provenance / "of a rank").mkdir(parents=True)
+    with recorder.recording(plan(tmp_path), run, time.time()) as told:
+        found, end = told(), time.monotonic() + 60
+        while not found and time.monotonic() < end:
+            time.sleep(0.02)
+            found = told()
+        (own,) = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+        time.sleep(0.3)
+        status = Path(f"/proc/{own}/status").read_text()
+        assert found["launcher"] and "State:\tZ" not in status
+
+
 def test_a_killed_launcher_leaves_the_file_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recorder, "DELAY", 0.0)
     reading, writing = os.pipe()
