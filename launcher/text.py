@@ -99,11 +99,12 @@ def _escape(match: re.Match[str]) -> str:
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """Find the known word that a mistyped one may mean; "" if none is near."""
+    """Find the known word that a mistyped one may mean, the first of equals; "" if none is near."""
     import difflib  # costs more than a start without mistakes should pay
 
-    near = difflib.get_close_matches(word, known, n=1, cutoff=0.75)
-    return near[0] if near else ""
+    alike = {one: difflib.SequenceMatcher(None, one, word).ratio() for one in known}
+    best = max(alike, key=lambda one: alike[one], default="")
+    return best if alike.get(best, 0.0) >= 0.75 else ""
 
 
 def did_you_mean(word: str, known: Iterable[str], otherwise: str) -> str:

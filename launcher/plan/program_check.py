@@ -14,6 +14,10 @@ from launcher.output import echo
 from launcher.text import nearest
 
 CHECKS = {"squad.run_squad": "squad.check"}  # program: the module that checks its flags
+# Flags that programs of PyTorch, MindSpore and others have, and that are near keys of the job by chance.
+_OF_PROGRAMS = frozenset(
+    "clip ddp_backend device device_id device_ids host log_throughput num_devices port trace".split()
+)
 
 
 def check_program(config: JobConfig, source: Provenance, command: Sequence[str]) -> list[str]:
@@ -42,7 +46,7 @@ def _mistyped(source: Provenance, among: Collection[str] | None = None) -> Itera
     keys = [item.name for item in dataclasses.fields(JobConfig)]
     for name in source.flags if among is None else [name for name in source.flags if name in among]:
         near = nearest(name, keys)
-        if near:
+        if near and name not in _OF_PROGRAMS:
             text = f"no key of the job, so passed to the program as --{name}; did you mean {near}?"
             yield str(source.error(name, text))
 
