@@ -13,8 +13,9 @@ from launcher.profiles.tensorflow import TENSORFLOW
 # Families of variables that change what is computed: of HCCL, CANN, torch_npu (TASK_QUEUE_ENABLE, ...), the
 # frameworks. Not those that the launcher sets for each rank, or that say where something lies.
 _TELLING = re.compile(
-    r"(?:HCCL|ASCEND|NPU|GE|INF_NAN_MODE|TASK_QUEUE|COMBINED|TF|PYTORCH|TORCH|MS|FLAGS|OMP|KMP|MKL|CUDA|NCCL)_\w+"
-    "|PYTHONHASHSEED"
+    r"(?:HCCL|ASCEND|NPU|GE|INF_NAN_MODE|TASK_QUEUE|COMBINED|TF|PYTORCH|TORCH|MS|FLAGS|OMP|KMP|MKL|CUDA|NCCL"
+    r"|ATB|LCCL|XLA|CUBLAS|TORCHINDUCTOR|TORCHDYNAMO)_\w+"
+    "|CLOSE_MATMUL_K_SHIFT|NVIDIA_TF32_OVERRIDE|PYTHONHASHSEED"
 )
 _OWN = re.compile(
     r"NPU_LAUNCH_\w+|ASCEND_(?:DEVICE_ID|RT_VISIBLE_DEVICES)|TF_CONFIG|FLAGS_selected_\w+"

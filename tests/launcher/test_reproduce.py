@@ -17,6 +17,7 @@ import pytest
 
 from launcher.checks import provenance
 from launcher.page import run_page
+from launcher.plan.environment import is_telling
 from launcher.reproduce import job
 from launcher.run_dir import RunDir
 from launcher.runs import registry
@@ -96,6 +97,12 @@ def test_variables_of_a_framework_are_set_again_and_not_its_ranks_own(folder: Pa
     shell = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "of tests.launching"}
     found = {name: value for name, value in job.read(run).environ.items() if name not in shell}
     assert found == {given[framework]: "2"}
+
+
+def test_variables_of_deterministic_computing_are_set_again() -> None:
+    asked = "HCCL_DETERMINISTIC LCCL_DETERMINISTIC ATB_MATMUL_SHUFFLE_K_ENABLE CLOSE_MATMUL_K_SHIFT XLA_FLAGS"
+    places = ("ATB_HOME_PATH", "XLA_CACHE_DIR", "PATH", "LCCL")
+    assert [name for name in (*asked.split(), *places) if is_telling(name)] == asked.split()
 
 
 def test_a_run_of_an_older_launcher_is_rebuilt_from_its_plan(folder: Path) -> None:
