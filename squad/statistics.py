@@ -17,6 +17,7 @@ ALPHA = 0.05  # chance of an error of the first kind; intervals hold 1 - ALPHA
 POWER = 0.8
 _BLOCK = 64  # resamples that are computed at once; a change would change the stream of draws
 _TRIALS = 20000  # of a simulation of power
+_ROUNDED = 1e-12  # of a figure: what two numbers may differ by that were rounded and subtracted
 
 
 class Summary(NamedTuple):
@@ -134,7 +135,8 @@ def paired(first: Sequence[float], second: Sequence[float]) -> Difference | None
     their mean from.
     """
     found = summary([b - a for a, b in zip(first, second)])
-    if not found.sd or found.low is None or found.high is None:
+    rounded = _ROUNDED * max(map(abs, (*first, *second)))  # differences that are equal may not be so exactly
+    if not found.sd or found.sd <= rounded or found.low is None or found.high is None:
         return None
     p = t_tail(abs(found.mean) / found.sd * math.sqrt(found.n), found.n - 1)
     return Difference(found.mean, found.low, found.high, p)

@@ -51,6 +51,9 @@ def test_pairs_of_one_seed_by_hand() -> None:
     assert found.high - 2 == pytest.approx(4.30265273 / math.sqrt(3))
     assert statistics.welch([50.0, 70.0, 90.0], [51.0, 72.0, 93.0]).p > 0.9  # the seeds scatter by 20
     assert statistics.paired([1.0, 2.0], [2.0, 3.0]) is None  # all differ by the same
+    first, second = ([100 * right / 301 for right in side] for side in ((26, 188, 290), (27, 189, 291)))
+    assert len({b - a for a, b in zip(first, second)}) > 1  # by one question each, but for the last digit
+    assert statistics.paired(first, second) is None
 
 
 @pytest.mark.parametrize("value", [1.0, 33.3, 76.516])  # the mean of three is not always the value itself
