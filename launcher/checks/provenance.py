@@ -28,6 +28,7 @@ WHOLE, WHOLE_TOGETHER = 64 << 20, 256 << 20  # bytes: of one file that is hashed
 BLOCK = 1 << 20  # bytes of each of the three blocks of a bigger file
 GIT_TIME = 1.0  # seconds that git may take to compare a work tree with its index
 _WORKER = str(Path(launcher.__file__).with_name("worker.py"))
+_ROOT = str(Path(launcher.__file__).resolve().parents[1])  # an editable installation's is in no path
 _REFLOG = 64 << 20  # bytes
 
 
@@ -67,9 +68,10 @@ def _python_of(machine: RecordingMachine, spec: RankSpec | None, framework: bool
         if spec and python:
             asked = job_python.ask(python, spec.env)
             return _Python(asked.release, RecordingMachine({}, paths=asked.paths).packages(), asked.paths)
-    return (
-        _Python(".".join(map(str, sys.version_info[:3])), machine.packages(), sys.path) if own else _Python()
-    )
+    if not own:
+        return _Python()
+    release = ".".join(map(str, sys.version_info[:3]))
+    return _Python(release, machine.packages(), (*sys.path, _ROOT))
 
 
 def _versions(

@@ -91,6 +91,15 @@ def test_a_program_that_runs_as_a_module_is_hashed(tmp_path: Path) -> None:
         assert (file["option"], file["bytes"], len(file["sha256"])) == ("-m pkg.job", 5, 64)
 
 
+def test_the_shipped_trainer_is_hashed_also_where_no_path_leads_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])  # as of an editable installation
+    spec = RankSpec(0, "a", 0, 0, 0, (sys.executable, "-m", "squad.run_squad"), {}, "/")
+    (file,) = provenance.take(Plan("job", "id", "/r", "a", "cpu", "{}", (spec,)), 4e9)["files"]
+    assert file["option"] == "-m squad.run_squad" and len(file["sha256"]) == 64
+
+
 def test_another_python_is_asked_for_its_version_and_packages(tmp_path: Path) -> None:
     (tmp_path / "numpy-1.2.3.dist-info").mkdir()
     python = tmp_path / "python3"
