@@ -71,8 +71,13 @@ class Repeat:
     inputs: dict[str, Any] = field(default_factory=dict)  # hashes of files and code before the first run
 
     def run_id(self, seed: int) -> str:
-        """Return the name of a seed's run folder; no other run on this host has it."""
-        return f"seed-{seed}-{self.folder.name[-20:]}"
+        """Return the name of a seed's run folder; no other run on this host has it.
+
+        One that is there already keeps its name when the repeat's folder is renamed.
+        """
+        made = sorted(path.name for path in self.folder.glob(f"seed-{seed}-*"))
+        name = f"seed-{seed}-{self.folder.name[-20:]}"
+        return name if name in made or not made else made[0]
 
     def run_folder(self, seed: int) -> Path:
         return self.folder / self.run_id(seed)

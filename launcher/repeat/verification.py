@@ -161,8 +161,9 @@ def _figures(document: Mapping[str, Any], folder: Path) -> Iterator[Line]:
             yield Line(UNKNOWN if lacks else DIFFERS, "statistics", str(error))
             return
         version = document["version"]
-        if version < certificate.VERSION and "tests" in report:
-            yield Line(UNKNOWN, "statistics.tests", f"of version {version}, by an earlier release")
+        if version != certificate.VERSION and "tests" in report:
+            other = "an earlier" if version < certificate.VERSION else "a later"
+            yield Line(UNKNOWN, "statistics.tests", f"of version {version}, by {other} release")
             report, found = ({**both, "tests": {}} for both in (report, found))
         yield from _compare(report, found, "statistics", lacking)
         yield from _reported(document["runs"], found)

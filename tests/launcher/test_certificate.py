@@ -318,17 +318,20 @@ def test_against_takes_names_as_well_as_paths(tmp_path: Path, monkeypatch: pytes
         figures.against("other")
 
 
-def test_the_tests_of_an_earlier_release_s_certificate_are_not_judged(pair: Any) -> None:
+@pytest.mark.parametrize("version, release", [(1, "an earlier"), (2, "an earlier"), (4, "a later")])
+def test_the_tests_of_another_release_s_certificate_are_not_judged(
+    pair: Any, version: int, release: str
+) -> None:
     _, (_, second) = pair
     path = second.folder / figures.CERTIFICATE
     document = json.loads(path.read_text())
-    document["version"] = 1
+    document["version"] = version
     document["statistics"]["report"]["tests"]["mcnemar"]["p"] = 0.5
     document["sha256"] = certificate.sha256_of(document)
     path.write_text(json.dumps(document))
     code, lines = check(path)
     assert code == 0, lines
-    assert any("statistics.tests: of version 1, by an earlier release" in line for line in lines)
+    assert any(f"statistics.tests: of version {version}, by {release} release" in line for line in lines)
 
 
 def test_a_seed_that_was_started_again_is_judged_by_its_last_predictions(tmp_path: Path) -> None:

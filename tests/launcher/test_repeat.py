@@ -96,6 +96,21 @@ def test_a_signal_ends_the_runs_and_says_how_to_go_on(tmp_path: Path) -> None:
     assert [line[0] for line in starts(folder, 1)] == ["0", "1"]
 
 
+def test_a_renamed_folder_keeps_its_runs(tmp_path: Path) -> None:
+    write_job(tmp_path)
+    assert repeat(tmp_path, "--seeds", "1-2", "job.yaml")[0] == 0
+    known = json.loads((folder_of(tmp_path) / "certificate.json").read_text())
+    folder_of(tmp_path).rename(tmp_path / "base")
+    folder = tmp_path / "base"
+    code, _, err = repeat(tmp_path, "--resume", folder)
+    assert code == 0 and "2 of 2 seeds have finished and are not run again" in err
+    again = json.loads((folder / "certificate.json").read_text())
+    (then,), (now,) = (one["statistics"]["report"]["sides"] for one in (known, again))
+    assert now["runs"] == then["runs"] and again["runs"] == known["runs"]
+    code, out, err = repeat(tmp_path, "--seeds", "1-2", "job.yaml", "skill=0.9", "--against", folder)
+    assert code == 0 and "against " in out and "told from chance" in out, err
+
+
 def test_a_folder_that_was_removed_meanwhile_is_one_line(tmp_path: Path) -> None:
     write_job(tmp_path, hold=str(tmp_path / "hold"))
     (tmp_path / "hold-1").touch()
