@@ -29,6 +29,7 @@ RECIPES: dict[str, list[str]] = {
     "base, other seeds": [STEADY],
     "learning rate x 4": ["learning_rate=7e-5"],
     "epsilon 1e-3": [STEADY, "adam_epsilon=1e-3"],
+    "epsilon 1e-4": [STEADY, "adam_epsilon=1e-4"],
     "clipping per tensor": [STEADY, "clip=per_tensor"],
     "no clipping": [STEADY, "clip=none"],
 }
