@@ -56,7 +56,15 @@ class OnnxModel(Predictor):
 
     def _run(self, batch: Mapping[str, Any]) -> Logits:
         feed = {name: batch[key].astype(kind) for name, (key, kind) in self._inputs.items()}
-        start, end = self._session.run(list(OUTPUTS), feed)
+        rows, columns = batch["input_ids"].shape
+        what = f"the .onnx file does not compute {rows} x {columns} tokens"
+        try:
+            start, end = self._session.run(list(OUTPUTS), feed)
+        except Exception as error:  # a shape that is fixed within, an operator that the device lacks
+            raise CheckpointError(f"{what}: {_first_line(error)}") from None
+        if not start.shape == end.shape == (rows, columns):
+            shapes = f"{_shown(start.shape)} and {_shown(end.shape)}"
+            raise CheckpointError(f"{what}, but {shapes}; export it anew")
         return start.astype(np.float32, copy=False), end.astype(np.float32, copy=False)
 
     def _run_fixed(self, batch: Mapping[str, Any], rows: int, columns: int) -> Logits:

@@ -362,6 +362,24 @@ def test_a_file_of_another_kind_is_refused(kind: str, message: str, tmp_path: Pa
         session.open(str(tmp_path))
 
 
+@pytest.mark.parametrize(
+    ("to", "message"),
+    [
+        ((1, 128), r"the \.onnx file does not compute 2 x 9 tokens: .*Reshape"),
+        ((1, -1), r"the \.onnx file does not compute 2 x 9 tokens, but \[1, 18\] and \[2, 9\]"),
+    ],
+)
+def test_a_shape_that_is_fixed_within_the_graph_is_one_line(to: Any, message: str, tmp_path: Path) -> None:
+    """Exports that name their sizes free, but have computed them once, are common."""
+    model = graph.build(MODEL, _random(MODEL))
+    model.graph.node[-2].output[0] = "flat"
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.array(to), "to"))
+    model.graph.node.append(onnx.helper.make_node("Reshape", ["flat", "to"], ["start_logits"]))
+    [batch] = writing.samples(MODEL, (2, 9))
+    with pytest.raises(CheckpointError, match=message):
+        _run(model, tmp_path, batch)
+
+
 def test_damaged_and_missing_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"no \.onnx file; make one with npu-launch export"):
         session.open(str(tmp_path))
