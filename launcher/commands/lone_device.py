@@ -25,7 +25,7 @@ def hold(words: Sequence[str], command: str, environ: Mapping[str, str]) -> None
         InventoryError: ASCEND_VISIBLE_DEVICES is invalid.
     """
     machine = Machine(environ)
-    if "--help" in words or environ.get("NPU_LAUNCH_RANK_DIR") or not _on_npu(words, machine):
+    if {"-h", "--help"} & set(words) or environ.get("NPU_LAUNCH_RANK_DIR") or not _on_npu(words, machine):
         return
     device = _device(machine)
     if device is None:

@@ -64,6 +64,8 @@ def test_a_device_that_a_launch_holds_is_refused_with_the_holder(tmp_path: Path,
         for free in ({"ASCEND_DEVICE_ID": "2"}, {"ASCEND_DEVICE_ID": "3", "NPU_LAUNCH_RANK_DIR": "x"}):
             done = launch(tmp_path, *words, env=free)
             assert done.returncode == 2 and "no such" in done.stderr  # checkpoint
+        for asked in ("-h", "--help"):
+            assert launch(tmp_path, *words, asked, env={"ASCEND_DEVICE_ID": "3"}).returncode == 0
     for backend in ("cpu", "auto"):  # there is no NPU here
         with hold([0], RunDir.create(tmp_path / "runs" / backend, [])):
             assert launch(tmp_path, command, "x", f"--backend={backend}").returncode == 2
