@@ -15,6 +15,7 @@ from typing import Any, Callable, Mapping, NamedTuple, TypeVar
 from launcher import foreign
 from launcher.errors import LauncherError, MissingFileError, ReadError, UsageError
 from launcher.heartbeat import Beat, read_beat
+from launcher.masking import mask
 from launcher.plan.model import Plan
 from launcher.process import procfs
 from launcher.run_dir import HostRunDir, RunDir, opened
@@ -116,7 +117,9 @@ def read_json(path: Path) -> dict[str, Any]:
 def provenance_of(run: RunDir) -> dict[str, Any]:
     """Return what a run was made of; of one without a result what was found soon after its start."""
     found = read_json(run.result).get("provenance")
-    return found if found and isinstance(found, dict) else read_json(run.provenance)
+    if found and isinstance(found, dict):
+        return found
+    return dict(mask(read_json(run.provenance)))  # a rank may have written something else there
 
 
 def read_plan(run: RunDir) -> Plan:

@@ -110,3 +110,9 @@ def test_the_result_of_a_run_wins(tmp_path: Path) -> None:
     for result, told in results.items():
         run.result.write_text(result)
         assert provenance_of(run) == {"launcher": told}
+
+
+def test_secrets_that_a_rank_wrote_there_are_not_shown(tmp_path: Path) -> None:
+    run = RunDir(tmp_path)
+    run.provenance.write_text('{"python": "--password=hunter2222", "files": [{"token": "hunter2222"}]}')
+    assert "hunter2222" not in str(provenance_of(run))
