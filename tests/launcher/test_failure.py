@@ -176,7 +176,7 @@ def test_an_error_file_is_read_as_what_it_should_be(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", "line 1"),
+        ("", "empty"),
         ("[]", "a list (expected an object)"),
         ("null", "null (expected an object)"),
         ("\xff\x00", "not UTF-8"),

@@ -80,7 +80,7 @@ def test_a_file_is_read_up_to_its_bound(tmp_path: Path) -> None:
         (b"9" * 100000, "a number out of range"),
         (b'{"step": 1', "line 1"),
         (b"\xff", "not UTF-8"),
-        (b"", "line 1"),
+        (b"", "empty"),
     ],
 )
 def test_what_is_no_document_is_one_error(text: bytes, words: str) -> None:

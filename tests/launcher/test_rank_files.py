@@ -66,7 +66,7 @@ def test_a_heartbeat_is_read_with_its_training_step(tmp_path: Path, text: str, b
         ("[5]", "a list (expected an object)"),
         ("[" * 100000, "nested too deeply"),
         ('{"step": 5', "line 1"),
-        ("", "line 1"),
+        ("", "empty"),
         (" " * ((1 << 20) + 1), "more than 1024 KiB"),
     ],
     ids=lambda value: str(value)[:30],

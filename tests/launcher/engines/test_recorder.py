@@ -31,6 +31,11 @@ def wait_for(run: RunDir) -> None:
         time.sleep(0.02)
 
 
+def children() -> set[str]:
+    """List this process's children; other tests may have left some."""
+    return set(Path(f"/proc/self/task/{os.getpid()}/children").read_text().split())
+
+
 def test_it_is_written_meanwhile_and_told_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recorder, "DELAY", 0.0)
     run = RunDir(tmp_path)
@@ -68,12 +73,13 @@ def test_a_file_that_cannot_be_written_ends_nothing(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(recorder, "DELAY", 0.0)
     run = RunDir(tmp_path)
     (run.provenance / "of a rank").mkdir(parents=True)
+    before = children()
     with recorder.recording(plan(tmp_path), run, time.time()) as told:
+        (own,) = children() - before
         found, end = told(), time.monotonic() + 60
         while not found and time.monotonic() < end:
             time.sleep(0.02)
             found = told()
-        (own,) = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
         time.sleep(0.3)
         status = Path(f"/proc/{own}/status").read_text()
         assert found["launcher"] and "State:\tZ" not in status
