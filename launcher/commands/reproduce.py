@@ -31,7 +31,7 @@ def reproduce(run: str, overrides: tuple[str, ...], start: bool, as_json: bool, 
 
     if start and as_json:
         raise UsageError("--json: not with --run, whose output is that of the run; give one of them")
-    found = registry.resolve("" if run == "last" else run, runs_dir)
+    found = registry.resolve(run, runs_dir)
     try:
         known = job.read(found)
     except ReadError as error:

@@ -55,7 +55,8 @@ def _summary(side: Mapping[str, Any], names: Sequence[str]) -> Iterator[str]:
     count = len(side["runs"])
     for row in ("mean", "sd", "low", "high"):
         cells = [_cell(name, summary[name][row] if name in summary else None) for name in names]
-        note = {"low": "  95 % interval of the mean", "sd": f"  of {count} seeds"}.get(row, "")
+        of = f"  of {count} seed{'s' * (count > 1)}"
+        note = {"low": "  95 % interval of the mean", "sd": of}.get(row, "")
         yield f"{row:>6}  {'  '.join(cells)}{note}"
     lacking = [_title(name) for name in names if name not in summary]
     if lacking:

@@ -30,6 +30,8 @@ T = TypeVar("T")
 def resolve(run: str = "", runs_dir: str = "runs") -> RunDir:
     """Find a run folder: a path, a name in `runs_dir`, or a prefix that only one name has; "": the latest.
 
+    So is "last", where no run's name begins so.
+
     Raises:
         UsageError: there is no such run, or there are several; similar names are listed.
     """
@@ -45,6 +47,8 @@ def resolve(run: str = "", runs_dir: str = "runs") -> RunDir:
         return opened((base / fits[0]).resolve())
     if fits:
         raise UsageError(f"{run} fits {len(fits)} runs: {_some(fits)}; give more of the name")
+    if run == "last":
+        return resolve("", runs_dir)
     for there in (path for path in (Path(run), base / run) if path.is_dir()):
         raise UsageError(f"{there}: {_no_run(there)}; {base} has {_some(names) or 'none'}")
     raise UsageError(f"{run}: no such run; {base} has {_some(names) or 'none'}")

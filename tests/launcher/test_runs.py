@@ -85,7 +85,7 @@ def test_a_run_is_found_by_name_path_prefix_or_as_the_latest(tmp_path: Path) -> 
     def found(word: str) -> str:
         return registry.resolve(word, str(folder)).path.name
 
-    assert found("") == found("latest") == found("b") == "b-20260101-3"
+    assert found("") == found("latest") == found("last") == found("b") == "b-20260101-3"
     assert found("a-20260102") == found(str(folder / "a-20260102-2")) == "a-20260102-2"
     with pytest.raises(UsageError, match="a fits 2 runs: a-20260101-1, a-20260102-2"):
         found("a")
