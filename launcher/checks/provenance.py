@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any, Iterator, Mapping, NamedTuple, Sequence
 
@@ -22,6 +23,7 @@ from launcher.checks.machine import RecordingMachine, this_machine
 from launcher.errors import ReadError, UsageError
 from launcher.masking import mask
 from launcher.plan.model import Plan, RankSpec
+from launcher.profiles.imports import module_file
 
 MOST_FILES = 24
 WHOLE, WHOLE_TOGETHER = 64 << 20, 256 << 20  # bytes: of one file that is hashed whole, of all of them
@@ -179,11 +181,9 @@ def _modules(spec: RankSpec, paths: Sequence[str]) -> Iterator[tuple[str, str]]:
         return
     module = words[words.index("-m") + 1]
     first = (spec.env.get("NPU_LAUNCH_CWD", ""), *spec.env.get("PYTHONPATH", "").split(os.pathsep))
-    for folder in filter(None, (*first, *paths)):
-        base = os.path.join(folder, *module.split("."))
-        for path in filter(os.path.isfile, (base + ".py", os.path.join(base, "__main__.py"))):
-            yield f"-m {module}", path
-            return
+    files = (module_file(module, folder) for folder in (*first, *paths) if folder)
+    for path in islice(filter(None, files), 1):
+        yield f"-m {module}", path
 
 
 def _named(argv: Sequence[str]) -> Iterator[tuple[str, str]]:

@@ -97,14 +97,18 @@ class Program:
             words = ["-m", program]
         for place, word in enumerate(map(str, words)):
             if place and words[place - 1] == "-m":
-                base = os.path.join(launch_dir, *word.split("."))
-                files = filter(os.path.isfile, (base + ".py", os.path.join(base, "__main__.py")))
-                return cls(next(files, ""), word, launch_dir)
+                return cls(module_file(word, launch_dir), word, launch_dir)
             if word.endswith(".py"):
                 file = os.path.join(launch_dir, word)
                 folder = os.path.dirname(os.path.realpath(file))
                 return cls(file, "", folder) if os.path.isfile(file) else cls()
         return cls(_script(str(words[0]), path) if words else "")
+
+
+def module_file(module: str, folder: str) -> str:
+    """Return the file of a folder that runs as a module; "" where it holds none."""
+    base = os.path.join(folder, *module.split("."))
+    return next(filter(os.path.isfile, (base + ".py", os.path.join(base, "__main__.py"))), "")
 
 
 def _script(name: str, path: str) -> str:
