@@ -44,7 +44,7 @@ def seeds_of(name: str, count: int) -> str:
 
 def repeat(args: Any, name: str, folder: Path) -> Path:
     """Run a recipe's seeds, or find them; return the folder of the repeat."""
-    runs = folder / name.replace(" ", "-").replace(",", "").replace("/", "by")
+    runs = folder / name.replace(" ", "-").replace(",", "")
     job = [str(ROOT / "examples/squad_demo.yaml"), f"runs_dir={runs}", f"init_checkpoint={pretrained()}"]
     job += [f"train_file={folder}/train.json", f"predict_file={folder}/dev.json"]
     job += [f"num_train_steps={args.steps}", f"max_eval_samples={args.questions}", *RECIPES[name]]
