@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Callable, NamedTuple, Sequence
 
 from launcher.process.procfs import span
+from launcher.text import printable
 from launcher.view.snapshot import RankView, RunView
 
 BLOCKS, PLAIN = "▁▂▃▄▅▆▇█", "_.,-~=*#"  # eight heights; where the terminal has no Unicode
@@ -195,7 +196,7 @@ def head(run: RunView, width: int, blocks: str = BLOCKS) -> list[str]:
     found += [run.failure] if run.failure else []
     found += [f"slow: {run.straggler}"] if run.straggler else []
     found += [f"alert: {text}" for text in run.alerts]
-    found += [f"missing: {text}" for text in run.missing]
+    found += [f"missing: {printable(text)}" for text in run.missing]
     return [line[:width] for line in found if line]
 
 
